@@ -1,0 +1,44 @@
+"""What does not depend on model, data or schedule; the one place of custom_imports."""
+
+default_scope = 'mmengine'
+custom_imports = dict(imports=['projects.sam2'], allow_failed_imports=False)
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    # Seconds; a process whose validation videos are short waits for the others.
+    dist_cfg=dict(backend='nccl', timeout=7200),
+)
+randomness = dict(seed=42)
+# Which parameters get a gradient differs from step to step.
+model_wrapper_cfg = dict(
+    type='MMDistributedDataParallel',
+    find_unused_parameters=True,
+    broadcast_buffers=False,
+)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    random_state=dict(type='ClipRandomStateHook'),
+    checkpoint_check=dict(type='SAM2CheckpointCheckHook'),
+    checkpoint=dict(
+        type='SAM2CheckpointHook',
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='J&F',
+        rule='greater',
+    ),
+    visualization=dict(type='ClipVisualizationHook'),
+)
+visualizer = dict(
+    type='ClipVisualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
+log_processor = dict(type='LogProcessor', window_size=20, by_epoch=True)
+log_level = 'INFO'
+
+load_from = None
+resume = False

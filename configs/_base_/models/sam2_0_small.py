@@ -1,0 +1,10 @@
+"""SAM 2 small: without what 2.1 adds, the no-object memory and the time of pointers."""
+
+_base_ = './sam2_1_small.py'
+
+model = dict(
+    tracker=dict(
+        object_pointer=dict(time_encoding='none'),
+        no_object_embedding=False,
+    )
+)

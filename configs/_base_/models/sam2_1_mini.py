@@ -1,0 +1,57 @@
+"""SAM 2.1 with smaller numbers: 128 px, to be trained from random weights on a CPU.
+
+Every part of the released model is there. One thing differs in training: masks of
+objects judged absent are not gated, since a model that knows nothing yet judges
+wrongly most of the time.
+"""
+
+image_size = (128, 128)
+embed_dims = 96
+memory_dims = 32
+
+model = dict(
+    type='SAM2',
+    data_preprocessor=dict(type='ClipDataPreprocessor', image_size=image_size),
+    image_encoder=dict(
+        type='SAM2ImageEncoder',
+        backbone=dict(
+            type='Hiera',
+            embed_dims=24,
+            num_heads=1,
+            stages=(1, 2, 4, 1),
+            global_attention_blocks=(4, 6),
+            window_sizes=(8, 4, 8, 4),
+            position_embedding_size=(8, 8),
+        ),
+        neck=dict(
+            type='HieraFPN', in_channels=(24, 48, 96, 192), out_channels=embed_dims
+        ),
+    ),
+    tracker=dict(
+        type='SAM2Tracker',
+        memory_attention=dict(
+            type='MemoryAttention',
+            embed_dims=embed_dims,
+            memory_dims=memory_dims,
+            num_layers=2,
+            feedforward_dims=192,
+            dropout=0.0,
+        ),
+        memory_encoder=dict(
+            type='MemoryEncoder', embed_dims=embed_dims, memory_dims=memory_dims
+        ),
+        memory_bank=dict(type='MemoryBank'),
+        object_pointer=dict(
+            type='SAM2ObjectPointer', embed_dims=embed_dims, memory_dims=memory_dims
+        ),
+        gate_training_masks=False,
+    ),
+    prompt_encoder=dict(type='SAM2PromptEncoder', embed_dims=embed_dims),
+    mask_decoder=dict(type='SAM2MaskDecoder', embed_dims=embed_dims, mlp_dims=192),
+    prompt_simulator=dict(
+        type='SAM2PromptSimulator', point_probability=0.25, num_corrections=1
+    ),
+    val_prompt_simulator=dict(type='SAM2PromptSimulator', point_probability=0.0),
+    loss=dict(type='SAM2MultiStepLoss'),
+    accumulators=[dict(type='JFAccumulator')],
+)

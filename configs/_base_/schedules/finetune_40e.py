@@ -1,0 +1,22 @@
+"""SAM 2.1's published fine-tuning schedule: 40 epochs, 5e-6, 3e-6 for the encoder."""
+
+optim_wrapper = dict(
+    type='SAM2BFloat16OptimWrapper',
+    constructor='SAM2OptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=5e-6, weight_decay=0.1),
+    paramwise_cfg=dict(backbone_lr_mult=0.6, layer_decay=0.9),
+    clip_grad=dict(max_norm=0.1, norm_type=2),
+)
+# Every group falls to a tenth of its own rate.
+param_scheduler = [
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=0.1,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]
+
+train_cfg = dict(type='ClipTrainLoop', max_epochs=40, val_interval=5)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')

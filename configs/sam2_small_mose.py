@@ -1,0 +1,10 @@
+"""SAM 2.1 small fine-tuned on MOSE: base+'s recipe, another trunk."""
+
+_base_ = [
+    './_base_/models/sam2_1_small.py',
+    './_base_/datasets/mose.py',
+    './_base_/schedules/finetune_40e.py',
+    './_base_/default_runtime.py',
+]
+
+load_from = 'checkpoints/sam2.1_hiera_small.pt'

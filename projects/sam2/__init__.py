@@ -1,0 +1,21 @@
+"""SAM 2 and SAM 2.1 for MMEngine; importing it registers every part."""
+
+from projects.sam2 import (
+    checkpoints,
+    datasets,
+    engine,
+    evaluation,
+    losses,
+    models,
+    visualization,
+)
+
+__all__ = [
+    'checkpoints',
+    'datasets',
+    'engine',
+    'evaluation',
+    'losses',
+    'models',
+    'visualization',
+]

@@ -1,0 +1,39 @@
+"""Sources of clips and videos, and the transforms that make training clips of them."""
+
+from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.palette import ClipPaletteDataset, PaletteVideoSource
+from projects.sam2.datasets.transforms import (
+    ClipColorJitter,
+    ClipLoadFrames,
+    ClipLoadMasklets,
+    ClipPack,
+    ClipRandomAffine,
+    ClipRandomFlip,
+    ClipRandomGrayscale,
+    ClipResize,
+    ClipSampleFrames,
+    ClipState,
+    ClipWarp,
+)
+from projects.sam2.datasets.video_dataset import ClipVideoDataset, StridedVideoSource
+
+__all__ = [
+    'ClipColorJitter',
+    'ClipDataError',
+    'ClipDataset',
+    'ClipLoadFrames',
+    'ClipLoadMasklets',
+    'ClipPack',
+    'ClipPaletteDataset',
+    'ClipRandomAffine',
+    'ClipRandomFlip',
+    'ClipRandomGrayscale',
+    'ClipResize',
+    'ClipSampleFrames',
+    'ClipState',
+    'ClipVideoDataset',
+    'ClipWarp',
+    'PaletteVideoSource',
+    'StridedVideoSource',
+]

@@ -1,0 +1,180 @@
+"""The base of all sources of clips: listed at once, decoded when sampled."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+
+from projects.sam2.datasets.bad_clips import BadClipLedger
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.transforms.state import ClipState
+from projects.sam2.structures import VideoSource
+from projects.sam2.structures.epoch_index import EpochIndex
+
+MAX_DRAWS = 100
+
+
+class ClipDataset(BaseDataset):
+    """Clips for training. A source of videos says which there are and opens them.
+
+    An item depends on the run's seed, the epoch and the position that its index
+    carries, never on a rank or worker. A clip that cannot be used is
+    logged and counted, and another is drawn from the item's own random numbers.
+
+    Args:
+        data_root: Folder of the data.
+        pipeline: Transforms, from a :class:`ClipState` to a ``ClipSample``.
+        max_bad_share: Largest share of clips that may be skipped (see
+            :class:`BadClipLedger`); past it the run stops.
+
+    Raises:
+        FileNotFoundError: If ``data_root`` or a list of it is missing.
+        ValueError: If no clip is left.
+    """
+
+    METAINFO = {'classes': ('object',)}  # noqa: RUF012  MMEngine's declaration
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        if not Path(data_root).is_dir():
+            msg = (
+                f'data_root {data_root} is no folder (working folder {Path.cwd()}); '
+                f"give the data's place, e.g. --cfg-options data_root=<folder>"
+            )
+            raise FileNotFoundError(msg)
+        # Shared with the workers, so that set_epoch reaches persistent ones as well.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._num_objects: dict[str, int] = {}
+        super().__init__(data_root=data_root, pipeline=list(pipeline))
+        self.bad_clips = BadClipLedger(num_clips=len(self), max_share=max_bad_share)
+
+    @abstractmethod
+    def list_videos(self) -> list[str]:
+        """Names of the videos, without opening any.
+
+        Returns:
+            The names, in the order of their list.
+        """
+
+    @abstractmethod
+    def open_video(self, name: str) -> VideoSource:
+        """List the files of a video, without decoding any.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            Its reader.
+
+        Raises:
+            ClipDataError: If files are missing.
+        """
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Index the videos for MMEngine."""
+        return [{'video_name': name} for name in self.list_videos()]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of plain indices, those that do not carry their own.
+
+        Args:
+            epoch: The epoch that begins.
+        """
+        self._epoch[0] = epoch
+
+    def video_name(self, index: int) -> str:
+        """Name of a video.
+
+        Args:
+            index: Position in the dataset.
+
+        Returns:
+            The name, as in its list.
+        """
+        return str(self.get_data_info(index)['video_name'])
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Category of a clip for balancing: its number of objects.
+
+        Args:
+            idx: Position in the dataset.
+
+        Returns:
+            The number of objects on the first annotated frame; empty for a clip that
+            cannot be read.
+        """
+        name = self.video_name(idx)
+        if name not in self._num_objects:
+            self._num_objects[name] = self._count_objects(name)
+        count = self._num_objects[name]
+        return [count] if count else []
+
+    def _count_objects(self, name: str) -> int:
+        try:
+            source = self.open_video(name)
+            first = source.read_masks(source.annotated_frames()[0])
+        except (ClipDataError, IndexError):
+            return 0  # it is reported when it is drawn
+        return 0 if first is None else len(first.object_ids)
+
+    def run_pipeline(self, state: ClipState) -> Any:  # noqa: ANN401  as the pipeline ends
+        """Pass a clip through the transforms.
+
+        Args:
+            state: A clip of which nothing was chosen yet.
+
+        Returns:
+            What the last transform returns.
+        """
+        passed: Any = state
+        for transform in self.pipeline.transforms:
+            passed = transform(passed)
+        return passed
+
+    def __getitem__(self, idx: int | tuple[int, int]) -> Any:  # noqa: ANN401  as the pipeline ends
+        """Load a clip.
+
+        Args:
+            idx: An int, an :class:`EpochIndex` or a pair ``(epoch, index)``.
+
+        Returns:
+            What the pipeline makes of it, a ``ClipSample``.
+
+        Raises:
+            IndexError: If the index is out of range.
+            ClipDataError: If too many clips are bad.
+        """
+        index = EpochIndex.of(idx, int(self._epoch))
+        if not -len(self) <= index < len(self):
+            msg = f'index {int(index)} is out of range for {len(self)} clips'
+            raise IndexError(msg)
+        drawn = int(index) % len(self)
+        for draw in range(MAX_DRAWS):
+            seeds = np.random.SeedSequence(
+                (index.seed, index.epoch, index.position % 2**32, draw)
+            )
+            drawing, clicking, redrawing = seeds.spawn(3)
+            name = self.video_name(drawn)
+            self.bad_clips.attempt(name)
+            try:
+                return self.run_pipeline(
+                    ClipState(
+                        source=self.open_video(name),
+                        sample_index=drawn,
+                        seed=int(clicking.generate_state(1)[0]),
+                        rng=np.random.default_rng(drawing),
+                    )
+                )
+            except ClipDataError as error:
+                self.bad_clips.reject(name, error)
+            drawn = int(np.random.default_rng(redrawing).integers(len(self)))
+        raise ClipDataError(self.bad_clips.summary())

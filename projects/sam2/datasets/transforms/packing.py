@@ -1,0 +1,59 @@
+"""Turns a clip into the record that the loader hands on."""
+
+import numpy as np
+import torch
+from mmengine.registry import TRANSFORMS
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.transforms.state import ClipState
+from projects.sam2.structures import ClipSample
+
+
+@TRANSFORMS.register_module()
+class ClipPack:
+    """Makes a ``ClipSample`` of tensors; comes last."""
+
+    def __call__(self, state: ClipState) -> ClipSample:
+        """Pack.
+
+        Args:
+            state: A clip whose first frame is annotated. Objects that its first frame
+                lost when it shrank are left out.
+
+        Returns:
+            The sample.
+
+        Raises:
+            ClipDataError: If no object is left.
+        """
+        first = state.masklets[0]
+        kept = () if first is None else np.flatnonzero(first.masks.any(axis=(1, 2)))
+        if len(kept) == 0:
+            problem = f'no object is left on the first frame at {state.size}'
+            remedy = 'use larger frames, or put the clip on the exclude list'
+            raise ClipDataError.at(state.source.name, problem, remedy)
+        num_frames = len(state.frames)
+        masklets = np.zeros((num_frames, len(kept), *state.size), bool)
+        void = np.zeros((num_frames, *state.size), bool)
+        for time, masks in enumerate(state.masklets):
+            if masks is not None:
+                masklets[time] = masks.masks[kept]
+            if masks is not None and masks.void is not None:
+                void[time] = masks.void
+        annotated = [masks is not None for masks in state.masklets]
+        # (T, H, W, 3) -> (T, 3, H, W)
+        frames = np.ascontiguousarray(np.stack(state.frames).transpose(0, 3, 1, 2))
+        return ClipSample(
+            metainfo={
+                'video_name': state.source.name,
+                'frame_indices': state.frame_indices,
+                'sample_index': state.sample_index,
+                'seed': state.seed,
+                'original_size': state.original_size,
+            },
+            frames=torch.from_numpy(frames),
+            masklets=torch.from_numpy(masklets),
+            void=torch.from_numpy(void),
+            annotated=torch.tensor(annotated),
+            object_ids=torch.tensor([state.object_ids[i] for i in kept]),
+        )

@@ -1,0 +1,145 @@
+"""Whole videos for validation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from numpy.typing import NDArray
+
+from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.structures import FrameMasks, VideoRecord, VideoSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StridedVideoSource:
+    """Every n-th frame of a video.
+
+    Attributes:
+        source: The whole video.
+        stride: Distance between the frames that are kept.
+    """
+
+    source: VideoSource
+    stride: int
+
+    @property
+    def name(self) -> str:
+        """Name of the video."""
+        return self.source.name
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are kept."""
+        return len(range(0, self.source.num_frames, self.stride))
+
+    def frame_name(self, frame_index: int) -> str:
+        """Stem of the frame's file."""
+        return self.source.frame_name(frame_index * self.stride)
+
+    def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3), RGB."""
+        return self.source.read_frame(frame_index * self.stride)
+
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
+        """Decode the ground truth of a frame; None where it is not annotated."""
+        return self.source.read_masks(frame_index * self.stride)
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """Indices of the frames with ground truth, ascending."""
+        return tuple(
+            index // self.stride
+            for index in self.source.annotated_frames()
+            if index % self.stride == 0
+        )
+
+
+@DATASETS.register_module()
+class ClipVideoDataset(BaseDataset):
+    """Whole videos, read on demand, of any :class:`ClipDataset`.
+
+    A video that cannot be used raises a ``ClipDataError``: a score over fewer videos
+    would be another score.
+
+    Args:
+        dataset: Config of the source of videos.
+        frame_stride: Takes every n-th frame.
+        max_videos: Takes the first n videos; None for all.
+
+    Raises:
+        ValueError: If ``frame_stride`` or ``max_videos`` is not positive.
+    """
+
+    METAINFO = ClipDataset.METAINFO
+
+    def __init__(
+        self,
+        *,
+        dataset: dict[str, Any],
+        frame_stride: int = 1,
+        max_videos: int | None = None,
+    ) -> None:
+        if frame_stride < 1 or (max_videos is not None and max_videos < 1):
+            msg = (
+                f'frame_stride is {frame_stride} and max_videos is {max_videos}; '
+                f'give positive numbers'
+            )
+            raise ValueError(msg)
+        self.videos: ClipDataset = DATASETS.build(dataset)
+        self.frame_stride = frame_stride
+        self.max_videos = max_videos
+        super().__init__(data_root=self.videos.data_root, test_mode=True)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Index the videos and their lengths, by which the sampler orders them."""
+        names = self.videos.list_videos()[: self.max_videos]
+        return [
+            {'video_name': name, 'num_frames': self.open_video(name).num_frames}
+            for name in names
+        ]
+
+    def open_video(self, name: str) -> VideoSource:
+        """List the files of a video, without decoding any.
+
+        Args:
+            name: Name of the video.
+
+        Returns:
+            Its reader.
+        """
+        source = self.videos.open_video(name)
+        if self.frame_stride == 1:
+            return source
+        return StridedVideoSource(source=source, stride=self.frame_stride)
+
+    @property
+    def video_lengths(self) -> list[int]:
+        """Frames of each video."""
+        return [self.get_data_info(i)['num_frames'] for i in range(len(self))]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Category of a video for balancing: its number of objects.
+
+        Args:
+            idx: Position in the dataset.
+
+        Returns:
+            As :meth:`ClipDataset.get_cat_ids`.
+        """
+        return self.videos.get_cat_ids(idx)
+
+    def __getitem__(self, idx: int) -> VideoRecord:  # type: ignore[override]
+        """Describe a video.
+
+        Args:
+            idx: Position in the dataset.
+
+        Returns:
+            The record; nothing is decoded.
+        """
+        info = self.get_data_info(int(idx))
+        source = self.open_video(info['video_name'])
+        return VideoRecord(
+            metainfo={'source': source, 'sample_index': int(info['sample_idx'])}
+        )

@@ -1,0 +1,87 @@
+"""Several processes on machines without a GPU."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import MutableMapping
+from datetime import timedelta
+
+import torch
+from mmengine.config import Config
+from torch import distributed
+
+DEFAULT_PORT = '29500'
+DEFAULT_TIMEOUT = 1800  # seconds, MMEngine's and torch's own
+VARIABLES = {
+    'slurm': {
+        'RANK': 'SLURM_PROCID',
+        'WORLD_SIZE': 'SLURM_NTASKS',
+        'LOCAL_RANK': 'SLURM_LOCALID',
+    },
+    'mpi': {
+        'RANK': 'OMPI_COMM_WORLD_RANK',
+        'WORLD_SIZE': 'OMPI_COMM_WORLD_SIZE',
+        'LOCAL_RANK': 'OMPI_COMM_WORLD_LOCAL_RANK',
+    },
+}
+
+__all__ = ['prepare_processes', 'set_rank_variables']
+
+
+def prepare_processes(cfg: Config, launcher: str) -> None:
+    """Join the other processes by gloo where there is no GPU.
+
+    MMEngine's launchers choose a CUDA device first and hand it to the model's wrapper.
+    Called before the Runner is built, this leaves them nothing to do. With a GPU it
+    does nothing.
+
+    Args:
+        cfg: ``model_wrapper_cfg.device_ids`` is set to None in place;
+            ``env_cfg.dist_cfg.timeout`` (seconds) is read.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Raises:
+        KeyError: If a variable that the launcher sets is missing.
+    """
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    set_rank_variables(launcher, os.environ)
+    wrapper = {'type': 'MMDistributedDataParallel', **cfg.get('model_wrapper_cfg', {})}
+    cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', DEFAULT_TIMEOUT)
+    if not distributed.is_initialized():
+        distributed.init_process_group('gloo', timeout=timedelta(seconds=seconds))
+
+
+def set_rank_variables(launcher: str, environment: MutableMapping[str, str]) -> None:
+    """Say in torch's variables what a launcher says in its own.
+
+    Args:
+        launcher: ``'slurm'`` or ``'mpi'``; torchrun sets torch's variables itself.
+        environment: Changed in place. MASTER_ADDR and MASTER_PORT stay where set.
+
+    Raises:
+        KeyError: If a variable of the launcher is missing, or the first machine's
+            name cannot be found.
+    """
+    for ours, theirs in VARIABLES.get(launcher, {}).items():
+        if theirs not in environment:
+            msg = f'--launcher {launcher} needs {theirs}; start with the launcher'
+            raise KeyError(msg)
+        environment[ours] = environment[theirs]
+    environment.setdefault('MASTER_PORT', DEFAULT_PORT)
+    if 'MASTER_ADDR' not in environment:
+        environment['MASTER_ADDR'] = _first_host(environment.get('SLURM_NODELIST', ''))
+
+
+def _first_host(nodes: str) -> str:
+    """Name of the first machine of a list like ``node[3-7]``."""
+    program = shutil.which('scontrol')
+    if program is not None and nodes:
+        command = [program, 'show', 'hostnames', nodes]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  SLURM's own list
+        return answer.stdout.split()[0]
+    if not nodes or '[' in nodes:
+        msg = f'Cannot tell the first machine of {nodes!r}; set MASTER_ADDR'
+        raise KeyError(msg)
+    return nodes.split(',', maxsplit=1)[0]

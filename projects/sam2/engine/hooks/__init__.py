@@ -1,0 +1,14 @@
+"""Hooks: whole checkpoints, random states, pictures."""
+
+from projects.sam2.engine.hooks.visualization_hook import ClipVisualizationHook
+
+from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
+from projects.sam2.engine.hooks.checkpoint_hook import SAM2CheckpointHook
+from projects.sam2.engine.hooks.random_state_hook import ClipRandomStateHook
+
+__all__ = [
+    'ClipRandomStateHook',
+    'ClipVisualizationHook',
+    'SAM2CheckpointCheckHook',
+    'SAM2CheckpointHook',
+]

@@ -1,0 +1,262 @@
+"""Checkpoints that are whole, resumable and pruned in that order."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dist import is_main_process
+from mmengine.fileio import get_file_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from projects.sam2.engine.file_backend import ATOMIC_BACKEND
+
+__all__ = ['SAM2CheckpointHook', 'to_plain']
+
+
+@HOOKS.register_module()
+class SAM2CheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, made safe; its arguments are unchanged.
+
+    - Files, ``last_checkpoint`` among them, are written aside and renamed.
+    - Old files go after the new one is there, not before.
+    - A checkpoint falls on an optimizer step: one that is due while gradients are
+      being accumulated is written after the step that follows.
+    - A run that is stopped in mid-epoch writes a checkpoint of where it stands
+      (unless ``save_last=False``).
+    - Files hold plain types, so that ``weights_only`` reads them.
+    - Names of best checkpoints keep word characters alone: ``J&F`` gives ``best_JF_…``.
+
+    All other hooks may define ``before_gather_checkpoint(runner)``: it is called on
+    every process before a checkpoint to resume from is written.
+    """
+
+    last_ckpt: str | None  # type: ignore[assignment]  # MMEngine infers None
+    _is_due = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Choose the file backend and learn what earlier runs wrote.
+
+        Args:
+            runner: Of the run.
+        """
+        out_dir = str(self.out_dir or runner.work_dir)
+        if self.backend_args is None and '://' not in out_dir:
+            self.backend_args = {'backend': ATOMIC_BACKEND}
+        super().before_train(runner)
+        if self.max_keep_ckpts > 0:
+            # MMEngine's deque forgets the oldest on its own; here it goes when its
+            # file has gone.
+            self.kept_steps = list(self.keep_ckpt_ids)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Write a checkpoint where one is due at the end of the epoch.
+
+        Args:
+            runner: Of the run.
+        """
+        if self.by_epoch and (
+            self.every_n_epochs(runner, self.interval, self.save_begin)
+            or (self.save_last and self.is_last_train_epoch(runner))
+        ):
+            self._is_due = True
+            self._save_if_stepped(runner, epoch=runner.epoch + 1, iteration=runner.iter)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,  # noqa: ARG002
+        data_batch: object = None,  # noqa: ARG002
+        outputs: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> None:
+        """Write a checkpoint where one is due and the optimizer has just stepped.
+
+        Args:
+            runner: Of the run.
+            batch_idx: Batch of the epoch.
+            data_batch: Of the loader.
+            outputs: Of the model.
+        """
+        if not self.by_epoch and (
+            self.every_n_train_iters(runner, self.interval, self.save_begin)
+            or (self.save_last and self.is_last_train_iter(runner))
+        ):
+            self._is_due = True
+        self._save_if_stepped(runner, epoch=runner.epoch, iteration=runner.iter + 1)
+
+    def after_train(self, runner: Runner) -> None:
+        """Write where a stopped run stands, and publish what is to be published.
+
+        Args:
+            runner: Of the run.
+        """
+        if self.save_last and runner.iter != self._saved_iteration(runner):
+            self._is_due = True
+            self._save_if_stepped(runner, epoch=runner.epoch, iteration=runner.iter)
+        super().after_train(runner)
+
+    def before_save_checkpoint(
+        self,
+        runner: Runner,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Leave out or turn into plain types what ``weights_only`` does not read.
+
+        Args:
+            runner: Of the run.
+            checkpoint: To be written. The history of logged scalars goes (the logs
+                have it); ``runtime_info``, the best score among it, stays.
+        """
+        hub = checkpoint['message_hub']
+        info = to_plain(hub['runtime_info'])
+        resumed = {key: on for key, on in hub['resumed_keys'].items() if key in info}
+        checkpoint['message_hub'] = {
+            'log_scalars': {},
+            'runtime_info': info,
+            'resumed_keys': resumed,
+        }
+        checkpoint['meta'] = to_plain(checkpoint['meta'])
+
+    def _saved_iteration(self, runner: Runner) -> int:
+        """Iterations that the last checkpoint holds; 0 where there is none."""
+        return int(runner.message_hub.get_info('last_ckpt_iter', 0))
+
+    def _save_if_stepped(self, runner: Runner, *, epoch: int, iteration: int) -> None:
+        """Write a due checkpoint, unless gradients wait to be applied."""
+        wrapper: Any = runner.optim_wrapper
+        if not self._is_due or not wrapper.should_update():
+            return
+        step = epoch if self.by_epoch else iteration
+        runner.logger.info(
+            'Saving checkpoint at epoch %d, iteration %d', epoch, iteration
+        )
+        self._save_checkpoint_with_step(
+            runner, step, meta={'epoch': epoch, 'iter': iteration}
+        )
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict[str, Any]
+    ) -> None:
+        """Write a checkpoint to resume from, then remove those that are too many."""
+        runner.call_hook('before_gather_checkpoint')
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        info = {'last_ckpt': self.last_ckpt, 'last_ckpt_iter': meta['iter']}
+        if self.max_keep_ckpts > 0:
+            self.kept_steps = [kept for kept in self.kept_steps if kept != step]
+            self.kept_steps.append(step)
+            # With the one to be removed: should the run die before it is, the
+            # resumed run removes it.
+            info['keep_ckpt_ids'] = list(self.kept_steps)
+        runner.message_hub.update_info_dict(info)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+        )
+        self._is_due = False
+        if is_main_process():
+            pointer = str(Path(runner.work_dir) / 'last_checkpoint')
+            backend = get_file_backend(backend_args={'backend': ATOMIC_BACKEND})
+            backend.put_text(self.last_ckpt, pointer)
+        self._prune()
+
+    def _prune(self) -> None:
+        """Remove the oldest checkpoints beyond ``max_keep_ckpts``."""
+        while 0 < self.max_keep_ckpts < len(self.kept_steps):
+            name = self.filename_tmpl.format(self.kept_steps.pop(0))
+            self._remove(self.file_backend.join_path(self.out_dir, name))
+
+    def _remove(self, path: str | None) -> None:
+        """Remove a file that may be gone already."""
+        if path and is_main_process() and self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Keep the weights of the best score of each metric asked for."""
+        if not self.save_best:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        improved = [
+            self._save_if_best(runner, key, rule, metrics)
+            for key, rule in zip(self.key_indicators, self.rules, strict=True)
+        ]
+        # Once more, so that the checkpoint to resume from knows the best score.
+        if any(improved) and self.last_ckpt is not None:
+            self._is_due = True
+            self._save_if_stepped(runner, epoch=runner.epoch, iteration=runner.iter)
+
+    def _save_if_best(
+        self, runner: Runner, key: str, rule: str, metrics: dict[str, float]
+    ) -> bool:
+        """Write the weights if the score beats the best so far, then drop those."""
+        if key not in metrics:
+            msg = f'save_best={key!r} is none of the metrics {sorted(metrics)}'
+            raise KeyError(msg)
+        is_only = len(self.key_indicators) == 1
+        score_name = 'best_score' if is_only else f'best_score_{key}'
+        path_name = 'best_ckpt' if is_only else f'best_ckpt_{key}'
+        hub = runner.message_hub
+        best = hub.get_info(score_name, self.init_value_map[rule])
+        score = metrics[key]
+        if score is None or not self.is_better_than[key](score, best):
+            return False
+        count = runner.epoch if self.by_epoch else runner.iter
+        name = f'best_{_file_word(key)}_{self.filename_tmpl.format(count)}'
+        path, old_path = (
+            self.file_backend.join_path(self.out_dir, name),
+            hub.get_info(path_name),
+        )
+        hub.update_info_dict({score_name: score, path_name: path})
+        runner.save_checkpoint(
+            self.out_dir,
+            filename=name,
+            file_client_args=self.file_client_args,
+            save_optimizer=False,
+            save_param_scheduler=False,
+            meta={'epoch': runner.epoch, 'iter': runner.iter},
+            by_epoch=False,
+            backend_args=self.backend_args,
+        )
+        if old_path != path:
+            self._remove(old_path)
+        if is_only:
+            self.best_ckpt_path = path
+        else:
+            self.best_ckpt_path_dict[key] = path
+        runner.logger.info('The best %s so far, %.4f, is kept as %s', key, score, name)
+        return True
+
+
+def to_plain(value: Any) -> Any:  # noqa: ANN401  whatever a checkpoint may hold
+    """Turn what NumPy made into Python's own types, at any depth.
+
+    Args:
+        value: Dicts, lists and tuples of anything.
+
+    Returns:
+        The same with NumPy scalars as numbers, arrays as lists, mappings as dicts.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {to_plain(key): to_plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return tuple(to_plain(entry) for entry in value)
+    if isinstance(value, list):
+        return [to_plain(entry) for entry in value]
+    return value
+
+
+def _file_word(metric: str) -> str:
+    """The metric's name as part of a file name."""
+    return re.sub(r'[^\w.-]', '', metric.replace('/', '_'))

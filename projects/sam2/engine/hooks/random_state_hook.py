@@ -1,0 +1,131 @@
+"""Random states that survive a resumed run."""
+
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from projects.sam2.engine.random_state import (
+    RandomState,
+    capture_random_state,
+    restore_random_state,
+)
+
+CHECKPOINT_KEY = 'random_states'
+
+__all__ = ['ClipRandomStateHook']
+
+
+@HOOKS.register_module()
+class ClipRandomStateHook(Hook):
+    """Makes training draw the same numbers whether it was interrupted or not.
+
+    - Checkpoints hold the random states of all processes. ``SAM2CheckpointHook``
+      asks for them on every process (``before_gather_checkpoint``), since MMEngine
+      calls ``before_save_checkpoint`` on the first process alone.
+    - Building a loader's iterator draws a number. The states are therefore set once
+      ``ClipTrainLoop`` has built it: to those of the checkpoint, or to what they were
+      before it was built.
+    - A new run gives each process a torch stream of its own: dropout differs between
+      processes that were seeded alike. All else that is drawn while training comes
+      from generators that know the clip and not the process.
+    - Validation leaves the states as it found them.
+    """
+
+    # Before hooks that may draw numbers, and before the one that writes checkpoints.
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._held: RandomState | None = None
+        self._before_validation: RandomState | None = None
+        self._gathered: list[RandomState] | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Take this process's states out of a checkpoint that a run resumes from.
+
+        Args:
+            runner: Of the run.
+            checkpoint: What was read.
+        """
+        if not runner._resume:  # noqa: SLF001  it has no public name
+            return
+        states = checkpoint.get(CHECKPOINT_KEY, [])
+        if len(states) > get_rank():
+            self._held = states[get_rank()]
+            return
+        runner.logger.warning(
+            'The checkpoint holds random states of %d processes and none for process '
+            '%d: what training draws at random will differ from the run that wrote it',
+            len(states),
+            get_rank(),
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Tell the processes of a new run apart.
+
+        Args:
+            runner: Of the run; its seed is the first process's.
+        """
+        if self._held is None:
+            torch.manual_seed(runner.seed + get_rank())
+
+    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002  the interface
+        """Remember the states until the loader's iterator is there."""
+        if self._held is None:
+            self._held = capture_random_state()
+
+    def after_build_iterator(self, runner: Runner) -> None:  # noqa: ARG002
+        """Set the states with which the epoch begins or goes on."""
+        self._release()
+
+    def before_train_iter(
+        self,
+        runner: Runner,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+        data_batch: object = None,  # noqa: ARG002
+    ) -> None:
+        """Set them late where the loop does not tell when the iterator is there."""
+        self._release()
+
+    def before_val_epoch(self, runner: Runner) -> None:  # noqa: ARG002
+        """Remember the states."""
+        self._before_validation = capture_random_state()
+
+    def after_val_epoch(
+        self,
+        runner: Runner,  # noqa: ARG002
+        metrics: dict[str, float] | None = None,  # noqa: ARG002
+    ) -> None:
+        """Set the states as they were before validation."""
+        if self._before_validation is not None:
+            restore_random_state(self._before_validation)
+            self._before_validation = None
+
+    def before_gather_checkpoint(self, runner: Runner) -> None:  # noqa: ARG002
+        """Collect the states of all processes; called on all of them."""
+        own = self._held if self._held is not None else capture_random_state()
+        self._gathered = all_gather_object(own)
+
+    def before_save_checkpoint(
+        self,
+        runner: Runner,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Put the collected states into a checkpoint.
+
+        Args:
+            runner: Of the run.
+            checkpoint: To be written; gets ``random_states``.
+        """
+        if self._gathered is not None:
+            checkpoint[CHECKPOINT_KEY] = self._gathered
+            self._gathered = None
+
+    def _release(self) -> None:
+        """Set the remembered states, once."""
+        if self._held is not None:
+            restore_random_state(self._held)
+            self._held = None

@@ -1,0 +1,116 @@
+"""Epochs that resume where they were left and stop when they are told to."""
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
+
+__all__ = ['ClipTrainLoop']
+
+
+@LOOPS.register_module()
+class ClipTrainLoop(EpochBasedTrainLoop):
+    """MMEngine's epochs, with three things that they lack.
+
+    - A run that resumes from a checkpoint of mid-epoch goes on with the next batch;
+      what was seen is skipped by number and not decoded. This needs
+      ``batch_sampler=dict(type='ClipBatchSampler')``.
+    - A run that was killed between the last batch of an epoch and the end of its
+      validation validates first when it resumes.
+    - ``stop_training`` is obeyed after each optimizer step, on all processes as soon
+      as one of them asks for it.
+
+    Hooks may define ``after_build_iterator(runner)``: it is called in each epoch once
+    the loader's iterator exists and before the first batch is asked for.
+    """
+
+    def run(self) -> nn.Module:
+        """Train until the last epoch, or until a hook asks to stop.
+
+        Returns:
+            The trained model, wrapped as it was.
+
+        Raises:
+            ValueError: If the run resumes from a position that this loader does not
+                have.
+        """
+        self.runner.call_hook('before_train')
+        self._check_position()
+        if self._epoch and self._batches_done == 0:
+            self._validate_if_due()
+        while self._epoch < self._max_epochs and not self._stop_requested():
+            self.run_epoch()
+            if self._batches_done == 0:
+                self._validate_if_due()
+        self.runner.call_hook('after_train')
+        model: nn.Module = self.runner.model
+        return model
+
+    def run_epoch(self) -> None:
+        """Train for what is left of the epoch, unless told to stop before its end."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        first = self._batches_done
+        if first:
+            self._skip_batches(first)
+        iterator = iter(self.dataloader)
+        self.runner.call_hook('after_build_iterator')
+        for index, data_batch in enumerate(iterator, first):
+            self.run_iter(index, data_batch)
+            if self.runner.optim_wrapper.should_update() and self._stop_requested():
+                break
+        if self._batches_done < len(self.dataloader):
+            return
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    @property
+    def _batches_done(self) -> int:
+        """Batches of the current epoch that were trained on."""
+        return int(self._iter - self._epoch * len(self.dataloader))
+
+    def _check_position(self) -> None:
+        """Raise where the checkpoint's position is none of this loader."""
+        if not 0 <= self._batches_done <= len(self.dataloader):
+            msg = (
+                f'The checkpoint was written after iteration {self._iter}, in epoch '
+                f'{self._epoch}, but an epoch has {len(self.dataloader)} iterations '
+                f'now: the clips, the batch size or the number of processes changed. '
+                f'Resume with those of the first run, or start a new run from the '
+                f'weights with --cfg-options load_from=<checkpoint>'
+            )
+            raise ValueError(msg)
+
+    def _skip_batches(self, number: int) -> None:
+        """Let the next iterator begin later."""
+        batch_sampler = self.dataloader.batch_sampler
+        if not hasattr(batch_sampler, 'start_at'):
+            msg = (
+                f'Resuming at batch {number} of an epoch needs a batch sampler that '
+                f'can start there, but got {type(batch_sampler).__name__}; set '
+                f"train_dataloader.batch_sampler=dict(type='ClipBatchSampler')"
+            )
+            raise TypeError(msg)
+        batch_sampler.start_at(number)
+
+    def _stop_requested(self) -> bool:
+        """Whether any process was asked to stop; all get the same answer."""
+        flag = torch.tensor(int(self.stop_training))
+        all_reduce(flag, op='max')
+        self.stop_training = bool(flag.item())
+        return self.stop_training
+
+    def _validate_if_due(self) -> None:
+        """Validate, unless the epoch asks for no validation or had it already."""
+        self._decide_current_val_interval()
+        val_loop, hub = self.runner.val_loop, self.runner.message_hub
+        if val_loop is None or self._epoch < self.val_begin:
+            return
+        is_last = self._epoch == self._max_epochs
+        is_done = hub.get_info('validated_epoch', 0) == self._epoch
+        if is_done or not (is_last or self._epoch % self.val_interval == 0):
+            return
+        # Before the run, so that checkpoints written at its end know of it.
+        hub.update_info('validated_epoch', self._epoch)
+        val_loop.run()

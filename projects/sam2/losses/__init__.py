@@ -1,0 +1,19 @@
+"""Losses: pure functions, and the registered sum over frames and steps."""
+
+from projects.sam2.losses.functional import (
+    FocalShape,
+    dice_loss,
+    focal_elements,
+    mask_ious,
+    sigmoid_focal_loss,
+)
+from projects.sam2.losses.multi_step import SAM2MultiStepLoss
+
+__all__ = [
+    'FocalShape',
+    'SAM2MultiStepLoss',
+    'dice_loss',
+    'focal_elements',
+    'mask_ious',
+    'sigmoid_focal_loss',
+]

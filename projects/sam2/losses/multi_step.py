@@ -1,0 +1,249 @@
+"""The loss of a clip: all frames, all correction steps, all candidate masks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from projects.sam2.losses.best_mask import best_mask_losses
+from projects.sam2.losses.functional import (
+    BINARY_CROSS_ENTROPY,
+    MASK_FOCAL,
+    FocalShape,
+    dice_loss,
+    focal_elements,
+    mask_ious,
+    sigmoid_focal_loss,
+)
+from projects.sam2.ops import upsample_logits
+from projects.sam2.structures import ClipTargets, DecoderStep, FrameOutput
+
+FocalConfig = FocalShape | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTruth:
+    """Ground truth of the objects of one frame.
+
+    Attributes:
+        masks: (O, 1, H, W), bool.
+        void: (O, 1, H, W), bool, pixels to leave out, or None.
+        annotated: (O,), bool; an object without annotation contributes nothing.
+    """
+
+    masks: Tensor
+    void: Tensor | None
+    annotated: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateScores:
+    """How good each candidate mask is; nothing here has a graph.
+
+    Attributes:
+        focal: (O, M).
+        dice: (O, M).
+        iou: (O, M), measured against the truth.
+    """
+
+    focal: Tensor
+    dice: Tensor
+    iou: Tensor
+
+
+@MODELS.register_module()
+class SAM2MultiStepLoss(nn.Module):
+    """Sum over frames and steps of what SAM 2 is trained on (appendix D.2.2).
+
+    Where the decoder proposes several masks, the one with the least focal and Dice
+    loss alone is trained, and the IoU estimate of all. Objects that are not in the
+    frame train the object score only.
+
+    Only the best mask is looked at with a graph, and its full-resolution logits are
+    made again in the backward pass rather than kept. All is computed in float32 at
+    least, under autocast too.
+
+    Args:
+        mask_weight: Of the focal loss of the masks.
+        dice_weight: Of their Dice loss.
+        iou_weight: Of the error of the IoU estimates.
+        class_weight: Of the loss of the object scores. A term of weight 0 is
+            reported as 0 and builds no graph.
+        mask_focal: Shape of the focal loss of the masks.
+        class_focal: Shape of the focal loss of the object scores; None for a model
+            without object scores, whose objects count as present on every frame.
+        supervise_all_ious: Whether the IoU estimates of all candidates are trained
+            rather than that of the best one.
+        iou_l1: Whether that error is absolute rather than squared.
+    """
+
+    def __init__(
+        self,
+        *,
+        mask_weight: float = 20.0,
+        dice_weight: float = 1.0,
+        iou_weight: float = 1.0,
+        class_weight: float = 1.0,
+        mask_focal: FocalConfig = MASK_FOCAL,
+        class_focal: FocalConfig | None = BINARY_CROSS_ENTROPY,
+        supervise_all_ious: bool = True,
+        iou_l1: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weights = {
+            'loss_mask': mask_weight,
+            'loss_dice': dice_weight,
+            'loss_iou': iou_weight,
+            'loss_class': class_weight,
+        }
+        self.mask_focal = _shape(mask_focal)
+        self.class_focal = None if class_focal is None else _shape(class_focal)
+        self.supervise_all_ious = supervise_all_ious
+        self.iou_l1 = iou_l1
+
+    def forward(
+        self, outputs: Sequence[FrameOutput], targets: ClipTargets
+    ) -> dict[str, Tensor]:
+        """Score the outputs of a batch of clips.
+
+        Args:
+            outputs: One for each frame that counts, in any order.
+            targets: Ground truth of all frames.
+
+        Returns:
+            ``loss_mask``, ``loss_dice``, ``loss_iou`` and ``loss_class``, scalars,
+            weighted, summed over frames and steps and divided by the number of
+            objects (the mean over all processes). Their sum is minimised.
+        """
+        nothing = torch.zeros((), device=targets.masks.device)
+        totals = dict.fromkeys(self.weights, nothing)
+        for output in outputs:
+            frame = output.frame_index
+            void = None if targets.void is None else targets.void[frame][:, None]
+            terms = self.frame_losses(
+                output,
+                masks=targets.masks[frame][:, None],
+                void=void,
+                annotated=targets.annotated[frame],
+            )
+            totals = {name: totals[name] + terms[name] for name in totals}
+        num_objects = _mean_num_objects(targets.masks)
+        return {name: total / num_objects for name, total in totals.items()}
+
+    def frame_losses(
+        self,
+        output: FrameOutput,
+        *,
+        masks: Tensor,
+        void: Tensor | None,
+        annotated: Tensor,
+    ) -> dict[str, Tensor]:
+        """Score the output of one frame.
+
+        Args:
+            output: What was decoded, step by step.
+            masks: Ground truth, (O, 1, H, W), bool.
+            void: Pixels to leave out, (O, 1, H, W), bool, or None.
+            annotated: (O,), bool; an object without annotation contributes nothing.
+
+        Returns:
+            The terms of :meth:`forward` for the frame, weighted and summed over
+            steps and objects, but not divided by the number of objects.
+        """
+        truth = FrameTruth(masks=masks, void=void, annotated=annotated)
+        # Reduced precision would lose small areas among a million pixels.
+        with torch.autocast(masks.device.type, enabled=False):
+            steps = [self._step_losses(step, truth) for step in output.steps]
+        return {
+            name: torch.stack([terms[name] for terms in steps]).sum()
+            for name in self.weights
+        }
+
+    def _step_losses(self, step: DecoderStep, truth: FrameTruth) -> dict[str, Tensor]:
+        """Weighted terms of one step, summed over objects."""
+        logits = _wide(
+            step.candidate_logits if step.full_logits is None else step.full_logits
+        )
+        scores = self._score_candidates(logits, truth)
+        combined = (
+            self.weights['loss_mask'] * scores.focal
+            + self.weights['loss_dice'] * scores.dice
+        )
+        objects = torch.arange(len(logits), device=logits.device)
+        best = combined.argmin(dim=1)
+        focal, dice = best_mask_losses(
+            logits[objects, best][:, None],
+            scores.focal[objects, best],
+            scores.dice[objects, best],
+            lambda best_logits: self._mask_losses(best_logits, truth),
+        )
+        error = _wide(step.candidate_ious) - scores.iou
+        error = error.abs() if self.iou_l1 else error.square()
+        iou = error.mean(dim=1) if self.supervise_all_ious else error[objects, best]
+        present = truth.masks.flatten(1).any(dim=1)
+        counts = truth.annotated
+        if self.class_focal is None:
+            object_score = torch.zeros_like(focal)
+        else:
+            counts = counts & present
+            object_score = focal_elements(
+                _wide(step.object_score_logits)[:, 0], present, self.class_focal
+            )
+        return {
+            'loss_mask': self._weighted('loss_mask', focal * counts),
+            'loss_dice': self._weighted('loss_dice', dice * counts),
+            'loss_iou': self._weighted('loss_iou', iou * counts),
+            'loss_class': self._weighted('loss_class', object_score * truth.annotated),
+        }
+
+    def _weighted(self, name: str, terms: Tensor) -> Tensor:
+        """Sum a term over objects; without weight it leaves no graph behind."""
+        weight = self.weights[name]
+        return weight * (terms if weight else terms.detach()).sum()
+
+    def _mask_losses(self, logits: Tensor, truth: FrameTruth) -> tuple[Tensor, Tensor]:
+        """Focal and Dice loss of one mask for each object, (O,) each."""
+        height, width = truth.masks.shape[-2:]
+        full = upsample_logits(logits, (height, width))
+        focal = sigmoid_focal_loss(
+            full, truth.masks, shape=self.mask_focal, void=truth.void
+        )
+        return focal[:, 0], dice_loss(full, truth.masks, void=truth.void)[:, 0]
+
+    @torch.no_grad()
+    def _score_candidates(self, logits: Tensor, truth: FrameTruth) -> CandidateScores:
+        """Score all candidates, one at a time to keep the peak of memory low."""
+        height, width = truth.masks.shape[-2:]
+        focal, dice, iou = [], [], []
+        for candidate in logits.split(1, dim=1):
+            full = upsample_logits(candidate, (height, width))
+            one_focal, one_dice = self._mask_losses(full, truth)
+            focal.append(one_focal)
+            dice.append(one_dice)
+            iou.append(mask_ious(full, truth.masks, void=truth.void)[:, 0])
+        return CandidateScores(
+            focal=torch.stack(focal, dim=1),
+            dice=torch.stack(dice, dim=1),
+            iou=torch.stack(iou, dim=1),
+        )
+
+
+def _shape(config: FocalConfig) -> FocalShape:
+    """Take a shape as it is, or build it from its config."""
+    return config if isinstance(config, FocalShape) else FocalShape(**config)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Raise half precision to float32; float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _mean_num_objects(masks: Tensor) -> Tensor:
+    """Objects of a process, at least one, as the mean over all processes."""
+    count = torch.tensor(float(masks.shape[1]), device=masks.device)
+    all_reduce(count, op='mean')
+    return count.clamp(min=1.0)

@@ -1,0 +1,210 @@
+"""Blocks of the Hiera backbone."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from projects.sam2.models.layers import MLP, DropPath
+
+__all__ = ['HieraBlock', 'HieraPatchEmbedding', 'join_windows', 'split_windows']
+
+NORM_EPS = 1e-6
+MLP_RATIO = 4
+
+
+class HieraPatchEmbedding(nn.Module):
+    """Overlapping patches of an image as tokens at stride 4.
+
+    Args:
+        embed_dims: Channels of a token.
+    """
+
+    def __init__(self, *, embed_dims: int) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, embed_dims, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Cut and embed.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            (B, H4, W4, C).
+        """
+        embedded: Tensor = self.projection(images)
+        return embedded.permute(0, 2, 3, 1)  # (B, C, H4, W4) -> (B, H4, W4, C)
+
+
+class HieraAttention(nn.Module):
+    """Attention within a window, whose queries may be pooled.
+
+    Args:
+        in_dims: Channels of the input.
+        out_dims: Channels of the result.
+        num_heads: Heads; must divide ``out_dims``.
+        pools: Whether the queries are pooled 2 x 2.
+
+    Raises:
+        ValueError: If the heads do not divide the channels.
+    """
+
+    def __init__(
+        self, *, in_dims: int, out_dims: int, num_heads: int, pools: bool
+    ) -> None:
+        super().__init__()
+        if out_dims % num_heads:
+            msg = (
+                f'Expected channels in a multiple of the heads, but got {out_dims} '
+                f'channels in {num_heads} heads; change embed_dims or num_heads'
+            )
+            raise ValueError(msg)
+        self.num_heads = num_heads
+        self.pools = pools
+        self.qkv = nn.Linear(in_dims, 3 * out_dims)
+        self.output = nn.Linear(out_dims, out_dims)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Attend within each window.
+
+        Args:
+            windows: (B, h, w, in_dims), B counting the windows.
+
+        Returns:
+            (B, h, w, out_dims), h and w halved where the queries are pooled.
+        """
+        query, key, value = self.qkv(windows).chunk(3, dim=-1)
+        if self.pools:
+            query = pool(query)
+        height, width = query.shape[1:3]
+        gathered = functional.scaled_dot_product_attention(
+            self._heads(query), self._heads(key), self._heads(value)
+        )
+        # (B, heads, h * w, C / heads) -> (B, h, w, C)
+        joined = gathered.transpose(1, 2).flatten(2).unflatten(1, (height, width))
+        attended: Tensor = self.output(joined)
+        return attended
+
+    def _heads(self, windows: Tensor) -> Tensor:
+        """Split channels: (B, h, w, C) -> (B, heads, h * w, C / heads), a view."""
+        tokens: Tensor = windows.flatten(1, 2).unflatten(-1, (self.num_heads, -1))
+        return tokens.transpose(1, 2)
+
+
+class HieraBlock(nn.Module):
+    """Window attention and MLP, each after a norm and beside a shortcut.
+
+    A block that changes the number of channels also halves the map.
+
+    Args:
+        in_dims: Channels of the input.
+        out_dims: Channels of the result.
+        num_heads: Heads.
+        window_size: Side of a window in tokens of the input; 0 attends to the
+            whole map.
+        drop_path_rate: Share of samples that lose a branch in training.
+
+    Raises:
+        ValueError: If a window that is halved has an odd side.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_dims: int,
+        out_dims: int,
+        num_heads: int,
+        window_size: int,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        pools = in_dims != out_dims
+        if pools and window_size % 2:
+            msg = (
+                f'Expected an even window size before a pooled stage, but got '
+                f'{window_size}; only the last of window_sizes may be odd'
+            )
+            raise ValueError(msg)
+        self.window_size = window_size
+        self.norm1 = nn.LayerNorm(in_dims, eps=NORM_EPS)
+        self.attention = HieraAttention(
+            in_dims=in_dims, out_dims=out_dims, num_heads=num_heads, pools=pools
+        )
+        self.norm2 = nn.LayerNorm(out_dims, eps=NORM_EPS)
+        self.mlp = MLP(
+            in_dims=out_dims,
+            hidden_dims=MLP_RATIO * out_dims,
+            out_dims=out_dims,
+            num_layers=2,
+            activation='gelu',
+        )
+        self.shortcut = nn.Linear(in_dims, out_dims) if pools else None
+        self.drop_path = DropPath(rate=drop_path_rate)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            maps: (B, h, w, in_dims).
+
+        Returns:
+            (B, h, w, out_dims), h and w halved where the channels change.
+        """
+        normed = self.norm1(maps)
+        kept = maps if self.shortcut is None else pool(self.shortcut(normed))
+        attended = self._attend(normed, (kept.shape[1], kept.shape[2]))
+        maps = kept + self.drop_path(attended)
+        mixed: Tensor = maps + self.drop_path(self.mlp(self.norm2(maps)))
+        return mixed
+
+    def _attend(self, maps: Tensor, out_size: tuple[int, int]) -> Tensor:
+        """Attention in windows, or in the whole map: (B, h, w, C) -> out_size."""
+        if not self.window_size:
+            whole: Tensor = self.attention(maps)
+            return whole
+        windows, grid = split_windows(maps, self.window_size)
+        return join_windows(self.attention(windows), grid, out_size)
+
+
+def pool(maps: Tensor) -> Tensor:
+    """Largest of each 2 x 2 cells: (B, h, w, C) -> (B, h / 2, w / 2, C)."""
+    # The permuted map is in channels-last layout, which the pooling keeps.
+    channels_first = maps.permute(0, 3, 1, 2)
+    return functional.max_pool2d(channels_first, kernel_size=2).permute(0, 2, 3, 1)
+
+
+def split_windows(maps: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
+    """Cut maps into square windows, padded with zeros to whole ones.
+
+    Args:
+        maps: (B, h, w, C).
+        size: Side of a window.
+
+    Returns:
+        Windows (B * rows * columns, size, size, C), and their (rows, columns).
+    """
+    height, width = maps.shape[1:3]
+    below, beside = -height % size, -width % size
+    if below or beside:
+        maps = functional.pad(maps, (0, 0, 0, beside, 0, below))
+    # (B, h, w, C) -> (B, rows, columns, size, size, C)
+    cut = maps.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
+    return cut.flatten(0, 2), (cut.shape[1], cut.shape[2])
+
+
+def join_windows(
+    windows: Tensor, grid: tuple[int, int], out_size: tuple[int, int]
+) -> Tensor:
+    """Put windows together and cut the padding off.
+
+    Args:
+        windows: (B * rows * columns, size, size, C).
+        grid: Rows and columns of windows.
+        out_size: Height and width of the maps without padding.
+
+    Returns:
+        (B, *out_size, C).
+    """
+    height, width = out_size
+    # (B * rows * columns, ...) -> (B, rows * size, columns * size, C)
+    tiled: Tensor = windows.unflatten(0, (-1, *grid)).transpose(2, 3)
+    return tiled.flatten(3, 4).flatten(1, 2)[:, :height, :width]

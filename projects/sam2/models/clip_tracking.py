@@ -1,0 +1,86 @@
+"""A clip through the model, as it is trained (Ravi et al., 2024, appendix D.2.2)."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from torch import Tensor
+
+from projects.sam2.models.frame_tracking import FrameTask, track_frame
+from projects.sam2.models.mask_heads import MaskHeads
+from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
+from projects.sam2.models.prompt_simulator import (
+    ClickGenerators,
+    PromptPlan,
+    SAM2PromptSimulator,
+)
+from projects.sam2.structures import (
+    ClipBatch,
+    FrameOutput,
+    ImageFeatures,
+    PointPrompt,
+    TrackingMode,
+)
+
+
+def track_clip(
+    heads: MaskHeads,
+    simulator: SAM2PromptSimulator,
+    *,
+    batch: ClipBatch,
+    features: ImageFeatures,
+    plan: PromptPlan,
+    mode: TrackingMode,
+) -> tuple[FrameOutput, ...]:
+    """Track all objects of a batch of clips, prompted as planned.
+
+    Args:
+        heads: Prompt encoder, mask decoder and tracker.
+        simulator: Draws the prompts and the correction clicks.
+        batch: The clips.
+        features: Of all frames, (B * T, ...), video-major.
+        plan: Which frames are prompted.
+        mode: Training or evaluation.
+
+    Returns:
+        One output for each frame, in the order of the clip.
+    """
+    clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
+    store = MemoryStore()
+    outputs: dict[int, FrameOutput] = {}
+    for frame in _order(plan, batch.num_frames):
+        truth = batch.targets.masks[frame][:, None]
+        prompted = frame in plan.prompts
+        corrected = frame in plan.correction_frames
+        task = FrameTask(
+            query=MemoryQuery(
+                frame_index=frame, num_video_frames=batch.num_frames, mode=mode
+            ),
+            prompt=simulator.first_prompt(plan.prompts[frame], truth, clicks)
+            if prompted
+            else None,
+            attends=not prompted,
+            correct=partial(_correct, simulator, clicks, truth) if corrected else None,
+            num_corrections=simulator.num_corrections,
+        )
+        frame_features = features.select(batch.frame_of_object(frame))
+        outputs[frame] = track_frame(heads, frame_features, store, task)
+        store.add(
+            frame, outputs[frame].memory, prompted=frame in plan.remembered_frames
+        )
+    return tuple(outputs[frame] for frame in sorted(outputs))
+
+
+def _order(plan: PromptPlan, num_frames: int) -> Iterator[int]:
+    """Conditioning frames first, then the others as time runs."""
+    yield from plan.prompts
+    yield from (frame for frame in range(num_frames) if frame not in plan.prompts)
+
+
+def _correct(
+    simulator: SAM2PromptSimulator,
+    clicks: ClickGenerators,
+    truth: Tensor,
+    logits: Tensor,
+) -> PointPrompt:
+    """A correction click from what the model shows."""
+    return simulator.correction(truth, logits > 0, clicks)

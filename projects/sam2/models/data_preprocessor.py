@@ -1,0 +1,160 @@
+"""From loaded clips to normalised batches on the device."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from mmengine.model import BaseDataPreprocessor
+from mmengine.registry import MODELS
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from projects.sam2.structures import (
+    ClipBatch,
+    ClipSample,
+    ClipTargets,
+    FrameMasks,
+    VideoRecord,
+)
+
+
+@MODELS.register_module()
+class ClipDataPreprocessor(BaseDataPreprocessor):
+    """Collates clips on the device and normalises their frames there.
+
+    Args:
+        image_size: Height and width of the frames of a video; clips come at the size
+            that their transforms gave them.
+        mean: Of the three channels, in 0..255.
+        std: Of the three channels, in 0..255.
+
+    Raises:
+        ValueError: If a side of ``image_size`` is no multiple of 32.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: tuple[int, int] = (1024, 1024),
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+    ) -> None:
+        super().__init__(non_blocking=True)
+        if any(side % 32 or side <= 0 for side in image_size):
+            msg = f'image_size is {image_size}; give multiples of 32'
+            raise ValueError(msg)
+        self.image_size = image_size
+        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    mean: Tensor
+    std: Tensor
+
+    def forward(  # type: ignore[override]  # lists come from our loaders, not dicts
+        self,
+        data: Sequence[ClipSample] | Sequence[VideoRecord],
+        training: bool = False,  # noqa: FBT001, FBT002, ARG002  MMEngine's signature
+    ) -> dict[str, Any]:
+        """Prepare what the loader gave.
+
+        Args:
+            data: Clips, or records of videos, which stay as they are.
+            training: Not used: clips and videos are told apart by their type.
+
+        Returns:
+            ``{'inputs': ...}``, the keyword of :meth:`SAM2.forward`.
+        """
+        clips = [item for item in data if isinstance(item, ClipSample)]
+        return {'inputs': self.collate(clips) if clips else list(data)}
+
+    def collate(self, samples: Sequence[ClipSample]) -> ClipBatch:
+        """Stack clips, their objects one after another.
+
+        Args:
+            samples: Clips of one length and one frame size.
+
+        Returns:
+            The batch, on this module's device.
+
+        Raises:
+            ValueError: If the clips differ in length or frame size.
+        """
+        shapes = {tuple(sample.frames.shape) for sample in samples}
+        if len(shapes) > 1:
+            names = ', '.join(sample.video_name for sample in samples)
+            msg = (
+                f'Clips of one batch need one length and size, but got '
+                f'{sorted(shapes)} ({names}); resize them in the pipeline'
+            )
+            raise ValueError(msg)
+        clips = [
+            cast('ClipSample', sample.to(self.device, non_blocking=True))
+            for sample in samples
+        ]
+        counts = [clip.masklets.shape[1] for clip in clips]
+        video_of_object = torch.repeat_interleave(
+            torch.arange(len(clips)), torch.tensor(counts)
+        ).to(self.device)
+        void = torch.stack([clip.void for clip in clips], dim=1)  # (T, B, H, W)
+        annotated = torch.stack([clip.annotated for clip in clips], dim=1)
+        has_void = any(bool(sample.void.any()) for sample in samples)
+        return ClipBatch(
+            frames=self.normalise(torch.cat([clip.frames for clip in clips])),
+            num_frames=clips[0].frames.shape[0],
+            targets=ClipTargets(
+                masks=torch.cat([clip.masklets for clip in clips], dim=1),
+                void=void[:, video_of_object] if has_void else None,
+                annotated=annotated[:, video_of_object],
+            ),
+            video_of_object=video_of_object,
+            seeds=tuple(sample.seed for sample in samples),
+        )
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Scale pixel values as the backbone expects them.
+
+        Args:
+            frames: (..., 3, H, W), uint8.
+
+        Returns:
+            The same shape, float.
+        """
+        return (frames.float() - self.mean) / self.std
+
+    def frame(self, frame: NDArray[np.uint8]) -> Tensor:
+        """Prepare one frame of a video.
+
+        Args:
+            frame: (height, width, 3), RGB.
+
+        Returns:
+            (1, 3, H, W), resized as the released video predictor does (bicubic with
+            antialias, in 8 bits) and normalised.
+        """
+        height, width = self.image_size
+        if frame.shape[:2] != (height, width):
+            resized = Image.fromarray(frame).resize(
+                (width, height), Image.Resampling.BICUBIC
+            )
+            frame = np.asarray(resized)
+        pixels = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
+        return self.normalise(pixels.to(self.device)[None])
+
+    def mask_prompt(self, truth: FrameMasks) -> Tensor:
+        """Prepare the masks of a frame as prompts.
+
+        Args:
+            truth: Masks at the size of their file.
+
+        Returns:
+            (O, 1, H, W), bool: antialiased, then thresholded at one half.
+        """
+        masks = torch.from_numpy(truth.masks).to(self.device)[:, None].float()
+        if masks.shape[-2:] == self.image_size:
+            return masks > 0
+        resized = torch.nn.functional.interpolate(
+            masks, size=self.image_size, mode='bilinear', antialias=True
+        )
+        return resized >= 0.5

@@ -1,0 +1,116 @@
+"""One frame through the model: recall, decode, correct, memorise.
+
+Training, validation and the predictors track with this one routine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from projects.sam2.models.mask_heads import MaskHeads
+from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
+from projects.sam2.ops import upsample_logits
+from projects.sam2.structures import (
+    DecoderStep,
+    FrameMemory,
+    FrameOutput,
+    FramePrompt,
+    ImageFeatures,
+    PointPrompt,
+    TrackingMode,
+)
+
+STRIDE = 16  # of the features that memories are made of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTask:
+    """What there is to do on a frame.
+
+    Attributes:
+        query: The frame and the direction of the pass.
+        prompt: The first prompt, or None on a frame that is only tracked.
+        attends: The frame attends to memories; False on the first prompted frames.
+        correct: Gives the next correction click from the step before, (O, 1, H, W)
+            logits; None where no clicks are simulated.
+        num_corrections: How often to ask for one.
+        reread_prompt: Remember prompted frames the way an interactive session does:
+            masks up-sampled from low resolution and binarised.
+    """
+
+    query: MemoryQuery
+    prompt: FramePrompt | None = None
+    attends: bool = True
+    correct: Callable[[Tensor], PointPrompt] | None = None
+    num_corrections: int = 0
+    reread_prompt: bool = False
+
+
+def track_frame(
+    heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
+) -> FrameOutput:
+    """Segment the objects of a frame and make a memory of them.
+
+    Args:
+        heads: Prompt encoder, mask decoder and tracker.
+        features: Of the frame, one for each object.
+        store: Memories so far; read, not changed.
+        task: The frame, its prompt and its corrections.
+
+    Returns:
+        All decoding steps and the memory.
+    """
+    steps = _decode_steps(heads, features, store, task)
+    last = steps[-1]
+    size = tuple(STRIDE * side for side in features.embedding.shape[-2:])
+    full_logits = last.full_logits
+    if full_logits is None or task.reread_prompt:
+        full_logits = upsample_logits(last.mask_logits, (size[0], size[1]))
+    evaluation = task.query.mode is TrackingMode.EVALUATION
+    tracker = heads.tracker
+    reread = task.reread_prompt and task.prompt is not None
+    spatial = tracker.memorise(
+        features,
+        tracker.separate(full_logits) if evaluation else full_logits,
+        last.object_score_logits > 0,
+        binary=evaluation and (last.points is not None or reread),
+    )
+    memory = FrameMemory(spatial=spatial, object_pointer=last.object_pointer)
+    return FrameOutput(
+        frame_index=task.query.frame_index, steps=tuple(steps), memory=memory
+    )
+
+
+def _decode_steps(
+    heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
+) -> list[DecoderStep]:
+    """The first answer, then one for each correction click."""
+    mode = task.query.mode
+    if task.prompt is not None and task.prompt.mask is not None:
+        return [heads.adopt(mask=task.prompt.mask, features=features, mode=mode)]
+    tracker = heads.tracker
+    selection = tracker.memory_bank.select(store, task.query) if task.attends else None
+    embedding = tracker.recall(features, selection)
+    points = None if task.prompt is None else task.prompt.points
+    step = heads.decode(
+        embedding=embedding, features=features, mode=mode, points=points
+    )
+    steps = [step]
+    if task.correct is None:
+        return steps
+    size = (STRIDE * embedding.shape[-2], STRIDE * embedding.shape[-1])
+    for _ in range(task.num_corrections):
+        # A click is a decision, not something to learn through.
+        shown = upsample_logits(steps[-1].mask_logits.detach(), size)
+        click = task.correct(shown)
+        points = click if points is None else points.followed_by(click)
+        step = heads.decode(
+            embedding=embedding,
+            features=features,
+            mode=mode,
+            points=points,
+            earlier_logits=steps[-1].mask_logits,
+        )
+        steps.append(step)
+    return steps

@@ -1,0 +1,87 @@
+"""Attention between two sets of tokens, with several heads."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ['Attention']
+
+
+class Attention(nn.Module):
+    """Multi-head attention that may work in fewer channels than its input has.
+
+    Args:
+        embed_dims: Channels of the queries and of the result.
+        num_heads: Heads; must divide ``internal_dims``.
+        internal_dims: Channels of all heads together; ``embed_dims`` by default.
+        kv_dims: Channels of keys and values; ``embed_dims`` by default.
+        dropout: Share of attention weights dropped in training.
+
+    Raises:
+        ValueError: If the heads do not divide the channels.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dims: int,
+        num_heads: int,
+        internal_dims: int | None = None,
+        kv_dims: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        internal_dims = embed_dims if internal_dims is None else internal_dims
+        kv_dims = embed_dims if kv_dims is None else kv_dims
+        if internal_dims % num_heads:
+            msg = (
+                f'internal_dims {internal_dims} is not a multiple of num_heads '
+                f'{num_heads}; change one of them'
+            )
+            raise ValueError(msg)
+        self.num_heads = num_heads
+        self.internal_dims = internal_dims
+        self.dropout = dropout
+        self.query = nn.Linear(embed_dims, internal_dims)
+        self.key = nn.Linear(kv_dims, internal_dims)
+        self.value = nn.Linear(kv_dims, internal_dims)
+        self.output = nn.Linear(internal_dims, embed_dims)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Let each query gather from the values.
+
+        Args:
+            query: (O, N, C).
+            key: (O, L, Ckv).
+            value: (O, L, Ckv).
+
+        Returns:
+            (O, N, C).
+        """
+        return self._attend(
+            self._heads(self.query(query)),
+            self._heads(self.key(key)),
+            self._heads(self.value(value)),
+        )
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        """Split channels into heads: (O, N, C) -> (O, heads, N, C / heads)."""
+        split: Tensor = tokens.unflatten(-1, (self.num_heads, -1))
+        return split.transpose(1, 2)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend within each head and join the heads.
+
+        Args:
+            query: (O, heads, N, C / heads).
+            key: (O, heads, L, C / heads).
+            value: (O, heads, L, C / heads).
+
+        Returns:
+            (O, N, C).
+        """
+        gathered = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=self.dropout if self.training else 0.0
+        )
+        # (O, heads, N, C / heads) -> (O, N, C)
+        joined: Tensor = self.output(gathered.transpose(1, 2).flatten(2))
+        return joined

@@ -1,0 +1,54 @@
+"""Stack of linear layers."""
+
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+
+__all__ = ['MLP']
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {'relu': nn.ReLU, 'gelu': nn.GELU}
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between each two.
+
+    Args:
+        in_dims: Channels of the input.
+        hidden_dims: Channels between the layers.
+        out_dims: Channels of the result.
+        num_layers: Linear layers.
+        activation: Between the layers; none follows the last one.
+        sigmoid_output: Whether the result is squashed into [0, 1].
+    """
+
+    def __init__(
+        self,
+        *,
+        in_dims: int,
+        hidden_dims: int,
+        out_dims: int,
+        num_layers: int,
+        activation: Literal['relu', 'gelu'] = 'relu',
+        sigmoid_output: bool = False,
+    ) -> None:
+        super().__init__()
+        dims = [in_dims, *[hidden_dims] * (num_layers - 1), out_dims]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(dims))
+        self.activation = ACTIVATIONS[activation]()
+        self.sigmoid_output = sigmoid_output
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Apply the layers to the last dimension.
+
+        Args:
+            tokens: (..., in_dims).
+
+        Returns:
+            (..., out_dims).
+        """
+        *hidden, last = self.layers
+        for layer in hidden:
+            tokens = self.activation(layer(tokens))
+        tokens = last(tokens)
+        return tokens.sigmoid() if self.sigmoid_output else tokens

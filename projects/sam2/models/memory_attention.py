@@ -1,0 +1,168 @@
+"""Memory attention: features of a frame gather from memories of other frames."""
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from projects.sam2.models.layers import MLP, RotaryAttention
+
+__all__ = ['MemoryAttention']
+
+INPUT_POSITION_WEIGHT = 0.1
+
+
+@MODELS.register_module()
+class MemoryAttention(nn.Module):
+    """Stack of layers with self-attention and cross-attention to the memory.
+
+    Args:
+        embed_dims: Channels of the frame's features.
+        memory_dims: Channels of the memory.
+        num_layers: Layers.
+        feedforward_dims: Hidden channels of the feed-forward networks.
+        num_heads: Heads of both attentions.
+        dropout: Share dropped in training, of attention weights and of branches.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dims: int = 256,
+        memory_dims: int = 64,
+        num_layers: int = 4,
+        feedforward_dims: int = 2048,
+        num_heads: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            MemoryAttentionLayer(
+                embed_dims=embed_dims,
+                memory_dims=memory_dims,
+                feedforward_dims=feedforward_dims,
+                num_heads=num_heads,
+                dropout=dropout,
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def forward(
+        self,
+        *,
+        tokens: Tensor,
+        position: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        num_pointer_tokens: int,
+        feature_size: tuple[int, int],
+    ) -> Tensor:
+        """Condition the features of a frame on the memory.
+
+        Args:
+            tokens: Features of the frame, (O | 1, N, C); with 1, all objects share
+                what does not depend on the memory.
+            position: Position encoding of the frame, (O | 1, N, C).
+            memory: Maps of the size of the frame's, one after another, then object
+                pointers, (O, L, Cm).
+            memory_position: Position encoding of the memory, (O | 1, L, Cm).
+            num_pointer_tokens: Tokens of object pointers, which have no place.
+            feature_size: Height and width of the frame's features.
+
+        Returns:
+            (O, N, C).
+        """
+        # Values are read without a position, so the keys are made once for all.
+        keys = memory + memory_position
+        tokens = tokens + INPUT_POSITION_WEIGHT * position
+        for layer in self.layers:
+            tokens = layer(
+                tokens,
+                keys=keys,
+                memory=memory,
+                num_pointer_tokens=num_pointer_tokens,
+                feature_size=feature_size,
+            )
+        normed: Tensor = self.norm(tokens)
+        return normed
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each after its norm.
+
+    Args:
+        embed_dims: Channels of the frame's features.
+        memory_dims: Channels of the memory.
+        feedforward_dims: Hidden channels of the feed-forward network.
+        num_heads: Heads of both attentions.
+        dropout: Share dropped in training, of attention weights and of branches.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dims: int,
+        memory_dims: int,
+        feedforward_dims: int,
+        num_heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.self_attention = RotaryAttention(
+            embed_dims=embed_dims, num_heads=num_heads, dropout=dropout
+        )
+        self.cross_attention = RotaryAttention(
+            embed_dims=embed_dims,
+            num_heads=num_heads,
+            kv_dims=memory_dims,
+            dropout=dropout,
+        )
+        self.mlp = MLP(
+            in_dims=embed_dims,
+            hidden_dims=feedforward_dims,
+            out_dims=embed_dims,
+            num_layers=2,
+        )
+        # Hidden units are dropped too, as a part of the activation between the layers.
+        self.mlp.activation = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.norm3 = nn.LayerNorm(embed_dims)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        keys: Tensor,
+        memory: Tensor,
+        num_pointer_tokens: int,
+        feature_size: tuple[int, int],
+    ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            tokens: (O | 1, N, C).
+            keys: Memory with its position added, (O, L, Cm).
+            memory: (O, L, Cm).
+            num_pointer_tokens: Tokens of the memory without a place.
+            feature_size: Height and width of the frame's features.
+
+        Returns:
+            (O, N, C).
+        """
+        normed = self.norm1(tokens)
+        tokens = tokens + self.dropout(
+            self.self_attention(normed, normed, normed, feature_size=feature_size)
+        )
+        tokens = tokens.expand(len(memory), -1, -1)
+        tokens = tokens + self.dropout(
+            self.cross_attention(
+                self.norm2(tokens),
+                keys,
+                memory,
+                feature_size=feature_size,
+                num_unrotated=num_pointer_tokens,
+            )
+        )
+        mixed: Tensor = tokens + self.dropout(self.mlp(self.norm3(tokens)))
+        return mixed

@@ -1,0 +1,259 @@
+"""Which memories a frame attends to (Ravi et al., 2024, section 4, memory bank)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from projects.sam2.structures import FrameMemory, TrackingMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryQuery:
+    """The frame that asks for memories.
+
+    Attributes:
+        frame_index: Position in the clip or video.
+        num_video_frames: Length of the clip or video.
+        mode: Training or evaluation.
+        reverse: The pass runs backwards in time.
+    """
+
+    frame_index: int
+    num_video_frames: int
+    mode: TrackingMode
+    reverse: bool = False
+
+    @property
+    def direction(self) -> int:
+        """+1 where the pass runs forwards in time, -1 where backwards."""
+        return -1 if self.reverse else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecalledMemory:
+    """A spatial memory and how long ago it was made.
+
+    Attributes:
+        spatial: (O, Cm, H16, W16).
+        age: 0 for a conditioning frame, else 1 (adjacent) to ``num_frames - 1``.
+    """
+
+    spatial: Tensor
+    age: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecalledPointer:
+    """An object pointer and its distance in time.
+
+    Attributes:
+        pointer: (O, C).
+        time_offset: Frames back along the pass; negative for frames still ahead.
+    """
+
+    pointer: Tensor
+    time_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySelection:
+    """All that one frame attends to.
+
+    Attributes:
+        memories: Spatial memories, conditioning frames first.
+        pointers: Object pointers, conditioning frames first.
+        pointer_horizon: Number of pointers that the video allows; scales their time.
+    """
+
+    memories: tuple[RecalledMemory, ...]
+    pointers: tuple[RecalledPointer, ...]
+    pointer_horizon: int
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """Memories of one group of objects in one video, by frame.
+
+    Attributes:
+        conditioning: Memories of prompted frames, in the order of prompting.
+        tracked: Memories of all other frames.
+    """
+
+    conditioning: dict[int, FrameMemory] = field(default_factory=dict)
+    tracked: dict[int, FrameMemory] = field(default_factory=dict)
+
+    def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
+        """Keep the memory of a frame, in place of an earlier one of that frame.
+
+        Args:
+            frame_index: Position in the clip or video.
+            memory: What to remember.
+            prompted: The frame conditions the rest of the video.
+        """
+        kept, other = self.conditioning, self.tracked
+        if not prompted:
+            kept, other = other, kept
+        other.pop(frame_index, None)
+        kept[frame_index] = memory
+
+
+@MODELS.register_module()
+class MemoryBank:
+    """The policy by which memories are selected and forgotten.
+
+    A frame attends to the conditioning frames and to the ``num_frames - 1`` latest
+    others; spatial memories and object pointers read one selection of conditioning
+    frames.
+
+    Args:
+        num_frames: Temporal positions, one of them for all conditioning frames.
+        max_conditioning_frames: Take at most so many conditioning frames, those
+            nearest in time; None takes all. Those left out count as tracked ones.
+        stride: Distance between the tracked frames taken in evaluation; the adjacent
+            frame is always among them.
+        max_pointers: Take object pointers of at most so many frames.
+        future_pointers: In evaluation, take the pointers of conditioning frames that
+            are still ahead, too (training always does).
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_frames: int = 7,
+        max_conditioning_frames: int | None = None,
+        stride: int = 1,
+        max_pointers: int = 16,
+        future_pointers: bool = False,
+    ) -> None:
+        if num_frames < 1 or stride < 1 or max_pointers < 1:
+            msg = (
+                f'num_frames, stride and max_pointers start at 1, but got '
+                f'{num_frames}, {stride} and {max_pointers}'
+            )
+            raise ValueError(msg)
+        if max_conditioning_frames is not None and max_conditioning_frames < 2:
+            msg = (
+                f'max_conditioning_frames is {max_conditioning_frames}; give at least '
+                f'2 (the nearest on either side), or None for all'
+            )
+            raise ValueError(msg)
+        self.num_frames = num_frames
+        self.max_conditioning_frames = max_conditioning_frames
+        self.stride = stride
+        self.max_pointers = max_pointers
+        self.future_pointers = future_pointers
+
+    def select(self, store: MemoryStore, query: MemoryQuery) -> MemorySelection:
+        """Choose what a frame attends to.
+
+        Args:
+            store: Memories of the objects.
+            query: The frame that asks.
+
+        Returns:
+            Spatial memories and object pointers.
+
+        Raises:
+            ValueError: If no frame was prompted yet.
+        """
+        if not store.conditioning:
+            msg = (
+                f'Frame {query.frame_index} has no conditioning frame to attend to; '
+                f'prompt the objects on some frame first'
+            )
+            raise ValueError(msg)
+        chosen = self._nearest(tuple(store.conditioning), query.frame_index)
+        ordinary = {
+            frame: memory
+            for frame, memory in store.conditioning.items()
+            if frame not in chosen
+        } | store.tracked
+        memories = [
+            RecalledMemory(spatial=store.conditioning[frame].spatial, age=0)
+            for frame in chosen
+        ]
+        for age, frame in self._tracked_frames(query):
+            if frame in ordinary:
+                memories.append(
+                    RecalledMemory(spatial=ordinary[frame].spatial, age=age)
+                )
+        horizon = min(query.num_video_frames, self.max_pointers)
+        return MemorySelection(
+            memories=tuple(memories),
+            pointers=(
+                *self._conditioning_pointers(store, chosen, query),
+                *_tracked_pointers(ordinary, horizon, query),
+            ),
+            pointer_horizon=horizon,
+        )
+
+    def forget(self, store: MemoryStore, query: MemoryQuery) -> None:
+        """Drop the tracked memories that the running pass cannot reach any more.
+
+        Args:
+            store: Memories of the objects, changed in place.
+            query: The frame that the pass comes to next.
+        """
+        # The stride's grid may lie up to stride - 1 frames before the second latest.
+        spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)
+        reach = max(spatial_reach, self.max_pointers - 1)
+        for frame in tuple(store.tracked):
+            if (query.frame_index - frame) * query.direction > reach:
+                del store.tracked[frame]
+
+    def _nearest(self, frames: tuple[int, ...], frame_index: int) -> tuple[int, ...]:
+        """Conditioning frames to attend to, in the order in which they are read."""
+        limit = self.max_conditioning_frames
+        if limit is None or len(frames) <= limit:
+            return frames
+        before = [frame for frame in frames if frame < frame_index]
+        after = [frame for frame in frames if frame >= frame_index]
+        nearest = [max(before)] if before else []
+        nearest += [min(after)] if after else []
+        rest = sorted(
+            (frame for frame in frames if frame not in nearest),
+            key=lambda frame: abs(frame - frame_index),
+        )
+        return (*nearest, *rest[: limit - len(nearest)])
+
+    def _tracked_frames(self, query: MemoryQuery) -> Iterable[tuple[int, int]]:
+        """Pairs of age and frame, oldest first."""
+        stride = 1 if query.mode is TrackingMode.TRAINING else self.stride
+        # Time runs along the pass: reverse passes count negative frames.
+        now = query.frame_index * query.direction
+        for age in range(self.num_frames - 1, 0, -1):
+            if age == 1:
+                moment = now - 1
+            else:
+                moment = (now - 2) // stride * stride - (age - 2) * stride
+            yield age, moment * query.direction
+
+    def _conditioning_pointers(
+        self, store: MemoryStore, chosen: tuple[int, ...], query: MemoryQuery
+    ) -> Iterable[RecalledPointer]:
+        """Pointers of the conditioning frames, those ahead left out in evaluation."""
+        all_of_time = query.mode is TrackingMode.TRAINING or self.future_pointers
+        for frame in chosen:
+            offset = (query.frame_index - frame) * query.direction
+            if all_of_time or offset >= 0:
+                yield RecalledPointer(
+                    pointer=store.conditioning[frame].object_pointer,
+                    time_offset=offset,
+                )
+
+
+def _tracked_pointers(
+    ordinary: dict[int, FrameMemory], horizon: int, query: MemoryQuery
+) -> Iterable[RecalledPointer]:
+    """Pointers of the latest tracked frames, latest first."""
+    for offset in range(1, horizon):
+        frame = query.frame_index - offset * query.direction
+        if frame in ordinary:
+            yield RecalledPointer(
+                pointer=ordinary[frame].object_pointer, time_offset=offset
+            )

@@ -1,0 +1,126 @@
+"""Memory encoder: features of a frame and its mask become a memory."""
+
+from itertools import pairwise
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from projects.sam2.models.layers import LayerNorm2d
+
+__all__ = ['MemoryEncoder']
+
+LAYER_SCALE = 1e-6
+MASK_CHANNELS = (1, 4, 16, 64, 256)  # four times as many at half the resolution
+
+
+@MODELS.register_module()
+class MemoryEncoder(nn.Module):
+    """Adds the mask, brought to stride 16, to the features and fuses them.
+
+    Args:
+        embed_dims: Channels of the frame's features.
+        memory_dims: Channels of a memory.
+        num_fuser_layers: ConvNeXt blocks after the sum.
+    """
+
+    def __init__(
+        self, *, embed_dims: int = 256, memory_dims: int = 64, num_fuser_layers: int = 2
+    ) -> None:
+        super().__init__()
+        self.mask_downsampler = MaskDownsampler(embed_dims=embed_dims)
+        self.pixel_projection = nn.Conv2d(embed_dims, embed_dims, kernel_size=1)
+        self.fuser = nn.Sequential(
+            *(ConvNeXtBlock(embed_dims=embed_dims) for _ in range(num_fuser_layers))
+        )
+        self.output = nn.Conv2d(embed_dims, memory_dims, kernel_size=1)
+
+    def forward(self, embedding: Tensor, mask: Tensor) -> Tensor:
+        """Encode a frame and the masks of its objects.
+
+        Args:
+            embedding: Features of the frame, (O | 1, C, H16, W16).
+            mask: Scaled probabilities of the objects, (O, 1, H, W).
+
+        Returns:
+            (O, Cm, H16, W16).
+
+        Raises:
+            ValueError: If the mask is not 16 times as large as the features.
+        """
+        masks = self.mask_downsampler(mask)
+        features = self.pixel_projection(embedding)
+        if masks.shape[-2:] != features.shape[-2:]:
+            msg = (
+                f'Expected a mask 16 times as large as the features of '
+                f'{tuple(embedding.shape[-2:])}, but got {tuple(mask.shape[-2:])}; '
+                f'resize the mask to the frame that the model sees'
+            )
+            raise ValueError(msg)
+        memory: Tensor = self.output(self.fuser(features + masks))
+        return memory
+
+
+class MaskDownsampler(nn.Module):
+    """Four convolutions of stride 2, then a projection.
+
+    Args:
+        embed_dims: Channels of the result.
+    """
+
+    def __init__(self, *, embed_dims: int) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        for coming, going in pairwise(MASK_CHANNELS):
+            stages += [
+                nn.Conv2d(coming, going, kernel_size=3, stride=2, padding=1),
+                LayerNorm2d(going),
+                nn.GELU(),
+            ]
+        projection = nn.Conv2d(MASK_CHANNELS[-1], embed_dims, kernel_size=1)
+        self.layers = nn.Sequential(*stages, projection)
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """Bring masks to stride 16.
+
+        Args:
+            mask: (O, 1, H, W).
+
+        Returns:
+            (O, C, H16, W16).
+        """
+        downsampled: Tensor = self.layers(mask)
+        return downsampled
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution and MLP beside a shortcut (Liu et al., 2022).
+
+    Args:
+        embed_dims: Channels.
+    """
+
+    def __init__(self, *, embed_dims: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            embed_dims, embed_dims, kernel_size=7, padding=3, groups=embed_dims
+        )
+        self.norm = LayerNorm2d(embed_dims)
+        self.expand = nn.Linear(embed_dims, 4 * embed_dims)
+        self.activation = nn.GELU()
+        self.reduce = nn.Linear(4 * embed_dims, embed_dims)
+        self.scale = nn.Parameter(torch.full((embed_dims,), LAYER_SCALE))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            features: (O, C, H16, W16).
+
+        Returns:
+            (O, C, H16, W16).
+        """
+        # (O, C, h, w) -> (O, h, w, C)
+        branch: Tensor = self.norm(self.depthwise(features)).permute(0, 2, 3, 1)
+        branch = self.scale * self.reduce(self.activation(self.expand(branch)))
+        return features + branch.permute(0, 3, 1, 2)

@@ -1,0 +1,102 @@
+"""Object pointers: a token for each object on each frame (Ravi et al., section 4)."""
+
+from typing import Literal
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from projects.sam2.models.layers import MLP, sine_encoding_1d
+from projects.sam2.models.memory_bank import MemorySelection
+
+
+@MODELS.register_module()
+class SAM2ObjectPointer(nn.Module):
+    """Makes object pointers, and the memory tokens that they are attended as.
+
+    Args:
+        embed_dims: C, channels of the decoder's tokens.
+        memory_dims: Cm, channels of a memory; divides C.
+        time_encoding: How a pointer's distance in time is told: ``'none'`` (SAM 2),
+            ``'signed'`` (SAM 2.1) or ``'unsigned'``.
+
+    Raises:
+        ValueError: If ``memory_dims`` does not divide ``embed_dims``.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dims: int = 256,
+        memory_dims: int = 64,
+        time_encoding: Literal['none', 'signed', 'unsigned'] = 'signed',
+    ) -> None:
+        super().__init__()
+        if embed_dims % memory_dims:
+            msg = f'memory_dims {memory_dims} must divide embed_dims {embed_dims}'
+            raise ValueError(msg)
+        self.embed_dims = embed_dims
+        self.memory_dims = memory_dims
+        self.time_encoding = time_encoding
+        self.projection = MLP(
+            in_dims=embed_dims,
+            hidden_dims=embed_dims,
+            out_dims=embed_dims,
+            num_layers=3,
+        )
+        self.no_object_pointer = nn.Parameter(torch.zeros(1, embed_dims))
+        nn.init.trunc_normal_(self.no_object_pointer, std=0.02)
+        self.time_projection = (
+            None if time_encoding == 'none' else nn.Linear(embed_dims, memory_dims)
+        )
+
+    def forward(self, mask_token: Tensor, present: Tensor) -> Tensor:
+        """Turn the decoder's mask tokens into object pointers.
+
+        Args:
+            mask_token: (O, C).
+            present: Is the object in the frame?, (O, 1), bool.
+
+        Returns:
+            (O, C); an absent object gets the learned no-object pointer.
+        """
+        return self.blend(self.projection(mask_token), present)
+
+    def blend(self, pointer: Tensor, present: Tensor) -> Tensor:
+        """Replace the pointers of absent objects by the no-object pointer.
+
+        Args:
+            pointer: (O, C).
+            present: (O, 1), bool.
+
+        Returns:
+            (O, C).
+        """
+        weight = present.to(pointer.dtype)
+        return weight * pointer + (1 - weight) * self.no_object_pointer
+
+    def tokens(self, selection: MemorySelection) -> tuple[Tensor, Tensor]:
+        """Pointers as tokens of the memory, each split into C / Cm tokens.
+
+        Args:
+            selection: At least one pointer, of O objects.
+
+        Returns:
+            Tokens (O, N, Cm) and their position encoding (1, N, Cm).
+        """
+        pointers = torch.stack([p.pointer for p in selection.pointers], dim=1)
+        num_objects, num_pointers, _ = pointers.shape
+        parts = self.embed_dims // self.memory_dims
+        tokens = pointers.reshape(num_objects, num_pointers * parts, self.memory_dims)
+        if self.time_projection is None:
+            return tokens, tokens.new_zeros(1, tokens.shape[1], self.memory_dims)
+        offsets = tokens.new_tensor(
+            [float(p.time_offset) for p in selection.pointers], dtype=torch.float32
+        )
+        if self.time_encoding == 'unsigned':
+            offsets = offsets.abs()
+        # One frame alone has no memory, so the horizon is at least 2 here.
+        moments = offsets / (selection.pointer_horizon - 1)
+        encoding = sine_encoding_1d(moments, self.embed_dims)
+        position = self.time_projection(encoding.to(tokens.dtype))
+        return tokens, position.repeat_interleave(parts, dim=0)[None]

@@ -1,0 +1,261 @@
+"""Simulated prompts: a mask, a box or clicks (Ravi et al., 2024, appendix D.2.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from projects.sam2.ops import (
+    center_error_points,
+    sample_boxes,
+    sample_error_points,
+)
+from projects.sam2.structures import FramePrompt, PointPrompt
+
+
+class PromptKind(Enum):
+    """How a conditioning frame is prompted first."""
+
+    MASK = 'mask'
+    POINT = 'point'
+    BOX = 'box'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPlan:
+    """Which frames of a clip are prompted, and how.
+
+    Attributes:
+        prompts: Conditioning frames and how each is prompted, the first frame of the
+            clip first; they are tracked before all others.
+        correction_frames: Frames that get correction clicks.
+        remembered_frames: Frames whose memories count as those of conditioning ones.
+    """
+
+    prompts: dict[int, PromptKind]
+    correction_frames: frozenset[int]
+    remembered_frames: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickGenerators:
+    """Randomness of the clicks, one stream for each clip.
+
+    So a clip gets the same clicks in whatever batch it stands.
+
+    Attributes:
+        generators: One for each clip.
+        objects_of_clip: Number of objects of each clip.
+    """
+
+    generators: tuple[torch.Generator, ...]
+    objects_of_clip: tuple[int, ...]
+
+    @classmethod
+    def seeded(cls, seeds: Sequence[int], video_of_object: Tensor) -> 'ClickGenerators':
+        """Make the streams of a batch.
+
+        Args:
+            seeds: One for each clip.
+            video_of_object: (O,), ascending clip numbers.
+
+        Returns:
+            Generators on the device of ``video_of_object``.
+        """
+        counts = torch.bincount(video_of_object, minlength=len(seeds))
+        device = video_of_object.device
+        return cls(
+            generators=tuple(
+                torch.Generator(device=device).manual_seed(seed) for seed in seeds
+            ),
+            objects_of_clip=tuple(counts.tolist()),
+        )
+
+
+@MODELS.register_module()
+class SAM2PromptSimulator:
+    """Draws which frames are prompted, and the prompts.
+
+    Args:
+        point_probability: Of a clip, to be prompted with points or boxes in place of
+            masks. Single frames always get points.
+        box_probability: Of a conditioning frame of such a clip, to get a box.
+        truth_click_probability: Of a correction click, to be drawn from the ground
+            truth in place of the error region.
+        num_conditioning_frames: Least and most frames with a first prompt.
+        num_correction_frames: Least and most frames with correction clicks; never
+            fewer than the conditioning frames, which come first.
+        num_corrections: Correction clicks on each of these frames.
+        remember_corrections: Memories of corrected frames count as those of
+            conditioning frames.
+        click_method: ``'uniform'`` over the error region, or its ``'center'``.
+        seed: Of the plans.
+
+    Raises:
+        ValueError: If a range is empty.
+    """
+
+    def __init__(
+        self,
+        *,
+        point_probability: float = 0.5,
+        box_probability: float = 0.5,
+        truth_click_probability: float = 0.1,
+        num_conditioning_frames: tuple[int, int] = (1, 2),
+        num_correction_frames: tuple[int, int] = (1, 2),
+        num_corrections: int = 7,
+        remember_corrections: bool = True,
+        click_method: Literal['uniform', 'center'] = 'uniform',
+        seed: int = 0,
+    ) -> None:
+        for name, (least, most) in (
+            ('num_conditioning_frames', num_conditioning_frames),
+            ('num_correction_frames', num_correction_frames),
+        ):
+            if not 1 <= least <= most:
+                msg = f'{name} is ({least}, {most}); give 1 <= least <= most'
+                raise ValueError(msg)
+        self.point_probability = point_probability
+        self.box_probability = box_probability
+        self.truth_click_probability = truth_click_probability
+        self.num_conditioning_frames = num_conditioning_frames
+        self.num_correction_frames = num_correction_frames
+        self.num_corrections = num_corrections
+        self.remember_corrections = remember_corrections
+        self.click_method = click_method
+        self.seed = seed
+
+    def plan(self, num_frames: int, step: int) -> PromptPlan:
+        """Decide which frames are prompted; equal on all ranks.
+
+        What is decided here shapes the graph, so it must not differ between ranks: it
+        depends on the seed and on the training step alone.
+
+        Args:
+            num_frames: T.
+            step: Training step.
+
+        Returns:
+            The plan of one batch.
+        """
+        rng = np.random.default_rng((self.seed, step))
+        with_points = bool(rng.random() < self.point_probability) or num_frames == 1
+        num_conditioning = _draw_count(self.num_conditioning_frames, num_frames, rng)
+        later = rng.permutation(np.arange(1, num_frames)).tolist()
+        conditioning = [0, *later[: num_conditioning - 1]]
+        if not with_points:
+            return PromptPlan(
+                prompts=dict.fromkeys(conditioning, PromptKind.MASK),
+                correction_frames=frozenset(),
+                remembered_frames=frozenset(conditioning),
+            )
+        least, most = self.num_correction_frames
+        num_corrected = _draw_count(
+            (max(least, num_conditioning), max(most, num_conditioning)),
+            num_frames,
+            rng,
+        )
+        corrected = frozenset([0, *later[: num_corrected - 1]])
+        remembered = corrected if self.remember_corrections else frozenset()
+        return PromptPlan(
+            prompts={
+                frame: PromptKind.BOX
+                if rng.random() < self.box_probability
+                else PromptKind.POINT
+                for frame in conditioning
+            },
+            correction_frames=corrected,
+            remembered_frames=remembered | frozenset(conditioning),
+        )
+
+    def first_prompt(
+        self, kind: PromptKind, truth: Tensor, clicks: ClickGenerators
+    ) -> FramePrompt:
+        """Prompt the objects of a conditioning frame.
+
+        Args:
+            kind: Mask, point or box.
+            truth: (O, 1, H, W), bool.
+            clicks: Randomness.
+
+        Returns:
+            The prompt.
+        """
+        if kind is PromptKind.MASK:
+            return FramePrompt(mask=truth)
+        if kind is PromptKind.BOX:
+            return FramePrompt(points=self._boxes(truth, clicks))
+        return FramePrompt(points=self._clicks(truth, None, clicks))
+
+    def correction(
+        self, truth: Tensor, prediction: Tensor, clicks: ClickGenerators
+    ) -> PointPrompt:
+        """Click once on each object where the prediction is wrong.
+
+        Args:
+            truth: (O, 1, H, W), bool.
+            prediction: (O, 1, H, W), bool.
+            clicks: Randomness.
+
+        Returns:
+            One point for each object.
+        """
+        return self._clicks(truth, prediction, clicks)
+
+    def _clicks(
+        self, truth: Tensor, prediction: Tensor | None, clicks: ClickGenerators
+    ) -> PointPrompt:
+        """One click for each object, clip by clip."""
+        if self.click_method == 'center':
+            return center_error_points(truth, prediction)
+        parts: list[PointPrompt] = []
+        truths = truth.split(clicks.objects_of_clip)
+        guesses: Sequence[Tensor | None] = (
+            [None] * len(truths)
+            if prediction is None
+            else prediction.split(clicks.objects_of_clip)
+        )
+        for masks, guess, generator in zip(
+            truths, guesses, clicks.generators, strict=True
+        ):
+            on_truth = guess is None or self._clicks_on_truth(generator)
+            wrong = None if on_truth else guess
+            parts.append(sample_error_points(masks, wrong, generator=generator))
+        return _joined(parts)
+
+    def _clicks_on_truth(self, generator: torch.Generator) -> bool:
+        """Whether a correction of a clip ignores what was predicted."""
+        draw = torch.rand((), generator=generator, device=generator.device)
+        return bool(draw < self.truth_click_probability)
+
+    def _boxes(self, truth: Tensor, clicks: ClickGenerators) -> PointPrompt:
+        """A jittered box for each object, as its two corners."""
+        return _joined(
+            [
+                sample_boxes(part, generator=generator)
+                for part, generator in zip(
+                    truth.split(clicks.objects_of_clip), clicks.generators, strict=True
+                )
+            ]
+        )
+
+
+def _draw_count(
+    bounds: tuple[int, int], num_frames: int, rng: np.random.Generator
+) -> int:
+    """A number of frames within the bounds and within the clip."""
+    least, most = bounds
+    return min(int(rng.integers(least, most, endpoint=True)), num_frames)
+
+
+def _joined(parts: Sequence[PointPrompt]) -> PointPrompt:
+    """Points of all clips, one after another."""
+    return PointPrompt(
+        coords=torch.cat([part.coords for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+    )

@@ -1,0 +1,230 @@
+"""SAM 2, assembled and run the way MMEngine's Runner expects."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, TASK_UTILS
+from torch import Tensor
+
+from projects.sam2.models.clip_tracking import track_clip
+from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
+from projects.sam2.models.layers import sine_encoding_2d
+from projects.sam2.models.mask_heads import MaskHeads
+from projects.sam2.models.prompt_simulator import PromptPlan
+from projects.sam2.models.video_tracking import VideoTracker
+from projects.sam2.structures import (
+    ClipBatch,
+    FrameOutput,
+    ImageFeatures,
+    TrackingMode,
+    VideoRecord,
+    VideoResult,
+)
+
+PartConfig = dict[str, Any]
+
+
+@MODELS.register_module()
+class SAM2(BaseModel):
+    """Promptable segmentation of images and videos (Ravi et al., 2024).
+
+    Args:
+        image_encoder: Config of :class:`SAM2ImageEncoder`.
+        tracker: Config of :class:`SAM2Tracker`, the memory path.
+        prompt_encoder: Config of :class:`SAM2PromptEncoder`.
+        mask_decoder: Config of :class:`SAM2MaskDecoder`.
+        prompt_simulator: Config of the prompts in training.
+        val_prompt_simulator: Config of the prompts in validation; None takes those
+            of training.
+        loss: Config of the loss; None for a model that only predicts.
+        accumulators: Configs of what is made of the masks of a validation video, in
+            ``TASK_UTILS``: each adds one field to the video's result.
+        data_preprocessor: Config of :class:`ClipDataPreprocessor`.
+        init_cfg: MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_encoder: PartConfig,
+        tracker: PartConfig,
+        prompt_encoder: PartConfig,
+        mask_decoder: PartConfig,
+        prompt_simulator: PartConfig,
+        val_prompt_simulator: PartConfig | None = None,
+        loss: PartConfig | None = None,
+        accumulators: Sequence[PartConfig] = (),
+        data_preprocessor: PartConfig | None = None,
+        init_cfg: PartConfig | None = None,
+    ) -> None:
+        super().__init__(
+            data_preprocessor=data_preprocessor or {'type': 'ClipDataPreprocessor'},
+            init_cfg=init_cfg,
+        )
+        self.data_preprocessor: ClipDataPreprocessor
+        self.image_encoder = MODELS.build(image_encoder)
+        self.tracker = MODELS.build(tracker)
+        self.prompt_encoder = MODELS.build(prompt_encoder)
+        self.mask_decoder = MODELS.build(mask_decoder)
+        self.prompt_simulator = MODELS.build(prompt_simulator)
+        self.val_prompt_simulator = MODELS.build(
+            val_prompt_simulator or prompt_simulator
+        )
+        self.loss_module = None if loss is None else MODELS.build(loss)
+        self.accumulators = [TASK_UTILS.build(config) for config in accumulators]
+
+    @property
+    def heads(self) -> MaskHeads:
+        """The parts that decode masks, as one."""
+        return MaskHeads(
+            prompt_encoder=self.prompt_encoder,
+            mask_decoder=self.mask_decoder,
+            tracker=self.tracker,
+        )
+
+    @overload  # type: ignore[override]  # inputs are clips and videos, not one tensor
+    def forward(
+        self, inputs: ClipBatch, mode: Literal['loss']
+    ) -> dict[str, Tensor]: ...
+
+    @overload
+    def forward(
+        self, inputs: ClipBatch, mode: Literal['tensor'] = 'tensor'
+    ) -> tuple[FrameOutput, ...]: ...
+
+    @overload
+    def forward(
+        self, inputs: Sequence[VideoRecord], mode: Literal['predict']
+    ) -> list[VideoResult]: ...
+
+    def forward(
+        self,
+        inputs: ClipBatch | Sequence[VideoRecord],
+        mode: Literal['loss', 'tensor', 'predict'] = 'tensor',
+    ) -> dict[str, Tensor] | tuple[FrameOutput, ...] | list[VideoResult]:
+        """Run the model; MMEngine calls this for training and validation.
+
+        Args:
+            inputs: Clips for ``'loss'`` and ``'tensor'``, records for ``'predict'``.
+            mode: ``'loss'`` trains, ``'predict'`` validates on whole videos,
+                ``'tensor'`` tracks clips with the prompts of validation.
+
+        Returns:
+            The terms of the loss; results of the videos; or outputs of the frames.
+
+        Raises:
+            ValueError: If the mode does not fit the inputs, or is unknown.
+        """
+        if mode == 'predict' and not isinstance(inputs, ClipBatch):
+            return [self.predict(record) for record in inputs]
+        if mode == 'loss' and isinstance(inputs, ClipBatch):
+            return self.loss(inputs)
+        if mode == 'tensor' and isinstance(inputs, ClipBatch):
+            plan = self.val_prompt_simulator.plan(inputs.num_frames, step=0)
+            return self.track(inputs, plan, TrackingMode.EVALUATION)
+        msg = (
+            f'Mode {mode!r} does not take {type(inputs).__name__}: give a ClipBatch '
+            f"for 'loss' and 'tensor', a list of VideoRecord for 'predict'"
+        )
+        raise ValueError(msg)
+
+    def loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Track clips with simulated prompts and score every step.
+
+        Args:
+            batch: The clips.
+
+        Returns:
+            Weighted terms of the loss; their sum is minimised.
+
+        Raises:
+            ValueError: If the model has no loss.
+        """
+        if self.loss_module is None:
+            msg = 'This model was built without a loss; give `loss` in its config'
+            raise ValueError(msg)
+        # Equal on all ranks, and the same again after a resume.
+        step = MessageHub.get_current_instance().get_info('iter', 0)
+        plan = self.prompt_simulator.plan(batch.num_frames, step=step)
+        outputs = self.track(batch, plan, TrackingMode.TRAINING)
+        terms: dict[str, Tensor] = self.loss_module(outputs, batch.targets)
+        return terms
+
+    def track(
+        self, batch: ClipBatch, plan: PromptPlan, mode: TrackingMode
+    ) -> tuple[FrameOutput, ...]:
+        """Track clips as planned; all their frames are encoded at once.
+
+        Args:
+            batch: The clips.
+            plan: Which frames are prompted.
+            mode: Training or evaluation.
+
+        Returns:
+            One output for each frame.
+        """
+        training = mode is TrackingMode.TRAINING
+        return track_clip(
+            self.heads,
+            self.prompt_simulator if training else self.val_prompt_simulator,
+            batch=batch,
+            features=self.encode(batch.frames),
+            plan=plan,
+            mode=mode,
+        )
+
+    @torch.no_grad()
+    def predict(self, record: VideoRecord) -> VideoResult:
+        """Track the objects of a video, its masks handed on frame by frame.
+
+        Args:
+            record: The video; its objects are prompted where they appear first.
+
+        Returns:
+            What the accumulators made of the masks.
+        """
+        result = VideoResult(
+            metainfo={
+                'sample_index': record.sample_index,
+                'video_name': record.source.name,
+            }
+        )
+        tracker = VideoTracker(
+            heads=self.heads,
+            simulator=self.val_prompt_simulator,
+            preprocessor=self.data_preprocessor,
+            encode=self.encode,
+        )
+        for accumulator in self.accumulators:
+            accumulator.begin(record)
+        for prediction in tracker.track(record.source):
+            for accumulator in self.accumulators:
+                accumulator.add(prediction)
+        for accumulator in self.accumulators:
+            accumulator.finish(result)
+        return result
+
+    def encode(self, frames: Tensor) -> ImageFeatures:
+        """Encode frames.
+
+        Args:
+            frames: (B, 3, H, W), normalised.
+
+        Returns:
+            Features of each frame.
+        """
+        stride_4, stride_8, stride_16 = self.image_encoder(frames)
+        high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)
+        return ImageFeatures(
+            embedding=stride_16,
+            position=sine_encoding_2d(
+                channels=stride_16.shape[1],
+                size=(stride_16.shape[2], stride_16.shape[3]),
+                device=stride_16.device,
+            ),
+            high_res_8=high_res_8,
+            high_res_4=high_res_4,
+        )

@@ -1,0 +1,38 @@
+"""Pure functions on masks, boxes and clicks."""
+
+from projects.sam2.ops.boxes import (
+    boxes_to_points,
+    jitter_boxes,
+    masks_to_boxes,
+    sample_boxes,
+)
+from projects.sam2.ops.clicks import (
+    center_error_points,
+    error_points_from_noise,
+    error_points_from_uniform,
+    error_regions,
+    sample_error_points,
+)
+from projects.sam2.ops.masks import NON_OVERLAPPING_LOGIT, non_overlapping
+from projects.sam2.ops.resize import downsample_logits, resize_masks, upsample_logits
+from projects.sam2.ops.rle import EncodedMask, decode_masks, encode_masks
+
+__all__ = [
+    'NON_OVERLAPPING_LOGIT',
+    'EncodedMask',
+    'boxes_to_points',
+    'center_error_points',
+    'decode_masks',
+    'downsample_logits',
+    'encode_masks',
+    'error_points_from_noise',
+    'error_points_from_uniform',
+    'error_regions',
+    'jitter_boxes',
+    'masks_to_boxes',
+    'non_overlapping',
+    'resize_masks',
+    'sample_boxes',
+    'sample_error_points',
+    'upsample_logits',
+]

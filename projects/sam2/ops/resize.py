@@ -1,0 +1,57 @@
+"""Resizing of masks, as logits and as pixels."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Size = tuple[int, int]
+
+
+def upsample_logits(logits: Tensor, size: Size) -> Tensor:
+    """Enlarge mask logits.
+
+    Args:
+        logits: (O, M, H4, W4).
+        size: Height and width of the result in pixels.
+
+    Returns:
+        (O, M, *size); ``logits`` itself where it has that size already.
+    """
+    if tuple(logits.shape[-2:]) == tuple(size):
+        return logits
+    return functional.interpolate(
+        logits, size=size, mode='bilinear', align_corners=False
+    )
+
+
+def downsample_logits(logits: Tensor, size: Size) -> Tensor:
+    """Shrink mask logits without aliasing.
+
+    Args:
+        logits: (O, M, H, W).
+        size: Height and width of the result in pixels.
+
+    Returns:
+        (O, M, *size), in the type of ``logits``.
+    """
+    # The antialiasing kernel knows no half precision on every device.
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    resized = functional.interpolate(
+        wide, size=size, mode='bilinear', align_corners=False, antialias=True
+    )
+    return resized.to(logits.dtype)
+
+
+def resize_masks(masks: Tensor, size: Size) -> Tensor:
+    """Resize masks: antialiased, then thresholded at one half.
+
+    Args:
+        masks: (O, 1, H, W), bool.
+        size: Height and width of the result in pixels.
+
+    Returns:
+        (O, 1, *size), bool; ``masks`` itself where it has that size already.
+    """
+    if tuple(masks.shape[-2:]) == tuple(size):
+        return masks
+    return downsample_logits(masks.float(), size) >= 0.5

@@ -1,0 +1,98 @@
+"""Masks as COCO run-length encoding."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+
+class EncodedMask(TypedDict):
+    """A mask as COCO writes it to json.
+
+    Attributes:
+        size: Height and width in pixels.
+        counts: Compressed lengths of the runs, column by column.
+    """
+
+    size: list[int]
+    counts: str
+
+
+def encode_masks(masks: NDArray[np.bool_]) -> list[EncodedMask]:
+    """Encode masks.
+
+    Args:
+        masks: (O, H, W), bool.
+
+    Returns:
+        One encoded mask for each object, ready for json.
+    """
+    # pycocotools reads column-major (H, W, O).
+    columns = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
+    codes = coco_mask.encode(columns)  # type: ignore[no-untyped-call]  # a C module
+    return [
+        EncodedMask(size=list(code['size']), counts=code['counts'].decode('ascii'))
+        for code in codes
+    ]
+
+
+def decode_masks(
+    encoded: Sequence[EncodedMask | Mapping[str, Any]],
+) -> NDArray[np.bool_]:
+    """Decode masks of one size.
+
+    Args:
+        encoded: As COCO writes them; ``counts`` may be text, bytes or plain lengths.
+
+    Returns:
+        (O, H, W), bool.
+
+    Raises:
+        ValueError: If there is no mask, the masks differ in size, or the runs of a
+            mask do not fill it.
+    """
+    sizes = {tuple(code['size']) for code in encoded}
+    if len(sizes) != 1:
+        msg = f'Expected masks of one size, but got {sorted(sizes)}; decode each alone'
+        raise ValueError(msg)
+    height, width = next(iter(sizes))
+    masks = np.empty((len(encoded), height, width), dtype=bool)
+    for mask, code in zip(masks, encoded, strict=True):
+        runs = _runs(code['counts'])
+        if runs.sum() != height * width or (runs < 0).any():
+            msg = (
+                f'Runs of {runs.sum()} pixels do not fill a mask of {height} x {width};'
+                ' the annotation is damaged'
+            )
+            raise ValueError(msg)
+        is_true = np.arange(len(runs)) % 2 == 1
+        columns = np.repeat(is_true, runs).reshape(width, height)
+        mask[:] = columns.T  # (W, H) -> (H, W)
+    return masks
+
+
+def _runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
+    """Lengths of the runs, false and true ones by turns.
+
+    In compressed form a character carries five bits, lowest first, and a sixth where
+    more follow; the fifth of the last one is the sign. From the fourth run on, what
+    is written is the difference to the run before the last.
+    """
+    if not isinstance(counts, str | bytes):
+        return np.asarray(counts, dtype=np.int64)
+    text = counts.encode('ascii') if isinstance(counts, str) else counts
+    codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero((codes & 32) == 0)
+    if not len(last) or last[-1] + 1 != len(codes):  # nothing, or cut off
+        return np.zeros(0, dtype=np.int64)
+    first = np.concatenate([[0], last[:-1] + 1])
+    num_characters = last - first + 1
+    shift = 5 * (np.arange(len(codes)) - np.repeat(first, num_characters))
+    runs = np.add.reduceat((codes & 31) << shift, first)
+    negative = (codes[last] & 16) != 0
+    runs -= np.where(negative, np.int64(1) << (5 * num_characters), 0)
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    return runs

@@ -1,0 +1,54 @@
+"""Records that pass between the stages of the system.
+
+Legend of the shape letters used in every docstring and comment of the project:
+
+========  ==================================================================
+B         videos (clips) of a batch
+T         frames of a clip or video
+O         objects: those of all clips of a batch, one after another
+M         candidate masks of one decoding (1 or 3)
+P         points of a prompt; a box counts as two
+C, Cm     channels of the model (256), channels of a memory (64)
+N         tokens
+H, W      height and width in pixels of the frame that the model sees
+H4, W4    the same at stride 4 (likewise H8, W8, H16, W16)
+========  ==================================================================
+
+Coordinates are ``(x, y)`` in pixels of the frame that the model sees, unless a
+docstring says otherwise. Frames are RGB.
+"""
+
+from projects.sam2.structures.clip import ClipBatch, ClipSample, ClipTargets
+from projects.sam2.structures.features import ImageFeatures
+from projects.sam2.structures.masklets import FrameMasklets, Masklets, PromptMark
+from projects.sam2.structures.prompts import FramePrompt, PointLabel, PointPrompt
+from projects.sam2.structures.results import FramePrediction, VideoResult
+from projects.sam2.structures.tracking import (
+    DecoderStep,
+    FrameMemory,
+    FrameOutput,
+    TrackingMode,
+)
+from projects.sam2.structures.video import FrameMasks, VideoRecord, VideoSource
+
+__all__ = [
+    'ClipBatch',
+    'ClipSample',
+    'ClipTargets',
+    'DecoderStep',
+    'FrameMasklets',
+    'FrameMasks',
+    'FrameMemory',
+    'FrameOutput',
+    'FramePrediction',
+    'FramePrompt',
+    'ImageFeatures',
+    'Masklets',
+    'PointLabel',
+    'PointPrompt',
+    'PromptMark',
+    'TrackingMode',
+    'VideoRecord',
+    'VideoResult',
+    'VideoSource',
+]

@@ -1,0 +1,77 @@
+"""What a user, or a simulated one, says about objects on one frame."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+
+class PointLabel(IntEnum):
+    """Meaning of a prompt point (Kirillov et al., 2023, section 3)."""
+
+    PADDING = -1
+    NEGATIVE = 0
+    POSITIVE = 1
+    BOX_TOP_LEFT = 2
+    BOX_BOTTOM_RIGHT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointPrompt:
+    """Points on one frame, the same number for each object.
+
+    Attributes:
+        coords: (O, P, 2), float, ``(x, y)``.
+        labels: (O, P), int32, values of :class:`PointLabel`.
+    """
+
+    coords: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that the coordinates and the labels belong together."""
+        if self.coords.shape[:2] != self.labels.shape or self.coords.shape[-1] != 2:
+            msg = (
+                f'Expected coords (O, P, 2) and labels (O, P), but got '
+                f'{tuple(self.coords.shape)} and {tuple(self.labels.shape)}'
+            )
+            raise ValueError(msg)
+
+    @property
+    def num_points(self) -> int:
+        """Points of each object."""
+        return self.labels.shape[1]
+
+    def followed_by(self, other: 'PointPrompt') -> 'PointPrompt':
+        """Append points to these.
+
+        Args:
+            other: Points of the same objects.
+
+        Returns:
+            A prompt with the points of both.
+        """
+        return PointPrompt(
+            coords=torch.cat([self.coords, other.coords], dim=1),
+            labels=torch.cat([self.labels, other.labels], dim=1),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramePrompt:
+    """The prompt of one frame: points (a box among them) or a mask.
+
+    Attributes:
+        points: Clicks and boxes, or None.
+        mask: (O, 1, H, W), bool, or None.
+    """
+
+    points: PointPrompt | None = None
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the prompt is either points or a mask."""
+        if (self.points is None) == (self.mask is None):
+            msg = 'A frame is prompted with points or with a mask; give exactly one'
+            raise ValueError(msg)

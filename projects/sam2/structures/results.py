@@ -1,0 +1,49 @@
+"""What prediction hands on: masks frame by frame, and one result for each video."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+from numpy.typing import NDArray
+
+from projects.sam2.structures.tracking import FrameOutput
+from projects.sam2.structures.video import FrameMasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramePrediction:
+    """Predicted masks of one frame, with all that an accumulator may want.
+
+    Attributes:
+        frame_index: Position in the video.
+        object_ids: One for each mask, those tracked so far.
+        masks: (O, height, width), bool, at the size of the frame's file.
+        object_scores: (O,), probability that the object is in the frame.
+        truth: Ground truth of the frame, None where it is not annotated.
+        outputs: What the tracker decoded, one for each group of objects that are
+            tracked in one batch, their objects in the order of ``object_ids``.
+        prompted_ids: Objects that were prompted on this frame.
+    """
+
+    frame_index: int
+    object_ids: tuple[int, ...]
+    masks: NDArray[np.bool_]
+    object_scores: NDArray[np.float32]
+    truth: FrameMasks | None
+    outputs: tuple[FrameOutput, ...] = ()
+    prompted_ids: tuple[int, ...] = ()
+
+
+class VideoResult(BaseDataElement):
+    """What is left of a video after prediction: scalars, and RLE where asked for.
+
+    ``sample_index`` and ``video_name`` are meta information; each accumulator
+    adds one field of its own (``scores``, ``masklets``, ``losses``).
+    """
+
+    sample_index: int
+    video_name: str
+    scores: Any
+    masklets: Any
+    losses: Any

@@ -1,0 +1,130 @@
+"""MMEngine's visualizer, able to draw videos."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.registry import VISUALIZERS
+from mmengine.visualization import LocalVisBackend, Visualizer
+
+from projects.sam2.structures import Masklets, VideoSource
+from projects.sam2.visualization.clip_pictures import draw_strip, draw_video
+from projects.sam2.visualization.drawing import Overlay, draw_overlay
+from projects.sam2.visualization.text import Picture
+from projects.sam2.visualization.video_file import write_video
+
+
+@VISUALIZERS.register_module()
+class ClipVisualizer(Visualizer):
+    """Draws videos with prompts, ground truth and predicted masklets.
+
+    Of each video it writes a strip (``.png``) and a video of ground truth beside
+    prediction (``.mp4``), and hands the strips to TensorBoard and other backends.
+    """
+
+    def draw_frame(
+        self, frame: Picture, overlay: Overlay, *, long_side: int = 720
+    ) -> Picture:
+        """Draw masks, contours, object ids and prompts over a frame.
+
+        Args:
+            frame: (height, width, 3), RGB.
+            overlay: What to draw.
+            long_side: Length of the picture's longer side in pixels.
+
+        Returns:
+            (shown height, shown width, 3), RGB.
+        """
+        picture = draw_overlay(frame, overlay, long_side=long_side)
+        self.set_image(picture)
+        return picture
+
+    def draw_strip(
+        self, source: VideoSource, masklets: Masklets, *, title: str = ''
+    ) -> Picture:
+        """Draw a few frames of a video: as it is, ground truth, prediction.
+
+        Args:
+            source: The video.
+            masklets: Its predicted masks.
+            title: Written above; the video's name if empty.
+
+        Returns:
+            (height, width, 3), RGB.
+        """
+        return draw_strip(source, masklets, title=title or source.name)
+
+    def write_clip(
+        self,
+        source: VideoSource,
+        masklets: Masklets,
+        *,
+        folder: Path,
+        step: int,
+        title: str = '',
+    ) -> tuple[Path, ...]:
+        """Write the strip and the video of a validation video.
+
+        Any process may write; nothing here waits for another.
+
+        Args:
+            source: The video.
+            masklets: Its predicted masks.
+            folder: Made where it is missing.
+            step: Of training, part of the files' names.
+            title: Written above; the video's name if empty.
+
+        Returns:
+            The strip and the video; none without a frame.
+        """
+        if not masklets.frames:
+            return ()
+        title = title or source.name
+        strip_path, video_path = (
+            folder / f'{_stem(source.name)}_{step}{suffix}'
+            for suffix in ('.png', '.mp4')
+        )
+        _write_png(strip_path, self.draw_strip(source, masklets, title=title))
+        write_video(video_path, draw_video(source, masklets, title=title))
+        return strip_path, video_path
+
+    @master_only
+    def add_strips(self, folder: Path, step: int) -> None:
+        """Hand all strips of a step, whoever drew them, to TensorBoard and the like.
+
+        Args:
+            folder: Where :meth:`write_clip` put them.
+            step: Of training.
+        """
+        for path in sorted(folder.glob(f'*_{step}.png')):
+            name = f'{folder.name}/{path.stem.removesuffix(f"_{step}")}'
+            picture = _read_png(path)
+            for backend in self._vis_backends.values():
+                # The local one would write the same file once more.
+                if not isinstance(backend, LocalVisBackend):
+                    backend.add_image(name, picture, step)
+
+
+def _stem(video_name: str) -> str:
+    """A video's name as a file name."""
+    return video_name.replace('/', '_').replace('\\', '_')
+
+
+def _write_png(path: Path, picture: Picture) -> None:
+    """Write aside and rename: another process never reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}')
+    encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    partial.write_bytes(encoded.tobytes())
+    partial.replace(path)
+
+
+def _read_png(path: Path) -> Picture:
+    """Read a strip back as RGB."""
+    stored = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    decoded = cv2.imdecode(stored, cv2.IMREAD_COLOR)
+    if decoded is None:
+        msg = f'{path} is not a picture; remove it'
+        raise ValueError(msg)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)

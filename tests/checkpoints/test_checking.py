@@ -1,0 +1,153 @@
+"""What the check says about weights that do not fit, and the released shapes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from golden_cases import GoldenCase, discover
+from golden_models import tiny_config
+from projects.sam2.checkpoints import (
+    CheckpointMismatchError,
+    check_weights,
+    map_from_released,
+    map_to_released,
+    recognise_model,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+SIZES = ('tiny', 'small', 'bplus', 'large')
+VERSIONS = ('2.0', '2.1')
+# Parameters in millions, as published with the models.
+PUBLISHED = {'tiny': 38.9, 'small': 46.0, 'bplus': 80.8, 'large': 224.4}
+OF_MANIFEST = {'t': 'tiny', 's': 'small', 'b+': 'bplus', 'l': 'large'}
+
+
+def _model(config: str) -> nn.Module:
+    """The model of a config, without memory for its weights.
+
+    Losses and accumulators hold no weights, so they are left out.
+    """
+    model = Config.fromfile(CONFIGS / config).model
+    model.update(loss=None, accumulators=[])
+    with torch.device('meta'):
+        built: nn.Module = MODELS.build(model)
+    return built
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('manifest_*'))
+def test_model_has_exactly_the_released_weights(case: GoldenCase) -> None:
+    version, size = case.name.removeprefix('manifest_').replace('train_', '').split('_')
+    name = f'sam{version.replace(".", "_")}_{OF_MANIFEST[size]}.py'
+    model = _model(f'_base_/models/{name}')
+    released = {k: tuple(v['shape']) for k, v in case.spec['state_dict'].items()}
+    assert map_to_released(_shapes(model)) == released
+    assert sum(p.numel() for p in model.parameters()) == case.spec['n_params']
+    kind = recognise_model(map_from_released(released))
+    assert kind is not None
+    assert kind.config == f'_base_/models/{name}'
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+@pytest.mark.parametrize('size', SIZES)
+def test_each_config_is_recognised_and_as_large_as_published(
+    size: str, version: str
+) -> None:
+    config = f'_base_/models/sam{version.replace(".", "_")}_{size}.py'
+    model = _model(config)
+    kind = recognise_model(_shapes(model))
+    assert kind is not None
+    assert (kind.version, kind.size, kind.config) == (version, size, config)
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    assert millions == pytest.approx(PUBLISHED[size], abs=0.1)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    """A model of 2.1 of no released size."""
+    torch.manual_seed(0)
+    config: dict[str, Any] = tiny_config() | {'loss': None}
+    built: nn.Module = MODELS.build(config)
+    return built
+
+
+def _message(state: Mapping[str, Tensor], model: nn.Module) -> str:
+    with pytest.raises(CheckpointMismatchError) as raised:
+        check_weights(state, model, source='weights.pt')
+    return str(raised.value)
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_weights_that_fit_pass(model: nn.Module, prefix: str) -> None:
+    state = {prefix + key: value for key, value in model.state_dict().items()}
+    check_weights(state, model, source='weights.pt')
+
+
+def test_all_that_is_wrong_is_told_at_once(model: nn.Module) -> None:
+    state = dict(model.state_dict())
+    del state['mask_decoder.iou_token.weight']
+    state['mask_decoder.extra'] = torch.zeros(1)
+    state['mask_decoder.mask_tokens.weight'] = torch.zeros(3, 64)
+    message = _message(state, model)
+    assert 'weights.pt does not fit the model' in message
+    assert '1 missing: mask_decoder.iou_token.weight' in message
+    assert '1 unexpected: mask_decoder.extra' in message
+    wrong = 'mask_decoder.mask_tokens.weight (3, 64) instead of (4, 64)'
+    assert f'1 of another shape: {wrong}' in message
+
+
+def test_file_of_2_0_under_a_2_1_config_names_the_config_to_use() -> None:
+    file = _model('_base_/models/sam2_0_tiny.py')
+    model = _model('_base_/models/sam2_1_tiny.py')
+    message = _message(file.state_dict(), model)
+    assert 'SAM 2.0 of tiny; the model is SAM 2.1 of tiny' in message
+    assert "_base_ = '_base_/models/sam2_0_tiny.py'" in message
+    assert 'tracker.no_object_embedding' in message
+
+
+def test_file_of_another_size_names_its_config() -> None:
+    file = _model('_base_/models/sam2_1_small.py')
+    message = _message(file.state_dict(), _model('_base_/models/sam2_1_tiny.py'))
+    assert "_base_ = '_base_/models/sam2_1_small.py'" in message
+    assert ', and ' in message  # of many keys only some are named
+    assert message.count('image_encoder.backbone') < 30
+
+
+def test_released_file_under_an_own_size_is_told_apart(model: nn.Module) -> None:
+    file = _model('_base_/models/sam2_1_tiny.py')
+    message = _message(file.state_dict(), model)
+    assert 'SAM 2.1 of tiny; the model is SAM 2.1 of a size of its own' in message
+
+
+def test_weights_of_an_own_size_point_to_the_config_they_came_from(
+    model: nn.Module,
+) -> None:
+    released = _model('_base_/models/sam2_1_tiny.py')
+    assert 'the config that the file was trained with' in _message(
+        model.state_dict(), released
+    )
+
+
+def test_weights_of_something_else_are_told_apart(model: nn.Module) -> None:
+    assert recognise_model({'conv.weight': (1,)}) is None
+    message = _message({'conv.weight': torch.zeros(1)}, model)
+    assert 'The file holds no SAM 2;' in message
+    assert 'Give a released SAM 2 file' in message
+
+
+def test_same_kind_of_file_that_lacks_weights_is_the_wrong_file(
+    model: nn.Module,
+) -> None:
+    state = dict(model.state_dict())
+    del state['mask_decoder.iou_token.weight']
+    assert 'the file that belongs to this config' in _message(state, model)

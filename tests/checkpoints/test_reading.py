@@ -1,0 +1,145 @@
+"""Reading files of each origin, through MMEngine's own loader."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from projects.sam2.checkpoints import read_checkpoint_url, reading
+from projects.sam2.checkpoints.key_map import map_to_released
+from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
+
+
+@pytest.fixture
+def weights() -> dict[str, Tensor]:
+    return {
+        MODEL_SIGN: torch.randn(2, 4),
+        'tracker.temporal_embedding': torch.randn(7, 1, 1, 2),
+    }
+
+
+def _load(path: Path, content: object) -> dict[str, Any]:
+    torch.save(content, path)
+    loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def _assert_holds(checkpoint: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    assert checkpoint['state_dict'].keys() == weights.keys()
+    for key, value in weights.items():
+        assert torch.equal(checkpoint['state_dict'][key], value)
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        pytest.param(lambda state: {'model': state}, id='released'),
+        pytest.param(
+            lambda state: {'model': state, 'optimizer': {'lr': 1.0}, 'epoch': 3},
+            id='released trainer',
+        ),
+        pytest.param(lambda state: state, id='bare released'),
+    ],
+)
+def test_released_file_comes_with_our_names(
+    wrap: Callable[[object], object], weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / 'sam2.pt'
+    checkpoint = _load(path, wrap(map_to_released(weights)))
+    _assert_holds(checkpoint, weights)
+    assert checkpoint.keys() == {'state_dict', SOURCE_FIELD}
+    assert checkpoint[SOURCE_FIELD] == str(path)
+
+
+def test_our_checkpoint_keeps_all_that_a_resume_needs(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    averaged = {f'module.{key}': value + 1 for key, value in weights.items()}
+    saved: dict[str, Any] = {
+        'state_dict': weights,
+        'ema_state_dict': averaged | {'steps': torch.tensor(5)},
+        'optimizer': {'state': {}, 'param_groups': []},
+        'meta': {'epoch': 2},
+    }
+    checkpoint = _load(tmp_path / 'epoch_2.pth', saved)
+    _assert_holds(checkpoint, weights)
+    assert checkpoint['ema_state_dict'].keys() == saved['ema_state_dict'].keys()
+    assert checkpoint['optimizer'] == saved['optimizer']
+    assert checkpoint['meta'] == {'epoch': 2}
+
+
+def test_bare_state_dict_of_ours_is_wrapped(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    _assert_holds(_load(tmp_path / 'weights.pth', weights), weights)
+
+
+def test_file_of_another_project_is_left_as_it_is(tmp_path: Path) -> None:
+    saved = {'backbone.conv.weight': torch.ones(2)}
+    assert _load(tmp_path / 'resnet.pth', saved).keys() == saved.keys()
+
+
+def test_file_with_code_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'evil\.pth .*may run code'):
+        _load(tmp_path / 'evil.pth', {'state_dict': {}, 'log': HistoryBuffer()})
+
+
+def test_file_without_a_dict_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r'list\.pth to hold a dict, but got list'):
+        _load(tmp_path / 'list.pth', [1])
+
+
+@pytest.mark.parametrize('size', [0, 400])
+def test_damaged_file_is_an_error_that_names_it(size: int, tmp_path: Path) -> None:
+    whole, cut = tmp_path / 'whole.pt', tmp_path / 'cut.pt'
+    torch.save({'model': torch.zeros(1000)}, whole)
+    cut.write_bytes(whole.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r'cut\.pt'):
+        CheckpointLoader.load_checkpoint(str(cut))
+
+
+def test_missing_file_and_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r'none\.pt does not exist'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'none.pt'))
+    with pytest.raises(FileNotFoundError, match='is a folder'):
+        CheckpointLoader.load_checkpoint(str(tmp_path))
+
+
+def test_address_is_fetched_without_code_and_converted(
+    weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def fetch(url: str, **options: object) -> dict[str, Any]:
+        asked.update(options, url=url)
+        return {'model': map_to_released(weights)}
+
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fetch)
+    url = 'https://example.org/sam2.1_hiera_tiny.pt'
+    checkpoint = CheckpointLoader.load_checkpoint(url, map_location='cpu')
+    _assert_holds(checkpoint, weights)
+    assert checkpoint[SOURCE_FIELD] == url
+    assert (asked['url'], asked['weights_only']) == (url, True)
+
+
+def test_fetching_happens_once_before_the_other_processes_read(
+    weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def fetch(_url: str, **_options: object) -> dict[str, Any]:
+        events.append('fetch')
+        return dict(weights)
+
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fetch)
+    monkeypatch.setattr(reading, 'barrier', lambda: events.append('barrier'))
+    for is_main in (True, False):
+        monkeypatch.setattr(reading, 'is_main_process', lambda is_main=is_main: is_main)
+        read_checkpoint_url('https://example.org/x.pt')
+    assert events == ['fetch', 'barrier', 'barrier', 'fetch']

@@ -1,0 +1,70 @@
+"""The count of skipped clips."""
+
+import logging
+
+import pytest
+from mmengine.logging import MMLogger
+
+from projects.sam2.datasets.bad_clips import BadClipLedger
+from projects.sam2.datasets.errors import ClipDataError
+
+
+def reject(ledger: BadClipLedger, *names: str) -> None:
+    for name in names:
+        ledger.attempt(name)
+        ledger.reject(name, ClipDataError(f'{name}: broken; mend it'))
+
+
+def attempt(ledger: BadClipLedger, count: int) -> None:
+    for number in range(count):
+        ledger.attempt(f'good{number}')
+
+
+def test_few_bad_clips_are_counted_once_each() -> None:
+    ledger = BadClipLedger(num_clips=100, max_share=0.1)
+    reject(ledger, 'a', 'b', 'a')
+    assert ledger.reasons == {'a': 'a: broken; mend it', 'b': 'b: broken; mend it'}
+
+
+def test_share_of_distinct_clips_is_what_counts() -> None:
+    ledger = BadClipLedger(num_clips=1000, max_share=0.1)
+    attempt(ledger, 48)
+    reject(ledger, 'a', 'b', 'c', 'd', 'e')
+    with pytest.raises(ClipDataError, match=r'6 of 54 clips'):
+        reject(ledger, 'f')
+
+
+def test_first_bad_clip_of_many_does_not_stop_but_without_tolerance_it_does() -> None:
+    reject(BadClipLedger(num_clips=1000, max_share=0.1), 'a', 'b')
+    with pytest.raises(ClipDataError, match='1 of 1 clips'):
+        reject(BadClipLedger(num_clips=1000, max_share=0.0), 'a')
+
+
+def test_small_dataset_is_measured_by_its_own_length() -> None:
+    ledger = BadClipLedger(num_clips=4, max_share=0.25)
+    reject(ledger, 'a')
+    with pytest.raises(ClipDataError) as raised:
+        reject(ledger, 'b')
+    for text in ('a: broken', 'b: broken', 'max_bad_share=0.25', 'exclude list'):
+        assert text in str(raised.value)
+
+
+def test_long_lists_are_cut_with_a_count() -> None:
+    ledger = BadClipLedger(num_clips=1000, max_share=1.0)
+    reject(ledger, *(f'clip{number}' for number in range(25)))
+    assert 'and 5 more' in ledger.summary()
+    assert ledger.summary().count('broken') == 20
+
+
+def test_each_skipped_clip_is_logged_once_with_the_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logger = MMLogger.get_instance('bad_clips', logger_name='bad_clips')
+    logger.addHandler(caplog.handler)
+    ledger = BadClipLedger(num_clips=100, max_share=0.5)
+    with caplog.at_level(logging.WARNING):
+        reject(ledger, 'a', 'a', 'b')
+    logger.removeHandler(caplog.handler)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert 'Skipped b (2 bad of 2 clips tried): b: broken' in messages[1]

@@ -1,0 +1,187 @@
+"""Checkpoints are whole, readable, and old ones go last."""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mmengine.runner import Runner
+
+from engine_toys import load, toy_config, train
+from projects.sam2.engine.file_backend import SAM2AtomicBackend
+from projects.sam2.engine.hooks.checkpoint_hook import to_plain
+
+HOOK = 'default_hooks__checkpoint__'
+
+
+# MMEngine steps schedulers in each iteration, whether the optimizer steps or not.
+SCHEDULER_FIRST = pytest.mark.filterwarnings('ignore:Detected call of .scheduler.step')
+
+
+def names(folder: Path) -> list[str]:
+    """Checkpoints of a folder."""
+    return sorted(path.name for path in folder.glob('*.pth'))
+
+
+def by_iterations(interval: int, **more: object) -> dict[str, Any]:
+    """Changes for a checkpoint every so many iterations."""
+    settings = {'by_epoch': False, 'interval': interval, **more}
+    return {f'{HOOK}{key}': value for key, value in settings.items()}
+
+
+def test_best_checkpoint_has_no_sign_that_a_shell_reads(tmp_path: Path) -> None:
+    train(toy_config(tmp_path))
+    assert names(tmp_path)[0].startswith('best_JF_epoch_')
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_2.pth')
+
+
+def test_checkpoint_keeps_the_best_score_and_drops_the_history(tmp_path: Path) -> None:
+    runner = train(toy_config(tmp_path))
+    live = runner.message_hub
+    saved = load(tmp_path / 'epoch_2.pth')['message_hub']
+    assert saved['log_scalars'] == {}
+    assert saved['runtime_info']['best_score'] == live.get_info('best_score')
+    assert saved['runtime_info']['best_ckpt'] == live.get_info('best_ckpt')
+    assert saved['resumed_keys'].keys() == saved['runtime_info'].keys()
+    # The run's own history is untouched.
+    assert len(live.get_scalar('train/loss')._log_history) == 12
+
+
+@pytest.mark.parametrize('is_broken', [False, True])
+def test_old_checkpoints_go_only_when_the_new_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_broken: bool
+) -> None:
+    write = SAM2AtomicBackend.put
+
+    def put(self: SAM2AtomicBackend, obj: bytes, filepath: str | Path) -> None:
+        if is_broken and str(filepath).endswith('iter_6.pth'):
+            msg = 'No space left on device'
+            raise OSError(msg)
+        write(self, obj, filepath)
+
+    monkeypatch.setattr(SAM2AtomicBackend, 'put', put)
+    cfg = toy_config(
+        tmp_path, **by_iterations(2, max_keep_ckpts=2, save_best=None, rule=None)
+    )
+    if not is_broken:
+        train(cfg)
+        assert names(tmp_path) == ['iter_10.pth', 'iter_12.pth']
+        return
+    with pytest.raises(OSError, match='No space left'):
+        train(cfg)
+    assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth']
+    pointer = (tmp_path / 'last_checkpoint').read_text()
+    assert pointer == str(tmp_path / 'iter_4.pth')
+
+
+def test_file_that_a_dying_run_did_not_remove_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = by_iterations(2, max_keep_ckpts=2, save_best=None, rule=None)
+    stop = {'type': 'engine_toys.ToyStopHook', 'iteration': 6}
+    with monkeypatch.context() as patch:
+        patch.setattr(SAM2AtomicBackend, 'remove', lambda *_: None)
+        train(toy_config(tmp_path, custom_hooks=[stop], **settings))
+    assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']
+    train(toy_config(tmp_path, resume=True, **settings))
+    assert names(tmp_path) == ['iter_10.pth', 'iter_12.pth']
+
+
+@SCHEDULER_FIRST
+def test_checkpoints_fall_on_optimizer_steps(tmp_path: Path) -> None:
+    train(
+        toy_config(
+            tmp_path,
+            optim_wrapper__accumulative_counts=4,
+            **by_iterations(3, filename_tmpl='at_{}.pth', save_best=None, rule=None),
+        )
+    )
+    # Due after 3, 6, 9 and 12; the steps are taken after 4, 8 and 12.
+    assert names(tmp_path) == ['at_12.pth', 'at_4.pth', 'at_8.pth']
+
+
+@SCHEDULER_FIRST
+def test_epoch_that_ends_between_steps_is_written_after_the_next_step(
+    tmp_path: Path,
+) -> None:
+    train(toy_config(tmp_path, optim_wrapper__accumulative_counts=4))
+    assert load(tmp_path / 'epoch_1.pth')['meta']['iter'] == 8
+    assert load(tmp_path / 'epoch_2.pth')['meta']['iter'] == 12
+
+
+@pytest.mark.parametrize('save_last', [True, False])
+def test_stopped_run_writes_where_it_stands(tmp_path: Path, *, save_last: bool) -> None:
+    stop = {'type': 'engine_toys.ToyStopHook', 'iteration': 8}
+    changes = {f'{HOOK}interval': 5, f'{HOOK}save_last': save_last}
+    train(toy_config(tmp_path, custom_hooks=[stop], **changes))
+    expected = (
+        ['best_JF_epoch_1.pth', 'epoch_1.pth'] if save_last else ['best_JF_epoch_1.pth']
+    )
+    assert names(tmp_path) == expected
+    if save_last:
+        assert load(tmp_path / 'epoch_1.pth')['meta']['iter'] == 8
+
+
+def test_better_checkpoint_replaces_the_best_and_a_worse_one_does_not(
+    tmp_path: Path,
+) -> None:
+    runner = train(toy_config(tmp_path))
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'SAM2CheckpointHook')
+    kept = next(tmp_path.glob('best_*'))
+    hook.after_val_epoch(runner, {'J&F': -1.0})
+    assert next(tmp_path.glob('best_*')) == kept
+    runner.train_loop._epoch = 9
+    hook.after_val_epoch(runner, {'J&F': 100.0})
+    assert [p.name for p in tmp_path.glob('best_*')] == ['best_JF_epoch_9.pth']
+    assert (
+        load(tmp_path / 'epoch_9.pth')['message_hub']['runtime_info']['best_score']
+        == 100.0
+    )
+
+
+def test_several_metrics_keep_a_best_checkpoint_each(tmp_path: Path) -> None:
+    runner = train(toy_config(tmp_path, train_cfg__max_epochs=1))
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'SAM2CheckpointHook')
+    hook._init_rule(['greater', 'less'], ['J&F', 'val/loss'])
+    hook.best_ckpt_path_dict = {}
+    hook.after_val_epoch(runner, {'J&F': 50.0, 'val/loss': 0.5})
+    assert {'best_JF_epoch_1.pth', 'best_val_loss_epoch_1.pth'} <= set(names(tmp_path))
+    assert runner.message_hub.get_info('best_score_val/loss') == 0.5
+
+
+def test_auto_takes_the_first_metric(tmp_path: Path) -> None:
+    train(toy_config(tmp_path, train_cfg__max_epochs=1, **{f'{HOOK}save_best': 'auto'}))
+    assert 'best_JF_epoch_1.pth' in names(tmp_path)
+
+
+def test_metric_that_is_not_there_is_named(tmp_path: Path) -> None:
+    cfg = toy_config(tmp_path, **{f'{HOOK}save_best': 'mIoU'})
+    with pytest.raises(KeyError, match=r"'mIoU' is none of the metrics \['J&F'\]"):
+        train(cfg)
+
+
+def test_other_storage_is_left_to_its_backend(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(
+        toy_config(tmp_path, **{f'{HOOK}backend_args': {'backend': 'local'}})
+    )
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'SAM2CheckpointHook')
+    hook.before_train(runner)
+    assert not isinstance(hook.file_backend, SAM2AtomicBackend)
+
+
+def test_plain_types_are_found_at_any_depth() -> None:
+    given = OrderedDict(
+        score=np.float64(0.5),
+        sizes=(np.int64(2), [np.array([1, 2])]),
+        rest={'text': 'a', 'none': None},
+    )
+    plain = to_plain(given)
+    assert plain == {
+        'score': 0.5,
+        'sizes': (2, [[1, 2]]),
+        'rest': {'text': 'a', 'none': None},
+    }
+    assert type(plain) is dict
+    assert type(plain['score']) is float
+    assert type(plain['sizes'][0]) is int

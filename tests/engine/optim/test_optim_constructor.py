@@ -1,0 +1,190 @@
+"""Rates and decays are those of the released recipe, parameter by parameter."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.optim.scheduler import CosineAnnealingLR
+from mmengine.registry import MODELS
+from torch import nn
+
+from golden_cases import GoldenCase, discover
+from golden_models import tiny_config
+from projects.sam2.checkpoints import to_released
+from projects.sam2.engine.optim import SAM2OptimWrapperConstructor
+
+MODELS_DIR = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'models'
+
+
+class Backbone(nn.Module):
+    """Two blocks and position embeddings."""
+
+    num_layers = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position_embedding = nn.Parameter(torch.zeros(1))
+        self.patch_embedding = nn.Conv2d(1, 1, 1)
+        self.blocks = nn.ModuleList([nn.Linear(1, 1), nn.LayerNorm(1)])
+
+    def layer_of(self, name: str) -> int:
+        """As Hiera does."""
+        if name.startswith('blocks.'):
+            return int(name.split('.')[1]) + 1
+        return 0 if name.startswith('patch_embedding') else 3
+
+
+class Model(nn.Module):
+    """The parts that the constructor tells apart."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.image_encoder = nn.ModuleDict(
+            {'backbone': backbone, 'neck': nn.Linear(1, 1)}
+        )
+        self.head = nn.ModuleList(
+            [nn.Linear(1, 1), nn.LayerNorm(1), nn.GroupNorm(1, 1)]
+        )
+
+
+def settings(model: nn.Module, **changes: object) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of each parameter."""
+    optimizer = {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1}
+    cfg = {'optimizer': optimizer, 'constructor': 'SAM2OptimWrapperConstructor'}
+    wrapper = build_optim_wrapper(model, Config({**cfg, **changes})._cfg_dict)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+
+
+def test_rates_fall_with_depth_and_only_in_the_backbone() -> None:
+    recipe = {'backbone_lr_mult': 0.5, 'layer_decay': 0.9}
+    found = settings(Model(Backbone()), paramwise_cfg=recipe)
+    prefix = 'image_encoder.backbone.'
+    rates = {
+        f'{prefix}position_embedding': 0.5,
+        f'{prefix}patch_embedding.weight': 0.5 * 0.9**3,
+        f'{prefix}blocks.0.weight': 0.5 * 0.9**2,
+        f'{prefix}blocks.1.weight': 0.5 * 0.9,
+        'image_encoder.neck.weight': 0.5,
+        'head.0.weight': 1.0,
+    }
+    assert {name: found[name][0] for name in rates} == pytest.approx(rates, rel=1e-12)
+
+
+def test_biases_and_token_norms_alone_are_not_decayed() -> None:
+    found = settings(Model(Backbone()))
+    exempt = {name for name, (_, decay) in found.items() if decay == 0}
+    assert exempt == {
+        'image_encoder.backbone.patch_embedding.bias',
+        'image_encoder.backbone.blocks.0.bias',
+        'image_encoder.backbone.blocks.1.weight',
+        'image_encoder.backbone.blocks.1.bias',
+        'image_encoder.neck.bias',
+        'head.0.bias',
+        'head.1.weight',
+        'head.1.bias',
+        'head.2.bias',
+    }
+    assert {decay for _, decay in found.values()} == {0.0, 0.1}
+
+
+def test_parameter_without_gradient_is_neither_moved_nor_decayed() -> None:
+    model: Any = Model(Backbone())
+    cfg = {'optimizer': {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1}}
+    wrapper = SAM2OptimWrapperConstructor(cfg)(model)
+    weight = model.head[0].weight
+    before = weight.detach().clone()
+    wrapper.update_params(model.image_encoder['neck'].weight.sum())
+    assert weight.grad is None
+    assert torch.equal(weight, before)
+
+
+def test_wrapper_gets_its_own_arguments() -> None:
+    cfg = {
+        'type': 'SAM2BFloat16OptimWrapper',
+        'optimizer': {'type': 'SGD', 'lr': 1.0},
+        'clip_grad': {'max_norm': 0.1},
+    }
+    wrapper = SAM2OptimWrapperConstructor(cfg)(Model(Backbone()))
+    assert type(wrapper).__name__ == 'SAM2BFloat16OptimWrapper'
+    assert wrapper.clip_grad_kwargs == {'max_norm': 0.1}
+    assert cfg['optimizer'] == {'type': 'SGD', 'lr': 1.0}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'message'),
+    [
+        ({'paramwise_cfg': {'norm_decay_mult': 0}}, ValueError, 'norm_decay_mult'),
+        ({'paramwise_cfg': {'layer_decay': 0.9}}, TypeError, 'got Linear; set'),
+        ({'optimizer': None}, ValueError, 'optim_wrapper needs optimizer'),
+    ],
+)
+def test_what_cannot_be_built_is_named(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    cfg = {'optimizer': {'type': 'SGD', 'lr': 1.0}, **changes}
+    paramwise = cfg.pop('paramwise_cfg', None)
+    if cfg['optimizer'] is None:
+        del cfg['optimizer']
+    with pytest.raises(error, match=message):
+        SAM2OptimWrapperConstructor(cfg, paramwise)(Model(nn.Linear(1, 1)))
+
+
+@pytest.fixture(scope='module')
+def fall() -> dict[str, float]:
+    """Of what is left of a rate at the positions of the golden tables."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    total = 1_000_000
+    scheduler = CosineAnnealingLR(
+        optimizer, eta_min_ratio=0.1, by_epoch=False, end=total
+    )
+    optimizer.step()
+    left = {}
+    for step in range(total):
+        if step in {0, total // 2, total - 1}:
+            left[str(step / total)] = optimizer.param_groups[0]['lr']
+        scheduler.step()
+    return left
+
+
+def test_cosine_falls_to_a_tenth(fall: dict[str, float]) -> None:
+    for position, left in fall.items():
+        expected = 0.1 + 0.9 * (1 + math.cos(math.pi * float(position))) / 2
+        assert left == pytest.approx(expected, rel=1e-9)
+
+
+def recipes_model(name: str) -> nn.Module:
+    """The model of a golden table, without storage for its weights."""
+    config = tiny_config()
+    if 'bplus' in name:
+        config = Config.fromfile(MODELS_DIR / 'sam2_1_bplus.py').model
+    with torch.device('meta'):
+        model: nn.Module = MODELS.build(config)
+    return model
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('optim_table_*'))
+def test_rates_and_decays_are_those_of_the_released_recipe(
+    case: GoldenCase, fall: dict[str, float]
+) -> None:
+    rates = (case.spec.get('base_lr', 5e-6), case.spec.get('vision_lr', 3e-6))
+    model = recipes_model(case.name)
+    optimizer = {'type': 'AdamW', 'lr': rates[0], 'weight_decay': 0.1}
+    recipe = {'backbone_lr_mult': rates[1] / rates[0], 'layer_decay': 0.9}
+    found = settings(model, optimizer=optimizer, paramwise_cfg=recipe)
+    table = case.spec['table']
+    assert {to_released(name) for name in found} == set(table)
+    for name, (rate, decay) in found.items():
+        row = table[to_released(name)]
+        assert decay == row['weight_decay'], name
+        for position, expected in row['lr'].items():
+            assert rate * fall[position] == pytest.approx(expected, rel=1e-9), name

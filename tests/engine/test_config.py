@@ -1,0 +1,157 @@
+"""The command line's changes reach the parts of a config that they mean."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+
+from projects.sam2.engine.config import (
+    apply_bfloat16,
+    apply_data_root,
+    apply_resume,
+    apply_work_dir,
+    load_config,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def dataset(root: str) -> dict[str, Any]:
+    return {'type': 'ClipDataset', 'data_root': root}
+
+
+@pytest.fixture
+def cfg() -> Config:
+    wrapped = {'type': 'RepeatDataset', 'times': 2, 'dataset': dataset('old')}
+    return Config(
+        {
+            'data_root': 'old',
+            'train_dataloader': {'dataset': wrapped},
+            'val_dataloader': {'dataset': dataset('old')},
+            'test_dataloader': {
+                'dataset': {
+                    'type': 'ConcatDataset',
+                    'datasets': [dataset('old'), dataset('elsewhere')],
+                }
+            },
+            'optim_wrapper': {'type': 'OptimWrapper'},
+        }
+    )
+
+
+def test_changed_data_root_reaches_every_dataset_that_held_the_old_one(
+    cfg: Config,
+) -> None:
+    cfg.data_root = 'new'
+    apply_data_root(cfg, 'old')
+    assert cfg.train_dataloader.dataset.dataset.data_root == 'new'
+    assert cfg.val_dataloader.dataset.data_root == 'new'
+    roots = [entry.data_root for entry in cfg.test_dataloader.dataset.datasets]
+    assert roots == ['new', 'elsewhere']
+
+
+@pytest.mark.parametrize('old', [None, 'old'])
+def test_unchanged_data_root_changes_nothing(cfg: Config, old: str | None) -> None:
+    before = cfg.pretty_text
+    apply_data_root(cfg, old)
+    assert cfg.pretty_text == before
+
+
+def test_options_are_merged_before_the_data_root_is_carried_on(tmp_path: Path) -> None:
+    base = tmp_path / 'base.py'
+    base.write_text(
+        "data_root = 'data/mose'\n"
+        'val_dataloader = dict(dataset=dict(data_root=data_root))\n'
+        'train_dataloader = dict(dataset=dict(data_root=data_root))\n'
+    )
+    path = tmp_path / 'run.py'
+    path.write_text("_base_ = './base.py'\n")
+    options = {'data_root': '/new', 'val_dataloader.dataset.data_root': '/own'}
+    cfg = load_config(str(path), options)
+    assert cfg.train_dataloader.dataset.data_root == '/new'
+    assert cfg.val_dataloader.dataset.data_root == '/own'
+    assert load_config(str(path)).data_root == 'data/mose'
+
+
+@pytest.mark.parametrize(
+    ('own', 'given', 'expected'),
+    [
+        (None, None, 'work_dirs/tiny'),
+        ('own', None, 'own'),
+        ('own', 'given', 'given'),
+    ],
+)
+def test_work_dir_is_the_argument_then_the_configs_then_the_configs_name(
+    tmp_path: Path, own: str | None, given: str | None, expected: str
+) -> None:
+    path = tmp_path / 'tiny.py'
+    path.write_text('')
+    cfg = Config({'work_dir': own} if own else {}, filename=path)
+    apply_work_dir(cfg, given)
+    assert cfg.work_dir == expected
+
+
+@pytest.mark.parametrize(
+    ('resume', 'has_checkpoint', 'resumes', 'load_from'),
+    [
+        (None, True, False, 'released.pt'),
+        ('auto', True, True, None),
+        ('auto', False, False, 'released.pt'),
+        ('some.pth', False, True, 'some.pth'),
+    ],
+)
+def test_resume_starts_from_the_checkpoint_or_else_from_load_from(
+    tmp_path: Path,
+    resume: str | None,
+    *,
+    has_checkpoint: bool,
+    resumes: bool,
+    load_from: str | None,
+) -> None:
+    if has_checkpoint:
+        (tmp_path / 'last_checkpoint').write_text('iter_8.pth')
+    cfg = Config({'work_dir': str(tmp_path), 'load_from': 'released.pt'})
+    assert apply_resume(cfg, resume) is resumes
+    assert bool(cfg.get('resume', False)) is resumes
+    assert cfg.load_from == load_from
+
+
+def test_amp_chooses_the_bfloat16_wrapper_and_keeps_its_arguments(cfg: Config) -> None:
+    cfg.optim_wrapper.accumulative_counts = 4
+    apply_bfloat16(cfg)
+    apply_bfloat16(cfg)
+    assert cfg.optim_wrapper.type == 'SAM2BFloat16OptimWrapper'
+    assert cfg.optim_wrapper.accumulative_counts == 4
+
+
+def test_amp_names_a_wrapper_that_it_cannot_replace(cfg: Config) -> None:
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    with pytest.raises(ValueError, match='AmpOptimWrapper; leave --amp out'):
+        apply_bfloat16(cfg)
+
+
+@pytest.mark.parametrize('size', ['tiny', 'small', 'bplus', 'large'])
+def test_mose_recipe_gets_its_data_root_from_one_option(size: str) -> None:
+    path = str(ROOT / 'configs' / f'sam2_{size}_mose.py')
+    cfg = load_config(path, {'data_root': '/somewhere/mose'})
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        inner = loader.dataset
+        while 'dataset' in inner:
+            inner = inner.dataset
+        assert inner.data_root == '/somewhere/mose'
+
+
+def test_mose_recipes_differ_in_trunk_and_weights_alone() -> None:
+    texts = {}
+    for size in ('tiny', 'small', 'bplus', 'large'):
+        cfg = load_config(str(ROOT / 'configs' / f'sam2_{size}_mose.py'))
+        weights = cfg._cfg_dict.pop('load_from')
+        assert weights.startswith('checkpoints/sam2.1_hiera_')
+        assert cfg.train_cfg.max_epochs == 40
+        assert cfg.optim_wrapper.optimizer.lr == 5e-6
+        encoder = cfg.model.image_encoder
+        encoder.backbone = None
+        encoder.neck.pop('in_channels')
+        texts[size] = Config(cfg._cfg_dict).pretty_text
+    assert len(set(texts.values())) == 1

@@ -1,0 +1,117 @@
+"""Processes find each other without a GPU, whoever launched them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import distributed
+
+from projects.sam2.engine.distributed import prepare_processes, set_rank_variables
+
+SLURM = {'SLURM_PROCID': '3', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
+MPI = {
+    'OMPI_COMM_WORLD_RANK': '3',
+    'OMPI_COMM_WORLD_SIZE': '8',
+    'OMPI_COMM_WORLD_LOCAL_RANK': '1',
+}
+
+
+@pytest.fixture
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in that expands any list to two machines."""
+    program = tmp_path / 'scontrol'
+    program.write_text('#!/bin/sh\necho "$2-of-$3"\necho other\n')
+    program.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:/usr/bin:/bin')
+    return program
+
+
+@pytest.mark.parametrize(('launcher', 'given'), [('slurm', SLURM), ('mpi', MPI)])
+def test_launchers_variables_are_told_in_torchs_names(
+    launcher: str, given: dict[str, str]
+) -> None:
+    environment = {**given, 'MASTER_ADDR': 'first'}
+    set_rank_variables(launcher, environment)
+    assert (
+        environment.items()
+        >= {
+            'RANK': '3',
+            'WORLD_SIZE': '8',
+            'LOCAL_RANK': '1',
+            'MASTER_ADDR': 'first',
+            'MASTER_PORT': '29500',
+        }.items()
+    )
+
+
+@pytest.mark.usefixtures('scontrol')
+def test_first_machine_of_a_list_is_asked_of_slurm() -> None:
+    environment = {**SLURM, 'SLURM_NODELIST': 'node[3-4]'}
+    set_rank_variables('slurm', environment)
+    assert environment['MASTER_ADDR'] == 'hostnames-of-node[3-4]'
+
+
+@pytest.mark.parametrize(
+    ('nodes', 'expected'), [('alone', 'alone'), ('first,second', 'first')]
+)
+def test_plain_lists_of_machines_need_no_scontrol(
+    monkeypatch: pytest.MonkeyPatch, nodes: str, expected: str
+) -> None:
+    monkeypatch.setenv('PATH', '/nowhere')
+    environment = {**SLURM, 'SLURM_NODELIST': nodes}
+    set_rank_variables('slurm', environment)
+    assert environment['MASTER_ADDR'] == expected
+
+
+@pytest.mark.parametrize(
+    ('environment', 'message'),
+    [
+        ({}, 'SLURM_PROCID; start with the launcher'),
+        ({**SLURM, 'SLURM_NODELIST': 'node[3-4]'}, r'node\[3-4\].*set MASTER_ADDR'),
+        (SLURM, 'set MASTER_ADDR'),
+    ],
+)
+def test_missing_variables_are_named(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    monkeypatch.setenv('PATH', '/nowhere')
+    with pytest.raises(KeyError, match=message):
+        set_rank_variables('slurm', dict(environment))
+
+
+@pytest.mark.parametrize('has_gpu', [False, True])
+def test_no_group_is_made_without_a_launcher_or_with_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, *, has_gpu: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+    cfg = Config({'model_wrapper_cfg': {'broadcast_buffers': False}})
+    prepare_processes(cfg, 'pytorch' if has_gpu else 'none')
+    assert not distributed.is_initialized()
+    assert 'device_ids' not in cfg.model_wrapper_cfg
+
+
+def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    joined: list[object] = []
+    monkeypatch.setattr(
+        distributed,
+        'init_process_group',
+        lambda backend, timeout: joined.append((backend, timeout.total_seconds())),
+    )
+    monkeypatch.setenv('MASTER_ADDR', 'first')
+    cfg = Config(
+        {
+            'model_wrapper_cfg': {'broadcast_buffers': False},
+            'env_cfg': {'dist_cfg': {'timeout': 77}},
+        }
+    )
+    prepare_processes(cfg, 'pytorch')
+    assert joined == [('gloo', 77.0)]
+    assert cfg.model_wrapper_cfg == {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'device_ids': None,
+    }

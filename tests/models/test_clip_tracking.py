@@ -1,0 +1,188 @@
+"""A training step and its gradients, against the golden cases."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from golden_cases import (
+    GoldenCase,
+    assert_close,
+    discover,
+    golden_weights,
+    unpack_masks,
+)
+from golden_models import IMAGE_SIZE, golden_model
+from projects.sam2.checkpoints.key_map import to_released
+from projects.sam2.models import SAM2, SAM2PromptSimulator
+from projects.sam2.models.prompt_simulator import (
+    ClickGenerators,
+    PromptKind,
+    PromptPlan,
+)
+from projects.sam2.structures import (
+    ClipBatch,
+    ClipTargets,
+    FrameOutput,
+    FramePrompt,
+    PointPrompt,
+    TrackingMode,
+)
+
+LOSSES = {
+    'loss_mask': ('loss_mask', 20.0),
+    'loss_dice': ('loss_dice', 1.0),
+    'loss_iou': ('loss_iou', 1.0),
+    'loss_class': ('loss_class', 1.0),
+}
+
+
+def recorded_points(drawn: dict[str, Any]) -> PointPrompt:
+    """Points as a golden file holds them."""
+    return PointPrompt(
+        coords=torch.tensor(drawn['points']),
+        labels=torch.tensor(drawn['labels'], dtype=torch.int32),
+    )
+
+
+class RecordedPrompts(SAM2PromptSimulator):
+    """Gives the clicks and boxes that the golden run drew.
+
+    It drew the first prompts of all conditioning frames before any correction.
+    """
+
+    def __init__(
+        self,
+        recorded: list[dict[str, Any]],
+        num_conditioning_frames: int,
+        num_corrections: int,
+    ) -> None:
+        super().__init__(num_corrections=num_corrections)
+        self.first = iter(recorded[:num_conditioning_frames])
+        self.later = iter(recorded[num_conditioning_frames:])
+
+    def first_prompt(
+        self, kind: PromptKind, truth: Tensor, clicks: ClickGenerators
+    ) -> FramePrompt:
+        """The recorded first prompt."""
+        del clicks
+        if kind is PromptKind.MASK:
+            return FramePrompt(mask=truth)
+        return FramePrompt(points=recorded_points(next(self.first)))
+
+    def correction(
+        self, truth: Tensor, prediction: Tensor, clicks: ClickGenerators
+    ) -> PointPrompt:
+        """The recorded correction."""
+        del truth, prediction, clicks
+        return recorded_points(next(self.later))
+
+
+def golden_batch(case: GoldenCase) -> ClipBatch:
+    """The clips of a golden case."""
+    setup = case.spec['case']
+    frames, objects = setup['T'], setup['N']
+    videos = torch.tensor(setup.get('videos', [0] * objects))
+    num_videos = int(videos.max()) + 1
+    shape = (frames, objects, IMAGE_SIZE, IMAGE_SIZE)
+    weights = golden_weights()
+    images = torch.from_numpy(
+        weights.tensor(
+            'train_img',
+            (frames, num_videos, 3, IMAGE_SIZE, IMAGE_SIZE),
+            setup['salt'],
+        )
+    )
+    return ClipBatch(
+        frames=images.transpose(0, 1).flatten(0, 1),  # (T, B, ...) -> (B * T, ...)
+        num_frames=frames,
+        targets=ClipTargets(
+            masks=unpack_masks(case.arrays['masks_bits'], shape),
+            void=None,
+            annotated=torch.ones(frames, objects, dtype=torch.bool),
+        ),
+        video_of_object=videos,
+        seeds=tuple(range(num_videos)),
+    )
+
+
+def golden_plan(case: GoldenCase) -> PromptPlan:
+    """Which frames the golden run prompted."""
+    decisions = case.spec['decisions']
+    kind = PromptKind.POINT if decisions['use_pt_input'] else PromptKind.MASK
+    return PromptPlan(
+        prompts=dict.fromkeys(decisions['init_cond_frames'], kind),
+        correction_frames=frozenset(decisions['frames_to_add_correction_pt']),
+        remembered_frames=frozenset(decisions['stored_as_cond']),
+    )
+
+
+def recorded_run(
+    case: GoldenCase,
+) -> tuple[SAM2, ClipBatch, tuple[FrameOutput, ...]]:
+    """Model, batch and outputs of a golden training step."""
+    setup = case.spec['case']
+    model = golden_model(setup['salt']).train()
+    model.prompt_simulator = RecordedPrompts(
+        case.spec['sampled_points_in_call_order'],
+        len(case.spec['decisions']['init_cond_frames']),
+        case.spec['model_config']['num_correction_pt_per_frame'],
+    )
+    batch = golden_batch(case)
+    outputs = model.track(batch, golden_plan(case), TrackingMode.TRAINING)
+    return model, batch, outputs
+
+
+def _outputs_by_name(outputs: tuple[FrameOutput, ...]) -> Iterator[tuple[str, Tensor]]:
+    for output in outputs:
+        name = f'f{output.frame_index}'
+        lows = [step.mask_logits for step in output.steps]
+        yield f'{name}/pred_low', torch.cat(lows, dim=1)
+        yield f'{name}/mem', output.memory.spatial
+        yield f'{name}/ptr', output.memory.object_pointer
+        for number, step in enumerate(output.steps):
+            yield f'{name}/s{number}/iou', step.candidate_ious
+            yield f'{name}/s{number}/score', step.object_score_logits
+            if step.candidate_logits.shape[1] > 1:
+                yield f'{name}/s{number}/multi_low', step.candidate_logits
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('train_[!es]*'))
+def test_training_step_equals_the_released_one(case: GoldenCase) -> None:
+    model, batch, outputs = recorded_run(case)
+    for name, value in _outputs_by_name(outputs):
+        assert_close(value, case.arrays[name], 1e-4, f'{case.name}/{name}')
+    assert model.loss_module is not None
+    terms = model.loss_module(outputs, batch.targets)
+    for ours, (released, weight) in LOSSES.items():
+        expected = case.spec['loss'][released] * weight
+        assert terms[ours].item() == pytest.approx(expected, rel=1e-5), ours
+    total = sum(terms[name] for name in LOSSES)
+    assert isinstance(total, Tensor)
+    assert total.item() == pytest.approx(case.spec['loss']['core_loss'], rel=1e-5)
+    total.backward()
+    _check_gradients(model, case)
+
+
+def _check_gradients(model: SAM2, case: GoldenCase) -> None:
+    expected = case.spec['grads_norm_probe']
+    floor = 1e-6 * max(norm for norm, _ in filter(None, expected.values()))
+    for key, parameter in model.named_parameters():
+        released = to_released(key)
+        if expected[released] is None:
+            assert parameter.grad is None, f'{key} has a gradient'
+            continue
+        assert parameter.grad is not None, f'{key} has no gradient'
+        norm, projection = expected[released]
+        gradient = parameter.grad.double().numpy()
+        if norm <= floor:
+            continue
+        error = abs(float(np.linalg.norm(gradient)) - norm) / norm
+        assert error <= 1e-3, f'{key}: gradient norm off by {error:.1e}'
+        probe = golden_weights().tensor(f'probe:{released}', tuple(parameter.shape))
+        found = float((gradient * probe).sum())
+        assert abs(found - projection) <= 1e-3 * norm * np.sqrt(2), key

@@ -1,0 +1,99 @@
+"""Clips become batches; frames and masks of videos get the model's size."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from projects.sam2.models import ClipDataPreprocessor
+from projects.sam2.structures import ClipBatch, ClipSample, FrameMasks
+
+
+def _sample(seed: int, num_objects: int, side: int = 32, *, void: bool) -> ClipSample:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (2, 3, side, side), dtype=np.uint8)
+    masks = rng.random((2, num_objects, side, side)) > 0.5
+    sample = ClipSample(
+        metainfo={'video_name': f'clip{seed}', 'seed': seed, 'sample_index': seed}
+    )
+    sample.frames = torch.from_numpy(frames)
+    sample.masklets = torch.from_numpy(masks)
+    sample.void = torch.full((2, side, side), void)
+    sample.annotated = torch.tensor([True, seed > 0])
+    sample.object_ids = torch.arange(num_objects)
+    return sample
+
+
+@pytest.fixture
+def preprocessor() -> ClipDataPreprocessor:
+    """One for 64 x 96 frames."""
+    return ClipDataPreprocessor(image_size=(64, 96))
+
+
+def test_objects_of_all_clips_stand_one_after_another(
+    preprocessor: ClipDataPreprocessor,
+) -> None:
+    samples = [_sample(0, 2, void=False), _sample(1, 3, void=True)]
+    batch = preprocessor(samples, training=True)['inputs']
+    assert isinstance(batch, ClipBatch)
+    assert batch.video_of_object.tolist() == [0, 0, 1, 1, 1]
+    assert batch.seeds == (0, 1)
+    assert torch.equal(batch.targets.masks[1, 3], samples[1].masklets[1, 1])
+    assert batch.targets.annotated[1].tolist() == [False, False, True, True, True]
+    assert batch.targets.void is not None
+    assert batch.targets.void[0].flatten(1).all(dim=1).tolist() == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_frames_are_video_major_and_normalised(
+    preprocessor: ClipDataPreprocessor,
+) -> None:
+    samples = [_sample(0, 1, void=False), _sample(1, 1, void=False)]
+    batch = preprocessor(samples, training=True)['inputs']
+    rows = batch.frame_of_object(1)
+    assert rows.tolist() == [1, 3]
+    pixel = samples[1].frames[1, 0, 5, 7].item()
+    found = batch.frames[rows[1], 0, 5, 7].item()
+    assert found == pytest.approx((pixel - 123.675) / 58.395, rel=1e-6)
+    assert batch.targets.void is None
+
+
+def test_clips_of_two_sizes_are_refused_by_name(
+    preprocessor: ClipDataPreprocessor,
+) -> None:
+    samples = [_sample(0, 1, void=False), _sample(1, 1, side=64, void=False)]
+    with pytest.raises(ValueError, match=r'clip0, clip1.*resize them'):
+        preprocessor(samples, training=True)
+
+
+def test_video_frame_is_resized_like_pil_bicubic(
+    preprocessor: ClipDataPreprocessor,
+) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(frame).resize((96, 64), 3), dtype=np.float32)
+    restored = preprocessor.frame(frame)[0] * preprocessor.std + preprocessor.mean
+    difference = restored.permute(1, 2, 0).numpy() - expected
+    assert np.abs(difference).max() < 1e-3
+
+
+def test_mask_prompt_keeps_pixels_that_are_half_covered(
+    preprocessor: ClipDataPreprocessor,
+) -> None:
+    mask = np.zeros((2, 128, 192), dtype=bool)
+    mask[0, 20:60, 30:90] = True
+    prompt = preprocessor.mask_prompt(FrameMasks(object_ids=(4, 9), masks=mask))
+    assert prompt.shape == (2, 1, 64, 96)
+    expected = torch.zeros(64, 96, dtype=torch.bool)
+    expected[10:30, 15:45] = True
+    assert torch.equal(prompt[0, 0], expected)
+    assert not prompt[1].any()
+
+
+def test_size_that_the_backbone_cannot_take_is_named() -> None:
+    with pytest.raises(ValueError, match=r'\(100, 96\).*multiples of 32'):
+        ClipDataPreprocessor(image_size=(100, 96))

@@ -1,0 +1,197 @@
+"""Which memories are attended to, against the golden cases and against rules."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from golden_cases import GoldenCase, assert_close, discover
+from golden_models import EMBED_DIMS, MEMORY_DIMS, golden_model
+from projects.sam2.models.memory_bank import MemoryBank, MemoryQuery, MemoryStore
+from projects.sam2.structures import FrameMemory, ImageFeatures, TrackingMode
+
+SIDE = 16
+
+
+def _memory(label: float = 0.0) -> FrameMemory:
+    return FrameMemory(
+        spatial=torch.full((1, 2, 1, 1), label),
+        object_pointer=torch.full((1, 4), label),
+    )
+
+
+def _store(conditioning: list[int], tracked: list[int]) -> MemoryStore:
+    store = MemoryStore()
+    for frame in conditioning:
+        store.add(frame, _memory(frame), prompted=True)
+    for frame in tracked:
+        store.add(frame, _memory(frame), prompted=False)
+    return store
+
+
+def _query(
+    frame: int,
+    length: int = 100,
+    *,
+    mode: TrackingMode = TrackingMode.EVALUATION,
+    reverse: bool = False,
+) -> MemoryQuery:
+    return MemoryQuery(
+        frame_index=frame, num_video_frames=length, mode=mode, reverse=reverse
+    )
+
+
+def _frames(bank: MemoryBank, store: MemoryStore, query: MemoryQuery) -> list[int]:
+    return [int(m.spatial.max()) for m in bank.select(store, query).memories]
+
+
+def _golden_store(case: GoldenCase, setup: dict[str, Any]) -> MemoryStore:
+    store = MemoryStore()
+    for letter, frames in (('c', setup['cond']), ('n', setup['noncond'])):
+        for frame in frames:
+            memory = FrameMemory(
+                spatial=case.input(f'{letter}mf{frame}', (2, MEMORY_DIMS, SIDE, SIDE)),
+                object_pointer=case.input(f'{letter}op{frame}', (2, EMBED_DIMS)),
+            )
+            store.add(frame, memory, prompted=letter == 'c')
+    return store
+
+
+def _golden_features(case: GoldenCase) -> ImageFeatures:
+    def as_map(tag: str, scale: float) -> torch.Tensor:
+        tokens = case.input(tag, (SIDE * SIDE, 2, EMBED_DIMS), scale)
+        return tokens.permute(1, 2, 0).unflatten(2, (SIDE, SIDE))
+
+    nothing = torch.empty(0)
+    return ImageFeatures(
+        embedding=as_map('c2', 1.0),
+        position=as_map('cp2', 0.5),
+        high_res_8=nothing,
+        high_res_4=nothing,
+    )
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('memcond_*'))
+def test_memory_conditioned_features_equal_the_released_ones(case: GoldenCase) -> None:
+    features = _golden_features(case)
+    for name, setup in case.spec['cases'].items():
+        signed = setup.get('signed', True)
+        limit = setup.get('max_cond', -1)
+        model = golden_model(
+            case.spec['salt'],
+            tracker__memory_bank={
+                'max_conditioning_frames': None if limit < 0 else limit,
+                'stride': setup.get('stride', 1),
+                'max_pointers': setup.get('max_ptr', 16),
+                'future_pointers': not setup.get('past_only', True),
+            },
+            tracker__object_pointer={
+                'time_encoding': 'signed' if signed else 'unsigned'
+            },
+        )
+        training = setup.get('train', False)
+        mode = TrackingMode.TRAINING if training else TrackingMode.EVALUATION
+        query = _query(
+            setup['frame'],
+            setup['num_frames'],
+            mode=mode,
+            reverse=setup.get('reverse', False),
+        )
+        tracker = model.tracker
+        selection = None
+        if not setup.get('init', False):
+            selection = tracker.memory_bank.select(_golden_store(case, setup), query)
+        with torch.no_grad():
+            actual = tracker.recall(features, selection)
+        assert_close(actual, case.arrays[name], 1e-4, f'{case.name}/{name}')
+
+
+def test_frame_before_first_prompt_is_never_attended() -> None:
+    with pytest.raises(ValueError, match=r'Frame 3 has no conditioning frame'):
+        MemoryBank().select(_store([], [1, 2]), _query(3))
+
+
+def test_conditioning_frames_come_first_then_tracked_ones_oldest_first() -> None:
+    store = _store([0, 8], list(range(1, 20)))
+    assert _frames(MemoryBank(num_frames=4), store, _query(20)) == [0, 8, 17, 18, 19]
+
+
+def test_adjacent_frame_is_attended_whatever_the_stride() -> None:
+    store = _store([0], list(range(1, 30)))
+    ages = MemoryBank(num_frames=4, stride=5)
+    assert _frames(ages, store, _query(28)) == [0, 20, 25, 27]
+    training = _query(28, mode=TrackingMode.TRAINING)
+    assert _frames(ages, store, training) == [0, 25, 26, 27]
+
+
+def test_conditioning_frame_left_out_returns_as_a_tracked_one() -> None:
+    store = _store([0, 9, 18], [])
+    bank = MemoryBank(num_frames=3, max_conditioning_frames=2)
+    assert _frames(bank, store, _query(10)) == [9, 18]
+    assert _frames(bank, store, _query(20)) == [18, 9]
+    far = bank.select(store, _query(19))
+    assert [m.age for m in far.memories] == [0, 0]
+
+
+def test_pointers_ahead_are_left_out_in_evaluation_alone() -> None:
+    store = _store([0, 9], [4])
+    bank = MemoryBank()
+
+    def offsets(query: MemoryQuery) -> list[int]:
+        return [p.time_offset for p in bank.select(store, query).pointers]
+
+    assert offsets(_query(5)) == [5, 1]
+    assert offsets(_query(5, mode=TrackingMode.TRAINING)) == [5, -4, 1]
+    assert offsets(_query(5, reverse=True)) == [4]
+
+
+@given(
+    num_frames=st.integers(1, 8),
+    stride=st.integers(1, 6),
+    max_pointers=st.integers(1, 20),
+    start=st.integers(0, 5),
+    reverse=st.booleans(),
+)
+def test_forgetting_never_changes_what_a_later_frame_attends_to(
+    num_frames: int, stride: int, max_pointers: int, start: int, reverse: bool
+) -> None:
+    bank = MemoryBank(num_frames=num_frames, stride=stride, max_pointers=max_pointers)
+    length = 60
+    order = range(length - 1 - start, -1, -1) if reverse else range(start, length)
+    bounded, whole = _store([order[0]], []), _store([order[0]], [])
+    for frame in order[1:]:
+        query = _query(frame, length, reverse=reverse)
+        bank.forget(bounded, query)
+        kept, every = bank.select(bounded, query), bank.select(whole, query)
+        assert [int(m.spatial.max()) for m in kept.memories] == [
+            int(m.spatial.max()) for m in every.memories
+        ]
+        assert [p.time_offset for p in kept.pointers] == [
+            p.time_offset for p in every.pointers
+        ]
+        for store in (bounded, whole):
+            store.add(frame, _memory(frame), prompted=False)
+    assert len(bounded.tracked) <= 2 + max(stride * num_frames, max_pointers)
+
+
+def test_prompting_a_tracked_frame_moves_its_memory() -> None:
+    store = _store([0], [1, 2])
+    store.add(2, _memory(2), prompted=True)
+    assert list(store.conditioning) == [0, 2]
+    assert list(store.tracked) == [1]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'remedy'),
+    [
+        ({'num_frames': 0}, 'start at 1'),
+        ({'stride': 0}, 'start at 1'),
+        ({'max_conditioning_frames': 1}, 'give at least 2'),
+    ],
+)
+def test_number_out_of_range_is_named(arguments: dict[str, int], remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        MemoryBank(**arguments)

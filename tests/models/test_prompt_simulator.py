@@ -1,0 +1,148 @@
+"""Simulated prompts: frequencies, reproducibility and independence of the batch."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from projects.sam2.models.prompt_simulator import (
+    ClickGenerators,
+    PromptKind,
+    SAM2PromptSimulator,
+)
+
+NUM_PLANS = 2000
+
+
+@pytest.fixture
+def truth() -> torch.Tensor:
+    """Three objects: two rectangles and one that is not there."""
+    masks = torch.zeros(3, 1, 32, 48, dtype=torch.bool)
+    masks[0, 0, 4:20, 6:30] = True
+    masks[1, 0, 10:12, 40:44] = True
+    return masks
+
+
+def _clicks(seeds: list[int], videos: list[int]) -> ClickGenerators:
+    return ClickGenerators.seeded(seeds, torch.tensor(videos))
+
+
+def test_published_recipe_draws_prompts_with_its_probabilities() -> None:
+    simulator = SAM2PromptSimulator()
+    plans = [simulator.plan(8, step) for step in range(NUM_PLANS)]
+    kinds = Counter(kind for plan in plans for kind in set(plan.prompts.values()))
+    masks = kinds[PromptKind.MASK] / NUM_PLANS
+    assert masks == pytest.approx(0.5, abs=0.04)
+    drawn = [
+        kind for p in plans for kind in p.prompts.values() if kind != PromptKind.MASK
+    ]
+    boxes = sum(kind is PromptKind.BOX for kind in drawn) / len(drawn)
+    assert boxes == pytest.approx(0.5, abs=0.04)
+    conditioning = Counter(len(plan.prompts) for plan in plans)
+    assert set(conditioning) == {1, 2}
+    assert conditioning[2] / NUM_PLANS == pytest.approx(0.5, abs=0.04)
+    later = Counter(max(p.prompts) for p in plans if len(p.prompts) == 2)
+    assert set(later) == set(range(1, 8))
+
+
+def test_plan_depends_on_the_step_alone() -> None:
+    first, second = SAM2PromptSimulator(), SAM2PromptSimulator()
+    plans = [first.plan(8, step) for step in range(50)]
+    assert plans == [second.plan(8, step) for step in range(50)]
+    assert any(plan != plans[0] for plan in plans)
+
+
+def test_conditioning_frames_are_corrected_first_and_remembered() -> None:
+    simulator = SAM2PromptSimulator(
+        point_probability=1.0,
+        num_conditioning_frames=(2, 2),
+        num_correction_frames=(1, 4),
+    )
+    sizes = set()
+    for step in range(100):
+        plan = simulator.plan(6, step)
+        assert set(plan.prompts) <= plan.correction_frames
+        assert plan.remembered_frames == plan.correction_frames
+        assert next(iter(plan.prompts)) == 0
+        sizes.add(len(plan.correction_frames))
+    assert sizes == {2, 3, 4}
+
+
+def test_clips_prompted_with_masks_get_no_corrections() -> None:
+    plan = SAM2PromptSimulator(point_probability=0.0).plan(8, 0)
+    assert set(plan.prompts.values()) == {PromptKind.MASK}
+    assert not plan.correction_frames
+
+
+def test_corrections_can_be_kept_from_conditioning() -> None:
+    simulator = SAM2PromptSimulator(
+        point_probability=1.0,
+        num_conditioning_frames=(1, 1),
+        num_correction_frames=(3, 3),
+        remember_corrections=False,
+    )
+    plan = simulator.plan(8, 0)
+    assert len(plan.correction_frames) == 3
+    assert plan.remembered_frames == {0}
+
+
+def test_single_frames_always_get_points() -> None:
+    simulator = SAM2PromptSimulator(point_probability=0.0, box_probability=0.0)
+    plan = simulator.plan(1, 0)
+    assert plan.prompts == {0: PromptKind.POINT}
+    assert plan.correction_frames == {0}
+
+
+def test_clip_gets_the_same_clicks_whatever_stands_beside_it(
+    truth: torch.Tensor,
+) -> None:
+    simulator = SAM2PromptSimulator()
+    wrong = torch.zeros_like(truth)
+    alone = _clicks([7], [0, 0, 0])
+    beside = _clicks([3, 7], [0, 0, 0, 1, 1, 1])
+    for _ in range(5):
+        single = simulator.correction(truth, wrong, alone)
+        both = simulator.correction(
+            torch.cat([truth.flip(-1), truth]), torch.cat([wrong, wrong]), beside
+        )
+        assert torch.equal(both.coords[3:], single.coords)
+        assert torch.equal(both.labels[3:], single.labels)
+
+
+def test_first_point_lies_on_the_object(truth: torch.Tensor) -> None:
+    simulator = SAM2PromptSimulator()
+    clicks = _clicks([1], [0, 0, 0])
+    for _ in range(20):
+        prompt = simulator.first_prompt(PromptKind.POINT, truth, clicks).points
+        assert prompt is not None
+        for position in (0, 1):
+            x, y = prompt.coords[position, 0].long().tolist()
+            assert truth[position, 0, y, x]
+            assert prompt.labels[position, 0] == 1
+
+
+def test_box_is_two_labelled_corners(truth: torch.Tensor) -> None:
+    prompt = SAM2PromptSimulator().first_prompt(
+        PromptKind.BOX, truth[:2], _clicks([1], [0, 0])
+    )
+    assert prompt.points is not None
+    assert prompt.points.labels.tolist() == [[2, 3], [2, 3]]
+    corners = torch.tensor([[[6.0, 4.0], [29.0, 19.0]], [[40.0, 10.0], [43.0, 11.0]]])
+    assert (prompt.points.coords - corners).abs().max() <= 0.1 * 24 + 1e-4
+
+
+def test_truth_clicks_ignore_the_prediction(truth: torch.Tensor) -> None:
+    always = SAM2PromptSimulator(truth_click_probability=1.0)
+    never = SAM2PromptSimulator(truth_click_probability=0.0)
+    perfect = truth.clone()
+    for seed in range(10):
+        on_truth = always.correction(truth, perfect, _clicks([seed], [0, 0, 0]))
+        assert on_truth.labels[:2].flatten().tolist() == [1, 1]
+        elsewhere = never.correction(truth, perfect, _clicks([seed], [0, 0, 0]))
+        assert elsewhere.labels.flatten().tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize('bounds', [(0, 1), (3, 2)])
+def test_empty_range_is_named(bounds: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r'num_correction_frames.*1 <= least <= most'):
+        SAM2PromptSimulator(num_correction_frames=bounds)

@@ -1,0 +1,186 @@
+"""The assembled model under MMEngine's calls."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, TASK_UTILS
+
+from golden_models import golden_model, tiny_config
+from memory_videos import MemoryVideo
+from projects.sam2.models import SAM2
+from projects.sam2.structures import (
+    ClipBatch,
+    ClipSample,
+    ClipTargets,
+    FramePrediction,
+    TrackingMode,
+    VideoRecord,
+    VideoResult,
+)
+
+SIDE = 64
+
+
+def _sample(number: int) -> ClipSample:
+    """A bright square that moves over noise, with a second one that is dark."""
+    generator = torch.Generator().manual_seed(number)
+    frames = torch.randint(60, 140, (3, 3, SIDE, SIDE), generator=generator)
+    masklets = torch.zeros(3, 2, SIDE, SIDE, dtype=torch.bool)
+    for frame in range(3):
+        left = 6 + 8 * frame + number
+        masklets[frame, 0, 10:30, left : left + 18] = True
+        masklets[frame, 1, 38:56, 50 - left : 66 - left] = True
+        frames[frame, :, masklets[frame, 0]] = 230
+        frames[frame, :, masklets[frame, 1]] = 10
+    sample = ClipSample(
+        metainfo={'video_name': f'clip{number}', 'seed': number, 'sample_index': number}
+    )
+    sample.frames = frames.to(torch.uint8)
+    sample.masklets = masklets
+    sample.void = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
+    sample.annotated = torch.ones(3, dtype=torch.bool)
+    sample.object_ids = torch.tensor([1, 2])
+    return sample
+
+
+@pytest.fixture
+def iteration() -> Iterator[MessageHub]:
+    """The hub that tells the model its training step."""
+    hub = MessageHub.get_current_instance()
+    before = hub.get_info('iter', 0)
+    yield hub
+    hub.update_info('iter', before)
+
+
+@pytest.fixture(scope='module')
+def model() -> SAM2:
+    """The small model for frames of 64 px."""
+    return golden_model('whole:', data_preprocessor={'image_size': (SIDE, SIDE)})
+
+
+def test_training_lowers_the_loss(iteration: MessageHub) -> None:
+    torch.manual_seed(0)
+    config = tiny_config(
+        tracker={'gate_training_masks': False},
+        prompt_simulator={'point_probability': 0.0},
+    )
+    trained: SAM2 = MODELS.build(config)
+    optimizer = OptimWrapper(torch.optim.AdamW(trained.parameters(), lr=1e-3))
+    samples = [_sample(0), _sample(1)]
+    losses: list[float] = []
+    for step in range(12):
+        iteration.update_info('iter', step % 2)
+        losses.append(float(trained.train_step(samples, optimizer)['loss']))
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+
+
+def test_same_step_gives_the_same_loss_and_another_step_other_prompts(
+    model: SAM2, iteration: MessageHub
+) -> None:
+    batch = model.data_preprocessor([_sample(0)])['inputs']
+
+    def total(step: int) -> float:
+        iteration.update_info('iter', step)
+        return float(sum(model(batch, mode='loss').values()))
+
+    with torch.no_grad():
+        first = total(3)
+        assert total(3) == first
+        assert len({round(total(step), 3) for step in range(4)}) > 1
+
+
+def test_loss_of_a_batch_is_that_of_its_clips_by_their_objects(
+    model: SAM2, iteration: MessageHub
+) -> None:
+    iteration.update_info('iter', 0)
+    samples = [_sample(0), _sample(1)]
+
+    def terms(chosen: list[ClipSample]) -> dict[str, torch.Tensor]:
+        return model(model.data_preprocessor(chosen)['inputs'], mode='loss')
+
+    with torch.no_grad():
+        both = terms(samples)
+        apart = [terms([sample]) for sample in samples]
+    for name, value in both.items():
+        mean = (apart[0][name] + apart[1][name]) / 2
+        assert value.item() == pytest.approx(mean.item(), rel=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'mode'), [('records', 'loss'), ('batch', 'predict'), ('batch', 'train')]
+)
+def test_mode_that_does_not_fit_is_named(model: SAM2, inputs: str, mode: str) -> None:
+    given = [] if inputs == 'records' else model.data_preprocessor([_sample(0)])
+    given = given['inputs'] if isinstance(given, dict) else given
+    with pytest.raises(ValueError, match=f"Mode '{mode}' does not take"):
+        model(given, mode=mode)  # type: ignore[call-overload]  # wrong on purpose
+
+
+def test_model_without_a_loss_says_what_is_missing() -> None:
+    without: SAM2 = MODELS.build(tiny_config() | {'loss': None})
+    batch = without.data_preprocessor([_sample(0)])['inputs']
+    with pytest.raises(ValueError, match='give `loss` in its config'):
+        without(batch, mode='loss')
+
+
+class _Collector:
+    """An accumulator that keeps what it is handed."""
+
+    def begin(self, record: VideoRecord) -> None:
+        self.calls: list[object] = [record.source.name]
+
+    def add(self, prediction: FramePrediction) -> None:
+        self.calls.append(prediction.frame_index)
+
+    def finish(self, result: VideoResult) -> None:
+        result.calls = self.calls
+
+
+def test_prediction_hands_masks_on_frame_by_frame() -> None:
+    TASK_UTILS.register_module('MemoryTestCollector', module=_Collector, force=True)
+    config = tiny_config(data_preprocessor={'image_size': (SIDE, SIDE)})
+    config['accumulators'] = [{'type': 'MemoryTestCollector'}]
+    config['val_prompt_simulator'] = {
+        'type': 'SAM2PromptSimulator',
+        'point_probability': 0.0,
+    }
+    model: SAM2 = MODELS.build(config).eval()
+    record = VideoRecord(metainfo={'source': MemoryVideo(length=3), 'sample_index': 5})
+    (result,) = model.val_step([record])
+    assert result.calls == ['squares', 0, 1, 2]
+    assert (result.sample_index, result.video_name) == (5, 'squares')
+    assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_flattened_images_are_found_by_clip_and_frame(model: SAM2) -> None:
+    batch: ClipBatch = model.data_preprocessor([_sample(0), _sample(1)])['inputs']
+    plan = model.val_prompt_simulator.plan(3, step=0)
+    with torch.no_grad():
+        together = model.track(batch, plan, TrackingMode.EVALUATION)
+        single = model.data_preprocessor([_sample(1)])['inputs']
+        alone = model.track(single, plan, TrackingMode.EVALUATION)
+    for both, one in zip(together, alone, strict=True):
+        found = both.final.mask_logits[2:]
+        expected = one.final.mask_logits
+        assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_clip_of_another_shape_runs_through(model: SAM2) -> None:
+    frames = torch.randn(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 1, 96, 160, dtype=torch.bool)
+    masks[..., 20:60, 30:90] = True
+    batch = ClipBatch(
+        frames=frames,
+        num_frames=2,
+        targets=ClipTargets(
+            masks=masks, void=None, annotated=torch.ones(2, 1, dtype=torch.bool)
+        ),
+        video_of_object=torch.zeros(1, dtype=torch.int64),
+        seeds=(0,),
+    )
+    with torch.no_grad():
+        outputs = model(batch, mode='tensor')
+    assert [o.final.mask_logits.shape[-2:] for o in outputs] == [(24, 40)] * 2

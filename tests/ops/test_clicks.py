@@ -1,0 +1,213 @@
+"""Simulated clicks, against the released code and against plain counting."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from golden_cases import GoldenCase, discover, unpack_masks
+from projects.sam2.ops import (
+    center_error_points,
+    error_points_from_noise,
+    error_points_from_uniform,
+    error_regions,
+    sample_error_points,
+)
+from projects.sam2.structures import PointPrompt
+
+# A click on pixel (x, y) with its label.
+Click = tuple[int, int, int]
+
+
+@pytest.fixture
+def truth() -> Tensor:
+    """Four objects: two of a few pixels, one that fills the frame, one absent."""
+    masks = torch.zeros(4, 1, 6, 9, dtype=torch.bool)
+    masks[0, 0, 1:4, 2:6] = True
+    masks[1, 0, 2, 3] = True
+    masks[2] = True
+    return masks
+
+
+@pytest.fixture
+def prediction(truth: Tensor) -> Tensor:
+    """The first object shifted by a pixel, the others predicted perfectly."""
+    guess = truth.clone()
+    guess[0] = guess[0].roll(1, dims=-1)
+    return guess
+
+
+def _released_masks(case: GoldenCase) -> tuple[Tensor, Tensor]:
+    shape = tuple(int(side) for side in case.arrays['shape'])
+    truth, prediction = (
+        unpack_masks(case.arrays[f'{name}_bits'], shape)[:, None]
+        for name in ('gt', 'pred')
+    )
+    return truth, prediction
+
+
+def _assert_equal(prompt: PointPrompt, case: GoldenCase, name: str) -> None:
+    assert np.array_equal(prompt.coords, case.arrays[f'{name}_points'])
+    assert np.array_equal(prompt.labels, case.arrays[f'{name}_labels'])
+
+
+def _click(prompt: PointPrompt, index: int) -> Click:
+    x, y = prompt.coords[index, 0].tolist()
+    return int(x), int(y), int(prompt.labels[index, 0])
+
+
+def _wrong_pixels(truth: Tensor, prediction: Tensor) -> set[Click]:
+    """All clicks that may be drawn for one object, by visiting every pixel."""
+    clicks: set[Click] = set()
+    height, width = truth.shape[-2:]
+    for y in range(height):
+        for x in range(width):
+            true, predicted = bool(truth[0, y, x]), bool(prediction[0, y, x])
+            if true != predicted:
+                clicks.add((x, y, int(true)))
+    if clicks:
+        return clicks
+    background = np.argwhere(~truth[0].numpy())
+    return {(int(x), int(y), 0) for y, x in background}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('points_*'))
+@pytest.mark.parametrize('on_truth', [False, True], ids=['correction', 'first'])
+def test_clicks_equal_the_released_ones(case: GoldenCase, *, on_truth: bool) -> None:
+    truth, guess = _released_masks(case)
+    prediction = None if on_truth else guess
+    suffix = '0' if on_truth else ''
+    _assert_equal(center_error_points(truth, prediction), case, f'center{suffix}')
+    noise = torch.from_numpy(case.arrays[f'rand{suffix}_noise'])
+    prompt = error_points_from_noise(truth, prediction, noise)
+    _assert_equal(prompt, case, f'rand{suffix}')
+
+
+@pytest.mark.parametrize('index', [0, 1, 3])
+def test_every_wrong_pixel_is_clicked_equally_often(
+    truth: Tensor, prediction: Tensor, index: int
+) -> None:
+    possible = _wrong_pixels(truth[index], prediction[index])
+    repeats = 3
+    draws = repeats * len(possible)
+    one_truth = truth[index].expand(draws, -1, -1, -1)
+    one_prediction = prediction[index].expand(draws, -1, -1, -1)
+    uniform = torch.arange(draws, dtype=torch.float64) / draws
+    prompt = error_points_from_uniform(one_truth, one_prediction, uniform)
+    drawn = Counter(_click(prompt, draw) for draw in range(draws))
+    assert drawn == dict.fromkeys(possible, repeats)
+
+
+def test_largest_uniform_number_still_clicks_on_an_error(truth: Tensor) -> None:
+    uniform = torch.full((4,), float(np.nextafter(1.0, 0.0)), dtype=torch.float64)
+    prompt = error_points_from_uniform(truth, None, uniform)
+    assert _click(prompt, 0) == (5, 3, 1)
+    assert _click(prompt, 1) == (3, 2, 1)
+
+
+def test_first_click_is_positive_and_on_the_object(truth: Tensor) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        prompt = sample_error_points(truth[:3], None, generator=generator)
+        for index in range(3):
+            x, y, label = _click(prompt, index)
+            assert label == 1
+            assert truth[index, 0, y, x]
+
+
+def test_absent_object_predicted_somewhere_gets_a_negative_click_there(
+    truth: Tensor,
+) -> None:
+    surplus = torch.zeros_like(truth[3:])
+    surplus[0, 0, 4, 7] = True
+    generator = torch.Generator().manual_seed(1)
+    prompt = sample_error_points(truth[3:], surplus, generator=generator)
+    assert _click(prompt, 0) == (7, 4, 0)
+
+
+def test_full_frame_predicted_perfectly_has_nowhere_to_click(truth: Tensor) -> None:
+    uniform = torch.full((1,), 0.7, dtype=torch.float64)
+    prompt = error_points_from_uniform(truth[2:3], truth[2:3], uniform)
+    assert _click(prompt, 0) == (0, 0, 0)
+
+
+def test_clicks_repeat_with_the_generator_alone(truth: Tensor) -> None:
+    big = torch.ones(3, 1, 50, 50, dtype=torch.bool)
+    first, again, other = (
+        sample_error_points(big, None, generator=torch.Generator().manual_seed(seed))
+        for seed in (5, 5, 6)
+    )
+    assert torch.equal(first.coords, again.coords)
+    assert not torch.equal(first.coords, other.coords)
+    generator = torch.Generator().manual_seed(5)
+    torch.manual_seed(int(truth.sum()))
+    assert torch.equal(
+        sample_error_points(big, None, generator=generator).coords, first.coords
+    )
+
+
+def test_objects_draw_one_number_each(truth: Tensor, prediction: Tensor) -> None:
+    generator, counted = (torch.Generator().manual_seed(9) for _ in range(2))
+    sample_error_points(truth, prediction, generator=generator)
+    torch.rand(4, dtype=torch.float64, generator=counted)
+    assert torch.equal(generator.get_state(), counted.get_state())
+
+
+def _slow_center(region: NDArray[np.bool_]) -> tuple[float, set[tuple[int, int]]]:
+    """Greatest distance to the next pixel outside, and the pixels that have it."""
+    padded = np.pad(region, 1)
+    outside = np.argwhere(~padded)
+    best: dict[float, set[tuple[int, int]]] = {0.0: set()}
+    for y, x in np.argwhere(padded):
+        squared = ((outside - (y, x)) ** 2).sum(axis=1).min()
+        best.setdefault(float(squared), set()).add((int(x) - 1, int(y) - 1))
+    deepest = max(best)
+    return deepest, best[deepest]
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_center_click_is_farthest_from_the_border_of_the_larger_error(
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((2, 1, 4, 5)) > 0.5)
+    truth, prediction = coarse.repeat_interleave(5, 2).repeat_interleave(5, 3)[:, None]
+    regions = error_regions(truth, prediction)
+    missing, places_missing = _slow_center(regions.false_negatives[0, 0].numpy())
+    surplus, places_surplus = _slow_center(regions.false_positives[0, 0].numpy())
+    x, y, label = _click(center_error_points(truth, prediction), 0)
+    assert label == int(missing > surplus)
+    assert (x, y) in (places_missing if label else places_surplus)
+
+
+def test_the_edge_of_the_frame_counts_as_a_border() -> None:
+    truth = torch.ones(1, 1, 7, 7, dtype=torch.bool)
+    assert _click(center_error_points(truth, None), 0) == (3, 3, 1)
+
+
+def test_several_clicks_come_from_noise_for_several(truth: Tensor) -> None:
+    noise = torch.rand(4, 5, 6, 9, 2, generator=torch.Generator().manual_seed(2))
+    prompt = error_points_from_noise(truth, None, noise)
+    assert prompt.num_points == 5
+    x, y = prompt.coords[0].long().unbind(dim=1)
+    assert truth[0, 0, y, x].all()
+
+
+@pytest.mark.parametrize(
+    ('prediction', 'message'),
+    [
+        (torch.zeros(4, 1, 6, 9), 'compare logits with 0'),
+        (torch.zeros(4, 1, 6, 8, dtype=torch.bool), r'\(4, 1, 6, 8\)'),
+        (torch.zeros(4, 2, 6, 9, dtype=torch.bool), r'\(4, 2, 6, 9\)'),
+    ],
+    ids=['logits', 'other size', 'candidates'],
+)
+def test_masks_that_do_not_match_are_refused(
+    truth: Tensor, prediction: Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        error_regions(truth, prediction)

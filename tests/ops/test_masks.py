@@ -1,0 +1,34 @@
+"""Masks of several objects that must not overlap."""
+
+import numpy as np
+import pytest
+import torch
+
+from golden_cases import GoldenCase, discover
+from projects.sam2.ops import NON_OVERLAPPING_LOGIT, non_overlapping
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('base_heads_*'))
+def test_non_overlapping_masks_equal_the_released_ones(case: GoldenCase) -> None:
+    logits = torch.from_numpy(case.arrays['nonoverlap_in'])
+    expected = case.arrays['nonoverlap_out']
+    assert np.array_equal(non_overlapping(logits), expected)
+
+
+def test_a_pixel_belongs_to_at_most_one_object() -> None:
+    logits = torch.randn(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    separate = non_overlapping(logits)
+    assert ((separate > 0).sum(dim=0) <= 1).all()
+    assert torch.equal(separate.amax(dim=0), logits.amax(dim=0))
+
+
+def test_losers_keep_logits_that_are_lower_still() -> None:
+    logits = torch.tensor([3.0, 1.0, -40.0]).view(3, 1, 1, 1)
+    expected = [3.0, NON_OVERLAPPING_LOGIT, -40.0]
+    assert non_overlapping(logits).flatten().tolist() == expected
+
+
+def test_an_object_alone_stays_as_it_is() -> None:
+    logits = torch.full((1, 1, 2, 2), -3.0)
+    assert torch.equal(non_overlapping(logits), logits)

@@ -1,0 +1,323 @@
+"""A tiny model and dataset that train under the real Runner in a second.
+
+The model has what makes resuming hard: dropout, and a parameter that gets a gradient
+in some steps only. Its clips depend on the epoch. Parts are named by their import
+path (``engine_toys.ToyModel``), so nothing here enters a registry.
+"""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from torch import Tensor, distributed, nn
+from torch.utils.data import Dataset
+
+from projects.sam2.engine.distributed import prepare_processes
+
+NUM_FEATURES = 4
+CHILD_SECONDS = 120
+
+RUNS = itertools.count()
+SPAWNER = multiprocessing.get_context('forkserver')
+
+
+class ToyClips(Dataset[dict[str, Tensor]]):
+    """Vectors that depend on the index and on the epoch, with a linear target."""
+
+    metainfo: ClassVar[dict[str, Any]] = {'name': 'toy'}
+
+    def __init__(self, *, length: int) -> None:
+        self.length = length
+        self.loaded: list[int] = []
+
+    def __len__(self) -> int:
+        """As many as asked for."""
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One clip, always the same for an index and an epoch."""
+        self.loaded.append(int(index))
+        seed = 1000 * getattr(index, 'epoch', 0) + int(index)
+        generator = torch.Generator().manual_seed(seed)
+        features = torch.randn(NUM_FEATURES, generator=generator)
+        return {'features': features, 'target': features.sum()}
+
+
+class ToyModel(BaseModel):
+    """Two layers with dropout between them, and a part that is not always used."""
+
+    def __init__(self, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.first = nn.Linear(NUM_FEATURES, 8)
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Linear(8, 1)
+        self.sometimes = nn.Parameter(torch.zeros(1))
+        self.never = nn.Parameter(torch.ones(1))
+
+    def forward(  # type: ignore[override]  # a model names its inputs
+        self, features: list[Tensor], target: list[Tensor], mode: str = 'loss'
+    ) -> dict[str, Tensor] | list[BaseDataElement]:
+        """Loss of a batch, or the error of each clip."""
+        inputs = torch.stack(features)
+        output = self.second(self.dropout(self.first(inputs).relu()))[:, 0]
+        if mode == 'predict':
+            errors = (output - torch.stack(target)).abs().tolist()
+            return [BaseDataElement(metainfo={'error': error}) for error in errors]
+        loss = (output - torch.stack(target)).square().mean()
+        uses = (inputs[:, 0] > 0).float()
+        if uses.any():
+            loss = loss + ((self.sometimes - 1).square() * uses).mean()
+        return {'loss': loss}
+
+
+class ToyRecordingWrapper(OptimWrapper):
+    """Writes the gradients of each step, before they are clipped."""
+
+    def __init__(self, *, optimizer: torch.optim.Optimizer, path: str) -> None:
+        super().__init__(optimizer)
+        self.path = path
+        self.steps: list[list[Tensor | None]] = []
+
+    def step(self, **kwargs: object) -> None:
+        """Write what has been accumulated, and step."""
+        parameters = self.optimizer.param_groups[0]['params']
+        self.steps.append(
+            [None if p.grad is None else p.grad.clone() for p in parameters]
+        )
+        if is_main_process():
+            torch.save(self.steps, self.path)
+        super().step(**kwargs)
+
+
+class ToyMetric(BaseMetric):
+    """Reports a score, greater the smaller the errors, under the name of ours."""
+
+    def process(self, data_batch: object, data_samples: Sequence[Any]) -> None:
+        """Collect the errors."""
+        del data_batch
+        self.results.extend(sample['error'] for sample in data_samples)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        """Average them."""
+        return {'J&F': 100.0 - sum(results) / len(results)}
+
+
+class ToyKillHook(Hook):
+    """Kills its own process, without any farewell, after an iteration."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, *, iteration: int) -> None:
+        self.iteration = iteration
+
+    def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
+        """Kill, when it is time."""
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class ToyStopHook(Hook):
+    """Asks to stop after an iteration, on one process alone."""
+
+    def __init__(self, *, iteration: int, rank: int = 0) -> None:
+        self.iteration = iteration
+        self.rank = rank
+
+    def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
+        """Ask, when it is time."""
+        if runner.iter + 1 == self.iteration and runner.rank == self.rank:
+            runner.train_loop.stop_training = True
+
+
+def toy_config(work_dir: Path, **changes: object) -> Config:
+    """A run of two epochs of six batches of two clips, validated after each.
+
+    Args:
+        work_dir: Where it writes.
+        changes: Entries to change, dots written as two underscores.
+    """
+    clips = {'type': 'engine_toys.ToyClips', 'length': 12}
+    loader = {'dataset': clips, 'batch_size': 2, 'num_workers': 0}
+    validation = {
+        **loader,
+        'batch_size': 1,
+        'dataset': {**clips, 'length': 4},
+        'sampler': {'type': 'ClipVideoSampler'},
+    }
+    cfg = Config(
+        {
+            'default_scope': 'mmengine',
+            # MMEngine shares its message hub among runs of one name in one second.
+            'experiment_name': f'toy{next(RUNS)}',
+            'work_dir': str(work_dir),
+            'randomness': {'seed': 7},
+            'env_cfg': {'dist_cfg': {'timeout': 60}},
+            'model_wrapper_cfg': {
+                'type': 'MMDistributedDataParallel',
+                'find_unused_parameters': True,
+            },
+            'model': {'type': 'engine_toys.ToyModel'},
+            'train_dataloader': {
+                **loader,
+                'sampler': {'type': 'ClipSampler'},
+                'batch_sampler': {'type': 'ClipBatchSampler'},
+            },
+            'train_cfg': {'type': 'ClipTrainLoop', 'max_epochs': 2},
+            'optim_wrapper': {
+                'type': 'OptimWrapper',
+                'optimizer': {'type': 'AdamW', 'lr': 0.05},
+                'clip_grad': {'max_norm': 1.0},
+            },
+            'param_scheduler': {
+                'type': 'CosineAnnealingLR',
+                'eta_min_ratio': 0.1,
+                'convert_to_iter_based': True,
+            },
+            'val_dataloader': validation,
+            'val_cfg': {},
+            'val_evaluator': {'type': 'engine_toys.ToyMetric'},
+            'test_dataloader': validation,
+            'test_cfg': {},
+            'test_evaluator': {'type': 'engine_toys.ToyMetric'},
+            'default_hooks': {
+                'checkpoint': {
+                    'type': 'SAM2CheckpointHook',
+                    'interval': 1,
+                    'save_best': 'J&F',
+                    'rule': 'greater',
+                },
+                'random_state': {'type': 'ClipRandomStateHook'},
+            },
+            'custom_hooks': [],
+            'log_level': 'WARNING',
+        }
+    )
+    cfg.merge_from_dict({key.replace('__', '.'): v for key, v in changes.items()})
+    return cfg
+
+
+def toy_config_file(path: Path, **changes: object) -> str:
+    """Write the toy run as a config file without a work directory.
+
+    Args:
+        path: Of the file.
+        changes: As for :func:`toy_config`.
+
+    Returns:
+        The path.
+    """
+    cfg = toy_config(path.parent, **changes)
+    cfg.pop('work_dir')
+    cfg.custom_imports = {'imports': ['projects.sam2', 'engine_toys']}
+    cfg.dump(path)
+    return str(path)
+
+
+def train(cfg: Config) -> Runner:
+    """Train in this process."""
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def load(path: Path) -> Any:  # noqa: ANN401  whatever was saved
+    """Read a file as strictly as torch can."""
+    return torch.load(path, weights_only=True)
+
+
+def differences(
+    left: Any,  # noqa: ANN401  whatever a checkpoint holds
+    right: Any,  # noqa: ANN401
+    where: str = '',
+) -> list[str]:
+    """Places at which two nested records are not bit for bit the same."""
+    if isinstance(left, Tensor):
+        return [] if torch.equal(left, right) else [where]
+    if isinstance(left, dict):
+        if left.keys() != right.keys():
+            return [f'{where}: {sorted(map(str, left.keys() ^ right.keys()))}']
+        pairs = [(key, left[key], right[key]) for key in left]
+    elif isinstance(left, list | tuple):
+        if len(left) != len(right):
+            return [f'{where}: {len(left)} and {len(right)} entries']
+        pairs = [(i, *pair) for i, pair in enumerate(zip(left, right, strict=True))]
+    else:
+        return [] if left == right else [f'{where}: {left!r} and {right!r}']
+    return [
+        found
+        for key, one, other in pairs
+        for found in differences(one, other, f'{where}.{key}')
+    ]
+
+
+def run_processes(cfg: Config, world_size: int) -> list[int | None]:
+    """Train in processes of their own.
+
+    Args:
+        cfg: Of the run.
+        world_size: 1 trains without a launcher, more join by gloo.
+
+    Returns:
+        Exit code of each; a process that was killed has minus the signal's number.
+    """
+    _start_server()
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    children = [
+        SPAWNER.Process(target=_child, args=(cfg.to_dict(), rank, world_size, port))
+        for rank in range(world_size)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(CHILD_SECONDS)
+        child.kill()
+        child.join()
+    return [child.exitcode for child in children]
+
+
+def _start_server() -> None:
+    """Start the process that imports all this once, and from which children fork."""
+    SPAWNER.set_forkserver_preload(['engine_toys'])
+    # Python 3.11's server does not take over sys.path.
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        forkserver.ensure_running()
+
+
+def _child(settings: dict[str, Any], rank: int, world_size: int, port: int) -> None:
+    """One process of a run."""
+    torch.set_num_threads(1)
+    # As in a process that was started by hand; the Runner would warn of the change.
+    multiprocessing.set_start_method('fork', force=True)
+    cfg = Config(settings)
+    if world_size > 1:
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(world_size),
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=str(port),
+        )
+        cfg.launcher = 'pytorch'
+        prepare_processes(cfg, 'pytorch')
+    train(cfg)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

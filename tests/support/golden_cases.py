@@ -1,0 +1,117 @@
+"""Finds golden cases by file name and compares arrays with them."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+COMMITTED = Path(__file__).resolve().parents[1] / 'golden'
+
+
+def golden_dir() -> Path:
+    """Folder of the golden data: ``SAM2_GOLDEN_DIR``, else the committed set."""
+    return Path(os.environ.get('SAM2_GOLDEN_DIR', COMMITTED))
+
+
+@lru_cache(maxsize=1)
+def golden_weights() -> ModuleType:
+    """The generator of weights and inputs that the golden data was made with."""
+    path = COMMITTED / 'golden_weights.py'
+    spec = importlib.util.spec_from_file_location('golden_weights', path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """One ``<name>.json`` with its arrays in ``<name>.npz``."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the case, the stem of its files."""
+        return self.path.stem
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """Content of the json file."""
+        loaded: dict[str, Any] = json.loads(self.path.read_text())
+        return loaded
+
+    @cached_property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays of the npz file, read when asked for."""
+        loaded: Mapping[str, NDArray[Any]] = np.load(self.path.with_suffix('.npz'))
+        return loaded
+
+    def input(self, tag: str, shape: tuple[int, ...], scale: float = 1.0) -> Tensor:
+        """Input tensor ``tag`` of the case (its salt applied)."""
+        array = golden_weights().tensor(tag, shape, self.spec['salt'], scale)
+        return torch.from_numpy(array)
+
+
+def discover(pattern: str) -> list[Any]:
+    """Parameters for ``pytest.mark.parametrize``: the cases that match ``pattern``.
+
+    Where none is there, one parameter that skips and says what is missing.
+    """
+    paths = sorted(golden_dir().glob(f'{pattern}.json'))
+    if paths:
+        return [pytest.param(GoldenCase(path), id=path.stem) for path in paths]
+    reason = f'no golden case {pattern}.json in {golden_dir()}; set SAM2_GOLDEN_DIR'
+    return [pytest.param(None, id=pattern, marks=pytest.mark.skip(reason=reason))]
+
+
+def fill(module: nn.Module, salt: str, released_key: Mapping[str, str]) -> None:
+    """Fill a module with golden weights.
+
+    Args:
+        module: Every floating entry of its state dict is set in place.
+        salt: Salt of the case.
+        released_key: For each key of the module's state dict, the released key
+            that the weights are a function of.
+    """
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            made = golden_weights().make(released_key[key], tuple(value.shape), salt)
+            value.copy_(torch.from_numpy(made))
+
+
+def relative_error(actual: Tensor | NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest difference over the root mean square of the expected array."""
+    if isinstance(actual, Tensor):
+        actual = actual.detach().float().cpu().numpy()
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
+    difference = float(np.abs(actual.astype(np.float64) - expected).max())
+    return difference / max(scale, 1e-12)
+
+
+def assert_close(
+    actual: Tensor | NDArray[Any], expected: NDArray[Any], tolerance: float, what: str
+) -> None:
+    """Fail where the relative error exceeds the tolerance of the golden README."""
+    error = relative_error(actual, expected)
+    assert error <= tolerance, f'{what}: error {error:.2e} exceeds {tolerance:.0e}'
+
+
+def unpack_masks(bits: NDArray[np.uint8], shape: Iterable[int]) -> Tensor:
+    """Bit-packed masks of a golden file as a bool tensor of ``shape``."""
+    shape = tuple(shape)
+    flat = np.unpackbits(bits)[: int(np.prod(shape))]
+    return torch.from_numpy(flat.reshape(shape).astype(bool))

@@ -1,0 +1,30 @@
+"""Imports the scripts of ``tools/``, which are no package."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a tool as if it had been called.
+
+    Args:
+        name: Path below ``tools/`` without the suffix.
+
+    Returns:
+        The module.
+    """
+    path = TOOLS / f'{name}.py'
+    module_name = f'tool_{path.stem}'
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.object(sys, 'path', [str(path.parent), *sys.path]):
+        spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,125 @@
+"""The curve of a run, read from what MMEngine logs."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib.image
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    path = ROOT / 'tools' / 'analysis_tools' / 'plot_curve.py'
+    spec = importlib.util.spec_from_file_location('plot_curve', path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules['plot_curve'] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def trained(step: int, seconds: float = 6.0) -> dict[str, Any]:
+    return {'loss': 1.0, 'time': seconds, 'epoch': 1, 'iter': step, 'step': step}
+
+
+def validated(score: float) -> dict[str, Any]:
+    return {'J&F': score, 'J': score - 1, 'F': score + 1, 'time': 9.0, 'step': 1}
+
+
+def write_log(folder: Path, *records: dict[str, Any]) -> Path:
+    log = folder / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(''.join(json.dumps(record) + '\n' for record in records))
+    return log
+
+
+def test_minutes_add_up_training_steps_alone(tool: ModuleType) -> None:
+    records = [trained(10), trained(20, 12.0), validated(40.0)]
+    records += [trained(30), validated(50.0)]
+    points = tool.curve_points(records)
+    assert [point.step for point in points] == [20, 30]
+    assert [point.minutes for point in points] == pytest.approx([3.0, 4.0])
+    assert points[0].scores == {'J&F': 40.0, 'J': 39.0, 'F': 41.0}
+
+
+def test_resumed_run_forgets_what_it_repeats(tool: ModuleType) -> None:
+    first = [trained(10), validated(1.0), trained(20), validated(2.0), trained(30)]
+    second = [trained(20), validated(3.0), trained(30), validated(4.0)]
+    points = tool.curve_points(first + second)
+    assert [(point.step, point.scores['J&F']) for point in points] == [
+        (10, 1.0),
+        (20, 3.0),
+        (30, 4.0),
+    ]
+    assert points[-1].minutes == pytest.approx(3.0)
+
+
+def test_parts_of_a_run_are_read_in_their_order(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    late = write_log(tmp_path / '20260102_000000', trained(20))
+    early = write_log(tmp_path / '20260101_000000', trained(10))
+    assert tool.find_logs(tmp_path) == [early, late]
+    assert tool.find_logs(late) == [late]
+
+
+def test_line_cut_off_by_a_kill_is_left_out(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = write_log(tmp_path, trained(10), validated(5.0))
+    log.write_text(log.read_text() + '{"J&F": 7')
+    assert len(tool.read_records([log])) == 2
+    assert 'damaged line' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('num_runs', [1, 2])
+def test_picture_shows_runs_and_baselines(
+    tool: ModuleType, tmp_path: Path, num_runs: int
+) -> None:
+    runs = []
+    for number in range(num_runs):
+        runs.append(tmp_path / f'run{number}')
+        write_log(runs[-1] / 'stamp', trained(10), validated(30.0 + number))
+    out = tmp_path / 'pictures' / 'curve.png'
+    words = [*map(str, runs), '--out', str(out), '--baseline', 'copy=29.5', '--steps']
+    assert tool.main(words) == out
+    assert matplotlib.image.imread(out).std() > 0.05
+
+
+def test_figure_names_its_curves_and_lines(tool: ModuleType) -> None:
+    points = tool.curve_points([trained(10), validated(30.0)])
+    figure = tool.draw_curves({'mine': points}, {'copy': 29.5}, by_step=False)
+    axes = figure.axes[0]
+    texts = {text.get_text() for text in axes.texts}
+    assert texts == {'mine: best 30.0', 'copy 29.5'}
+    assert axes.get_xlabel() == 'minutes of training'
+    assert sorted(line.get_label() for line in axes.lines)[:2] == ['F', 'J']
+
+
+@pytest.mark.parametrize('words', [['--baseline', 'copy'], []])
+def test_wrong_words_are_refused(tool: ModuleType, words: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        tool.main([*words, *(['somewhere'] if words else [])])
+
+
+@pytest.mark.parametrize(
+    ('records', 'error'), [((), FileNotFoundError), ((trained(10),), ValueError)]
+)
+def test_run_without_scores_is_named(
+    tool: ModuleType,
+    tmp_path: Path,
+    records: tuple[dict[str, Any], ...],
+    error: type[Exception],
+) -> None:
+    if records:
+        write_log(tmp_path / 'stamp', *records)
+    with pytest.raises(error, match=str(tmp_path)):
+        tool.main([str(tmp_path), '--out', str(tmp_path / 'curve.png')])

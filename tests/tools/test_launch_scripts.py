@@ -1,0 +1,96 @@
+"""The launch scripts hand on what they are told, in the words of MM users."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+ARGUMENTS = {
+    'dist_train': ['c.py', '2'],
+    'dist_test': ['c.py', 'w.pth', '2'],
+    'slurm_train': ['part', 'job', 'c.py'],
+    'slurm_test': ['part', 'job', 'c.py', 'w.pth'],
+}
+
+
+@pytest.fixture
+def stubs(tmp_path: Path) -> Path:
+    """Stand-ins that print their arguments, one a line."""
+    for name in ('python', 'srun'):
+        program = tmp_path / name
+        program.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
+        program.chmod(0o755)
+    return tmp_path
+
+
+def call(stubs: Path, name: str, *arguments: str, **variables: str) -> list[str]:
+    """Run a script with the stand-ins first on the path."""
+    environment = {**variables, 'PATH': f'{stubs}:{os.environ["PATH"]}'}
+    answer = subprocess.run(  # noqa: S603  our own script
+        [TOOLS / f'{name}.sh', *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return answer.stdout.splitlines()
+
+
+@pytest.mark.parametrize('name', ARGUMENTS)
+def test_tool_config_and_options_are_handed_on(stubs: Path, name: str) -> None:
+    options = ['--cfg-options', 'a=1 2']
+    words = call(stubs, name, *ARGUMENTS[name], *options)
+    launcher, kind = name.split('_')
+    tool = words.index(str(TOOLS / f'{kind}.py'))
+    given = ['c.py'] if kind == 'train' else ['c.py', 'w.pth']
+    launcher = 'pytorch' if launcher == 'dist' else 'slurm'
+    assert words[tool + 1 :] == [*given, '--launcher', launcher, *options]
+
+
+@pytest.mark.parametrize('name', ['dist_train', 'dist_test'])
+def test_torchrun_is_told_of_all_machines(stubs: Path, name: str) -> None:
+    machines = {'NNODES': '3', 'NODE_RANK': '1', 'MASTER_ADDR': 'a', 'PORT': '7'}
+    expected = [
+        '--nnodes=3',
+        '--node-rank=1',
+        '--nproc-per-node=2',
+        '--master-addr=a',
+        '--master-port=7',
+    ]
+    words = call(stubs, name, *ARGUMENTS[name], **machines)
+    assert words[1:3] == ['-m', 'torch.distributed.run']
+    assert words[3:8] == expected
+    assert '--nnodes=1' in call(stubs, name, *ARGUMENTS[name])
+
+
+@pytest.mark.parametrize('name', ['slurm_train', 'slurm_test'])
+@pytest.mark.parametrize(
+    ('variables', 'present', 'absent'),
+    [
+        ({}, ['--gres=gpu:8', '--ntasks=8', '--ntasks-per-node=8'], '--exclusive'),
+        ({'GPUS': '4'}, ['--gres=gpu:4', '--cpus-per-task=5'], '--gres=gpu:8'),
+        (
+            {'GPUS': '16', 'SRUN_ARGS': '--exclusive --mem=8G'},
+            ['--ntasks=16', '--gres=gpu:8', '--exclusive', '--mem=8G'],
+            '--gres=gpu:16',
+        ),
+        ({'GPUS': '2', 'GPUS_PER_NODE': '0'}, ['--ntasks=2'], '--gres=gpu:0'),
+    ],
+)
+def test_slurm_is_asked_for_what_the_variables_say(
+    stubs: Path, name: str, variables: dict[str, str], present: list[str], absent: str
+) -> None:
+    words = call(stubs, name, *ARGUMENTS[name], **variables)
+    assert words[1:3] == ['--partition=part', '--job-name=job']
+    assert set(present) <= set(words)
+    assert absent not in words
+
+
+@pytest.mark.parametrize('name', ARGUMENTS)
+def test_missing_arguments_show_the_usage(stubs: Path, name: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        call(stubs, name, *ARGUMENTS[name][:-1])
+    assert caught.value.returncode == 2
+    assert 'usage:' in caught.value.stderr

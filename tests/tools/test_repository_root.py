@@ -1,0 +1,47 @@
+"""Tools use the ``projects`` beside them, or say what is in the way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = (
+    'import sys, repository_root\n'
+    'repository_root.use_repository_root()\n'
+    'print(sys.path[0])\n'
+)
+
+
+def call(folder: Path, path: list[Path]) -> subprocess.CompletedProcess[str]:
+    """Call the check in a process of its own."""
+    return subprocess.run(  # noqa: S603  our own code
+        [sys.executable, '-S', '-c', CODE],
+        cwd=folder,
+        env={'PYTHONPATH': ':'.join(map(str, [*path, ROOT / 'tools']))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def other_project(tmp_path: Path) -> Path:
+    """Another repository with a regular package called ``projects``."""
+    (tmp_path / 'projects').mkdir()
+    (tmp_path / 'projects' / '__init__.py').touch()
+    return tmp_path
+
+
+def test_another_package_in_the_way_is_named(other_project: Path) -> None:
+    answer = call(other_project, [other_project])
+    assert answer.returncode == 1
+    assert f'resolves to {other_project}/projects/__init__.py' in answer.stderr
+    assert 'another package called "projects" is in the way' in answer.stderr
+    assert 'Traceback' in answer.stderr
+
+
+def test_error_names_the_place_that_was_expected(other_project: Path) -> None:
+    answer = call(other_project, [other_project])
+    assert f'should come from {ROOT}/projects/sam2/__init__.py' in answer.stderr

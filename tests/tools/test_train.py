@@ -1,0 +1,82 @@
+"""``tools/train.py`` and its distributed form train and resume."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine_toys import differences, load, toy_config_file
+from tool_modules import ROOT, TOOLS, load_tool
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A config file of the toy run, of one epoch."""
+    return toy_config_file(tmp_path / 'toy.py', train_cfg__max_epochs=1)
+
+
+def test_arguments_are_those_of_mm_tools() -> None:
+    parse = load_tool('train').parse_arguments
+    words = 'c.py --work-dir w --amp --resume --cfg-options a.b=1 c=[x,y]'
+    options = parse([*words.split(), '--launcher', 'slurm'])
+    assert vars(options) == {
+        'config': 'c.py',
+        'work_dir': 'w',
+        'amp': True,
+        'resume': 'auto',
+        'cfg_options': {'a.b': 1, 'c': ['x', 'y']},
+        'launcher': 'slurm',
+        'local_rank': 0,
+    }
+    assert parse(['c.py', '--resume', 'a.pth']).resume == 'a.pth'
+    assert parse(['c.py', '--local_rank=3']).local_rank == 3
+    assert parse(['c.py']).resume is None
+
+
+def test_same_command_line_starts_and_restarts_a_run(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = load_tool('train').main
+    words = [config, '--work-dir', str(tmp_path / 'run'), '--amp', '--resume']
+    main(words)
+    assert 'a new run begins' in capsys.readouterr().out
+    saved = load(tmp_path / 'run' / 'epoch_1.pth')
+    assert 'SAM2BFloat16OptimWrapper' in saved['meta']['cfg']
+    main([*words, '--cfg-options', 'experiment_name=again', 'train_cfg.max_epochs=2'])
+    assert 'a new run begins' not in capsys.readouterr().out
+    went_on = load(tmp_path / 'run' / 'epoch_2.pth')
+    assert went_on['meta']['iter'] == 12
+    assert differences(saved['state_dict'], went_on['state_dict']) != []
+
+
+def test_two_processes_train_and_one_finds_the_score_that_they_found(
+    config: str, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    work_dir = tmp_path / 'run'
+    answer = subprocess.run(  # noqa: S603  our own script
+        [TOOLS / 'dist_train.sh', config, '2', '--work-dir', str(work_dir)],
+        env={
+            **os.environ,
+            'PORT': port,
+            'PYTHON': sys.executable,
+            'PYTHONPATH': str(ROOT / 'tests' / 'support'),
+            'OMP_NUM_THREADS': '1',
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    saved = load(work_dir / 'epoch_1.pth')
+    assert saved['meta']['iter'] == 3
+    assert len(saved['random_states']) == 2
+    words = [config, str(work_dir / 'epoch_1.pth'), '--work-dir', str(work_dir)]
+    metrics = load_tool('test').main(words)
+    best = saved['message_hub']['runtime_info']['best_score']
+    assert metrics['J&F'] == pytest.approx(best, rel=1e-9)

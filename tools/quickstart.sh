@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The whole job once, on a CPU: sets up the environment, makes clips, trains a small
+# SAM 2.1 from random weights, and scores it before and after.
+#
+#   bash tools/quickstart.sh [--cfg-options key=value ...]
+#
+# PYTHON=, VENV=, TORCH_INDEX_URL=  as in tools/setup_env.sh
+# WORK_DIR=                         place of logs and checkpoints
+#                                   (default: work_dirs/quickstart)
+# Called again, it goes on where it was interrupted; once it is done, it only scores
+# again. Remove WORK_DIR to train anew.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=tools/setup_env.sh
+source tools/setup_env.sh runtime
+
+config=configs/sam2_mini_synthetic.py
+work_dir="${WORK_DIR:-work_dirs/quickstart}"
+mkdir -p "$work_dir"
+
+say 'making clips in data/synthetic'
+python tools/dataset_converters/make_synthetic_clips.py data/synthetic
+
+say "training $config; progress is in $work_dir/train.log too"
+set_up=$((SECONDS - STARTED))
+python tools/train.py "$config" --work-dir "$work_dir" --resume auto "$@" 2>&1 |
+  tee -a "$work_dir/train.log"
+
+say 'scoring before and after training, and the copy of the first masks'
+python tools/quickstart_report.py "$config" --work-dir "$work_dir" "$@" \
+  > "$work_dir/report.log" 2>&1 || {
+  tail -n 20 "$work_dir/report.log" >&2
+  fail "scoring failed; all of its output is in $work_dir/report.log"
+}
+sed -n '/^ *J  *F  *J&F$/,$p' "$work_dir/report.log"
+
+say "quickstart done: $set_up s for set-up and clips," \
+  "$((SECONDS - STARTED - set_up)) s for training and scoring"
+echo "  curves: $VENV/bin/tensorboard --logdir $work_dir"

@@ -1,0 +1,217 @@
+"""Score a model before and after training, beside the copy of the first masks.
+
+    python tools/quickstart_report.py CONFIG --work-dir WORK_DIR [--cfg-options ...]
+
+*Before* is the model of the config as training starts with it; *after* is the best
+checkpoint of the work directory. Both go through the Runner's test loop.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from mmengine.config import Config  # noqa: E402  after the path is set
+from mmengine.registry import DATASETS, init_default_scope  # noqa: E402
+
+from projects.sam2.engine.command_line import (  # noqa: E402
+    add_run_arguments,
+    launched_runner,
+)
+from projects.sam2.engine.config import apply_work_dir, load_config  # noqa: E402
+from projects.sam2.evaluation import score_copy_baseline, summarise  # noqa: E402
+
+REPORT_FOLDER = 'report'
+REPORT_FILE = 'scores.json'
+# What a run leaves to look at, and the pattern of its files below the work directory.
+TO_LOOK_AT = (
+    ('TensorBoard logs', '**/events.out.tfevents.*'),
+    ('overlay videos', '**/*.mp4'),
+    ('picture strips', '**/*.png'),
+    ('checkpoints', '*.pth'),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Scores of one way to predict, 0 to 100.
+
+    Attributes:
+        label: What predicted.
+        j: Region similarity.
+        f: Contour accuracy.
+        j_and_f: Mean of both.
+    """
+
+    label: str
+    j: float
+    f: float
+    j_and_f: float
+
+
+def best_checkpoint(work_dir: Path) -> Path:
+    """Find the checkpoint that validated best.
+
+    Args:
+        work_dir: Of a training run.
+
+    Returns:
+        The file; the latest, where there are several.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found = sorted(
+        work_dir.glob('best_JF_*.pth'), key=lambda path: path.stat().st_mtime
+    )
+    if not found:
+        msg = (
+            f'{work_dir} holds no best_JF_*.pth; train with at least one validation, '
+            f'or name the work directory of another run'
+        )
+        raise FileNotFoundError(msg)
+    return found[-1]
+
+
+def score_model(
+    options: argparse.Namespace, label: str, checkpoint: Path | None
+) -> Row:
+    """Score a model on the clips of the config's test loader.
+
+    Args:
+        options: With the config, its changes and the work directory.
+        label: What predicted; names the folder of the scoring run too.
+        checkpoint: Weights; None for those that training starts with.
+
+    Returns:
+        The scores.
+    """
+    cfg = load_config(options.config, options.cfg_options)
+    apply_work_dir(cfg, options.work_dir)
+    name = label.replace(' ', '_')
+    cfg.work_dir = str(Path(cfg.work_dir) / REPORT_FOLDER / name)
+    cfg.experiment_name = f'{name}_{Path(options.config).stem}'
+    cfg.load_from = None if checkpoint is None else str(checkpoint)
+    cfg.resume = False
+    run_options = argparse.Namespace(**{**vars(options), 'work_dir': None})
+    with launched_runner(cfg, run_options) as runner:
+        return metrics_row(label, runner.test())
+
+
+def metrics_row(label: str, metrics: Mapping[str, float]) -> Row:
+    """Take the three scores out of what the metric reports.
+
+    Args:
+        label: What predicted.
+        metrics: By name.
+
+    Returns:
+        The scores.
+    """
+    return Row(label=label, j=metrics['J'], f=metrics['F'], j_and_f=metrics['J&F'])
+
+
+def score_copy(cfg: Config, label: str) -> Row:
+    """Score each object's first true mask, repeated on every later frame.
+
+    Args:
+        cfg: Its test loader names the clips, its accumulator the protocol.
+        label: What predicted.
+
+    Returns:
+        The scores.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    protocols = [
+        accumulator.get('protocol')
+        for accumulator in cfg.model.accumulators
+        if accumulator.type == 'JFAccumulator'
+    ]
+    sources = [dataset[index].source for index in range(len(dataset))]
+    summary = summarise(score_copy_baseline(sources, protocol=protocols[0]))
+    return Row(label=label, j=summary.j, f=summary.f, j_and_f=summary.j_and_f)
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Write the scores as a table to read.
+
+    Args:
+        rows: One for each way to predict.
+
+    Returns:
+        Lines of text.
+    """
+    width = max(len(row.label) for row in rows)
+    lines = [f'{"":{width}}      J      F    J&F']
+    lines += [
+        f'{row.label:{width}} {row.j:6.1f} {row.f:6.1f} {row.j_and_f:6.1f}'
+        for row in rows
+    ]
+    return '\n'.join(lines)
+
+
+def places_to_look(work_dir: Path) -> list[str]:
+    """Name the folders in which a run left something to look at.
+
+    Args:
+        work_dir: Of a training run.
+
+    Returns:
+        One line for each kind of file that is there.
+    """
+    lines = []
+    for what, pattern in TO_LOOK_AT:
+        files = [
+            path
+            for path in work_dir.glob(pattern)
+            if REPORT_FOLDER not in path.relative_to(work_dir).parts
+        ]
+        if files:
+            newest = max(files, key=lambda path: path.stat().st_mtime)
+            lines.append(f'{what}: {newest.parent} ({len(files)} files)')
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    """Score as the command line says; print the table and write it as JSON.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        The scores.
+    """
+    parser = argparse.ArgumentParser(description='Scores before and after training.')
+    parser.add_argument('config', help='config file')
+    add_run_arguments(parser)
+    options = parser.parse_args(arguments)
+    cfg = load_config(options.config, options.cfg_options)
+    apply_work_dir(cfg, options.work_dir)
+    work_dir = Path(cfg.work_dir)
+    checkpoint = best_checkpoint(work_dir)
+    rows = [
+        score_model(options, 'before training', None),
+        score_copy(cfg, 'copy of the first masks'),
+        score_model(options, 'after training', checkpoint),
+    ]
+    report = work_dir / REPORT_FOLDER / REPORT_FILE
+    report.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    print(f'\n{format_table(rows)}\n')
+    print(f'After training: {checkpoint}')
+    print(
+        'Where to look:',
+        *places_to_look(work_dir),
+        f'these scores: {report}',
+        sep='\n  ',
+    )
+    return rows
+
+
+if __name__ == '__main__':
+    main()

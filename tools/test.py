@@ -1,0 +1,44 @@
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [options]``."""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from mmengine.dist import is_main_process  # noqa: E402  after the path is set
+
+from projects.sam2.engine.command_line import (  # noqa: E402
+    add_run_arguments,
+    launched_runner,
+)
+from projects.sam2.engine.config import load_config  # noqa: E402
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    """Score as the command line says, and print the metrics as JSON.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        The metrics.
+    """
+    parser = argparse.ArgumentParser(description='Score a checkpoint.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='released weights or a checkpoint of ours')
+    add_run_arguments(parser)
+    options = parser.parse_args(arguments)
+    cfg = load_config(options.config, options.cfg_options)
+    cfg.load_from, cfg.resume = options.checkpoint, False
+    with launched_runner(cfg, options) as runner:
+        metrics: dict[str, float] = runner.test()
+        if is_main_process():
+            print(json.dumps(metrics, indent=2, default=float))
+    return metrics
+
+
+if __name__ == '__main__':
+    main()
