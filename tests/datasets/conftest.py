@@ -74,6 +74,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def pipeline() -> list[dict[str, Any]]:
+    """A copy of the pipeline above, to be changed."""
+    return [dict(step) for step in PIPELINE]
+
+
+@pytest.fixture
 def build() -> Callable[..., ClipPaletteDataset]:
     """Builds a dataset with the pipeline above."""
 

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from projects.sam2.structures import ClipSample
 from projects.sam2.structures.epoch_index import EpochIndex
 
 Build = Callable[..., ClipPaletteDataset]
+Pipeline = list[dict[str, Any]]
 
 
 def same(left: ClipSample, right: ClipSample) -> bool:
@@ -180,7 +182,7 @@ def test_bad_clip_is_skipped_the_same_way_everywhere(root: Path, build: Build) -
     other[0]
     assert same(replacement, other[1])
     assert list(dataset.bad_clips.reasons) == ['bee']
-    assert 'damaged' in dataset.bad_clips.reasons['bee']
+    assert 'replace the file' in dataset.bad_clips.reasons['bee']
     replacements = {dataset[epoch, 1].video_name for epoch in range(20)}
     assert replacements == {'ant', 'cat'}
 
@@ -202,17 +204,15 @@ def test_past_the_share_the_run_stops_and_names_the_clips(
     break_frames(root, 'cat')
     dataset = build(root, max_bad_share=0.4)
     with pytest.raises(ClipDataError, match=r'2 of . clips tried') as raised:
-        for index in range(3):
-            dataset[index]
+        [dataset[index] for index in range(3)]
     assert 'JPEGImages/bee/' in str(raised.value)
     assert 'JPEGImages/cat/' in str(raised.value)
 
 
 def test_error_of_a_worker_arrives_whole(root: Path, build: Build) -> None:
     break_frames(root, 'ant')
-    loader = DataLoader(
-        build(root, max_bad_share=0.0), num_workers=1, collate_fn=pseudo_collate
-    )
+    dataset = build(root, max_bad_share=0.0)
+    loader = DataLoader(dataset, sampler=[0], num_workers=1, collate_fn=pseudo_collate)
     with pytest.raises(ClipDataError, match='JPEGImages/ant'):
         next(iter(loader))
 
@@ -224,6 +224,23 @@ def test_only_bad_clips_end_even_when_any_share_is_allowed(
         break_frames(root, name)
     with pytest.raises(ClipDataError, match='3 of 3 clips'):
         build(root, max_bad_share=1.0)[0]
+
+
+def test_clip_lost_to_random_choices_is_drawn_again_before_it_counts(
+    root: Path, build: Build, pipeline: Pipeline
+) -> None:
+    for path in (root / 'Annotations' / 'bee').iterdir():
+        labels = np.zeros((24, 32), np.uint8)
+        labels[10, 10:12] = 1  # at 16 x 16, a shift loses it now and then
+        Image.fromarray(labels).save(path)
+    pipeline[4] = {'type': 'ClipRandomAffine', 'degrees': 0, 'translate': 0.1}
+    dataset = build(root, pipeline=pipeline, max_bad_share=0.0)
+    samples = [dataset[epoch, 1] for epoch in range(20)]
+    assert {sample.video_name for sample in samples} == {'bee'}
+    # In one pixel it is always lost: then it counts.
+    pipeline[5] = {'type': 'ClipResize', 'size': (1, 1)}
+    with pytest.raises(ClipDataError, match='bee: no object is left'):
+        build(root, pipeline=pipeline, max_bad_share=0.0)[1]
 
 
 def test_missing_root_is_named_with_a_remedy(tmp_path: Path, build: Build) -> None:

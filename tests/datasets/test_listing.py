@@ -47,20 +47,19 @@ def test_split_is_the_list_without_the_excluded(
 
 
 @pytest.mark.parametrize(
-    ('folder', 'file_list', 'exclude_list', 'error', 'text'),
+    ('folder', 'lists', 'error', 'text'),
     [
-        ('absent', None, None, FileNotFoundError, 'absent'),
-        ('frames', 'gone.txt', None, FileNotFoundError, r'gone\.txt.*split_clips'),
-        ('frames', None, 'gone.txt', FileNotFoundError, r'gone\.txt'),
-        ('frames', None, 'all.txt', ValueError, 'no video.*exclude'),
-        ('frames', 'some.txt', 'all.txt', ValueError, r'some\.txt names no video'),
+        ('absent', (None, None), FileNotFoundError, 'absent'),
+        ('frames', ('gone.txt', None), FileNotFoundError, r'gone\.txt.*split_clips'),
+        ('frames', (None, 'gone.txt'), FileNotFoundError, r'gone\.txt'),
+        ('frames', (None, 'all.txt'), ValueError, 'no video.*exclude'),
+        ('frames', ('some.txt', 'all.txt'), ValueError, r'some\.txt names no video'),
     ],
 )
 def test_missing_and_empty_splits_are_named(
     data_root: Path,
     folder: str,
-    file_list: str | None,
-    exclude_list: str | None,
+    lists: tuple[str | None, str | None],
     error: type[Exception],
     text: str,
 ) -> None:
@@ -68,8 +67,8 @@ def test_missing_and_empty_splits_are_named(
         list_names(
             data_root=data_root,
             folder=data_root / folder,
-            file_list=file_list,
-            exclude_list=exclude_list,
+            file_list=lists[0],
+            exclude_list=lists[1],
         )
 
 

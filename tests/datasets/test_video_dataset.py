@@ -12,9 +12,16 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from projects.sam2.datasets import ClipDataError, ClipVideoDataset
-from projects.sam2.structures import VideoRecord, VideoSource
+from projects.sam2.structures import FrameMasks, VideoRecord, VideoSource
 
 Open = Callable[..., ClipVideoDataset]
+
+
+def read_masks(source: VideoSource, frame_index: int) -> FrameMasks:
+    """Masks of a frame that must be annotated."""
+    masks = source.read_masks(frame_index)
+    assert masks is not None
+    return masks
 
 
 @pytest.fixture
@@ -60,7 +67,7 @@ def test_stride_takes_every_nth_frame_with_its_mask(
     assert strided.read_masks(1) is None
     np.testing.assert_array_equal(strided.read_frame(2), whole.read_frame(4))
     np.testing.assert_array_equal(
-        strided.read_masks(2).masks, whole.read_masks(4).masks
+        read_masks(strided, 2).masks, read_masks(whole, 4).masks
     )
 
 
@@ -74,7 +81,8 @@ def test_lengths_are_known_without_decoding(root: Path, open_videos: Open) -> No
 
 
 def test_first_videos_can_be_taken(open_videos: Open) -> None:
-    assert [r.source.name for r in open_videos(max_videos=2)] == ['ant', 'bee']
+    assert len(open_videos(max_videos=2)) == 2
+    assert open_videos(max_videos=2)[1].source.name == 'bee'
 
 
 @pytest.mark.parametrize('settings', [{'frame_stride': 0}, {'max_videos': 0}])

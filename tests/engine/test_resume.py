@@ -8,7 +8,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from engine_toys import differences, load, run_processes, toy_config, train
+from engine_processes import run_processes
+from engine_toys import differences, load, toy_config, train
 
 EMA = {'type': 'EMAHook', 'momentum': 0.3}
 SAME = (

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from golden_cases import GoldenCase, assert_close, discover
 from golden_models import EMBED_DIMS, MEMORY_DIMS, golden_model
-from projects.sam2.models.memory_bank import MemoryBank, MemoryQuery, MemoryStore
+from projects.sam2.models.memory_bank import (
+    MemoryBank,
+    MemoryBankEmpty,
+    MemoryQuery,
+    MemoryStore,
+)
 from projects.sam2.structures import FrameMemory, ImageFeatures, TrackingMode
 
 SIDE = 16
@@ -115,7 +120,7 @@ def test_frame_before_first_prompt_is_never_attended() -> None:
 
 
 def test_conditioning_frames_come_first_then_tracked_ones_oldest_first() -> None:
-    store = _store([0, 8], list(range(1, 20)))
+    store = _store([0, 8], list(range(9, 20)))
     assert _frames(MemoryBank(num_frames=4), store, _query(20)) == [0, 8, 17, 18, 19]
 
 
@@ -195,3 +200,9 @@ def test_prompting_a_tracked_frame_moves_its_memory() -> None:
 def test_number_out_of_range_is_named(arguments: dict[str, int], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         MemoryBank(**arguments)
+
+
+def test_empty_bank_selects_nothing_whatever_is_stored() -> None:
+    selection = MemoryBankEmpty().select(_store([0], [1, 2]), _query(3))
+    assert not selection.memories
+    assert not selection.pointers

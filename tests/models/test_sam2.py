@@ -71,10 +71,11 @@ def test_training_lowers_the_loss(iteration: MessageHub) -> None:
     optimizer = OptimWrapper(torch.optim.AdamW(trained.parameters(), lr=1e-3))
     samples = [_sample(0), _sample(1)]
     losses: list[float] = []
-    for step in range(12):
+    for step in range(8):
         iteration.update_info('iter', step % 2)
-        losses.append(float(trained.train_step(samples, optimizer)['loss']))
-    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+        logged = trained.train_step(samples, optimizer)
+        losses.append(logged['loss'].item())
+    assert sum(losses[-2:]) < 0.7 * sum(losses[:2])
 
 
 def test_same_step_gives_the_same_loss_and_another_step_other_prompts(

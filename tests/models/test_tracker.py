@@ -5,6 +5,7 @@ import torch
 
 from golden_cases import GoldenCase, assert_close, discover
 from golden_models import EMBED_DIMS, IMAGE_SIZE, golden_model
+from projects.sam2.models.memory_bank import MemorySelection
 from projects.sam2.structures import ImageFeatures
 
 
@@ -57,9 +58,11 @@ def test_first_prompted_frame_gets_the_no_memory_embedding(
         high_res_8=nothing,
         high_res_4=nothing,
     )
-    recalled = tracker.recall(features, None)
     expected = tracker.no_memory_embedding.flatten()
-    assert torch.equal(recalled[1, :, 3, 5], expected)
+    nothing_chosen = MemorySelection(memories=(), pointers=(), pointer_horizon=8)
+    for selection in (None, nothing_chosen):
+        recalled = tracker.recall(features, selection)
+        assert torch.equal(recalled[1, :, 3, 5], expected)
 
 
 def test_sam_2_0_has_no_embedding_for_absent_objects() -> None:

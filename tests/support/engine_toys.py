@@ -6,16 +6,11 @@ path (``engine_toys.ToyModel``), so nothing here enters a registry.
 """
 
 import itertools
-import multiprocessing
 import os
 import signal
-import socket
-import sys
 from collections.abc import Sequence
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, ClassVar
-from unittest import mock
 
 import torch
 from mmengine.config import Config
@@ -26,16 +21,12 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from projects.sam2.engine.distributed import prepare_processes
-
 NUM_FEATURES = 4
-CHILD_SECONDS = 120
 
 RUNS = itertools.count()
-SPAWNER = multiprocessing.get_context('forkserver')
 
 
 class ToyClips(Dataset[dict[str, Tensor]]):
@@ -265,59 +256,3 @@ def differences(
         for key, one, other in pairs
         for found in differences(one, other, f'{where}.{key}')
     ]
-
-
-def run_processes(cfg: Config, world_size: int) -> list[int | None]:
-    """Train in processes of their own.
-
-    Args:
-        cfg: Of the run.
-        world_size: 1 trains without a launcher, more join by gloo.
-
-    Returns:
-        Exit code of each; a process that was killed has minus the signal's number.
-    """
-    _start_server()
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    children = [
-        SPAWNER.Process(target=_child, args=(cfg.to_dict(), rank, world_size, port))
-        for rank in range(world_size)
-    ]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(CHILD_SECONDS)
-        child.kill()
-        child.join()
-    return [child.exitcode for child in children]
-
-
-def _start_server() -> None:
-    """Start the process that imports all this once, and from which children fork."""
-    SPAWNER.set_forkserver_preload(['engine_toys'])
-    # Python 3.11's server does not take over sys.path.
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
-        forkserver.ensure_running()
-
-
-def _child(settings: dict[str, Any], rank: int, world_size: int, port: int) -> None:
-    """One process of a run."""
-    torch.set_num_threads(1)
-    # As in a process that was started by hand; the Runner would warn of the change.
-    multiprocessing.set_start_method('fork', force=True)
-    cfg = Config(settings)
-    if world_size > 1:
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(world_size),
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=str(port),
-        )
-        cfg.launcher = 'pytorch'
-        prepare_processes(cfg, 'pytorch')
-    train(cfg)
-    if distributed.is_initialized():
-        distributed.destroy_process_group()

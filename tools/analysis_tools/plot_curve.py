@@ -62,14 +62,20 @@ def read_records(logs: Iterable[Path]) -> list[dict[str, Any]]:
     Returns:
         The objects, in order.
     """
-    records: list[dict[str, Any]] = []
-    for log in logs:
-        for line in log.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                print(f'{log}: left out a damaged line')
-    return records
+    parsed = (
+        _parsed(line, log) for log in logs for line in log.read_text().splitlines()
+    )
+    return [record for record in parsed if record is not None]
+
+
+def _parsed(line: str, log: Path) -> dict[str, Any] | None:
+    """The object of a line; None, and a word about it, where it is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        print(f'{log}: left out a damaged line')
+        return None
+    return record
 
 
 def curve_points(records: Iterable[dict[str, Any]]) -> list[CurvePoint]:
@@ -130,7 +136,7 @@ def draw_curves(
         axes.annotate(
             f'{name}: best {values[best]:.1f}',
             (at[best], values[best]),
-            xytext=(0, 8),
+            xytext=(0, 14),
             textcoords='offset points',
             ha='right' if at[best] > max(at) / 2 else 'left',
             color=color,
@@ -148,9 +154,9 @@ def draw_curves(
         )
     axes.set_xlabel('optimizer steps' if by_step else 'minutes of training')
     axes.set_ylabel('J&F')
+    axes.margins(y=0.12)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    axes.margins(y=0.15)
     axes.grid(alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)
     if len(curves) == 1:

@@ -6,8 +6,8 @@ wrongly most of the time.
 """
 
 image_size = (128, 128)
-embed_dims = 96
-memory_dims = 32
+embed_dims = 64
+memory_dims = 16
 
 model = dict(
     type='SAM2',
@@ -16,15 +16,15 @@ model = dict(
         type='SAM2ImageEncoder',
         backbone=dict(
             type='Hiera',
-            embed_dims=24,
+            embed_dims=16,
             num_heads=1,
-            stages=(1, 2, 4, 1),
-            global_attention_blocks=(4, 6),
+            stages=(1, 2, 3, 1),
+            global_attention_blocks=(5,),
             window_sizes=(8, 4, 8, 4),
             position_embedding_size=(8, 8),
         ),
         neck=dict(
-            type='HieraFPN', in_channels=(24, 48, 96, 192), out_channels=embed_dims
+            type='HieraFPN', in_channels=(16, 32, 64, 128), out_channels=embed_dims
         ),
     ),
     tracker=dict(
@@ -34,7 +34,7 @@ model = dict(
             embed_dims=embed_dims,
             memory_dims=memory_dims,
             num_layers=2,
-            feedforward_dims=192,
+            feedforward_dims=128,
             dropout=0.0,
         ),
         memory_encoder=dict(
@@ -47,9 +47,9 @@ model = dict(
         gate_training_masks=False,
     ),
     prompt_encoder=dict(type='SAM2PromptEncoder', embed_dims=embed_dims),
-    mask_decoder=dict(type='SAM2MaskDecoder', embed_dims=embed_dims, mlp_dims=192),
+    mask_decoder=dict(type='SAM2MaskDecoder', embed_dims=embed_dims, mlp_dims=128),
     prompt_simulator=dict(
-        type='SAM2PromptSimulator', point_probability=0.25, num_corrections=1
+        type='SAM2PromptSimulator', point_probability=0.1, num_corrections=1
     ),
     val_prompt_simulator=dict(type='SAM2PromptSimulator', point_probability=0.0),
     loss=dict(type='SAM2MultiStepLoss'),

@@ -10,12 +10,13 @@ import torch
 from mmengine.dataset import BaseDataset
 
 from projects.sam2.datasets.bad_clips import BadClipLedger
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, ClipDrawError
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import VideoSource
 from projects.sam2.structures.epoch_index import EpochIndex
 
-MAX_DRAWS = 100
+MAX_DRAWS = 20
+MAX_RETRIES = 5  # of a clip that was lost to random choices
 
 
 class ClipDataset(BaseDataset):
@@ -157,7 +158,7 @@ class ClipDataset(BaseDataset):
         if not -len(self) <= index < len(self):
             msg = f'index {int(index)} is out of range for {len(self)} clips'
             raise IndexError(msg)
-        drawn = int(index) % len(self)
+        drawn, retries = int(index) % len(self), 0
         for draw in range(MAX_DRAWS):
             seeds = np.random.SeedSequence(
                 (index.seed, index.epoch, index.position % 2**32, draw)
@@ -175,6 +176,10 @@ class ClipDataset(BaseDataset):
                     )
                 )
             except ClipDataError as error:
+                retries += 1
+                if isinstance(error, ClipDrawError) and retries <= MAX_RETRIES:
+                    continue
                 self.bad_clips.reject(name, error)
+            retries = 0
             drawn = int(np.random.default_rng(redrawing).integers(len(self)))
         raise ClipDataError(self.bad_clips.summary())

@@ -23,3 +23,7 @@ class ClipDataError(ValueError):
             loader's worker hands to the main process.)
         """
         return cls(f'{where}: {problem}; {remedy}')
+
+
+class ClipDrawError(ClipDataError):
+    """Random choices left nothing of a clip; others may not."""

@@ -1,5 +1,6 @@
 """Which videos there are, and which files belong to one."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +84,24 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     remedy = 'complete the data or put the clip on the exclude list'
     if not folder.is_dir():
         raise ClipDataError.at(folder, 'is missing', remedy)
-    names = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
+    with os.scandir(folder) as entries:  # many times faster than Path.iterdir
+        names = [e.name for e in entries if e.name.lower().endswith(suffixes)]
     if not names:
         raise ClipDataError.at(folder, f'holds no {" or ".join(suffixes)}', remedy)
-    names.sort(key=lambda path: (len(path.stem), path.stem))
-    return tuple(path.name for path in names)
+    names.sort(key=lambda name: (len(stem_of(name)), name))
+    return tuple(names)
+
+
+def stem_of(file_name: str) -> str:
+    """Name of a file without its ending.
+
+    Args:
+        file_name: Name without folders.
+
+    Returns:
+        What stands before the last dot.
+    """
+    return file_name.rpartition('.')[0]
 
 
 def split_names(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.listing import list_files, list_names
+from projects.sam2.datasets.listing import list_files, list_names, stem_of
 from projects.sam2.datasets.reading import (
     JPEG_SUFFIXES,
     image_size,
@@ -47,7 +47,7 @@ class PaletteVideoSource:
 
     def frame_name(self, frame_index: int) -> str:
         """Stem of the frame's file."""
-        return Path(self.frame_files[frame_index]).stem
+        return stem_of(self.frame_files[frame_index])
 
     def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame: (height, width, 3), RGB."""
@@ -154,8 +154,8 @@ class ClipPaletteDataset(ClipDataset):
         """
         frame_files = list_files(self.frame_folder / name, JPEG_SUFFIXES)
         mask_files = list_files(self.mask_folder / name, ('.png',))
-        mask_of = {Path(file).stem: file for file in mask_files}
-        stems = [Path(file).stem for file in frame_files]
+        mask_of = {stem_of(file): file for file in mask_files}
+        stems = [stem_of(file) for file in frame_files]
         orphans = sorted(set(mask_of) - set(stems))
         if orphans:
             path = self.frame_folder / name / f'{orphans[0]}.jpg'

@@ -5,7 +5,7 @@ from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.image_encoder import SAM2ImageEncoder
 from projects.sam2.models.mask_decoder import SAM2MaskDecoder
 from projects.sam2.models.memory_attention import MemoryAttention
-from projects.sam2.models.memory_bank import MemoryBank
+from projects.sam2.models.memory_bank import MemoryBank, MemoryBankEmpty
 from projects.sam2.models.memory_encoder import MemoryEncoder
 from projects.sam2.models.necks import HieraFPN
 from projects.sam2.models.object_pointer import SAM2ObjectPointer
@@ -21,6 +21,7 @@ __all__ = [
     'HieraFPN',
     'MemoryAttention',
     'MemoryBank',
+    'MemoryBankEmpty',
     'MemoryEncoder',
     'SAM2ImageEncoder',
     'SAM2MaskDecoder',

@@ -257,3 +257,26 @@ def _tracked_pointers(
             yield RecalledPointer(
                 pointer=ordinary[frame].object_pointer, time_offset=offset
             )
+
+
+@MODELS.register_module()
+class MemoryBankEmpty(MemoryBank):
+    """Remembers nothing: tells how much of a score is owed to memory.
+
+    Each frame is segmented as if it were the first, without a prompt.
+    """
+
+    def select(self, store: MemoryStore, query: MemoryQuery) -> MemorySelection:
+        """Choose nothing.
+
+        Args:
+            store: Memories of the objects, not read.
+            query: The frame that asks.
+
+        Returns:
+            An empty selection.
+        """
+        del store
+        return MemorySelection(
+            memories=(), pointers=(), pointer_horizon=query.num_video_frames
+        )

@@ -71,14 +71,14 @@ class SAM2Tracker(nn.Module):
 
         Args:
             features: Of the frame, one for each object.
-            selection: What to attend to; None on the first prompted frames, which
-                get the learned no-memory embedding.
+            selection: What to attend to; with None (the first prompted frames) or
+                no memories, frames get the learned no-memory embedding.
 
         Returns:
             (O, C, H16, W16).
         """
         embedding = features.embedding
-        if selection is None:
+        if selection is None or not selection.memories:
             return embedding + self.no_memory_embedding.transpose(1, 2)[..., None]
         memory, position, num_pointer_tokens = self._memory_tokens(selection)
         height, width = embedding.shape[-2:]

@@ -7,7 +7,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from engine_toys import load, run_processes, toy_config, train
+from engine_processes import run_processes
+from engine_toys import load, toy_config, train
 from projects.sam2.engine.hooks import ClipRandomStateHook
 from projects.sam2.engine.hooks import random_state_hook as module
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.runner import Runner
 
-from engine_toys import load, run_processes, toy_config, train
+from engine_processes import run_processes
+from engine_toys import load, toy_config, train
 
 STOP = 'engine_toys.ToyStopHook'
 ACCUMULATE = 'optim_wrapper__accumulative_counts'
@@ -37,9 +38,7 @@ def test_resumed_epoch_loads_only_the_clips_that_are_left(tmp_path: Path) -> Non
 def test_stop_is_obeyed_after_the_next_optimizer_step(
     tmp_path: Path, iteration: int, accumulated: int, expected: int
 ) -> None:
-    runner = stopped(
-        tmp_path, iteration, optim_wrapper__accumulative_counts=accumulated
-    )
+    runner = stopped(tmp_path, iteration, **{ACCUMULATE: accumulated})
     assert runner.iter == expected
     assert runner.epoch == expected // 6
     # An epoch that is whole ends as always, with its validation.
@@ -63,7 +62,7 @@ def test_epoch_that_was_saved_but_not_validated_is_validated_on_resuming(
     runner = train(toy_config(tmp_path, **best))
     if is_owed:
         info = runner.message_hub.runtime_info
-        monkeypatch.setitem(info, 'validated_epoch', 0)
+        monkeypatch.setitem(info, 'epochs_validated', 0)
         hook = next(h for h in runner.hooks if type(h).__name__ == 'SAM2CheckpointHook')
         hook._save_checkpoint_with_step(runner, 1, {'epoch': 1, 'iter': 6})
     again = resumed(tmp_path, **best)

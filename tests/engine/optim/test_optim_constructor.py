@@ -99,7 +99,7 @@ def test_biases_and_token_norms_alone_are_not_decayed() -> None:
 def test_parameter_without_gradient_is_neither_moved_nor_decayed() -> None:
     model: Any = Model(Backbone())
     cfg = {'optimizer': {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1}}
-    wrapper = SAM2OptimWrapperConstructor(cfg)(model)
+    wrapper = SAM2OptimWrapperConstructor(optim_wrapper_cfg=cfg)(model)
     weight = model.head[0].weight
     before = weight.detach().clone()
     wrapper.update_params(model.image_encoder['neck'].weight.sum())
@@ -113,7 +113,7 @@ def test_wrapper_gets_its_own_arguments() -> None:
         'optimizer': {'type': 'SGD', 'lr': 1.0},
         'clip_grad': {'max_norm': 0.1},
     }
-    wrapper = SAM2OptimWrapperConstructor(cfg)(Model(Backbone()))
+    wrapper = SAM2OptimWrapperConstructor(optim_wrapper_cfg=cfg)(Model(Backbone()))
     assert type(wrapper).__name__ == 'SAM2BFloat16OptimWrapper'
     assert wrapper.clip_grad_kwargs == {'max_norm': 0.1}
     assert cfg['optimizer'] == {'type': 'SGD', 'lr': 1.0}
@@ -135,7 +135,9 @@ def test_what_cannot_be_built_is_named(
     if cfg['optimizer'] is None:
         del cfg['optimizer']
     with pytest.raises(error, match=message):
-        SAM2OptimWrapperConstructor(cfg, paramwise)(Model(nn.Linear(1, 1)))
+        SAM2OptimWrapperConstructor(optim_wrapper_cfg=cfg, paramwise_cfg=paramwise)(
+            Model(nn.Linear(1, 1))
+        )
 
 
 @pytest.fixture(scope='module')

@@ -95,10 +95,12 @@ class Body:
         alpha = np.zeros((height, width), np.uint8)
         corners = np.round(self._outline(time, angle, size, center) * 2**SUBPIXEL_BITS)
         cv2.fillPoly(alpha, [corners.astype(np.int32)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
-        turn = cv2.getRotationMatrix2D(
-            (TEXTURE_SIZE / 2, TEXTURE_SIZE / 2), -np.degrees(angle), float(size)
+        middle = TEXTURE_SIZE / 2
+        turn = np.asarray(
+            cv2.getRotationMatrix2D((middle, middle), -np.degrees(angle), float(size)),
+            np.float64,
         )
-        turn[:, 2] += center - TEXTURE_SIZE / 2
+        turn[:, 2] += center - middle
         skin = cv2.warpAffine(
             self.texture, turn, (width, height), borderMode=cv2.BORDER_REFLECT
         )

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from mmengine.registry import TRANSFORMS
 
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDrawError
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import ClipSample
 
@@ -24,14 +24,14 @@ class ClipPack:
             The sample.
 
         Raises:
-            ClipDataError: If no object is left.
+            ClipDrawError: If no object is left.
         """
         first = state.masklets[0]
         kept = () if first is None else np.flatnonzero(first.masks.any(axis=(1, 2)))
         if len(kept) == 0:
             problem = f'no object is left on the first frame at {state.size}'
             remedy = 'use larger frames, or put the clip on the exclude list'
-            raise ClipDataError.at(state.source.name, problem, remedy)
+            raise ClipDrawError.at(state.source.name, problem, remedy)
         num_frames = len(state.frames)
         masklets = np.zeros((num_frames, len(kept), *state.size), bool)
         void = np.zeros((num_frames, *state.size), bool)

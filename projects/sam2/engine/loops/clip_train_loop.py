@@ -108,9 +108,9 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         if val_loop is None or self._epoch < self.val_begin:
             return
         is_last = self._epoch == self._max_epochs
-        is_done = hub.get_info('validated_epoch', 0) == self._epoch
+        is_done = hub.get_info('epochs_validated', 0) == self._epoch
         if is_done or not (is_last or self._epoch % self.val_interval == 0):
             return
         # Before the run, so that checkpoints written at its end know of it.
-        hub.update_info('validated_epoch', self._epoch)
+        hub.update_info('epochs_validated', self._epoch)
         val_loop.run()

@@ -37,6 +37,7 @@ class SAM2OptimWrapperConstructor:
 
     def __init__(
         self,
+        *,
         optim_wrapper_cfg: dict[str, Any],
         paramwise_cfg: dict[str, float] | None = None,
     ) -> None:

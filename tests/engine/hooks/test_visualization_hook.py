@@ -1,0 +1,139 @@
+"""Pictures drawn while a run validates."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mmengine.registry import HOOKS
+
+from memory_videos import MemoryVideo
+from picture_cases import true_masklets
+from projects.sam2.engine.hooks import ClipVisualizationHook
+from projects.sam2.structures import Masklets, VideoRecord, VideoResult, VideoSource
+from score_cases import record_of, video_scores
+
+
+class Drawer:
+    """Notes what it is asked to draw."""
+
+    def __init__(self) -> None:
+        self.drawn: list[tuple[str, str, int]] = []
+        self.handed_on: list[tuple[Path, int]] = []
+
+    def write_clip(
+        self,
+        source: VideoSource,
+        masklets: Masklets,
+        *,
+        folder: Path,
+        step: int,
+        title: str,
+    ) -> tuple[Path, ...]:
+        """Note the video."""
+        assert masklets.frames
+        self.drawn.append((source.name, title, step))
+        return (folder / source.name,)
+
+    def add_strips(self, folder: Path, step: int) -> None:
+        """Note the step."""
+        self.handed_on.append((folder, step))
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Any:  # noqa: ANN401  what a hook reads of a Runner
+    return SimpleNamespace(
+        visualizer=Drawer(), log_dir=str(tmp_path), iter=60, _train_loop=object()
+    )
+
+
+@pytest.fixture
+def hook() -> ClipVisualizationHook:
+    built: ClipVisualizationHook = HOOKS.build({'type': 'ClipVisualizationHook'})
+    return built
+
+
+def batch(*names: str) -> tuple[list[VideoRecord], list[VideoResult]]:
+    """Videos with masklets, but for those called ``plain``."""
+    records, results = [], []
+    for name in names:
+        video = MemoryVideo(name=name)
+        records.append(record_of(video))
+        results.append(VideoResult())
+        if name != 'plain':
+            results[-1].set_field(true_masklets(video, (0,)), 'masklets')
+    return records, results
+
+
+def validate(hook: ClipVisualizationHook, runner: Any, *names: str) -> None:  # noqa: ANN401
+    for index, name in enumerate(names):
+        hook.after_val_iter(runner, index, *batch(name))
+    hook.after_val_epoch(runner, {})
+
+
+def test_videos_with_masklets_are_drawn_and_handed_on(
+    hook: ClipVisualizationHook,
+    runner: Any,  # noqa: ANN401
+    tmp_path: Path,
+) -> None:
+    validate(hook, runner, 'a', 'plain', 'b')
+    assert [(name, step) for name, _, step in runner.visualizer.drawn] == [
+        ('a', 60),
+        ('b', 60),
+    ]
+    assert runner.visualizer.handed_on == [(tmp_path / 'vis_data' / 'clips', 60)]
+
+
+def test_every_nth_validation_is_drawn_the_first_among_them(runner: Any) -> None:  # noqa: ANN401
+    hook = ClipVisualizationHook(interval=2)
+    for name in 'abcde':
+        validate(hook, runner, name)
+    assert [name for name, _, _ in runner.visualizer.drawn] == ['a', 'c', 'e']
+    assert len(runner.visualizer.handed_on) == 3
+
+
+def test_title_tells_step_and_score(hook: ClipVisualizationHook, runner: Any) -> None:  # noqa: ANN401
+    records, results = batch('a')
+    results[0].set_field(video_scores('a', o1=(0.5, 0.7), o2=(0.1, 0.3)), 'scores')
+    hook.after_val_iter(runner, 0, records, results)
+    assert runner.visualizer.drawn == [('a', 'a   step 60   J&F 40.0', 60)]
+
+
+def test_video_that_nothing_of_was_scored_has_no_figure(
+    hook: ClipVisualizationHook,
+    runner: Any,  # noqa: ANN401
+) -> None:
+    records, results = batch('a')
+    results[0].set_field(video_scores('a'), 'scores')
+    hook.after_val_iter(runner, 0, records, results)
+    assert runner.visualizer.drawn == [('a', 'a   step 60', 60)]
+
+
+@pytest.mark.parametrize('train_loop', [None, {'type': 'ClipTrainLoop'}])
+def test_run_that_only_tests_builds_no_training_loop(
+    hook: ClipVisualizationHook,
+    runner: Any,  # noqa: ANN401
+    train_loop: object,
+) -> None:
+    runner._train_loop = train_loop
+    del runner.iter  # asking for it would build the loop
+    hook.after_test_iter(runner, 0, *batch('a'))
+    hook.after_test_epoch(runner, {})
+    validate(hook, runner, 'b')
+    assert [step for _, _, step in runner.visualizer.drawn] == [0, 0]
+    assert [step for _, step in runner.visualizer.handed_on] == [0, 0]
+
+
+def test_other_visualizers_are_refused_where_something_is_to_be_drawn(
+    hook: ClipVisualizationHook,
+    runner: Any,  # noqa: ANN401
+) -> None:
+    runner.visualizer = object()
+    validate(hook, runner, 'plain')
+    with pytest.raises(TypeError, match=r'object cannot draw.*ClipVisualizer'):
+        validate(hook, runner, 'a')
+
+
+def test_interval_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match='at least 1, but got 0'):
+        ClipVisualizationHook(interval=0)

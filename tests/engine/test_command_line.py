@@ -1,0 +1,59 @@
+"""Tools share their options, and part from the other processes in any case."""
+
+import argparse
+import os
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from mmengine.runner import Runner
+from torch import distributed
+
+from engine_toys import toy_config
+from projects.sam2.engine import command_line
+from projects.sam2.engine.command_line import add_run_arguments, launched_runner
+
+
+def parse(*words: str) -> argparse.Namespace:
+    """Options of a tool that has no others."""
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_values_of_options_have_their_types() -> None:
+    options = parse('--cfg-options', 'a=1', 'b.c=[2,3]', 'd=x', '--launcher', 'mpi')
+    assert options.cfg_options == {'a': 1, 'b.c': [2, 3], 'd': 'x'}
+    assert options.launcher == 'mpi'
+    with pytest.raises(SystemExit):
+        parse('--launcher', 'horse')
+
+
+def test_runner_is_built_where_it_was_told_to_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    options = parse('--work-dir', str(tmp_path / 'run'), '--local-rank', '2')
+    with launched_runner(toy_config(tmp_path), options) as runner:
+        assert runner.work_dir == str(tmp_path / 'run')
+        assert not runner.distributed
+        assert os.environ['LOCAL_RANK'] == '2'
+    monkeypatch.delenv('LOCAL_RANK')
+
+
+def test_processes_part_when_training_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave = Mock()
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setattr(command_line, 'prepare_processes', Mock())
+    monkeypatch.setattr(Runner, 'from_cfg', Mock())
+    monkeypatch.setattr(distributed, 'is_initialized', lambda: True)
+    monkeypatch.setattr(distributed, 'destroy_process_group', leave)
+    message = 'loss is not finite'
+    with (
+        pytest.raises(FloatingPointError, match=message),
+        launched_runner(toy_config(tmp_path), parse('--launcher', 'pytorch')),
+    ):
+        raise FloatingPointError(message)
+    leave.assert_called_once_with()

@@ -1,0 +1,63 @@
+"""Means over frames, objects and videos."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from projects.sam2.evaluation import ObjectScores, VideoScores, summarise
+from score_cases import video_scores
+
+
+@pytest.fixture
+def video() -> VideoScores:
+    first = ObjectScores(
+        object_id=2, frames=(1, 2), frame_j=(0.25, 0.75), frame_f=(0.5, 1.0)
+    )
+    second = ObjectScores(object_id=7, frames=(2, 4), frame_j=(1, 0), frame_f=(0, 0))
+    return VideoScores(video_name='clip', objects=(first, second))
+
+
+def test_object_is_averaged_over_its_frames(video: VideoScores) -> None:
+    assert video.object_ids == (2, 7)
+    assert video.j == (0.5, 0.5)
+    assert video.f == (0.75, 0.0)
+    assert video.num_frames == 3
+
+
+def test_each_object_of_any_video_weighs_the_same(video: VideoScores) -> None:
+    other = video_scores('other', o1=(0.2, 0.9))
+    summary = summarise([video, other])
+    assert summary.j == pytest.approx(100 * (0.5 + 0.5 + 0.2) / 3)
+    assert summary.f == pytest.approx(100 * (0.75 + 0 + 0.9) / 3)
+    assert summary.j_and_f == pytest.approx((summary.j + summary.f) / 2)
+    assert (summary.num_objects, summary.num_videos) == (3, 2)
+
+
+def test_mean_of_nothing_is_unknown() -> None:
+    summary = summarise([VideoScores(video_name='empty', objects=())])
+    assert math.isnan(summary.j_and_f)
+    assert (summary.num_objects, summary.num_videos) == (0, 1)
+
+
+@pytest.mark.parametrize('protocol', [2, pickle.HIGHEST_PROTOCOL])
+def test_scores_travel_between_processes(video: VideoScores, protocol: int) -> None:
+    # MMEngine gathers with protocol 2.
+    assert pickle.loads(pickle.dumps(video, protocol)) == video  # noqa: S301  own bytes
+
+
+@pytest.mark.parametrize('frame_j', [(), (0.1, 0.2)])
+def test_score_without_its_frame_is_refused(frame_j: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r'Object 3: expected one J and one F'):
+        ObjectScores(object_id=3, frames=(1,), frame_j=frame_j, frame_f=(0.1,))
+
+
+def test_mean_is_numpys(video: VideoScores) -> None:
+    # The DAVIS toolkit sums in the same order; equality is to the last bit.
+    values = tuple(np.random.default_rng(0).random(79).tolist())
+    scores = ObjectScores(
+        object_id=1, frames=tuple(range(79)), frame_j=values, frame_f=values
+    )
+    assert scores.j == np.mean(values)
+    assert video.objects[0].j == 0.5

@@ -1,0 +1,58 @@
+"""The command that makes clips."""
+
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+TOOL = ROOT / 'tools' / 'dataset_converters' / 'make_synthetic_clips.py'
+SMALL = ['--num-clips', '2', '--num-val-clips', '1', '--num-frames', '8']
+SMALL += ['--num-val-frames', '9', '--size', '64']
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the tool and gives what it prints."""
+
+    def run_tool(*arguments: str) -> str:
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
+        monkeypatch.setattr(sys, 'path', list(sys.path))
+        runpy.run_path(str(TOOL), run_name='__main__')
+        return capsys.readouterr().out
+
+    return run_tool
+
+
+def test_it_writes_both_splits_and_says_what_they_hold(
+    tmp_path: Path, run: Run
+) -> None:
+    printed = run(str(tmp_path), *SMALL)
+    assert 'train: 2 clips, 1 with objects of like texture' in printed
+    assert 'repeating the first masks has an IoU of' in printed
+    assert (tmp_path / 'ImageSets' / 'train.txt').read_text().split() == [
+        'train_00000',
+        'train_00001',
+    ]
+    assert len(list((tmp_path / 'JPEGImages' / 'train_00001').iterdir())) == 8
+    assert len(list((tmp_path / 'Annotations' / 'val_00000').iterdir())) == 9
+    settings = json.loads((tmp_path / 'meta.json').read_text())['settings']
+    assert settings['seed'] == 0
+
+
+def test_second_run_changes_nothing(tmp_path: Path, run: Run) -> None:
+    run(str(tmp_path), *SMALL)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    assert 'already' in run(str(tmp_path), *SMALL)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == times
+
+
+def test_folder_of_something_else_is_not_touched(tmp_path: Path, run: Run) -> None:
+    (tmp_path / 'thesis.tex').write_text('words')
+    with pytest.raises(FileExistsError, match='choose another'):
+        run(str(tmp_path), *SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']

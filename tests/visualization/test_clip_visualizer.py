@@ -1,0 +1,98 @@
+"""The registered visualizer: files, and strips in TensorBoard."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mmengine.registry import VISUALIZERS
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from memory_videos import MemoryVideo
+from picture_cases import true_masklets
+from projects.sam2.structures import Masklets
+from projects.sam2.visualization import ClipVisualizer, Overlay, draw_overlay
+from projects.sam2.visualization.clip_visualizer import _read_png, _write_png
+
+
+def build(save_dir: Path, *backends: str) -> ClipVisualizer:
+    config: dict[str, Any] = {
+        'type': 'ClipVisualizer',
+        'name': str(save_dir),  # instances of one name are one
+        'save_dir': str(save_dir),
+        'vis_backends': [{'type': name} for name in backends],
+    }
+    built: ClipVisualizer = VISUALIZERS.build(config)
+    return built
+
+
+@pytest.fixture
+def video() -> MemoryVideo:
+    return MemoryVideo(name='set/squares')
+
+
+def test_strip_and_video_are_written(tmp_path: Path, video: MemoryVideo) -> None:
+    folder = tmp_path / 'clips'
+    files = build(tmp_path).write_clip(
+        video, true_masklets(video), folder=folder, step=7
+    )
+    assert [path.name for path in files] == ['set_squares_7.png', 'set_squares_7.mp4']
+    assert set(folder.iterdir()) == set(files)
+    assert all(path.stat().st_size > 1000 for path in files)
+
+
+def test_title_is_the_videos_name_if_none_is_given(
+    tmp_path: Path, video: MemoryVideo
+) -> None:
+    visualizer = build(tmp_path)
+    masklets = true_masklets(video)
+    strip = visualizer.draw_strip(video, masklets)
+    assert np.array_equal(
+        strip, visualizer.draw_strip(video, masklets, title='set/squares')
+    )
+    assert not np.array_equal(strip, visualizer.draw_strip(video, masklets, title='x'))
+
+
+def test_video_without_a_frame_is_passed_over(
+    tmp_path: Path, video: MemoryVideo
+) -> None:
+    nothing = Masklets(frames=())
+    assert not build(tmp_path).write_clip(video, nothing, folder=tmp_path, step=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_strips_of_a_step_reach_tensorboard_and_lie_on_disk_once(
+    tmp_path: Path, video: MemoryVideo
+) -> None:
+    visualizer = build(tmp_path, 'LocalVisBackend', 'TensorboardVisBackend')
+    folder = tmp_path / 'clips'
+    for step in (3, 13):
+        visualizer.write_clip(video, true_masklets(video), folder=folder, step=step)
+    visualizer.add_strips(folder, 3)
+    visualizer.close()
+    # TensorBoard has no annotations.
+    events: Any = EventAccumulator(str(tmp_path / 'vis_data'))  # type: ignore[no-untyped-call]
+    events.Reload()
+    assert events.Tags()['images'] == ['clips/set_squares']
+    assert [event.step for event in events.Images('clips/set_squares')] == [3]
+    assert len(list(tmp_path.rglob('*.png'))) == 2
+
+
+def test_drawn_frame_is_what_the_visualizer_shows(tmp_path: Path) -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (48, 80, 3), dtype=np.uint8)
+    mask = np.zeros((1, 48, 80), dtype=bool)
+    mask[0, 10:30, 20:60] = True
+    overlay = Overlay(object_ids=(1,), masks=mask)
+    visualizer = build(tmp_path)
+    picture = visualizer.draw_frame(frame, overlay, long_side=160)
+    assert np.array_equal(picture, draw_overlay(frame, overlay, long_side=160))
+    assert np.array_equal(visualizer.get_image(), picture)
+
+
+def test_png_comes_back_in_its_colours(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
+    _write_png(tmp_path / 'a' / 'strip.png', picture)
+    assert np.array_equal(_read_png(tmp_path / 'a' / 'strip.png'), picture)
+    (tmp_path / 'broken.png').write_bytes(b'no picture')
+    with pytest.raises(ValueError, match=r'broken\.png is not a picture'):
+        _read_png(tmp_path / 'broken.png')

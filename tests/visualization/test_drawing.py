@@ -1,0 +1,128 @@
+"""Masks, contours and prompts over frames."""
+
+import numpy as np
+import pytest
+
+from projects.sam2.structures import PointLabel, PromptMark
+from projects.sam2.visualization import Overlay, draw_overlay, object_color
+from projects.sam2.visualization.colors import NEGATIVE, POSITIVE, WHITE
+from projects.sam2.visualization.drawing import draw_marks, fitted_size, resize
+from projects.sam2.visualization.text import Picture
+
+SIZE = (90, 160)
+
+
+@pytest.fixture
+def frame() -> Picture:
+    return np.random.default_rng(0).integers(60, 120, (*SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[30:80, 40:110] = True
+    return mask
+
+
+def mark(x: float, y: float, label: PointLabel, object_id: int = 1) -> PromptMark:
+    return PromptMark(object_id=object_id, x=x, y=y, label=label)
+
+
+def one_object(mask: np.ndarray, **more: object) -> Overlay:
+    return Overlay(object_ids=(2,), masks=mask[None], **more)  # type: ignore[arg-type]
+
+
+def pixel(image: Picture, row: int, column: int) -> tuple[int, ...]:
+    return tuple(int(value) for value in image[row, column])
+
+
+@pytest.mark.parametrize(
+    ('size', 'long_side', 'shown'),
+    [
+        ((480, 854), 854, (480, 854)),
+        ((853, 480), 300, (300, 168)),
+        ((32, 64), 300, (150, 300)),
+        ((1, 400), 101, (2, 100)),
+    ],
+)
+def test_shown_size_keeps_the_shape_and_is_even(
+    size: tuple[int, int], long_side: int, shown: tuple[int, int]
+) -> None:
+    assert fitted_size(size, long_side) == shown
+
+
+def test_inside_of_a_mask_takes_its_colour_half(
+    frame: Picture, mask: np.ndarray
+) -> None:
+    image = draw_overlay(frame, one_object(mask), long_side=160)
+    expected = (frame[75, 100].astype(int) + object_color(2)) / 2
+    assert np.abs(image[75, 100] - expected).max() <= 1
+
+
+def test_line_lies_about_the_mask_and_no_further(
+    frame: Picture, mask: np.ndarray
+) -> None:
+    image = draw_overlay(frame, one_object(mask), long_side=160)
+    assert pixel(image, 50, 39) == object_color(2)
+    assert (image[50, 38] < frame[50, 38]).all()  # the dark rim
+    assert np.array_equal(image[:27], frame[:27])
+    assert np.array_equal(image[:, :37], frame[:, :37])
+
+
+def test_prompted_object_has_a_white_rim(frame: Picture, mask: np.ndarray) -> None:
+    overlay = one_object(mask, prompted_ids=(2,))
+    assert pixel(draw_overlay(frame, overlay, long_side=160), 50, 37) == WHITE
+
+
+def test_frame_is_left_alone(frame: Picture, mask: np.ndarray) -> None:
+    before = frame.copy()
+    overlay = one_object(mask, void=mask, marks=(mark(5, 5, PointLabel.POSITIVE),))
+    draw_overlay(frame, overlay, long_side=160)
+    assert np.array_equal(frame, before)
+
+
+def test_small_frame_is_enlarged_with_its_masks(
+    frame: Picture, mask: np.ndarray
+) -> None:
+    image = draw_overlay(frame, one_object(mask), long_side=640)
+    assert image.shape == (360, 640, 3)
+    assert pixel(image, 200, 159) == object_color(2)
+
+
+def test_void_loses_its_colour(frame: Picture, mask: np.ndarray) -> None:
+    nothing = Overlay(object_ids=(), masks=np.zeros((0, *SIZE), dtype=bool), void=mask)
+    image = draw_overlay(frame, nothing, long_side=160)
+    assert np.ptp(image[mask], axis=1).max() == 0
+    assert np.array_equal(image[~mask], frame[~mask])
+
+
+def test_empty_masks_draw_nothing(frame: Picture) -> None:
+    empty = one_object(np.zeros(SIZE, dtype=bool))
+    assert np.array_equal(draw_overlay(frame, empty, long_side=160), frame)
+
+
+@pytest.mark.parametrize(
+    ('label', 'color'),
+    [(PointLabel.POSITIVE, POSITIVE), (PointLabel.NEGATIVE, NEGATIVE)],
+)
+def test_click_lies_where_it_was_given(
+    frame: Picture, label: PointLabel, color: tuple[int, ...]
+) -> None:
+    image = resize(frame, (180, 320))
+    before = image.copy()
+    draw_marks(image, [mark(50, 20, label)], 2.0)
+    # The centre of pixel 50 of the file is at 100.5 of the picture.
+    rows, columns = np.nonzero((image != before).any(axis=2))
+    assert abs((columns.min() + columns.max()) / 2 - 100.5) <= 1
+    assert abs((rows.min() + rows.max()) / 2 - 40.5) <= 1
+    assert color in {tuple(value) for value in image.reshape(-1, 3).tolist()}
+
+
+def test_box_joins_its_two_corners(frame: Picture) -> None:
+    corners = [
+        mark(20, 10, PointLabel.BOX_TOP_LEFT, 3),
+        mark(90, 70, PointLabel.BOX_BOTTOM_RIGHT, 3),
+    ]
+    draw_marks(frame, corners, 1.0)
+    for row, column in ((10, 50), (70, 50), (40, 20), (40, 90)):
+        assert pixel(frame, row, column) == object_color(3)

@@ -1,0 +1,54 @@
+"""Files that players can read."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from projects.sam2.visualization import write_video
+
+
+def grey(value: int, size: tuple[int, int] = (64, 96)) -> np.ndarray:
+    picture = np.full((*size, 3), value, dtype=np.uint8)
+    picture[:, : size[1] // 2, 0] = 255  # red at the left
+    return picture
+
+
+def test_written_frames_can_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / 'new' / 'clip.mp4'
+    write_video(path, (grey(40 * i) for i in range(5)))
+    reader = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := reader.read())[0]:
+        frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+    reader.release()
+    assert len(frames) == 5
+    for index, frame in enumerate(frames):
+        assert frame.shape == (64, 96, 3)
+        assert abs(int(np.median(frame[:, 60:])) - 40 * index) <= 12
+    assert int(frames[0][32, 10, 0]) > int(frames[0][32, 10, 2]) + 100
+    assert [file.name for file in path.parent.iterdir()] == ['clip.mp4']
+
+
+def test_failed_video_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / 'clip.mp4'
+    path.write_bytes(b'old')
+    with pytest.raises(ValueError, match='expected pictures'):
+        write_video(path, [grey(1), grey(1, (32, 32))])
+    assert path.read_bytes() == b'old'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_video_without_a_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='no picture to write'):
+        write_video(tmp_path / 'clip.mp4', [])
+
+
+def test_missing_encoder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2.VideoWriter, 'fourcc', lambda *_: 0)
+    monkeypatch.setattr(cv2.VideoWriter, 'isOpened', lambda _: False)
+    with pytest.raises(RuntimeError, match='no mp4v encoder'):
+        write_video(tmp_path / 'clip.mp4', [grey(1)])
