@@ -39,8 +39,9 @@ PIPELINE: list[dict[str, Any]] = [
 def frame_labels(time: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
     """Two squares: object 2 above moves right, object 1 below moves left."""
     labels = np.zeros(size, np.uint8)
-    labels[2:10, 2 + time : 12 + time] = 2
-    labels[12:22, 20 - time : 30 - time] = 1
+    shift = time % 9  # stays in the picture
+    labels[2:10, 2 + shift : 12 + shift] = 2
+    labels[12:22, 20 - shift : 30 - shift] = 1
     return labels
 
 
@@ -71,6 +72,12 @@ def root(tmp_path: Path) -> Path:
     for name in ('ant', 'bee', 'cat'):
         write_clip(tmp_path, name)
     return tmp_path
+
+
+@pytest.fixture
+def write_davis_clip() -> Callable[..., None]:
+    """Writes a clip in DAVIS layout."""
+    return write_clip
 
 
 @pytest.fixture

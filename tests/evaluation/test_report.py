@@ -58,6 +58,7 @@ def test_tables_are_aligned_and_end_with_the_mean(videos: list[VideoScores]) -> 
 def test_one_table_is_enough_for_one_object_a_video() -> None:
     videos = [video_scores('a', o1=(0.5, 0.5)), video_scores('b', o1=(0.5, 0.5))]
     assert '\n\n' not in format_tables(videos, summarise(videos))
+    assert 'mean of 1 object ' in format_tables(videos[:1], summarise(videos[:1]))
 
 
 def test_files_hold_each_object_and_each_frame(

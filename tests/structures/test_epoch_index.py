@@ -2,11 +2,12 @@
 
 import bisect
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from projects.sam2.structures.epoch_index import EpochIndex
+from projects.sam2.structures.epoch_index import EpochIndex, set_dataset_epoch
 
 INDEX = EpochIndex(7, epoch=3, seed=11)
 
@@ -43,3 +44,20 @@ def test_pairs_and_plain_ints_are_understood(
     index = EpochIndex.of(asked, epoch=2)
     assert (index, index.epoch) == expected
     assert index.position == 9
+
+
+class Inner:
+    """A dataset that remembers its epoch."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Remember the epoch."""
+        self.epoch = epoch
+
+
+def test_epoch_reaches_datasets_through_all_wrappers() -> None:
+    first, second, bare = Inner(), Inner(), object()
+    repeated = SimpleNamespace(dataset=SimpleNamespace(dataset=second))
+    set_dataset_epoch(SimpleNamespace(datasets=[first, repeated, bare]), 6)
+    assert (first.epoch, second.epoch) == (6, 6)

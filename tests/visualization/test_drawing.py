@@ -126,3 +126,15 @@ def test_box_joins_its_two_corners(frame: Picture) -> None:
     draw_marks(frame, corners, 1.0)
     for row, column in ((10, 50), (70, 50), (40, 20), (40, 90)):
         assert pixel(frame, row, column) == object_color(3)
+
+
+def test_frame_may_be_shown_at_another_size_than_its_masks(
+    frame: Picture, mask: np.ndarray
+) -> None:
+    click = mark(50, 20, PointLabel.POSITIVE)
+    overlay = one_object(mask, marks=(click,))
+    shown = resize(frame, (180, 320))
+    assert np.array_equal(
+        draw_overlay(shown, overlay, long_side=320),
+        draw_overlay(frame, overlay, long_side=320),
+    )

@@ -3,6 +3,10 @@
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.palette import ClipPaletteDataset, PaletteVideoSource
+from projects.sam2.datasets.synthetic_dataset import (
+    ClipSyntheticDataset,
+    RenderedVideoSource,
+)
 from projects.sam2.datasets.transforms import (
     ClipColorJitter,
     ClipLoadFrames,
@@ -32,8 +36,10 @@ __all__ = [
     'ClipResize',
     'ClipSampleFrames',
     'ClipState',
+    'ClipSyntheticDataset',
     'ClipVideoDataset',
     'ClipWarp',
     'PaletteVideoSource',
+    'RenderedVideoSource',
     'StridedVideoSource',
 ]

@@ -27,7 +27,7 @@ class ClipDataset(BaseDataset):
     logged and counted, and another is drawn from the item's own random numbers.
 
     Args:
-        data_root: Folder of the data.
+        data_root: Folder of the data; None for clips that are not read from files.
         pipeline: Transforms, from a :class:`ClipState` to a ``ClipSample``.
         max_bad_share: Largest share of clips that may be skipped (see
             :class:`BadClipLedger`); past it the run stops.
@@ -42,11 +42,11 @@ class ClipDataset(BaseDataset):
     def __init__(
         self,
         *,
-        data_root: str,
+        data_root: str | None,
         pipeline: Sequence[dict[str, Any]] = (),
         max_bad_share: float = 0.1,
     ) -> None:
-        if not Path(data_root).is_dir():
+        if data_root is not None and not Path(data_root).is_dir():
             msg = (
                 f'data_root {data_root} is no folder (working folder {Path.cwd()}); '
                 f"give the data's place, e.g. --cfg-options data_root=<folder>"
@@ -55,7 +55,7 @@ class ClipDataset(BaseDataset):
         # Shared with the workers, so that set_epoch reaches persistent ones as well.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._num_objects: dict[str, int] = {}
-        super().__init__(data_root=data_root, pipeline=list(pipeline))
+        super().__init__(data_root=data_root or '', pipeline=list(pipeline))
         self.bad_clips = BadClipLedger(num_clips=len(self), max_share=max_bad_share)
 
     @abstractmethod

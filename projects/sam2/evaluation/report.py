@@ -72,7 +72,7 @@ def format_tables(videos: Sequence[VideoScores], summary: ScoreSummary) -> str:
         Lines of text. Where each video has one object, the table by object alone.
     """
     mean = (
-        f'mean of {summary.num_objects} objects',
+        f'mean of {summary.num_objects} object{"s" * (summary.num_objects != 1)}',
         '',
         '',
         *_percent(summary.j / 100, summary.f / 100),

@@ -1,6 +1,14 @@
 """An index that knows its epoch, so that the same index gives the same clip."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class FollowsEpoch(Protocol):
+    """A dataset whose items depend on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch."""
 
 
 class EpochIndex(int):
@@ -78,3 +86,20 @@ class EpochIndex(int):
     def __getnewargs__(self) -> tuple[Any, ...]:
         """Arguments with which a pickled index is made again."""
         return int(self), self.epoch, self.seed, self.position
+
+
+def set_dataset_epoch(dataset: object, epoch: int) -> None:
+    """Tell a dataset the epoch, through all wrappers around it.
+
+    ``ClassBalancedDataset`` looks indices up in a list of its own, whose entries know
+    no epoch; what is inside then takes the epoch that was set.
+
+    Args:
+        dataset: A dataset or a wrapper (with ``dataset`` or ``datasets``).
+        epoch: The epoch that begins.
+    """
+    if isinstance(dataset, FollowsEpoch):
+        dataset.set_epoch(epoch)
+    inner = getattr(dataset, 'dataset', None)
+    for part in getattr(dataset, 'datasets', [] if inner is None else [inner]):
+        set_dataset_epoch(part, epoch)

@@ -144,9 +144,9 @@ def _cells(
     true = (
         placeholder(plain, NOT_ANNOTATED)
         if truth is None
-        else draw_overlay(pixels, truth_overlay(truth), long_side=long_side)
+        else draw_overlay(plain, truth_overlay(truth), long_side=long_side)
     )
     predicted = draw_overlay(
-        pixels, prediction_overlay(frame, size), long_side=long_side
+        plain, prediction_overlay(frame, size), long_side=long_side
     )
     return plain, true, predicted

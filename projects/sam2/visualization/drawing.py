@@ -60,7 +60,7 @@ def draw_overlay(frame: Picture, overlay: Overlay, *, long_side: int) -> Picture
     """Draw masks, contours, object ids and prompts over a frame.
 
     Args:
-        frame: (height, width, 3).
+        frame: (height, width, 3), of the size of the masks or of another.
         overlay: What to draw.
         long_side: Length of the picture's longer side in pixels; small frames are
             enlarged before anything is drawn, so that lines stay fine.
@@ -78,8 +78,7 @@ def draw_overlay(frame: Picture, overlay: Overlay, *, long_side: int) -> Picture
     for object_id, mask in zip(overlay.object_ids, masks, strict=True):
         prompted = object_id in overlay.prompted_ids
         _outline(image, mask, object_color(object_id), prompted=prompted)
-    scale = size[1] / frame.shape[1]
-    draw_marks(image, overlay.marks, scale)
+    draw_marks(image, overlay.marks, size[1] / overlay.masks.shape[2])
     draw_labels(image, masks, overlay.object_ids)
     return image
 
@@ -94,6 +93,8 @@ def resize(image: Picture, size: tuple[int, int]) -> Picture:
     Returns:
         (wanted height, wanted width, 3), a copy.
     """
+    if image.shape[:2] == size:
+        return image.copy()
     shrinks = size[0] < image.shape[0]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     resized = cv2.resize(image, size[::-1], interpolation=method)
