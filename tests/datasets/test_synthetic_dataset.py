@@ -1,6 +1,7 @@
 """Clips that are rendered when they are asked for."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_workers_get_plans_rather_than_pictures(dataset: ClipSyntheticDataset) -
 
 
 def test_clips_pass_through_a_training_pipeline() -> None:
-    pipeline = [
+    pipeline: list[dict[str, Any]] = [
         {'type': 'ClipSampleFrames', 'num_frames': 4, 'max_num_objects': 2},
         {'type': 'ClipLoadFrames'},
         {'type': 'ClipLoadMasklets'},

@@ -69,7 +69,6 @@ def predict(
         frame_index=frame_index,
         object_ids=IDS[:num_objects],
         masks=np.zeros((num_objects, *SIZE), dtype=bool),
-        object_scores=np.zeros(num_objects, dtype=np.float32),
         truth=truth,
         outputs=make_outputs(*sizes),
     )

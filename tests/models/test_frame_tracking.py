@@ -109,7 +109,8 @@ def test_mask_prompt_is_not_decoded(
 ) -> None:
     output = _run(model, features, FramePrompt(mask=mask), correct=lambda _: _click(1))
     assert len(output.steps) == 1
-    assert torch.equal(output.final.full_logits > 0, mask)  # type: ignore[operator]
+    assert output.final.full_logits is not None
+    assert torch.equal(output.final.full_logits > 0, mask)
 
 
 @pytest.mark.parametrize('mode', list(TrackingMode))

@@ -99,7 +99,9 @@ def test_mask_prompt_becomes_the_mask_as_in_the_released_model(
 
 
 @pytest.mark.parametrize('gate', [True, False])
-def test_gate_in_training_hides_absent_objects_only_where_it_is_on(gate: bool) -> None:
+def test_gate_in_training_hides_absent_objects_only_where_it_is_on(
+    *, gate: bool
+) -> None:
     model = golden_model('gate:', tracker={'gate_training_masks': gate})
     with torch.no_grad():
         model.mask_decoder.object_score_head.layers[-1].weight.zero_()

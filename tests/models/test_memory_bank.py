@@ -67,7 +67,7 @@ def _golden_store(case: GoldenCase, setup: dict[str, Any]) -> MemoryStore:
 def _golden_features(case: GoldenCase) -> ImageFeatures:
     def as_map(tag: str, scale: float) -> torch.Tensor:
         tokens = case.input(tag, (SIDE * SIDE, 2, EMBED_DIMS), scale)
-        return tokens.permute(1, 2, 0).unflatten(2, (SIDE, SIDE))
+        return tokens.permute(1, 2, 0).reshape(2, EMBED_DIMS, SIDE, SIDE)
 
     nothing = torch.empty(0)
     return ImageFeatures(
@@ -161,7 +161,7 @@ def test_pointers_ahead_are_left_out_in_evaluation_alone() -> None:
     reverse=st.booleans(),
 )
 def test_forgetting_never_changes_what_a_later_frame_attends_to(
-    num_frames: int, stride: int, max_pointers: int, start: int, reverse: bool
+    num_frames: int, stride: int, max_pointers: int, start: int, *, reverse: bool
 ) -> None:
     bank = MemoryBank(num_frames=num_frames, stride=stride, max_pointers=max_pointers)
     length = 60
@@ -197,7 +197,7 @@ def test_prompting_a_tracked_frame_moves_its_memory() -> None:
         ({'max_conditioning_frames': 1}, 'give at least 2'),
     ],
 )
-def test_number_out_of_range_is_named(arguments: dict[str, int], remedy: str) -> None:
+def test_number_out_of_range_is_named(arguments: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         MemoryBank(**arguments)
 

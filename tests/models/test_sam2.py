@@ -100,7 +100,10 @@ def test_loss_of_a_batch_is_that_of_its_clips_by_their_objects(
     samples = [_sample(0), _sample(1)]
 
     def terms(chosen: list[ClipSample]) -> dict[str, torch.Tensor]:
-        return model(model.data_preprocessor(chosen)['inputs'], mode='loss')
+        losses: dict[str, torch.Tensor] = model(
+            model.data_preprocessor(chosen)['inputs'], mode='loss'
+        )
+        return losses
 
     with torch.no_grad():
         both = terms(samples)
@@ -117,7 +120,7 @@ def test_mode_that_does_not_fit_is_named(model: SAM2, inputs: str, mode: str) ->
     given = [] if inputs == 'records' else model.data_preprocessor([_sample(0)])
     given = given['inputs'] if isinstance(given, dict) else given
     with pytest.raises(ValueError, match=f"Mode '{mode}' does not take"):
-        model(given, mode=mode)  # type: ignore[call-overload]  # wrong on purpose
+        model(given, mode=mode)
 
 
 def test_model_without_a_loss_says_what_is_missing() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from golden_cases import GoldenCase, assert_close, discover
 from golden_models import EMBED_DIMS, IMAGE_SIZE, golden_model
+from projects.sam2.models import SAM2Tracker
 from projects.sam2.models.memory_bank import MemorySelection
 from projects.sam2.structures import ImageFeatures
 
@@ -27,9 +28,9 @@ def nothing() -> torch.Tensor:
     ],
 )
 def test_memory_of_masks_equals_the_released_one(
-    case: GoldenCase, name: str, binary: bool, separate: bool, nothing: torch.Tensor
+    case: GoldenCase, name: str, *, binary: bool, separate: bool, nothing: torch.Tensor
 ) -> None:
-    tracker = golden_model(
+    tracker: SAM2Tracker = golden_model(
         case.spec['salt'], tracker={'non_overlapping_memories': separate}
     ).tracker
     tokens = case.input('f2', (256, 3, EMBED_DIMS))

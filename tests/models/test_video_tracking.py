@@ -12,7 +12,7 @@ from memory_videos import MemoryVideo
 from projects.sam2.models import SAM2
 from projects.sam2.models.memory_bank import MemoryStore
 from projects.sam2.models.video_tracking import VideoTracker
-from projects.sam2.structures import FramePrediction
+from projects.sam2.structures import FrameMasks, FramePrediction
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +45,8 @@ class _OneObject(MemoryVideo):
 
     only = 1
 
-    def read_masks(self, frame_index: int):  # noqa: ANN202  as in the parent
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
+        """Ground truth of the one object."""
         truth = super().read_masks(frame_index)
         if truth is None:
             return None

@@ -1,9 +1,10 @@
-"""Runs of the toy model in processes of their own."""
+"""Runs in processes of their own."""
 
 import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Callable
 from multiprocessing import forkserver
 from typing import Any
 from unittest import mock
@@ -29,13 +30,31 @@ def run_processes(cfg: Config, world_size: int) -> list[int | None]:
     Returns:
         Exit code of each; a process that was killed has minus the signal's number.
     """
+    return call_in_processes(_train, cfg.to_dict(), world_size)
+
+
+def call_in_processes(
+    function: Callable[[Any, str], None],
+    argument: Any,  # noqa: ANN401  whatever can be pickled
+    world_size: int,
+) -> list[int | None]:
+    """Call a function in processes that a launcher would have started.
+
+    Args:
+        function: Of a module; takes the argument and the name of the launcher.
+        argument: The same for all.
+        world_size: Processes; 1 has no launcher.
+
+    Returns:
+        Exit code of each; a process that was killed has minus the signal's number.
+    """
     _start_server()
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     children = [
-        SPAWNER.Process(target=_child, args=(cfg.to_dict(), rank, world_size, port))
-        for rank in range(world_size)
+        SPAWNER.Process(target=_child, args=(function, argument, variables))
+        for variables in _variables(world_size, port)
     ]
     for child in children:
         child.start()
@@ -54,22 +73,40 @@ def _start_server() -> None:
         forkserver.ensure_running()
 
 
-def _child(settings: dict[str, Any], rank: int, world_size: int, port: int) -> None:
-    """One process of a run."""
+def _variables(world_size: int, port: int) -> list[dict[str, str]]:
+    """What torchrun sets in each process; nothing for a lone one."""
+    if world_size == 1:
+        return [{}]
+    shared = {
+        'WORLD_SIZE': str(world_size),
+        'MASTER_ADDR': '127.0.0.1',
+        'MASTER_PORT': str(port),
+    }
+    return [
+        {'RANK': str(rank), 'LOCAL_RANK': str(rank), **shared}
+        for rank in range(world_size)
+    ]
+
+
+def _child(
+    function: Callable[[Any, str], None],
+    argument: Any,  # noqa: ANN401  whatever can be pickled
+    variables: dict[str, str],
+) -> None:
+    """One process."""
     torch.set_num_threads(1)
     # As in a process that was started by hand; the Runner would warn of the change.
     multiprocessing.set_start_method('fork', force=True)
+    os.environ.update(variables)
+    function(argument, 'pytorch' if variables else 'none')
+
+
+def _train(settings: dict[str, Any], launcher: str) -> None:
+    """Train from the entries of a config."""
     cfg = Config(settings)
-    if world_size > 1:
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(world_size),
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=str(port),
-        )
-        cfg.launcher = 'pytorch'
-        prepare_processes(cfg, 'pytorch')
+    if launcher != 'none':
+        cfg.launcher = launcher
+        prepare_processes(cfg, launcher)
     train(cfg)
     if distributed.is_initialized():
         distributed.destroy_process_group()

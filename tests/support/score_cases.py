@@ -80,7 +80,6 @@ def predict(
         frame_index=frame_index,
         object_ids=tuple(masks),
         masks=np.stack(list(masks.values())) if masks else np.zeros((0, *size), bool),
-        object_scores=np.ones(len(masks), dtype=np.float32),
         truth=truth,
     )
 

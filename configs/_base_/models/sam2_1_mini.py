@@ -53,5 +53,8 @@ model = dict(
     ),
     val_prompt_simulator=dict(type='SAM2PromptSimulator', point_probability=0.0),
     loss=dict(type='SAM2MultiStepLoss'),
-    accumulators=[dict(type='JFAccumulator')],
+    accumulators=[
+        dict(type='JFAccumulator'),
+        dict(type='MaskletRecorder', max_videos=2, max_frames=40),
+    ],
 )

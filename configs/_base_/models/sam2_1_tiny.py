@@ -53,5 +53,8 @@ model = dict(
         num_correction_frames=(1, 1),
     ),
     loss=dict(type='SAM2MultiStepLoss'),
-    accumulators=[dict(type='JFAccumulator')],
+    accumulators=[
+        dict(type='JFAccumulator'),
+        dict(type='MaskletRecorder', max_videos=2, max_frames=40),
+    ],
 )

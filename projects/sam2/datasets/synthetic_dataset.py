@@ -37,7 +37,8 @@ class RenderedVideoSource:
 
     def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
         """A frame: (height, width, 3), RGB."""
-        return self.clip.frames[frame_index]
+        frame: NDArray[np.uint8] = self.clip.frames[frame_index]
+        return frame
 
     def read_masks(self, frame_index: int) -> FrameMasks:
         """Ground truth of a frame, with the objects that are seen on it."""

@@ -42,7 +42,6 @@ def copy_first_masks(source: VideoSource) -> Iterator[FramePrediction]:
             frame_index=frame_index,
             object_ids=tuple(first),
             masks=np.stack(list(first.values())),
-            object_scores=np.ones(len(first), dtype=np.float32),
             truth=truth,
             prompted_ids=tuple(new),
         )

@@ -14,6 +14,9 @@ LAYER_SCALE = 1e-6
 MASK_CHANNELS = (1, 4, 16, 64, 256)  # four times as many at half the resolution
 
 
+NUM_FUSER_LAYERS = 2
+
+
 @MODELS.register_module()
 class MemoryEncoder(nn.Module):
     """Adds the mask, brought to stride 16, to the features and fuses them.
@@ -21,17 +24,14 @@ class MemoryEncoder(nn.Module):
     Args:
         embed_dims: Channels of the frame's features.
         memory_dims: Channels of a memory.
-        num_fuser_layers: ConvNeXt blocks after the sum.
     """
 
-    def __init__(
-        self, *, embed_dims: int = 256, memory_dims: int = 64, num_fuser_layers: int = 2
-    ) -> None:
+    def __init__(self, *, embed_dims: int = 256, memory_dims: int = 64) -> None:
         super().__init__()
         self.mask_downsampler = MaskDownsampler(embed_dims=embed_dims)
         self.pixel_projection = nn.Conv2d(embed_dims, embed_dims, kernel_size=1)
         self.fuser = nn.Sequential(
-            *(ConvNeXtBlock(embed_dims=embed_dims) for _ in range(num_fuser_layers))
+            *(ConvNeXtBlock(embed_dims=embed_dims) for _ in range(NUM_FUSER_LAYERS))
         )
         self.output = nn.Conv2d(embed_dims, memory_dims, kernel_size=1)
 

@@ -32,16 +32,18 @@ class PromptEmbeddings:
     dense: Tensor
 
 
+MASK_CHANNELS = 16  # between the convolutions that read a mask
+
+
 @MODELS.register_module()
 class SAM2PromptEncoder(nn.Module):
     """Embeds points, boxes (as two points) and earlier masks.
 
     Args:
         embed_dims: C, channels of an embedding.
-        mask_channels: Channels between the convolutions that read a mask.
     """
 
-    def __init__(self, *, embed_dims: int = 256, mask_channels: int = 16) -> None:
+    def __init__(self, *, embed_dims: int = 256) -> None:
         super().__init__()
         self.embed_dims = embed_dims
         self.position_encoding = FourierPositionEncoding(embed_dims)
@@ -50,13 +52,13 @@ class SAM2PromptEncoder(nn.Module):
         )
         self.padding_point_embedding = nn.Embedding(1, embed_dims)
         self.mask_downscaling = nn.Sequential(
-            nn.Conv2d(1, mask_channels // 4, kernel_size=2, stride=2),
-            LayerNorm2d(mask_channels // 4),
+            nn.Conv2d(1, MASK_CHANNELS // 4, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_CHANNELS // 4),
             nn.GELU(),
-            nn.Conv2d(mask_channels // 4, mask_channels, kernel_size=2, stride=2),
-            LayerNorm2d(mask_channels),
+            nn.Conv2d(MASK_CHANNELS // 4, MASK_CHANNELS, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_CHANNELS),
             nn.GELU(),
-            nn.Conv2d(mask_channels, embed_dims, kernel_size=1),
+            nn.Conv2d(MASK_CHANNELS, embed_dims, kernel_size=1),
         )
         self.no_mask_embedding = nn.Embedding(1, embed_dims)
 

@@ -93,7 +93,6 @@ class VideoTracker:
                 frame_index=frame,
                 object_ids=tuple(i for group in groups for i in group.object_ids),
                 masks=_masks_at(outputs, (pixels.shape[0], pixels.shape[1])),
-                object_scores=_scores(outputs),
                 truth=truth,
                 outputs=tuple(outputs),
                 prompted_ids=() if new is None else new.object_ids,
@@ -197,10 +196,3 @@ def _masks_at(outputs: list[FrameOutput], size: tuple[int, int]) -> NDArray[np.b
     full = non_overlapping(upsample_logits(logits.float(), size))
     masks: NDArray[np.bool_] = (full[:, 0] > 0).cpu().numpy()
     return masks
-
-
-def _scores(outputs: list[FrameOutput]) -> NDArray[np.float32]:
-    """Probability of each object to be in the frame."""
-    logits = torch.cat([output.final.object_score_logits for output in outputs])
-    scores: NDArray[np.float32] = logits[:, 0].float().sigmoid().cpu().numpy()
-    return scores

@@ -1,6 +1,7 @@
 """Clips on their way from the loader to the model."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -39,7 +40,7 @@ class ClipSample(BaseDataElement):
         Returns:
             A sample with pinned tensors and the same meta information.
         """
-        pinned = self.new()
+        pinned = cast('ClipSample', self.new())
         for name, value in self.items():
             pinned.set_data({name: value.pin_memory()})
         return pinned

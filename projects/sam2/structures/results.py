@@ -19,7 +19,6 @@ class FramePrediction:
         frame_index: Position in the video.
         object_ids: One for each mask, those tracked so far.
         masks: (O, height, width), bool, at the size of the frame's file.
-        object_scores: (O,), probability that the object is in the frame.
         truth: Ground truth of the frame, None where it is not annotated.
         outputs: What the tracker decoded, one for each group of objects that are
             tracked in one batch, their objects in the order of ``object_ids``.
@@ -29,7 +28,6 @@ class FramePrediction:
     frame_index: int
     object_ids: tuple[int, ...]
     masks: NDArray[np.bool_]
-    object_scores: NDArray[np.float32]
     truth: FrameMasks | None
     outputs: tuple[FrameOutput, ...] = ()
     prompted_ids: tuple[int, ...] = ()

@@ -1,6 +1,7 @@
 """The clips of an epoch do not depend on the number of processes."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,3 +83,18 @@ def test_seed_is_drawn_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> N
 def test_empty_dataset_is_refused() -> None:
     with pytest.raises(ValueError, match='no clip; check data_root'):
         ClipSampler(dataset=[], seed=0)
+
+
+class Wrapped(list[int]):
+    """A wrapper that hands on no epoch with its indices."""
+
+    def __init__(self) -> None:
+        super().__init__(range(4))
+        self.epochs: list[int] = []
+        self.dataset = SimpleNamespace(set_epoch=self.epochs.append)
+
+
+def test_clips_behind_a_wrapper_are_told_the_epoch() -> None:
+    wrapped = Wrapped()
+    ClipSampler(dataset=wrapped, seed=0).set_epoch(3)
+    assert wrapped.epochs == [3]

@@ -8,7 +8,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
-from projects.sam2.structures.epoch_index import EpochIndex
+from projects.sam2.structures.epoch_index import EpochIndex, set_dataset_epoch
 
 __all__ = ['ClipSampler']
 
@@ -25,7 +25,8 @@ class ClipSampler(Sampler[EpochIndex]):
     again, so that all processes take the same number of steps.
 
     Args:
-        dataset: The clips; its length is read.
+        dataset: The clips; its length is read, and it is told the epoch, which
+            ``ClassBalancedDataset`` does not hand on with the index.
         seed: Of the order; the Runner gives its own. None draws one, equal on all
             processes.
 
@@ -38,6 +39,7 @@ class ClipSampler(Sampler[EpochIndex]):
             msg = 'The dataset has no clip; check data_root and the split list'
             raise ValueError(msg)
         self.rank, self.world_size = get_dist_info()
+        self.dataset = dataset
         self.num_clips = len(dataset)
         self.num_samples = ceil(self.num_clips / self.world_size)
         self.seed = sync_random_seed() if seed is None else seed
@@ -56,9 +58,12 @@ class ClipSampler(Sampler[EpochIndex]):
             yield EpochIndex(order[position], self.epoch, self.seed)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; MMEngine's ``DistSamplerSeedHook`` calls it.
+        """Choose the order and the clips' random numbers.
+
+        MMEngine's ``DistSamplerSeedHook`` calls it.
 
         Args:
             epoch: Epochs completed so far.
         """
         self.epoch = epoch
+        set_dataset_epoch(self.dataset, epoch)

@@ -1,0 +1,38 @@
+"""The small SAM 2.1 from random weights on few real clips, generated ones mixed in.
+
+Real clips vary too little to learn to track from alone; as many generated ones, each
+rendered when it is asked for, keep the model from learning the real ones by heart.
+"""
+
+_base_ = [
+    './_base_/models/sam2_1_mini.py',
+    './_base_/datasets/davis_mini.py',
+    './_base_/schedules/mini.py',
+    './_base_/default_runtime.py',
+]
+
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='ConcatDataset',
+        datasets=[
+            dict(
+                type='RepeatDataset',
+                times=40,
+                dataset=dict(
+                    type='ClipPaletteDataset',
+                    data_root={{_base_.data_root}},
+                    file_list='ImageSets/train.txt',
+                    pipeline={{_base_.train_pipeline}},
+                ),
+            ),
+            dict(
+                type='ClipSyntheticDataset',
+                num_clips=1080,
+                pipeline={{_base_.train_pipeline}},
+            ),
+        ],
+    ),
+)
+train_cfg = dict(max_epochs=12, val_interval=1)
+custom_hooks = [dict(type='EMAHook', momentum=0.005)]

@@ -1,0 +1,133 @@
+"""Void, sparse masks, a portrait and a late object pass through whole runs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, TASK_UTILS
+
+from end_to_end_runs import (
+    IN_PROCESS,
+    log_text,
+    small_config,
+    train_recorded,
+)
+from projects.sam2.evaluation import JFAccumulator
+from projects.sam2.models import SAM2
+from projects.sam2.structures import (
+    FramePrediction,
+    TrackingMode,
+)
+
+
+@pytest.fixture
+def mini_vos(data_dir: Path) -> Path:
+    """Four real clips."""
+    return data_dir / 'mini_vos'
+
+
+def linked(source: Path, root: Path, clip: str, frames: Sequence[int]) -> Path:
+    """A data set of one clip with some of its frames."""
+    for folder, suffix in (('JPEGImages', '.jpg'), ('Annotations', '.png')):
+        (root / folder / clip).mkdir(parents=True)
+        for frame in frames:
+            file = f'{frame:05d}{suffix}'
+            (root / folder / clip / file).symlink_to(source / folder / clip / file)
+    return root
+
+
+@pytest.fixture
+def tennis(mini_vos: Path, tmp_path: Path) -> Config:
+    """A run on the frames around those with void."""
+    whole = DATASETS.build({'type': 'ClipPaletteDataset', 'data_root': str(mini_vos)})
+    source = whole.open_video('tennis')
+    void = [i for i in range(70) if source.read_masks(i).void is not None]
+    start = max(void[0] - 2, 0)
+    chosen = range(start, start + 6)
+    root = linked(mini_vos, tmp_path / 'data', 'tennis', chosen)
+    cfg = small_config(root, tmp_path / 'run', IN_PROCESS)
+    for dataset in (cfg.train_dataloader.dataset, cfg.val_dataloader.dataset.dataset):
+        dataset.file_list = None
+    return cfg
+
+
+@pytest.fixture
+def model(tennis: Config) -> SAM2:
+    """The model that the run would train."""
+    torch.manual_seed(0)
+    built: SAM2 = MODELS.build(tennis.model)
+    return built
+
+
+def test_void_changes_no_term_of_the_loss(tennis: Config, model: SAM2) -> None:
+    tennis.train_dataloader.dataset.pipeline[0].update(num_frames=6, frame_gaps=(1,))
+    dataset = DATASETS.build(tennis.train_dataloader.dataset)
+    batch = model.data_preprocessor(pseudo_collate([dataset[0, 0]]))['inputs']
+    void = batch.targets.void
+    assert void is not None
+    assert void.any()
+    plan = model.prompt_simulator.plan(batch.num_frames, step=0)
+    outputs = model.track(batch, plan, TrackingMode.TRAINING)
+    flipped = replace(batch.targets, masks=batch.targets.masks ^ void)
+    counted = replace(flipped, void=None)
+    assert model.loss_module is not None
+    expected = model.loss_module(outputs, batch.targets)
+    assert model.loss_module(outputs, flipped) == expected
+    assert model.loss_module(outputs, counted) != expected
+
+
+class FlippedInVoid(JFAccumulator):
+    """Scores masks that are wrong wherever the truth is void."""
+
+    num_flipped = 0
+
+    def add(self, prediction: FramePrediction) -> None:
+        """Turn the masks over there."""
+        truth = prediction.truth
+        assert truth is not None
+        if truth.void is not None:
+            self.num_flipped += int(truth.void.sum())
+            prediction = replace(prediction, masks=prediction.masks ^ truth.void)
+        super().add(prediction)
+
+
+def test_void_changes_no_score(tennis: Config, model: SAM2) -> None:
+    (record,) = DATASETS.build(tennis.val_dataloader.dataset)
+    flipping = FlippedInVoid()
+    scores = []
+    for accumulator in (TASK_UTILS.build({'type': 'JFAccumulator'}), flipping):
+        model.accumulators = [accumulator]
+        scores.append(model.eval().predict(record).scores)
+    assert flipping.num_flipped > 0
+    assert scores[0] == scores[1]
+    assert [found.object_id for found in scores[0].objects] == [1, 2]
+    assert any(0 < value < 1 for found in scores[0].objects for value in found.frame_j)
+
+
+def test_portrait_clip_with_sparse_masks_and_a_late_object_trains_and_validates(
+    mini_vos: Path, tmp_path: Path
+) -> None:
+    cfg = small_config(mini_vos, tmp_path, IN_PROCESS, {'train_cfg.max_epochs': 3})
+    cfg.train_cfg.val_interval = 3
+    for dataset in (cfg.train_dataloader.dataset, cfg.val_dataloader.dataset.dataset):
+        dataset.file_list = 'ImageSets/sparse.txt'
+    cfg.model.accumulators[0].protocol = {'type': 'JFAppearanceProtocol'}
+    _, recorder = train_recorded(cfg)
+    assert recorder.all_finite
+    assert [[name for name, _ in seen] for seen in recorder.clips] == [['caps']] * 3
+    assert 'Skipped' not in log_text(tmp_path)
+
+    (result,) = recorder.results
+    frames = {frame.frame_index: frame for frame in result.masklets.frames}
+    assert len(frames) == 87
+    prompted = {index: frame.prompted_ids for index, frame in frames.items()}
+    assert {index: ids for index, ids in prompted.items() if ids} == {0: (1,), 33: (2,)}
+    assert {frames[index].object_ids for index in (0, 32)} == {(1,)}
+    assert {frames[index].object_ids for index in (33, 86)} == {(1, 2)}
+    assert {tuple(code['size']) for code in frames[86].encoded} == {(853, 480)}
+    scored = {found.object_id: found.frames for found in result.scores.objects}
+    assert scored == {1: (14, 33, 43, 66), 2: (43, 66)}

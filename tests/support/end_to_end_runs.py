@@ -1,0 +1,205 @@
+"""Whole runs of SAM 2 on tiny clips, by the quickstart's own config."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from engine_processes import call_in_processes
+from projects.sam2.datasets.synthetic import make_plans, write_dataset
+from projects.sam2.engine.config import load_config
+from projects.sam2.structures import ClipSample, VideoResult
+from tool_modules import ROOT, load_tool
+
+CONFIG = str(ROOT / 'configs' / 'sam2_mini_synthetic.py')
+SIZE = (64, 64)
+# The same model and pipeline with smaller numbers.
+SMALLER: dict[str, Any] = {
+    'model.data_preprocessor.image_size': SIZE,
+    'model.image_encoder.backbone.embed_dims': 8,
+    'model.image_encoder.neck.in_channels': (8, 16, 32, 64),
+    'train_dataloader.dataset.pipeline.0.num_frames': 3,
+    'train_dataloader.dataset.pipeline.4.size': SIZE,
+    'train_dataloader.batch_size': 2,
+    'train_cfg.max_epochs': 1,
+    'train_cfg.val_interval': 1,
+    'param_scheduler.0.end': 2,
+    'env_cfg.dist_cfg.timeout': 100,
+    'default_hooks.logger.interval': 1,
+}
+IN_PROCESS = {
+    f'{loader}_dataloader.{key}': value
+    for loader in ('train', 'val', 'test')
+    for key, value in (('num_workers', 0), ('persistent_workers', False))
+}
+ONLY_TRAINING: dict[str, Any] = {
+    **dict.fromkeys(('val_dataloader', 'val_evaluator', 'val_cfg')),
+    'default_hooks.checkpoint.save_best': None,
+    'default_hooks.checkpoint.rule': None,
+}
+PARTS_OF_CHECKPOINT = (
+    'state_dict',
+    'ema_state_dict',
+    'optimizer',
+    'param_schedulers',
+    'random_states',
+)
+
+
+class LossRecorder(Hook):
+    """Keeps the losses of a run and what its batches were made of.
+
+    Attributes:
+        losses: The loss of each iteration.
+        clips: For each epoch, name and seed of each clip.
+        results: Of the validation videos.
+    """
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.clips: list[list[tuple[str, int]]] = []
+        self.results: list[VideoResult] = []
+
+    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002  the interface
+        """Begin another list."""
+        self.clips.append([])
+
+    def after_train_iter(
+        self,
+        runner: Runner,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+        data_batch: Sequence[ClipSample] | None = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep what an iteration saw and found."""
+        self.losses.append((outputs or {})['loss'].item())
+        self.clips[-1] += [(clip.video_name, clip.seed) for clip in data_batch or ()]
+
+    def after_val_iter(
+        self,
+        runner: Runner,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+        data_batch: object = None,  # noqa: ARG002
+        outputs: Sequence[VideoResult] | None = None,
+    ) -> None:
+        """Keep what was found on a video."""
+        self.results += outputs or ()
+
+    @property
+    def all_finite(self) -> bool:
+        """Whether there was an iteration, and none without a finite loss."""
+        return bool(self.losses) and all(map(math.isfinite, self.losses))
+
+
+def write_clips(root: Path, **num_clips: int) -> Path:
+    """Generate clips of 64 px and 8 frames.
+
+    Args:
+        root: Folder of the data set.
+        num_clips: Clips of each split.
+
+    Returns:
+        The folder.
+    """
+    plans = {
+        split: make_plans(split=split, num_clips=count, num_frames=8, size=64, seed=3)
+        for split, count in num_clips.items()
+    }
+    write_dataset(root, plans, {}, workers=1, report=_say_nothing)
+    return root
+
+
+def _say_nothing(num_done: int, num_clips: int) -> None:
+    """Progress is not shown."""
+    del num_done, num_clips
+
+
+def small_config(
+    data_root: Path, work_dir: Path, *options: dict[str, Any], config: str = CONFIG
+) -> Config:
+    """The quickstart's run with smaller numbers.
+
+    Args:
+        data_root: Folder of the clips.
+        work_dir: Where the run writes; its name names the experiment, since MMEngine
+            shares its message hub among runs of one name.
+        options: Entries to change, by their dotted names; later ones prevail.
+        config: Config file to begin with.
+    """
+    changes: dict[str, Any] = {
+        **SMALLER,
+        'data_root': str(data_root),
+        'work_dir': str(work_dir),
+        'experiment_name': work_dir.name,
+    }
+    for more in options:
+        changes.update(more)
+    return load_config(config, changes)
+
+
+def written_config(cfg: Config) -> str:
+    """Write a config into its work directory, and tell where."""
+    path = Path(cfg.work_dir) / 'config.py'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cfg.dump(path)
+    return str(path)
+
+
+def train_recorded(cfg: Config) -> tuple[Runner, LossRecorder]:
+    """Train in this process."""
+    runner, recorder = Runner.from_cfg(cfg), LossRecorder()
+    runner.register_hook(recorder)
+    runner.train()
+    return runner, recorder
+
+
+def run_tool(
+    name: str, cfg: Config, *words: str, world_size: int = 1
+) -> list[int | None]:
+    """Call a tool in processes of its own, as torchrun would.
+
+    Args:
+        name: ``'train'`` or ``'test'``.
+        cfg: Of the run.
+        words: The command line after the config.
+        world_size: Number of processes.
+
+    Returns:
+        Their exit codes.
+    """
+    line = [name, written_config(cfg), *words]
+    return call_in_processes(_call_tool, line, world_size)
+
+
+def _call_tool(words: list[str], launcher: str) -> None:
+    """A tool with its command line."""
+    name, *rest = words
+    load_tool(name).main([*rest, '--launcher', launcher])
+
+
+def write_weights(cfg: Config, path: Path) -> str:
+    """Write the weights that training with this config would start with."""
+    torch.manual_seed(1)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save({'state_dict': model.state_dict()}, path)
+    return str(path)
+
+
+def logged_metrics(work_dir: Path) -> dict[str, float]:
+    """The figures that MMEngine wrote after ``tools/test.py``."""
+    (path,) = work_dir.glob('*_*/*_*.json')
+    metrics: dict[str, float] = json.loads(path.read_text())
+    return {key: metrics[key] for key in metrics if 'time' not in key}
+
+
+def log_text(work_dir: Path) -> str:
+    """All that a work directory's log files say."""
+    return '\n'.join(path.read_text() for path in work_dir.glob('*_*/*.log'))
