@@ -35,4 +35,5 @@ train_dataloader = dict(
     ),
 )
 train_cfg = dict(max_epochs=12, val_interval=1)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=4))
 custom_hooks = [dict(type='EMAHook', momentum=0.005)]

@@ -1,4 +1,8 @@
-"""A small SAM 2.1 from random weights on generated clips: the quickstart."""
+"""A small SAM 2.1 from random weights on generated clips: the quickstart.
+
+An epoch is short (12 steps of 8 clips in two processes), so checkpoints are written
+only as often as the model is validated.
+"""
 
 _base_ = [
     './_base_/models/sam2_1_mini.py',
@@ -6,3 +10,5 @@ _base_ = [
     './_base_/schedules/mini.py',
     './_base_/default_runtime.py',
 ]
+
+default_hooks = dict(checkpoint=dict(interval=15))

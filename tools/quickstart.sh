@@ -21,6 +21,7 @@ mkdir -p "$work_dir"
 # Two processes of one thread each train on twice the clips in the time of one process
 # of two threads, whose threads wait for each other on a busy machine.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export CUDA_VISIBLE_DEVICES=  # both would look for a GPU of their own
 processes=$(( $(nproc) < 2 ? 1 : 2 ))
 
 say 'making clips in data/synthetic'
@@ -29,12 +30,13 @@ python tools/dataset_converters/make_synthetic_clips.py data/synthetic \
 
 say "training $config in $processes process(es); progress is in $work_dir/train.log too"
 set_up=$((SECONDS - STARTED))
-PYTHON=python bash tools/dist_train.sh "$config" "$processes" --work-dir "$work_dir" --resume auto \
+port="$(python -c 'import socket as s; a = s.create_server(("", 0)); print(a.getsockname()[1])')"
+PORT="$port" PYTHON=python bash tools/dist_train.sh "$config" "$processes" --work-dir "$work_dir" --resume auto \
   "$@" 2>&1 | tee -a "$work_dir/train.log" ||
   fail "training failed (see above); it goes on from the last checkpoint when called" \
     "again. Remove $work_dir to begin anew, after a change of the config for one"
 
-say 'scoring before and after training, and the copy of the first masks'
+say 'scoring before and after training, without memory, and the copy of the first masks'
 python tools/quickstart_report.py "$config" --work-dir "$work_dir" "$@" \
   > "$work_dir/report.log" 2>&1 || {
   tail -n 20 "$work_dir/report.log" >&2

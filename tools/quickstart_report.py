@@ -1,13 +1,16 @@
-"""Score a model before and after training, beside the copy of the first masks.
+"""Score a model before and after training, and without its memory, beside the copy.
 
     python tools/quickstart_report.py CONFIG --work-dir WORK_DIR [--cfg-options ...]
 
 *Before* is the model of the config as training starts with it; *after* is the best
-checkpoint of the work directory. Both go through the Runner's test loop.
+checkpoint of the work directory, and once more with a memory bank that stays empty:
+the difference is what tracking is worth. The *copy* repeats each object's first true
+mask. All models go through the Runner's test loop.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ from projects.sam2.evaluation import score_copy_baseline, summarise  # noqa: E40
 
 REPORT_FOLDER = 'report'
 REPORT_FILE = 'scores.json'
+WITHOUT_MEMORY = {'model.tracker.memory_bank.type': 'MemoryBankEmpty'}
 # What a run leaves to look at, and the pattern of its files below the work directory.
 TO_LOOK_AT = (
     ('TensorBoard logs', '**/events.out.tfevents.*'),
@@ -79,7 +83,10 @@ def best_checkpoint(work_dir: Path) -> Path:
 
 
 def score_model(
-    options: argparse.Namespace, label: str, checkpoint: Path | None
+    options: argparse.Namespace,
+    label: str,
+    checkpoint: Path | None,
+    changes: Mapping[str, str] | None = None,
 ) -> Row:
     """Score a model on the clips of the config's test loader.
 
@@ -87,13 +94,15 @@ def score_model(
         options: With the config, its changes and the work directory.
         label: What predicted; names the folder of the scoring run too.
         checkpoint: Weights; None for those that training starts with.
+        changes: Entries of the config to change for this score alone.
 
     Returns:
         The scores.
     """
     cfg = load_config(options.config, options.cfg_options)
+    cfg.merge_from_dict(dict(changes or {}))
     apply_work_dir(cfg, options.work_dir)
-    name = label.replace(' ', '_')
+    name = re.sub(r'\W+', '_', label)
     cfg.work_dir = str(Path(cfg.work_dir) / REPORT_FOLDER / name)
     cfg.experiment_name = f'{name}_{Path(options.config).stem}'
     cfg.load_from = None if checkpoint is None else str(checkpoint)
@@ -199,6 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         score_model(options, 'before training', None),
         score_copy(cfg, 'copy of the first masks'),
         score_model(options, 'after training', checkpoint),
+        score_model(
+            options, 'after training, without memory', checkpoint, WITHOUT_MEMORY
+        ),
     ]
     report = work_dir / REPORT_FOLDER / REPORT_FILE
     report.write_text(json.dumps([asdict(row) for row in rows], indent=2))

@@ -26,10 +26,10 @@ else
 fi
 export MASTER_PORT=${PORT:-29500}
 
-# SRUN_ARGS holds several words.
+# SRUN_ARGS holds several words; bash before 4.4 takes an empty array for unset.
 # shellcheck disable=SC2086
 exec srun --partition="$PARTITION" --job-name="$JOB_NAME" \
-    --ntasks="$GPUS" "${RESOURCES[@]}" \
+    --ntasks="$GPUS" ${RESOURCES[@]+"${RESOURCES[@]}"} \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \
     "${PYTHON:-python}" -u "$(dirname "$0")/train.py" \

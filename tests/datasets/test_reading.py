@@ -48,6 +48,15 @@ def test_frames_are_rgb_and_equal_what_pillow_decodes(jpeg: Path) -> None:
 
 
 @pytest.mark.usefixtures('decoder')
+def test_note_to_turn_a_frame_is_not_obeyed(jpeg: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    with Image.open(jpeg) as picture:
+        picture.save(jpeg, exif=exif)
+    assert read_frame(jpeg).shape[:2] == image_size(jpeg) == (20, 30)
+
+
+@pytest.mark.usefixtures('decoder')
 @pytest.mark.parametrize('share', [0.0, 0.5, 0.9])
 def test_truncated_jpeg_raises_with_its_name(jpeg: Path, share: float) -> None:
     content = jpeg.read_bytes()

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mmengine.dataset import RepeatDataset, pseudo_collate
+from mmengine.dataset import ConcatDataset, RepeatDataset, pseudo_collate
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from projects.sam2.datasets import ClipDataError, ClipVideoDataset
 from projects.sam2.structures import FrameMasks, VideoRecord, VideoSource
+from projects.sam2.structures.epoch_index import EpochIndex
 
 Open = Callable[..., ClipVideoDataset]
 
@@ -53,6 +54,16 @@ def test_records_travel_small_through_workers(open_videos: Open) -> None:
     loader = DataLoader(dataset, num_workers=1, collate_fn=pseudo_collate)
     names = [record.source.name for batch in loader for record in batch]
     assert names == ['ant', 'bee', 'cat']
+
+
+def test_videos_of_several_datasets_keep_different_positions(
+    open_videos: Open,
+) -> None:
+    # A metric counts each position once: videos that shared one would be dropped.
+    joined = ConcatDataset([open_videos(), open_videos(frame_stride=2)])
+    records = [joined[EpochIndex(index, epoch=0)] for index in range(6)]
+    assert [record.sample_index for record in records] == list(range(6))
+    assert [record.source.name for record in records] == ['ant', 'bee', 'cat'] * 2
 
 
 def test_stride_takes_every_nth_frame_with_its_mask(

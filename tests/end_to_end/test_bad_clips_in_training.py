@@ -34,15 +34,18 @@ def damaged(clips: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def run(damaged: Path, tmp_path: Path) -> Config:
     """Three epochs over the damaged clips, loaded by a worker."""
-    worker = {'train_dataloader.num_workers': 1, 'train_cfg.max_epochs': 3}
-    return small_config(damaged, tmp_path / 'run', IN_PROCESS, ONLY_TRAINING, worker)
+    options = {
+        'train_cfg.max_epochs': 3,
+        'train_dataloader.num_workers': 1,
+        'train_dataloader.persistent_workers': True,
+    }
+    return small_config(damaged, tmp_path / 'run', IN_PROCESS, ONLY_TRAINING, options)
 
 
 def test_run_goes_on_and_its_log_names_file_and_remedy(
     run: Config, damaged: Path
 ) -> None:
     run.train_dataloader.dataset.max_bad_share = 0.5
-    run.train_dataloader.persistent_workers = True
     runner, recorder = train_recorded(run)
     assert recorder.all_finite
     assert runner.iter == 9

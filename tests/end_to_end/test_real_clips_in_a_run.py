@@ -42,7 +42,7 @@ def linked(source: Path, root: Path, clip: str, frames: Sequence[int]) -> Path:
 
 @pytest.fixture
 def tennis(mini_vos: Path, tmp_path: Path) -> Config:
-    """A run on the frames around those with void."""
+    """A run on six frames, void from the third on."""
     whole = DATASETS.build({'type': 'ClipPaletteDataset', 'data_root': str(mini_vos)})
     source = whole.open_video('tennis')
     void = [i for i in range(70) if source.read_masks(i).void is not None]
@@ -115,7 +115,12 @@ def test_portrait_clip_with_sparse_masks_and_a_late_object_trains_and_validates(
     cfg.train_cfg.val_interval = 3
     for dataset in (cfg.train_dataloader.dataset, cfg.val_dataloader.dataset.dataset):
         dataset.file_list = 'ImageSets/sparse.txt'
-    cfg.model.accumulators[0].protocol = {'type': 'JFAppearanceProtocol'}
+    late_ones_count = {'type': 'JFAppearanceProtocol'}
+    cfg.model.accumulators = [
+        {'type': 'JFAccumulator', 'protocol': late_ones_count},
+        {'type': 'MaskletRecorder'},
+    ]
+    del cfg.default_hooks.visualization
     _, recorder = train_recorded(cfg)
     assert recorder.all_finite
     assert [[name for name, _ in seen] for seen in recorder.clips] == [['caps']] * 3

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 
 from end_to_end_runs import (
     IN_PROCESS,
@@ -23,10 +24,6 @@ WRAPPERS: dict[str, dict[str, Any]] = {
     'ClassBalancedDataset': {'dataset': 'train', 'oversample_thr': 0.2},
 }
 NUM_CLIPS = {'ConcatDataset': 9, 'RepeatDataset': 12}
-NEEDS_WORKER = {
-    'train_dataloader.num_workers': 1,
-    'train_dataloader.persistent_workers': True,
-}
 
 
 @pytest.mark.parametrize('kind', WRAPPERS)
@@ -38,9 +35,11 @@ def test_dataset_wrapper_trains_on_other_clips_each_epoch(
         tmp_path,
         IN_PROCESS,
         ONLY_TRAINING,
-        NEEDS_WORKER,
         {'train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 3},
     )
+    if kind == 'ClassBalancedDataset':
+        # It hands on no epoch with its indices; a worker has to hear of it as well.
+        cfg.train_dataloader.update(num_workers=1, persistent_workers=True)
     plain = cfg.train_dataloader.dataset
     lists = {
         split: {**plain, 'file_list': f'ImageSets/{split}.txt'}
@@ -71,7 +70,7 @@ def plain(clips: Path, tmp_path: Path) -> Config:
 
 
 def test_average_of_weights_moves_towards_them(plain: Config) -> None:
-    plain.custom_hooks = [{'type': 'EMAHook', 'momentum': 0.5}]
+    plain.update(custom_hooks=[{'type': 'EMAHook', 'momentum': 0.5}])
     _, recorder = train_recorded(plain)
     assert recorder.all_finite
     after = [load(Path(plain.work_dir) / f'epoch_{epoch}.pth') for epoch in (1, 2)]
@@ -91,18 +90,17 @@ def test_average_of_weights_moves_towards_them(plain: Config) -> None:
 def test_early_stopping_ends_a_run_that_no_longer_improves(
     clips: Path, tmp_path: Path
 ) -> None:
-    cfg = small_config(clips, tmp_path, IN_PROCESS, {'train_cfg.max_epochs': 5})
+    stopping = {
+        'type': 'EarlyStoppingHook',
+        'monitor': 'J&F',
+        'rule': 'greater',
+        'min_delta': 100.0,
+        'patience': 1,
+    }
+    options = {'train_cfg.max_epochs': 5, 'custom_hooks': [stopping]}
+    cfg = small_config(clips, tmp_path, IN_PROCESS, options)
     cfg.model.accumulators = [{'type': 'JFAccumulator'}]
     cfg.val_dataloader.dataset.max_videos = 1
-    cfg.custom_hooks = [
-        {
-            'type': 'EarlyStoppingHook',
-            'monitor': 'J&F',
-            'rule': 'greater',
-            'min_delta': 100.0,
-            'patience': 1,
-        }
-    ]
     runner, recorder = train_recorded(cfg)
     assert recorder.all_finite
     assert (runner.epoch, runner.iter) == (2, 6)
@@ -115,9 +113,9 @@ def test_accumulated_gradients_step_once_for_two_batches(plain: Config) -> None:
     plain.optim_wrapper.accumulative_counts = 2
     runner, recorder = train_recorded(plain)
     assert recorder.all_finite
-    states = runner.optim_wrapper.optimizer.state.values()
     assert len(recorder.losses) == 6
-    assert {int(state['step']) for state in states} <= {1, 2, 3}
+    assert isinstance(runner.optim_wrapper, OptimWrapper)
+    states = runner.optim_wrapper.optimizer.state.values()
     assert max(int(state['step']) for state in states) == 3
 
 

@@ -51,11 +51,9 @@ def test_gradients_are_those_of_one_process_with_both_clips(
     assert len(steps) == NUM_STEPS
     for one, two in steps:
         assert [grad is None for grad in one] == [grad is None for grad in two]
-        pairs = [(a, b) for a, b in zip(one, two, strict=True) if a is not None]
-        norm = torch.cat([a.flatten() for a, _ in pairs]).norm()
-        error = torch.cat([(a - b).flatten() for a, b in pairs]).norm()
-        assert 0 < norm < torch.inf
-        assert error <= 1e-5 * norm
+        expected, found = flattened(one), flattened(two)
+        assert 0 < expected.norm() < torch.inf
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
 def objects_of_clips(cfg: Config) -> list[list[int]]:
@@ -70,16 +68,21 @@ def gradients(folder: Path, name: str) -> list[list[Tensor | None]]:
     return recorded
 
 
+def flattened(step: list[Tensor | None]) -> Tensor:
+    """All gradients of a step as one vector."""
+    return torch.cat([grad.flatten() for grad in step if grad is not None])
+
+
 @pytest.fixture
 def scored(clips: Path, tmp_path: Path) -> dict[int, dict[str, float]]:
     """Figures of one model, by the number of processes that found them."""
     found = {}
     for world_size in (1, 2):
         work_dir = tmp_path / f'run{world_size}'
-        cfg = small_config(clips, work_dir, IN_PROCESS)
+        metrics = [{'type': 'JFMetric'}, {'type': 'ClipLossMetric'}]
+        cfg = small_config(clips, work_dir, IN_PROCESS, {'test_evaluator': metrics})
         loss: dict[str, Any] = {'type': 'ClipLossAccumulator', 'loss': cfg.model.loss}
         cfg.model.accumulators = [{'type': 'JFAccumulator'}, loss]
-        cfg.test_evaluator = [{'type': 'JFMetric'}, {'type': 'ClipLossMetric'}]
         weights = write_weights(cfg, tmp_path / 'weights.pth')
         codes = run_tool('test', cfg, weights, world_size=world_size)
         assert codes == [0] * world_size

@@ -1,4 +1,4 @@
-"""Tools share their options, and part from the other processes in any case."""
+"""Tools share their options, and part from the other processes when they are done."""
 
 import argparse
 import os
@@ -41,19 +41,29 @@ def test_runner_is_built_where_it_was_told_to_work(
     monkeypatch.delenv('LOCAL_RANK')
 
 
-def test_processes_part_when_training_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Counts the processes that part from their group."""
     leave = Mock()
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr(command_line, 'prepare_processes', Mock())
     monkeypatch.setattr(Runner, 'from_cfg', Mock())
     monkeypatch.setattr(distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(distributed, 'destroy_process_group', leave)
+    return leave
+
+
+def test_processes_part_when_they_are_done(tmp_path: Path, leave: Mock) -> None:
+    with launched_runner(toy_config(tmp_path), parse('--launcher', 'pytorch')):
+        leave.assert_not_called()
+    leave.assert_called_once_with()
+
+
+def test_process_that_fails_waits_for_no_other(tmp_path: Path, leave: Mock) -> None:
     message = 'loss is not finite'
     with (
         pytest.raises(FloatingPointError, match=message),
         launched_runner(toy_config(tmp_path), parse('--launcher', 'pytorch')),
     ):
         raise FloatingPointError(message)
-    leave.assert_called_once_with()
+    leave.assert_not_called()

@@ -75,6 +75,26 @@ def test_options_are_merged_before_the_data_root_is_carried_on(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ('options', 'expected'), [(None, 'mine'), ({'data_root': 'other'}, 'other')]
+)
+def test_data_root_of_a_config_replaces_the_one_of_its_base(
+    tmp_path: Path, options: dict[str, str] | None, expected: str
+) -> None:
+    path = tmp_path / 'run.py'
+    base = ROOT / 'configs' / '_base_' / 'datasets' / 'davis.py'
+    path.write_text(f"_base_ = '{base}'\ndata_root = 'mine'\n")
+    cfg = load_config(str(path), options)
+    assert cfg.train_dataloader.dataset.data_root == expected
+    assert cfg.val_dataloader.dataset.dataset.data_root == expected
+
+
+def test_data_root_that_reaches_no_dataset_is_refused(cfg: Config) -> None:
+    cfg.data_root = 'new'
+    with pytest.raises(ValueError, match=r"'new' reaches no.*'elsewhere', 'old'"):
+        apply_data_root(cfg, None)
+
+
+@pytest.mark.parametrize(
     ('own', 'given', 'expected'),
     [
         (None, None, 'work_dirs/tiny'),
@@ -142,14 +162,34 @@ def test_mose_recipe_gets_its_data_root_from_one_option(size: str) -> None:
         assert inner.data_root == '/somewhere/mose'
 
 
+def test_mose_recipe_holds_the_published_values() -> None:
+    cfg = load_config(str(ROOT / 'configs' / 'sam2_bplus_mose.py'))
+    assert cfg.load_from == 'checkpoints/sam2.1_hiera_base_plus.pt'
+    optimizer, rates = cfg.optim_wrapper.optimizer, cfg.optim_wrapper.paramwise_cfg
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 5e-6, 0.1)
+    assert optimizer.lr * rates.backbone_lr_mult == pytest.approx(3e-6)
+    assert rates.layer_decay == 0.9
+    assert cfg.optim_wrapper.clip_grad.max_norm == 0.1
+    (scheduler,) = cfg.param_scheduler
+    assert (scheduler.type, scheduler.eta_min_ratio) == ('CosineAnnealingLR', 0.1)
+    assert cfg.train_cfg.max_epochs == 40
+    loader = cfg.train_dataloader
+    assert (loader.batch_size, loader.dataset.times) == (1, 2)
+    sampling = loader.dataset.dataset.pipeline[0]
+    assert (sampling.num_frames, sampling.max_num_objects) == (8, 3)
+    assert cfg.model.data_preprocessor.image_size == cfg.clip_size == (1024, 1024)
+    prompts = cfg.model.prompt_simulator
+    assert (prompts.point_probability, prompts.box_probability) == (0.5, 0.5)
+    assert prompts.num_conditioning_frames == prompts.num_correction_frames == (1, 2)
+    assert prompts.num_corrections == 7
+
+
 def test_mose_recipes_differ_in_trunk_and_weights_alone() -> None:
     texts = {}
     for size in ('tiny', 'small', 'bplus', 'large'):
         cfg = load_config(str(ROOT / 'configs' / f'sam2_{size}_mose.py'))
         weights = cfg._cfg_dict.pop('load_from')
         assert weights.startswith('checkpoints/sam2.1_hiera_')
-        assert cfg.train_cfg.max_epochs == 40
-        assert cfg.optim_wrapper.optimizer.lr == 5e-6
         encoder = cfg.model.image_encoder
         encoder.backbone = None
         encoder.neck.pop('in_channels')

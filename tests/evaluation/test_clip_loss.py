@@ -225,6 +225,13 @@ def test_without_any_annotated_frame_the_loss_is_unknown() -> None:
     assert math.isnan(report(video(0, 0, 0.0))['val_loss'])
 
 
+def test_losses_are_gathered_without_a_shared_folder_or_a_complaint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ClipLossMetric().collect_device == 'gpu'
+    assert 'prefix' not in ''.join(capsys.readouterr())
+
+
 def test_missing_accumulator_is_named() -> None:
     metric = ClipLossMetric()
     with pytest.raises(ValueError, match=r'clip 7.*ClipLossAccumulator'):

@@ -186,3 +186,69 @@ def _check_gradients(model: SAM2, case: GoldenCase) -> None:
         probe = golden_weights().tensor(f'probe:{released}', tuple(parameter.shape))
         found = float((gradient * probe).sum())
         assert abs(found - projection) <= 1e-3 * norm * np.sqrt(2), key
+
+
+class NotedPrompts(SAM2PromptSimulator):
+    """Notes for which predictions it was asked to correct."""
+
+    def __init__(self) -> None:
+        super().__init__(num_corrections=1)
+        self.predictions: list[Tensor] = []
+
+    def correction(
+        self, truth: Tensor, prediction: Tensor, clicks: ClickGenerators
+    ) -> PointPrompt:
+        """Note the prediction; the clicks are the usual ones."""
+        self.predictions.append(prediction)
+        return super().correction(truth, prediction, clicks)
+
+
+def _two_frames(*, void: bool = False, annotated: bool = True) -> ClipBatch:
+    """A clip of an object; all of its second frame may lack an annotation."""
+    masks = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    masks[0, :, 8:32, 8:40] = True
+    shape = masks.shape if void else (0,)
+    return ClipBatch(
+        frames=torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
+        num_frames=2,
+        targets=ClipTargets(
+            masks=masks,
+            void=torch.ones(shape, dtype=torch.bool) if void else None,
+            annotated=torch.tensor([[True], [annotated]]),
+        ),
+        video_of_object=torch.zeros(1, dtype=torch.int64),
+        seeds=(0,),
+    )
+
+
+def _noted_run(
+    batch: ClipBatch,
+) -> tuple[tuple[FrameOutput, ...], list[Tensor]]:
+    """Outputs where both frames are to be clicked on, and what was corrected."""
+    model = golden_model('noted:', tracker={'gate_training_masks': False})
+    model.prompt_simulator = simulator = NotedPrompts()
+    plan = PromptPlan(
+        prompts=dict.fromkeys((0, 1), PromptKind.POINT),
+        correction_frames=frozenset({0, 1}),
+        remembered_frames=frozenset({0, 1}),
+    )
+    with torch.no_grad():
+        outputs = model.track(batch, plan, TrackingMode.TRAINING)
+    return outputs, simulator.predictions
+
+
+@pytest.mark.parametrize('annotated', [True, False])
+def test_frame_without_annotation_is_tracked_and_never_prompted(
+    *, annotated: bool
+) -> None:
+    outputs, corrected = _noted_run(_two_frames(annotated=annotated))
+    assert [len(output.steps) for output in outputs] == [2, 2 if annotated else 1]
+    assert (outputs[1].final.points is not None) is annotated
+    assert len(corrected) == (2 if annotated else 1)
+
+
+def test_no_click_is_asked_for_what_is_predicted_on_void_pixels() -> None:
+    _, seen = _noted_run(_two_frames())
+    assert seen[0].any()
+    _, hidden = _noted_run(_two_frames(void=True))
+    assert not hidden[0].any()

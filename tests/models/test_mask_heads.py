@@ -113,3 +113,18 @@ def test_gate_in_training_hides_absent_objects_only_where_it_is_on(
             )
             hidden = bool((step.mask_logits == NO_OBJECT_LOGIT).all())
             assert hidden is (gate or mode is EVALUATION)
+
+
+def test_masks_are_float32_under_autocast() -> None:
+    heads = golden_model('cast:').heads
+    decoded: list[torch.dtype] = []
+    heads.mask_decoder.register_forward_hook(
+        lambda _module, _inputs, output: decoded.append(output.mask_logits.dtype)
+    )
+    features = golden_model('cast:').encode(torch.zeros(1, 3, 64, 64))
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        step = heads.decode(
+            embedding=features.embedding, features=features, mode=EVALUATION
+        )
+    assert decoded == [torch.bfloat16]
+    assert step.candidate_logits.dtype is step.mask_logits.dtype is torch.float32

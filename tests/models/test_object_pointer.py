@@ -68,3 +68,13 @@ def test_absent_object_gets_the_learned_pointer() -> None:
 def test_channels_that_do_not_divide_are_named() -> None:
     with pytest.raises(ValueError, match='memory_dims 24 must divide embed_dims 64'):
         SAM2ObjectPointer(embed_dims=64, memory_dims=24)
+
+
+def test_horizon_of_one_pointer_gives_finite_positions() -> None:
+    _, position = _pointers('signed').tokens(_selection([0], horizon=1))
+    assert position.isfinite().all()
+
+
+def test_unknown_time_encoding_is_named() -> None:
+    with pytest.raises(ValueError, match=r"time_encoding is 'sined'; .*'signed'"):
+        _pointers('sined')

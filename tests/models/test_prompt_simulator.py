@@ -1,6 +1,7 @@
 """Simulated prompts: frequencies, reproducibility and independence of the batch."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from projects.sam2.models.prompt_simulator import (
     ClickGenerators,
     PromptKind,
+    PromptPlan,
     SAM2PromptSimulator,
 )
 
@@ -146,3 +148,37 @@ def test_truth_clicks_ignore_the_prediction(truth: torch.Tensor) -> None:
 def test_empty_range_is_named(bounds: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r'num_correction_frames.*1 <= least <= most'):
         SAM2PromptSimulator(num_correction_frames=bounds)
+
+
+@pytest.mark.parametrize('num_frames', [2, 3])
+def test_clip_prompted_with_masks_keeps_a_frame_to_track(num_frames: int) -> None:
+    simulator = SAM2PromptSimulator(
+        point_probability=0.0, num_conditioning_frames=(4, 4)
+    )
+    assert len(simulator.plan(num_frames, 0).prompts) == num_frames - 1
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'box_probability': 1.5}, 'box_probability is 1.5; give a number from 0'),
+        ({'point_probability': -0.1}, 'point_probability is -0.1'),
+        ({'click_method': 'centre'}, "'centre'; give one of .*'center'"),
+    ],
+)
+def test_argument_out_of_range_is_named(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        SAM2PromptSimulator(**arguments)
+
+
+def test_plan_is_restricted_in_all_its_parts() -> None:
+    plan = PromptPlan(
+        prompts={0: PromptKind.BOX, 3: PromptKind.POINT},
+        correction_frames=frozenset({0, 2, 3}),
+        remembered_frames=frozenset({0, 2, 3}),
+    )
+    restricted = plan.restricted_to([0, 1, 2])
+    assert restricted.prompts == {0: PromptKind.BOX}
+    assert restricted.correction_frames == restricted.remembered_frames == {0, 2}

@@ -143,6 +143,16 @@ class _Collector:
         result.calls = self.calls
 
 
+class _MaskKeeper(_Collector):
+    """Keeps the masks."""
+
+    def add(self, prediction: FramePrediction) -> None:
+        self.calls.append(prediction.masks)
+
+    def finish(self, result: VideoResult) -> None:
+        result.masks = self.calls[1:]
+
+
 def test_prediction_hands_masks_on_frame_by_frame() -> None:
     TASK_UTILS.register_module('MemoryTestCollector', module=_Collector, force=True)
     config = tiny_config(data_preprocessor={'image_size': (SIDE, SIDE)})
@@ -188,3 +198,53 @@ def test_clip_of_another_shape_runs_through(model: SAM2) -> None:
     with torch.no_grad():
         outputs = model(batch, mode='tensor')
     assert [o.final.mask_logits.shape[-2:] for o in outputs] == [(24, 40)] * 2
+
+
+@pytest.mark.parametrize('point_probability', [0.0, 1.0])
+def test_bfloat16_training_step_is_close_to_float32(
+    iteration: MessageHub, point_probability: float
+) -> None:
+    iteration.update_info('iter', 0)
+    model: SAM2 = golden_model(
+        'cast:',
+        tracker={'gate_training_masks': False},
+        # Clicks on the truth: those on errors would differ with the rounding.
+        prompt_simulator={
+            'point_probability': point_probability,
+            'truth_click_probability': 1.0,
+        },
+    )
+    batch = model.data_preprocessor([_sample(0)])['inputs']
+    totals, norms = [], []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            terms = model(batch, mode='loss')
+        assert {term.dtype for term in terms.values()} == {torch.float32}
+        total = sum(terms.values())
+        total.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        totals.append(total.item())
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+    assert totals[1] == pytest.approx(totals[0], rel=0.05)
+    assert norms[1] == pytest.approx(norms[0], rel=0.3)
+
+
+def test_prediction_in_bfloat16_agrees_with_float32() -> None:
+    model = golden_model(
+        'video:',
+        data_preprocessor={'image_size': (SIDE, SIDE)},
+        val_prompt_simulator={'type': 'SAM2PromptSimulator', 'point_probability': 0.0},
+    )
+    model.accumulators = [_MaskKeeper()]
+    # The second object joins later: groups with and without decoded masks meet.
+    video = MemoryVideo(first_frames=(0, 2), length=4)
+    record = VideoRecord(metainfo={'source': video, 'sample_index': 0})
+    (expected,) = model.val_step([record])
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        (found,) = model.val_step([record])
+    agreement = [
+        (ours == theirs).mean()
+        for ours, theirs in zip(found.masks, expected.masks, strict=True)
+    ]
+    assert min(agreement) > 0.95

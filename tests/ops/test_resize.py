@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from golden_cases import GoldenCase, assert_close, discover, unpack_masks
-from projects.sam2.ops import downsample_logits, resize_masks, upsample_logits
+from projects.sam2.ops import (
+    at_least_float32,
+    downsample_logits,
+    resize_masks,
+    upsample_logits,
+)
 
 
 @pytest.mark.golden
@@ -54,3 +59,18 @@ def test_a_resized_mask_keeps_its_share_of_the_frame(size: tuple[int, int]) -> N
     share = resized[0].float().mean().item()
     assert share == pytest.approx(0.5, abs=0.5 / size[1])
     assert not resized[1].any()
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_only_half_precision_is_raised(
+    given: torch.dtype, expected: torch.dtype
+) -> None:
+    assert at_least_float32(torch.ones(2, dtype=given)).dtype is expected

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from engine_processes import call_in_processes
 from projects.sam2.datasets.synthetic import make_plans, write_dataset
 from projects.sam2.engine.config import load_config
-from projects.sam2.structures import ClipSample, VideoResult
+from projects.sam2.structures import VideoResult
 from tool_modules import ROOT, load_tool
 
 CONFIG = str(ROOT / 'configs' / 'sam2_mini_synthetic.py')
@@ -33,6 +33,7 @@ SMALLER: dict[str, Any] = {
     'param_scheduler.0.end': 2,
     'env_cfg.dist_cfg.timeout': 100,
     'default_hooks.logger.interval': 1,
+    'default_hooks.checkpoint.interval': 1,
 }
 IN_PROCESS = {
     f'{loader}_dataloader.{key}': value
@@ -75,7 +76,7 @@ class LossRecorder(Hook):
         self,
         runner: Runner,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
-        data_batch: Sequence[ClipSample] | None = None,
+        data_batch: Any = None,  # noqa: ANN401  clips, as the loader gives them
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Keep what an iteration saw and found."""
@@ -121,9 +122,7 @@ def _say_nothing(num_done: int, num_clips: int) -> None:
     del num_done, num_clips
 
 
-def small_config(
-    data_root: Path, work_dir: Path, *options: dict[str, Any], config: str = CONFIG
-) -> Config:
+def small_config(data_root: Path, work_dir: Path, *options: dict[str, Any]) -> Config:
     """The quickstart's run with smaller numbers.
 
     Args:
@@ -131,7 +130,9 @@ def small_config(
         work_dir: Where the run writes; its name names the experiment, since MMEngine
             shares its message hub among runs of one name.
         options: Entries to change, by their dotted names; later ones prevail.
-        config: Config file to begin with.
+
+    Returns:
+        The config.
     """
     changes: dict[str, Any] = {
         **SMALLER,
@@ -141,7 +142,7 @@ def small_config(
     }
     for more in options:
         changes.update(more)
-    return load_config(config, changes)
+    return load_config(CONFIG, changes)
 
 
 def written_config(cfg: Config) -> str:

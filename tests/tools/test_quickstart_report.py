@@ -65,12 +65,16 @@ def test_clips_are_made_trained_on_and_scored(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     load_tool('train').main(options)
-    before, copy, after = report.main(options)
+    rows = report.main(options)
+    before, copy, after, forgetful = rows
 
     # A model that knows nothing is far below the copy, which ends as it must.
     assert 0 <= before.j_and_f < copy.j_and_f < 100
     assert 0 <= after.j_and_f <= 100
-    for row in (before, copy, after):
+    assert forgetful.label == 'after training, without memory'
+    # It is another score: the model's memories did count.
+    assert forgetful.j_and_f != after.j_and_f
+    for row in rows:
         assert row.j_and_f == pytest.approx((row.j + row.f) / 2)
     # The best checkpoint is scored as it was when it was kept.
     run = tmp_path / 'run'
@@ -79,11 +83,9 @@ def test_clips_are_made_trained_on_and_scored(
         best['message_hub']['runtime_info']['best_score']
     )
     written = json.loads((run / 'report' / 'scores.json').read_text())
-    assert [row['j_and_f'] for row in written] == [
-        row.j_and_f for row in (before, copy, after)
-    ]
+    assert [row['j_and_f'] for row in written] == [row.j_and_f for row in rows]
     printed = capsys.readouterr().out
-    assert report.format_table([before, copy, after]) in printed
+    assert report.format_table(rows) in printed
     assert 'TensorBoard logs' in printed
     assert str(run) in printed
 
@@ -114,13 +116,18 @@ def test_before_is_the_model_that_training_starts_with(
 
     row = report.score_model(given, 'before training', None)
     report.score_model(given, 'after training', Path('best.pth'))
+    report.score_model(given, 'after, without', Path('best.pth'), report.WITHOUT_MEMORY)
 
     assert (row.j, row.f, row.j_and_f) == (10.0, 30.0, 20.0)
-    assert [cfg.load_from for cfg in seen] == [None, 'best.pth']
+    assert [cfg.load_from for cfg in seen] == [None, *['best.pth'] * 2]
+    # The memory bank is emptied for the last score alone.
+    banks = [cfg.model.tracker.memory_bank.type for cfg in seen]
+    assert banks == ['MemoryBank', 'MemoryBank', 'MemoryBankEmpty']
     assert not any(cfg.resume for cfg in seen)
     # Neither writes into the other's folder, nor into the run's.
     folders = {Path(cfg.work_dir) for cfg in seen}
-    assert len(folders) == 2
+    assert len(folders) == 3
+    assert all(folder.name.replace('_', '').isalpha() for folder in folders)
     assert {folder.parent.name for folder in folders} == {'report'}
     assert seen[0].randomness.seed == Config.fromfile(CONFIG).randomness.seed
 

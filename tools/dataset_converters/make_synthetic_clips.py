@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     add('--num-frames', type=int, default=24, help='frames of each (default 24)')
     add('--num-val-clips', type=int, default=12, help='held-out clips (default 12)')
     add('--num-val-frames', type=int, default=20, help='frames of each (default 20)')
-    add('--size', type=int, default=160, help='longer side, pixels (default 160)')
+    add('--size', type=int, default=128, help='longer side, pixels (default 128)')
     add('--seed', type=int, default=0, help='seed of all clips (default 0)')
     add('--workers', type=int, default=1, help='processes (default 1)')
     return parser.parse_args()

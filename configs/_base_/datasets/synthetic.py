@@ -8,7 +8,7 @@ train_pipeline = [
         type='ClipSampleFrames',
         num_frames=4,
         max_num_objects=3,
-        frame_gaps=(1, 2, 3),
+        frame_gaps=(1, 2),
         reverse_probability=0.5,
     ),
     dict(type='ClipLoadFrames'),

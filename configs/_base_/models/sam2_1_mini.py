@@ -1,8 +1,10 @@
 """SAM 2.1 with smaller numbers: 128 px, to be trained from random weights on a CPU.
 
-Every part of the released model is there. One thing differs in training: masks of
-objects judged absent are not gated, since a model that knows nothing yet judges
-wrongly most of the time.
+Every part of the released model is there. Two things differ in training, both because
+a model that knows nothing yet is wrong most of the time: masks of objects judged absent
+are not gated, and the error of the IoU estimates is squared. The absolute error drives
+them to 0, where the sigmoid leaves no gradient, before the first mask is any good; then
+nothing tells the best candidate from the others.
 """
 
 image_size = (128, 128)
@@ -40,7 +42,7 @@ model = dict(
         memory_encoder=dict(
             type='MemoryEncoder', embed_dims=embed_dims, memory_dims=memory_dims
         ),
-        memory_bank=dict(type='MemoryBank'),
+        memory_bank=dict(type='MemoryBank', num_frames=4),
         object_pointer=dict(
             type='SAM2ObjectPointer', embed_dims=embed_dims, memory_dims=memory_dims
         ),
@@ -52,7 +54,7 @@ model = dict(
         type='SAM2PromptSimulator', point_probability=0.1, num_corrections=1
     ),
     val_prompt_simulator=dict(type='SAM2PromptSimulator', point_probability=0.0),
-    loss=dict(type='SAM2MultiStepLoss'),
+    loss=dict(type='SAM2MultiStepLoss', iou_l1=False),
     accumulators=[
         dict(type='JFAccumulator'),
         dict(type='MaskletRecorder', max_videos=2, max_frames=40),

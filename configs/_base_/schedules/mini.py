@@ -3,11 +3,12 @@
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='SAM2OptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    # Gradients change fast at the start: a short memory of their size.
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.95), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=0.01,
@@ -16,6 +17,6 @@ param_scheduler = [
     ),
 ]
 
-train_cfg = dict(type='ClipTrainLoop', max_epochs=20, val_interval=5)
+train_cfg = dict(type='ClipTrainLoop', max_epochs=75, val_interval=15)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

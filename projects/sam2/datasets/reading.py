@@ -28,7 +28,8 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
         path: A JPEG, or whatever else OpenCV reads.
 
     Returns:
-        (height, width, 3), RGB.
+        (height, width, 3), RGB, as stored: a camera's note to turn it is not obeyed,
+        since masks carry none.
 
     Raises:
         ClipDataError: If the file is missing, truncated or no image.
@@ -44,7 +45,10 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
     if path.suffix.lower() in JPEG_SUFFIXES and END_OF_IMAGE not in encoded[-1024:]:
         # OpenCV fills the missing part with grey and says nothing.
         raise ClipDataError.at(path, 'is a truncated JPEG', REPLACE_FILE)
-    frame = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    frame = cv2.imdecode(
+        np.frombuffer(encoded, np.uint8),
+        cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    )
     if frame is None:
         raise ClipDataError.at(path, 'is no image that OpenCV reads', REPLACE_FILE)
     rgb: NDArray[np.uint8] = np.ascontiguousarray(frame[..., ::-1])

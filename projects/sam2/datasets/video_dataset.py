@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.structures import FrameMasks, VideoRecord, VideoSource
+from projects.sam2.structures.epoch_index import EpochIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +134,13 @@ class ClipVideoDataset(BaseDataset):
         """Describe a video.
 
         Args:
-            idx: Position in the dataset.
+            idx: Position in the dataset. An :class:`EpochIndex` knows the one among
+                all videos of the loader too, by which metrics tell videos apart.
 
         Returns:
             The record; nothing is decoded.
         """
         info = self.get_data_info(int(idx))
+        position = idx.position if isinstance(idx, EpochIndex) else info['sample_idx']
         source = self.open_video(info['video_name'])
-        return VideoRecord(
-            metainfo={'source': source, 'sample_index': int(info['sample_idx'])}
-        )
+        return VideoRecord(metainfo={'source': source, 'sample_index': int(position)})

@@ -37,7 +37,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner]:
-    """Build the Runner, among its processes, and part from them afterwards.
+    """Build the Runner, among its processes, and part from them when it is done.
+
+    A process that fails does not part: NCCL would wait for the others, which wait for
+    it in another collective. It ends, and the launcher ends the others.
 
     Args:
         cfg: Ready but for launcher and work directory; changed in place.
@@ -50,8 +53,6 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
     cfg.launcher = options.launcher
     apply_work_dir(cfg, options.work_dir)
     prepare_processes(cfg, options.launcher)
-    try:
-        yield Runner.from_cfg(cfg)
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    yield Runner.from_cfg(cfg)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

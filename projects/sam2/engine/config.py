@@ -1,5 +1,6 @@
 """What the command line does to a config, as functions of the config."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
 
     Returns:
         The config, a changed ``data_root`` carried to its datasets.
+
+    Raises:
+        ValueError: If it is not plain which datasets are meant.
     """
     cfg = Config.fromfile(path)
     old_root = cfg.get('data_root')
@@ -38,19 +42,33 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
 def apply_data_root(cfg: Config, old: str | None) -> None:
     """Carry a changed top-level ``data_root`` to all that held the old one.
 
-    MMEngine merges ``--cfg-options`` when the bases have long been evaluated: without
-    this, the datasets keep the old value. A ``data_root`` that differs from the old
-    top-level one was set on purpose and stays.
+    MMEngine evaluates the bases before it merges what a config or ``--cfg-options``
+    says: without this, the datasets keep the bases' value. A ``data_root`` that
+    differs from the old top-level one was set on purpose and stays. Where a config
+    has replaced the old one already, the one that all datasets share is meant.
 
     Args:
         cfg: Changed in place.
         old: Top-level ``data_root`` before the options were merged.
+
+    Raises:
+        ValueError: If the datasets hold different ones, neither the old nor the new.
     """
     new = cfg.get('data_root')
-    if old is None or new == old:
+    held = {node['data_root'] for node in _data_nodes(list(cfg.values()))}
+    if new is None or not held or (new in held and old not in held):
         return
-    for value in cfg.values():
-        _replace_data_root(value, old, new)
+    if old not in held:
+        if len(held) > 1:
+            msg = (
+                f'data_root={new!r} reaches no dataset: they have {sorted(held)}; '
+                f'change theirs, e.g. train_dataloader.dataset.data_root'
+            )
+            raise ValueError(msg)
+        (old,) = held
+    for node in _data_nodes(list(cfg.values())):
+        if node['data_root'] == old:
+            node['data_root'] = new
 
 
 def apply_work_dir(cfg: Config, work_dir: str | None) -> None:
@@ -108,13 +126,12 @@ def apply_bfloat16(cfg: Config) -> None:
     cfg.optim_wrapper.type = BFLOAT16_WRAPPER
 
 
-def _replace_data_root(node: object, old: str, new: str) -> None:
-    """Replace the value of every ``data_root`` below a node."""
+def _data_nodes(node: object) -> Iterator[dict[str, Any]]:
+    """Every dict below a node that has a ``data_root``."""
     if isinstance(node, list | tuple):
         for entry in node:
-            _replace_data_root(entry, old, new)
+            yield from _data_nodes(entry)
     if isinstance(node, dict):
-        if node.get('data_root') == old:
-            node['data_root'] = new
-        for entry in node.values():
-            _replace_data_root(entry, old, new)
+        if node.get('data_root'):
+            yield node
+        yield from _data_nodes(list(node.values()))

@@ -161,6 +161,13 @@ class ClipLossMetric(BaseMetric):
     of processes. The model's accumulators must hold a :class:`ClipLossAccumulator`.
     """
 
+    # Without a prefix, MMEngine asks for one in the log; an empty one is none.
+    default_prefix = ''
+
+    def __init__(self) -> None:
+        # As JFMetric: through the process group, not through a shared folder.
+        super().__init__(collect_device='gpu')
+
     def process(
         self,
         data_batch: Any,  # noqa: ANN401, ARG002  MMEngine's signature

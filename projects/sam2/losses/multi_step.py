@@ -19,7 +19,7 @@ from projects.sam2.losses.functional import (
     mask_ious,
     sigmoid_focal_loss,
 )
-from projects.sam2.ops import upsample_logits
+from projects.sam2.ops import at_least_float32, upsample_logits
 from projects.sam2.structures import ClipTargets, DecoderStep, FrameOutput
 
 FocalConfig = FocalShape | Mapping[str, Any]
@@ -165,7 +165,7 @@ class SAM2MultiStepLoss(nn.Module):
 
     def _step_losses(self, step: DecoderStep, truth: FrameTruth) -> dict[str, Tensor]:
         """Weighted terms of one step, summed over objects."""
-        logits = _wide(
+        logits = at_least_float32(
             step.candidate_logits if step.full_logits is None else step.full_logits
         )
         scores = self._score_candidates(logits, truth)
@@ -181,7 +181,7 @@ class SAM2MultiStepLoss(nn.Module):
             scores.dice[objects, best],
             lambda best_logits: self._mask_losses(best_logits, truth),
         )
-        error = _wide(step.candidate_ious) - scores.iou
+        error = at_least_float32(step.candidate_ious) - scores.iou
         error = error.abs() if self.iou_l1 else error.square()
         iou = error.mean(dim=1) if self.supervise_all_ious else error[objects, best]
         present = truth.masks.flatten(1).any(dim=1)
@@ -191,7 +191,9 @@ class SAM2MultiStepLoss(nn.Module):
         else:
             counts = counts & present
             object_score = focal_elements(
-                _wide(step.object_score_logits)[:, 0], present, self.class_focal
+                at_least_float32(step.object_score_logits)[:, 0],
+                present,
+                self.class_focal,
             )
         return {
             'loss_mask': self._weighted('loss_mask', focal * counts),
@@ -235,11 +237,6 @@ class SAM2MultiStepLoss(nn.Module):
 def _shape(config: FocalConfig) -> FocalShape:
     """Take a shape as it is, or build it from its config."""
     return config if isinstance(config, FocalShape) else FocalShape(**config)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Raise half precision to float32; float64 stays."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _mean_num_objects(masks: Tensor) -> Tensor:

@@ -33,6 +33,9 @@ def track_clip(
 ) -> tuple[FrameOutput, ...]:
     """Track all objects of a batch of clips, prompted as planned.
 
+    A later frame that some clip has no annotation for is tracked only: a prompt made
+    of its empty mask would say that the objects are gone.
+
     Args:
         heads: Prompt encoder, mask decoder and tracker.
         simulator: Draws the prompts and the correction clicks.
@@ -44,11 +47,14 @@ def track_clip(
     Returns:
         One output for each frame, in the order of the clip.
     """
+    plan = plan.restricted_to(_promptable_frames(batch))
     clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
     store = MemoryStore()
     outputs: dict[int, FrameOutput] = {}
     for frame in _order(plan, batch.num_frames):
         truth = batch.targets.masks[frame][:, None]
+        void = batch.targets.void
+        ignored = None if void is None else void[frame][:, None]
         prompted = frame in plan.prompts
         corrected = frame in plan.correction_frames
         task = FrameTask(
@@ -59,7 +65,9 @@ def track_clip(
             if prompted
             else None,
             attends=not prompted,
-            correct=partial(_correct, simulator, clicks, truth) if corrected else None,
+            correct=partial(_correct, simulator, clicks, truth, ignored)
+            if corrected
+            else None,
             num_corrections=simulator.num_corrections,
         )
         frame_features = features.select(batch.frame_of_object(frame))
@@ -68,6 +76,12 @@ def track_clip(
             frame, outputs[frame].memory, prompted=frame in plan.remembered_frames
         )
     return tuple(outputs[frame] for frame in sorted(outputs))
+
+
+def _promptable_frames(batch: ClipBatch) -> list[int]:
+    """The first frame, and those that are annotated in all clips."""
+    annotated = batch.targets.annotated.all(dim=1).tolist()
+    return [frame for frame, known in enumerate(annotated) if known or frame == 0]
 
 
 def _order(plan: PromptPlan, num_frames: int) -> Iterator[int]:
@@ -80,7 +94,11 @@ def _correct(
     simulator: SAM2PromptSimulator,
     clicks: ClickGenerators,
     truth: Tensor,
+    ignored: Tensor | None,
     logits: Tensor,
 ) -> PointPrompt:
-    """A correction click from what the model shows."""
-    return simulator.correction(truth, logits > 0, clicks)
+    """A correction click from what the model shows, never for a void pixel."""
+    shown = logits > 0
+    if ignored is not None:
+        shown &= ~ignored
+    return simulator.correction(truth, shown, clicks)

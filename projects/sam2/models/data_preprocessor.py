@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from projects.sam2.ops import resize_masks
 from projects.sam2.structures import (
     ClipBatch,
     ClipSample,
@@ -151,10 +152,5 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         Returns:
             (O, 1, H, W), bool: antialiased, then thresholded at one half.
         """
-        masks = torch.from_numpy(truth.masks).to(self.device)[:, None].float()
-        if masks.shape[-2:] == self.image_size:
-            return masks > 0
-        resized = torch.nn.functional.interpolate(
-            masks, size=self.image_size, mode='bilinear', antialias=True
-        )
-        return resized >= 0.5
+        masks = torch.from_numpy(truth.masks).to(self.device)[:, None]
+        return resize_masks(masks, self.image_size)

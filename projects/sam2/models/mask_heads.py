@@ -8,7 +8,7 @@ from torch import Tensor
 from projects.sam2.models.mask_decoder import MaskDecoderOutput, SAM2MaskDecoder
 from projects.sam2.models.prompt_encoder import SAM2PromptEncoder
 from projects.sam2.models.tracker import SAM2Tracker
-from projects.sam2.ops import downsample_logits
+from projects.sam2.ops import at_least_float32, downsample_logits
 from projects.sam2.structures import (
     DecoderStep,
     ImageFeatures,
@@ -73,7 +73,8 @@ class MaskHeads:
             mode=mode,
         )
         present = decoded.object_score_logits > 0
-        logits = decoded.mask_logits
+        # Also under autocast: what is enlarged, remembered and fed back stays fine.
+        logits = at_least_float32(decoded.mask_logits)
         if mode is TrackingMode.EVALUATION or self.tracker.gate_training_masks:
             logits = torch.where(present[..., None, None], logits, NO_OBJECT_LOGIT)
         best = decoded.ious.argmax(dim=1)
@@ -104,7 +105,7 @@ class MaskHeads:
             The mask as logits; the decoder gives the object pointer alone.
         """
         given = mask.to(features.embedding.dtype)
-        full_logits = given * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
+        full_logits = at_least_float32(given) * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
         height, width = mask.shape[-2:]
         logits = downsample_logits(full_logits, (height // 4, width // 4))
         decoded = self._run(

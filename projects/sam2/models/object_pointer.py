@@ -1,6 +1,6 @@
 """Object pointers: a token for each object on each frame (Ravi et al., section 4)."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from mmengine.registry import MODELS
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from projects.sam2.models.layers import MLP, sine_encoding_1d
 from projects.sam2.models.memory_bank import MemorySelection
+
+TimeEncoding = Literal['none', 'signed', 'unsigned']
+TIME_ENCODINGS: tuple[str, ...] = get_args(TimeEncoding)
 
 
 @MODELS.register_module()
@@ -21,7 +24,8 @@ class SAM2ObjectPointer(nn.Module):
             ``'signed'`` (SAM 2.1) or ``'unsigned'``.
 
     Raises:
-        ValueError: If ``memory_dims`` does not divide ``embed_dims``.
+        ValueError: If ``memory_dims`` does not divide ``embed_dims``, or the time
+            encoding is unknown.
     """
 
     def __init__(
@@ -29,11 +33,14 @@ class SAM2ObjectPointer(nn.Module):
         *,
         embed_dims: int = 256,
         memory_dims: int = 64,
-        time_encoding: Literal['none', 'signed', 'unsigned'] = 'signed',
+        time_encoding: TimeEncoding = 'signed',
     ) -> None:
         super().__init__()
         if embed_dims % memory_dims:
             msg = f'memory_dims {memory_dims} must divide embed_dims {embed_dims}'
+            raise ValueError(msg)
+        if time_encoding not in TIME_ENCODINGS:
+            msg = f'time_encoding is {time_encoding!r}; give one of {TIME_ENCODINGS}'
             raise ValueError(msg)
         self.embed_dims = embed_dims
         self.memory_dims = memory_dims
@@ -95,8 +102,8 @@ class SAM2ObjectPointer(nn.Module):
         )
         if self.time_encoding == 'unsigned':
             offsets = offsets.abs()
-        # One frame alone has no memory, so the horizon is at least 2 here.
-        moments = offsets / (selection.pointer_horizon - 1)
+        # A horizon of one pointer has no distance to scale by.
+        moments = offsets / max(selection.pointer_horizon - 1, 1)
         encoding = sine_encoding_1d(moments, self.embed_dims)
         position = self.time_projection(encoding.to(tokens.dtype))
         return tokens, position.repeat_interleave(parts, dim=0)[None]

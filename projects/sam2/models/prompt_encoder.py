@@ -107,8 +107,10 @@ class SAM2PromptEncoder(nn.Module):
             (O, P, C).
         """
         height, width = (EMBEDDING_STRIDE * cells for cells in embedding_size)
-        centres = points.coords + 0.5  # coordinates name pixels, not their corners
-        shares = centres / centres.new_tensor([width, height])
+        # Coordinates name pixels, not their corners.
+        x, y = (points.coords + 0.5).unbind(-1)
+        # Divided by plain numbers: a tensor of them would be a wait for the device.
+        shares = torch.stack([x / width, y / height], dim=-1)
         encoded: Tensor = self.position_encoding(shares)
         table = torch.cat(
             [row.get_parameter('weight') for row in self.point_embeddings]

@@ -1,9 +1,9 @@
 """Simulated prompts: a mask, a box or clicks (Ravi et al., 2024, appendix D.2.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from projects.sam2.ops import (
     sample_error_points,
 )
 from projects.sam2.structures import FramePrompt, PointPrompt
+
+ClickMethod = Literal['uniform', 'center']
+CLICK_METHODS: tuple[str, ...] = get_args(ClickMethod)
 
 
 class PromptKind(Enum):
@@ -41,6 +44,23 @@ class PromptPlan:
     correction_frames: frozenset[int]
     remembered_frames: frozenset[int]
 
+    def restricted_to(self, frames: Collection[int]) -> 'PromptPlan':
+        """Leave out frames that cannot be prompted.
+
+        Args:
+            frames: Those that can be.
+
+        Returns:
+            A plan that treats all other frames as tracked ones.
+        """
+        return PromptPlan(
+            prompts={
+                frame: kind for frame, kind in self.prompts.items() if frame in frames
+            },
+            correction_frames=self.correction_frames.intersection(frames),
+            remembered_frames=self.remembered_frames.intersection(frames),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClickGenerators:
@@ -65,14 +85,11 @@ class ClickGenerators:
             video_of_object: (O,), ascending clip numbers.
 
         Returns:
-            Generators on the device of ``video_of_object``.
+            Generators on the CPU: a clip gets the same clicks on every device.
         """
         counts = torch.bincount(video_of_object, minlength=len(seeds))
-        device = video_of_object.device
         return cls(
-            generators=tuple(
-                torch.Generator(device=device).manual_seed(seed) for seed in seeds
-            ),
+            generators=tuple(torch.Generator().manual_seed(seed) for seed in seeds),
             objects_of_clip=tuple(counts.tolist()),
         )
 
@@ -97,7 +114,8 @@ class SAM2PromptSimulator:
         seed: Of the plans.
 
     Raises:
-        ValueError: If a range is empty.
+        ValueError: If a range is empty, a probability is none, or the click method
+            is unknown.
     """
 
     def __init__(
@@ -110,7 +128,7 @@ class SAM2PromptSimulator:
         num_correction_frames: tuple[int, int] = (1, 2),
         num_corrections: int = 7,
         remember_corrections: bool = True,
-        click_method: Literal['uniform', 'center'] = 'uniform',
+        click_method: ClickMethod = 'uniform',
         seed: int = 0,
     ) -> None:
         for name, (least, most) in (
@@ -120,6 +138,17 @@ class SAM2PromptSimulator:
             if not 1 <= least <= most:
                 msg = f'{name} is ({least}, {most}); give 1 <= least <= most'
                 raise ValueError(msg)
+        for name, share in (
+            ('point_probability', point_probability),
+            ('box_probability', box_probability),
+            ('truth_click_probability', truth_click_probability),
+        ):
+            if not 0 <= share <= 1:
+                msg = f'{name} is {share}; give a number from 0 to 1'
+                raise ValueError(msg)
+        if click_method not in CLICK_METHODS:
+            msg = f'click_method is {click_method!r}; give one of {CLICK_METHODS}'
+            raise ValueError(msg)
         self.point_probability = point_probability
         self.box_probability = box_probability
         self.truth_click_probability = truth_click_probability
@@ -145,7 +174,11 @@ class SAM2PromptSimulator:
         """
         rng = np.random.default_rng((self.seed, step))
         with_points = bool(rng.random() < self.point_probability) or num_frames == 1
-        num_conditioning = _draw_count(self.num_conditioning_frames, num_frames, rng)
+        # Given masks teach nothing by themselves: a frame is left to be tracked.
+        most_conditioning = num_frames if with_points else num_frames - 1
+        num_conditioning = _draw_count(
+            self.num_conditioning_frames, most_conditioning, rng
+        )
         later = rng.permutation(np.arange(1, num_frames)).tolist()
         conditioning = [0, *later[: num_conditioning - 1]]
         if not with_points:

@@ -14,12 +14,18 @@ from projects.sam2.ops.clicks import (
     sample_error_points,
 )
 from projects.sam2.ops.masks import NON_OVERLAPPING_LOGIT, non_overlapping
-from projects.sam2.ops.resize import downsample_logits, resize_masks, upsample_logits
+from projects.sam2.ops.resize import (
+    at_least_float32,
+    downsample_logits,
+    resize_masks,
+    upsample_logits,
+)
 from projects.sam2.ops.rle import EncodedMask, decode_masks, encode_masks
 
 __all__ = [
     'NON_OVERLAPPING_LOGIT',
     'EncodedMask',
+    'at_least_float32',
     'boxes_to_points',
     'center_error_points',
     'decode_masks',

@@ -7,6 +7,18 @@ from torch.nn import functional
 Size = tuple[int, int]
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Raise half precision to float32; float64 stays.
+
+    Args:
+        tensor: Floats of any shape.
+
+    Returns:
+        The same numbers; ``tensor`` itself where it is wide enough.
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def upsample_logits(logits: Tensor, size: Size) -> Tensor:
     """Enlarge mask logits.
 
@@ -35,9 +47,12 @@ def downsample_logits(logits: Tensor, size: Size) -> Tensor:
         (O, M, *size), in the type of ``logits``.
     """
     # The antialiasing kernel knows no half precision on every device.
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     resized = functional.interpolate(
-        wide, size=size, mode='bilinear', align_corners=False, antialias=True
+        at_least_float32(logits),
+        size=size,
+        mode='bilinear',
+        align_corners=False,
+        antialias=True,
     )
     return resized.to(logits.dtype)
 

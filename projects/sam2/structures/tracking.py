@@ -24,8 +24,9 @@ class DecoderStep:
     """One answer of the mask decoder for the objects of a frame.
 
     Attributes:
-        candidate_logits: All masks it proposes, (O, M, H4, W4); an object judged
-            absent has ``NO_OBJECT_LOGIT`` everywhere.
+        candidate_logits: All masks it proposes, (O, M, H4, W4), in float32 at least;
+            an object judged absent has ``NO_OBJECT_LOGIT`` everywhere, unless the
+            tracker does not gate training masks.
         candidate_ious: Its estimate of their IoU, (O, M), in [0, 1].
         mask_logits: The chosen mask, (O, 1, H4, W4).
         object_pointer: Token that stands for the object, (O, C).

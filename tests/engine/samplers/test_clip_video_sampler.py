@@ -4,6 +4,7 @@ import pytest
 
 from projects.sam2.engine.samplers import ClipVideoSampler
 from projects.sam2.engine.samplers import clip_video_sampler as module
+from projects.sam2.structures.epoch_index import EpochIndex
 
 
 class Videos(list[None]):
@@ -28,6 +29,12 @@ def deal(
 
 def test_one_process_gets_the_longest_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert deal(monkeypatch, Videos([5, 90, 20, 90]), 1) == [[1, 3, 2, 0]]
+
+
+def test_videos_know_their_position_behind_a_wrapper() -> None:
+    shifted = [index - 2 for index in ClipVideoSampler(dataset=Videos([9, 8, 7]))]
+    positions = [index.position for index in shifted if isinstance(index, EpochIndex)]
+    assert (shifted, positions) == ([-2, -1, 0], [0, 1, 2])
 
 
 @pytest.mark.parametrize('world_size', [2, 3, 8])

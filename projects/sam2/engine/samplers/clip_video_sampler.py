@@ -6,6 +6,8 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
+from projects.sam2.structures.epoch_index import EpochIndex
+
 __all__ = ['ClipVideoSampler']
 
 
@@ -13,7 +15,8 @@ __all__ = ['ClipVideoSampler']
 class ClipVideoSampler(Sampler[int]):
     """Deals videos, longest first, each to the process with the least to do.
 
-    Every video is dealt once: the processes may get different numbers of them.
+    Every video is dealt once: the processes may get different numbers of them. The
+    indices keep their position among all videos where a ``ConcatDataset`` shifts them.
 
     Args:
         dataset: The videos. Its ``video_lengths`` (frames of each video) is read
@@ -42,7 +45,7 @@ class ClipVideoSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Give the positions of this process's videos in the dataset."""
-        return iter(self.indices)
+        return (EpochIndex(index, epoch=0) for index in self.indices)
 
 
 def deal_videos(lengths: list[int], num_hands: int) -> list[list[int]]:

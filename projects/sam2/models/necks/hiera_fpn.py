@@ -7,6 +7,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from projects.sam2.ops import at_least_float32
+
 __all__ = ['HieraFPN']
 
 
@@ -68,9 +70,8 @@ class HieraFPN(BaseModule):
             lateral: Tensor = conv(features)
             level = len(maps) - 1 - len(outputs)
             if outputs and level in self.top_down_levels:
-                # In float32, also under autocast.
                 coarse = functional.interpolate(
-                    outputs[-1].float(), scale_factor=2, mode='nearest'
+                    at_least_float32(outputs[-1]), scale_factor=2, mode='nearest'
                 )
                 lateral = lateral + coarse
             outputs.append(lateral)
