@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole job once, on a CPU: sets up the environment, makes clips, trains a small
-# SAM 2.1 from random weights, and scores it before and after.
+# SAM 2.1 from random weights in two processes, and scores it before and after, and
+# with its memory bank emptied.
 #
 #   bash tools/quickstart.sh [--cfg-options key=value ...]
 #
@@ -21,8 +22,12 @@ mkdir -p "$work_dir"
 # Two processes of one thread each train on twice the clips in the time of one process
 # of two threads, whose threads wait for each other on a busy machine.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-export CUDA_VISIBLE_DEVICES=  # both would look for a GPU of their own
+# Each process would ask for a GPU of its own; the figures are those of a CPU.
+export CUDA_VISIBLE_DEVICES=
 processes=$(( $(nproc) < 2 ? 1 : 2 ))
+# A free port: another run may hold the usual one.
+PORT="${PORT:-$(python -c 'import socket
+print(socket.create_server(("", 0)).getsockname()[1])')}"
 
 say 'making clips in data/synthetic'
 python tools/dataset_converters/make_synthetic_clips.py data/synthetic \
@@ -30,9 +35,8 @@ python tools/dataset_converters/make_synthetic_clips.py data/synthetic \
 
 say "training $config in $processes process(es); progress is in $work_dir/train.log too"
 set_up=$((SECONDS - STARTED))
-port="$(python -c 'import socket as s; a = s.create_server(("", 0)); print(a.getsockname()[1])')"
-PORT="$port" PYTHON=python bash tools/dist_train.sh "$config" "$processes" --work-dir "$work_dir" --resume auto \
-  "$@" 2>&1 | tee -a "$work_dir/train.log" ||
+PORT="$PORT" PYTHON=python bash tools/dist_train.sh "$config" "$processes" \
+  --work-dir "$work_dir" --resume auto "$@" 2>&1 | tee -a "$work_dir/train.log" ||
   fail "training failed (see above); it goes on from the last checkpoint when called" \
     "again. Remove $work_dir to begin anew, after a change of the config for one"
 

@@ -118,7 +118,9 @@ def read_checkpoint(
 def read_checkpoint_url(
     url: str, map_location: str | torch.device | None = None
 ) -> Checkpoint:
-    """Fetch a checkpoint once for a machine and read it.
+    """Fetch a checkpoint into torch's cache and read it.
+
+    The main process goes first; those that share its cache fetch nothing.
 
     Args:
         url: Address of the file.

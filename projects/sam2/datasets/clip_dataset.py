@@ -173,6 +173,7 @@ class ClipDataset(BaseDataset):
                         sample_index=drawn,
                         seed=int(clicking.generate_state(1)[0]),
                         rng=np.random.default_rng(drawing),
+                        epoch=index.epoch,
                     )
                 )
             except ClipDataError as error:

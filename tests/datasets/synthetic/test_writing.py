@@ -84,6 +84,24 @@ def test_complete_folder_is_left_and_others_are_refused(tmp_path: Path) -> None:
         check_folder(tmp_path, {'seed': 2})
 
 
+def test_interrupted_set_is_made_anew_with_the_same_settings_alone(
+    tmp_path: Path,
+) -> None:
+    def interrupt(done: int, _total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    plans = make_plans(split='val', num_clips=2, num_frames=8, size=32, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tmp_path, {'val': plans}, SETTINGS, 1, interrupt)
+    assert not check_folder(tmp_path, SETTINGS)
+    with pytest.raises(FileExistsError, match='not a complete set'):
+        check_folder(tmp_path, {'seed': 2})
+    write_dataset(tmp_path, {'val': plans}, SETTINGS, 1, lambda *_: None)
+    assert check_folder(tmp_path, SETTINGS)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {'meta.json'}
+
+
 def test_masks_have_the_palette_of_davis(tmp_path: Path) -> None:
     labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     write_mask(tmp_path / 'mask.png', labels)

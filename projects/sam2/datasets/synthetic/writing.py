@@ -20,6 +20,7 @@ from projects.sam2.datasets.listing import write_list
 from projects.sam2.datasets.synthetic.clips import ClipPlan, copy_iou, make_clip
 
 META_FILE = 'meta.json'
+UNFINISHED_FILE = 'unfinished.json'  # there as long as clips are being written
 JPEG_QUALITY = 90
 CHUNK = 4  # clips that a worker is given at a time
 
@@ -96,7 +97,8 @@ def check_folder(root: Path, settings: Mapping[str, Any]) -> bool:
         settings: What it is to be made with.
 
     Returns:
-        True if it is there, made with the same settings.
+        True if it is there, made with the same settings. False if it is to be made:
+        nothing is there, or what an interrupted call with these settings left.
 
     Raises:
         FileExistsError: If the folder holds something else, which must not be
@@ -107,12 +109,20 @@ def check_folder(root: Path, settings: Mapping[str, Any]) -> bool:
         if json.loads(meta_file.read_text(encoding='utf-8'))['settings'] == settings:
             return True
         found = 'clips made with other settings'
+    elif _is_unfinished(root, settings):
+        return False
     elif root.is_dir() and any(root.iterdir()):
         found = 'files that are not a complete set of generated clips'
     else:
         return False
     msg = f'{root} holds {found}; remove the folder or choose another'
     raise FileExistsError(msg)
+
+
+def _is_unfinished(root: Path, settings: Mapping[str, Any]) -> bool:
+    """Did an interrupted call with the same settings leave what is there?"""
+    marker = root / UNFINISHED_FILE
+    return marker.is_file() and marker.read_text('utf-8') == json.dumps(dict(settings))
 
 
 def write_dataset(
@@ -134,6 +144,9 @@ def write_dataset(
     Returns:
         The content of ``meta.json``.
     """
+    root.mkdir(parents=True, exist_ok=True)
+    marker = root / UNFINISHED_FILE
+    marker.write_text(json.dumps(dict(settings)), encoding='utf-8')
     plans = [plan for split in splits.values() for plan in split]
     entries: list[dict[str, Any]] = []
     pool = ProcessPoolExecutor(workers, get_context('spawn')) if workers > 1 else None
@@ -156,4 +169,5 @@ def write_dataset(
     aside = root / f'{META_FILE}.tmp'
     aside.write_text(json.dumps(meta, indent=1), encoding='utf-8')
     aside.replace(root / META_FILE)
+    marker.unlink()
     return meta

@@ -21,6 +21,7 @@ class ClipState:
         source: Reads the video.
         sample_index: Position in the dataset.
         seed: Of the clip's simulated clicks.
+        epoch: The epoch that asks for the clip.
         rng: All random choices of the transforms come from it.
         frame_indices: Positions in the video of the T sampled frames.
         object_ids: The O sampled objects.
@@ -39,6 +40,7 @@ class ClipState:
     sample_index: int
     seed: int
     rng: np.random.Generator
+    epoch: int = 0
     frame_indices: tuple[int, ...] = ()
     object_ids: tuple[int, ...] = ()
     first_masks: FrameMasks | None = None
