@@ -73,6 +73,15 @@ def test_item_depends_on_epoch_index_and_run_seed_alone(
     assert not same(dataset[2, 1], dataset[EpochIndex(1, epoch=2, seed=1)])
 
 
+def test_epoch_of_an_index_reaches_the_transforms(
+    root: Path, build: Build, pipeline: Pipeline
+) -> None:
+    pipeline[0] = pipeline[0] | {'num_frames': 1, 'later_num_frames': ((4, 2),)}
+    growing = build(root, pipeline=pipeline)
+    lengths = [len(growing[epoch, 1].frame_indices) for epoch in (0, 3, 4, 9)]
+    assert lengths == [1, 1, 2, 2]
+
+
 def test_items_of_an_epoch_do_not_share_their_random_numbers(
     dataset: ClipPaletteDataset,
 ) -> None:

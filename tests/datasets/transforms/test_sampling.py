@@ -1,6 +1,7 @@
 """Which frames and objects a clip gets."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ def draw(
 def test_every_start_is_drawn_and_frames_are_contiguous(make_state: Make) -> None:
     found = draw(make_state, ClipSampleFrames(num_frames=4, max_num_objects=1))
     assert found == {tuple(range(start, start + 4)) for start in range(7)}
+
+
+def test_clips_grow_with_the_epoch(make_state: Make) -> None:
+    sampler = ClipSampleFrames(
+        num_frames=2, max_num_objects=1, later_num_frames=((3, 4), (5, 6))
+    )
+    state = make_state({index: shown(1) for index in range(10)}, num_frames=10)
+    lengths = [len(sampler(replace(state, epoch=e)).frame_indices) for e in range(7)]
+    assert lengths == [2, 2, 2, 4, 4, 6, 6]
 
 
 def test_reversed_clips_run_backwards(make_state: Make) -> None:
@@ -119,6 +129,7 @@ def test_clip_without_an_object_raises(make_state: Make) -> None:
         {'num_frames': 0, 'max_num_objects': 1},
         {'num_frames': 1, 'max_num_objects': 0},
         {'num_frames': 1, 'max_num_objects': 1, 'frame_gaps': (0, 1)},
+        {'num_frames': 1, 'max_num_objects': 1, 'later_num_frames': ((3, 0),)},
     ],
 )
 def test_numbers_must_be_positive(settings: dict[str, int]) -> None:
