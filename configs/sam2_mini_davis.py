@@ -1,6 +1,6 @@
 """The small SAM 2.1 from random weights on few real clips, generated ones mixed in.
 
-Real clips vary too little to learn to track from alone; as many generated ones, each
+Real clips vary too little to learn to track from alone; generated ones, each
 rendered when it is asked for, keep the model from learning the real ones by heart.
 """
 
@@ -18,7 +18,7 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='RepeatDataset',
-                times=40,
+                times=24,
                 dataset=dict(
                     type='ClipPaletteDataset',
                     data_root={{_base_.data_root}},
@@ -28,12 +28,12 @@ train_dataloader = dict(
             ),
             dict(
                 type='ClipSyntheticDataset',
-                num_clips=1080,
+                num_clips=320,
                 pipeline={{_base_.train_pipeline}},
             ),
         ],
     ),
 )
-train_cfg = dict(max_epochs=12, val_interval=1)
+train_cfg = dict(max_epochs=14, val_interval=1)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=4))
 custom_hooks = [dict(type='EMAHook', momentum=0.005)]

@@ -11,4 +11,4 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-default_hooks = dict(checkpoint=dict(interval=15))
+default_hooks = dict(checkpoint=dict(interval=10))

@@ -20,12 +20,12 @@ class ClipSampleFrames:
 
     Args:
         num_frames: Frames of a clip.
-        later_num_frames: Pairs of an epoch and the frames of a clip from that epoch
-            on, ascending: short clips teach to match, longer ones not to drift.
         max_num_objects: Objects of a clip at most; chosen at random from more.
         frame_gaps: Distances between neighbouring frames, one of which is drawn from
             those for which the video is long enough.
         reverse_probability: Share of clips that run backwards.
+        later_num_frames: Pairs of an epoch and the frames of a clip from that epoch
+            on, ascending: short clips teach to match, longer ones not to drift.
 
     Raises:
         ValueError: If a number is not positive.
