@@ -1,7 +1,7 @@
 """A small SAM 2.1 from random weights on generated clips: the quickstart.
 
-An epoch is short (12 steps of 8 clips in two processes), so checkpoints are written
-only as often as the model is validated.
+An epoch is 36 steps of 8 clips in two processes; checkpoints are written
+as often as the model is validated.
 """
 
 _base_ = [
@@ -11,4 +11,4 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-default_hooks = dict(checkpoint=dict(interval=10))
+default_hooks = dict(checkpoint=dict(interval=4))
