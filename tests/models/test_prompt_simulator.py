@@ -47,10 +47,11 @@ def test_published_recipe_draws_prompts_with_its_probabilities() -> None:
     assert set(later) == set(range(1, 8))
 
 
-def test_plan_depends_on_the_step_alone() -> None:
+def test_plan_depends_on_step_and_run_seed_alone() -> None:
     first, second = SAM2PromptSimulator(), SAM2PromptSimulator()
     plans = [first.plan(8, step) for step in range(50)]
     assert plans == [second.plan(8, step) for step in range(50)]
+    assert plans != [second.plan(8, step, seed=1) for step in range(50)]
     assert any(plan != plans[0] for plan in plans)
 
 

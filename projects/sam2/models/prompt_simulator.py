@@ -111,7 +111,6 @@ class SAM2PromptSimulator:
         remember_corrections: Memories of corrected frames count as those of
             conditioning frames.
         click_method: ``'uniform'`` over the error region, or its ``'center'``.
-        seed: Of the plans.
 
     Raises:
         ValueError: If a range is empty, a probability is none, or the click method
@@ -129,7 +128,6 @@ class SAM2PromptSimulator:
         num_corrections: int = 7,
         remember_corrections: bool = True,
         click_method: ClickMethod = 'uniform',
-        seed: int = 0,
     ) -> None:
         for name, (least, most) in (
             ('num_conditioning_frames', num_conditioning_frames),
@@ -157,22 +155,22 @@ class SAM2PromptSimulator:
         self.num_corrections = num_corrections
         self.remember_corrections = remember_corrections
         self.click_method = click_method
-        self.seed = seed
 
-    def plan(self, num_frames: int, step: int) -> PromptPlan:
+    def plan(self, num_frames: int, step: int, seed: int = 0) -> PromptPlan:
         """Decide which frames are prompted; equal on all ranks.
 
         What is decided here shapes the graph, so it must not differ between ranks: it
-        depends on the seed and on the training step alone.
+        depends on the run's seed and on the training step alone.
 
         Args:
             num_frames: T.
             step: Training step.
+            seed: Seed of the run.
 
         Returns:
             The plan of one batch.
         """
-        rng = np.random.default_rng((self.seed, step))
+        rng = np.random.default_rng((seed, step))
         with_points = bool(rng.random() < self.point_probability) or num_frames == 1
         # Given masks teach nothing by themselves: a frame is left to be tracked.
         most_conditioning = num_frames if with_points else num_frames - 1

@@ -147,8 +147,12 @@ class SAM2(BaseModel):
             msg = 'This model was built without a loss; give `loss` in its config'
             raise ValueError(msg)
         # Equal on all ranks, and the same again after a resume.
-        step = MessageHub.get_current_instance().get_info('iter', 0)
-        plan = self.prompt_simulator.plan(batch.num_frames, step=step)
+        hub = MessageHub.get_current_instance()
+        plan = self.prompt_simulator.plan(
+            batch.num_frames,
+            step=hub.get_info('iter', 0),
+            seed=hub.get_info('seed', 0),
+        )
         outputs = self.track(batch, plan, TrackingMode.TRAINING)
         terms: dict[str, Tensor] = self.loss_module(outputs, batch.targets)
         return terms
