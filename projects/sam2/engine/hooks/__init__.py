@@ -1,10 +1,9 @@
 """Hooks: whole checkpoints, random states, pictures."""
 
-from projects.sam2.engine.hooks.visualization_hook import ClipVisualizationHook
-
 from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
 from projects.sam2.engine.hooks.checkpoint_hook import SAM2CheckpointHook
 from projects.sam2.engine.hooks.random_state_hook import ClipRandomStateHook
+from projects.sam2.engine.hooks.visualization_hook import ClipVisualizationHook
 
 __all__ = [
     'ClipRandomStateHook',
