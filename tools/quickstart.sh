@@ -31,7 +31,7 @@ print(socket.create_server(("", 0)).getsockname()[1])')}"
 
 say 'making clips in data/synthetic'
 python tools/dataset_converters/make_synthetic_clips.py data/synthetic \
-  --num-clips 288 --workers "$processes"
+  --workers "$processes"
 
 say "training $config in $processes process(es); progress is in $work_dir/train.log too"
 set_up=$((SECONDS - STARTED))

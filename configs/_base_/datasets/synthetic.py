@@ -7,7 +7,7 @@ train_pipeline = [
     dict(
         type='ClipSampleFrames',
         num_frames=4,
-        later_num_frames=((8, 8),),
+        later_num_frames=((44, 8),),
         max_num_objects=3,
         frame_gaps=(1, 2),
         reverse_probability=0.5,

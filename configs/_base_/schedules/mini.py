@@ -16,6 +16,6 @@ param_scheduler = [
     ),
 ]
 
-train_cfg = dict(type='ClipTrainLoop', max_epochs=17, val_interval=4)
+train_cfg = dict(type='ClipTrainLoop', max_epochs=60, val_interval=15)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
