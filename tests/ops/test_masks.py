@@ -1,11 +1,11 @@
-"""Masks of several objects that must not overlap."""
+"""Areas of masks, and masks of several objects that must not overlap."""
 
 import numpy as np
 import pytest
 import torch
 
 from golden_cases import GoldenCase, discover
-from projects.sam2.ops import NON_OVERLAPPING_LOGIT, non_overlapping
+from projects.sam2.ops import NON_OVERLAPPING_LOGIT, count_pixels, non_overlapping
 
 
 @pytest.mark.golden
@@ -32,3 +32,10 @@ def test_losers_keep_logits_that_are_lower_still() -> None:
 def test_an_object_alone_stays_as_it_is() -> None:
     logits = torch.full((1, 1, 2, 2), -3.0)
     assert torch.equal(non_overlapping(logits), logits)
+
+
+def test_areas_are_counted_whatever_the_layout() -> None:
+    masks = torch.rand(3, 2, 300, 7, generator=torch.Generator().manual_seed(0)) > 0.5
+    assert torch.equal(count_pixels(masks), masks.flatten(2).sum(dim=2))
+    turned = masks.transpose(0, 1)[..., ::2]
+    assert torch.equal(count_pixels(turned), turned.sum(dim=(2, 3)))

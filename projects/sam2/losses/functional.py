@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional
+
+from projects.sam2.ops import count_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +38,15 @@ def focal_elements(logits: Tensor, truth: Tensor, shape: FocalShape) -> Tensor:
     Returns:
         One loss for each logit.
     """
+    # Products in place of torch.where, which a CPU runs many times slower.
+    true = truth.to(logits.dtype)
     # The logit of being wrong: with it one formula serves true and false elements.
-    wrong = torch.where(truth, -logits, logits)
+    wrong = logits * (1 - 2 * true)
     loss = functional.softplus(wrong)
     if shape.gamma:
         loss = loss * wrong.sigmoid() ** shape.gamma
     if shape.alpha is not None:
-        loss = loss * torch.where(truth, shape.alpha, 1 - shape.alpha)
+        loss = loss * (1 - shape.alpha + (2 * shape.alpha - 1) * true)
     return loss
 
 
@@ -68,7 +71,7 @@ def sigmoid_focal_loss(
     elements = focal_elements(logits, truth, shape)
     if void is None:
         return elements.flatten(2).mean(dim=2)
-    num_valid = (~void).flatten(2).sum(dim=2).clamp(min=1)
+    num_valid = count_pixels(~void).clamp(min=1)
     return elements.masked_fill(void, 0.0).flatten(2).sum(dim=2) / num_valid
 
 
@@ -88,8 +91,8 @@ def dice_loss(logits: Tensor, truth: Tensor, *, void: Tensor | None = None) -> T
     if void is not None:
         probs = probs.masked_fill(void, 0.0)
         truth = truth & ~void
-    shared = torch.where(truth, probs, 0.0).flatten(2).sum(dim=2)
-    areas = probs.flatten(2).sum(dim=2) + truth.flatten(2).sum(dim=2)
+    shared = (probs * truth.to(probs.dtype)).flatten(2).sum(dim=2)
+    areas = probs.flatten(2).sum(dim=2) + count_pixels(truth)
     return 1 - (2 * shared + 1) / (areas + 1)
 
 
@@ -108,6 +111,5 @@ def mask_ious(logits: Tensor, truth: Tensor, *, void: Tensor | None = None) -> T
     if void is not None:
         masks = masks & ~void
         truth = truth & ~void
-    shared = (masks & truth).flatten(2).sum(dim=2)
-    union = (masks | truth).flatten(2).sum(dim=2).clamp(min=1)
-    return shared.to(logits.dtype) / union
+    union = count_pixels(masks | truth).clamp(min=1)
+    return count_pixels(masks & truth).to(logits.dtype) / union

@@ -10,6 +10,7 @@ from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
 from projects.sam2.models.prompt_encoder import PromptEmbeddings
 from projects.sam2.models.two_way_transformer import TwoWayTransformer
+from projects.sam2.ops import count_pixels
 
 __all__ = ['MaskDecoderOutput', 'SAM2MaskDecoder', 'stability_scores']
 
@@ -51,6 +52,9 @@ class SAM2MaskDecoder(nn.Module):
         high_res_features: Add features of stride 8 and 4 while up-scaling.
         object_score: Judge whether the object is in the frame.
         iou_sigmoid: Squash the estimated IoU into [0, 1].
+        stability_selection: In evaluation, take the best of the three masks where
+            the single one is unstable. The released predictors do; the released
+            trainer, when it evaluates, does not.
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class SAM2MaskDecoder(nn.Module):
         high_res_features: bool = True,
         object_score: bool = True,
         iou_sigmoid: bool = True,
+        stability_selection: bool = True,
     ) -> None:
         super().__init__()
+        self.stability_selection = stability_selection
         dims_8, dims_4 = embed_dims // 4, embed_dims // 8
         self.transformer = TwoWayTransformer(
             embed_dims=embed_dims, num_heads=num_heads, mlp_dims=mlp_dims
@@ -147,7 +153,7 @@ class SAM2MaskDecoder(nn.Module):
         decoded = self._decode(embedding, position, prompts, high_res)
         if multimask:
             return _part(decoded, slice(1, None))
-        if select_by_stability:
+        if select_by_stability and self.stability_selection:
             return _stable(decoded)
         return _part(decoded, slice(0, 1))
 
@@ -214,8 +220,8 @@ def stability_scores(mask_logits: Tensor) -> Tensor:
     Returns:
         (...,), IoU of the masks at the two thresholds; 1 where both are empty.
     """
-    inner = (mask_logits > STABILITY_DELTA).flatten(-2).sum(dim=-1).float()
-    outer = (mask_logits > -STABILITY_DELTA).flatten(-2).sum(dim=-1).float()
+    inner = count_pixels(mask_logits > STABILITY_DELTA).float()
+    outer = count_pixels(mask_logits > -STABILITY_DELTA).float()
     return torch.where(outer > 0, inner / outer, 1.0)
 
 

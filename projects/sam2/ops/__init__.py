@@ -13,7 +13,11 @@ from projects.sam2.ops.clicks import (
     error_regions,
     sample_error_points,
 )
-from projects.sam2.ops.masks import NON_OVERLAPPING_LOGIT, non_overlapping
+from projects.sam2.ops.masks import (
+    NON_OVERLAPPING_LOGIT,
+    count_pixels,
+    non_overlapping,
+)
 from projects.sam2.ops.resize import (
     at_least_float32,
     downsample_logits,
@@ -28,6 +32,7 @@ __all__ = [
     'at_least_float32',
     'boxes_to_points',
     'center_error_points',
+    'count_pixels',
     'decode_masks',
     'downsample_logits',
     'encode_masks',

@@ -1,4 +1,4 @@
-"""Masks of the objects of one frame, seen together."""
+"""Whole masks: their area, and the objects of one frame seen together."""
 
 import torch
 from torch import Tensor
@@ -22,3 +22,16 @@ def non_overlapping(logits: Tensor) -> Tensor:
     objects = torch.arange(len(logits), device=logits.device)[:, None, None, None]
     highest = logits.argmax(dim=0, keepdim=True) == objects
     return torch.where(highest, logits, logits.clamp(max=NON_OVERLAPPING_LOGIT))
+
+
+def count_pixels(masks: Tensor) -> Tensor:
+    """Measure the areas of masks.
+
+    Args:
+        masks: (..., H, W), bool.
+
+    Returns:
+        (...,), int32, pixels.
+    """
+    # Bytes are summed several times faster than bools, which a CPU first makes int64.
+    return masks.flatten(-2).view(torch.uint8).sum(dim=-1, dtype=torch.int32)
