@@ -1,7 +1,6 @@
 """A training step and its gradients, against the golden cases."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ from golden_cases import (
     assert_close,
     discover,
     golden_weights,
-    unpack_masks,
 )
-from golden_models import IMAGE_SIZE, golden_model
+from golden_clips import RecordedPrompts, golden_batch
+from golden_models import golden_model
 from projects.sam2.checkpoints.key_map import to_released
 from projects.sam2.models import SAM2, SAM2PromptSimulator
 from projects.sam2.models.prompt_simulator import (
@@ -27,7 +26,6 @@ from projects.sam2.structures import (
     ClipBatch,
     ClipTargets,
     FrameOutput,
-    FramePrompt,
     PointPrompt,
     TrackingMode,
 )
@@ -38,75 +36,6 @@ LOSSES = {
     'loss_iou': ('loss_iou', 1.0),
     'loss_class': ('loss_class', 1.0),
 }
-
-
-def recorded_points(drawn: dict[str, Any]) -> PointPrompt:
-    """Points as a golden file holds them."""
-    return PointPrompt(
-        coords=torch.tensor(drawn['points']),
-        labels=torch.tensor(drawn['labels'], dtype=torch.int32),
-    )
-
-
-class RecordedPrompts(SAM2PromptSimulator):
-    """Gives the clicks and boxes that the golden run drew.
-
-    It drew the first prompts of all conditioning frames before any correction.
-    """
-
-    def __init__(
-        self,
-        recorded: list[dict[str, Any]],
-        num_conditioning_frames: int,
-        num_corrections: int,
-    ) -> None:
-        super().__init__(num_corrections=num_corrections)
-        self.first = iter(recorded[:num_conditioning_frames])
-        self.later = iter(recorded[num_conditioning_frames:])
-
-    def first_prompt(
-        self, kind: PromptKind, truth: Tensor, clicks: ClickGenerators
-    ) -> FramePrompt:
-        """The recorded first prompt."""
-        del clicks
-        if kind is PromptKind.MASK:
-            return FramePrompt(mask=truth)
-        return FramePrompt(points=recorded_points(next(self.first)))
-
-    def correction(
-        self, truth: Tensor, prediction: Tensor, clicks: ClickGenerators
-    ) -> PointPrompt:
-        """The recorded correction."""
-        del truth, prediction, clicks
-        return recorded_points(next(self.later))
-
-
-def golden_batch(case: GoldenCase) -> ClipBatch:
-    """The clips of a golden case."""
-    setup = case.spec['case']
-    frames, objects = setup['T'], setup['N']
-    videos = torch.tensor(setup.get('videos', [0] * objects))
-    num_videos = int(videos.max()) + 1
-    shape = (frames, objects, IMAGE_SIZE, IMAGE_SIZE)
-    weights = golden_weights()
-    images = torch.from_numpy(
-        weights.tensor(
-            'train_img',
-            (frames, num_videos, 3, IMAGE_SIZE, IMAGE_SIZE),
-            setup['salt'],
-        )
-    )
-    return ClipBatch(
-        frames=images.transpose(0, 1).flatten(0, 1),  # (T, B, ...) -> (B * T, ...)
-        num_frames=frames,
-        targets=ClipTargets(
-            masks=unpack_masks(case.arrays['masks_bits'], shape),
-            void=None,
-            annotated=torch.ones(frames, objects, dtype=torch.bool),
-        ),
-        video_of_object=videos,
-        seeds=tuple(range(num_videos)),
-    )
 
 
 def golden_plan(case: GoldenCase) -> PromptPlan:
@@ -131,7 +60,7 @@ def recorded_run(
         len(case.spec['decisions']['init_cond_frames']),
         case.spec['model_config']['num_correction_pt_per_frame'],
     )
-    batch = golden_batch(case)
+    batch = golden_batch(setup, case.arrays['masks_bits'])
     outputs = model.track(batch, golden_plan(case), TrackingMode.TRAINING)
     return model, batch, outputs
 

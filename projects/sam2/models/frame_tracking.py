@@ -70,11 +70,12 @@ def track_frame(
     evaluation = task.query.mode is TrackingMode.EVALUATION
     tracker = heads.tracker
     reread = task.reread_prompt and task.prompt is not None
+    decided = tracker.binary_clicked_memories and (last.points is not None or reread)
     spatial = tracker.memorise(
         features,
         tracker.separate(full_logits) if evaluation else full_logits,
         last.object_score_logits > 0,
-        binary=evaluation and (last.points is not None or reread),
+        binary=evaluation and decided,
     )
     memory = FrameMemory(spatial=spatial, object_pointer=last.object_pointer)
     return FrameOutput(

@@ -27,6 +27,9 @@ class SAM2Tracker(nn.Module):
             embedding (SAM 2.1).
         non_overlapping_memories: In evaluation, let each pixel belong to at most one
             object before it is remembered.
+        binary_clicked_memories: In evaluation, remember masks from clicks as decided:
+            thresholded, not as probabilities. The released predictors do; the
+            released trainer, when it evaluates, does not.
         gate_training_masks: In training, too, replace the masks of objects judged
             absent by ``NO_OBJECT_LOGIT``, as the released model was trained. It gives
             a large focal loss without gradient where the judgement is wrong: switch it
@@ -42,6 +45,7 @@ class SAM2Tracker(nn.Module):
         object_pointer: dict[str, object],
         no_object_embedding: bool = True,
         non_overlapping_memories: bool = False,
+        binary_clicked_memories: bool = True,
         gate_training_masks: bool = True,
     ) -> None:
         super().__init__()
@@ -52,6 +56,7 @@ class SAM2Tracker(nn.Module):
         embed_dims = self.object_pointer.embed_dims
         memory_dims = self.object_pointer.memory_dims
         self.non_overlapping_memories = non_overlapping_memories
+        self.binary_clicked_memories = binary_clicked_memories
         self.gate_training_masks = gate_training_masks
         self.temporal_embedding = _embedding(
             self.memory_bank.num_frames, 1, 1, memory_dims
