@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+
+from golden_errors import WORST, error_table, join_errors
 
 MANAGERS = (MMLogger, MessageHub, Visualizer, DefaultScope)
 
@@ -41,3 +44,23 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f'SAM2_DATA_DIR={folder} is not a folder: no real clips to test on')
     return folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the golden errors of a test process to the controlling one."""
+    output = getattr(session.config, 'workeroutput', None)
+    if output is not None:
+        output['golden_errors'] = WORST
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401  pytest-xdist has no types
+    """Join what a test process handed over."""
+    join_errors(getattr(node, 'workeroutput', {}).get('golden_errors', {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show how near the golden numbers are, group by group."""
+    if WORST:
+        terminalreporter.section('largest errors against the golden numbers')
+        terminalreporter.write('\n'.join(error_table()) + '\n')

@@ -59,7 +59,9 @@ def _decode(
 
 
 golden = pytest.mark.golden
-each_case = pytest.mark.parametrize('case', discover('maskdec_g*'))
+each_case = pytest.mark.parametrize(
+    'case', discover('maskdec_*', without=('maskdec_plain_',))
+)
 
 
 @golden

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from golden_errors import note_error
+
 COMMITTED = Path(__file__).resolve().parents[1] / 'golden'
 
 
@@ -65,12 +67,20 @@ class GoldenCase:
         return torch.from_numpy(array)
 
 
-def discover(pattern: str) -> list[Any]:
+def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
     """Parameters for ``pytest.mark.parametrize``: the cases that match ``pattern``.
 
     Where none is there, one parameter that skips and says what is missing.
+
+    Args:
+        pattern: Of the names of the cases.
+        without: Beginnings of names that belong to another group.
     """
-    paths = sorted(golden_dir().glob(f'{pattern}.json'))
+    paths = [
+        path
+        for path in sorted(golden_dir().glob(f'{pattern}.json'))
+        if not path.name.startswith(without)
+    ]
     if paths:
         return [pytest.param(GoldenCase(path), id=path.stem) for path in paths]
     reason = f'no golden case {pattern}.json in {golden_dir()}; set SAM2_GOLDEN_DIR'
@@ -107,7 +117,25 @@ def assert_close(
 ) -> None:
     """Fail where the relative error exceeds the tolerance of the golden README."""
     error = relative_error(actual, expected)
+    note_error(error, tolerance)
     assert error <= tolerance, f'{what}: error {error:.2e} exceeds {tolerance:.0e}'
+
+
+def assert_near(
+    actual: float, expected: float, tolerance: float, what: str, floor: float = 1e-9
+) -> None:
+    """Fail where a number is off by more than a share of what is expected.
+
+    Args:
+        actual: What was found.
+        expected: What the golden file says.
+        tolerance: Largest share.
+        what: For the message.
+        floor: Expected numbers smaller than this are compared as if they had its size.
+    """
+    error = abs(actual - expected) / max(abs(expected), floor)
+    note_error(error, tolerance)
+    assert error <= tolerance, f'{what}: {actual} is off {expected} by {error:.1e}'
 
 
 def unpack_masks(bits: NDArray[np.uint8], shape: Iterable[int]) -> Tensor:

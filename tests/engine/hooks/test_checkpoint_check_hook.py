@@ -12,6 +12,12 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from bridge_models import (
+    assert_same_weights,
+    small_config,
+    small_model,
+    write_small,
+)
 from golden_models import tiny_config
 from projects.sam2.checkpoints import CheckpointMismatchError, map_to_released
 from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
@@ -98,6 +104,15 @@ def test_released_weights_arrive_in_the_model_unchanged(tmp_path: Path) -> None:
     _runner_of(model, tmp_path, 'released').load_checkpoint(path)
     for key, value in model.state_dict().items():
         assert torch.equal(value, trained[key]), key
+
+
+def test_folder_of_transformers_arrives_in_the_model_unchanged(tmp_path: Path) -> None:
+    trained = small_model()
+    write_small(tmp_path / 'sam2', 'huggingface', trained)
+    model: nn.Module = MODELS.build(small_config() | {'loss': None})
+    runner = _runner_of(model, tmp_path, 'transformers')
+    runner.load_checkpoint(str(tmp_path / 'sam2'))
+    assert_same_weights(dict(model.state_dict()), dict(trained.state_dict()))
 
 
 def test_released_weights_of_2_0_stop_a_run_of_2_1(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mmengine.optim.scheduler import CosineAnnealingLR
 from mmengine.registry import MODELS
 from torch import nn
 
-from golden_cases import GoldenCase, discover
+from golden_cases import GoldenCase, assert_near, discover
 from golden_models import tiny_config
 from projects.sam2.checkpoints import to_released
 from projects.sam2.engine.optim import SAM2OptimWrapperConstructor
@@ -189,4 +189,4 @@ def test_rates_and_decays_are_those_of_the_released_recipe(
         row = table[to_released(name)]
         assert decay == row['weight_decay'], name
         for position, expected in row['lr'].items():
-            assert rate * fall[position] == pytest.approx(expected, rel=1e-9), name
+            assert_near(rate * fall[position], expected, 1e-9, name, floor=1e-12)

@@ -41,7 +41,7 @@ def small() -> Hiera:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize('case', discover('trunk_g*') + discover('trunk_variant_g*'))
+@pytest.mark.parametrize('case', discover('trunk_*'))
 @torch.no_grad()
 def test_maps_equal_released(case: GoldenCase) -> None:
     varied = 'hiera' in case.spec
