@@ -18,7 +18,7 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='RepeatDataset',
-                times=24,
+                times=16,
                 dataset=dict(
                     type='ClipPaletteDataset',
                     data_root={{_base_.data_root}},
@@ -28,12 +28,13 @@ train_dataloader = dict(
             ),
             dict(
                 type='ClipSyntheticDataset',
-                num_clips=320,
+                num_clips=432,
+                num_frames=12,
                 pipeline={{_base_.train_pipeline}},
             ),
         ],
     ),
 )
-train_cfg = dict(max_epochs=14, val_interval=1)
+train_cfg = dict(max_epochs=18, val_interval=1)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=4))
-custom_hooks = [dict(type='EMAHook', momentum=0.005)]
+custom_hooks = [dict(type='EMAHook', momentum=0.01)]

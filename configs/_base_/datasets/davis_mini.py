@@ -7,7 +7,7 @@ train_pipeline = [
     dict(
         type='ClipSampleFrames',
         num_frames=4,
-        later_num_frames=((6, 8),),
+        later_num_frames=((5, 8),),
         max_num_objects=3,
         frame_gaps=(1, 2, 3, 4),
         reverse_probability=0.5,
@@ -42,7 +42,7 @@ train_pipeline = [
     dict(type='ClipPack'),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='ClipSampler'),

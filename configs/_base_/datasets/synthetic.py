@@ -7,9 +7,9 @@ train_pipeline = [
     dict(
         type='ClipSampleFrames',
         num_frames=4,
-        later_num_frames=((44, 8),),
+        later_num_frames=((16, 8),),
         max_num_objects=3,
-        frame_gaps=(1, 2),
+        frame_gaps=(1, 2, 3),
         reverse_probability=0.5,
     ),
     dict(type='ClipLoadFrames'),
@@ -20,7 +20,7 @@ train_pipeline = [
     dict(type='ClipPack'),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='ClipSampler'),

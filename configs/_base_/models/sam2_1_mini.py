@@ -4,7 +4,8 @@ Every part of the released model is there. Two things differ in training, both b
 a model that knows nothing yet is wrong most of the time: masks of objects judged absent
 are not gated, and the error of the IoU estimates is squared. The absolute error drives
 them to 0, where the sigmoid leaves no gradient, before the first mask is any good; then
-nothing tells the best candidate from the others.
+nothing tells the best candidate from the others. Prompts come on one frame: a second
+one would leave a short clip little to track.
 """
 
 image_size = (128, 128)
@@ -51,7 +52,11 @@ model = dict(
     prompt_encoder=dict(type='SAM2PromptEncoder', embed_dims=embed_dims),
     mask_decoder=dict(type='SAM2MaskDecoder', embed_dims=embed_dims, mlp_dims=128),
     prompt_simulator=dict(
-        type='SAM2PromptSimulator', point_probability=0.1, num_corrections=1
+        type='SAM2PromptSimulator',
+        point_probability=0.1,
+        num_conditioning_frames=(1, 1),
+        num_correction_frames=(1, 1),
+        num_corrections=1,
     ),
     val_prompt_simulator=dict(type='SAM2PromptSimulator', point_probability=0.0),
     loss=dict(type='SAM2MultiStepLoss', iou_l1=False),

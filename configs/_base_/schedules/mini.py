@@ -3,7 +3,7 @@
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='SAM2OptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=8e-4, betas=(0.9, 0.95), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )
 param_scheduler = [
@@ -16,6 +16,6 @@ param_scheduler = [
     ),
 ]
 
-train_cfg = dict(type='ClipTrainLoop', max_epochs=60, val_interval=15)
+train_cfg = dict(type='ClipTrainLoop', max_epochs=40, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -27,7 +27,7 @@ Clips = list[tuple[ClipPlan, SyntheticClip]]
 
 def test_first_masks_repeated_score_badly_but_not_nothing(held_out: Clips) -> None:
     scores = [copy_iou(clip.labels, clip.num_objects) for _, clip in held_out]
-    assert 0.35 < np.mean(scores) < 0.55
+    assert 0.3 < np.mean(scores) < 0.55
 
 
 def test_a_third_of_the_clips_and_more_are_hard(held_out: Clips) -> None:

@@ -21,6 +21,8 @@ from projects.sam2.datasets.synthetic.textures import object_texture
 MIN_FRAMES = 8
 MIN_FIRST_SHARE = 0.008  # of the frame that each object covers on the first frame
 NUM_TRIES = 50
+NUM_PLACES = 4  # to choose a start or a goal from
+TRAVEL = 0.75  # share of the way to its goal that an object covers
 
 
 class ClipKind(Enum):
@@ -130,8 +132,9 @@ def _draw_scene(plan: ClipPlan, rng: np.random.Generator, num_objects: int) -> S
     leaver = int(rng.integers(num_objects)) if plan.kind is ClipKind.RETURNING else -1
     objects: list[Body] = []
     for index, texture in enumerate(textures):
-        radius = float(rng.uniform(0.13, 0.21)) * side
-        motion = _draw_motion(rng, plan.size, radius, leaves=index == leaver)
+        radius = float(rng.uniform(0.14, 0.22)) * side
+        others = [body.motion for body in objects]
+        motion = _draw_motion(rng, plan.size, others, radius, leaves=index == leaver)
         objects.append(draw_body(rng, texture, radius, motion))
     occluder = None
     if rng.random() < 0.4:
@@ -139,7 +142,9 @@ def _draw_scene(plan: ClipPlan, rng: np.random.Generator, num_objects: int) -> S
         skin = object_texture(rng, TEXTURE_SIZE)
         occluder = draw_body(rng, skin, float(rng.uniform(0.08, 0.13)) * side, place)
     return Scene(
-        ground=draw_ground(rng, plan.size, textures),
+        ground=draw_ground(
+            rng, plan.size, textures if plan.kind is ClipKind.LIKE_TEXTURE else ()
+        ),
         pan=rng.uniform(-0.5, 0.5, 2) * side,
         objects=tuple(objects),
         occluder=occluder,
@@ -147,14 +152,30 @@ def _draw_scene(plan: ClipPlan, rng: np.random.Generator, num_objects: int) -> S
     )
 
 
+def _draw_place(
+    rng: np.random.Generator, size: tuple[int, int], taken: list[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Of some random places, the one farthest from those taken."""
+    places = rng.uniform(0.18, 0.82, (NUM_PLACES, 2)) * size[::-1]
+    distances = [
+        min((float(np.hypot(*(place - other))) for other in taken), default=0.0)
+        for place in places
+    ]
+    place: NDArray[np.float64] = places[int(np.argmax(distances))]
+    return place
+
+
 def _draw_motion(
-    rng: np.random.Generator, size: tuple[int, int], radius: float, *, leaves: bool
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    others: list[Motion],
+    radius: float,
+    *,
+    leaves: bool,
 ) -> Motion:
     extent = np.array(size[::-1], float)
-    start = rng.uniform(0.2, 0.8, 2) * extent
-    # Towards the inside, else bodies would gather at the borders.
-    inwards = np.where(start < extent / 2, 1.0, -1.0)
-    drift = inwards * rng.uniform(-0.04, 0.15, 2) * extent
+    start = _draw_place(rng, size, [other.start for other in others])
+    goal = _draw_place(rng, size, [other.start + other.drift for other in others])
     excursion = np.zeros(2)
     if leaves:
         axis = int(rng.integers(2))
@@ -162,11 +183,11 @@ def _draw_motion(
         excursion[axis] = sign * (0.75 * extent[axis] + 2 * radius)
     return Motion(
         start=start,
-        drift=drift,
+        drift=TRAVEL * (goal - start),
         sway=rng.uniform(0.01, 0.05, 2) * min(size),
         frequency=rng.uniform(0.5, 1.6, 2) * rng.choice([-1, 1], 2),
         excursion=excursion,
-        away=(float(rng.uniform(0.1, 0.25)), float(rng.uniform(0.7, 0.9))),
+        away=(float(rng.uniform(0.1, 0.25)), float(rng.uniform(0.6, 0.75))),
     )
 
 

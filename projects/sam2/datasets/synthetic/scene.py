@@ -215,22 +215,23 @@ def draw_ground(
     size: tuple[int, int],
     textures: Sequence[NDArray[np.uint8]],
 ) -> NDArray[np.uint8]:
-    """Draw a ground with things on it, half of them textured like the objects.
+    """Draw a ground with things on it.
 
     Args:
         rng: Source of all of it.
         size: Height and width of the frame.
-        textures: Those of the objects.
+        textures: Of the objects, that every other thing resembles; none for things
+            with textures of their own.
 
     Returns:
         RGB, larger than the frame by ``PAN_MARGIN`` on each side.
     """
     height, width = (round(side * (1 + 2 * PAN_MARGIN)) for side in size)
     ground = ground_texture(rng, (height, width)).astype(np.float32)
-    for index in range(int(rng.integers(8, 15))):
-        texture = textures[index % len(textures)]
-        if index % 2:
-            texture = object_texture(rng, TEXTURE_SIZE)
+    for index in range(int(rng.integers(6, 12))):
+        texture = object_texture(rng, TEXTURE_SIZE)
+        if textures and index % 2:
+            texture = textures[index % len(textures)]
         faded = np.asarray(texture * rng.uniform(0.6, 0.95), np.uint8)
         radius = rng.uniform(0.05, 0.13) * min(size)
         place = standing(rng.uniform((0, 0), (width, height)))

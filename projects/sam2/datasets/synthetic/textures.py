@@ -96,7 +96,7 @@ def ground_texture(
     Returns:
         (height, width, 3), RGB.
     """
-    colors = rng.uniform(40, 210, (3, 3))
+    colors = rng.uniform(60, 180, (3, 3))
     broad = value_noise(rng, size, NOISE_CELLS[:2])[..., None]
     fine = value_noise(rng, size, NOISE_CELLS[1:])[..., None]
     mixed = colors[0] * broad + colors[1] * (1 - broad)
