@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from golden_models import golden_model
-from projects.sam2.models import SAM2
+from projects.sam2.models import SAM2, SAM2Tracker
 from projects.sam2.models.frame_tracking import FrameTask, track_frame
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
 from projects.sam2.structures import (
@@ -137,3 +137,24 @@ def test_training_and_evaluation_share_the_decoded_logits_of_a_click(
     prompt = FramePrompt(points=_click(30.0))
     found = [_run(model, features, prompt, mode=mode) for mode in TrackingMode]
     assert torch.equal(found[0].final.candidate_logits, found[1].final.candidate_logits)
+
+
+@pytest.mark.parametrize('decided', [True, False])
+def test_memory_of_clicks_is_decided_or_as_sure_as_the_mask(
+    features: ImageFeatures, *, decided: bool
+) -> None:
+    model = golden_model('frame:', tracker={'binary_clicked_memories': decided})
+    assert isinstance(model.tracker, SAM2Tracker)
+    output = _run(model, features, FramePrompt(points=_click(30.0)))
+    shown = torch.nn.functional.interpolate(
+        output.final.mask_logits, size=(SIDE, SIDE), mode='bilinear'
+    )
+    with torch.no_grad():
+        expected, other = (
+            model.tracker.memorise(
+                features, shown, output.final.object_score_logits > 0, binary=binary
+            )
+            for binary in (decided, not decided)
+        )
+    assert torch.allclose(output.memory.spatial, expected, atol=1e-5)
+    assert not torch.allclose(output.memory.spatial, other, atol=1e-3)

@@ -177,6 +177,13 @@ def test_unstable_mask_gives_way_to_the_best_candidate_but_its_token_stays() -> 
     torch.testing.assert_close(chosen.mask_tokens, single.mask_tokens)
 
 
+def test_unstable_mask_stays_where_the_decoder_does_not_select() -> None:
+    decoder = _tiny(stability_selection=False)
+    kept, single = _answer(decoder, STABLE), _answer(decoder, SINGLE)
+    assert torch.equal(kept.mask_logits, single.mask_logits)
+    assert torch.equal(kept.ious, single.ious)
+
+
 def test_decoder_without_extras_is_certain_and_needs_no_fine_features() -> None:
     decoder = _tiny(**PLAIN)
     decoded = _answer(decoder, MULTI)

@@ -161,6 +161,40 @@ def test_prompt_by_clicks_is_corrected_on_its_frame() -> None:
     assert steps == [[3], [1], [1, 3], [1, 1]]
 
 
+class _AllVoid(MemoryVideo):
+    """The same video, every pixel outside the objects to be ignored."""
+
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
+        """Ground truth with void pixels."""
+        truth = super().read_masks(frame_index)
+        return (
+            None
+            if truth is None
+            else replace(truth, void=np.logical_not(truth.masks.any(axis=0)))
+        )
+
+
+def test_validation_clicks_never_correct_void_pixels() -> None:
+    clicked = golden_model(
+        'v3:',
+        data_preprocessor={'image_size': (64, 64)},
+        val_prompt_simulator={
+            'type': 'SAM2PromptSimulator',
+            'point_probability': 1.0,
+            'box_probability': 0.0,
+            'num_corrections': 3,
+        },
+    )
+
+    def labels(video: MemoryVideo) -> list[int]:
+        points = _track(clicked, video)[0].outputs[0].final.points
+        assert points is not None
+        return points.labels.flatten().tolist()
+
+    assert 0 in labels(MemoryVideo(first_frames=(0,), length=1))
+    assert 0 not in labels(_AllVoid(first_frames=(0,), length=1))
+
+
 def test_masks_are_those_of_the_logits_at_the_size_of_the_file(model: SAM2) -> None:
     prediction = _track(model, MemoryVideo(first_frames=(0,)))[-1]
     enlarged = torch.nn.functional.interpolate(

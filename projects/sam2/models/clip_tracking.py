@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from torch import Tensor
-
+from projects.sam2.models.correction import click_on_errors
 from projects.sam2.models.frame_tracking import FrameTask, track_frame
 from projects.sam2.models.mask_heads import MaskHeads
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
@@ -17,7 +16,6 @@ from projects.sam2.structures import (
     ClipBatch,
     FrameOutput,
     ImageFeatures,
-    PointPrompt,
     TrackingMode,
 )
 
@@ -65,7 +63,7 @@ def track_clip(
             if prompted
             else None,
             attends=not prompted,
-            correct=partial(_correct, simulator, clicks, truth, ignored)
+            correct=partial(click_on_errors, simulator, clicks, truth, ignored)
             if corrected
             else None,
             num_corrections=simulator.num_corrections,
@@ -88,17 +86,3 @@ def _order(plan: PromptPlan, num_frames: int) -> Iterator[int]:
     """Conditioning frames first, then the others as time runs."""
     yield from plan.prompts
     yield from (frame for frame in range(num_frames) if frame not in plan.prompts)
-
-
-def _correct(
-    simulator: SAM2PromptSimulator,
-    clicks: ClickGenerators,
-    truth: Tensor,
-    ignored: Tensor | None,
-    logits: Tensor,
-) -> PointPrompt:
-    """A correction click from what the model shows, never for a void pixel."""
-    shown = logits > 0
-    if ignored is not None:
-        shown &= ~ignored
-    return simulator.correction(truth, shown, clicks)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from projects.sam2.models.correction import click_on_errors
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.frame_tracking import FrameTask, track_frame
 from projects.sam2.models.mask_heads import MaskHeads
@@ -25,7 +26,6 @@ from projects.sam2.structures import (
     FrameOutput,
     FramePrediction,
     ImageFeatures,
-    PointPrompt,
     TrackingMode,
     VideoSource,
 )
@@ -119,7 +119,9 @@ class VideoTracker:
             attends=False,
             correct=None
             if kind is PromptKind.MASK
-            else partial(self._correct, masks, clicks),
+            else partial(
+                click_on_errors, self.simulator, clicks, masks, self._ignored(truth)
+            ),
             num_corrections=self.simulator.num_corrections,
             reread_prompt=True,
         )
@@ -148,11 +150,12 @@ class VideoTracker:
         group.store.add(task.query.frame_index, output.memory, prompted=prompted)
         return output
 
-    def _correct(
-        self, truth: Tensor, clicks: ClickGenerators, logits: Tensor
-    ) -> PointPrompt:
-        """A correction click on the prompted frame."""
-        return self.simulator.correction(truth, logits > 0, clicks)
+    def _ignored(self, truth: FrameMasks) -> Tensor | None:
+        """Void pixels at the size that the model sees, (1, 1, H, W), or None."""
+        if truth.void is None:
+            return None
+        as_mask = FrameMasks(object_ids=(0,), masks=truth.void[None])
+        return self.preprocessor.mask_prompt(as_mask)
 
 
 def _read_ahead(
@@ -187,6 +190,7 @@ def _unseen(truth: FrameMasks | None, groups: list[ObjectGroup]) -> FrameMasks |
     return FrameMasks(
         object_ids=tuple(truth.object_ids[position] for position in new),
         masks=truth.masks[new],
+        void=truth.void,
     )
 
 
