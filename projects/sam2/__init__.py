@@ -1,6 +1,7 @@
 """SAM 2 and SAM 2.1 for MMEngine; importing it registers every part."""
 
 from projects.sam2 import (
+    apis,
     checkpoints,
     datasets,
     engine,
@@ -11,6 +12,7 @@ from projects.sam2 import (
 )
 
 __all__ = [
+    'apis',
     'checkpoints',
     'datasets',
     'engine',

@@ -1,15 +1,14 @@
 """What the check says about weights that do not fit, and the released shapes."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from bridge_models import SIZES, VERSIONS, meta_model, shapes_of
 from golden_cases import GoldenCase, discover
 from golden_models import tiny_config
 from projects.sam2.checkpoints import (
@@ -18,30 +17,12 @@ from projects.sam2.checkpoints import (
     map_from_released,
     map_to_released,
     recognise_model,
+    weights_of,
 )
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-SIZES = ('tiny', 'small', 'bplus', 'large')
-VERSIONS = ('2.0', '2.1')
 # Parameters in millions, as published with the models.
 PUBLISHED = {'tiny': 38.9, 'small': 46.0, 'bplus': 80.8, 'large': 224.4}
 OF_MANIFEST = {'t': 'tiny', 's': 'small', 'b+': 'bplus', 'l': 'large'}
-
-
-def _model(config: str) -> nn.Module:
-    """The model of a config, without memory for its weights.
-
-    Losses and accumulators hold no weights, so they are left out.
-    """
-    model = Config.fromfile(CONFIGS / config).model
-    model.update(loss=None, accumulators=[])
-    with torch.device('meta'):
-        built: nn.Module = MODELS.build(model)
-    return built
-
-
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
 @pytest.mark.golden
@@ -49,9 +30,9 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def test_model_has_exactly_the_released_weights(case: GoldenCase) -> None:
     version, size = case.name.removeprefix('manifest_').replace('train_', '').split('_')
     name = f'sam{version.replace(".", "_")}_{OF_MANIFEST[size]}.py'
-    model = _model(f'_base_/models/{name}')
+    model = meta_model(f'_base_/models/{name}')
     released = {k: tuple(v['shape']) for k, v in case.spec['state_dict'].items()}
-    assert map_to_released(_shapes(model)) == released
+    assert map_to_released(shapes_of(model)) == released
     assert sum(p.numel() for p in model.parameters()) == case.spec['n_params']
     kind = recognise_model(map_from_released(released))
     assert kind is not None
@@ -64,8 +45,8 @@ def test_each_config_is_recognised_and_as_large_as_published(
     size: str, version: str
 ) -> None:
     config = f'_base_/models/sam{version.replace(".", "_")}_{size}.py'
-    model = _model(config)
-    kind = recognise_model(_shapes(model))
+    model = meta_model(config)
+    kind = recognise_model(shapes_of(model))
     assert kind is not None
     assert (kind.version, kind.size, kind.config) == (version, size, config)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
@@ -88,9 +69,20 @@ def _message(state: Mapping[str, Tensor], model: nn.Module) -> str:
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_weights_that_fit_pass(model: nn.Module, prefix: str) -> None:
+def test_weights_that_fit_pass_with_or_without_the_prefix_of_a_wrapper(
+    model: nn.Module, prefix: str
+) -> None:
     state = {prefix + key: value for key, value in model.state_dict().items()}
-    check_weights(state, model, source='weights.pt')
+    weights = weights_of({'state_dict': state}, source='weights.pt')
+    assert weights.keys() == model.state_dict().keys()
+    check_weights(weights, model, source='weights.pt')
+
+
+def test_checkpoint_without_weights_names_what_it_holds_instead() -> None:
+    with pytest.raises(CheckpointMismatchError) as raised:
+        weights_of({'net': 1, 'args': 2}, source='x.pt')
+    assert str(raised.value).startswith('x.pt holds no weights')
+    assert "['args', 'net']" in str(raised.value)
 
 
 def test_all_that_is_wrong_is_told_at_once(model: nn.Module) -> None:
@@ -107,8 +99,8 @@ def test_all_that_is_wrong_is_told_at_once(model: nn.Module) -> None:
 
 
 def test_file_of_2_0_under_a_2_1_config_names_the_config_to_use() -> None:
-    file = _model('_base_/models/sam2_0_tiny.py')
-    model = _model('_base_/models/sam2_1_tiny.py')
+    file = meta_model('_base_/models/sam2_0_tiny.py')
+    model = meta_model('_base_/models/sam2_1_tiny.py')
     message = _message(file.state_dict(), model)
     assert 'SAM 2.0 of tiny; the model is SAM 2.1 of tiny' in message
     assert "_base_ = '_base_/models/sam2_0_tiny.py'" in message
@@ -116,15 +108,15 @@ def test_file_of_2_0_under_a_2_1_config_names_the_config_to_use() -> None:
 
 
 def test_file_of_another_size_names_its_config() -> None:
-    file = _model('_base_/models/sam2_1_small.py')
-    message = _message(file.state_dict(), _model('_base_/models/sam2_1_tiny.py'))
+    file = meta_model('_base_/models/sam2_1_small.py')
+    message = _message(file.state_dict(), meta_model('_base_/models/sam2_1_tiny.py'))
     assert "_base_ = '_base_/models/sam2_1_small.py'" in message
     assert ', and ' in message  # of many keys only some are named
     assert message.count('image_encoder.backbone') < 30
 
 
 def test_released_file_under_an_own_size_is_told_apart(model: nn.Module) -> None:
-    file = _model('_base_/models/sam2_1_tiny.py')
+    file = meta_model('_base_/models/sam2_1_tiny.py')
     message = _message(file.state_dict(), model)
     assert 'SAM 2.1 of tiny; the model is SAM 2.1 of a size of its own' in message
 
@@ -132,7 +124,7 @@ def test_released_file_under_an_own_size_is_told_apart(model: nn.Module) -> None
 def test_weights_of_an_own_size_point_to_the_config_they_came_from(
     model: nn.Module,
 ) -> None:
-    released = _model('_base_/models/sam2_1_tiny.py')
+    released = meta_model('_base_/models/sam2_1_tiny.py')
     assert 'the config that the file was trained with' in _message(
         model.state_dict(), released
     )
@@ -143,6 +135,22 @@ def test_weights_of_something_else_are_told_apart(model: nn.Module) -> None:
     message = _message({'conv.weight': torch.zeros(1)}, model)
     assert 'The file holds no SAM 2;' in message
     assert 'Give a released SAM 2 file' in message
+
+
+def test_image_part_alone_is_told_apart_from_a_whole_model() -> None:
+    whole = meta_model('_base_/models/sam2_1_tiny.py')
+    image_part = {
+        key: value
+        for key, value in whole.state_dict().items()
+        if not key.startswith('tracker.') or key == 'tracker.no_memory_embedding'
+    }
+    kind = recognise_model(shapes_of(image_part))
+    assert kind is not None
+    assert (kind.version, kind.size, kind.config) == (None, 'tiny', None)
+    message = _message(image_part, whole)
+    assert 'holds the image part of SAM 2 of tiny; the model is SAM 2.1' in message
+    assert 'Sam2VideoModel, not from Sam2Model' in message
+    assert 'sam2_0' not in message
 
 
 def test_same_kind_of_file_that_lacks_weights_is_the_wrong_file(

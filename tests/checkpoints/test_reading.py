@@ -10,9 +10,16 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from bridge_models import assert_same_weights, small_model, write_small
 from projects.sam2.checkpoints import read_checkpoint_url, reading
-from projects.sam2.checkpoints.key_map import map_to_released
+from projects.sam2.checkpoints.key_map import map_to_huggingface, map_to_released
+from projects.sam2.checkpoints.key_table import COPIES
 from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
+from projects.sam2.checkpoints.safetensors_files import (
+    WEIGHTS_FILE,
+    read_safetensors,
+    write_safetensors,
+)
 
 
 @pytest.fixture
@@ -31,9 +38,7 @@ def _load(path: Path, content: object) -> dict[str, Any]:
 
 
 def _assert_holds(checkpoint: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    assert checkpoint['state_dict'].keys() == weights.keys()
-    for key, value in weights.items():
-        assert torch.equal(checkpoint['state_dict'][key], value)
+    assert_same_weights(dict(checkpoint['state_dict']), weights)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +105,64 @@ def test_damaged_file_is_an_error_that_names_it(size: int, tmp_path: Path) -> No
     whole, cut = tmp_path / 'whole.pt', tmp_path / 'cut.pt'
     torch.save({'model': torch.zeros(1000)}, whole)
     cut.write_bytes(whole.read_bytes()[:size])
-    with pytest.raises(ValueError, match=r'cut\.pt'):
+    with pytest.raises(ValueError, match=rf'cut\.pt \({size} bytes\).*fetch it again'):
         CheckpointLoader.load_checkpoint(str(cut))
+
+
+@pytest.mark.parametrize('with_copy', [False, True])
+def test_folder_of_transformers_comes_with_our_names(
+    tmp_path: Path, *, with_copy: bool
+) -> None:
+    model = small_model()
+    write_small(tmp_path / 'folder', 'huggingface', model)
+    path = tmp_path / 'folder' / WEIGHTS_FILE
+    if with_copy:
+        original, copy = COPIES[0]
+        theirs = read_safetensors(path, 'cpu')
+        write_safetensors(path, theirs | {copy: theirs[original].clone()})
+    for given in (path.parent, path):
+        checkpoint = CheckpointLoader.load_checkpoint(str(given), map_location='cpu')
+        assert checkpoint.keys() == {'state_dict', SOURCE_FIELD}
+        assert checkpoint[SOURCE_FIELD] == str(given)
+        assert_same_weights(checkpoint['state_dict'], dict(model.state_dict()))
+
+
+@pytest.mark.parametrize('rename', [map_to_released, dict])
+def test_safetensors_with_other_names_is_recognised_by_them(
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    weights: dict[str, Tensor],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / 'weights.safetensors'
+    write_safetensors(path, rename(weights))
+    _assert_holds(CheckpointLoader.load_checkpoint(str(path)), weights)
+
+
+def test_folder_of_another_model_of_transformers_is_left_as_it_is(
+    tmp_path: Path,
+) -> None:
+    # The first SAM shares this name.
+    saved = {COPIES[0][0]: torch.ones(2, 4), 'vision_encoder.pos_embed': torch.ones(1)}
+    write_safetensors(tmp_path / WEIGHTS_FILE, saved)
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path))
+    assert loaded.keys() == saved.keys()
+
+
+@pytest.mark.parametrize(
+    ('own', 'message'),
+    [
+        ({'own.weight': torch.ones(1)}, r"own\.weight' is no known name"),
+        ({COPIES[0][1]: torch.ones(2, 64)}, 'should be a copy'),
+    ],
+)
+def test_folder_with_a_weight_that_no_sam_2_has_is_named(
+    own: dict[str, Tensor], message: str, tmp_path: Path
+) -> None:
+    theirs = map_to_huggingface(dict(small_model().state_dict()))
+    write_safetensors(tmp_path / WEIGHTS_FILE, theirs | own)
+    with pytest.raises((KeyError, ValueError), match=message) as raised:
+        CheckpointLoader.load_checkpoint(str(tmp_path))
+    assert str(raised.value).startswith(f'{tmp_path}: ')
 
 
 def test_missing_file_and_folder_are_told_apart(tmp_path: Path) -> None:

@@ -1,20 +1,27 @@
-"""Checkpoints: names of weights, reading them, checking them against a model.
+"""Checkpoints: names of weights, reading, checking and writing them.
 
 Importing this package makes MMEngine read all checkpoints through
 :func:`read_checkpoint`.
 """
 
+from projects.sam2.checkpoints.aside import written_aside
 from projects.sam2.checkpoints.checking import (
     CheckpointMismatchError,
     ModelKind,
     check_weights,
     recognise_model,
+    weights_of,
 )
+from projects.sam2.checkpoints.huggingface_config import huggingface_config
 from projects.sam2.checkpoints.key_map import (
     UnknownKeyError,
+    from_huggingface,
     from_released,
+    map_from_huggingface,
     map_from_released,
+    map_to_huggingface,
     map_to_released,
+    to_huggingface,
     to_released,
 )
 from projects.sam2.checkpoints.reading import (
@@ -22,18 +29,28 @@ from projects.sam2.checkpoints.reading import (
     read_checkpoint,
     read_checkpoint_url,
 )
+from projects.sam2.checkpoints.writing import CheckpointKind, write_checkpoint
 
 __all__ = [
     'SOURCE_FIELD',
+    'CheckpointKind',
     'CheckpointMismatchError',
     'ModelKind',
     'UnknownKeyError',
     'check_weights',
+    'from_huggingface',
     'from_released',
+    'huggingface_config',
+    'map_from_huggingface',
     'map_from_released',
+    'map_to_huggingface',
     'map_to_released',
     'read_checkpoint',
     'read_checkpoint_url',
     'recognise_model',
+    'to_huggingface',
     'to_released',
+    'weights_of',
+    'write_checkpoint',
+    'written_aside',
 ]

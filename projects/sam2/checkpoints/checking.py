@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ __all__ = [
     'ModelKind',
     'check_weights',
     'recognise_model',
+    'weights_of',
 ]
 
 # Weights that SAM 2.1 added.
@@ -19,6 +21,8 @@ VERSION_2_1_SIGNS = (
     'tracker.no_object_embedding',
     'tracker.object_pointer.time_projection.weight',
 )
+# Weights of the memory path; the image model of transformers has none of them.
+MEMORY_SIGN = 'tracker.memory_attention.'
 POSITION_KEY = 'image_encoder.backbone.position_embedding'
 BLOCK_SIGN = 'image_encoder.backbone.blocks.{}.norm1.weight'
 # Channels of the first stage and number of blocks.
@@ -42,24 +46,27 @@ class ModelKind:
     """Which SAM 2 a set of weights belongs to.
 
     Attributes:
-        version: ``'2.0'`` or ``'2.1'``.
+        version: ``'2.0'``, ``'2.1'``, or None for the image part alone, which is the
+            same in both.
         size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'``, or None where the
             shapes are those of no released model.
     """
 
-    version: str
+    version: str | None
     size: str | None
 
     @property
     def config(self) -> str | None:
-        """Config of the model, or None where no released model has its size."""
-        if self.size is None:
+        """Config of the model, or None where no released model is of this kind."""
+        if self.size is None or self.version is None:
             return None
         return f'_base_/models/sam{self.version.replace(".", "_")}_{self.size}.py'
 
     def __str__(self) -> str:
         """For people: version and size."""
-        return f'SAM {self.version} of {self.size or "a size of its own"}'
+        version = self.version and f'SAM {self.version}'
+        size = self.size or 'a size of its own'
+        return f'{version or "the image part of SAM 2"} of {size}'
 
 
 def recognise_model(shapes: Shapes) -> ModelKind | None:
@@ -73,23 +80,49 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
     """
     if MODEL_SIGN not in shapes:
         return None
-    is_2_1 = any(sign in shapes for sign in VERSION_2_1_SIGNS)
+    version: str | None = '2.0'
+    if any(sign in shapes for sign in VERSION_2_1_SIGNS):
+        version = '2.1'
+    elif not any(key.startswith(MEMORY_SIGN) for key in shapes):
+        version = None
     num_blocks = 0
     while BLOCK_SIGN.format(num_blocks) in shapes:
         num_blocks += 1
     channels = shapes[POSITION_KEY][1] if POSITION_KEY in shapes else 0
-    return ModelKind(
-        version='2.1' if is_2_1 else '2.0', size=SIZES.get((channels, num_blocks))
-    )
+    return ModelKind(version=version, size=SIZES.get((channels, num_blocks)))
+
+
+def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
+    """Take the weights out of a checkpoint.
+
+    Args:
+        checkpoint: As :func:`read_checkpoint` gives it.
+        source: Where the checkpoint comes from, for the error.
+
+    Returns:
+        Weights by our names, without the prefix of a model wrapper.
+
+    Raises:
+        CheckpointMismatchError: If there are none.
+    """
+    if 'state_dict' not in checkpoint:
+        msg = (
+            f'{source} holds no weights that this project can read, but '
+            f'{sorted(checkpoint)[:MAX_NAMED_KEYS]}; give a released SAM 2 file, a '
+            f'SAM 2 folder of transformers, or a checkpoint that this project wrote'
+        )
+        raise CheckpointMismatchError(msg)
+    weights = checkpoint['state_dict']
+    return {key.removeprefix('module.'): value for key, value in weights.items()}
 
 
 def check_weights(
-    state_dict: Mapping[str, Tensor], model: nn.Module, *, source: str
+    weights: Mapping[str, Tensor], model: nn.Module, *, source: str
 ) -> None:
     """Compare weights with a model.
 
     Args:
-        state_dict: Weights by our names; a prefix ``module.`` is left out.
+        weights: By our names.
         model: The model that they are for.
         source: Where the weights come from, for the error.
 
@@ -97,7 +130,7 @@ def check_weights(
         CheckpointMismatchError: If a weight is missing, unknown or of another shape.
             It names version and size of both, the weights, and the config to use.
     """
-    given = _shapes((key.removeprefix('module.'), v) for key, v in state_dict.items())
+    given = _shapes(weights.items())
     wanted = _shapes(model.state_dict().items())
     shared = given.keys() & wanted.keys()
     problems = [
@@ -123,7 +156,15 @@ def _verdict(given: ModelKind | None, wanted: ModelKind | None) -> Iterable[str]
     """What the file holds, what the model is, and the remedy."""
     yield f'The file holds {given or "no SAM 2"}; the model is {wanted or "no SAM 2"}.'
     if given is None:
-        yield 'Give a released SAM 2 file, or a checkpoint that this project wrote.'
+        yield (
+            'Give a released SAM 2 file, a SAM 2 folder of transformers, or a '
+            'checkpoint that this project wrote.'
+        )
+    elif given.version is None and wanted != given:
+        yield (
+            'Give a file with the memory path as well; transformers writes it from '
+            'Sam2VideoModel, not from Sam2Model.'
+        )
     elif given == wanted:
         yield 'Give the file that belongs to this config.'
     elif given.config is not None:

@@ -1,149 +1,49 @@
-"""Names of weights: this project's and those of the released SAM 2 files.
+"""Translates names of weights by the table in ``key_table.py``.
 
-One table says it all: for each part of the model our prefix, the released prefix, and
-rows that pair what follows them. Both sides of a row hold the same placeholders:
-
-====  ==========================================
-``#``  a number
-``@``  a projection of an attention, see ``PROJECTIONS``
-``*``  ``weight`` or ``bias``
-====  ==========================================
+Released files hold the same tensors as ours under other names. Files of Hugging Face's
+transformers stack the point embeddings in one tensor, and may hold a copy of the
+matrix that encodes places.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from typing import TypeVar
 
+import torch
+from torch import Tensor
+
+from projects.sam2.checkpoints.key_table import (
+    ALTERNATIVES,
+    COPIES,
+    KEY_TABLE,
+    PROJECTIONS,
+    Naming,
+)
+
 __all__ = [
-    'KEY_TABLE',
     'PROJECTIONS',
     'UnknownKeyError',
+    'from_huggingface',
     'from_released',
+    'map_from_huggingface',
     'map_from_released',
+    'map_to_huggingface',
     'map_to_released',
+    'to_huggingface',
     'to_released',
 ]
 
 Value = TypeVar('Value')
 
-PROJECTIONS: tuple[tuple[str, str], ...] = (
-    ('query', 'q_proj'),
-    ('key', 'k_proj'),
-    ('value', 'v_proj'),
-    ('output', 'out_proj'),
-)
-
-KEY_TABLE: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
-    (
-        'image_encoder.backbone.',
-        'image_encoder.trunk.',
-        (
-            ('position_embedding', 'pos_embed'),
-            ('window_position_embedding', 'pos_embed_window'),
-            ('patch_embedding.projection.*', 'patch_embed.proj.*'),
-            ('blocks.#.norm#.*', 'blocks.#.norm#.*'),
-            ('blocks.#.attention.qkv.*', 'blocks.#.attn.qkv.*'),
-            ('blocks.#.attention.output.*', 'blocks.#.attn.proj.*'),
-            ('blocks.#.mlp.layers.#.*', 'blocks.#.mlp.layers.#.*'),
-            ('blocks.#.shortcut.*', 'blocks.#.proj.*'),
-        ),
-    ),
-    (
-        'image_encoder.neck.',
-        'image_encoder.neck.',
-        (('lateral_convs.#.*', 'convs.#.conv.*'),),
-    ),
-    (
-        'tracker.memory_attention.',
-        'memory_attention.',
-        (
-            ('layers.#.self_attention.@.*', 'layers.#.self_attn.@.*'),
-            ('layers.#.cross_attention.@.*', 'layers.#.cross_attn_image.@.*'),
-            ('layers.#.mlp.layers.0.*', 'layers.#.linear1.*'),
-            ('layers.#.mlp.layers.1.*', 'layers.#.linear2.*'),
-            ('layers.#.norm#.*', 'layers.#.norm#.*'),
-            ('norm.*', 'norm.*'),
-        ),
-    ),
-    (
-        'tracker.memory_encoder.',
-        'memory_encoder.',
-        (
-            ('mask_downsampler.layers.#.*', 'mask_downsampler.encoder.#.*'),
-            ('pixel_projection.*', 'pix_feat_proj.*'),
-            ('fuser.#.scale', 'fuser.layers.#.gamma'),
-            ('fuser.#.depthwise.*', 'fuser.layers.#.dwconv.*'),
-            ('fuser.#.norm.*', 'fuser.layers.#.norm.*'),
-            ('fuser.#.expand.*', 'fuser.layers.#.pwconv1.*'),
-            ('fuser.#.reduce.*', 'fuser.layers.#.pwconv2.*'),
-            ('output.*', 'out_proj.*'),
-        ),
-    ),
-    (
-        'tracker.',
-        '',
-        (
-            ('temporal_embedding', 'maskmem_tpos_enc'),
-            ('no_memory_embedding', 'no_mem_embed'),
-            ('no_memory_position', 'no_mem_pos_enc'),
-            ('no_object_embedding', 'no_obj_embed_spatial'),
-            ('object_pointer.no_object_pointer', 'no_obj_ptr'),
-            ('object_pointer.projection.layers.#.*', 'obj_ptr_proj.layers.#.*'),
-            ('object_pointer.time_projection.*', 'obj_ptr_tpos_proj.*'),
-            ('mask_prompt_downsample.*', 'mask_downsample.*'),
-        ),
-    ),
-    (
-        'prompt_encoder.',
-        'sam_prompt_encoder.',
-        (
-            (
-                'position_encoding.gaussian_matrix',
-                'pe_layer.positional_encoding_gaussian_matrix',
-            ),
-            ('point_embeddings.#.weight', 'point_embeddings.#.weight'),
-            ('padding_point_embedding.weight', 'not_a_point_embed.weight'),
-            ('mask_downscaling.#.*', 'mask_downscaling.#.*'),
-            ('no_mask_embedding.weight', 'no_mask_embed.weight'),
-        ),
-    ),
-    (
-        'mask_decoder.transformer.',
-        'sam_mask_decoder.transformer.',
-        (
-            ('layers.#.self_attention.@.*', 'layers.#.self_attn.@.*'),
-            (
-                'layers.#.cross_attention_token_to_image.@.*',
-                'layers.#.cross_attn_token_to_image.@.*',
-            ),
-            (
-                'layers.#.cross_attention_image_to_token.@.*',
-                'layers.#.cross_attn_image_to_token.@.*',
-            ),
-            ('layers.#.norm#.*', 'layers.#.norm#.*'),
-            ('layers.#.mlp.layers.#.*', 'layers.#.mlp.layers.#.*'),
-            ('final_attention_token_to_image.@.*', 'final_attn_token_to_image.@.*'),
-            ('final_norm.*', 'norm_final_attn.*'),
-        ),
-    ),
-    (
-        'mask_decoder.',
-        'sam_mask_decoder.',
-        (
-            ('iou_token.weight', 'iou_token.weight'),
-            ('mask_tokens.weight', 'mask_tokens.weight'),
-            ('object_score_token.weight', 'obj_score_token.weight'),
-            ('upscaling.#.*', 'output_upscaling.#.*'),
-            ('high_res_projections.0.*', 'conv_s0.*'),
-            ('high_res_projections.1.*', 'conv_s1.*'),
-            ('hypernetworks.#.layers.#.*', 'output_hypernetworks_mlps.#.layers.#.*'),
-            ('iou_head.layers.#.*', 'iou_prediction_head.layers.#.*'),
-            ('object_score_head.layers.#.*', 'pred_obj_score_head.layers.#.*'),
-        ),
-    ),
-)
+OWNERS = {
+    Naming.OURS: 'this project',
+    Naming.RELEASED: 'released SAM 2 files',
+    Naming.HUGGINGFACE: 'the SAM 2 of transformers',
+}
+STACK_ROW = re.compile(r'(?P<stack>.+)\[(?P<row>\d+)\]')
 
 
 class UnknownKeyError(KeyError):
@@ -184,22 +84,6 @@ class _Rule:
         return match.expand(self.replacement) if match else None
 
 
-def _rows() -> Iterable[tuple[str, str]]:
-    """The table with the prefixes and the projections written out."""
-    for our_prefix, released_prefix, rows in KEY_TABLE:
-        for our_row, released_row in rows:
-            ours, released = our_prefix + our_row, released_prefix + released_row
-            if '@' not in ours:
-                yield ours, released
-                continue
-            for our_name, released_name in PROJECTIONS:
-                yield ours.replace('@', our_name), released.replace('@', released_name)
-
-
-_TO_RELEASED = tuple(_Rule.of(ours, released) for ours, released in _rows())
-_FROM_RELEASED = tuple(_Rule.of(released, ours) for ours, released in _rows())
-
-
 def to_released(our_key: str) -> str:
     """Translate a name of ours.
 
@@ -212,7 +96,7 @@ def to_released(our_key: str) -> str:
     Raises:
         UnknownKeyError: If no row of the table fits.
     """
-    return _translate(our_key, _TO_RELEASED, 'of this project')
+    return _translate(our_key, Naming.OURS, Naming.RELEASED)
 
 
 def from_released(released_key: str) -> str:
@@ -227,7 +111,38 @@ def from_released(released_key: str) -> str:
     Raises:
         UnknownKeyError: If no row of the table fits.
     """
-    return _translate(released_key, _FROM_RELEASED, 'of released SAM 2 files')
+    return _translate(released_key, Naming.RELEASED, Naming.OURS)
+
+
+def to_huggingface(our_key: str) -> str:
+    """Translate a name of ours.
+
+    Args:
+        our_key: Key of our model's state dict.
+
+    Returns:
+        Key of a transformers model; ``name[2]`` for row 2 of the tensor ``name``.
+
+    Raises:
+        UnknownKeyError: If no row of the table fits.
+    """
+    return _translate(our_key, Naming.OURS, Naming.HUGGINGFACE)
+
+
+def from_huggingface(huggingface_key: str) -> str:
+    """Translate a name of Hugging Face's transformers.
+
+    Args:
+        huggingface_key: Key of a transformers model; ``name[2]`` for row 2 of the
+            tensor ``name``.
+
+    Returns:
+        Key of our model's state dict.
+
+    Raises:
+        UnknownKeyError: If no row of the table fits.
+    """
+    return _translate(huggingface_key, Naming.HUGGINGFACE, Naming.OURS)
 
 
 def map_to_released(state: Mapping[str, Value]) -> dict[str, Value]:
@@ -254,14 +169,105 @@ def map_from_released(state: Mapping[str, Value]) -> dict[str, Value]:
     return {from_released(key): value for key, value in state.items()}
 
 
-def _translate(key: str, rules: tuple[_Rule, ...], whose: str) -> str:
+def map_to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of a state dict of ours and stack those that belong together.
+
+    Args:
+        state: Weights by our names.
+
+    Returns:
+        The weights as transformers writes them, without copies.
+    """
+    renamed = {to_huggingface(key): value for key, value in state.items()}
+    rows: dict[str, dict[int, Tensor]] = {}
+    for key in tuple(renamed):
+        match = STACK_ROW.fullmatch(key)
+        if match:
+            stack = rows.setdefault(match['stack'], {})
+            stack[int(match['row'])] = renamed.pop(key)
+    stacks = {
+        key: torch.cat([stack[row] for row in sorted(stack)])
+        for key, stack in rows.items()
+    }
+    return renamed | stacks
+
+
+def map_from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of a transformers model and take stacks apart.
+
+    Args:
+        state: Weights by the names of transformers, with or without copies.
+
+    Returns:
+        The same weights by our names.
+
+    Raises:
+        ValueError: If a copy differs from what it should be a copy of.
+    """
+    single: dict[str, Tensor] = {}
+    for key, value in _without_copies(state).items():
+        rows = value.split(1) if key in _stacks() else ()
+        single |= {f'{key}[{row}]': part.clone() for row, part in enumerate(rows)}
+        if not rows:
+            single[key] = value
+    return {from_huggingface(key): value for key, value in single.items()}
+
+
+def _without_copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each weight once."""
+    kept = dict(state)
+    for original, copy in COPIES:
+        if copy not in kept:
+            continue
+        value = kept.pop(copy)
+        if not torch.equal(kept.setdefault(original, value), value):
+            msg = (
+                f'{copy} should be a copy of {original}, but holds other numbers; '
+                f'write the file again'
+            )
+            raise ValueError(msg)
+    return kept
+
+
+def _rows() -> Iterable[tuple[str, ...]]:
+    """The table with prefixes and alternatives written out."""
+    for prefixes, rows in KEY_TABLE:
+        for row in rows:
+            names = tuple(
+                prefix + name for prefix, name in zip(prefixes, row, strict=True)
+            )
+            sign = next((sign for sign in ALTERNATIVES if sign in names[0]), None)
+            if sign is None:
+                yield names
+                continue
+            for words in ALTERNATIVES[sign]:
+                yield tuple(
+                    name.replace(sign, word)
+                    for name, word in zip(names, words, strict=True)
+                )
+
+
+@cache
+def _rules(source: Naming, target: Naming) -> tuple[_Rule, ...]:
+    """The table, read in one direction."""
+    return tuple(_Rule.of(names[source], names[target]) for names in _rows())
+
+
+@cache
+def _stacks() -> frozenset[str]:
+    """Names of transformers' tensors that hold several weights of ours."""
+    names = (row[Naming.HUGGINGFACE] for row in _rows())
+    return frozenset(name.removesuffix('[#]') for name in names if '[#]' in name)
+
+
+def _translate(key: str, source: Naming, target: Naming) -> str:
     """The first name that a rule gives."""
-    for rule in rules:
+    for rule in _rules(source, target):
         other = rule.apply(key)
         if other is not None:
             return other
     msg = (
-        f'{key!r} is no known name of a weight {whose}; if the model has a part of '
-        f'its own, add a row to KEY_TABLE in projects/sam2/checkpoints/key_map.py'
+        f'{key!r} is no known name of a weight of {OWNERS[source]}; if the model has a '
+        f'part of its own, add a row to projects/sam2/checkpoints/key_table.py'
     )
     raise UnknownKeyError(msg)

@@ -1,6 +1,7 @@
 """Reads checkpoints of several origins as MMEngine wants them.
 
-A file says by its keys what it is; see ``FORMATS``. To read another kind, add a row.
+A file or folder says by its keys what it is; see ``FORMATS``. To read another kind,
+add a row. Nothing in a file is ever run.
 """
 
 import pickle
@@ -13,7 +14,18 @@ import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import CheckpointLoader
 
-from projects.sam2.checkpoints.key_map import map_from_released, to_released
+from projects.sam2.checkpoints.key_map import (
+    UnknownKeyError,
+    map_from_huggingface,
+    map_from_released,
+    to_huggingface,
+    to_released,
+)
+from projects.sam2.checkpoints.safetensors_files import (
+    SUFFIX,
+    read_safetensors,
+    read_safetensors_folder,
+)
 
 __all__ = [
     'FORMATS',
@@ -29,6 +41,8 @@ Checkpoint = dict[str, Any]
 # A weight that every version and size has.
 MODEL_SIGN = 'prompt_encoder.position_encoding.gaussian_matrix'
 RELEASED_SIGN = to_released(MODEL_SIGN)
+# The first SAM has the other sign as well, under the same name.
+HUGGINGFACE_SIGN = to_huggingface('image_encoder.backbone.position_embedding')
 # Where a checkpoint came from, noted for the errors of those who use it.
 SOURCE_FIELD = 'source'
 
@@ -62,6 +76,11 @@ FORMATS: tuple[CheckpointFormat, ...] = (
             'state_dict': map_from_released(_released_weights(checkpoint))
         },
     ),
+    # Written by Hugging Face's transformers
+    CheckpointFormat(
+        recognise=lambda checkpoint: HUGGINGFACE_SIGN in checkpoint,
+        convert=lambda checkpoint: {'state_dict': map_from_huggingface(checkpoint)},
+    ),
     # A bare state dict of ours
     CheckpointFormat(
         recognise=lambda checkpoint: MODEL_SIGN in checkpoint,
@@ -78,10 +97,11 @@ FORMATS: tuple[CheckpointFormat, ...] = (
 def read_checkpoint(
     filename: str, map_location: str | torch.device | None = None
 ) -> Checkpoint:
-    """Read a checkpoint file; MMEngine calls this for every local path.
+    """Read a checkpoint; MMEngine calls this for every local path.
 
     Args:
-        filename: Path of the file.
+        filename: Path of a file, or of a folder that Hugging Face's transformers
+            wrote.
         map_location: Where the tensors go, as in ``torch.load``.
 
     Returns:
@@ -90,27 +110,22 @@ def read_checkpoint(
         give it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or a part of it is missing.
         TypeError: If the file holds no dict.
         ValueError: If the file is damaged, or holds more than tensors and plain data.
+        UnknownKeyError: If it is SAM 2, but has a weight that no SAM 2 has.
+        ImportError: If it is in safetensors and that package is missing.
     """
     path = Path(filename).expanduser()
-    if not path.is_file():
-        kind = 'is a folder' if path.is_dir() else 'does not exist'
-        msg = f'{path} {kind}; give the path of a checkpoint file'
+    if path.is_dir():
+        loaded: object = read_safetensors_folder(path, map_location or 'cpu')
+    elif not path.is_file():
+        msg = f'{path} does not exist; give the path of a checkpoint'
         raise FileNotFoundError(msg)
-    try:
-        # Nothing else may run code on loading.
-        loaded = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        msg = (
-            f'{path} is no checkpoint, or holds objects that may run code on loading; '
-            f'save its state dict alone, or plain types beside it ({error})'
-        )
-        raise ValueError(msg) from error
-    except (EOFError, RuntimeError) as error:
-        msg = f'{path} cannot be read: {error}; if it is damaged, fetch it again'
-        raise ValueError(msg) from error
+    elif path.suffix == SUFFIX:
+        loaded = read_safetensors(path, map_location or 'cpu')
+    else:
+        loaded = _unpickled(path, map_location)
     return _converted(loaded, str(path))
 
 
@@ -142,6 +157,25 @@ def read_checkpoint_url(
     return _converted(loaded, url)
 
 
+def _unpickled(path: Path, map_location: str | torch.device | None) -> object:
+    """Read a file that ``torch.save`` wrote."""
+    try:
+        # Nothing else may run code on loading.
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        msg = (
+            f'{path} is no checkpoint, or holds objects that may run code on loading; '
+            f'save its state dict alone, or plain types beside it ({error})'
+        )
+        raise ValueError(msg) from error
+    except (EOFError, RuntimeError) as error:
+        msg = (
+            f'{path} ({path.stat().st_size} bytes) cannot be read: {error}; if it is '
+            f'damaged or was not fetched whole, fetch it again'
+        )
+        raise ValueError(msg) from error
+
+
 def _converted(loaded: object, source: str) -> Checkpoint:
     """Convert a file of a known kind and note its source; leave others as they are."""
     if not isinstance(loaded, dict):
@@ -149,5 +183,8 @@ def _converted(loaded: object, source: str) -> Checkpoint:
         raise TypeError(msg)
     for known in FORMATS:
         if known.recognise(loaded):
-            return {**known.convert(loaded), SOURCE_FIELD: source}
+            try:
+                return {**known.convert(loaded), SOURCE_FIELD: source}
+            except (UnknownKeyError, ValueError) as error:
+                raise type(error)(f'{source}: {error}') from error
     return loaded

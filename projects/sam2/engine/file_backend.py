@@ -1,9 +1,10 @@
 """A file backend that never leaves a half-written file behind."""
 
-import os
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from projects.sam2.checkpoints import written_aside
 
 ATOMIC_BACKEND = 'sam2_atomic'
 
@@ -25,20 +26,8 @@ class SAM2AtomicBackend(LocalBackend):
             obj: Content.
             filepath: Where to; missing folders are made.
         """
-        target = Path(filepath)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A fixed name: what a killed writer left is overwritten by the next one.
-        aside = target.with_name(f'.{target.name}.partial')
-        try:
-            with aside.open('wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(target)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        _flush_folder(target.parent)
+        with written_aside(Path(filepath)) as aside:
+            aside.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text.
@@ -49,14 +38,3 @@ class SAM2AtomicBackend(LocalBackend):
             encoding: Of the file.
         """
         self.put(obj.encode(encoding), filepath)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a loss of power; not every system can."""
-    if os.name != 'posix':
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,11 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from projects.sam2.checkpoints import (
-    SOURCE_FIELD,
-    CheckpointMismatchError,
-    check_weights,
-)
+from projects.sam2.checkpoints import SOURCE_FIELD, check_weights, weights_of
 
 __all__ = ['SAM2CheckpointCheckHook']
 
@@ -38,13 +34,7 @@ class SAM2CheckpointCheckHook(Hook):
             CheckpointMismatchError: If they do not fit, or there are no weights.
         """
         source = checkpoint.get(SOURCE_FIELD, 'The loaded checkpoint')
-        if 'state_dict' not in checkpoint:
-            msg = (
-                f'{source} holds no weights that this project can read, but '
-                f'{sorted(checkpoint)[:8]}; give a released SAM 2 file or a checkpoint '
-                f'that this project wrote'
-            )
-            raise CheckpointMismatchError(msg)
+        weights = weights_of(checkpoint, source=source)
         model = runner.model
         bare = model.get_submodule('module') if is_model_wrapper(model) else model
-        check_weights(checkpoint['state_dict'], bare, source=source)
+        check_weights(weights, bare, source=source)

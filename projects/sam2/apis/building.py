@@ -1,0 +1,96 @@
+"""Builds a model from a config and gives it weights."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from projects.sam2.apis.configs import load_model_config
+from projects.sam2.checkpoints import (
+    CheckpointMismatchError,
+    check_weights,
+    recognise_model,
+    weights_of,
+)
+from projects.sam2.models import SAM2
+
+__all__ = ['build_sam2', 'fitting_config']
+
+
+def build_sam2(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = 'cpu',
+    mode: Literal['eval', 'train'] = 'eval',
+) -> SAM2:
+    """Build a model and load its weights.
+
+    Args:
+        config: As for :func:`load_model_config`; a released name will do.
+        checkpoint: A released file, a SAM 2 folder of Hugging Face's transformers, or
+            a file of ours; None leaves the weights at random.
+        device: Where the model goes.
+        mode: ``'eval'``, or ``'train'`` with dropout and the like.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointMismatchError: If the weights are of another version or size.
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the config has no model, or the checkpoint is damaged.
+    """
+    model: SAM2 = MODELS.build(load_model_config(config).model)
+    if checkpoint is not None:
+        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+        weights = weights_of(loaded, source=str(checkpoint))
+        check_weights(weights, model, source=str(checkpoint))
+        model.load_state_dict(weights)
+    model.to(device).train(mode == 'train')
+    return model
+
+
+def fitting_config(
+    weights: Mapping[str, Tensor],
+    config: str | Path | Config | None = None,
+    *,
+    source: str,
+) -> Config:
+    """Find or check the config that weights belong to.
+
+    Args:
+        weights: By our names.
+        config: As for :func:`load_model_config`; None goes by version and size of the
+            weights.
+        source: Where the weights come from, for the error.
+
+    Returns:
+        The config; its model has exactly these weights.
+
+    Raises:
+        CheckpointMismatchError: If no config fits, or not this one.
+        FileNotFoundError: If there is no such config.
+        ValueError: If the config has no model.
+    """
+    if config is None:
+        kind = recognise_model({key: tuple(v.shape) for key, v in weights.items()})
+        if kind is None or kind.config is None:
+            msg = (
+                f'{source} holds {kind or "no SAM 2"}, which no released config fits; '
+                f'name the config that it was trained with'
+            )
+            raise CheckpointMismatchError(msg)
+        config = kind.config
+    loaded = load_model_config(config)
+    bare = copy.deepcopy(loaded.model)
+    bare.update(loss=None, accumulators=[])  # they have no weights
+    with torch.device('meta'):
+        model = MODELS.build(bare)
+    check_weights(weights, model, source=source)
+    return loaded

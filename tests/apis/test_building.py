@@ -1,0 +1,104 @@
+"""Models are built with the weights that they were asked for, or not at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from bridge_models import (
+    RELEASED_MODELS,
+    assert_same_weights,
+    config_file,
+    meta_model,
+    small_config,
+    small_model,
+    write_small,
+)
+from projects.sam2.apis import build_sam2, fitting_config
+from projects.sam2.checkpoints import CheckpointKind, CheckpointMismatchError
+
+KINDS = [kind.value for kind in CheckpointKind]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_model_comes_with_the_weights_of_each_kind_of_checkpoint(
+    kind: str, tmp_path: Path
+) -> None:
+    wanted = small_model()
+    write_small(tmp_path / 'weights', kind, wanted)
+    config = config_file(tmp_path, small_config())
+    model = build_sam2(config, tmp_path / 'weights')
+    assert_same_weights(dict(model.state_dict()), dict(wanted.state_dict()))
+
+
+def test_model_is_built_for_evaluation_unless_told_otherwise() -> None:
+    config = Config({'model': small_config()})
+    assert not any(module.training for module in build_sam2(config).modules())
+    assert build_sam2(config, mode='train').mask_decoder.training
+
+
+def test_model_goes_to_the_device() -> None:
+    model = build_sam2(Config({'model': small_config()}), device='meta')
+    assert {value.device.type for value in model.parameters()} == {'meta'}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_weights_of_another_version_stop_the_build(kind: str, tmp_path: Path) -> None:
+    write_small(tmp_path / 'weights', kind, small_model())
+    config = Config({'model': small_config('2.0')})
+    with pytest.raises(CheckpointMismatchError) as raised:
+        build_sam2(config, tmp_path / 'weights')
+    assert str(raised.value).startswith(f'{tmp_path / "weights"} does not fit')
+    assert 'holds SAM 2.1 of' in str(raised.value)
+
+
+def test_file_of_something_else_stops_the_build(tmp_path: Path) -> None:
+    torch.save({'net': {}}, tmp_path / 'x.pt')
+    with pytest.raises(CheckpointMismatchError, match=r'x\.pt holds no weights'):
+        build_sam2(Config({'model': small_config()}), tmp_path / 'x.pt')
+
+
+@pytest.mark.parametrize('name', RELEASED_MODELS)
+def test_released_weights_find_their_config(name: str) -> None:
+    config = fitting_config(meta_model(name).state_dict(), source='x.pt')
+    assert config.filename.endswith(name)
+
+
+def _without_one(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    del state['mask_decoder.iou_token.weight']
+    return state
+
+
+def _image_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if 'tracker.' not in key}
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (_without_one, '1 missing: mask_decoder.iou_token.weight'),
+        (_image_part, 'the image part of SAM 2 of tiny, which no released config fits'),
+        (lambda _: {'conv': torch.ones(1)}, 'no SAM 2, which no released config fits'),
+    ],
+)
+def test_weights_that_no_config_fits_are_an_error(
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]], message: str
+) -> None:
+    state = dict(meta_model('_base_/models/sam2_1_tiny.py').state_dict())
+    with pytest.raises(CheckpointMismatchError, match=r'x\.pt') as raised:
+        fitting_config(change(state), source='x.pt')
+    assert message in str(raised.value)
+
+
+def test_weights_of_an_own_size_need_their_config_named() -> None:
+    state = small_model().state_dict()
+    with pytest.raises(CheckpointMismatchError, match='name the config'):
+        fitting_config(state, source='x.pt')
+    config = Config({'model': small_config()})
+    assert fitting_config(state, config, source='x.pt') is config
+    assert config.model.loss is not None
+    with pytest.raises(CheckpointMismatchError, match=r'x\.pt does not fit'):
+        fitting_config(state, 'sam2.1_hiera_t', source='x.pt')

@@ -1,0 +1,78 @@
+"""What is written aside is whole or not there, be it a file or a folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from projects.sam2.checkpoints.aside import written_aside
+
+
+def _write(folder: Path, content: str) -> None:
+    folder.mkdir()
+    (folder / 'inner').mkdir()
+    (folder / 'inner' / 'weights').write_text(content)
+
+
+def test_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    target = tmp_path / 'weights'
+    for content in ('old', 'new'):
+        with written_aside(target) as aside:
+            aside.write_text(content)
+    assert target.read_text() == 'new'
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize('is_there', [False, True])
+def test_folder_comes_with_all_its_files(tmp_path: Path, *, is_there: bool) -> None:
+    target = tmp_path / 'new' / 'model'
+    if is_there:
+        target.mkdir(parents=True)
+    with written_aside(target) as aside:
+        _write(aside, 'numbers')
+        assert target.is_dir() is is_there
+    assert (target / 'inner' / 'weights').read_text() == 'numbers'
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_everything_is_on_the_disk_before_the_folder_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / 'model'
+    flushed: list[tuple[str, bool]] = []
+    flush = os.fsync
+
+    def spy(descriptor: int) -> None:
+        name = Path(f'/proc/self/fd/{descriptor}').readlink().name
+        flushed.append((name, target.exists()))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', spy)
+    with written_aside(target) as aside:
+        _write(aside, 'numbers')
+    before = {name for name, is_there in flushed if not is_there}
+    assert before == {'inner', 'weights', '.model.partial'}
+    assert flushed[-1] == (tmp_path.name, True)
+
+
+@pytest.mark.parametrize('is_folder', [False, True])
+def test_failure_leaves_nothing_behind(tmp_path: Path, *, is_folder: bool) -> None:
+    def interrupted() -> None:
+        with written_aside(tmp_path / 'x') as aside:
+            if is_folder:
+                _write(aside, 'half')
+            else:
+                aside.write_text('half')
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_writer_left_is_removed_first(tmp_path: Path) -> None:
+    _write(tmp_path / '.model.partial', 'half')
+    with written_aside(tmp_path / 'model') as aside:
+        _write(aside, 'whole')
+    assert (tmp_path / 'model' / 'inner' / 'weights').read_text() == 'whole'
+    assert [path.name for path in tmp_path.iterdir()] == ['model']

@@ -1,0 +1,54 @@
+"""Convert a checkpoint between the three kinds; what it is, is read from its names.
+
+    python tools/model_converters/convert_checkpoint.py SOURCE TARGET --to KIND
+
+SOURCE is a released SAM 2 file, a SAM 2 folder of Hugging Face's transformers, or a
+checkpoint of this project. KIND is released (a file), huggingface (a folder) or mmsam2
+(a file, for load_from). Weights are checked against the model before anything is
+written, and the target is whole or not there.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from projects.sam2.apis import fitting_config  # noqa: E402  after the path is set
+from projects.sam2.checkpoints import (  # noqa: E402
+    CheckpointKind,
+    read_checkpoint,
+    weights_of,
+    write_checkpoint,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Convert as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('source', help='checkpoint to read')
+    add('target', type=Path, help='new file or folder to write')
+    add('--to', choices=[kind.value for kind in CheckpointKind], required=True)
+    add('--config', help='of the model; found by itself for the released sizes')
+    options = parser.parse_args(arguments)
+    weights = weights_of(read_checkpoint(options.source, 'cpu'), source=options.source)
+    config = fitting_config(weights, options.config, source=options.source)
+    kind = CheckpointKind(options.to)
+    write_checkpoint(options.target, weights, kind, config.model)
+    print(f'{options.target}: {len(weights)} weights, as {kind.value}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,156 @@
+"""Publish a training checkpoint: its weights alone, with a hash in the name.
+
+    python tools/model_converters/publish_model.py CHECKPOINT TARGET --to KIND
+
+Writes TARGET with the first eight digits of the SHA-256 of the written weights before
+the suffix: `sam2_mose.pth` gives `sam2_mose-1a2b3c4d.pth`. Optimizer, schedules, logs
+and random states stay behind. A run with an EMA hook keeps two sets of weights; the
+average is what it validated and what is published, unless `--weights last` says
+otherwise.
+"""
+
+import argparse
+import hashlib
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from projects.sam2.apis import fitting_config  # noqa: E402  after the path is set
+from projects.sam2.checkpoints import (  # noqa: E402
+    CheckpointKind,
+    read_checkpoint,
+    weights_of,
+    write_checkpoint,
+)
+
+# MMEngine's EMA hook exchanges the two on saving: the average stands where weights are
+# loaded from, the trained ones in the field that is called after the average.
+LAST_FIELD = 'ema_state_dict'
+HASH_DIGITS = 8
+# What stands before another ending belongs to the name: sam2.1_mose is no .1_mose.
+SUFFIXES = ('.pt', '.pth')
+CHUNK = 1 << 20
+
+
+def chosen_weights(
+    checkpoint: Mapping[str, Any], which: str | None, source: str
+) -> Mapping[str, Any]:
+    """Choose between the averaged weights and those of the last step.
+
+    Args:
+        checkpoint: Of a training run.
+        which: ``'average'``, ``'last'``, or None for the average where there is one.
+        source: Where the checkpoint comes from, for the error.
+
+    Returns:
+        Weights by our names.
+
+    Raises:
+        ValueError: If an average is asked for and there is none.
+    """
+    averaged = weights_of(checkpoint, source=source)
+    if LAST_FIELD not in checkpoint:
+        if which == 'average':
+            msg = (
+                f'{source} holds no averaged weights: the run had no EMA hook; leave '
+                f'--weights out'
+            )
+            raise ValueError(msg)
+        return averaged
+    if which != 'last':
+        return averaged
+    last = weights_of({'state_dict': checkpoint[LAST_FIELD]}, source=source)
+    # The hook's own count of steps is no weight.
+    return {key: value for key, value in last.items() if key in averaged}
+
+
+def digest(written: Path) -> str:
+    """Hash written weights.
+
+    Args:
+        written: A file, or a folder with files.
+
+    Returns:
+        SHA-256 of the largest file, in hexadecimal digits.
+    """
+    files = [written] if written.is_file() else written.iterdir()
+    largest = max(files, key=lambda path: path.stat().st_size)
+    total = hashlib.sha256()
+    with largest.open('rb') as file:
+        while chunk := file.read(CHUNK):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def publish(
+    target: Path,
+    weights: Mapping[str, Any],
+    kind: CheckpointKind,
+    model: Mapping[str, Any],
+) -> Path:
+    """Write weights under a name with their hash.
+
+    Args:
+        target: Name without the hash.
+        weights: By our names.
+        kind: What to write.
+        model: Config of the model.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileExistsError: If there is something of this name already.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix='.publish-') as folder:
+        written = Path(folder) / target.name
+        write_checkpoint(written, weights, kind, model)
+        suffix = target.suffix if target.suffix in SUFFIXES else ''
+        stem = target.name.removesuffix(suffix)
+        named = target.with_name(f'{stem}-{digest(written)[:HASH_DIGITS]}{suffix}')
+        if named.exists():
+            msg = f'{named} exists; these weights are published already'
+            raise FileExistsError(msg)
+        return written.replace(named)
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Publish as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        What was written.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('checkpoint', help='checkpoint of a training run')
+    add('target', type=Path, help='file or folder to write, without the hash')
+    add('--to', choices=[kind.value for kind in CheckpointKind], default='mmsam2')
+    add('--config', help='of the model; found by itself for the released sizes')
+    add('--weights', choices=('average', 'last'), help='of a run with an EMA hook')
+    options = parser.parse_args(arguments)
+    source = options.checkpoint
+    checkpoint = read_checkpoint(source, 'cpu')
+    weights = chosen_weights(checkpoint, options.weights, source)
+    config = fitting_config(weights, options.config, source=source)
+    kind = CheckpointKind(options.to)
+    written = publish(options.target, weights, kind, config.model)
+    print(f'{written}: {len(weights)} weights, as {kind.value}')
+    return written
+
+
+if __name__ == '__main__':
+    main()
