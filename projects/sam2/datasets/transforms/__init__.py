@@ -1,25 +1,35 @@
 """Transforms of a clip, from its files to a ``ClipSample``."""
 
 from projects.sam2.datasets.transforms.color import ClipColorJitter, ClipRandomGrayscale
+from projects.sam2.datasets.transforms.exact import ClipExactAugment
 from projects.sam2.datasets.transforms.geometry import (
     ClipRandomAffine,
     ClipRandomFlip,
-    ClipResize,
 )
 from projects.sam2.datasets.transforms.loading import ClipLoadFrames, ClipLoadMasklets
+from projects.sam2.datasets.transforms.mosaic import ClipMosaic
 from projects.sam2.datasets.transforms.packing import ClipPack
+from projects.sam2.datasets.transforms.resizing import (
+    ClipFit,
+    ClipRandomResize,
+    ClipResize,
+)
 from projects.sam2.datasets.transforms.sampling import ClipSampleFrames
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.datasets.transforms.warp import ClipWarp
 
 __all__ = [
     'ClipColorJitter',
+    'ClipExactAugment',
+    'ClipFit',
     'ClipLoadFrames',
     'ClipLoadMasklets',
+    'ClipMosaic',
     'ClipPack',
     'ClipRandomAffine',
     'ClipRandomFlip',
     'ClipRandomGrayscale',
+    'ClipRandomResize',
     'ClipResize',
     'ClipSampleFrames',
     'ClipState',

@@ -30,8 +30,9 @@ class ClipState:
         masklets: Masks of each frame, O of them, or None where it is not annotated.
         original_size: Height and width of the files.
         size: Height and width after the geometry so far.
-        matrix: (3, 3), from ``(x, y, 1)`` of a file to the geometry so far; the
-            centre of the first pixel is (0, 0).
+        matrix: (3, 3), or (T, 3, 3) where frames move differently, from
+            ``(x, y, 1)`` of a file to the geometry so far; the centre of the first
+            pixel is (0, 0).
         colors: (T, 3, 4), from ``(r, g, b, 1)`` of a file to the colours so far;
             None where they stay.
     """
