@@ -8,6 +8,7 @@ from projects.sam2.datasets.synthetic_dataset import (
     RenderedVideoSource,
 )
 from projects.sam2.datasets.transforms import (
+    ClipAddHiddenObjects,
     ClipColorJitter,
     ClipExactAugment,
     ClipFit,
@@ -21,12 +22,14 @@ from projects.sam2.datasets.transforms import (
     ClipRandomResize,
     ClipResize,
     ClipSampleFrames,
+    ClipSampleWhole,
     ClipState,
     ClipWarp,
 )
 from projects.sam2.datasets.video_dataset import ClipVideoDataset, StridedVideoSource
 
 __all__ = [
+    'ClipAddHiddenObjects',
     'ClipColorJitter',
     'ClipDataError',
     'ClipDataset',
@@ -43,6 +46,7 @@ __all__ = [
     'ClipRandomResize',
     'ClipResize',
     'ClipSampleFrames',
+    'ClipSampleWhole',
     'ClipState',
     'ClipSyntheticDataset',
     'ClipVideoDataset',

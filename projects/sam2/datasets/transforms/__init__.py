@@ -6,6 +6,7 @@ from projects.sam2.datasets.transforms.geometry import (
     ClipRandomAffine,
     ClipRandomFlip,
 )
+from projects.sam2.datasets.transforms.hidden_objects import ClipAddHiddenObjects
 from projects.sam2.datasets.transforms.loading import ClipLoadFrames, ClipLoadMasklets
 from projects.sam2.datasets.transforms.mosaic import ClipMosaic
 from projects.sam2.datasets.transforms.packing import ClipPack
@@ -14,11 +15,15 @@ from projects.sam2.datasets.transforms.resizing import (
     ClipRandomResize,
     ClipResize,
 )
-from projects.sam2.datasets.transforms.sampling import ClipSampleFrames
+from projects.sam2.datasets.transforms.sampling import (
+    ClipSampleFrames,
+    ClipSampleWhole,
+)
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.datasets.transforms.warp import ClipWarp
 
 __all__ = [
+    'ClipAddHiddenObjects',
     'ClipColorJitter',
     'ClipExactAugment',
     'ClipFit',
@@ -32,6 +37,7 @@ __all__ = [
     'ClipRandomResize',
     'ClipResize',
     'ClipSampleFrames',
+    'ClipSampleWhole',
     'ClipState',
     'ClipWarp',
 ]

@@ -18,7 +18,7 @@ class ClipPack:
 
         Args:
             state: A clip whose first frame is annotated. Objects that its first frame
-                lost when it shrank are left out.
+                lost when it shrank are left out; those hidden on purpose stay.
 
         Returns:
             The sample.
@@ -27,8 +27,12 @@ class ClipPack:
             ClipDrawError: If no object is left.
         """
         first = state.masklets[0]
-        kept = () if first is None else np.flatnonzero(first.masks.any(axis=(1, 2)))
-        if len(kept) == 0:
+        shown = () if first is None else first.masks.any(axis=(1, 2))
+        hidden = [object_id in state.hidden_ids for object_id in state.object_ids]
+        kept = [
+            i for i, pair in enumerate(zip(shown, hidden, strict=False)) if any(pair)
+        ]
+        if not kept:
             problem = f'no object is left on the first frame at {state.size}'
             remedy = 'use larger frames, or put the clip on the exclude list'
             raise ClipDrawError.at(state.source.name, problem, remedy)

@@ -25,6 +25,7 @@ class ClipState:
         rng: All random choices of the transforms come from it.
         frame_indices: Positions in the video of the T sampled frames.
         object_ids: The O sampled objects.
+        hidden_ids: Those of them that the first frame does not show, on purpose.
         first_masks: All masks of the first sampled frame.
         frames: T frames (height, width, 3), RGB.
         masklets: Masks of each frame, O of them, or None where it is not annotated.
@@ -44,6 +45,7 @@ class ClipState:
     epoch: int = 0
     frame_indices: tuple[int, ...] = ()
     object_ids: tuple[int, ...] = ()
+    hidden_ids: tuple[int, ...] = ()
     first_masks: FrameMasks | None = None
     frames: tuple[NDArray[np.uint8], ...] = ()
     masklets: tuple[FrameMasks | None, ...] = ()
