@@ -27,7 +27,7 @@ class ClipPack:
             ClipDrawError: If no object is left.
         """
         first = state.masklets[0]
-        shown = () if first is None else first.masks.any(axis=(1, 2))
+        shown = [] if first is None else [bool(mask.any()) for mask in first.masks]
         hidden = [object_id in state.hidden_ids for object_id in state.object_ids]
         kept = [
             i for i, pair in enumerate(zip(shown, hidden, strict=False)) if any(pair)
