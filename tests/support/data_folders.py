@@ -67,6 +67,7 @@ def write_sav(root: Path, every: int = 4) -> None:
 
 def write_video(path: Path) -> None:
     """Write the frames as an mp4."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 24, SIZE[::-1])
     for time in range(NUM_FRAMES):
         writer.write(np.full((*SIZE, 3), 9 * time, np.uint8))
