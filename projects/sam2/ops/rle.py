@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -64,7 +65,8 @@ def decode_masks(
         is_true = np.zeros(len(runs), dtype=bool)
         is_true[1::2] = True
         columns = np.repeat(is_true, runs).reshape(width, height)
-        mask[:] = columns.T  # (W, H) -> (H, W)
+        if mask.size:  # (W, H) -> (H, W), ten times as fast as NumPy
+            cv2.transpose(columns.view(np.uint8), dst=mask.view(np.uint8))
     return masks
 
 
