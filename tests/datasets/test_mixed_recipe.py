@@ -18,7 +18,7 @@ def test_recipe_loads_images_and_clips_from_one_data_root(tmp_path: Path) -> Non
     write_sav(tmp_path / 'sav' / 'sav_train', every=1)
     cfg = load_config(str(CONFIG), {'data_root': str(tmp_path)})
     loader = cfg.train_dataloader
-    loader.num_workers, loader.persistent_workers = 0, False
+    loader.update(num_workers=0, persistent_workers=False)
     for part in loader.dataset.datasets:
         for step in part.pipeline:
             if step.type == 'ClipResize':

@@ -62,10 +62,10 @@ class ClipColorJitter(ColorTransform):
         brightness: A factor is drawn from 1 - b to 1 + b; likewise below.
         contrast: Of the difference to the frame's mean luma.
         saturation: Of the difference to the pixel's luma.
+        consistent: One draw for all frames of a clip, or one for each.
         hue: Largest shift to either side, as a share of a turn. Colours are turned
             about the axis of the greys, which is linear and close to a shift of HSV's
             hue, but keeps the luma.
-        consistent: One draw for all frames of a clip, or one for each.
     """
 
     def __init__(

@@ -279,29 +279,13 @@ def turn_hue(image: Image.Image, share: float) -> Image.Image:
 
 
 def shrink_image(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a frame as PIL does, bilinear with antialias.
-
-    Args:
-        frame: (height, width, 3).
-        size: New height and width.
-
-    Returns:
-        (size[0], size[1], 3).
-    """
+    """Resize (height, width, 3) as PIL does, bilinear with antialias."""
     image = Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8)
 
 
 def resize_mask(mask: Masks, size: tuple[int, int]) -> Masks:
-    """Resize a mask as the released pipeline does: bilinear with antialias, rounded.
-
-    Args:
-        mask: (height, width).
-        size: New height and width.
-
-    Returns:
-        (size[0], size[1]).
-    """
+    """Resize (height, width) as was released: bilinear with antialias, rounded."""
     resized = F.interpolate(
         torch.from_numpy(mask)[None, None].float(),
         size=size,
