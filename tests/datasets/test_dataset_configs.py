@@ -1,6 +1,6 @@
 """The dataset configs: each loads a clip and opens a video."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def write_vis(root: Path, source: Part) -> None:
     write_json(root / source['annotation_file'], youtube_vis_content())
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[Path, Part], None]] = {
     'ClipPaletteDataset': write_palette,
     'ClipObjectFolderDataset': write_folders,
     'ClipSAVDataset': lambda root, source: write_sav(root / source['frame_folder']),

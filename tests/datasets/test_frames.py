@@ -117,6 +117,21 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
         open_frames(tmp_path, 'bad')
 
 
+def test_more_frames_than_bytes_are_refused(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Boasting:
+        def get(self, prop: int) -> float:
+            return 2.0**31 if prop == cv2.CAP_PROP_FRAME_COUNT else 64.0
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(frames, '_open_capture', lambda _: Boasting())
+    with pytest.raises(ClipDataError, match='claims 2147483648 frames in'):
+        open_frames(video.parent, 'ant')
+
+
 def test_large_frames_are_refused_before_one_is_decoded(video: Path) -> None:
     with pytest.raises(ClipDataError, match=r'48 x 64 pixels.*max_pixels=99'):
         open_frames(video.parent, 'ant', ReadLimits(max_pixels=99))

@@ -1,11 +1,20 @@
 """Records that workers share."""
 
+import json
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from projects.sam2.datasets.record_store import RecordStore
+
+SUPPORT = Path(__file__).resolve().parents[1] / 'support'
+MAX_MEGABYTES = 200
+MAX_WORKER_MEGABYTES = 40  # pages of Python's own objects, not of the index
 
 
 def test_records_come_back_by_their_names() -> None:
@@ -46,3 +55,21 @@ def test_fifty_thousand_records_pickle_to_little_more_than_their_text() -> None:
     names = [f'video{number:06d}' for number in range(50_000)]
     store = RecordStore((name, {'frames': [name]}) for name in names)
     assert len(pickle.dumps(store)) < 50_000 * 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['palette', 'youtube_vis'])
+def test_index_of_fifty_thousand_videos_is_small_and_not_copied_by_workers(
+    tmp_path: Path, kind: str
+) -> None:
+    script = [sys.executable, str(SUPPORT / 'index_memory.py'), str(tmp_path)]
+    paths = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
+    done = subprocess.run(  # noqa: S603  our own script
+        [*script, '50000', kind],
+        check=True,
+        capture_output=True,
+        env={**os.environ, 'PYTHONPATH': paths, 'OMP_NUM_THREADS': '1'},
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found['added'] < MAX_MEGABYTES
+    assert max(found['workers']) < MAX_WORKER_MEGABYTES

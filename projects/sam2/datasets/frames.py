@@ -105,7 +105,7 @@ class VideoFileFrames:
         Raises:
             ClipDataError: If the file is missing, no mp4, or its frames are too large.
         """
-        check_file(path)
+        num_bytes = check_file(path).st_size
         capture = _open_capture(path)
         asked = (
             cv2.CAP_PROP_FRAME_COUNT,
@@ -115,8 +115,9 @@ class VideoFileFrames:
         count, height, width = (int(capture.get(number)) for number in asked)
         capture.release()
         limits.check_pixels(path, height, width)
-        if count < 1:
-            raise ClipDataError.at(path, 'holds no frame', REPLACE_FILE)
+        if not 0 < count <= num_bytes:
+            problem = f'claims {count} frames in {num_bytes} bytes'
+            raise ClipDataError.at(path, problem, REPLACE_FILE)
         return cls(path=path, num_frames=count, height=height, width=width)
 
     def frame_name(self, frame_index: int) -> str:

@@ -1,5 +1,6 @@
 """Keeps the records of an annotation file as bytes, which workers share."""
 
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ MAX_NAME = 1024  # bytes; every name takes as many as the longest
 
 
 class RecordStore:
-    """Records by name, packed into three arrays.
+    """Records by name, compressed into three arrays.
 
     Args:
         records: Pairs of a name and what belongs to it.
@@ -23,7 +24,10 @@ class RecordStore:
     """
 
     def __init__(self, records: Iterable[tuple[str, Record]]) -> None:
-        packed = sorted((n.encode(), orjson.dumps(record)) for n, record in records)
+        packed = sorted(
+            (name.encode(), zlib.compress(orjson.dumps(record), level=1))
+            for name, record in records
+        )
         self._names = np.array([name for name, _ in packed], dtype=np.bytes_)
         doubles = np.flatnonzero(self._names[1:] == self._names[:-1])
         if len(doubles):
@@ -61,5 +65,6 @@ class RecordStore:
         if place == len(self) or self._names[place] != encoded:
             raise KeyError(name)
         begin = int(self._ends[place - 1]) if place else 0
-        record: Record = orjson.loads(self._bytes[begin : self._ends[place]].tobytes())
+        encoded = zlib.decompress(self._bytes[begin : self._ends[place]].tobytes())
+        record: Record = orjson.loads(encoded)
         return record

@@ -29,6 +29,7 @@ from projects.sam2.datasets.limits import (
 FRAME_KEYS = ('masklet', 'masks')
 FRAMES_PER_SECOND = 24  # of SA-V's videos
 ANNOTATIONS_PER_SECOND = 6.0  # where the file does not say
+MAX_OPEN = 16  # files that stay open from one frame of a clip to the next
 MAX_INDICES = 4096  # files whose places are kept; each takes two or three kilobytes
 
 
@@ -38,6 +39,7 @@ class SAVIndex:
 
     Attributes:
         path: The file.
+        stamp: Time of its last change.
         spans: (annotated frames, 2), int64, first byte of each frame and the one after
             its last.
         complete: Positions among the annotated frames of those that have a mask for
@@ -47,6 +49,7 @@ class SAVIndex:
     """
 
     path: Path
+    stamp: int
     spans: NDArray[np.int64]
     complete: tuple[int, ...]
     num_objects: int
@@ -66,15 +69,29 @@ class SAVIndex:
         """
         begin, end = self.spans[position].tolist()
         try:
-            file = os.open(self.path, os.O_RDONLY)  # at half the time of Path.open
-            try:
-                codes = orjson.loads(os.pread(file, end - begin, begin))
-            finally:
-                os.close(file)
+            file = _open_file(self.path, self.stamp)
+            codes = orjson.loads(os.pread(file.number, end - begin, begin))
         except (OSError, orjson.JSONDecodeError) as error:
             problem = f'changed while it was read ({error})'
             raise ClipDataError.at(self.path, problem, REPLACE_FILE) from error
         return expect(codes, list, f'annotated frame {position}', self.path)
+
+
+class _OpenFile:
+    """A file that stays open as long as someone holds this; it has no position."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, 'number'):
+            os.close(self.number)
+
+
+@lru_cache(maxsize=MAX_OPEN)
+def _open_file(path: Path, stamp: int) -> _OpenFile:
+    del stamp  # a file that was changed is opened anew
+    return _OpenFile(path)
 
 
 def index_sav(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> SAVIndex:
@@ -98,7 +115,7 @@ def index_sav(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> SAVIndex:
 
 @lru_cache(maxsize=MAX_INDICES)
 def _index(path: Path, limits: ReadLimits, size: int, changed: int) -> SAVIndex:
-    del size, changed  # another content is another entry
+    del size  # another content is another entry
     encoded = read_bytes(path, limits)
     content = parse_json(encoded, path)
     key = None
@@ -123,6 +140,7 @@ def _index(path: Path, limits: ReadLimits, size: int, changed: int) -> SAVIndex:
         raise ClipDataError.at(path, problem, 'write its keys without escapes')
     return SAVIndex(
         path=path,
+        stamp=changed,
         spans=spans,
         complete=tuple(
             position
