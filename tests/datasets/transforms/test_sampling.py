@@ -82,6 +82,12 @@ def test_whole_videos_keep_frames_and_objects_in_order(make_state: Make) -> None
     assert (sampled.frame_indices, sampled.object_ids) == ((0, 2), (7,))
 
 
+def test_whole_videos_keep_objects_with_empty_first_masks(make_state: Make) -> None:
+    masks = {0: shown(7) | {3: np.zeros(SIZE, bool)}, 1: shown(7, 3)}
+    sampled = ClipSampleWhole()(make_state(masks))
+    assert (sampled.object_ids, sampled.hidden_ids) == ((7, 3), (3,))
+
+
 @pytest.mark.parametrize('masks', [{}, {0: {}, 1: shown(1)}])
 def test_whole_video_must_begin_with_an_object(
     make_state: Make, masks: dict[int, dict[int, NDArray[np.bool_]]]

@@ -99,8 +99,8 @@ class ClipSampleFrames:
 class ClipSampleWhole:
     """Takes a video as it is, for evaluation: nothing is drawn.
 
-    The frames are the annotated ones from the first on, the objects those visible on
-    the first frame, in the order of the source.
+    The frames are the annotated ones from the first on, the objects those that the
+    source names on the first frame, in its order; their masks may be empty there.
 
     Args:
         num_frames: Frames at most; None for all.
@@ -130,19 +130,27 @@ class ClipSampleWhole:
             state: A clip of which nothing was chosen yet.
 
         Returns:
-            The clip with ``frame_indices``, ``object_ids`` and ``first_masks``.
+            The clip with ``frame_indices``, ``object_ids``, ``first_masks`` and
+            ``hidden_ids``.
 
         Raises:
-            ClipDataError: If the first frame shows no object.
+            ClipDataError: If the first frame has no object.
         """
         frames = tuple(state.source.annotated_frames())[: self.num_frames]
         masks = state.source.read_masks(frames[0]) if frames else None
-        ids = visible_objects(masks)[: self.max_num_objects]
+        ids = () if masks is None else masks.object_ids[: self.max_num_objects]
         if not ids:
-            problem = 'shows no object on its first annotated frame'
+            problem = 'has no object on its first annotated frame'
             remedy = 'annotate an object there, or put the video on the exclude list'
             raise ClipDataError.at(state.source.name, problem, remedy)
-        return replace(state, frame_indices=frames, object_ids=ids, first_masks=masks)
+        seen = visible_objects(masks)
+        return replace(
+            state,
+            frame_indices=frames,
+            object_ids=ids,
+            hidden_ids=tuple(object_id for object_id in ids if object_id not in seen),
+            first_masks=masks,
+        )
 
 
 def value_in_epoch(begun: Sequence[tuple[int, Value]], epoch: int) -> Value:
