@@ -108,6 +108,7 @@ def test_colour_mask_and_damaged_mask_raise(tmp_path: Path) -> None:
     Image.new('RGB', (40, 40), (9, 9, 9)).save(path)
     with pytest.raises(ClipDataError, match='mode RGB'):
         read_labels(path)
+    Image.fromarray(np.eye(40, dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ClipDataError, match='cannot be read'):
         read_labels(path)

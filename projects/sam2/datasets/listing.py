@@ -1,24 +1,33 @@
 """Which videos there are, and which files belong to one."""
 
 import os
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.json_files import read_json, take
+
+VIDEO_SUFFIX = '.mp4'
+# Endings that lists carry here and there; a clip is called without them.
+LISTED_SUFFIXES = (VIDEO_SUFFIX, '.jpg', '.jpeg', '.png', '.json')
+MAX_DEPTH = 2  # of folders below the one that is searched, links included
 
 
 def read_list(path: Path) -> list[str]:
     """Read a list of clips.
 
     Args:
-        path: Text file with one name a line; empty lines do not count.
+        path: Text file with one name a line, empty lines do not count; or a
+            ``meta.json`` as YouTube-VOS and MOSE have it, with names below ``videos``.
 
     Returns:
-        The names in their order.
+        The names in their order, without the ending of a file.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ClipDataError: If it is of neither kind.
     """
     if not path.is_file():
         msg = (
@@ -26,20 +35,109 @@ def read_list(path: Path) -> list[str]:
             f'(tools/dataset_converters/split_clips.py writes one)'
         )
         raise FileNotFoundError(msg)
-    lines = path.read_text(encoding='utf-8').splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    if path.suffix == '.json':
+        return list(take(read_json(path), 'videos', dict, path))
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        remedy = 'write the list in UTF-8, a clip a line'
+        raise ClipDataError.at(path, f'is no text ({error})', remedy) from error
+    return [without_suffix(line.strip()) for line in lines if line.strip()]
+
+
+def without_suffix(name: str) -> str:
+    """Name of a clip in a list that names a file of it.
+
+    Args:
+        name: E.g. ``sav_000001.mp4``.
+
+    Returns:
+        The name without an ending of :data:`LISTED_SUFFIXES`.
+    """
+    stem, dot, suffix = name.rpartition('.')
+    return stem if stem and dot + suffix.lower() in LISTED_SUFFIXES else name
+
+
+def child(folder: Path, name: str) -> Path:
+    """A file or folder whose name comes from data.
+
+    Links are followed; a name may not climb out by itself.
+
+    Args:
+        folder: Where it must be.
+        name: Relative path.
+
+    Returns:
+        The path.
+
+    Raises:
+        ClipDataError: If the name is absolute, empty, or has ``..`` in it.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or '..' in parts or name.startswith('/') or '\0' in name:
+        problem = f'is asked for {name[:80]!r}, which is not inside it'
+        remedy = 'name files relative to the folder, without ..'
+        raise ClipDataError.at(folder, problem, remedy)
+    return folder / name
+
+
+def find_videos(folder: Path) -> Iterable[str]:
+    """Name the sub-folders and mp4 files of a folder.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        The names, once each.
+    """
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir()) for entry in entries]
+    videos = {name for name, is_dir in found if is_dir}
+    return videos | {
+        stem_of(name)
+        for name, is_dir in found
+        if not is_dir and name.lower().endswith(VIDEO_SUFFIX)
+    }
+
+
+def find_stems(folder: Path, suffixes: tuple[str, ...]) -> set[str]:
+    """Name the files of a folder and its sub-folders without their endings.
+
+    Args:
+        folder: Where to look; two levels below it count as well.
+        suffixes: Endings that count, in lower case; they are cut off.
+
+    Returns:
+        Paths relative to the folder.
+    """
+    found = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        inner = Path(place).relative_to(folder)
+        if len(inner.parts) >= MAX_DEPTH:
+            folders.clear()  # os.walk goes no deeper
+        for file in files:
+            ending = next((s for s in suffixes if file.lower().endswith(s)), None)
+            if ending is not None:
+                found.add((inner / file[: -len(ending)]).as_posix())
+    return found
 
 
 def list_names(
-    *, data_root: Path, folder: Path, file_list: str | None, exclude_list: str | None
+    *,
+    data_root: Path,
+    folder: Path,
+    file_list: str | None,
+    exclude_list: str | None,
+    find: Callable[[Path], Iterable[str]] = find_videos,
 ) -> list[str]:
     """Name the videos of a split.
 
     Args:
         data_root: Folder that the lists are relative to.
-        folder: Folder with a sub-folder for each video.
-        file_list: List of videos; None for all sub-folders.
+        folder: Folder of the videos.
+        file_list: List of videos; None for all that are found.
         exclude_list: List of videos to leave out, or None.
+        find: Names what ``folder`` holds; by default sub-folders and mp4 files.
 
     Returns:
         The names, those of a list in its order.
@@ -51,15 +149,45 @@ def list_names(
     if not folder.is_dir():
         msg = f'{folder} is missing; data_root must hold a folder {folder.name}'
         raise FileNotFoundError(msg)
-    if file_list is None:
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    else:
-        names = read_list(data_root / file_list)
+    return select_names(
+        data_root=data_root,
+        where=folder,
+        file_list=file_list,
+        exclude_list=exclude_list,
+        find=lambda: sorted(find(folder)),
+    )
+
+
+def select_names(
+    *,
+    data_root: Path,
+    where: Path,
+    file_list: str | None,
+    exclude_list: str | None,
+    find: Callable[[], list[str]],
+) -> list[str]:
+    """Apply the lists of a split.
+
+    Args:
+        data_root: Folder that the lists are relative to.
+        where: Place of all videos, for the error.
+        file_list: List of videos; None for all.
+        exclude_list: List of videos to leave out, or None.
+        find: Names all videos; called where there is no ``file_list``.
+
+    Returns:
+        The names, those of a list in its order.
+
+    Raises:
+        FileNotFoundError: If a list is missing.
+        ValueError: If no video is left.
+    """
+    names = find() if file_list is None else read_list(data_root / file_list)
     if exclude_list is not None:
         excluded = set(read_list(data_root / exclude_list))
         names = [name for name in names if name not in excluded]
     if not names:
-        where = folder if file_list is None else data_root / file_list
+        where = where if file_list is None else data_root / file_list
         msg = (
             f'{where} names no video (exclude_list={exclude_list}); name at least one '
             f'clip or exclude fewer'

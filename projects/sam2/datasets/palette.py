@@ -1,21 +1,26 @@
 """DAVIS-style folders: JPEG frames, and PNG masks whose values are object ids."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.registry import DATASETS
-from numpy.typing import NDArray
 
+from projects.sam2.datasets.annotated_video import (
+    AnnotatedVideo,
+    FrameSize,
+    ObjectIds,
+    check_size,
+)
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.listing import list_files, list_names, stem_of
+from projects.sam2.datasets.frames import open_frames
+from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
+from projects.sam2.datasets.listing import child, list_files, list_names, stem_of
 from projects.sam2.datasets.reading import (
-    JPEG_SUFFIXES,
-    image_size,
-    read_frame,
+    VOID_LABEL,
+    present_labels,
     read_labels,
     split_labels,
 )
@@ -23,80 +28,65 @@ from projects.sam2.structures import FrameMasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaletteVideoSource:
-    """Reads a video of a DAVIS-style folder.
+class PaletteMasks:
+    """Reads label images, one for a frame.
 
     Attributes:
-        name: Name of the video.
-        frame_folder: Folder of its frames.
-        mask_folder: Folder of its masks.
-        frame_files: File names of the frames, in their order.
-        mask_files: File name of the mask of each frame, None where it has none.
+        folder: Where they are.
+        files: File name of the mask of each frame, None where it has none.
+        void_labels: Labels of pixels to be ignored.
+        limits: Checked before decoding.
     """
 
-    name: str
-    frame_folder: Path
-    mask_folder: Path
-    frame_files: tuple[str, ...]
-    mask_files: tuple[str | None, ...]
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of the video."""
-        return len(self.frame_files)
-
-    def frame_name(self, frame_index: int) -> str:
-        """Stem of the frame's file."""
-        return stem_of(self.frame_files[frame_index])
-
-    def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
-        """Decode a frame: (height, width, 3), RGB."""
-        return read_frame(self.frame_folder / self.frame_files[frame_index])
-
-    def read_masks(self, frame_index: int) -> FrameMasks | None:
-        """Decode the ground truth of a frame.
-
-        Args:
-            frame_index: Position in the video.
-
-        Returns:
-            The masks, or None where the frame is not annotated.
-
-        Raises:
-            ClipDataError: If the mask is damaged or of another size than its frame.
-        """
-        mask_file = self.mask_files[frame_index]
-        if mask_file is None:
-            return None
-        path = self.mask_folder / mask_file
-        labels = read_labels(path)
-        size = image_size(self.frame_folder / self.frame_files[frame_index])
-        if labels.shape != size:
-            problem = f'mask of {labels.shape} beside a frame of {size} (height, width)'
-            remedy = 'write the mask at the size of its frame'
-            raise ClipDataError.at(path, problem, remedy)
-        return split_labels(labels)
+    folder: Path
+    files: tuple[str | None, ...]
+    void_labels: tuple[int, ...] = (VOID_LABEL,)
+    limits: ReadLimits = DEFAULT_LIMITS
 
     def annotated_frames(self) -> tuple[int, ...]:
         """Indices of the frames with ground truth, ascending."""
-        return tuple(i for i, file in enumerate(self.mask_files) if file is not None)
+        return tuple(i for i, file in enumerate(self.files) if file is not None)
+
+    def object_ids(self) -> ObjectIds:
+        """Objects of the video. They stand nowhere else: all masks are decoded."""
+        skipped = {0, *self.void_labels}
+        found: set[int] = set()
+        for file in filter(None, self.files):
+            labels = read_labels(self.folder / file, self.limits)
+            found.update(present_labels(labels, skipped))
+        return tuple(sorted(found))
+
+    def read(
+        self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
+    ) -> FrameMasks:
+        """Decode masks of a frame, see :class:`MaskReader`."""
+        path = self.folder / str(self.files[frame_index])
+        labels = read_labels(path, self.limits)
+        check_size(path, labels.shape, size)
+        if object_ids is None:
+            object_ids = present_labels(labels, skipped={0, *self.void_labels})
+        self.limits.check_masks(path, len(object_ids), size)
+        return split_labels(labels, self.void_labels, object_ids)
 
 
 @DATASETS.register_module()
 class ClipPaletteDataset(ClipDataset):
-    """Clips in DAVIS layout; DAVIS and MOSE are of this kind.
+    """Clips in DAVIS layout, of which DAVIS, MOSE, YouTube-VOS and LVOS are.
 
-    ``<data_root>/<frame_folder>/<clip>/*.jpg``,
+    ``<data_root>/<frame_folder>/<clip>/*.jpg`` or ``<clip>.mp4``,
     ``<data_root>/<mask_folder>/<clip>/*.png``.
-    Frames may be without a mask; value 255 is void.
+    Frames may be without a mask. Masks of an mp4 are called by the number of the frame.
 
     Args:
         data_root: Folder of the data.
-        file_list: Text file with one clip a line, relative to ``data_root``; without
-            it, all clips that have a folder of frames.
-        exclude_list: Text file of clips to leave out, likewise.
+        file_list: Text file with one clip a line, or a ``meta.json``, relative to
+            ``data_root``; without it, all clips that have frames.
+        exclude_list: List of clips to leave out, likewise.
         frame_folder: Folder of the frames, relative to ``data_root``.
         mask_folder: Folder of the masks, likewise.
+        void_label: Label of pixels to be ignored; None where all are objects (DAVIS
+            2016 writes its one object as 255).
+        limits: See :class:`ReadLimits`.
         pipeline: Transforms, see :class:`ClipDataset`.
         max_bad_share: See :class:`ClipDataset`.
     """
@@ -109,6 +99,8 @@ class ClipPaletteDataset(ClipDataset):
         exclude_list: str | None = None,
         frame_folder: str = 'JPEGImages',
         mask_folder: str = 'Annotations',
+        void_label: int | None = VOID_LABEL,
+        limits: Mapping[str, int] | None = None,
         pipeline: Sequence[dict[str, Any]] = (),
         max_bad_share: float = 0.1,
     ) -> None:
@@ -117,6 +109,8 @@ class ClipPaletteDataset(ClipDataset):
         self.exclude_list = exclude_list
         self.frame_folder = self.root / frame_folder
         self.mask_folder = self.root / mask_folder
+        self.void_labels = () if void_label is None else (void_label,)
+        self.limits = ReadLimits.of(limits)
         super().__init__(
             data_root=data_root,
             pipeline=pipeline,
@@ -140,7 +134,7 @@ class ClipPaletteDataset(ClipDataset):
             exclude_list=self.exclude_list,
         )
 
-    def open_video(self, name: str) -> PaletteVideoSource:
+    def open_video(self, name: str) -> AnnotatedVideo:
         """List the files of a video, without decoding any.
 
         Args:
@@ -152,19 +146,38 @@ class ClipPaletteDataset(ClipDataset):
         Raises:
             ClipDataError: If a folder is missing, or a mask has no frame.
         """
-        frame_files = list_files(self.frame_folder / name, JPEG_SUFFIXES)
-        mask_files = list_files(self.mask_folder / name, ('.png',))
-        mask_of = {stem_of(file): file for file in mask_files}
-        stems = [stem_of(file) for file in frame_files]
-        orphans = sorted(set(mask_of) - set(stems))
-        if orphans:
-            path = self.frame_folder / name / f'{orphans[0]}.jpg'
-            problem = f'is missing, its mask {mask_of[orphans[0]]} is there'
-            raise ClipDataError.at(path, problem, 'restore the frame or drop the mask')
-        return PaletteVideoSource(
-            name=name,
-            frame_folder=self.frame_folder / name,
-            mask_folder=self.mask_folder / name,
-            frame_files=frame_files,
-            mask_files=tuple(mask_of.get(stem) for stem in stems),
+        frames = open_frames(self.frame_folder, name, self.limits)
+        folder = child(self.mask_folder, name)
+        stems = tuple(frames.frame_name(i) for i in range(frames.num_frames))
+        masks = PaletteMasks(
+            folder=folder,
+            files=match_masks(folder, stems, self.frame_folder / name),
+            void_labels=self.void_labels,
+            limits=self.limits,
         )
+        return AnnotatedVideo(name=name, frames=frames, masks=masks)
+
+
+def match_masks(
+    folder: Path, stems: tuple[str, ...], frames: Path
+) -> tuple[str | None, ...]:
+    """Find the mask of each frame.
+
+    Args:
+        folder: Folder of the masks.
+        stems: Names of the frames.
+        frames: Where these are, for the error.
+
+    Returns:
+        File name of each frame's mask, None where it has none.
+
+    Raises:
+        ClipDataError: If there is no mask, or one has no frame.
+    """
+    mask_of = {stem_of(file): file for file in list_files(folder, ('.png',))}
+    orphans = sorted(set(mask_of) - set(stems))
+    if orphans:
+        problem = f'is missing, its mask {mask_of[orphans[0]]} is there'
+        remedy = 'restore the frame or drop the mask'
+        raise ClipDataError.at(frames / f'{orphans[0]}.jpg', problem, remedy)
+    return tuple(mask_of.get(stem) for stem in stems)

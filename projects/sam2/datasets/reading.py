@@ -1,6 +1,10 @@
-"""Decodes frames and palette masks; every failure names the file."""
+"""Decodes frames and label images; every failure names the file."""
 
+import io
+import struct
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,68 +12,109 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.limits import (
+    DEFAULT_LIMITS,
+    REPLACE_FILE,
+    ReadLimits,
+    check_file,
+    read_bytes,
+)
 from projects.sam2.structures import FrameMasks
 
 try:
-    from simplejpeg import decode_jpeg  # type: ignore[attr-defined]
+    from simplejpeg import (  # type: ignore[attr-defined]
+        decode_jpeg,
+        decode_jpeg_header,
+    )
 except ImportError:  # an optional, faster decoder
     decode_jpeg = None  # type: ignore[assignment]
 
 VOID_LABEL = 255
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
+IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
+# Files of other kinds are not even tried: some formats run programs.
+FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
 END_OF_IMAGE = b'\xff\xd9'
-REPLACE_FILE = 'replace the file or put the clip on the exclude list'
+START_OF_SCAN = b'\xff\xda'
+MAX_SCANNED = 16  # labels up to which looking for each is quicker than sorting
+MAX_SCANS = 128  # of a JPEG; each takes the time of a whole decoding
+# What Pillow raises on damaged files, beside OSError.
+DAMAGES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    struct.error,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
-def read_frame(path: Path) -> NDArray[np.uint8]:
+def read_frame(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Args:
-        path: A JPEG, or whatever else OpenCV reads.
+        path: A JPEG, PNG, BMP, TIFF or WebP.
+        limits: Checked before decoding.
 
     Returns:
         (height, width, 3), RGB, as stored: a camera's note to turn it is not obeyed,
         since masks carry none.
 
     Raises:
-        ClipDataError: If the file is missing, truncated or no image.
+        ClipDataError: If the file is missing, truncated, too large or no image.
     """
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise ClipDataError.at(
-            path, f'cannot be read ({error})', REPLACE_FILE
-        ) from error
-    if path.suffix.lower() in JPEG_SUFFIXES and decode_jpeg is not None:
-        return decode_strictly(encoded, path)
+    encoded = read_bytes(path, limits)
+    is_jpeg = path.suffix.lower() in JPEG_SUFFIXES
+    if is_jpeg and encoded.count(START_OF_SCAN) > MAX_SCANS:
+        problem = f'is a JPEG of more than {MAX_SCANS} scans'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
+    if is_jpeg and decode_jpeg is not None:
+        return decode_strictly(encoded, path, limits)
+    limits.check_pixels(path, *_size_of(io.BytesIO(encoded), path))
     if path.suffix.lower() in JPEG_SUFFIXES and END_OF_IMAGE not in encoded[-1024:]:
         # OpenCV fills the missing part with grey and says nothing.
         raise ClipDataError.at(path, 'is a truncated JPEG', REPLACE_FILE)
-    frame = cv2.imdecode(
-        np.frombuffer(encoded, np.uint8),
-        cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
-    )
+    try:
+        frame = cv2.imdecode(
+            np.frombuffer(encoded, np.uint8),
+            cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+        )
+    except cv2.error as error:
+        problem = f'is damaged ({error.err})'
+        raise ClipDataError.at(path, problem, REPLACE_FILE) from error
     if frame is None:
         raise ClipDataError.at(path, 'is no image that OpenCV reads', REPLACE_FILE)
     rgb: NDArray[np.uint8] = np.ascontiguousarray(frame[..., ::-1])
     return rgb
 
 
-def decode_strictly(encoded: bytes, path: Path) -> NDArray[np.uint8]:
+def decode_strictly(
+    encoded: bytes, path: Path, limits: ReadLimits = DEFAULT_LIMITS
+) -> NDArray[np.uint8]:
     """Decode a JPEG with libjpeg-turbo.
 
     Args:
         encoded: Content of the file.
         path: Where it came from, for the error.
+        limits: Checked before decoding.
 
     Returns:
         (height, width, 3), RGB.
 
     Raises:
-        ClipDataError: If the content is damaged.
+        ClipDataError: If the content is damaged or too large.
     """
     try:
+        height, width, *_ = decode_jpeg_header(encoded)
+        limits.check_pixels(path, int(height), int(width))
         frame: NDArray[np.uint8] = decode_jpeg(encoded, 'RGB')
+    except ClipDataError:
+        raise
     except ValueError as error:
         raise ClipDataError.at(path, f'is damaged ({error})', REPLACE_FILE) from error
     return frame
@@ -87,20 +132,78 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ClipDataError: If the file is missing or no image.
     """
+    check_file(path)
+    return _size_of(path, path)
+
+
+def _size_of(file: Path | io.BytesIO, path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
+        with Image.open(file, formats=FORMATS) as image:
             return image.height, image.width
-    except (OSError, UnidentifiedImageError) as error:
+    except DAMAGES as error:
         raise ClipDataError.at(
             path, f'cannot be read ({error})', REPLACE_FILE
         ) from error
 
 
-def read_labels(path: Path) -> NDArray[np.uint8]:
+def read_label_map(
+    path: Path, limits: ReadLimits = DEFAULT_LIMITS
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a PNG whose pixel values are labels, of 8 or 16 bits.
+
+    Args:
+        path: A PNG of mode 1, P, L or I;16.
+        limits: Checked before decoding.
+
+    Returns:
+        (height, width), with the type of the file.
+
+    Raises:
+        ClipDataError: If the file is missing, damaged, too large or of another kind.
+    """
+    return decode_label_map(read_bytes(path, limits), path, limits)
+
+
+def decode_label_map(
+    encoded: bytes, path: Path, limits: ReadLimits = DEFAULT_LIMITS
+) -> NDArray[Any]:
+    """Decode a PNG whose pixel values are labels, from memory.
+
+    Args:
+        encoded: Content of the file.
+        path: Where it came from, for the error.
+        limits: Checked before decoding.
+
+    Returns:
+        (height, width), uint8 or uint16.
+
+    Raises:
+        ClipDataError: See :func:`read_label_map`.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded), formats=('PNG',)) as image:
+            limits.check_pixels(path, image.height, image.width)
+            mode = image.mode
+            labels = np.asarray(image) if mode in {'1', 'P', 'L', 'I;16'} else None
+    except ClipDataError:
+        raise
+    except DAMAGES as error:
+        raise ClipDataError.at(
+            path, f'cannot be read ({error})', REPLACE_FILE
+        ) from error
+    if labels is None:
+        problem = f'is a PNG of mode {mode}, whose values are no labels'
+        remedy = 'write the labels as mode P or L (8 bits) or I;16 (16 bits)'
+        raise ClipDataError.at(path, problem, remedy)
+    return labels.astype(np.uint8) if mode == '1' else labels
+
+
+def read_labels(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """Decode a mask file whose pixel values are object ids.
 
     Args:
         path: A PNG of mode P or L.
+        limits: Checked before decoding.
 
     Returns:
         (height, width), 0 for the background, 255 for void.
@@ -108,40 +211,61 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     Raises:
         ClipDataError: If the file is missing or damaged, or cannot be of this kind.
     """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            labels = np.asarray(image)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ClipDataError.at(
-            path, f'cannot be read ({error})', REPLACE_FILE
-        ) from error
-    if mode == '1':
-        return labels.astype(np.uint8)
-    if mode not in {'P', 'L'}:
+    labels = read_label_map(path, limits)
+    if labels.dtype != np.uint8:
         problem = (
-            f'is a PNG of mode {mode}; a palette mask (mode P or L) holds at most 254 '
-            f'objects (255 is void)'
+            'is a PNG of 16 bits; a palette mask (mode P or L) holds at most 254 '
+            'objects (255 is void)'
         )
         remedy = 'write the ids as mode P, or split clips with more objects'
         raise ClipDataError.at(path, problem, remedy)
-    return labels
+    return labels.astype(np.uint8, copy=False)
 
 
-def split_labels(labels: NDArray[np.uint8]) -> FrameMasks:
+def split_labels(
+    labels: NDArray[Any],
+    void_labels: Collection[int] = (VOID_LABEL,),
+    object_ids: tuple[int, ...] | None = None,
+) -> FrameMasks:
     """Take a map of labels apart.
 
     Args:
-        labels: (height, width), 0 for the background, 255 for void.
+        labels: (height, width), uint8 or uint16, 0 for the background.
+        void_labels: Labels of pixels to be ignored.
+        object_ids: Objects to take, whether they are seen or not; None for those that
+            are seen.
 
     Returns:
-        One mask for each object, in the order of their first pixel (as the released
-        reader orders them).
+        One mask for each object, by default in the order of their first pixel (as the
+        released reader orders them).
+    """
+    ids = object_ids
+    if ids is None:
+        ids = present_labels(labels, skipped={0, *void_labels})
+    masks = np.empty((len(ids), *labels.shape), bool)
+    for mask, label in zip(masks, ids, strict=True):
+        np.equal(labels, label, out=mask)
+    voids = [labels == label for label in void_labels]
+    void = np.logical_or.reduce(voids) if voids else None
+    if void is not None and not void.any():
+        void = None
+    return FrameMasks(object_ids=ids, masks=masks, void=void)
+
+
+def present_labels(labels: NDArray[Any], skipped: Collection[int]) -> tuple[int, ...]:
+    """Labels of a map.
+
+    Args:
+        labels: (height, width), uint8 or uint16.
+        skipped: Labels that do not count.
+
+    Returns:
+        The others, in the order of their first pixel.
     """
     flat = labels.reshape(-1)
-    present = np.flatnonzero(np.bincount(flat, minlength=VOID_LABEL + 1)).tolist()
-    ids = [label for label in present if label not in {0, VOID_LABEL}]
-    ids.sort(key=lambda label: int(np.argmax(flat == label)))
-    masks = labels[None] == np.array(ids, np.uint8)[:, None, None]
-    void = labels == VOID_LABEL if VOID_LABEL in present else None
-    return FrameMasks(object_ids=tuple(ids), masks=masks, void=void)
+    present = np.setdiff1d(np.flatnonzero(np.bincount(flat)), list(skipped))
+    if len(present) <= MAX_SCANNED:
+        return tuple(sorted(present.tolist(), key=lambda v: int(np.argmax(flat == v))))
+    ids, first = np.unique(flat, return_index=True)
+    ordered = ids[np.argsort(first)].tolist()
+    return tuple(label for label in ordered if label not in skipped)

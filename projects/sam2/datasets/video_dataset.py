@@ -1,59 +1,14 @@
 """Whole videos for validation."""
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
-from numpy.typing import NDArray
 
 from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.structures import FrameMasks, VideoRecord, VideoSource
+from projects.sam2.datasets.views import StridedVideoSource
+from projects.sam2.structures import VideoRecord, VideoSource
 from projects.sam2.structures.epoch_index import EpochIndex
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StridedVideoSource:
-    """Every n-th frame of a video.
-
-    Attributes:
-        source: The whole video.
-        stride: Distance between the frames that are kept.
-    """
-
-    source: VideoSource
-    stride: int
-
-    @property
-    def name(self) -> str:
-        """Name of the video."""
-        return self.source.name
-
-    @property
-    def num_frames(self) -> int:
-        """Frames that are kept."""
-        return len(range(0, self.source.num_frames, self.stride))
-
-    def frame_name(self, frame_index: int) -> str:
-        """Stem of the frame's file."""
-        return self.source.frame_name(frame_index * self.stride)
-
-    def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
-        """Decode a frame: (height, width, 3), RGB."""
-        return self.source.read_frame(frame_index * self.stride)
-
-    def read_masks(self, frame_index: int) -> FrameMasks | None:
-        """Decode the ground truth of a frame; None where it is not annotated."""
-        return self.source.read_masks(frame_index * self.stride)
-
-    def annotated_frames(self) -> tuple[int, ...]:
-        """Indices of the frames with ground truth, ascending."""
-        return tuple(
-            index // self.stride
-            for index in self.source.annotated_frames()
-            if index % self.stride == 0
-        )
 
 
 @DATASETS.register_module()

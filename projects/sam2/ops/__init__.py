@@ -24,7 +24,12 @@ from projects.sam2.ops.resize import (
     resize_masks,
     upsample_logits,
 )
-from projects.sam2.ops.rle import EncodedMask, decode_masks, encode_masks
+from projects.sam2.ops.rle import (
+    EncodedMask,
+    count_encoded_pixels,
+    decode_masks,
+    encode_masks,
+)
 
 __all__ = [
     'NON_OVERLAPPING_LOGIT',
@@ -32,6 +37,7 @@ __all__ = [
     'at_least_float32',
     'boxes_to_points',
     'center_error_points',
+    'count_encoded_pixels',
     'count_pixels',
     'decode_masks',
     'downsample_logits',

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -60,17 +61,45 @@ def decode_masks(
     height, width = next(iter(sizes))
     masks = np.empty((len(encoded), height, width), dtype=bool)
     for mask, code in zip(masks, encoded, strict=True):
-        runs = _runs(code['counts'])
-        if runs.sum() != height * width or (runs < 0).any():
-            msg = (
-                f'Runs of {runs.sum()} pixels do not fill a mask of {height} x {width};'
-                ' the annotation is damaged'
-            )
-            raise ValueError(msg)
-        is_true = np.arange(len(runs)) % 2 == 1
+        runs = _checked_runs(code['counts'], height, width)
+        is_true = np.zeros(len(runs), dtype=bool)
+        is_true[1::2] = True
         columns = np.repeat(is_true, runs).reshape(width, height)
-        mask[:] = columns.T  # (W, H) -> (H, W)
+        if mask.size:  # (W, H) -> (H, W), ten times as fast as NumPy
+            cv2.transpose(columns.view(np.uint8), dst=mask.view(np.uint8))
     return masks
+
+
+def count_encoded_pixels(code: EncodedMask | Mapping[str, Any]) -> int:
+    """Area of a mask, without decoding it.
+
+    Args:
+        code: As COCO writes it.
+
+    Returns:
+        Number of its true pixels.
+
+    Raises:
+        ValueError: If the runs do not fill the mask.
+    """
+    height, width = code['size']
+    return int(_checked_runs(code['counts'], height, width)[1::2].sum())
+
+
+def _checked_runs(
+    counts: str | bytes | Sequence[int], height: int, width: int
+) -> NDArray[np.int64]:
+    """Lengths of the runs of a mask, which fill it."""
+    runs = _runs(counts)
+    # One by one first: the sum of enormous ones might overflow.
+    fit = not len(runs) or (runs.min() >= 0 and runs.max() <= height * width)
+    if not fit or runs.sum() != height * width:
+        msg = (
+            f'Runs of {runs.sum()} pixels do not fill a mask of {height} x {width};'
+            ' the annotation is damaged'
+        )
+        raise ValueError(msg)
+    return runs
 
 
 def _runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:

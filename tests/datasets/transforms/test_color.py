@@ -1,5 +1,6 @@
 """Colour transforms, against the operations done one by one."""
 
+import colorsys
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from projects.sam2.datasets import (
     ClipState,
     ClipWarp,
 )
-from projects.sam2.datasets.transforms.color import colors_of, jitter
+from projects.sam2.datasets.transforms.color import Jitter, hue_matrix, jitter
 
 Load = Callable[..., ClipState]
 LUMA = (0.299, 0.587, 0.114)
@@ -37,7 +38,7 @@ def test_composed_colours_equal_the_operations_in_their_order(
     frame = np.random.default_rng(0).uniform(60, 180, (6, 7, 3))
     factors = (1.1, 0.8, 1.3)
     mean = np.append(frame.mean(axis=(0, 1)), 1.0)
-    color = jitter(np.eye(3, 4), mean, np.array(order), np.array(factors))
+    color = jitter(np.eye(3, 4), mean, order, factors)
     composed = frame @ color[:, :3].T + color[:, 3]
     np.testing.assert_allclose(composed, literal_jitter(frame, order, factors))
 
@@ -47,7 +48,7 @@ def test_second_jitter_continues_the_first() -> None:
     mean = np.append(frame.mean(axis=(0, 1)), 1.0)
     color, expected = np.eye(3, 4), frame
     for order, factors in (((1, 0, 2), (1.1, 0.7, 0.9)), ((0, 1, 2), (0.8, 1.4, 1.2))):
-        color = jitter(color, mean, np.array(order), np.array(factors))
+        color = jitter(color, mean, order, factors)
         expected = literal_jitter(expected, order, factors)
     np.testing.assert_allclose(frame @ color[:, :3].T + color[:, 3], expected)
 
@@ -93,5 +94,25 @@ def test_grey_happens_at_its_rate(loaded_state: Load) -> None:
     assert 0.15 < np.mean(changed) < 0.35
 
 
-def test_unchanged_colours_are_the_identity(loaded_state: Load) -> None:
-    np.testing.assert_array_equal(colors_of(loaded_state()), [np.eye(3, 4)] * 3)
+def test_turned_hue_keeps_greys_and_luma_and_turns_red_towards_green() -> None:
+    turn = hue_matrix(1 / 3)
+    np.testing.assert_allclose(turn @ np.ones(3), np.ones(3), atol=1e-3)
+    np.testing.assert_allclose(np.array(LUMA) @ turn, LUMA, atol=1e-3)
+    assert np.argmax(turn @ (1.0, 0.0, 0.0)) == 1
+    near = hue_matrix(0.05) @ (0.8, 0.3, 0.3)
+    expected = colorsys.hsv_to_rgb(0.05, 0.625, 0.8)
+    assert np.abs(near - expected).max() < 0.2
+
+
+def test_hue_is_drawn_where_it_is_asked_for(loaded_state: Load) -> None:
+    change = ClipColorJitter(
+        brightness=0.0, contrast=0.0, saturation=0.0, hue=0.1, consistent=True
+    )
+    turns = []
+    for seed in range(40):
+        (drawn,) = change.draw(loaded_state(seed))
+        assert isinstance(drawn, Jitter)
+        assert sorted(drawn.order) == [0, 1, 2, 3]
+        turns.append(drawn.factors[3])
+    assert -0.1 <= min(turns) < -0.05
+    assert 0.05 < max(turns) <= 0.1

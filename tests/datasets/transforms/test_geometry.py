@@ -128,3 +128,14 @@ def test_after_ten_refusals_the_clip_stays(loaded_state: Load) -> None:
 
 def test_unannotated_first_frame_refuses_nothing() -> None:
     assert keeps_all_objects(None, resize_matrix((4, 4), (8, 8)), (8, 8))
+
+
+def test_few_pixels_between_the_first_ones_asked_are_found() -> None:
+    masks = one_pixel(30, 5)
+    assert keeps_all_objects(masks, np.eye(3), (24, 32))
+    assert not keeps_all_objects(masks, np.eye(3), (24, 30))
+
+
+def test_empty_mask_has_nothing_to_lose() -> None:
+    masks = FrameMasks(object_ids=(1,), masks=np.zeros((1, 24, 32), bool))
+    assert keeps_all_objects(masks, np.eye(3), (24, 32))

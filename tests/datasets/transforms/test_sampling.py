@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from projects.sam2.datasets import ClipDataError, ClipSampleFrames, ClipState
+from projects.sam2.datasets import (
+    ClipDataError,
+    ClipSampleFrames,
+    ClipSampleWhole,
+    ClipState,
+)
 
 Make = Callable[..., ClipState]
 SIZE = (24, 32)
@@ -42,6 +47,59 @@ def test_clips_grow_with_the_epoch(make_state: Make) -> None:
     state = make_state({index: shown(1) for index in range(10)}, num_frames=10)
     lengths = [len(sampler(replace(state, epoch=e)).frame_indices) for e in range(7)]
     assert lengths == [2, 2, 2, 4, 4, 6, 6]
+
+
+def test_gaps_widen_with_the_epoch(make_state: Make) -> None:
+    sampler = ClipSampleFrames(
+        num_frames=3, max_num_objects=1, later_frame_gaps=((2, (3,)), (4, (3, 4)))
+    )
+    masks = {index: shown(1) for index in range(10)}
+    found: dict[int, set[int]] = {}
+    for epoch in range(6):
+        states = (make_state(masks, num_frames=10, seed=seed) for seed in range(30))
+        clips = [sampler(replace(s, epoch=epoch)).frame_indices for s in states]
+        found[epoch] = {frames[1] - frames[0] for frames in clips}
+    assert found == {0: {1}, 1: {1}, 2: {3}, 3: {3}, 4: {3, 4}, 5: {3, 4}}
+
+
+def test_empty_masks_show_no_object(make_state: Make) -> None:
+    masks = shown(1, 2, 3)
+    masks[2] = np.zeros(SIZE, bool)
+    sampler = ClipSampleFrames(num_frames=1, max_num_objects=3)
+    sampled = sampler(make_state({0: masks}, num_frames=1))
+    assert sorted(sampled.object_ids) == [1, 3]
+    with pytest.raises(ClipDataError, match='shows no object'):
+        sampler(make_state({0: {2: masks[2]}}, num_frames=1))
+
+
+def test_whole_videos_keep_frames_and_objects_in_order(make_state: Make) -> None:
+    masks = {0: shown(7, 3), 2: shown(3, 9), 5: shown(1)}
+    sampled = ClipSampleWhole()(make_state(masks))
+    assert sampled.frame_indices == (0, 2, 5)
+    assert sampled.object_ids == (7, 3)
+    assert sampled.first_masks is not None
+    sampled = ClipSampleWhole(num_frames=2, max_num_objects=1)(make_state(masks))
+    assert (sampled.frame_indices, sampled.object_ids) == ((0, 2), (7,))
+
+
+def test_whole_videos_keep_objects_with_empty_first_masks(make_state: Make) -> None:
+    masks = {0: shown(7) | {3: np.zeros(SIZE, bool)}, 1: shown(7, 3)}
+    sampled = ClipSampleWhole()(make_state(masks))
+    assert (sampled.object_ids, sampled.hidden_ids) == ((7, 3), (3,))
+
+
+@pytest.mark.parametrize('masks', [{}, {0: {}, 1: shown(1)}])
+def test_whole_video_must_begin_with_an_object(
+    make_state: Make, masks: dict[int, dict[int, NDArray[np.bool_]]]
+) -> None:
+    with pytest.raises(ClipDataError, match='no object on its first annotated frame'):
+        ClipSampleWhole()(make_state(masks))
+
+
+@pytest.mark.parametrize('name', ['num_frames', 'max_num_objects'])
+def test_limits_of_whole_videos_are_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f'{name}=0'):
+        ClipSampleWhole(**{name: 0})
 
 
 def test_reversed_clips_run_backwards(make_state: Make) -> None:
@@ -130,6 +188,7 @@ def test_clip_without_an_object_raises(make_state: Make) -> None:
         {'num_frames': 1, 'max_num_objects': 0},
         {'num_frames': 1, 'max_num_objects': 1, 'frame_gaps': (0, 1)},
         {'num_frames': 1, 'max_num_objects': 1, 'later_num_frames': ((3, 0),)},
+        {'num_frames': 1, 'max_num_objects': 1, 'later_frame_gaps': ((3, ()),)},
     ],
 )
 def test_numbers_must_be_positive(settings: dict[str, int]) -> None:

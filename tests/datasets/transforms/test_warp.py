@@ -115,7 +115,7 @@ def test_identity_and_mirror_are_exact() -> None:
 def test_labels_come_from_the_nearest_pixel(
     matrix: Matrix, size: tuple[int, int]
 ) -> None:
-    labels = np.random.default_rng(1).integers(1, 250, (24, 32)).astype(np.uint16)
+    labels = np.random.default_rng(1).integers(1, 250, (24, 32)).astype(np.uint8)
     warped = warp_labels(labels, matrix, size)
     inverse = np.linalg.inv(matrix)
     compared = 0

@@ -1,70 +1,87 @@
 """Geometry of a clip: each transform only edits a matrix, ``ClipWarp`` applies it."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
+from projects.sam2.datasets.transforms.operations import (
+    GeometryOperation,
+    GeometryTransform,
+    num_draws,
+)
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import FrameMasks
 
 NUM_TRIES = 10
 
 
-@TRANSFORMS.register_module()
-class ClipRandomFlip:
-    """Mirrors whole clips from left to right.
+@dataclass(frozen=True, slots=True)
+class Mirror(GeometryOperation):
+    """Exchanges left and right."""
 
-    Args:
-        probability: Share of clips that are mirrored.
+    def matrix(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The operation as a matrix: (3, 3), from old to new coordinates."""
+        return np.array([[-1.0, 0.0, size[1] - 1.0], [0, 1, 0], [0, 0, 1]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine(GeometryOperation):
+    """Shears along x, then turns and scales, all about the centre, then shifts.
+
+    Attributes:
+        angle: Degrees, clockwise as seen.
+        shear: Degrees.
+        scale: Factor.
+        shift: ``(x, y)``, pixels.
     """
 
-    def __init__(self, *, probability: float = 0.5) -> None:
+    angle: float
+    shear: float
+    scale: float
+    shift: tuple[float, float]
+
+    def matrix(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The operation as a matrix: (3, 3), from old to new coordinates."""
+        return affine_matrix(
+            angle=self.angle,
+            shear=self.shear,
+            scale=self.scale,
+            center=((size[1] - 1) / 2, (size[0] - 1) / 2),
+            shift=self.shift,
+        )
+
+
+@TRANSFORMS.register_module()
+class ClipRandomFlip(GeometryTransform):
+    """Mirrors clips from left to right.
+
+    Args:
+        probability: Share of clips (or frames) that are mirrored.
+        consistent: One draw for all frames of a clip, or one for each.
+    """
+
+    def __init__(self, *, probability: float = 0.5, consistent: bool = True) -> None:
         self.probability = probability
+        self.consistent = consistent
 
-    def __call__(self, state: ClipState) -> ClipState:
-        """Mirror the clip, or not.
+    def draw(self, state: ClipState) -> list[GeometryOperation | None]:
+        """Mirror, or not.
 
         Args:
-            state: A clip with its ``size``.
+            state: A clip.
 
         Returns:
-            The clip with another ``matrix``.
+            One operation for all frames, or one for each; None changes nothing.
         """
-        if state.rng.random() >= self.probability:
-            return state
-        mirror = np.array([[-1.0, 0.0, state.size[1] - 1.0], [0, 1, 0], [0, 0, 1]])
-        return replace(state, matrix=mirror @ state.matrix)
+        draws = state.rng.random(num_draws(state, consistent=self.consistent))
+        return [Mirror() if draw < self.probability else None for draw in draws]
 
 
 @TRANSFORMS.register_module()
-class ClipResize:
-    """Stretches frames to one size.
-
-    Args:
-        size: Height and width.
-    """
-
-    def __init__(self, *, size: tuple[int, int]) -> None:
-        self.size = (int(size[0]), int(size[1]))
-
-    def __call__(self, state: ClipState) -> ClipState:
-        """Stretch the clip.
-
-        Args:
-            state: A clip with its ``size``.
-
-        Returns:
-            The clip with another ``matrix`` and ``size``.
-        """
-        matrix = resize_matrix(state.size, self.size) @ state.matrix
-        return replace(state, matrix=matrix, size=self.size)
-
-
-@TRANSFORMS.register_module()
-class ClipRandomAffine:
-    """Turns, shears, scales and shifts whole clips about the centre.
+class ClipRandomAffine(GeometryTransform):
+    """Turns, shears, scales and shifts clips about the centre.
 
     A draw that moves an object wholly out of the first frame is refused and drawn
     again; after 10 refusals the clip stays as it is.
@@ -74,6 +91,7 @@ class ClipRandomAffine:
         shear: Largest angle of the shear along x to either side, in degrees.
         scale: Smallest and largest factor.
         translate: Largest shift, as a share of width and height.
+        consistent: One draw for all frames of a clip, or one for each.
     """
 
     def __init__(
@@ -83,38 +101,43 @@ class ClipRandomAffine:
         shear: float = 0.0,
         scale: tuple[float, float] = (1.0, 1.0),
         translate: float = 0.0,
+        consistent: bool = True,
     ) -> None:
         self.degrees = degrees
         self.shear = shear
         self.scale = scale
         self.translate = translate
+        self.consistent = consistent
 
-    def __call__(self, state: ClipState) -> ClipState:
-        """Draw a transform.
+    def draw(self, state: ClipState) -> list[GeometryOperation | None]:
+        """Draw until every object stays in sight.
 
         Args:
-            state: A clip with ``masklets`` and ``size``.
+            state: A clip with ``masklets``, ``matrix`` and ``size``.
 
         Returns:
-            The clip with another ``matrix``.
+            One operation for all frames, or one for each; None where all draws were
+            refused.
         """
+        count = num_draws(state, consistent=self.consistent)
+        before = np.broadcast_to(state.matrix, (state.num_frames, 3, 3))[0]
         for _ in range(NUM_TRIES):
-            matrix = self._draw(state) @ state.matrix
+            drawn = [self._draw(state) for _ in range(count)]
+            matrix = drawn[0].matrix(state.size) @ before
             if keeps_all_objects(state.masklets[0], matrix, state.size):
-                return replace(state, matrix=matrix)
-        return state
+                return [*drawn]
+        return [None]
 
-    def _draw(self, state: ClipState) -> NDArray[np.float64]:
+    def _draw(self, state: ClipState) -> Affine:
         rng, (height, width) = state.rng, state.size
         angle = rng.uniform(-self.degrees, self.degrees)
         shear = rng.uniform(-self.shear, self.shear)
         scale = rng.uniform(*self.scale)
         shift = rng.uniform(-self.translate, self.translate, 2) * (width, height)
-        return affine_matrix(
+        return Affine(
             angle=angle,
             shear=shear,
             scale=scale,
-            center=((width - 1) / 2, (height - 1) / 2),
             shift=(float(shift[0]), float(shift[1])),
         )
 
@@ -174,7 +197,7 @@ def keeps_all_objects(
     """Is some pixel of each object still in the frame?
 
     Args:
-        masks: Masks of the frame, none of them empty.
+        masks: Masks of the frame; empty ones have nothing to lose.
         matrix: (3, 3), from the file to the frame.
         size: Height and width of the frame.
 
@@ -183,12 +206,33 @@ def keeps_all_objects(
     """
     if masks is None:
         return True
-    height, width = size
-    for mask in masks.masks:
-        y, x = np.nonzero(mask)
-        moved = matrix[:2, :2] @ np.stack([x, y]) + matrix[:2, 2:]
-        inside_x = (moved[0] >= -0.5) & (moved[0] <= width - 0.5)
-        inside_y = (moved[1] >= -0.5) & (moved[1] <= height - 0.5)
-        if not np.any(inside_x & inside_y):
-            return False
-    return True
+    return all(
+        # Few pixels usually tell; all of them are asked where those do not.
+        any_pixel_inside(mask, matrix, size, stride=8)
+        or any_pixel_inside(mask, matrix, size, stride=1)
+        or not mask.any()
+        for mask in masks.masks
+    )
+
+
+def any_pixel_inside(
+    mask: NDArray[np.bool_],
+    matrix: NDArray[np.float64],
+    size: tuple[int, int],
+    stride: int,
+) -> bool:
+    """Is some pixel of a mask in the frame?
+
+    Args:
+        mask: (height, width).
+        matrix: (3, 3), from the mask to the frame.
+        size: Height and width of the frame.
+        stride: Asks every n-th pixel of every n-th row.
+
+    Returns:
+        Whether one of those asked is.
+    """
+    y, x = np.nonzero(mask[::stride, ::stride])
+    moved = matrix[:2, :2] @ np.stack([x, y]) * stride + matrix[:2, 2:]
+    inside = (moved >= -0.5) & (moved <= np.array([[size[1]], [size[0]]]) - 0.5)
+    return bool(inside.all(axis=0).any())

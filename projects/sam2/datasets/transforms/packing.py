@@ -1,5 +1,6 @@
 """Turns a clip into the record that the loader hands on."""
 
+import cv2
 import numpy as np
 import torch
 from mmengine.registry import TRANSFORMS
@@ -18,7 +19,7 @@ class ClipPack:
 
         Args:
             state: A clip whose first frame is annotated. Objects that its first frame
-                lost when it shrank are left out.
+                lost when it shrank are left out; those hidden on purpose stay.
 
         Returns:
             The sample.
@@ -27,22 +28,30 @@ class ClipPack:
             ClipDrawError: If no object is left.
         """
         first = state.masklets[0]
-        kept = () if first is None else np.flatnonzero(first.masks.any(axis=(1, 2)))
-        if len(kept) == 0:
+        shown = [] if first is None else [bool(mask.any()) for mask in first.masks]
+        hidden = [object_id in state.hidden_ids for object_id in state.object_ids]
+        kept = [
+            i for i, pair in enumerate(zip(shown, hidden, strict=False)) if any(pair)
+        ]
+        if not kept:
             problem = f'no object is left on the first frame at {state.size}'
             remedy = 'use larger frames, or put the clip on the exclude list'
             raise ClipDrawError.at(state.source.name, problem, remedy)
         num_frames = len(state.frames)
+        frames = np.empty((num_frames, 3, *state.size), np.uint8)
         masklets = np.zeros((num_frames, len(kept), *state.size), bool)
         void = np.zeros((num_frames, *state.size), bool)
-        for time, masks in enumerate(state.masklets):
-            if masks is not None:
-                masklets[time] = masks.masks[kept]
-            if masks is not None and masks.void is not None:
+        for time, (frame, masks) in enumerate(
+            zip(state.frames, state.masklets, strict=True)
+        ):
+            cv2.split(frame, [*frames[time]])  # (H, W, 3) -> (3, H, W)
+            if masks is None:
+                continue
+            for position, index in enumerate(kept):
+                masklets[time, position] = masks.masks[index]
+            if masks.void is not None:
                 void[time] = masks.void
         annotated = [masks is not None for masks in state.masklets]
-        # (T, H, W, 3) -> (T, 3, H, W)
-        frames = np.ascontiguousarray(np.stack(state.frames).transpose(0, 3, 1, 2))
         return ClipSample(
             metainfo={
                 'video_name': state.source.name,

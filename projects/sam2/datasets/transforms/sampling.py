@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import FrameMasks, VideoSource
+
+Value = TypeVar('Value')
 
 
 @TRANSFORMS.register_module()
@@ -26,9 +28,11 @@ class ClipSampleFrames:
         reverse_probability: Share of clips that run backwards.
         later_num_frames: Pairs of an epoch and the frames of a clip from that epoch
             on, ascending: short clips teach to match, longer ones not to drift.
+        later_frame_gaps: Pairs of an epoch and the ``frame_gaps`` from that epoch on,
+            ascending: wider gaps are harder to track over.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: If a number is not positive, or a list of gaps is empty.
     """
 
     def __init__(
@@ -39,18 +43,19 @@ class ClipSampleFrames:
         frame_gaps: Sequence[int] = (1,),
         reverse_probability: float = 0.0,
         later_num_frames: Sequence[tuple[int, int]] = (),
+        later_frame_gaps: Sequence[tuple[int, Sequence[int]]] = (),
     ) -> None:
-        lengths = (num_frames, *(later for _, later in later_num_frames))
-        if min(*lengths, max_num_objects, *frame_gaps) < 1:
+        self.lengths = ((0, num_frames), *later_num_frames)
+        self.gaps = ((0, tuple(frame_gaps)), *later_frame_gaps)
+        lengths = [length for _, length in self.lengths]
+        gaps = [[*gaps] for _, gaps in self.gaps]
+        if min(*lengths, max_num_objects, *(min(each, default=0) for each in gaps)) < 1:
             msg = (
                 f'num_frames={lengths}, max_num_objects={max_num_objects}, '
-                f'frame_gaps={tuple(frame_gaps)}: give positive numbers'
+                f'frame_gaps={gaps}: give positive numbers'
             )
             raise ValueError(msg)
-        self.num_frames = num_frames
-        self.later_num_frames = tuple(later_num_frames)
         self.max_num_objects = max_num_objects
-        self.frame_gaps = tuple(frame_gaps)
         self.reverse_probability = reverse_probability
 
     def __call__(self, state: ClipState) -> ClipState:
@@ -66,50 +71,134 @@ class ClipSampleFrames:
             ClipDataError: If the video is too short or shows no object.
         """
         rng, source = state.rng, state.source
-        length = self._length(state.epoch)
-        candidates = self._candidates(source, length)
-        gap = self._draw_gap(length, len(candidates), rng, source.name)
+        length = value_in_epoch(self.lengths, state.epoch)
+        gaps = value_in_epoch(self.gaps, state.epoch)
+        candidates = candidate_frames(source, (length - 1) * min(gaps) + 1)
+        gap = int(rng.choice([g for g in gaps if (length - 1) * g < len(candidates)]))
         step = -gap if rng.random() < self.reverse_probability else gap
         span = (length - 1) * gap
         for start in rng.permutation(len(candidates) - span).tolist():
             first = start if step > 0 else start + span
             chosen = [candidates[first + i * step] for i in range(length)]
             masks = source.read_masks(chosen[0])
-            if masks is not None and masks.object_ids:
+            if ids := visible_objects(masks):
+                count = min(len(ids), self.max_num_objects)
+                picked = rng.choice(len(ids), size=count, replace=False)
                 return replace(
                     state,
                     frame_indices=tuple(chosen),
-                    object_ids=self._draw_objects(masks, rng),
+                    object_ids=tuple(ids[i] for i in picked.tolist()),
                     first_masks=masks,
                 )
         problem = 'shows no object on a frame with which a clip can begin'
         remedy = 'annotate an object, or put the clip on the exclude list'
         raise ClipDataError.at(source.name, problem, remedy)
 
-    def _length(self, epoch: int) -> int:
-        """Frames of a clip in an epoch."""
-        begun = [frames for start, frames in self.later_num_frames if start <= epoch]
-        return begun[-1] if begun else self.num_frames
 
-    def _candidates(self, source: VideoSource, length: int) -> Sequence[int]:
-        annotated = source.annotated_frames()
-        needed = (length - 1) * min(self.frame_gaps) + 1
-        return annotated if len(annotated) >= needed else range(source.num_frames)
+@TRANSFORMS.register_module()
+class ClipSampleWhole:
+    """Takes a video as it is, for evaluation: nothing is drawn.
 
-    def _draw_gap(
-        self, length: int, num_frames: int, rng: np.random.Generator, name: str
-    ) -> int:
-        gaps = [g for g in self.frame_gaps if (length - 1) * g < num_frames]
-        if gaps:
-            return int(rng.choice(gaps))
-        needed = (length - 1) * min(self.frame_gaps) + 1
-        problem = f'needs {needed} frames, has {num_frames}'
-        raise ClipDataError.at(name, problem, 'lower num_frames or drop the video')
+    The frames are the annotated ones from the first on, the objects those that the
+    source names on the first frame, in its order; their masks may be empty there.
 
-    def _draw_objects(
-        self, masks: FrameMasks, rng: np.random.Generator
-    ) -> tuple[int, ...]:
-        ids = masks.object_ids
-        count = min(len(ids), self.max_num_objects)
-        picked = rng.choice(len(ids), size=count, replace=False)
-        return tuple(ids[i] for i in picked.tolist())
+    Args:
+        num_frames: Frames at most; None for all.
+        max_num_objects: Objects at most; None for all.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+
+    def __init__(
+        self, *, num_frames: int | None = None, max_num_objects: int | None = None
+    ) -> None:
+        limits = [n for n in (num_frames, max_num_objects) if n is not None]
+        if min(limits, default=1) < 1:
+            msg = (
+                f'num_frames={num_frames}, max_num_objects={max_num_objects}: give '
+                f'positive numbers, or None for all'
+            )
+            raise ValueError(msg)
+        self.num_frames = num_frames
+        self.max_num_objects = max_num_objects
+
+    def __call__(self, state: ClipState) -> ClipState:
+        """Take frames and objects.
+
+        Args:
+            state: A clip of which nothing was chosen yet.
+
+        Returns:
+            The clip with ``frame_indices``, ``object_ids``, ``first_masks`` and
+            ``hidden_ids``.
+
+        Raises:
+            ClipDataError: If the first frame has no object.
+        """
+        frames = tuple(state.source.annotated_frames())[: self.num_frames]
+        masks = state.source.read_masks(frames[0]) if frames else None
+        ids = () if masks is None else masks.object_ids[: self.max_num_objects]
+        if not ids:
+            problem = 'has no object on its first annotated frame'
+            remedy = 'annotate an object there, or put the video on the exclude list'
+            raise ClipDataError.at(state.source.name, problem, remedy)
+        seen = visible_objects(masks)
+        return replace(
+            state,
+            frame_indices=frames,
+            object_ids=ids,
+            hidden_ids=tuple(object_id for object_id in ids if object_id not in seen),
+            first_masks=masks,
+        )
+
+
+def value_in_epoch(begun: Sequence[tuple[int, Value]], epoch: int) -> Value:
+    """Look up a value that changes with the epoch.
+
+    Args:
+        begun: Pairs of an epoch and the value from that epoch on, ascending.
+        epoch: The epoch.
+
+    Returns:
+        The value of the last pair that has begun.
+    """
+    return [value for start, value in begun if start <= epoch][-1]
+
+
+def candidate_frames(source: VideoSource, needed: int) -> Sequence[int]:
+    """Frames among which a clip is taken.
+
+    Args:
+        source: The video.
+        needed: Frames that a clip spans.
+
+    Returns:
+        The annotated frames, as long as there are enough; else all.
+
+    Raises:
+        ClipDataError: If the video is too short.
+    """
+    annotated = source.annotated_frames()
+    if len(annotated) >= needed:
+        return annotated
+    if source.num_frames < needed:
+        problem = f'needs {needed} frames, has {source.num_frames}'
+        remedy = 'lower num_frames or drop the video'
+        raise ClipDataError.at(source.name, problem, remedy)
+    return range(source.num_frames)
+
+
+def visible_objects(masks: FrameMasks | None) -> tuple[int, ...]:
+    """Objects that a frame shows.
+
+    Args:
+        masks: Masks of the frame; None where it is not annotated.
+
+    Returns:
+        Ids of the masks that have pixels, in their order.
+    """
+    if masks is None:
+        return ()
+    pairs = zip(masks.object_ids, masks.masks, strict=True)
+    return tuple(object_id for object_id, mask in pairs if mask.any())

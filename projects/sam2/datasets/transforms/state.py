@@ -25,13 +25,15 @@ class ClipState:
         rng: All random choices of the transforms come from it.
         frame_indices: Positions in the video of the T sampled frames.
         object_ids: The O sampled objects.
+        hidden_ids: Those of them that the first frame does not show, on purpose.
         first_masks: All masks of the first sampled frame.
         frames: T frames (height, width, 3), RGB.
         masklets: Masks of each frame, O of them, or None where it is not annotated.
         original_size: Height and width of the files.
         size: Height and width after the geometry so far.
-        matrix: (3, 3), from ``(x, y, 1)`` of a file to the geometry so far; the
-            centre of the first pixel is (0, 0).
+        matrix: (3, 3), or (T, 3, 3) where frames move differently, from
+            ``(x, y, 1)`` of a file to the geometry so far; the centre of the first
+            pixel is (0, 0).
         colors: (T, 3, 4), from ``(r, g, b, 1)`` of a file to the colours so far;
             None where they stay.
     """
@@ -43,6 +45,7 @@ class ClipState:
     epoch: int = 0
     frame_indices: tuple[int, ...] = ()
     object_ids: tuple[int, ...] = ()
+    hidden_ids: tuple[int, ...] = ()
     first_masks: FrameMasks | None = None
     frames: tuple[NDArray[np.uint8], ...] = ()
     masklets: tuple[FrameMasks | None, ...] = ()

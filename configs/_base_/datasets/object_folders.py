@@ -1,0 +1,23 @@
+"""Own videos whose objects have a folder of masks each, and may overlap."""
+
+_base_ = './davis.py'
+
+data_root = 'data/videos'
+source = dict(
+    type='ClipObjectFolderDataset',
+    data_root=data_root,
+    frame_folder='JPEGImages',
+    mask_folder='Annotations',
+)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        file_list='train.txt',
+        pipeline={{_base_.train_pipeline}},
+        **source,
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(dataset=dict(_delete_=True, file_list='val.txt', **source)),
+)
+test_dataloader = val_dataloader

@@ -1,0 +1,22 @@
+"""YouTube-VIS 2021: its training set; those of its clips in holdout.txt validate."""
+
+_base_ = './davis.py'
+
+data_root = 'data/YouTubeVIS/train'
+source = dict(
+    type='ClipYouTubeVISDataset',
+    data_root=data_root,
+    annotation_file='instances.json',
+)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        exclude_list='holdout.txt',
+        pipeline={{_base_.train_pipeline}},
+        **source,
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(dataset=dict(_delete_=True, file_list='holdout.txt', **source)),
+)
+test_dataloader = val_dataloader

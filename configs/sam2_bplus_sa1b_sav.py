@@ -1,0 +1,115 @@
+"""SAM 2.1 base+ on images and videos: SA-1B and SA-V, as in the paper's full training.
+
+Every batch is of one kind, with its own size: 8 images with up to 32 objects, which are
+always prompted with points, or 1 clip of 8 frames with up to 3. The paper's mixture is
+15.2% SA-1B, 70% SA-V and data that was not released; the two keep their proportion,
+for which SA-V is shown 127 times while SA-1B is shown once. An epoch is a thirtieth of
+that: some thousand steps on 256 GPUs. ``data_root`` holds ``SA-1B`` and ``sav``.
+"""
+
+_base_ = [
+    './_base_/models/sam2_1_bplus.py',
+    './_base_/datasets/sav.py',
+    './_base_/schedules/finetune_40e.py',
+    './_base_/default_runtime.py',
+]
+
+data_root = 'data'
+image_pipeline = [
+    dict(type='ClipSampleFrames', num_frames=1, max_num_objects=32),
+    dict(type='ClipLoadFrames'),
+    dict(type='ClipLoadMasklets'),
+    dict(type='ClipRandomFlip'),
+    dict(type='ClipResize', size=(1024, 1024)),
+    dict(type='ClipWarp'),
+    dict(type='ClipPack'),
+]
+video_pipeline = [
+    dict(
+        type='ClipSampleFrames',
+        num_frames=8,
+        max_num_objects=3,
+        reverse_probability=0.5,
+    ),
+    dict(type='ClipLoadFrames'),
+    dict(type='ClipLoadMasklets'),
+    dict(type='ClipRandomFlip'),
+    dict(type='ClipRandomAffine', degrees=25, shear=20),
+    dict(type='ClipResize', size=(1024, 1024)),
+    dict(
+        type='ClipColorJitter',
+        brightness=0.1,
+        contrast=0.03,
+        saturation=0.03,
+        consistent=True,
+    ),
+    dict(type='ClipRandomGrayscale', probability=0.05),
+    dict(
+        type='ClipColorJitter',
+        brightness=0.1,
+        contrast=0.05,
+        saturation=0.05,
+        consistent=False,
+    ),
+    dict(type='ClipWarp'),
+    dict(type='ClipMosaic', probability=0.1),
+    dict(type='ClipPack'),
+]
+train_dataloader = dict(
+    batch_sampler=dict(
+        type='ClipMixBatchSampler',
+        batch_sizes=(8, 1),
+        repeats=(1, 127),
+        num_phases=30,
+    ),
+    dataset=dict(
+        _delete_=True,
+        type='ConcatDataset',
+        datasets=[
+            dict(
+                type='ClipSA1BDataset',
+                data_root=data_root,
+                image_folder='SA-1B',
+                max_area_share=0.9,  # larger masks are background
+                pipeline=image_pipeline,
+            ),
+            dict(
+                type='ClipSAVDataset',
+                data_root=data_root,
+                frame_folder='sav/sav_train',
+                annotation_folder='sav/sav_train',
+                kinds=('manual', 'auto'),
+                pipeline=video_pipeline,
+            ),
+        ],
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        dataset=dict(
+            data_root=data_root,
+            frame_folder='sav/sav_val/JPEGImages_24fps',
+            mask_folder='sav/sav_val/Annotations_6fps',
+            file_list='sav/sav_val/sav_val.txt',
+        ),
+    ),
+)
+test_dataloader = val_dataloader
+
+# 3e-4, and 6e-5 for the image encoder.
+optim_wrapper = dict(
+    optimizer=dict(lr=3e-4),
+    paramwise_cfg=dict(backbone_lr_mult=0.2, layer_decay=0.8),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=15000),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=0.1,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=150, val_interval=10)
+
+load_from = 'checkpoints/sam2.1_hiera_base_plus.pt'

@@ -1,0 +1,1 @@
+"""Parts of mmdetection and mmsegmentation; imported only where a config names them."""

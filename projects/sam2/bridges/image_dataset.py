@@ -1,0 +1,176 @@
+"""Datasets of mmdetection and mmsegmentation as clips of one frame."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from projects.sam2.bridges.mmcv_operators import ensure_operators
+from projects.sam2.datasets import AnnotatedVideo, ClipDataError, ClipDataset
+from projects.sam2.datasets.annotated_video import MaskReader
+from projects.sam2.datasets.coco import CocoMasks, find_record, pack_records
+from projects.sam2.datasets.frames import ImageFrames
+from projects.sam2.datasets.label_images import LabelImageMasks
+from projects.sam2.datasets.label_rules import LabelRule
+from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets.record_store import Record, RecordStore
+
+VOID = 255
+IMAGE_PREFIXES = ('img', 'img_path')
+
+
+@DATASETS.register_module()
+class ClipBridgeDataset(ClipDataset):
+    """Any dataset of images that mmdetection or mmsegmentation builds from a config.
+
+    Those with ``instances`` (of ``CocoDataset``'s kind) have an object for each, and
+    pixels of ignored ones are void. Those with a ``seg_map_path`` (of
+    ``BaseSegDataset``'s kind) have one for each class, or for each connected region.
+
+    A config names it by its place, which imports it:
+    ``type='projects.sam2.bridges.image_dataset.ClipBridgeDataset'``.
+
+    Args:
+        dataset: Config of the dataset, its type with the scope (``mmdet.…`` or
+            ``mmseg.…``); its own pipeline is left out.
+        rule: How labels become objects, see :class:`LabelRule`; by default every class
+            but the ignored ones.
+        limits: See :class:`ReadLimits`.
+        pipeline: Transforms, see :class:`ClipDataset`.
+        max_bad_share: See :class:`ClipDataset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Mapping[str, Any],
+        rule: Mapping[str, Any] | None = None,
+        limits: Mapping[str, int] | None = None,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        self.inner = {**dataset, 'pipeline': []}
+        self.rule = dict(rule or {})
+        self.limits = ReadLimits.of(limits)
+        super().__init__(data_root=None, pipeline=pipeline, max_bad_share=max_bad_share)
+
+    @cached_property
+    def _records(self) -> RecordStore:
+        return pack_records(image_records(build_inner(self.inner)), self._where)
+
+    @property
+    def _where(self) -> Path:
+        root = str(self.inner.get('data_root') or '.')
+        return Path(root) / str(self.inner.get('ann_file', ''))
+
+    def list_videos(self) -> list[str]:
+        """Names of the images: their file names without the ending."""
+        return self._records.names()
+
+    def open_video(self, name: str) -> AnnotatedVideo:
+        """Find an image and its masks, without decoding any.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            Its reader.
+
+        Raises:
+            ClipDataError: If it is not in the dataset.
+        """
+        record = find_record(self._records, name, self._where)
+        image = Path(record['image'])
+        frames = ImageFrames(
+            folder=image.parent, files=(image.name,), limits=self.limits
+        )
+        return AnnotatedVideo(name=name, frames=frames, masks=self._masks(record))
+
+    def _masks(self, record: Record) -> MaskReader:
+        if 'labels' in record:
+            usual = {'background': record['background'], 'void': (VOID,)}
+            rule = LabelRule.of(usual | self.rule)
+            return LabelImageMasks(
+                path=Path(record['labels']), rule=rule, limits=self.limits
+            )
+        return CocoMasks(
+            where=record['image'],
+            size=(record['height'], record['width']),
+            code_of=dict(enumerate(record['masks'], start=1)),
+            crowds=tuple(record['crowds']),
+            limits=self.limits,
+        )
+
+
+def build_inner(config: Mapping[str, Any]) -> BaseDataset:
+    """Build a dataset of another package.
+
+    Args:
+        config: Its config; a type with a scope imports the package of that name.
+
+    Returns:
+        The dataset, indexed.
+    """
+    scope, _, name = str(config['type']).partition('.')
+    if not name or '.' in name:
+        built: BaseDataset = DATASETS.build(dict(config))
+        return built
+    ensure_operators()
+    import_module(f'{scope}.datasets')
+    registry = import_module(f'{scope}.registry').DATASETS
+    dataset: BaseDataset = registry.build({**config, 'type': name})
+    return dataset
+
+
+def image_records(dataset: BaseDataset) -> Iterator[tuple[str, Record]]:
+    """Take from a dataset what a clip needs.
+
+    Args:
+        dataset: Its items have ``img_path`` and ``instances`` or ``seg_map_path``.
+
+    Yields:
+        Name and record of each image with an object.
+
+    Raises:
+        ClipDataError: If an image lies outside of the dataset's folder, or has neither
+            instances nor labels.
+    """
+    prefixes = [dataset.data_prefix.get(key) for key in IMAGE_PREFIXES]
+    folder = next((str(prefix) for prefix in prefixes if prefix), '')
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        path = str(info['img_path'])
+        name = os.path.relpath(path, folder or Path(path).parent)
+        if name.startswith('..'):
+            problem = f'names {path}, which is outside of {folder}'
+            raise ClipDataError.at(folder, problem, 'correct the annotation file')
+        record = {'image': path, **_truth_of(info)}
+        if record.get('masks', True):
+            yield Path(name).with_suffix('').as_posix(), record
+
+
+def _truth_of(info: Mapping[str, Any]) -> Record:
+    """Masks of an image, still encoded."""
+    if info.get('seg_map_path'):
+        dropped = [0] if info.get('reduce_zero_label') else []
+        mapped = (info.get('label_map') or {}).items()
+        background = dropped + [old for old, new in mapped if new == VOID]
+        return {'labels': str(info['seg_map_path']), 'background': background}
+    if 'instances' not in info:
+        remedy = 'take a dataset of instances or of label images'
+        problem = 'has neither instances nor seg_map_path'
+        raise ClipDataError.at(str(info['img_path']), problem, remedy)
+    masks: dict[bool, list[Any]] = {False: [], True: []}
+    for instance in info['instances']:
+        masks[bool(instance.get('ignore_flag'))].append(instance.get('mask'))
+    return {
+        'masks': masks[False],
+        'crowds': masks[True],
+        'height': info['height'],
+        'width': info['width'],
+    }

@@ -1,0 +1,44 @@
+"""A stand-in for mmcv's compiled operators, where they are not installed."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import NoReturn
+
+NAME = 'mmcv._ext'
+
+
+class OperatorStandIn(ModuleType):
+    """Has every operator by name; each raises when it is called."""
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        """Make a stand-in for an operator.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            A function that raises ``NotImplementedError``.
+
+        Raises:
+            AttributeError: For the names of Python itself.
+        """
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def operator(*args: object, **kwargs: object) -> NoReturn:
+            del args, kwargs
+            msg = (
+                f'mmcv.ops needs the compiled operator {name}, and mmcv-lite has none; '
+                f'install mmcv 2.1.0 with its operators in place of mmcv-lite'
+            )
+            raise NotImplementedError(msg)
+
+        return operator
+
+
+def ensure_operators() -> None:
+    """Put the stand-in in place, unless the compiled operators are there."""
+    if NAME not in sys.modules and importlib.util.find_spec(NAME) is None:
+        sys.modules[NAME] = OperatorStandIn(NAME)

@@ -1,0 +1,231 @@
+"""Reads the frames of a video: a folder of images, or a video file."""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.limits import (
+    DEFAULT_LIMITS,
+    REPLACE_FILE,
+    ReadLimits,
+    check_file,
+)
+from projects.sam2.datasets.listing import VIDEO_SUFFIX, child, list_files, stem_of
+from projects.sam2.datasets.reading import JPEG_SUFFIXES, image_size, read_frame
+
+MAX_FORWARD = 48  # frames that are passed over before a seek is quicker
+# How an mp4 begins after four bytes of length. Whatever else FFmpeg would play (lists
+# that name other files, for one) is refused.
+FIRST_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide')
+
+
+class FrameReader(Protocol):
+    """Reads the frames of one video; small, picklable, thread-safe."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video."""
+
+    def frame_name(self, frame_index: int) -> str:
+        """Stem of the frame's file."""
+
+    def size(self, frame_index: int) -> tuple[int, int]:
+        """Height and width of a frame, without decoding it."""
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3), RGB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFrames:
+    """Frames that are image files.
+
+    Attributes:
+        folder: Where they are.
+        files: Their names, in their order.
+        limits: Checked before decoding.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    @property
+    def num_frames(self) -> int:
+        """Number of the files."""
+        return len(self.files)
+
+    def frame_name(self, frame_index: int) -> str:
+        """Stem of the frame's file."""
+        return stem_of(Path(self.files[frame_index]).name)
+
+    def size(self, frame_index: int) -> tuple[int, int]:
+        """Height and width of a frame, from its header."""
+        return image_size(self.folder / self.files[frame_index])
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3), RGB."""
+        return read_frame(self.folder / self.files[frame_index], self.limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFileFrames:
+    """Frames of an mp4 file, decoded in turn: one seek, then forward.
+
+    Attributes:
+        path: The file.
+        num_frames: Frames, as its header says.
+        height: Height of a frame in pixels.
+        width: Width likewise.
+    """
+
+    path: Path
+    num_frames: int
+    height: int
+    width: int
+
+    @classmethod
+    def open(cls, path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> 'VideoFileFrames':
+        """Read the header of a video file.
+
+        Args:
+            path: An mp4 file.
+            limits: Its ``max_pixels`` counts.
+
+        Returns:
+            The reader.
+
+        Raises:
+            ClipDataError: If the file is missing, no mp4, or its frames are too large.
+        """
+        num_bytes = check_file(path).st_size
+        capture = _open_capture(path)
+        asked = (
+            cv2.CAP_PROP_FRAME_COUNT,
+            cv2.CAP_PROP_FRAME_HEIGHT,
+            cv2.CAP_PROP_FRAME_WIDTH,
+        )
+        count, height, width = (int(capture.get(number)) for number in asked)
+        capture.release()
+        limits.check_pixels(path, height, width)
+        if not 0 < count <= num_bytes:
+            problem = f'claims {count} frames in {num_bytes} bytes'
+            raise ClipDataError.at(path, problem, REPLACE_FILE)
+        return cls(path=path, num_frames=count, height=height, width=width)
+
+    def frame_name(self, frame_index: int) -> str:
+        """Five digits, as the frames are called once they are extracted."""
+        return f'{frame_index:05d}'
+
+    def size(self, frame_index: int) -> tuple[int, int]:  # noqa: ARG002  all are alike
+        """Height and width of the frames."""
+        return self.height, self.width
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            (height, width, 3), RGB, turned as the file says.
+
+        Raises:
+            ClipDataError: If the file is damaged, or shorter than its header says.
+        """
+        frame = _playheads.of_this_thread(self.path).read(frame_index)
+        if frame is None or frame.shape != (self.height, self.width, 3):
+            problem = f'frame {frame_index} of {self.num_frames} cannot be decoded'
+            raise ClipDataError.at(self.path, problem, REPLACE_FILE)
+        rgb: NDArray[np.uint8] = np.ascontiguousarray(frame[..., ::-1])
+        return rgb
+
+
+class _Playhead:
+    """An open video file and the frame that comes next."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.process = os.getpid()
+        self._capture = _open_capture(path)
+        self._next = 0
+
+    def read(self, frame_index: int) -> NDArray[np.uint8] | None:
+        """Go to a frame and decode it; None where the file has none."""
+        if not 0 <= frame_index - self._next <= MAX_FORWARD:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame_index)
+            self._next = frame_index
+        while self._next < frame_index:
+            if not self._capture.grab():
+                return None
+            self._next += 1
+        ok, frame = self._capture.read()
+        self._next += 1
+        return frame.astype(np.uint8, copy=False) if ok else None
+
+
+class _Playheads(threading.local):
+    """The video file that a thread reads at the moment."""
+
+    current: _Playhead | None = None
+    # To close what was opened before a fork would wait for threads that are not here.
+    inherited: tuple[_Playhead, ...] = ()
+
+    def of_this_thread(self, path: Path) -> _Playhead:
+        """Open a file, unless it is open."""
+        current = self.current
+        if current is not None and current.process != os.getpid():
+            self.inherited = (*self.inherited, current)
+            current = None
+        if current is None or current.path != path:
+            current = self.current = _Playhead(path)
+        return current
+
+
+_playheads = _Playheads()
+
+
+def _open_capture(path: Path) -> cv2.VideoCapture:
+    try:
+        with path.open('rb') as file:
+            begin = file.read(8)
+    except OSError as error:
+        problem = f'cannot be read ({error})'
+        raise ClipDataError.at(path, problem, REPLACE_FILE) from error
+    if begin[4:] not in FIRST_BOXES:
+        raise ClipDataError.at(path, 'is no mp4 file', REPLACE_FILE)
+    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise ClipDataError.at(path, 'is no video that OpenCV reads', REPLACE_FILE)
+    return capture
+
+
+def open_frames(
+    folder: Path, name: str, limits: ReadLimits = DEFAULT_LIMITS
+) -> ImageFrames | VideoFileFrames:
+    """Open the frames of a video, whichever way they are stored.
+
+    Args:
+        folder: Has ``<name>/*.jpg`` or ``<name>.mp4``.
+        name: Name of the video.
+        limits: Checked before decoding.
+
+    Returns:
+        The reader; nothing is decoded.
+
+    Raises:
+        ClipDataError: If there is neither, or the folder is empty.
+    """
+    images = child(folder, name)
+    video = images.with_name(images.name + VIDEO_SUFFIX)
+    if video.is_file() and not images.is_dir():
+        return VideoFileFrames.open(video, limits)
+    files = list_files(images, JPEG_SUFFIXES)
+    return ImageFrames(folder=images, files=files, limits=limits)

@@ -1,0 +1,190 @@
+"""Images with a label image each, semantic or instance, as clips of one frame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS
+from numpy.typing import NDArray
+
+from projects.sam2.datasets.annotated_video import (
+    AnnotatedVideo,
+    FrameSize,
+    ObjectIds,
+    check_size,
+)
+from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.frames import ImageFrames
+from projects.sam2.datasets.label_rules import LabelRule
+from projects.sam2.datasets.limits import (
+    DEFAULT_LIMITS,
+    REPLACE_FILE,
+    ReadLimits,
+    check_file,
+)
+from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.reading import IMAGE_SUFFIXES, read_label_map
+from projects.sam2.structures import FrameMasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelImageMasks:
+    """Reads the label image of an image.
+
+    Attributes:
+        path: The label image.
+        rule: How labels become objects.
+        limits: Checked before decoding.
+    """
+
+    path: Path
+    rule: LabelRule
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """The one frame."""
+        return (0,)
+
+    def object_ids(self) -> ObjectIds:
+        """Objects of the image. They stand nowhere else: it is decoded."""
+        labels = read_label_map(self.path, self.limits)
+        return unique_objects(self.rule.object_map(labels))
+
+    def read(
+        self,
+        frame_index: int,  # noqa: ARG002  there is one
+        size: FrameSize,
+        object_ids: ObjectIds | None = None,
+    ) -> FrameMasks:
+        """Decode masks of the image, see :class:`MaskReader`."""
+        labels = read_label_map(self.path, self.limits)
+        check_size(self.path, labels.shape, size)
+        objects = self.rule.object_map(labels)
+        ids = unique_objects(objects) if object_ids is None else object_ids
+        self.limits.check_masks(self.path, len(ids), size)
+        masks = np.empty((len(ids), *size), bool)
+        for mask, object_id in zip(masks, ids, strict=True):
+            np.equal(objects, object_id, out=mask)
+        void = np.isin(labels, self.rule.void_labels(labels))
+        return FrameMasks(
+            object_ids=ids, masks=masks, void=void if void.any() else None
+        )
+
+
+def unique_objects(objects: NDArray[Any]) -> ObjectIds:
+    """Objects of a map.
+
+    Args:
+        objects: (height, width), 0 where no object is.
+
+    Returns:
+        Their numbers, ascending.
+    """
+    return tuple(int(number) for number in np.unique(objects) if number)
+
+
+@DATASETS.register_module()
+class ClipLabelImageDataset(ClipDataset):
+    """Images with a PNG of labels each, as clips of one frame.
+
+    ``<data_root>/<image_folder>/<name>.jpg`` (or PNG, …) and
+    ``<data_root>/<label_folder>/<name><label_suffix>``, of 8 or 16 bits; both may
+    lie in sub-folders.
+
+    Args:
+        data_root: Folder of the data.
+        file_list: See :class:`ClipPaletteDataset`.
+        exclude_list: Likewise.
+        image_folder: Folder of the images, relative to ``data_root``.
+        label_folder: Folder of the label images, likewise.
+        label_suffix: What comes after an image's name in the name of its label image.
+        rule: How labels become objects, see :class:`LabelRule`.
+        limits: See :class:`ReadLimits`.
+        pipeline: Transforms, see :class:`ClipDataset`.
+        max_bad_share: See :class:`ClipDataset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        file_list: str | None = None,
+        exclude_list: str | None = None,
+        image_folder: str = 'images',
+        label_folder: str = 'labels',
+        label_suffix: str = '.png',
+        rule: Mapping[str, Any] | None = None,
+        limits: Mapping[str, int] | None = None,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        self.root = Path(data_root)
+        self.file_list = file_list
+        self.exclude_list = exclude_list
+        self.image_folder = self.root / image_folder
+        self.label_folder = self.root / label_folder
+        self.label_suffix = label_suffix
+        self.rule = LabelRule.of(rule)
+        self.limits = ReadLimits.of(limits)
+        super().__init__(
+            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
+        )
+
+    def list_videos(self) -> list[str]:
+        """Names of the images, see :meth:`ClipDataset.list_videos`."""
+        return list_names(
+            data_root=self.root,
+            folder=self.label_folder,
+            file_list=self.file_list,
+            exclude_list=self.exclude_list,
+            find=partial(find_stems, suffixes=(self.label_suffix.lower(),)),
+        )
+
+    def open_video(self, name: str) -> AnnotatedVideo:
+        """Find an image and its labels, without decoding any.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            Its reader.
+
+        Raises:
+            ClipDataError: If a file is missing.
+        """
+        stem = child(self.label_folder, name)
+        path = stem.with_name(stem.name + self.label_suffix)
+        check_file(path)
+        frames = open_image(self.image_folder, name, self.limits)
+        masks = LabelImageMasks(path=path, rule=self.rule, limits=self.limits)
+        return AnnotatedVideo(name=name, frames=frames, masks=masks)
+
+
+def open_image(
+    folder: Path, name: str, limits: ReadLimits = DEFAULT_LIMITS
+) -> ImageFrames:
+    """Find an image by its name without the ending.
+
+    Args:
+        folder: Where it is.
+        name: Relative path without the ending.
+        limits: Checked before decoding.
+
+    Returns:
+        A video of one frame.
+
+    Raises:
+        ClipDataError: If there is none.
+    """
+    stem = child(folder, name)
+    for suffix in IMAGE_SUFFIXES:
+        for ending in (suffix, suffix.upper()):
+            if stem.with_name(stem.name + ending).is_file():
+                file = stem.name + ending
+                return ImageFrames(folder=stem.parent, files=(file,), limits=limits)
+    problem = f'is missing (as {", ".join(IMAGE_SUFFIXES)})'
+    raise ClipDataError.at(stem, problem, REPLACE_FILE)

@@ -1,0 +1,218 @@
+"""Images annotated with LabelMe, as clips of one frame."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS
+from numpy.typing import NDArray
+
+from projects.sam2.datasets.annotated_video import (
+    AnnotatedVideo,
+    FrameSize,
+    ObjectIds,
+    check_size,
+)
+from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.json_files import (
+    MEND_FILE,
+    expect,
+    read_json,
+    shown,
+    take,
+)
+from projects.sam2.datasets.label_images import open_image
+from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
+from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.reading import decode_label_map
+from projects.sam2.datasets.segmentations import fill_polygons
+from projects.sam2.structures import FrameMasks
+
+CIRCLE_CORNERS = 64
+SIDES = ('Height', 'Width')
+KINDS = ('polygon', 'rectangle', 'circle', 'mask')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelMeMasks:
+    """Reads the shapes of an image.
+
+    Attributes:
+        path: The JSON file.
+        limits: Checked before decoding.
+    """
+
+    path: Path
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """The one frame."""
+        return (0,)
+
+    def object_ids(self) -> ObjectIds:
+        """One for each shape, or group of shapes with a label and a ``group_id``."""
+        return tuple(self._objects(read_json(self.path, self.limits)))
+
+    def read(
+        self,
+        frame_index: int,  # noqa: ARG002  there is one
+        size: FrameSize,
+        object_ids: ObjectIds | None = None,
+    ) -> FrameMasks:
+        """Draw masks of the image, see :class:`MaskReader`."""
+        content = read_json(self.path, self.limits)
+        own_size = [take(content, f'image{k}', int, self.path) for k in SIDES]
+        check_size(self.path, (own_size[0], own_size[1]), size)
+        objects = self._objects(content)
+        ids = tuple(objects) if object_ids is None else object_ids
+        self.limits.check_masks(self.path, len(ids), size)
+        masks = np.zeros((len(ids), *size), bool)
+        for mask, object_id in zip(masks, ids, strict=True):
+            for shape in objects.get(object_id, ()):
+                np.logical_or(mask, self._draw(shape, size), out=mask)
+        if object_ids is None:
+            seen = [i for i, mask in enumerate(masks) if mask.any()]
+            ids, masks = tuple(ids[i] for i in seen), masks[seen]
+        return FrameMasks(object_ids=ids, masks=masks)
+
+    def _objects(self, content: object) -> dict[int, list[Any]]:
+        """Shapes of each object; ids count the objects from 1."""
+        groups: dict[object, list[Any]] = {}
+        for number, shape in enumerate(take(content, 'shapes', list, self.path)):
+            label = take(shape, 'label', str, self.path)
+            group = shape.get('group_id')
+            key: object = number
+            if group is not None:
+                key = (label, expect(group, int, 'group_id', self.path))
+            groups.setdefault(key, []).append(shape)
+        return dict(enumerate(groups.values(), start=1))
+
+    def _draw(self, shape: object, size: FrameSize) -> NDArray[np.bool_]:
+        kind = take(shape, 'shape_type', str, self.path)
+        if kind not in KINDS:
+            problem = f'has a shape of type {shown(kind)}, expected one of {KINDS}'
+            raise ClipDataError.at(self.path, problem, 'remove or redraw the shape')
+        points = self._points(shape)
+        if kind == 'mask':
+            return self._paste(take(shape, 'mask', str, self.path), points, size)
+        if kind != 'polygon' and len(points) != 2:
+            problem = f'has a {kind} of {len(points)} points, expected 2'
+            raise ClipDataError.at(self.path, problem, MEND_FILE)
+        if kind == 'rectangle':
+            (left, top), (right, bottom) = points
+            corners = [left, top, right, top, right, bottom, left, bottom]
+            return fill_polygons([corners], size, self.path)
+        if kind == 'circle':
+            angles = np.linspace(0, 2 * np.pi, CIRCLE_CORNERS, endpoint=False)
+            radius = np.hypot(*(points[1] - points[0]))
+            around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
+            points = points[0] + around
+        return fill_polygons([points.reshape(-1).tolist()], size, self.path)
+
+    def _points(self, shape: object) -> NDArray[np.float64]:
+        """Corners of a shape: (corners, 2), x and y."""
+        pairs = take(shape, 'points', list, self.path)
+        for pair in pairs:
+            if len(expect(pair, list, 'a point', self.path)) != 2:
+                problem = f'has a point of {len(pair)} numbers, expected x and y'
+                raise ClipDataError.at(self.path, problem, MEND_FILE)
+        flat = [expect(n, float, 'x or y', self.path) for pair in pairs for n in pair]
+        return np.array(flat, np.float64).reshape(-1, 2)
+
+    def _paste(
+        self, encoded: str, points: NDArray[np.float64], size: FrameSize
+    ) -> NDArray[np.bool_]:
+        """Put a small mask, a PNG in base 64, at its first corner."""
+        try:
+            png = base64.b64decode(encoded, validate=True)
+        except (ValueError, binascii.Error) as error:
+            problem = f'has a mask that is not in base 64 ({error})'
+            raise ClipDataError.at(self.path, problem, MEND_FILE) from error
+        small = decode_label_map(png, self.path, self.limits) != 0
+        corner = points[0] if len(points) else np.full(2, -1.0)
+        height, width = small.shape
+        x, y = (int(value) if 0 <= value < max(size) else -1 for value in corner)
+        if min(x, y) < 0 or x + width > size[1] or y + height > size[0]:
+            problem = f'has a mask of {small.shape} at {corner} on a frame of {size}'
+            raise ClipDataError.at(self.path, problem, MEND_FILE)
+        mask = np.zeros(size, bool)
+        mask[y : y + height, x : x + width] = small
+        return mask
+
+
+@DATASETS.register_module()
+class ClipLabelMeDataset(ClipDataset):
+    """Images annotated with LabelMe, as clips of one frame.
+
+    ``<data_root>/<annotation_folder>/<name>.json`` and the image of the same name in
+    ``<image_folder>``; the path and the picture inside the JSON file are not used.
+    Polygons, rectangles, circles and masks are objects; those with one label and one
+    ``group_id`` are one.
+
+    Args:
+        data_root: Folder of the data.
+        file_list: See :class:`ClipPaletteDataset`.
+        exclude_list: Likewise.
+        image_folder: Folder of the images, relative to ``data_root``.
+        annotation_folder: Folder of the JSON files, likewise.
+        limits: See :class:`ReadLimits`.
+        pipeline: Transforms, see :class:`ClipDataset`.
+        max_bad_share: See :class:`ClipDataset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        file_list: str | None = None,
+        exclude_list: str | None = None,
+        image_folder: str = '.',
+        annotation_folder: str = '.',
+        limits: Mapping[str, int] | None = None,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        self.root = Path(data_root)
+        self.file_list = file_list
+        self.exclude_list = exclude_list
+        self.image_folder = self.root / image_folder
+        self.annotation_folder = self.root / annotation_folder
+        self.limits = ReadLimits.of(limits)
+        super().__init__(
+            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
+        )
+
+    def list_videos(self) -> list[str]:
+        """Names of the images, see :meth:`ClipDataset.list_videos`."""
+        return list_names(
+            data_root=self.root,
+            folder=self.annotation_folder,
+            file_list=self.file_list,
+            exclude_list=self.exclude_list,
+            find=partial(find_stems, suffixes=('.json',)),
+        )
+
+    def open_video(self, name: str) -> AnnotatedVideo:
+        """Find an image and its shapes, without drawing any.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            Its reader.
+
+        Raises:
+            ClipDataError: If a file is missing.
+        """
+        stem = child(self.annotation_folder, name)
+        path = stem.with_name(f'{stem.name}.json')
+        check_file(path)
+        frames = open_image(self.image_folder, name, self.limits)
+        masks = LabelMeMasks(path=path, limits=self.limits)
+        return AnnotatedVideo(name=name, frames=frames, masks=masks)

@@ -1,0 +1,163 @@
+"""SA-1B: an image and a JSON file with all its masks, as clips of one frame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import DATASETS
+
+from projects.sam2.datasets.annotated_video import (
+    AnnotatedVideo,
+    FrameSize,
+    ObjectIds,
+)
+from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.frames import ImageFrames
+from projects.sam2.datasets.json_files import expect, read_json, take
+from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
+from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.reading import image_size
+from projects.sam2.datasets.segmentations import count_rle_pixels, decode_objects
+from projects.sam2.structures import FrameMasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SA1BMasks:
+    """Reads the masks of an image.
+
+    Attributes:
+        path: Its JSON file.
+        image: Its image file.
+        min_scores: Least value of some scores; a mask without the score stays.
+        max_area_share: Largest share of the image that a mask may cover.
+        limits: Checked before decoding.
+    """
+
+    path: Path
+    image: Path
+    min_scores: Mapping[str, float] = field(default_factory=dict)
+    max_area_share: float = 1.0
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """The one frame."""
+        return (0,)
+
+    def object_ids(self) -> ObjectIds:
+        """Positions of the masks among those that are kept."""
+        return tuple(range(len(self._kept(image_size(self.image)))))
+
+    def read(
+        self,
+        frame_index: int,  # noqa: ARG002  there is one
+        size: FrameSize,
+        object_ids: ObjectIds | None = None,
+    ) -> FrameMasks:
+        """Decode masks of the image, see :class:`MaskReader`."""
+        code_of = dict(enumerate(self._kept(size)))
+        return decode_objects(code_of, object_ids, size, self.path, self.limits)
+
+    def _kept(self, size: FrameSize) -> list[dict[str, Any]]:
+        """Encoded masks that are neither empty nor filtered out."""
+        content = read_json(self.path, self.limits)
+        annotations = take(content, 'annotations', list, self.path)
+        most = self.max_area_share * size[0] * size[1]
+        kept = []
+        for annotation in annotations:
+            code = take(annotation, 'segmentation', dict, self.path)
+            area = count_rle_pixels(code, size, self.path)
+            if 0 < area <= most and self._scores_well(annotation):
+                kept.append(code)
+        return kept
+
+    def _scores_well(self, annotation: Mapping[str, object]) -> bool:
+        return all(
+            expect(annotation[name], float, name, self.path) >= least
+            for name, least in self.min_scores.items()
+            if name in annotation
+        )
+
+
+@DATASETS.register_module()
+class ClipSA1BDataset(ClipDataset):
+    """Images with many masks, as clips of one frame.
+
+    ``<data_root>/<image_folder>/<name>.jpg`` beside ``<name>.json``; both may lie in
+    sub-folders (``sa_000020/sa_223750``). Masks without a pixel are left out.
+
+    Args:
+        data_root: Folder of the data.
+        file_list: See :class:`ClipPaletteDataset`.
+        exclude_list: Likewise.
+        image_folder: Folder of images and annotations, relative to ``data_root``.
+        min_scores: Least value of some scores of a mask, by their names in the file
+            (``stability_score``, ``predicted_iou``, …); a mask that lacks one stays.
+        max_area_share: Largest share of the image that a mask may cover.
+        limits: See :class:`ReadLimits`.
+        pipeline: Transforms, see :class:`ClipDataset`.
+        max_bad_share: See :class:`ClipDataset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        file_list: str | None = None,
+        exclude_list: str | None = None,
+        image_folder: str = '.',
+        min_scores: Mapping[str, float] | None = None,
+        max_area_share: float = 1.0,
+        limits: Mapping[str, int] | None = None,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        self.root = Path(data_root)
+        self.file_list = file_list
+        self.exclude_list = exclude_list
+        self.image_folder = self.root / image_folder
+        self.min_scores = dict(min_scores or {})
+        self.max_area_share = max_area_share
+        self.limits = ReadLimits.of(limits)
+        super().__init__(
+            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
+        )
+
+    def list_videos(self) -> list[str]:
+        """Names of the images, see :meth:`ClipDataset.list_videos`."""
+        return list_names(
+            data_root=self.root,
+            folder=self.image_folder,
+            file_list=self.file_list,
+            exclude_list=self.exclude_list,
+            find=lambda folder: find_stems(folder, ('.json',)),
+        )
+
+    def open_video(self, name: str) -> AnnotatedVideo:
+        """Find an image and its masks, without decoding any.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            Its reader.
+
+        Raises:
+            ClipDataError: If a file is missing.
+        """
+        stem = child(self.image_folder, name)
+        image = stem.with_name(f'{stem.name}.jpg')
+        path = stem.with_name(f'{stem.name}.json')
+        for file in (image, path):
+            check_file(file)
+        frames = ImageFrames(
+            folder=image.parent, files=(image.name,), limits=self.limits
+        )
+        masks = SA1BMasks(
+            path=path,
+            image=image,
+            min_scores=self.min_scores,
+            max_area_share=self.max_area_share,
+            limits=self.limits,
+        )
+        return AnnotatedVideo(name=name, frames=frames, masks=masks)

@@ -1,0 +1,201 @@
+"""SA-V's training set: JSON files with the masks of every fourth frame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import DATASETS
+
+from projects.sam2.datasets.annotated_video import (
+    AnnotatedVideo,
+    FrameSize,
+    ObjectIds,
+)
+from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.frames import FrameReader, open_frames
+from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
+from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.sav_json import SAVIndex, index_sav
+from projects.sam2.datasets.segmentations import decode_objects
+from projects.sam2.structures import FrameMasks
+
+KINDS = ('manual', 'auto')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SAVMasks:
+    """Reads the masks of a video from its annotation files.
+
+    Attributes:
+        paths: The files; the objects of the second are numbered after the first's.
+        position_of: Position among the annotated frames, by the frame of the video.
+        limits: Checked before decoding.
+    """
+
+    paths: tuple[Path, ...]
+    position_of: Mapping[int, int]
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """Indices of the frames on which no object lacks its mask, ascending."""
+        return tuple(self.position_of)
+
+    def object_ids(self) -> ObjectIds:
+        """Positions of the objects in the files."""
+        return tuple(range(sum(index.num_objects for index in self._indices())))
+
+    def read(
+        self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
+    ) -> FrameMasks:
+        """Decode masks of a frame, see :class:`MaskReader`."""
+        position = self.position_of[frame_index]
+        codes: list[object] = []
+        for index in self._indices():
+            codes += index.read(position)
+        where = f'{self.paths[0]} (annotated frame {position})'
+        code_of = dict(enumerate(codes))
+        return decode_objects(code_of, object_ids, size, where, self.limits)
+
+    def _indices(self) -> list[SAVIndex]:
+        return [index_sav(path, self.limits) for path in self.paths]
+
+
+@DATASETS.register_module()
+class ClipSAVDataset(ClipDataset):
+    """Clips of SA-V, from extracted frames or straight from its mp4 files.
+
+    ``<data_root>/<frame_folder>/<clip>.mp4`` or ``<clip>/*.jpg``, called by the number
+    of the frame; ``<data_root>/<annotation_folder>/<clip>_manual.json`` and
+    ``<clip>_auto.json``. Clips may lie in sub-folders (``sav_000/sav_000001``).
+
+    A frame counts as annotated where every object has a mask.
+
+    Args:
+        data_root: Folder of the data.
+        file_list: See :class:`ClipPaletteDataset`.
+        exclude_list: Likewise.
+        frame_folder: Folder of the frames or videos, relative to ``data_root``.
+        annotation_folder: Folder of the annotation files, likewise.
+        kinds: Which objects: ``manual``, ``auto`` or both; of a clip that has not all
+            of the files, those that it has.
+        ann_every: Distance between annotated frames; None for what the file says.
+        limits: See :class:`ReadLimits`.
+        pipeline: Transforms, see :class:`ClipDataset`.
+        max_bad_share: See :class:`ClipDataset`.
+
+    Raises:
+        ValueError: If ``kinds`` or ``ann_every`` is none of these.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        file_list: str | None = None,
+        exclude_list: str | None = None,
+        frame_folder: str = '.',
+        annotation_folder: str = '.',
+        kinds: Sequence[str] = ('manual',),
+        ann_every: int | None = None,
+        limits: Mapping[str, int] | None = None,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        known = bool(kinds) and set(kinds) <= set(KINDS)
+        if not known or (ann_every is not None and ann_every < 1):
+            msg = (
+                f'kinds={tuple(kinds)}, ann_every={ann_every}: give some of {KINDS} '
+                f'and a positive number or None'
+            )
+            raise ValueError(msg)
+        self.root = Path(data_root)
+        self.file_list = file_list
+        self.exclude_list = exclude_list
+        self.frame_folder = self.root / frame_folder
+        self.annotation_folder = self.root / annotation_folder
+        self.kinds = tuple(kinds)
+        self.ann_every = ann_every
+        self.limits = ReadLimits.of(limits)
+        super().__init__(
+            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
+        )
+
+    def list_videos(self) -> list[str]:
+        """Names of the videos, see :meth:`ClipDataset.list_videos`."""
+        suffixes = tuple(f'_{kind}.json' for kind in self.kinds)
+        return list_names(
+            data_root=self.root,
+            folder=self.annotation_folder,
+            file_list=self.file_list,
+            exclude_list=self.exclude_list,
+            find=lambda folder: find_stems(folder, suffixes),
+        )
+
+    def open_video(self, name: str) -> AnnotatedVideo:
+        """Find the frames and masks of a video, without decoding any.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            Its reader.
+
+        Raises:
+            ClipDataError: If a file is missing or damaged.
+        """
+        frames = open_frames(self.frame_folder, name, self.limits)
+        stem = child(self.annotation_folder, name)
+        wanted = [stem.with_name(f'{stem.name}_{kind}.json') for kind in self.kinds]
+        paths = tuple(path for path in wanted if path.is_file())
+        if not paths:
+            raise ClipDataError.at(wanted[0], 'is missing', REPLACE_FILE)
+        masks = SAVMasks(
+            paths=paths,
+            position_of=self._match_frames(
+                [index_sav(path, self.limits) for path in paths], frames
+            ),
+            limits=self.limits,
+        )
+        return AnnotatedVideo(name=name, frames=frames, masks=masks)
+
+    def _match_frames(
+        self, indices: Sequence[SAVIndex], frames: FrameReader
+    ) -> dict[int, int]:
+        """Position in the annotation of each annotated frame."""
+        distances = {self.ann_every or index.ann_every for index in indices}
+        if len(distances) > 1:
+            problem = f'frames are annotated at the distances {sorted(distances)}'
+            raise ClipDataError.at(indices[0].path, problem, 'set ann_every')
+        every = distances.pop()
+        complete = set.intersection(*({*index.complete} for index in indices))
+        frame_of = {number: i for i, number in enumerate(frame_numbers(frames))}
+        matched = {
+            frame_of[position * every]: position
+            for position in sorted(complete)
+            if position * every in frame_of
+        }
+        if complete and not matched:
+            problem = (
+                f'annotates every {every}. frame from 0 on, of which none is among the '
+                f'{len(frame_of)} frames of the video'
+            )
+            remedy = 'call the frames by their numbers in the video, or set ann_every'
+            raise ClipDataError.at(indices[0].path, problem, remedy)
+        return matched
+
+
+def frame_numbers(frames: FrameReader) -> list[int]:
+    """Number of each frame in its video.
+
+    Args:
+        frames: Frames that were extracted, not necessarily all.
+
+    Returns:
+        The numbers by which they are called, or their positions.
+    """
+    names = [frames.frame_name(i) for i in range(frames.num_frames)]
+    if all(name.isdecimal() for name in names):
+        return [int(name) for name in names]
+    return list(range(len(names)))

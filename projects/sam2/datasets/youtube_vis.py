@@ -1,0 +1,201 @@
+"""Videos with YouTube-VIS annotations: one JSON file for all of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmengine.registry import DATASETS
+
+from projects.sam2.datasets.annotated_video import (
+    AnnotatedVideo,
+    FrameSize,
+    ObjectIds,
+)
+from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.coco import (
+    find_record,
+    group_annotations,
+    pack_records,
+    split_crowds,
+)
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.frames import ImageFrames
+from projects.sam2.datasets.json_files import (
+    MEND_FILE,
+    expect,
+    read_json,
+    refuse_doubles,
+    take,
+)
+from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
+from projects.sam2.datasets.listing import child, select_names
+from projects.sam2.datasets.record_store import Record, RecordStore
+from projects.sam2.datasets.segmentations import decode_objects
+from projects.sam2.structures import FrameMasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YouTubeVISMasks:
+    """Reads the masks of a video.
+
+    Attributes:
+        where: File of the annotations and name of the video, for errors.
+        num_frames: Frames of the video, all annotated.
+        codes_of: Encoded mask on each frame, None where it is not seen, by the
+            object's id.
+        limits: Checked before decoding.
+    """
+
+    where: str
+    num_frames: int
+    codes_of: Mapping[int, Sequence[object]]
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """All frames."""
+        return tuple(range(self.num_frames))
+
+    def object_ids(self) -> ObjectIds:
+        """Ids of the annotations."""
+        return tuple(self.codes_of)
+
+    def read(
+        self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
+    ) -> FrameMasks:
+        """Decode masks of a frame, see :class:`MaskReader`."""
+        code_of = {key: codes[frame_index] for key, codes in self.codes_of.items()}
+        return decode_objects(code_of, object_ids, size, self.where, self.limits)
+
+
+@DATASETS.register_module()
+class ClipYouTubeVISDataset(ClipDataset):
+    """Videos with YouTube-VIS annotations; those without an object are left out.
+
+    ``<data_root>/<frame_folder>/<video>/*.jpg``, and one JSON file with ``videos``
+    (``file_names`` relative to the folder) and ``annotations`` (``segmentations``, one
+    for each frame or null). Crowds are left out.
+
+    A video is called by the folder of its frames.
+
+    Args:
+        data_root: Folder of the data.
+        annotation_file: The JSON file, relative to ``data_root``.
+        frame_folder: Folder of the frames, likewise.
+        file_list: See :class:`ClipPaletteDataset`.
+        exclude_list: Likewise.
+        limits: See :class:`ReadLimits`.
+        pipeline: Transforms, see :class:`ClipDataset`.
+        max_bad_share: See :class:`ClipDataset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        annotation_file: str = 'train.json',
+        frame_folder: str = 'JPEGImages',
+        file_list: str | None = None,
+        exclude_list: str | None = None,
+        limits: Mapping[str, int] | None = None,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        self.root = Path(data_root)
+        self.annotation_file = self.root / annotation_file
+        self.frame_folder = self.root / frame_folder
+        self.file_list = file_list
+        self.exclude_list = exclude_list
+        self.limits = ReadLimits.of(limits)
+        super().__init__(
+            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
+        )
+
+    @cached_property
+    def _records(self) -> RecordStore:
+        content = read_json(self.annotation_file, self.limits)
+        return pack_records(
+            video_records(content, self.annotation_file), self.annotation_file
+        )
+
+    def list_videos(self) -> list[str]:
+        """Names of the videos, see :meth:`ClipDataset.list_videos`."""
+        return select_names(
+            data_root=self.root,
+            where=self.annotation_file,
+            file_list=self.file_list,
+            exclude_list=self.exclude_list,
+            find=self._records.names,
+        )
+
+    def open_video(self, name: str) -> AnnotatedVideo:
+        """Find the frames and masks of a video, without decoding any.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            Its reader.
+
+        Raises:
+            ClipDataError: If the video is not in the file, a name climbs out of the
+                folder, or an annotation is damaged.
+        """
+        record = find_record(self._records, name, self.annotation_file)
+        where = f'{self.annotation_file} (video {name})'
+        files = record['file_names']
+        for file in files:
+            child(self.frame_folder, file)
+        objects, _ = split_crowds(record['annotations'], where)
+        refuse_doubles([each['id'] for each in objects], 'annotations', where)
+        masks = YouTubeVISMasks(
+            where=where,
+            num_frames=len(files),
+            codes_of={each['id']: _codes(each, len(files), where) for each in objects},
+            limits=self.limits,
+        )
+        frames = ImageFrames(
+            folder=self.frame_folder, files=tuple(files), limits=self.limits
+        )
+        return AnnotatedVideo(name=name, frames=frames, masks=masks)
+
+
+def _codes(annotation: Record, num_frames: int, where: str) -> list[object]:
+    """Encoded masks of an object, one for each frame."""
+    codes = take(annotation, 'segmentations', list, where)
+    if len(codes) != num_frames:
+        problem = (
+            f'annotation {annotation["id"]} has {len(codes)} segmentations for '
+            f'{num_frames} frames'
+        )
+        raise ClipDataError.at(where, problem, MEND_FILE)
+    return list(codes)
+
+
+def video_records(content: object, where: Path) -> Iterator[tuple[str, Record]]:
+    """Put the annotations of a file to their videos.
+
+    Args:
+        content: What the file holds.
+        where: The file, for errors.
+
+    Yields:
+        Name and record of each video that has an object.
+
+    Raises:
+        ClipDataError: If the file has another form, or two videos share an id.
+    """
+    videos = take(content, 'videos', list, where)
+    ids = [take(video, 'id', int, where) for video in videos]
+    refuse_doubles(ids, 'videos', where)
+    annotations = group_annotations(content, 'video_id', set(ids), where)
+    for video_id, video in zip(ids, videos, strict=True):
+        if video_id not in annotations:
+            continue
+        files = take(video, 'file_names', list, where)
+        names = [expect(file, str, 'file_names', where) for file in files]
+        if not names:
+            raise ClipDataError.at(where, f'video {video_id} has no frame', MEND_FILE)
+        record = {'file_names': names, 'annotations': annotations[video_id]}
+        yield PurePosixPath(names[0]).parent.as_posix(), record

@@ -1,0 +1,31 @@
+"""The stand-in for mmcv's compiled operators."""
+
+import sys
+
+import pytest
+
+from projects.sam2.bridges import mmcv_operators
+from projects.sam2.bridges.mmcv_operators import OperatorStandIn, ensure_operators
+
+
+def test_operator_raises_when_it_is_called_and_says_what_to_install() -> None:
+    stand_in = OperatorStandIn('mmcv._ext')
+    with pytest.raises(NotImplementedError, match=r'roi_align_forward.*mmcv 2\.1\.0'):
+        stand_in.roi_align_forward(1, pooled=2)
+    assert not hasattr(stand_in, '__path__')
+
+
+def test_real_operators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmcv_operators, 'NAME', 'json.tool')  # a module that is there
+    monkeypatch.delitem(sys.modules, 'json.tool', raising=False)
+    ensure_operators()
+    assert 'json.tool' not in sys.modules
+
+
+def test_missing_operators_are_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmcv_operators, 'NAME', 'json._ext')
+    ensure_operators()
+    placed = sys.modules['json._ext']
+    ensure_operators()
+    assert sys.modules.pop('json._ext') is placed
+    assert isinstance(placed, OperatorStandIn)

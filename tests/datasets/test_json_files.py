@@ -1,0 +1,67 @@
+"""Annotation files in JSON and what may be wrong with them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.json_files import (
+    expect,
+    parse_json,
+    read_json,
+    refuse_doubles,
+    shown,
+    take,
+)
+
+
+def test_content_is_read(tmp_path: Path) -> None:
+    (tmp_path / 'a.json').write_text('{"a": [1, 2.5, null]}')
+    assert read_json(tmp_path / 'a.json') == {'a': [1, 2.5, None]}
+
+
+@pytest.mark.parametrize('text', [b'', b'{"a": 1', b'[' * 10**6, b'\xff\xfe', b'NaN'])
+def test_what_is_no_json_is_refused_and_named(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / 'a.json').write_bytes(text)
+    with pytest.raises(ClipDataError, match=r'a\.json: is no JSON.*mend'):
+        read_json(tmp_path / 'a.json')
+    with pytest.raises(ClipDataError, match='a text'):
+        parse_json(text, 'a text')
+
+
+@pytest.mark.parametrize(
+    ('value', 'kind'),
+    [
+        ('7', int),
+        (7, str),
+        (True, int),
+        (True, float),
+        (7.5, int),
+        (None, list),
+        ({}, list),
+        (-1, int),
+        (2**63, int),
+    ],
+)
+def test_value_of_another_type_is_refused(value: object, kind: type[Any]) -> None:
+    with pytest.raises(ClipDataError, match=r'a\.json: width is'):
+        take({'width': value}, 'width', kind, 'a.json')
+
+
+def test_value_of_the_type_is_taken() -> None:
+    assert take({'width': 7}, 'width', int, 'a.json') == 7
+    assert expect(7, float, 'score', 'a.json') == 7.0
+    with pytest.raises(ClipDataError, match="7 where an object with 'width' belongs"):
+        take(7, 'width', int, 'a.json')
+
+
+def test_long_values_are_cut_in_an_error() -> None:
+    assert shown([1, 2]) == 'a list of 2'
+    assert len(shown('x' * 1000)) < 80
+
+
+def test_double_ids_are_refused_and_named() -> None:
+    refuse_doubles([3, 1, 2], 'objects', 'a.json')
+    with pytest.raises(ClipDataError, match='two objects of id 3'):
+        refuse_doubles([3, 1, 3, 1], 'objects', 'a.json')

@@ -1,0 +1,126 @@
+"""LabelMe annotations."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_folders import labelme_content, object_masks, write_json, write_labelme
+from projects.sam2.datasets import ClipDataError, ClipLabelMeDataset
+from projects.sam2.structures import FrameMasks
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    """One image with two shapes."""
+    write_labelme(tmp_path)
+    return tmp_path
+
+
+def read(root: Path, *shapes: dict[str, Any]) -> FrameMasks:
+    """Read the image with other shapes."""
+    write_json(root / 'ant.json', labelme_content() | {'shapes': list(shapes)})
+    masks = ClipLabelMeDataset(data_root=str(root)).open_video('ant').read_masks(0)
+    assert masks is not None
+    return masks
+
+
+def shape(kind: str, points: Any, **more: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+    return {'label': 'cat', 'shape_type': kind, 'points': points, **more}
+
+
+def png(values: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(file, 'PNG')
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_rectangle_and_polygon_are_objects(data_root: Path) -> None:
+    dataset = ClipLabelMeDataset(data_root=str(data_root))
+    assert dataset.list_videos() == ['ant']
+    video = dataset.open_video('ant')
+    masks = video.read_masks(0)
+    assert masks is not None
+    assert masks.object_ids == video.object_ids() == (1, 2)
+    np.testing.assert_array_equal(masks.masks, object_masks(0))
+
+
+def test_circle_and_mask_are_objects(data_root: Path) -> None:
+    masks = read(
+        data_root,
+        shape('circle', [[15, 12], [15, 18]]),
+        shape('mask', [[3, 4], [5, 5]], mask=png(np.array([[1, 0, 1], [1, 1, 1]]))),
+    )
+    assert abs(int(masks.masks[0].sum()) - np.pi * 36) < 5
+    assert masks.masks[0, 12, 15]
+    np.testing.assert_array_equal(masks.masks[1, 4:6, 3:6], [[1, 0, 1], [1, 1, 1]])
+    assert masks.masks[1].sum() == 5
+
+
+def test_shapes_of_a_group_are_one_object(data_root: Path) -> None:
+    one, two = [[1, 1], [4, 4]], [[10, 10], [14, 14]]
+    masks = read(
+        data_root,
+        shape('rectangle', one, group_id=7),
+        shape('rectangle', one),
+        shape('rectangle', two, group_id=7),
+    )
+    assert masks.object_ids == (1, 2)
+    assert masks.masks.sum(axis=(1, 2)).tolist() == [25, 9]
+
+
+def test_images_may_lie_elsewhere_and_the_path_inside_is_not_used(
+    data_root: Path,
+) -> None:
+    write_json(data_root / 'json' / 'ant.json', labelme_content() | {'imagePath': '/x'})
+    (data_root / 'list.txt').write_text('ant\nbee\n')
+    (data_root / 'not.txt').write_text('bee\n')
+    dataset = ClipLabelMeDataset(
+        data_root=str(data_root),
+        annotation_folder='json',
+        image_folder='.',
+        file_list='list.txt',
+        exclude_list='not.txt',
+        limits={'max_pixels': 10**6},
+        max_bad_share=0.0,
+    )
+    assert dataset.list_videos() == ['ant']
+    assert dataset.open_video('ant').read_masks(0) is not None
+
+
+@pytest.mark.parametrize(
+    ('spoiled', 'reason'),
+    [
+        (shape('point', [[1, 1]]), "type 'point', expected one of"),
+        (shape('rectangle', [[1, 1]]), 'rectangle of 1 points'),
+        (shape('polygon', [[1, 1], [2, 2]]), 'a polygon is'),
+        (shape('polygon', [[1], [2], [3]]), 'a point of 1 numbers'),
+        (shape('polygon', [[1, 'x'], [2, 2], [3, 3]]), "x or y is 'x'"),
+        (shape('polygon', 7), 'points is 7'),
+        (shape('circle', [[1, 1], [1, 9e9]]), 'a polygon is'),
+        (shape('mask', [[3, 4]], mask='*'), 'not in base 64'),
+        (shape('mask', [[3, 4]], mask='AAAA'), 'cannot be read'),
+        (shape('mask', [[3, 4]]), 'mask is missing'),
+        (shape('mask', [], mask=png(np.ones((2, 2)))), 'at'),
+        (shape('mask', [[31, 4]], mask=png(np.ones((2, 2)))), 'at'),
+        (shape('mask', [[1e300, 4]], mask=png(np.ones((2, 2)))), 'at'),
+        (shape('polygon', [], group_id='x'), "group_id is 'x'"),
+        ({'shape_type': 'polygon'}, 'label is missing'),
+    ],
+)
+def test_damaged_and_hostile_shapes_are_named(
+    data_root: Path, spoiled: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ClipDataError, match=rf'ant\.json: .*{reason}'):
+        read(data_root, spoiled)
+
+
+def test_shapes_of_another_size_than_the_image_are_refused(data_root: Path) -> None:
+    write_json(data_root / 'ant.json', labelme_content() | {'imageWidth': 33})
+    video = ClipLabelMeDataset(data_root=str(data_root)).open_video('ant')
+    with pytest.raises(ClipDataError, match=r'\(24, 33\) beside a frame of \(24, 32\)'):
+        video.read_masks(0)

@@ -1,0 +1,157 @@
+"""Places of the frames in SA-V's annotation files."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets.sav_json import element_spans, expect_object, index_sav
+from projects.sam2.ops import encode_masks
+
+JSON_VALUES = st.recursive(
+    st.none() | st.integers(-9, 9) | st.text(alphabet='a[]{}",\\:ü\n', max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(alphabet='mas"\\k:', max_size=4), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def write_json(path: Path, content: Any) -> Path:  # noqa: ANN401  any JSON
+    path.write_text(json.dumps(content))
+    return path
+
+
+def noisy_codes(num_frames: int, num_objects: int) -> list[list[dict[str, Any]]]:
+    """Masks with ragged edges, as SA-V has them."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(num_frames):
+        masks = np.zeros((num_objects, 240, 320), bool)
+        for mask in masks:
+            for column in range(40, 280):
+                top, height = rng.integers(40, 60), rng.integers(80, 100)
+                mask[top : top + height, column] = True
+        frames.append([dict(code) for code in encode_masks(masks)])
+    return frames
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(JSON_VALUES, min_size=1, max_size=5), JSON_VALUES, st.booleans())
+def test_elements_are_found_whatever_stands_around_them(
+    frames: list[Any],
+    other: Any,  # noqa: ANN401  any JSON
+    spaced: bool,  # noqa: FBT001  drawn by hypothesis
+) -> None:
+    separators = (' , ', ' : ') if spaced else (',', ':')
+    content = {'a': other, 'b': {'masks': [1]}, 'masks': frames, 'c': [other, 'masks']}
+    for key, value in (('masks', content), (None, frames)):
+        text = json.dumps(value, separators=separators).encode()
+        found = [orjson.loads(text[a:b]) for a, b in element_spans(text, key)]
+        assert found == frames
+
+
+def test_key_that_is_written_with_escapes_is_not_found() -> None:
+    assert len(element_spans(b'{"m\\u0061sks": [1, 2]}', 'masks')) == 0
+
+
+def test_forms_of_the_file_and_their_distances_are_told_apart(tmp_path: Path) -> None:
+    frames = [['a', 'b'], ['c', 'd']]
+    cases: list[tuple[Any, int]] = [
+        ({'masklet': frames}, 4),
+        ({'masks': frames, 'fps': [6.0]}, 4),
+        ({'masks': frames, 'fps': 12}, 2),
+        (frames, 1),
+    ]
+    for number, (content, ann_every) in enumerate(cases):
+        index = index_sav(write_json(tmp_path / f'{number}.json', content))
+        assert (index.ann_every, index.num_objects) == (ann_every, 2)
+        assert [index.read(i) for i in (1, 0)] == [['c', 'd'], ['a', 'b']]
+
+
+def test_frame_that_lacks_a_mask_is_incomplete(tmp_path: Path) -> None:
+    content = {'masklet': [['a', 'b'], None, ['c', None], ['d', 'e']]}
+    index = index_sav(write_json(tmp_path / 'a.json', content))
+    assert index.complete == (0, 3)
+    assert index.read(3) == ['d', 'e']
+
+
+def test_changed_file_is_read_again(tmp_path: Path) -> None:
+    path = write_json(tmp_path / 'a.json', [['a']])
+    assert index_sav(path).read(0) == ['a']
+    index = index_sav(write_json(path, [['bcd'], ['e']]))
+    assert index.read(1) == ['e']
+    path.write_text('[["x"')
+    with pytest.raises(ClipDataError, match='changed while it was read'):
+        index.read(1)
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (7, 'the content is 7'),
+        ({'mask': []}, 'no list masklet or masks'),
+        ({'masklet': 7}, 'masklet is 7'),
+        ({'masklet': []}, 'frames of'),
+        ({'masklet': [['a'], ['a', 'b']]}, r'frames of \[1, 2\] objects'),
+        ({'masklet': [['a'], 7]}, 'has frame 7'),
+        ({'masklet': [['a']], 'fps': 7}, 'fps 7.0.*set ann_every'),
+        ({'masklet': [['a']], 'fps': 'x'}, "fps is 'x'"),
+        ({'masklet': [['a']], 'fps': []}, 'fps is a list'),
+        ({'masklet': [['a']], 'fps': -6}, 'fps'),
+    ],
+)
+def test_file_of_another_form_is_named(
+    tmp_path: Path,
+    content: Any,  # noqa: ANN401  any JSON
+    reason: str,
+) -> None:
+    path = write_json(tmp_path / 'a.json', content)
+    with pytest.raises(ClipDataError, match=rf'a\.json: .*{reason}'):
+        index_sav(path)
+
+
+def test_escaped_name_and_large_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'a.json'
+    path.write_text('{"m\\u0061sks": [["a"], ["b"]]}')
+    with pytest.raises(ClipDataError, match='without escapes'):
+        index_sav(path)
+    with pytest.raises(ClipDataError, match='max_file_size=9'):
+        index_sav(path, ReadLimits(max_file_size=9))
+    with pytest.raises(ClipDataError, match='the content'):
+        expect_object([], path)
+
+
+def test_second_visit_is_ten_times_faster_than_parsing_everything(
+    tmp_path: Path,
+) -> None:
+    path = write_json(tmp_path / 'a.json', {'masklet': noisy_codes(120, 8)})
+    chosen = range(8, 72, 8)
+    index_sav(path)
+
+    def visit() -> list[Any]:
+        index = index_sav(path)
+        return [index.read(i) for i in chosen]
+
+    def parse() -> list[Any]:
+        frames = json.loads(path.read_bytes())['masklet']
+        return [frames[i] for i in chosen]
+
+    def seconds(function: Any) -> float:  # noqa: ANN401  one of the two
+        began = time.process_time()
+        for _ in range(5):
+            function()
+        return time.process_time() - began
+
+    assert visit() == parse()
+    slow, quick = (min(seconds(f) for _ in range(3)) for f in (parse, visit))
+    assert slow >= 10 * quick

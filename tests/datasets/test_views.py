@@ -1,0 +1,67 @@
+"""Every n-th frame, or one object at a time, of any source."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_folders import write_object_folders, write_sav, write_youtube_vis
+from projects.sam2.datasets import (
+    ClipOneObjectDataset,
+    ClipPaletteDataset,
+    ClipStrideDataset,
+)
+
+
+def test_stride_counts_the_frames_that_are_kept(tmp_path: Path) -> None:
+    write_sav(tmp_path)
+    source = {'type': 'ClipSAVDataset', 'data_root': str(tmp_path)}
+    dataset = ClipStrideDataset(dataset=source, stride=2, max_bad_share=0.5)
+    assert dataset.list_videos() == ['ant']
+    video = dataset.open_video('ant')
+    assert (video.num_frames, video.annotated_frames()) == (6, (0, 2, 4))
+    assert video.frame_name(2) == '00004'
+    assert video.read_masks(1) is None
+    with pytest.raises(ValueError, match='positive'):
+        ClipStrideDataset(dataset=source, stride=0)
+
+
+def test_each_object_is_a_clip(tmp_path: Path, pipeline: list[dict[str, Any]]) -> None:
+    write_object_folders(tmp_path)
+    source = {'type': 'ClipObjectFolderDataset', 'data_root': str(tmp_path)}
+    dataset = ClipOneObjectDataset(dataset=source, pipeline=pipeline, max_bad_share=0.0)
+    assert dataset.list_videos() == ['ant/1', 'ant/2']
+    video = dataset.open_video('ant/2')
+    assert (video.name, video.object_ids()) == ('ant/2', (2,))
+    masks, whole = video.read_masks(4), dataset.videos.open_video('ant').read_masks(4)
+    assert masks is not None
+    assert whole is not None
+    assert masks.object_ids == (2,)
+    np.testing.assert_array_equal(masks.masks[0], whole.masks[1])
+    assert dataset[1].object_ids.tolist() == [2]
+
+
+def test_object_that_is_not_seen_has_no_mask(tmp_path: Path) -> None:
+    write_youtube_vis(tmp_path)
+    source = {'type': 'ClipYouTubeVISDataset', 'data_root': str(tmp_path)}
+    video = ClipOneObjectDataset(dataset=source).open_video('ant/5')
+    hidden, asked = video.read_masks(0), video.read_objects(0, (5,))
+    assert hidden is not None
+    assert asked is not None
+    assert (hidden.object_ids, asked.object_ids) == ((), (5,))
+    assert video.annotated_frames() == tuple(range(12))
+
+
+def test_palette_masks_are_decoded_for_their_objects(root: Path) -> None:
+    source = {'type': 'ClipPaletteDataset', 'data_root': str(root)}
+    names = ClipOneObjectDataset(dataset=source).list_videos()
+    assert names == [f'{name}/{i}' for name in ('ant', 'bee', 'cat') for i in (1, 2)]
+    with_void = ClipPaletteDataset(data_root=str(root), void_label=2)
+    assert with_void.open_video('ant').object_ids() == (1,)
+
+
+def test_generated_clips_have_no_files_to_choose_from() -> None:
+    dataset = {'type': 'ClipSyntheticDataset', 'num_clips': 1, 'size': 32}
+    with pytest.raises(TypeError, match='source of files'):
+        ClipOneObjectDataset(dataset=dataset)

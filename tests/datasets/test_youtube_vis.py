@@ -1,0 +1,100 @@
+"""YouTube-VIS annotations."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_folders import (
+    object_masks,
+    write_frames,
+    write_json,
+    write_youtube_vis,
+    youtube_vis_content,
+)
+from projects.sam2.datasets import ClipDataError, ClipYouTubeVISDataset
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    """One video."""
+    write_youtube_vis(tmp_path)
+    return tmp_path
+
+
+def test_all_frames_are_annotated_and_null_is_not_seen(data_root: Path) -> None:
+    dataset = ClipYouTubeVISDataset(data_root=str(data_root))
+    assert dataset.list_videos() == ['ant']
+    video = dataset.open_video('ant')
+    assert (video.num_frames, len(video.annotated_frames())) == (12, 12)
+    assert video.object_ids() == (5, 6)
+    first, third = video.read_masks(0), video.read_masks(3)
+    assert first is not None
+    assert third is not None
+    assert (first.object_ids, third.object_ids) == ((6,), (5, 6))
+    np.testing.assert_array_equal(third.masks, object_masks(3))
+    assert video.frame_name(3) == '00003'
+
+
+def test_files_folders_and_lists_can_be_chosen(data_root: Path) -> None:
+    (data_root / 'train.json').rename(data_root / 'other.json')
+    write_frames(data_root / 'frames')
+    (data_root / 'list.txt').write_text('ant\nbee\n')
+    (data_root / 'not.txt').write_text('bee\n')
+    dataset = ClipYouTubeVISDataset(
+        data_root=str(data_root),
+        annotation_file='other.json',
+        frame_folder='frames',
+        file_list='list.txt',
+        exclude_list='not.txt',
+        limits={'max_pixels': 10**6},
+        max_bad_share=0.0,
+    )
+    assert dataset.list_videos() == ['ant']
+    assert dataset.open_video('ant').read_frame(0).shape == (24, 32, 3)
+
+
+def spoiled(part: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+    """The content, with other values for the video or the first annotation."""
+    content = youtube_vis_content()
+    content[part][0].update(changes)
+    return content
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        ({}, 'videos is missing'),
+        ({'videos': youtube_vis_content()['videos'] * 2}, 'two videos of id 3'),
+        (spoiled('videos', file_names=[]), 'video 3 has no frame'),
+        (spoiled('videos', file_names=[7]), 'file_names is 7'),
+        (spoiled('annotations', video_id=4), 'video_id 4, which is not'),
+    ],
+)
+def test_file_of_another_form_stops_when_built(
+    data_root: Path, content: object, reason: str
+) -> None:
+    write_json(data_root / 'train.json', content)
+    with pytest.raises(ClipDataError, match=rf'train\.json: .*{reason}'):
+        ClipYouTubeVISDataset(data_root=str(data_root))
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (spoiled('annotations', id=6), 'two annotations of id 6'),
+        (spoiled('annotations', segmentations=[None]), '1 segmentations for 12'),
+        (spoiled('annotations', segmentations=7), 'segmentations is 7'),
+        (spoiled('annotations', segmentations=[5] * 12), '5 where an object'),
+        (spoiled('videos', file_names=['../../x.jpg'] * 12), 'not inside'),
+        (spoiled('videos', file_names=['/x/y.jpg'] * 12), 'not inside'),
+    ],
+)
+def test_damaged_and_hostile_annotation_spoils_its_clip_alone(
+    data_root: Path, content: dict[str, Any], reason: str
+) -> None:
+    write_json(data_root / 'train.json', content)
+    dataset = ClipYouTubeVISDataset(data_root=str(data_root))
+    with pytest.raises(ClipDataError, match=reason):
+        dataset.open_video(dataset.list_videos()[0]).read_masks(0)

@@ -1,0 +1,149 @@
+"""Samplers against the released ones: the same decisions give the same clip."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS
+
+from golden_cases import GoldenCase, discover
+from projects.sam2.datasets import (
+    ClipDataError,
+    ClipDataset,
+    ClipSampleFrames,
+    ClipSampleWhole,
+    ClipState,
+)
+from projects.sam2.structures import VideoSource
+from released_draws import Choice, choose, unpack
+
+pytestmark = pytest.mark.golden
+# SA-1B is left out: the released reader gives each image twice, as two frames.
+DATASET_OF = {
+    'pal': {'type': 'ClipPaletteDataset'},
+    'multi': {
+        'type': 'ClipObjectFolderDataset',
+        'frame_folder': 'JPEGImages',
+        'mask_folder': 'Annotations',
+    },
+    'sav': {
+        'type': 'ClipSAVDataset',
+        'frame_folder': 'frames',
+        'annotation_folder': 'ann',
+    },
+}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (case,) = (parameter.values[0] for parameter in discover('data_golden'))
+    return unpack(case, tmp_path_factory.mktemp('golden'))
+
+
+class Decided(np.random.Generator):
+    """Decides as it is told, in place of drawing."""
+
+    def __init__(self, choice: Choice, seen: list[int]) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.choice_made = choice
+        self.seen = seen
+
+    def random(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401  NumPy's signature
+        """Below every positive probability where time is reversed."""
+        return 0.0 if self.choice_made.backwards else 1.0
+
+    def permutation(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
+        """The one start."""
+        return np.array([self.choice_made.start])
+
+    def choice(self, a: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """The one gap, or the objects."""
+        if not isinstance(a, int):
+            return a[0]
+        assert a == len(self.seen)
+        assert kwargs['size'] == len(self.choice_made.object_ids)
+        del args
+        return np.array([self.seen.index(i) for i in self.choice_made.object_ids])
+
+
+def cases(kind: str) -> list[Any]:
+    """Cases whose dataset is read here."""
+    found = []
+    for parameter in discover('data_golden'):
+        golden: GoldenCase | None = parameter.values[0]
+        specs = golden.spec[kind] if golden else []
+        for spec in specs:
+            if spec['dataset'] in DATASET_OF:
+                name = f'{spec["dataset"]}-{spec["video"]}-{spec.get("seed", "all")}'
+                found.append(pytest.param(spec, id=name))
+    return found
+
+
+def open_video(spec: dict[str, Any], data: Path) -> VideoSource:
+    """The video of a case."""
+    config = DATASET_OF[spec['dataset']] | {'data_root': str(data / spec['dataset'])}
+    dataset: ClipDataset = DATASETS.build(config)
+    return dataset.open_video(spec['video'])
+
+
+def state_of(source: VideoSource, rng: np.random.Generator) -> ClipState:
+    """A clip of which nothing was chosen yet."""
+    return ClipState(source=source, sample_index=0, seed=0, rng=rng)
+
+
+@pytest.mark.parametrize('spec', cases('sampler'))
+def test_released_decisions_give_the_released_clip(
+    spec: dict[str, Any], data: Path
+) -> None:
+    source = open_video(spec, data)
+    reverse = spec['reverse_time_prob']
+    sampler = ClipSampleFrames(
+        num_frames=spec['num_frames'],
+        max_num_objects=spec['max_num_objects'],
+        reverse_probability=reverse,
+    )
+    if 'error' in spec:
+        with pytest.raises(ClipDataError, match=f'needs {spec["num_frames"]} frames'):
+            sampler(state_of(source, np.random.default_rng(0)))
+        return
+    random.seed(spec['seed'])
+    choice = choose(source, spec['num_frames'], spec['max_num_objects'], reverse)
+    backwards = spec['num_frames'] > 1 and spec['frames'][0] > spec['frames'][-1]
+    assert choice.backwards is backwards
+    masks = source.read_masks(choice.frames[0])
+    assert masks is not None
+    rng = Decided(choice, [*masks.object_ids])
+    sampled = sampler(state_of(source, rng))
+    names = [int(source.frame_name(index)) for index in sampled.frame_indices]
+    assert names == spec['frames']
+    assert [*sampled.object_ids] == spec['object_ids']
+
+
+def seen_ids(golden: GoldenCase, spec: dict[str, Any]) -> list[int]:
+    """Objects of a released clip that its first frame shows.
+
+    The released reader of object folders also names those with an empty mask there.
+    """
+    videos = {video['name']: video for video in golden.spec[spec['dataset']]['videos']}
+    segments = videos[spec['video']]['segments'][str(spec['frames'][0])]
+    return [i for i in spec['object_ids'] if segments[str(i)]['area']]
+
+
+@pytest.mark.parametrize('golden', discover('data_golden'))
+@pytest.mark.parametrize('spec', cases('eval_sampler'))
+def test_whole_videos_are_the_released_ones(
+    spec: dict[str, Any], golden: GoldenCase, data: Path
+) -> None:
+    source = open_video(spec, data)
+    state = state_of(source, np.random.default_rng(0))
+    ids = [] if 'error' in spec else seen_ids(golden, spec)
+    if not ids:
+        with pytest.raises(ClipDataError, match='no object on its first'):
+            ClipSampleWhole()(state)
+        return
+    sampled = ClipSampleWhole()(state)
+    names = [int(source.frame_name(index)) for index in sampled.frame_indices]
+    assert names == spec['frames']
+    assert [*sampled.object_ids] == ids

@@ -1,0 +1,296 @@
+"""Measure what loading a clip costs, each part against the plain way to do it.
+
+One thread, CPU time. Both ways run by turns in one process, and the medians are
+compared: a busy machine slows both alike.
+
+    python tools/benchmarks/clip_loading.py --json work_dirs/clip_loading.json
+
+Each ratio is the plain time over ours:
+
+transform  8 frames of 1280 x 720 with 3 objects to 1024 x 1024, against PIL images and
+           one mask after another (ours stay uint8, the plain ones are normalised)
+jpeg       a frame of 1280 x 720, against PIL
+sav_json   8 frames of an SA-V file on the second visit, against parsing all of it
+rle        selected masks of 1280 x 720, against pycocotools' batch
+png        palette masks of 1280 x 720, against PIL
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import orjson
+import torch
+from mmengine.registry import TRANSFORMS
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from plain_loading import (  # type: ignore[import-not-found]  # noqa: E402
+    NEW_SIZE,
+    NUM_FRAMES,
+    MadeSource,
+    make_source,
+    make_state,
+    plain_clip,
+    plain_jpeg,
+    plain_png,
+    plain_rle,
+    plain_sav,
+)
+
+from projects.sam2.datasets import ClipPack, ClipWarp  # noqa: E402
+from projects.sam2.datasets.reading import read_frame, read_labels  # noqa: E402
+from projects.sam2.datasets.sav_json import index_sav  # noqa: E402
+from projects.sam2.ops.rle import decode_masks, encode_masks  # noqa: E402
+
+NUM_ANNOTATED = 121  # frames of a made SA-V file of 20 seconds; a clip takes eight
+TRANSFORM_CONFIGS = (
+    {'type': 'ClipRandomFlip', 'probability': 1.0},
+    {'type': 'ClipRandomAffine', 'degrees': 25, 'shear': 20},
+    {'type': 'ClipResize', 'size': NEW_SIZE},
+    {
+        'type': 'ClipColorJitter',
+        'brightness': 0.1,
+        'contrast': 0.03,
+        'saturation': 0.03,
+        'consistent': True,
+    },
+    {
+        'type': 'ClipColorJitter',
+        'brightness': 0.1,
+        'contrast': 0.05,
+        'saturation': 0.05,
+        'consistent': False,
+    },
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rivals:
+    """One job, done in two ways.
+
+    Attributes:
+        name: Of the job.
+        target: Smallest ratio that is asked for.
+        plain: The usual way.
+        ours: The way of this project.
+    """
+
+    name: str
+    target: float
+    plain: Callable[[], object]
+    ours: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Median CPU times of a job in milliseconds."""
+
+    name: str
+    target: float
+    plain_ms: float
+    ours_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """Plain time over ours."""
+        return self.plain_ms / self.ours_ms
+
+
+def transform_rivals(source: MadeSource) -> Rivals:
+    """Augment a clip.
+
+    Args:
+        source: The video.
+
+    Returns:
+        One operation after another, and all composed.
+    """
+    transforms = [TRANSFORMS.build(dict(config)) for config in TRANSFORM_CONFIGS]
+    warp, pack = ClipWarp(), ClipPack()
+
+    def ours() -> object:
+        state = make_state(source)
+        for transform in transforms:
+            state = transform(state)
+        return pack(warp(state))
+
+    def plain() -> object:
+        state = make_state(source)
+        _, (affine,), _, (first,), second = [t.draw(state) for t in transforms]
+        return plain_clip(state, affine, [first] * NUM_FRAMES, second)
+
+    return Rivals(name='transform', target=8.0, plain=plain, ours=ours)
+
+
+def jpeg_rivals(source: MadeSource, folder: Path) -> Rivals:
+    """Decode a frame.
+
+    Args:
+        source: The video.
+        folder: Where to write the file.
+
+    Returns:
+        PIL, and the reader of frames.
+    """
+    path = folder / 'frame.jpg'
+    Image.fromarray(source.frame).save(path, quality=90)
+    return Rivals(
+        name='jpeg',
+        target=1 / 0.65,
+        plain=lambda: plain_jpeg(path),
+        ours=lambda: read_frame(path),
+    )
+
+
+def rle_rivals(source: MadeSource) -> Rivals:
+    """Decode two of three masks.
+
+    Args:
+        source: The video.
+
+    Returns:
+        pycocotools, and the reader of runs.
+    """
+    encoded = encode_masks(source.masks.masks)[:2]
+    return Rivals(
+        name='rle',
+        target=2.0,
+        plain=lambda: plain_rle(encoded),
+        ours=lambda: decode_masks(encoded),
+    )
+
+
+def sav_rivals(source: MadeSource, folder: Path) -> Rivals:
+    """Take the masks of eight frames from a file that was visited before.
+
+    Args:
+        source: The video.
+        folder: Where to write the file.
+
+    Returns:
+        All of it parsed, and the reader of single frames.
+    """
+    path = folder / 'sav_000001_manual.json'
+    # As SA-V's example: 14 objects, manual and auto, of half a kilobyte each.
+    codes = (encode_masks(source.masks.masks[:, ::2, ::2]) * 5)[:14]
+    path.write_bytes(orjson.dumps({'fps': 6.0, 'masklet': [codes] * NUM_ANNOTATED}))
+    positions = range(20, 20 + NUM_FRAMES)
+
+    def ours() -> object:
+        index = index_sav(path)
+        return [index.read(position) for position in positions]
+
+    return Rivals(
+        name='sav_json',
+        target=10.0,
+        plain=lambda: plain_sav(path, positions),
+        ours=ours,
+    )
+
+
+def png_rivals(source: MadeSource, folder: Path) -> Rivals:
+    """Decode a map of labels.
+
+    Args:
+        source: The video.
+        folder: Where to write the file.
+
+    Returns:
+        PIL, and the reader of labels.
+    """
+    path = folder / 'labels.png'
+    labels = (source.masks.masks * np.array([1, 2, 3])[:, None, None]).max(axis=0)
+    image = Image.fromarray(labels.astype(np.uint8))
+    image.putpalette([value // 3 for value in range(768)])
+    image.save(path)
+    return Rivals(
+        name='png',
+        target=1.0,
+        plain=lambda: plain_png(path),
+        ours=lambda: read_labels(path),
+    )
+
+
+def measure(rivals: Rivals, num_rounds: int) -> Timing:
+    """Run both ways by turns.
+
+    Args:
+        rivals: The two ways.
+        num_rounds: Times that each runs, after one that does not count.
+
+    Returns:
+        Median times.
+    """
+    times: dict[str, list[float]] = {'plain': [], 'ours': []}
+    for _ in range(num_rounds + 1):
+        for name, job in (('plain', rivals.plain), ('ours', rivals.ours)):
+            start = time.process_time()
+            job()
+            times[name].append(1000 * (time.process_time() - start))
+    return Timing(
+        name=rivals.name,
+        target=rivals.target,
+        plain_ms=statistics.median(times['plain'][1:]),
+        ours_ms=statistics.median(times['ours'][1:]),
+    )
+
+
+def run(num_rounds: int) -> list[Timing]:
+    """Measure every job.
+
+    Args:
+        num_rounds: Times that each way runs; short jobs run ten times as often.
+
+    Returns:
+        One timing for each.
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    source = make_source()
+    with tempfile.TemporaryDirectory() as folder:
+        short = [
+            jpeg_rivals(source, Path(folder)),
+            sav_rivals(source, Path(folder)),
+            rle_rivals(source),
+            png_rivals(source, Path(folder)),
+        ]
+        timings = [measure(rivals, 10 * num_rounds) for rivals in short]
+        return [*timings, measure(transform_rivals(source), num_rounds)]
+
+
+def main() -> None:
+    """Measure, print a table and write the ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--rounds', type=int, default=7, help='runs of each way')
+    parser.add_argument('--json', type=Path, help='file for times and ratios')
+    arguments = parser.parse_args()
+    timings = run(arguments.rounds)
+    print(f'{"job":10} {"plain ms":>9} {"ours ms":>9} {"ratio":>7} {"target":>7}')
+    for timing in timings:
+        row = f'{timing.name:10} {timing.plain_ms:9.2f} {timing.ours_ms:9.2f}'
+        print(f'{row} {timing.ratio:7.2f} {timing.target:7.2f}')
+    if arguments.json is not None:
+        report: dict[str, object] = {f'{t.name}_ratio': t.ratio for t in timings}
+        report['timings'] = [asdict(timing) for timing in timings]
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(report, indent=2), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
