@@ -125,13 +125,19 @@ class NotedPrompts(SAM2PromptSimulator):
     def __init__(self) -> None:
         super().__init__(num_corrections=1)
         self.predictions: list[Tensor] = []
+        self.ignored: list[Tensor | None] = []
 
     def correction(
-        self, truth: Tensor, prediction: Tensor, clicks: ClickGenerators
+        self,
+        truth: Tensor,
+        prediction: Tensor,
+        clicks: ClickGenerators,
+        ignored: Tensor | None = None,
     ) -> PointPrompt:
-        """Note the prediction; the clicks are the usual ones."""
+        """Note the prediction and the void; the clicks are the usual ones."""
         self.predictions.append(prediction)
-        return super().correction(truth, prediction, clicks)
+        self.ignored.append(ignored)
+        return super().correction(truth, prediction, clicks, ignored)
 
 
 def _two_frames(*, void: bool = False, annotated: bool = True) -> ClipBatch:
@@ -154,8 +160,8 @@ def _two_frames(*, void: bool = False, annotated: bool = True) -> ClipBatch:
 
 def _noted_run(
     batch: ClipBatch,
-) -> tuple[tuple[FrameOutput, ...], list[Tensor]]:
-    """Outputs where both frames are to be clicked on, and what was corrected."""
+) -> tuple[tuple[FrameOutput, ...], NotedPrompts]:
+    """Outputs where both frames are to be clicked on, and who was asked to."""
     model = golden_model('noted:', tracker={'gate_training_masks': False})
     model.prompt_simulator = simulator = NotedPrompts()
     plan = PromptPlan(
@@ -165,21 +171,25 @@ def _noted_run(
     )
     with torch.no_grad():
         outputs = model.track(batch, plan, TrackingMode.TRAINING)
-    return outputs, simulator.predictions
+    return outputs, simulator
 
 
 @pytest.mark.parametrize('annotated', [True, False])
 def test_frame_without_annotation_is_tracked_and_never_prompted(
     *, annotated: bool
 ) -> None:
-    outputs, corrected = _noted_run(_two_frames(annotated=annotated))
+    outputs, simulator = _noted_run(_two_frames(annotated=annotated))
     assert [len(output.steps) for output in outputs] == [2, 2 if annotated else 1]
     assert (outputs[1].final.points is not None) is annotated
-    assert len(corrected) == (2 if annotated else 1)
+    assert len(simulator.predictions) == (2 if annotated else 1)
 
 
-def test_no_click_is_asked_for_what_is_predicted_on_void_pixels() -> None:
-    _, seen = _noted_run(_two_frames())
-    assert seen[0].any()
-    _, hidden = _noted_run(_two_frames(void=True))
-    assert not hidden[0].any()
+def test_corrections_are_told_which_pixels_are_void() -> None:
+    batch = _two_frames(void=True)
+    void = batch.targets.void
+    assert void is not None
+    _, simulator = _noted_run(batch)
+    for frame, ignored in enumerate(simulator.ignored):
+        assert ignored is not None
+        assert torch.equal(ignored[:, 0], void[frame])
+    assert _noted_run(_two_frames())[1].ignored == [None, None]

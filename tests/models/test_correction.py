@@ -8,11 +8,11 @@ from projects.sam2.models.prompt_simulator import ClickGenerators
 
 
 def _click(*, void: bool) -> tuple[list[float], int]:
-    """The click on an empty object, where a far corner is predicted."""
+    """The click on a missing object, where a larger far corner is predicted."""
     simulator = SAM2PromptSimulator(click_method='center')
     truth = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
     truth[..., 4:9, 4:9] = True
-    logits = torch.where(truth, 5.0, -5.0)
+    logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., 20:31, 20:31] = 5.0
     ignored = logits > 0 if void else None
     clicks = ClickGenerators.seeded((0,), torch.zeros(1, dtype=torch.int64))

@@ -161,6 +161,25 @@ def test_prompt_by_clicks_is_corrected_on_its_frame() -> None:
     assert steps == [[3], [1], [1, 3], [1, 1]]
 
 
+class _Growing(MemoryVideo):
+    """The first object covers a single pixel at first, and is large from frame 2."""
+
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
+        """Ground truth of an object that grows."""
+        truth = super().read_masks(frame_index)
+        if truth is None or frame_index >= 2:
+            return truth
+        dot = np.zeros_like(truth.masks)
+        dot[0, 20, 40] = True
+        return replace(truth, masks=dot)
+
+
+def test_object_too_small_to_be_seen_is_prompted_once_it_is_larger(model: SAM2) -> None:
+    predictions = _track(model, _Growing(first_frames=(0,), size=(400, 600)))
+    assert predictions[0].frame_index == 2
+    assert predictions[0].prompted_ids == (1,)
+
+
 class _AllVoid(MemoryVideo):
     """The same video, every pixel outside the objects to be ignored."""
 

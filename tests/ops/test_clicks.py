@@ -16,7 +16,7 @@ from projects.sam2.ops import (
     error_regions,
     sample_error_points,
 )
-from projects.sam2.structures import PointPrompt
+from projects.sam2.structures import PointLabel, PointPrompt
 
 # A click on pixel (x, y) with its label.
 Click = tuple[int, int, int]
@@ -211,3 +211,22 @@ def test_masks_that_do_not_match_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         error_regions(truth, prediction)
+
+
+def test_no_click_falls_on_a_void_pixel() -> None:
+    truth = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    truth[..., 2:5, 2:5] = True
+    ignored = ~truth
+    ignored[..., 7, 7] = False
+    wrong = truth | ignored
+    for seed in range(50):
+        generator = torch.Generator().manual_seed(seed)
+        for prediction in (truth, wrong):
+            click = sample_error_points(
+                truth, prediction, generator=generator, ignored=ignored
+            )
+            assert click.coords.flatten().tolist() == [7, 7]
+            assert click.labels.item() == PointLabel.NEGATIVE
+    middle = center_error_points(truth, wrong & ignored, ignored)
+    assert middle.coords.flatten().tolist() == [3, 3]
+    assert middle.labels.item() == PointLabel.POSITIVE

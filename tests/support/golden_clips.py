@@ -54,10 +54,14 @@ class RecordedPrompts(SAM2PromptSimulator):
         return FramePrompt(points=recorded_points(next(self.first)))
 
     def correction(
-        self, truth: Tensor, prediction: Tensor, clicks: ClickGenerators
+        self,
+        truth: Tensor,
+        prediction: Tensor,
+        clicks: ClickGenerators,
+        ignored: Tensor | None = None,
     ) -> PointPrompt:
         """The recorded correction."""
-        del truth, prediction, clicks
+        del truth, prediction, clicks, ignored
         return recorded_points(next(self.later))
 
 

@@ -21,13 +21,10 @@ def click_on_errors(
         simulator: Draws the clicks.
         clicks: Randomness.
         truth: (O, 1, H, W), bool.
-        ignored: Void pixels, (O | 1, 1, H, W), bool, or None.
+        ignored: Void pixels, (O, 1, H, W), bool, or None.
         logits: What the model shows, (O, 1, H, W).
 
     Returns:
         One point for each object.
     """
-    shown = logits > 0
-    if ignored is not None:
-        shown = shown & ~ignored
-    return simulator.correction(truth, shown, clicks)
+    return simulator.correction(truth, logits > 0, clicks, ignored)

@@ -10,11 +10,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from projects.sam2.ops import (
-    center_error_points,
-    sample_boxes,
-    sample_error_points,
-)
+from projects.sam2.ops import center_error_points, sample_boxes, sample_error_points
 from projects.sam2.structures import FramePrompt, PointPrompt
 
 ClickMethod = Literal['uniform', 'center']
@@ -224,39 +220,46 @@ class SAM2PromptSimulator:
         return FramePrompt(points=self._clicks(truth, None, clicks))
 
     def correction(
-        self, truth: Tensor, prediction: Tensor, clicks: ClickGenerators
+        self,
+        truth: Tensor,
+        prediction: Tensor,
+        clicks: ClickGenerators,
+        ignored: Tensor | None = None,
     ) -> PointPrompt:
         """Click once on each object where the prediction is wrong.
 
         Args:
-            truth: (O, 1, H, W), bool.
-            prediction: (O, 1, H, W), bool.
+            truth: (O, 1, H, W), bool; as large as all others.
+            prediction: What the model shows.
             clicks: Randomness.
+            ignored: Void pixels, which get no click; None where there are none.
 
         Returns:
             One point for each object.
         """
-        return self._clicks(truth, prediction, clicks)
+        return self._clicks(truth, prediction, clicks, ignored)
 
     def _clicks(
-        self, truth: Tensor, prediction: Tensor | None, clicks: ClickGenerators
+        self,
+        truth: Tensor,
+        prediction: Tensor | None,
+        clicks: ClickGenerators,
+        ignored: Tensor | None = None,
     ) -> PointPrompt:
         """One click for each object, clip by clip."""
         if self.click_method == 'center':
-            return center_error_points(truth, prediction)
+            return center_error_points(truth, prediction, ignored)
         parts: list[PointPrompt] = []
-        truths = truth.split(clicks.objects_of_clip)
-        guesses: Sequence[Tensor | None] = (
-            [None] * len(truths)
-            if prediction is None
-            else prediction.split(clicks.objects_of_clip)
-        )
-        for masks, guess, generator in zip(
-            truths, guesses, clicks.generators, strict=True
+        sizes = clicks.objects_of_clip
+        clips = (_split(masks, sizes) for masks in (truth, prediction, ignored))
+        for masks, guess, void, generator in zip(
+            *clips, clicks.generators, strict=True
         ):
             on_truth = guess is None or self._clicks_on_truth(generator)
             wrong = None if on_truth else guess
-            parts.append(sample_error_points(masks, wrong, generator=generator))
+            parts.append(
+                sample_error_points(masks, wrong, generator=generator, ignored=void)
+            )
         return _joined(parts)
 
     def _clicks_on_truth(self, generator: torch.Generator) -> bool:
@@ -290,3 +293,8 @@ def _joined(parts: Sequence[PointPrompt]) -> PointPrompt:
         coords=torch.cat([part.coords for part in parts]),
         labels=torch.cat([part.labels for part in parts]),
     )
+
+
+def _split(masks: Tensor | None, sizes: tuple[int, ...]) -> Sequence[Tensor | None]:
+    """Masks of each clip, or as many times None."""
+    return [None] * len(sizes) if masks is None else masks.split(sizes)

@@ -76,7 +76,7 @@ class VideoTracker:
         kind = plan.prompts[0]
         groups: list[ObjectGroup] = []
         for frame, (pixels, truth) in enumerate(_read_ahead(source)):
-            new = _unseen(truth, groups)
+            new = self._unseen(truth, groups)
             if not groups and new is None:
                 continue
             features = self.encode(self.preprocessor.frame(pixels))
@@ -150,6 +150,28 @@ class VideoTracker:
         group.store.add(task.query.frame_index, output.memory, prompted=prompted)
         return output
 
+    def _unseen(
+        self, truth: FrameMasks | None, groups: list[ObjectGroup]
+    ) -> FrameMasks | None:
+        """The objects of a frame that are new; None if there are none.
+
+        One that leaves no pixel at the size that the model sees is left for a frame
+        that shows it larger: an empty prompt would say that it is absent.
+        """
+        if truth is None:
+            return None
+        known = {object_id for group in groups for object_id in group.object_ids}
+        new = [
+            position
+            for position, object_id in enumerate(truth.object_ids)
+            if object_id not in known and truth.masks[position].any()
+        ]
+        if new:
+            prompts = self.preprocessor.mask_prompt(_part_of(truth, new))
+            shown = prompts.flatten(1).any(dim=1).tolist()
+            new = [position for position, seen in zip(new, shown, strict=True) if seen]
+        return _part_of(truth, new) if new else None
+
     def _ignored(self, truth: FrameMasks) -> Tensor | None:
         """Void pixels at the size that the model sees, (1, 1, H, W), or None."""
         if truth.void is None:
@@ -175,21 +197,11 @@ def _read_ahead(
             yield current
 
 
-def _unseen(truth: FrameMasks | None, groups: list[ObjectGroup]) -> FrameMasks | None:
-    """The objects of a frame that no earlier frame showed; None if there are none."""
-    if truth is None:
-        return None
-    known = {object_id for group in groups for object_id in group.object_ids}
-    new = [
-        position
-        for position, object_id in enumerate(truth.object_ids)
-        if object_id not in known and truth.masks[position].any()
-    ]
-    if not new:
-        return None
+def _part_of(truth: FrameMasks, positions: list[int]) -> FrameMasks:
+    """Some of the objects of a frame."""
     return FrameMasks(
-        object_ids=tuple(truth.object_ids[position] for position in new),
-        masks=truth.masks[new],
+        object_ids=tuple(truth.object_ids[position] for position in positions),
+        masks=truth.masks[positions],
         void=truth.void,
     )
 

@@ -18,16 +18,15 @@ class ErrorRegions:
     Attributes:
         false_positives: (O, 1, H, W), bool, predicted but not true.
         false_negatives: (O, 1, H, W), bool, true but not predicted.
+        outside: (O, 1, H, W), bool, known not to be true.
     """
 
     false_positives: Tensor
     false_negatives: Tensor
+    outside: Tensor
 
-    def clickable(self, truth: Tensor) -> Tensor:
+    def clickable(self) -> Tensor:
         """Pixels that a click may fall on.
-
-        Args:
-            truth: (O, 1, H, W), bool.
 
         Returns:
             (O, 2, H, W), bool, where a negative and where a positive click may
@@ -35,16 +34,19 @@ class ErrorRegions:
         """
         wrong = self.false_positives | self.false_negatives
         perfect = ~wrong.flatten(1).any(dim=1)[:, None, None, None]
-        negative = self.false_positives | (perfect & ~truth)
+        negative = self.false_positives | (perfect & self.outside)
         return torch.cat([negative, self.false_negatives], dim=1)
 
 
-def error_regions(truth: Tensor, prediction: Tensor | None) -> ErrorRegions:
+def error_regions(
+    truth: Tensor, prediction: Tensor | None, ignored: Tensor | None = None
+) -> ErrorRegions:
     """Compare a prediction with the truth.
 
     Args:
         truth: (O, 1, H, W), bool.
         prediction: (O, 1, H, W), bool; None stands for an empty one.
+        ignored: Void pixels, which are never wrong, (O | 1, 1, H, W), bool, or None.
 
     Returns:
         The pixels predicted wrongly.
@@ -66,13 +68,22 @@ def error_regions(truth: Tensor, prediction: Tensor | None) -> ErrorRegions:
             f'{tuple(truth.shape)} and {tuple(prediction.shape)}'
         )
         raise ValueError(msg)
+    inside, outside = truth, ~truth
+    if ignored is not None:
+        inside, outside = inside & ~ignored, outside & ~ignored
     return ErrorRegions(
-        false_positives=~truth & prediction, false_negatives=truth & ~prediction
+        false_positives=outside & prediction,
+        false_negatives=inside & ~prediction,
+        outside=outside,
     )
 
 
 def sample_error_points(
-    truth: Tensor, prediction: Tensor | None, *, generator: torch.Generator
+    truth: Tensor,
+    prediction: Tensor | None,
+    *,
+    generator: torch.Generator,
+    ignored: Tensor | None = None,
 ) -> PointPrompt:
     """Click on a random pixel that is wrong.
 
@@ -84,6 +95,7 @@ def sample_error_points(
         truth: (O, 1, H, W), bool.
         prediction: (O, 1, H, W), bool; None asks for a first click on the object.
         generator: Source of the choice, on any device; one number per object.
+        ignored: Void pixels, which get no click, (O | 1, 1, H, W), bool, or None.
 
     Returns:
         One point for each object.
@@ -91,11 +103,16 @@ def sample_error_points(
     uniform = torch.rand(
         len(truth), generator=generator, device=generator.device, dtype=torch.float64
     )
-    return error_points_from_uniform(truth, prediction, uniform.to(truth.device))
+    return error_points_from_uniform(
+        truth, prediction, uniform.to(truth.device), ignored
+    )
 
 
 def error_points_from_uniform(
-    truth: Tensor, prediction: Tensor | None, uniform: Tensor
+    truth: Tensor,
+    prediction: Tensor | None,
+    uniform: Tensor,
+    ignored: Tensor | None = None,
 ) -> PointPrompt:
     """Choose the click of :func:`sample_error_points` by its rank among the pixels.
 
@@ -104,12 +121,13 @@ def error_points_from_uniform(
         prediction: (O, 1, H, W), bool, or None.
         uniform: (O,), float64 in [0, 1); which share of the wrong pixels, in the
             order of reading, comes before the click.
+        ignored: Void pixels, which get no click, (O | 1, 1, H, W), bool, or None.
 
     Returns:
         One point for each object; ``(0, 0)``, negative, for an object that fills
-        the frame and is predicted perfectly.
+        what is known of the frame and is predicted perfectly.
     """
-    clickable = error_regions(truth, prediction).clickable(truth)
+    clickable = error_regions(truth, prediction, ignored).clickable()
     objects = torch.arange(len(truth), device=truth.device)
     # Rows first, then one row alone: no running sum over whole frames.
     rows = clickable.flatten(1, 2)  # (O, 2, H, W) -> (O, 2H, W)
@@ -145,7 +163,7 @@ def error_points_from_noise(
         ``P`` points for each object, distributed as in
         :func:`sample_error_points`.
     """
-    clickable = error_regions(truth, prediction).clickable(truth)
+    clickable = error_regions(truth, prediction).clickable()
     # (O, 2, H, W) -> (O, 1, H, W, 2), the order in which the noise is drawn
     masked = noise * clickable.movedim(1, -1)[:, None]
     index = masked.flatten(2).argmax(dim=2)
@@ -154,7 +172,9 @@ def error_points_from_noise(
     return _clicks(x=pixel % width, y=pixel // width, is_positive=index % 2 == 1)
 
 
-def center_error_points(truth: Tensor, prediction: Tensor | None) -> PointPrompt:
+def center_error_points(
+    truth: Tensor, prediction: Tensor | None, ignored: Tensor | None = None
+) -> PointPrompt:
     """Click in the middle of the largest error, as an attentive user does.
 
     The middle is the pixel farthest from the border of the wrong region, the
@@ -163,11 +183,12 @@ def center_error_points(truth: Tensor, prediction: Tensor | None) -> PointPrompt
     Args:
         truth: (O, 1, H, W), bool.
         prediction: (O, 1, H, W), bool; None asks for a first click on the object.
+        ignored: Void pixels, which get no click, (O | 1, 1, H, W), bool, or None.
 
     Returns:
         One point for each object; ``(0, 0)``, negative, for a perfect prediction.
     """
-    regions = error_regions(truth, prediction)
+    regions = error_regions(truth, prediction, ignored)
     surplus = regions.false_positives.flatten(0, 1).cpu().numpy()
     missing = regions.false_negatives.flatten(0, 1).cpu().numpy()
     pixels, signs = [], []
