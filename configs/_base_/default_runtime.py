@@ -14,7 +14,6 @@ randomness = dict(seed=42)
 model_wrapper_cfg = dict(
     type='MMDistributedDataParallel',
     find_unused_parameters=True,
-    broadcast_buffers=False,
 )
 
 default_hooks = dict(

@@ -1,6 +1,9 @@
 """Masks as COCO run-length encoding."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from projects.sam2.ops import decode_masks, encode_masks
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -71,3 +76,8 @@ def test_masks_of_two_sizes_are_refused() -> None:
 def test_nothing_to_decode_is_refused() -> None:
     with pytest.raises(ValueError, match='one size'):
         decode_masks([])
+
+
+def test_package_imports_without_pycocotools() -> None:
+    code = "import sys; sys.modules['pycocotools'] = None; import projects.sam2"
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT, timeout=120)  # noqa: S603  our own code

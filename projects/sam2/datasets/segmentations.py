@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from projects.sam2.datasets.annotated_video import (
     FrameSize,
@@ -125,6 +124,9 @@ def fill_polygons(
     corners = [_corners(polygon, size, where) for polygon in polygons]
     if not corners:
         return np.zeros(size, bool)
+    # Compiled, and needed for polygons alone.
+    from pycocotools import mask as coco_mask  # noqa: PLC0415
+
     codes = coco_mask.frPyObjects(corners, height, width)
     merged = coco_mask.merge(codes)
     mask: NDArray[np.bool_] = decode_masks([merged])[0]

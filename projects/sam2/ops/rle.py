@@ -6,7 +6,6 @@ from typing import Any, TypedDict
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 
 class EncodedMask(TypedDict):
@@ -30,6 +29,9 @@ def encode_masks(masks: NDArray[np.bool_]) -> list[EncodedMask]:
     Returns:
         One encoded mask for each object, ready for json.
     """
+    # Compiled, and needed here alone: masks are read without it.
+    from pycocotools import mask as coco_mask  # noqa: PLC0415
+
     # pycocotools reads column-major (H, W, O).
     columns = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
     codes = coco_mask.encode(columns)  # type: ignore[no-untyped-call]  # a C module
