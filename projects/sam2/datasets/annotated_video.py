@@ -34,6 +34,9 @@ class MaskReader(Protocol):
             size: Height and width that the masks must have.
             object_ids: Objects to decode, empty where the frame does not show them;
                 None for those that are seen.
+
+        Returns:
+            A mask for each of the objects.
         """
 
 
