@@ -36,7 +36,7 @@ class MaskReader(Protocol):
                 None for those that are seen.
 
         Returns:
-            Their masks and ids, at the size of the frame.
+            A mask for each of the objects.
         """
 
 

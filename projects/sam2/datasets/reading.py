@@ -19,6 +19,7 @@ from projects.sam2.datasets.limits import (
     check_file,
     read_bytes,
 )
+from projects.sam2.datasets.plain_png import decode_plain_png
 from projects.sam2.structures import FrameMasks
 
 try:
@@ -180,6 +181,9 @@ def decode_label_map(
     Raises:
         ClipDataError: See :func:`read_label_map`.
     """
+    plain = decode_plain_png(encoded, limits.max_pixels)
+    if plain is not None:
+        return plain
     try:
         with Image.open(io.BytesIO(encoded), formats=('PNG',)) as image:
             limits.check_pixels(path, image.height, image.width)
