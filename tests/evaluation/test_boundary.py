@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from golden_cases import assert_exact
 from projects.sam2.evaluation import (
     boundary_f,
     boundary_map,
@@ -34,9 +35,10 @@ def blob(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 @pytest.mark.golden
 def test_equals_the_released_evaluator(golden_pair: MaskPair) -> None:
     pair = golden_pair
-    assert boundary_radius((pair.truth.shape[0], pair.truth.shape[1])) == pair.radius
-    assert np.array_equal(boundary_map(pair.truth), pair.contour)
-    assert boundary_f(pair.pred, pair.truth) == pair.f
+    height, width = pair.truth.shape
+    assert_exact(boundary_radius((height, width)), pair.radius, 'radius')
+    assert_exact(boundary_map(pair.truth), pair.contour, 'contour')
+    assert_exact(boundary_f(pair.pred, pair.truth), pair.f, 'F')
 
 
 @pytest.mark.published_scores

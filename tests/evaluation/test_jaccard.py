@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from golden_cases import assert_exact
 from projects.sam2.evaluation import region_similarity
 from score_cases import plain_j
 from score_files import MaskPair
@@ -10,7 +11,8 @@ from score_files import MaskPair
 
 @pytest.mark.golden
 def test_equals_the_released_evaluator(golden_pair: MaskPair) -> None:
-    assert region_similarity(golden_pair.pred, golden_pair.truth) == golden_pair.j
+    found = region_similarity(golden_pair.pred, golden_pair.truth)
+    assert_exact(found, golden_pair.j, 'J')
 
 
 @pytest.mark.parametrize('seed', range(4))

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from golden_cases import assert_exact, assert_within
+from golden_scores import GoldenScores, discover_scores
 from memory_videos import MemoryVideo
 from projects.sam2.evaluation import (
     JFAccumulator,
@@ -35,28 +36,25 @@ class VoidVideo(MemoryVideo):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize('case', ['pal_skip', 'pal_noskip', 'sav_skip', 'sav_noskip'])
-def test_equals_the_evaluator_of_sav(
-    golden_videos: Path, golden_results: dict[str, Any], case: str
-) -> None:
-    kind, ends = case.split('_')
-    protocol = {'type': 'JFSAVProtocol', 'skip_ends': ends == 'skip'}
-    num_objects = 0
-    for video, expected in golden_results[case]['objects'].items():
-        source = MaskFolder(golden_videos / f'{kind}_gt' / video, kind == 'sav')
-        folder = golden_videos / f'{kind}_pred' / video
+@pytest.mark.parametrize('golden', discover_scores())
+def test_equals_the_evaluator_of_sav(golden: GoldenScores, tmp_path: Path) -> None:
+    protocol = {'type': 'JFSAVProtocol', 'skip_ends': golden.skip_ends}
+    truth, predicted = golden.unpack(tmp_path)
+    assert golden.videos
+    for video, expected in golden.videos.items():
+        by_object = any(path.is_dir() for path in (truth / video).iterdir())
+        source = MaskFolder(truth / video, by_object)
         predictions = [
-            predict(source, index, read_objects(folder, stem, kind == 'sav'))
+            predict(source, index, read_objects(predicted / video, stem, by_object))
             for index, stem in enumerate(source.stems)
         ]
         scores = score(source, predictions, protocol)
-        assert scores.object_ids == tuple(sorted(map(int, expected)))
+        assert_exact(scores.object_ids, tuple(sorted(map(int, expected))), video)
         for key, values in expected.items():
             index = scores.object_ids.index(int(key))
-            assert 100 * scores.j[index] == pytest.approx(values['J'], abs=1e-9)
-            assert 100 * scores.f[index] == pytest.approx(values['F'], abs=1e-9)
-            num_objects += 1
-    assert num_objects >= 6
+            found = 100 * np.array([scores.j[index], scores.f[index]])
+            wanted = np.array([values['J'], values['F']])
+            assert_within(found, wanted, 1e-9, f'{video}, object {key}')
 
 
 def test_truth_as_prediction_scores_all() -> None:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from golden_cases import GoldenCase, assert_close, discover
+from golden_cases import GoldenCase, assert_close, assert_exact, discover
 from projects.sam2.models.layers import sine_encoding_2d
 from projects.sam2.models.memory_encoder import ConvNeXtBlock, MemoryEncoder
-from released_weights import fill_released, released_keys
+from released_weights import fill_released, released_keys, released_shapes
 
 PREFIX = 'tracker.memory_encoder.'
 
@@ -38,7 +38,7 @@ def test_memories_equal_released(case: GoldenCase) -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize('case', discover('manifest_2.1_t'))
+@pytest.mark.parametrize('case', discover('manifest_*'))
 def test_weights_have_released_names_and_shapes(case: GoldenCase) -> None:
     encoder = MemoryEncoder()
     state = encoder.state_dict()
@@ -46,11 +46,7 @@ def test_weights_have_released_names_and_shapes(case: GoldenCase) -> None:
         released: list(state[key].shape)
         for key, released in released_keys(encoder, PREFIX).items()
     }
-    assert shapes == {
-        key: entry['shape']
-        for key, entry in case.spec['state_dict'].items()
-        if key.startswith('memory_encoder.')
-    }
+    assert_exact(shapes, released_shapes(case, 'memory_encoder.'), 'shapes')
 
 
 @torch.no_grad()

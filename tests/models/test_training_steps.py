@@ -1,22 +1,31 @@
 """Five optimizer steps, and tracking with clicks in evaluation, against golden runs."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler import CosineAnnealingLR
+from torch import Tensor
 
-from golden_cases import GoldenCase, assert_close, assert_near, discover, golden_dir
+from golden_cases import (
+    GoldenCase,
+    assert_close,
+    assert_exact,
+    assert_near,
+    discover,
+    golden_dir,
+)
 from golden_clips import RecordedPrompts, golden_batch
+from golden_decisions import draw_plan, settings_of
 from golden_models import golden_model
 from projects.sam2.checkpoints import to_released
 from projects.sam2.engine.optim import SAM2OptimWrapperConstructor
 from projects.sam2.models import SAM2, SAM2PromptSimulator
-from projects.sam2.models.prompt_simulator import PromptKind, PromptPlan
-from projects.sam2.structures import ClipBatch, TrackingMode
+from projects.sam2.models.prompt_simulator import (
+    ClickGenerators,
+    PromptKind,
+    PromptPlan,
+)
+from projects.sam2.structures import ClipBatch, FramePrompt, PointPrompt, TrackingMode
 
 # A bias of the keys shifts all scores of a query alike: its true gradient is zero, and
 # what AdamW makes of rounding errors is noise.
@@ -25,34 +34,15 @@ ZERO_GRADIENT = ('sam_mask_decoder.transformer.', 'k_proj.bias')
 
 def masks_of_seed(case: GoldenCase) -> GoldenCase:
     """A golden case that holds the masks of the same seed, frames and objects."""
-    wanted = {name: case.spec['case'][name] for name in ('mask_seed', 'T', 'N')}
+    names = ('mask_seed', 'T', 'N', 'videos', 'absent')
+    wanted = {name: case.spec['case'].get(name) for name in names}
     for path in sorted(golden_dir().glob('train_*.npz')):
         other = GoldenCase(path.with_suffix('.json'))
-        setup = other.spec['case']
-        single_video = 'videos' not in setup
-        if single_video and wanted.items() <= setup.items():
+        if not other.path.exists():
+            continue
+        if wanted == {name: other.spec['case'].get(name) for name in names}:
             return other
-    pytest.skip(f'no golden case holds the masks of {case.name}: {wanted}')
-
-
-def drawn_plan(setup: Mapping[str, Any]) -> PromptPlan:
-    """The decisions of each step: the golden run seeded them anew."""
-    rng = np.random.default_rng(setup['rng_seed'])
-    with_points = rng.random() < setup.get('p_pt', 0.0)
-    if not with_points:
-        return PromptPlan(
-            prompts={0: PromptKind.MASK},
-            correction_frames=frozenset(),
-            remembered_frames=frozenset({0}),
-        )
-    rng.random()  # a box in place of a point: never in these cases
-    more = rng.choice(range(1, setup['T']), setup['n_corr'] - 1, replace=False)
-    corrected = frozenset({0, *more.tolist()})
-    return PromptPlan(
-        prompts={0: PromptKind.POINT},
-        correction_frames=corrected,
-        remembered_frames=corrected,
-    )
+    return pytest.skip(f'no golden case holds the masks of {case.name}: {wanted}')
 
 
 def recipe(case: GoldenCase, model: SAM2) -> tuple[OptimWrapper, CosineAnnealingLR]:
@@ -89,10 +79,14 @@ def test_five_optimizer_steps_equal_the_released_ones(case: GoldenCase) -> None:
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
     batch = golden_batch(setup, masks_of_seed(case).arrays['masks_bits'])
     wrapper, fall = recipe(case, model)
+    # The golden run seeded its decisions anew for each step.
+    plan = draw_plan(settings_of(setup, 'train'), setup['rng_seed'])
     points = case.spec['sampled_points_per_step']
     for step, expected in enumerate(case.spec['history']):
-        model.prompt_simulator = RecordedPrompts(points[step], 1, setup.get('n_pts', 7))
-        terms = step_terms(model, batch, drawn_plan(setup))
+        model.prompt_simulator = RecordedPrompts(
+            points[step], len(plan.prompts), setup.get('n_pts', 7)
+        )
+        terms = step_terms(model, batch, plan)
         total = torch.stack(list(terms.values())).sum()
         assert_near(total.item(), expected['core_loss'], 1e-4, f'step {step}')
         if step < case.spec['nsteps']:
@@ -110,7 +104,59 @@ def test_five_optimizer_steps_equal_the_released_ones(case: GoldenCase) -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize('case', discover('train_eval_center_*'))
+@pytest.mark.parametrize(
+    'case', discover('train_*', without=('train_eval_', 'train_steps_'))
+)
+def test_decisions_follow_the_random_stream_of_the_released_code(
+    case: GoldenCase,
+) -> None:
+    setup, decisions = case.spec['case'], case.spec['decisions']
+    plan = draw_plan(settings_of(setup, 'train'), setup['rng_seed'])
+    with_points = PromptKind.MASK not in plan.prompts.values()
+    found = {
+        'use_pt_input': with_points,
+        'init_cond_frames': [*plan.prompts],
+        'frames_to_add_correction_pt': sorted(plan.correction_frames),
+        'stored_as_cond': sorted(plan.remembered_frames),
+    }
+    for name, value in found.items():
+        expected = decisions[name]
+        ordered = name == 'init_cond_frames' or not isinstance(expected, list)
+        assert_exact(value, expected if ordered else sorted(expected), name)
+    drawn = case.spec['sampled_points_in_call_order'][: len(plan.prompts)]
+    kinds = [kind.value for kind in plan.prompts.values()]
+    assert_exact(kinds if with_points else [], [prompt['kind'] for prompt in drawn], '')
+
+
+class EvaluationPrompts(SAM2PromptSimulator):
+    """Clicks in the centre; boxes, which are drawn, are those of the golden run."""
+
+    def __init__(self, case: GoldenCase, plan: PromptPlan) -> None:
+        setup = case.spec['case']
+        super().__init__(num_corrections=setup.get('n_pts', 7), click_method='center')
+        boxed = [f for f, kind in plan.prompts.items() if kind is PromptKind.BOX]
+        self.boxes = iter([recorded_box(case, frame) for frame in boxed])
+
+    def first_prompt(
+        self, kind: PromptKind, truth: Tensor, clicks: ClickGenerators
+    ) -> FramePrompt:
+        """The recorded box, or what is usual."""
+        if kind is PromptKind.BOX:
+            return FramePrompt(points=next(self.boxes))
+        return super().first_prompt(kind, truth, clicks)
+
+
+def recorded_box(case: GoldenCase, frame: int) -> PointPrompt:
+    """The box that a golden run drew on a frame, the first two of its points."""
+    points, labels = (case.arrays[f'f{frame}/{what}'] for what in ('points', 'labels'))
+    return PointPrompt(
+        coords=torch.from_numpy(points[:, :2]),
+        labels=torch.from_numpy(labels[:, :2]).to(torch.int32),
+    )
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('train_eval_*'))
 def test_clicks_at_the_centre_in_evaluation_equal_the_released_ones(
     case: GoldenCase,
 ) -> None:
@@ -120,24 +166,9 @@ def test_clicks_at_the_centre_in_evaluation_equal_the_released_ones(
         mask_decoder={'stability_selection': False},
         tracker={'binary_clicked_memories': False},
     )
-    model.val_prompt_simulator = SAM2PromptSimulator(
-        point_probability=1.0,
-        box_probability=0.0,
-        truth_click_probability=0.0,
-        num_corrections=setup['n_pts'],
-        click_method='center',
-    )
+    plan = draw_plan(settings_of(setup, 'eval'), setup['rng_seed'])
+    model.val_prompt_simulator = EvaluationPrompts(case, plan)
     batch = golden_batch(setup, case.arrays['masks_bits'])
-    corrected = [
-        frame
-        for frame in range(setup['T'])
-        if case.arrays[f'f{frame}/pred_low'].shape[1] > 1
-    ]
-    plan = PromptPlan(
-        prompts={0: PromptKind.POINT},
-        correction_frames=frozenset(corrected),
-        remembered_frames=frozenset(corrected),
-    )
     with torch.no_grad():
         outputs = model.track(batch, plan, TrackingMode.EVALUATION)
     for output in outputs:
@@ -154,7 +185,7 @@ def test_clicks_at_the_centre_in_evaluation_equal_the_released_ones(
         points = output.final.points
         if f'{name}/points' in case.arrays:
             assert points is not None
-            assert np.array_equal(points.coords.numpy(), case.arrays[f'{name}/points'])
-            assert np.array_equal(points.labels.numpy(), case.arrays[f'{name}/labels'])
+            assert_exact(points.coords, case.arrays[f'{name}/points'], name)
+            assert_exact(points.labels, case.arrays[f'{name}/labels'], name)
         else:
             assert points is None

@@ -1,11 +1,16 @@
 """Boxes around masks and their imprecision, against the released code."""
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from golden_cases import GoldenCase, discover, unpack_masks
+from golden_cases import (
+    GoldenCase,
+    assert_exact,
+    assert_within,
+    discover,
+    unpack_masks,
+)
 from projects.sam2.ops import (
     boxes_to_points,
     jitter_boxes,
@@ -32,12 +37,12 @@ def test_boxes_and_their_noise_equal_the_released_ones(case: GoldenCase) -> None
     shape = tuple(int(side) for side in case.arrays['shape'])
     masks = unpack_masks(case.arrays['gt_bits'], shape)[:, None]
     boxes = masks_to_boxes(masks)
-    assert np.array_equal(boxes.numpy(), case.arrays['mask_to_box'][:, 0])
+    assert_exact(boxes, case.arrays['mask_to_box'][:, 0], 'boxes')
     noise = torch.from_numpy(case.arrays['box_noise'][:, 0])
     moved = jitter_boxes(boxes[: len(noise)], noise, shape[1:])  # type: ignore[arg-type]
     prompt = boxes_to_points(moved)
-    assert np.allclose(prompt.coords, case.arrays['box_points'], rtol=0, atol=1e-5)
-    assert np.array_equal(prompt.labels, case.arrays['box_labels'])
+    assert_within(prompt.coords, case.arrays['box_points'], 1e-5, 'corners')
+    assert_exact(prompt.labels, case.arrays['box_labels'], 'labels')
 
 
 def test_a_box_ends_on_the_first_and_last_pixel_of_its_mask(masks: Tensor) -> None:

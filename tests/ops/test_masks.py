@@ -1,10 +1,9 @@
 """Areas of masks, and masks of several objects that must not overlap."""
 
-import numpy as np
 import pytest
 import torch
 
-from golden_cases import GoldenCase, discover
+from golden_cases import GoldenCase, assert_exact, discover
 from projects.sam2.ops import NON_OVERLAPPING_LOGIT, count_pixels, non_overlapping
 
 
@@ -13,7 +12,7 @@ from projects.sam2.ops import NON_OVERLAPPING_LOGIT, count_pixels, non_overlappi
 def test_non_overlapping_masks_equal_the_released_ones(case: GoldenCase) -> None:
     logits = torch.from_numpy(case.arrays['nonoverlap_in'])
     expected = case.arrays['nonoverlap_out']
-    assert np.array_equal(non_overlapping(logits), expected)
+    assert_exact(non_overlapping(logits), expected, 'non-overlapping')
 
 
 def test_a_pixel_belongs_to_at_most_one_object() -> None:

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -65,6 +67,20 @@ class GoldenCase:
         """Input tensor ``tag`` of the case (its salt applied)."""
         array = golden_weights().tensor(tag, shape, self.spec['salt'], scale)
         return torch.from_numpy(array)
+
+    def stated_input(self, words: str) -> Tensor:
+        """Input that a golden file states as ``tensor('<tag>',(<shape>))``.
+
+        The test is skipped where it is stated otherwise.
+
+        Args:
+            words: What the file says.
+        """
+        found = re.search(r"tensor\('(\w+)', ?\(([\d, ]+)\)\)", words)
+        if found is None:
+            return pytest.skip(f'{self.name} does not state its input: {words!r}')
+        tag, shape = found.groups()
+        return self.input(tag, tuple(int(side) for side in shape.split(',')))
 
 
 def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
@@ -136,6 +152,41 @@ def assert_near(
     error = abs(actual - expected) / max(abs(expected), floor)
     note_error(error, tolerance)
     assert error <= tolerance, f'{what}: {actual} is off {expected} by {error:.1e}'
+
+
+def assert_exact(actual: object, expected: object, what: str) -> None:
+    """Fail where anything differs.
+
+    Args:
+        actual: An array, a tensor, or what can be compared with ``==``.
+        expected: What the golden file says.
+        what: For the message.
+    """
+    arrays = isinstance(expected, np.ndarray | Tensor)
+    same = np.array_equal(actual, expected) if arrays else actual == expected  # type: ignore[arg-type]
+    note_error(0.0 if same else math.inf, 0.0)
+    assert same, f'{what}: {actual} is not {expected}'
+
+
+def assert_within(
+    actual: Tensor | NDArray[Any],
+    expected: Tensor | NDArray[Any],
+    tolerance: float,
+    what: str,
+) -> None:
+    """Fail where a number differs by more than ``tolerance``.
+
+    Args:
+        actual: What was found.
+        expected: What the golden file says.
+        tolerance: Largest difference, in the unit of the arrays.
+        what: For the message.
+    """
+    found, wanted = (np.asarray(array, np.float64) for array in (actual, expected))
+    assert found.shape == wanted.shape, (what, found.shape, wanted.shape)
+    error = float(np.abs(found - wanted).max(initial=0.0))
+    note_error(error, tolerance)
+    assert error <= tolerance, f'{what}: off by {error:.2e}, more than {tolerance:.0e}'
 
 
 def unpack_masks(bits: NDArray[np.uint8], shape: Iterable[int]) -> Tensor:

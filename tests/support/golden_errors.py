@@ -19,14 +19,15 @@ def note_error(error: float, tolerance: float) -> None:
 
     Args:
         error: What was measured.
-        tolerance: What is allowed.
+        tolerance: What is allowed; 0 where all has to be equal.
     """
     case = re.search(r'\[(.+)\]', os.environ.get('PYTEST_CURRENT_TEST', ''))
     if case is None:
         return
     name = case.group(1).rpartition('-')[2]
     group = name.rpartition('_')[0] or name
-    join_errors({f'{group} (at most {tolerance:.0e})': (error, tolerance)})
+    allowed = f'at most {tolerance:.0e}' if tolerance else 'exact'
+    join_errors({f'{group} ({allowed})': (error, tolerance)})
 
 
 def join_errors(others: Mapping[str, tuple[float, float]]) -> None:

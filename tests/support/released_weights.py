@@ -1,8 +1,9 @@
 """Golden weights for one part of the model."""
 
+import pytest
 from torch import nn
 
-from golden_cases import fill
+from golden_cases import GoldenCase, fill
 from projects.sam2.checkpoints.key_map import to_released
 
 
@@ -25,3 +26,19 @@ def fill_released(module: nn.Module, salt: str, prefix: str) -> None:
         prefix: Place of the part in the model.
     """
     fill(module.eval(), salt, released_keys(module, prefix))
+
+
+def released_shapes(case: GoldenCase, prefix: str) -> dict[str, list[int]]:
+    """Shapes of the weights of a released part; the test skips without them.
+
+    Args:
+        case: A manifest.
+        prefix: Place of the part in the released model.
+    """
+    if 'state_dict' not in case.spec:
+        pytest.skip(f'{case.name} lists no weights')
+    return {
+        key: entry['shape']
+        for key, entry in case.spec['state_dict'].items()
+        if key.startswith(prefix)
+    }

@@ -1,7 +1,6 @@
 """Rates and decays are those of the released recipe, parameter by parameter."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +8,12 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.optim.scheduler import CosineAnnealingLR
-from mmengine.registry import MODELS
 from torch import nn
 
-from golden_cases import GoldenCase, assert_near, discover
-from golden_models import tiny_config
+from golden_cases import GoldenCase, assert_exact, assert_near, discover
+from golden_tables import model_of, rates_of
 from projects.sam2.checkpoints import to_released
 from projects.sam2.engine.optim import SAM2OptimWrapperConstructor
-
-MODELS_DIR = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'models'
 
 
 class Backbone(nn.Module):
@@ -140,53 +136,52 @@ def test_what_cannot_be_built_is_named(
         )
 
 
+NUM_STEPS = 1_000_000
+
+
 @pytest.fixture(scope='module')
-def fall() -> dict[str, float]:
-    """Of what is left of a rate at the positions of the golden tables."""
+def fall() -> list[float]:
+    """What is left of a rate, step by step."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    total = 1_000_000
     scheduler = CosineAnnealingLR(
-        optimizer, eta_min_ratio=0.1, by_epoch=False, end=total
+        optimizer, eta_min_ratio=0.1, by_epoch=False, end=NUM_STEPS
     )
     optimizer.step()
-    left = {}
-    for step in range(total):
-        if step in {0, total // 2, total - 1}:
-            left[str(step / total)] = optimizer.param_groups[0]['lr']
+    left = []
+    for _ in range(NUM_STEPS):
+        left.append(optimizer.param_groups[0]['lr'])
         scheduler.step()
     return left
 
 
-def test_cosine_falls_to_a_tenth(fall: dict[str, float]) -> None:
-    for position, left in fall.items():
-        expected = 0.1 + 0.9 * (1 + math.cos(math.pi * float(position))) / 2
-        assert left == pytest.approx(expected, rel=1e-9)
+def step_at(position: str) -> int:
+    """The step at a position of a golden table, a share of the schedule."""
+    step = round(float(position) * NUM_STEPS)
+    if step / NUM_STEPS != float(position) or step >= NUM_STEPS:
+        pytest.skip(f'{position} lies between two of {NUM_STEPS} steps')
+    return step
 
 
-def recipes_model(name: str) -> nn.Module:
-    """The model of a golden table, without storage for its weights."""
-    config = tiny_config()
-    if 'bplus' in name:
-        config = Config.fromfile(MODELS_DIR / 'sam2_1_bplus.py').model
-    with torch.device('meta'):
-        model: nn.Module = MODELS.build(config)
-    return model
+@pytest.mark.parametrize('step', [0, 1, NUM_STEPS // 2, NUM_STEPS - 1])
+def test_cosine_falls_to_a_tenth(fall: list[float], step: int) -> None:
+    expected = 0.1 + 0.9 * (1 + math.cos(math.pi * step / NUM_STEPS)) / 2
+    assert fall[step] == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize('case', discover('optim_table_*'))
 def test_rates_and_decays_are_those_of_the_released_recipe(
-    case: GoldenCase, fall: dict[str, float]
+    case: GoldenCase, fall: list[float]
 ) -> None:
-    rates = (case.spec.get('base_lr', 5e-6), case.spec.get('vision_lr', 3e-6))
-    model = recipes_model(case.name)
-    optimizer = {'type': 'AdamW', 'lr': rates[0], 'weight_decay': 0.1}
-    recipe = {'backbone_lr_mult': rates[1] / rates[0], 'layer_decay': 0.9}
-    found = settings(model, optimizer=optimizer, paramwise_cfg=recipe)
+    base_lr, vision_lr = rates_of(case)
+    optimizer = {'type': 'AdamW', 'lr': base_lr, 'weight_decay': 0.1}
+    recipe = {'backbone_lr_mult': vision_lr / base_lr, 'layer_decay': 0.9}
+    found = settings(model_of(case), optimizer=optimizer, paramwise_cfg=recipe)
     table = case.spec['table']
     assert {to_released(name) for name in found} == set(table)
     for name, (rate, decay) in found.items():
         row = table[to_released(name)]
-        assert decay == row['weight_decay'], name
+        assert_exact(decay, row['weight_decay'], name)
         for position, expected in row['lr'].items():
-            assert_near(rate * fall[position], expected, 1e-9, name, floor=1e-12)
+            left = fall[step_at(position)]
+            assert_near(rate * left, expected, 1e-9, name, floor=1e-12)

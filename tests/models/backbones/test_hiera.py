@@ -8,7 +8,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from golden_cases import GoldenCase, assert_close, discover
+from golden_cases import GoldenCase, assert_close, assert_near, discover
+from golden_tables import model_of, rates_of
 from projects.sam2.checkpoints.key_map import from_released
 from projects.sam2.models.backbones import Hiera
 from projects.sam2.models.backbones.hiera_blocks import HieraBlock
@@ -44,11 +45,10 @@ def small() -> Hiera:
 @pytest.mark.parametrize('case', discover('trunk_*'))
 @torch.no_grad()
 def test_maps_equal_released(case: GoldenCase) -> None:
-    varied = 'hiera' in case.spec
-    hiera = golden_hiera(case.spec['hiera' if varied else 'tiny'])
+    hiera = golden_hiera(case.spec['hiera' if 'hiera' in case.spec else 'tiny'])
     fill_released(hiera, case.spec['salt'], PREFIX)
-    image = ('img2', (2, 3, 128, 192)) if varied else ('img', (1, 3, 256, 256))
-    for level, features in enumerate(hiera(case.input(*image))):
+    image = case.stated_input(case.spec['input'])
+    for level, features in enumerate(hiera(image)):
         name = f'trunk_{level}'
         assert_close(features, case.arrays[name], 1e-4, name)
 
@@ -56,21 +56,16 @@ def test_maps_equal_released(case: GoldenCase) -> None:
 @pytest.mark.golden
 @pytest.mark.parametrize('case', discover('optim_table_*'))
 def test_layers_give_the_released_learning_rates(case: GoldenCase) -> None:
-    stages, blocks = {
-        'tiny': ((1, 2, 3, 2), (5,)),
-        'bplus': ((2, 3, 16, 3), (12, 16, 20)),
-    }[case.name.removeprefix('optim_table_')]
-    with torch.device('meta'):
-        hiera = Hiera(embed_dims=8, stages=stages, global_attention_blocks=blocks)
-    vision_lr = case.spec.get('vision_lr', 3e-6)  # the published recipe's
+    model: Any = model_of(case)
+    hiera: Hiera = model.image_encoder.backbone
+    _, vision_lr = rates_of(case)
     compared = set()
     for released, entry in case.spec['table'].items():
         if not released.startswith('image_encoder.trunk.'):
             continue
         name = from_released(released).removeprefix(PREFIX)
         scale = 0.9 ** (hiera.num_layers + 1 - hiera.layer_of(name))
-        expected = entry['lr']['0.0'] / vision_lr
-        assert scale == pytest.approx(expected, rel=1e-9), name
+        assert_near(scale, entry['lr']['0.0'] / vision_lr, 1e-9, name)
         compared.add(name)
     assert compared == set(dict(hiera.named_parameters()))
 
