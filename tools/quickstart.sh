@@ -19,12 +19,13 @@ source tools/setup_env.sh runtime
 config=configs/sam2_mini_synthetic.py
 work_dir="${WORK_DIR:-work_dirs/quickstart}"
 mkdir -p "$work_dir"
+# nproc would say how many threads OMP_NUM_THREADS allows, not how many cores there are.
+processes=$(( $(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) < 2 ? 1 : 2 ))
 # Two processes of one thread each train on twice the clips in the time of one process
 # of two threads, whose threads wait for each other on a busy machine.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # Each process would ask for a GPU of its own; the figures are those of a CPU.
 export CUDA_VISIBLE_DEVICES=
-processes=$(( $(nproc) < 2 ? 1 : 2 ))
 # A free port: another run may hold the usual one.
 PORT="${PORT:-$(python -c 'import socket
 print(socket.create_server(("", 0)).getsockname()[1])')}"
