@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from golden_cases import GoldenCase
 from projects.sam2.datasets import ClipPaletteDataset, ClipState
 from projects.sam2.structures import FrameMasks
+from released_draws import unpack
 
 SIZE = (24, 32)
 NUM_FRAMES = 6
@@ -64,6 +67,23 @@ def write_clip(
             image = Image.fromarray(frame)
             image.putpalette([value // 3 for value in range(768)])
             image.save(masks / f'{time:05d}.png')
+
+
+@pytest.fixture(scope='session')
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GoldenCase], Path]:
+    """Unpacks the synthetic files of a golden case, once."""
+
+    @cache
+    def files_at(path: Path) -> Path:
+        return unpack(GoldenCase(path), tmp_path_factory.mktemp('golden'))
+
+    return lambda golden: files_at(golden.path)
+
+
+@pytest.fixture
+def golden_files(golden: GoldenCase, unpacked: Callable[[GoldenCase], Path]) -> Path:
+    """The synthetic files of the test's golden case."""
+    return unpacked(golden)
 
 
 @pytest.fixture

@@ -1,26 +1,18 @@
 """Readers against what the released readers found in the same files."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 
-from golden_cases import golden_dir
-from golden_readers import assert_same_masks, golden_videos, unpack_golden_data
+from golden_cases import GoldenCase, assert_exact, assert_within, discover
+from golden_readers import assert_same_masks, discover_readers, golden_videos
 from projects.sam2.datasets import StridedVideoSource
 from projects.sam2.datasets.reading import read_frame
 
-pytestmark = [
-    pytest.mark.golden,
-    pytest.mark.skipif(
-        not (golden_dir() / 'data_golden.json').is_file(),
-        reason=f'no data_golden.json in {golden_dir()}; set SAM2_GOLDEN_DIR',
-    ),
-]
+pytestmark = pytest.mark.golden
 PALETTE = {'type': 'ClipPaletteDataset', 'data_root': 'pal'}
 SAV = {
     'type': 'ClipSAVDataset',
@@ -28,6 +20,7 @@ SAV = {
     'frame_folder': 'frames',
     'annotation_folder': 'ann',
 }
+each_file = pytest.mark.parametrize('golden', discover('data_golden*'))
 CASES: dict[str, dict[str, Any]] = {
     'pal': PALETTE,
     'pal_list': PALETTE | {'file_list': '../list.txt'},
@@ -50,91 +43,101 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope='module')
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The synthetic files."""
-    return unpack_golden_data(tmp_path_factory.mktemp('golden'))
-
-
 def build(config: Mapping[str, Any], files: Path) -> Any:  # noqa: ANN401  any dataset
     """Build a source of the golden files."""
     return DATASETS.build({**config, 'data_root': str(files / config['data_root'])})
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize(('golden', 'case'), discover_readers(CASES))
 def test_objects_masks_and_skipped_frames_are_the_released_readers(
-    files: Path, case: str
+    golden: GoldenCase, golden_files: Path, case: str
 ) -> None:
-    dataset, expected = build(CASES[case], files), golden_videos(case)
+    dataset, expected = build(CASES[case], golden_files), golden_videos(golden, case)
     prefix = 'sa_' if case.startswith('sa1b') else ''
     names = [prefix + video.name for video in expected]
-    assert sorted(dataset.list_videos()) == names
+    assert_exact(sorted(dataset.list_videos()), names, 'videos')
     for name, video in zip(names, expected, strict=True):
         source = dataset.open_video(name)
         # One frame of an image there may be several of the same here.
         frames = video.spec['frames'][:1] if prefix else video.spec['frames']
         stems = video.frame_names[: len(frames)]
         annotated = source.annotated_frames()
-        assert [source.frame_name(i) for i in annotated] == stems
+        found = [source.frame_name(i) for i in annotated]
+        assert_exact(found, stems, name)
         for index, frame in zip(annotated, frames, strict=True):
             assert_same_masks(source, index, video.masks(frame))
 
 
-@pytest.mark.parametrize(
-    ('case', 'stride', 'longest'), [('pal_rate2', 2, 5), ('sav_rate', 8, 99)]
-)
+# Stride, and to how many frames the released run had cut the videos.
+STRIDED = {'pal_rate2': (2, 5), 'sav_rate': (8, 99)}
+
+
+@pytest.mark.parametrize(('golden', 'case'), discover_readers(STRIDED))
 def test_sample_rate_takes_the_frames_of_the_released_reader(
-    files: Path, case: str, stride: int, longest: int
+    golden: GoldenCase, golden_files: Path, case: str
 ) -> None:
-    dataset = build(PALETTE if case == 'pal_rate2' else SAV, files)
-    for video in golden_videos(case):
+    stride, longest = STRIDED[case]
+    dataset = build(PALETTE if case == 'pal_rate2' else SAV, golden_files)
+    for video in golden_videos(golden, case):
         strided = StridedVideoSource(
             source=dataset.open_video(video.name), stride=stride
         )
-        # The released run had cut the videos to their first frames.
         frames = [i for i in strided.annotated_frames() if i * stride < longest]
-        assert [strided.frame_name(i) for i in frames] == video.frame_names
+        found = [strided.frame_name(i) for i in frames]
+        assert_exact(found, video.frame_names, video.name)
         for index, frame in zip(frames, video.spec['frames'], strict=True):
             masks = strided.read_masks(index)
             expected = {k: m for k, m in video.masks(frame).items() if m.any()}
             assert masks is not None
-            assert masks.object_ids == tuple(expected)
+            assert_exact(masks.object_ids, tuple(expected), video.name)
             for mask, wanted in zip(masks.masks, expected.values(), strict=True):
-                np.testing.assert_array_equal(mask, wanted)
+                assert_exact(mask, wanted, video.name)
 
 
-def test_all_frames_of_a_video_are_kept_and_some_are_not_annotated(files: Path) -> None:
-    dataset = build(SAV, files)
-    for video in golden_videos('sav_keep'):
+@each_file
+def test_all_frames_of_a_video_are_kept_and_some_are_not_annotated(
+    golden: GoldenCase, golden_files: Path
+) -> None:
+    dataset = build(SAV, golden_files)
+    for video in golden_videos(golden, 'sav_keep'):
         source = dataset.open_video(video.name)
         stems = [source.frame_name(i) for i in range(source.num_frames)]
-        assert stems == video.frame_names
+        assert_exact(stems, video.frame_names, video.name)
         damaged = [
             int(frame)
             for frame, masks in video.spec['segments'].items()
             if 'error' in masks or None in masks.values()
         ]
         every = range(source.num_frames)
-        assert [i for i in every if source.read_masks(i) is None] == damaged
+        unseen = [i for i in every if source.read_masks(i) is None]
+        assert_exact(unseen, damaged, video.name)
 
 
-def test_objects_of_one_folder_alone_are_the_released_readers(files: Path) -> None:
-    dataset = build(CASES['multi'], files)
-    for video in golden_videos('multi_single'):
+@each_file
+def test_objects_of_one_folder_alone_are_the_released_readers(
+    golden: GoldenCase, golden_files: Path
+) -> None:
+    dataset = build(CASES['multi'], golden_files)
+    for video in golden_videos(golden, 'multi_single'):
         name, folder = video.name.split('/')
         source = dataset.open_video(name)
         for index, frame in enumerate(video.spec['frames']):
             expected = video.masks(frame)
-            assert tuple(expected) == (int(folder) + 1,)
+            assert_exact(tuple(expected), (int(folder) + 1,), video.name)
             masks = source.read_objects(index, tuple(expected))
-            np.testing.assert_array_equal(masks.masks[0], expected[int(folder) + 1])
+            assert_exact(masks.masks[0], expected[int(folder) + 1], video.name)
 
 
-def test_decoded_frames_are_the_released_ones(files: Path) -> None:
-    spec = json.loads((golden_dir() / 'data_golden.json').read_text())['dp_none']
-    arrays = np.load(golden_dir() / 'data_golden.npz')
+@each_file
+def test_decoded_frames_are_the_released_ones(
+    golden: GoldenCase, golden_files: Path
+) -> None:
+    if 'dp_none' not in golden.spec:
+        pytest.skip(f'{golden.name} holds no clip dp_none')
+    spec = golden.spec['dp_none']
+    paths = golden_videos(golden, 'pal')[spec['idx']].spec['paths']
+    path_of = {int(Path(path).stem): golden_files / path for path in paths}
     for position, objects in enumerate(spec['frames']):
-        frame = objects[0]['frame_index']
-        found = read_frame(files / 'pal' / 'JPEGImages' / 'vidA' / f'{frame:05d}.jpg')
-        expected = arrays[f'dp_none/img{position}']
-        assert np.abs(found.astype(int) - expected).max() <= 1
+        found = read_frame(path_of[objects[0]['frame_index']])
+        expected = golden.arrays[f'dp_none/img{position}']
+        assert_within(found / 255, expected / 255, 1 / 255, f'image {position}')

@@ -1,16 +1,15 @@
 """The files that the golden readers were run on, and what they found."""
 
-import json
-import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from golden_cases import golden_dir
+from golden_cases import GoldenCase, assert_exact, discover
 from projects.sam2.datasets import AnnotatedVideo
 
 
@@ -42,23 +41,32 @@ class GoldenVideo:
         return found
 
 
-def golden_videos(dataset: str) -> list[GoldenVideo]:
-    """The videos of a golden data set."""
-    spec = json.loads((golden_dir() / 'data_golden.json').read_text())
-    arrays = np.load(golden_dir() / 'data_golden.npz')
+def discover_readers(names: Iterable[str]) -> list[Any]:
+    """Parameters: each golden data file with each data set that it may hold.
+
+    Args:
+        names: Of data sets.
+    """
+    return [
+        pytest.param(
+            *parameter.values, name, id=f'{name}-{parameter.id}', marks=parameter.marks
+        )
+        for parameter in discover('data_golden*')
+        for name in names
+    ]
+
+
+def golden_videos(case: GoldenCase, dataset: str) -> list[GoldenVideo]:
+    """The videos of a golden data set; the test skips where the file holds none."""
+    if dataset not in case.spec:
+        pytest.skip(f'{case.name} holds no data set {dataset}')
     videos = []
-    for video in spec[dataset]['videos']:
+    for video in case.spec[dataset]['videos']:
         prefix = f'{dataset}/{video["name"]}/'
-        bits = {k.removeprefix(prefix): arrays[k] for k in arrays if prefix in k}
+        keys = [key for key in case.arrays if prefix in key]
+        bits = {key.removeprefix(prefix): case.arrays[key] for key in keys}
         videos.append(GoldenVideo(video, bits))
     return videos
-
-
-def unpack_golden_data(folder: Path) -> Path:
-    """Unpack the files; they are synthetic."""
-    with tarfile.open(golden_dir() / 'data.tar.gz') as archive:
-        archive.extractall(folder, filter='data')
-    return folder / 'data'
 
 
 def assert_same_masks(
@@ -70,7 +78,8 @@ def assert_same_masks(
     assert chosen is not None
     assert seen is not None
     for mask, wanted in zip(chosen.masks, expected.values(), strict=True):
-        np.testing.assert_array_equal(mask, wanted)
-    assert seen.object_ids == tuple(i for i, mask in expected.items() if mask.any())
+        assert_exact(mask, wanted, 'mask')
+    shown = tuple(i for i, mask in expected.items() if mask.any())
+    assert_exact(seen.object_ids, shown, 'objects')
     for object_id, mask in zip(seen.object_ids, seen.masks, strict=True):
-        np.testing.assert_array_equal(mask, expected[object_id])
+        assert_exact(mask, expected[object_id], f'mask of {object_id}')

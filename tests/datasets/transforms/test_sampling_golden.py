@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 
-from golden_cases import GoldenCase, discover
+from golden_cases import GoldenCase, assert_exact, discover
 from projects.sam2.datasets import (
     ClipDataError,
     ClipDataset,
@@ -17,7 +17,7 @@ from projects.sam2.datasets import (
     ClipState,
 )
 from projects.sam2.structures import VideoSource
-from released_draws import Choice, choose, unpack
+from released_draws import Choice, choose
 
 pytestmark = pytest.mark.golden
 # SA-1B is left out: the released reader gives each image twice, as two frames.
@@ -34,12 +34,6 @@ DATASET_OF = {
         'annotation_folder': 'ann',
     },
 }
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (case,) = (parameter.values[0] for parameter in discover('data_golden'))
-    return unpack(case, tmp_path_factory.mktemp('golden'))
 
 
 class Decided(np.random.Generator):
@@ -69,16 +63,19 @@ class Decided(np.random.Generator):
 
 
 def cases(kind: str) -> list[Any]:
-    """Cases whose dataset is read here."""
+    """Golden cases and what they drew from the datasets that are read here."""
     found = []
-    for parameter in discover('data_golden'):
+    for parameter in discover('data_golden*'):
         golden: GoldenCase | None = parameter.values[0]
-        specs = golden.spec[kind] if golden else []
-        for spec in specs:
-            if spec['dataset'] in DATASET_OF:
+        for spec in golden.spec.get(kind, []) if golden else []:
+            if golden is not None and spec['dataset'] in DATASET_OF:
                 name = f'{spec["dataset"]}-{spec["video"]}-{spec.get("seed", "all")}'
-                found.append(pytest.param(spec, id=name))
-    return found
+                identity = f'{name}-{golden.name}'
+                found.append(pytest.param(golden, spec, id=identity))
+    if found:
+        return found
+    reason = f'no {kind} of these datasets in a data_golden*.json; set SAM2_GOLDEN_DIR'
+    return [pytest.param(None, None, id=kind, marks=pytest.mark.skip(reason=reason))]
 
 
 def open_video(spec: dict[str, Any], data: Path) -> VideoSource:
@@ -93,11 +90,11 @@ def state_of(source: VideoSource, rng: np.random.Generator) -> ClipState:
     return ClipState(source=source, sample_index=0, seed=0, rng=rng)
 
 
-@pytest.mark.parametrize('spec', cases('sampler'))
+@pytest.mark.parametrize(('golden', 'spec'), cases('sampler'))
 def test_released_decisions_give_the_released_clip(
-    spec: dict[str, Any], data: Path
+    spec: dict[str, Any], golden_files: Path
 ) -> None:
-    source = open_video(spec, data)
+    source = open_video(spec, golden_files)
     reverse = spec['reverse_time_prob']
     sampler = ClipSampleFrames(
         num_frames=spec['num_frames'],
@@ -117,8 +114,8 @@ def test_released_decisions_give_the_released_clip(
     rng = Decided(choice, [*masks.object_ids])
     sampled = sampler(state_of(source, rng))
     names = [int(source.frame_name(index)) for index in sampled.frame_indices]
-    assert names == spec['frames']
-    assert [*sampled.object_ids] == spec['object_ids']
+    assert_exact(names, spec['frames'], 'frames')
+    assert_exact([*sampled.object_ids], spec['object_ids'], 'objects')
 
 
 def seen_ids(golden: GoldenCase, spec: dict[str, Any]) -> list[int]:
@@ -131,12 +128,11 @@ def seen_ids(golden: GoldenCase, spec: dict[str, Any]) -> list[int]:
     return [i for i in spec['object_ids'] if segments[str(i)]['area']]
 
 
-@pytest.mark.parametrize('golden', discover('data_golden'))
-@pytest.mark.parametrize('spec', cases('eval_sampler'))
+@pytest.mark.parametrize(('golden', 'spec'), cases('eval_sampler'))
 def test_whole_videos_are_the_released_ones(
-    spec: dict[str, Any], golden: GoldenCase, data: Path
+    spec: dict[str, Any], golden: GoldenCase, golden_files: Path
 ) -> None:
-    source = open_video(spec, data)
+    source = open_video(spec, golden_files)
     state = state_of(source, np.random.default_rng(0))
     ids = [] if 'error' in spec else seen_ids(golden, spec)
     if not ids:
@@ -145,5 +141,5 @@ def test_whole_videos_are_the_released_ones(
         return
     sampled = ClipSampleWhole()(state)
     names = [int(source.frame_name(index)) for index in sampled.frame_indices]
-    assert names == spec['frames']
-    assert [*sampled.object_ids] == ids
+    assert_exact(names, spec['frames'], 'frames')
+    assert_exact([*sampled.object_ids], ids, 'objects')
