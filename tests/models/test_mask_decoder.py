@@ -37,17 +37,19 @@ def _decode(
     how: dict[str, bool],
     *,
     scale: float = 1.0,
-    num_images: int = 4,
+    num_images: int | None = None,
     num_tokens: int = 3,
 ) -> MaskDecoderOutput:
+    num_objects = len(case.arrays['multi_masks'])
+    num_images = num_images or num_objects
     decoder = SAM2MaskDecoder(embed_dims=DIMS)
     fill_released(decoder, case.spec['salt'], 'mask_decoder.')
     decoded: MaskDecoderOutput = decoder(
         embedding=case.input('demb', (num_images, DIMS, 16, 16), scale),
         position=_position(case.spec['salt']),
         prompts=PromptEmbeddings(
-            sparse=case.input('dsparse', (4, num_tokens, DIMS), 0.7),
-            dense=case.input('ddense', (4, DIMS, 16, 16), 0.5),
+            sparse=case.input('dsparse', (num_objects, num_tokens, DIMS), 0.7),
+            dense=case.input('ddense', (num_objects, DIMS, 16, 16), 0.5),
         ),
         high_res=(
             case.input('ds1', (num_images, DIMS // 4, 32, 32), scale),
@@ -111,12 +113,13 @@ def test_decoder_of_the_image_model_answers_like_the_released_one(
 ) -> None:
     decoder = SAM2MaskDecoder(embed_dims=DIMS, num_heads=4, mlp_dims=128, **PLAIN)
     fill_released(decoder, case.spec['salt'], 'mask_decoder.')
+    num_objects = len(case.arrays['masks'])
     inputs = {
-        'embedding': case.input('pemb', (2, DIMS, 8, 8)),
+        'embedding': case.input('pemb', (num_objects, DIMS, 8, 8)),
         'position': case.input('ppe', (1, DIMS, 8, 8)),
         'prompts': PromptEmbeddings(
-            sparse=case.input('psp', (2, 3, DIMS), 0.7),
-            dense=case.input('pde', (2, DIMS, 8, 8), 0.5),
+            sparse=case.input('psp', (num_objects, 3, DIMS), 0.7),
+            dense=case.input('pde', (num_objects, DIMS, 8, 8), 0.5),
         ),
         'high_res': None,
     }

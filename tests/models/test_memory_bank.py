@@ -52,22 +52,25 @@ def _frames(bank: MemoryBank, store: MemoryStore, query: MemoryQuery) -> list[in
     return [int(m.spatial.max()) for m in bank.select(store, query).memories]
 
 
-def _golden_store(case: GoldenCase, setup: dict[str, Any]) -> MemoryStore:
+def _golden_store(
+    case: GoldenCase, setup: dict[str, Any], num_objects: int
+) -> MemoryStore:
     store = MemoryStore()
+    maps, pointers = (num_objects, MEMORY_DIMS, SIDE, SIDE), (num_objects, EMBED_DIMS)
     for letter, frames in (('c', setup['cond']), ('n', setup['noncond'])):
         for frame in frames:
             memory = FrameMemory(
-                spatial=case.input(f'{letter}mf{frame}', (2, MEMORY_DIMS, SIDE, SIDE)),
-                object_pointer=case.input(f'{letter}op{frame}', (2, EMBED_DIMS)),
+                spatial=case.input(f'{letter}mf{frame}', maps),
+                object_pointer=case.input(f'{letter}op{frame}', pointers),
             )
             store.add(frame, memory, prompted=letter == 'c')
     return store
 
 
-def _golden_features(case: GoldenCase) -> ImageFeatures:
+def _golden_features(case: GoldenCase, num_objects: int) -> ImageFeatures:
     def as_map(tag: str, scale: float) -> torch.Tensor:
-        tokens = case.input(tag, (SIDE * SIDE, 2, EMBED_DIMS), scale)
-        return tokens.permute(1, 2, 0).reshape(2, EMBED_DIMS, SIDE, SIDE)
+        tokens = case.input(tag, (SIDE * SIDE, num_objects, EMBED_DIMS), scale)
+        return tokens.permute(1, 2, 0).reshape(num_objects, EMBED_DIMS, SIDE, SIDE)
 
     nothing = torch.empty(0)
     return ImageFeatures(
@@ -81,8 +84,9 @@ def _golden_features(case: GoldenCase) -> ImageFeatures:
 @pytest.mark.golden
 @pytest.mark.parametrize('case', discover('memcond_*'))
 def test_memory_conditioned_features_equal_the_released_ones(case: GoldenCase) -> None:
-    features = _golden_features(case)
     for name, setup in case.spec['cases'].items():
+        num_objects = len(case.arrays[name])
+        features = _golden_features(case, num_objects)
         signed = setup.get('signed', True)
         limit = setup.get('max_cond', -1)
         model = golden_model(
@@ -108,7 +112,8 @@ def test_memory_conditioned_features_equal_the_released_ones(case: GoldenCase) -
         tracker = model.tracker
         selection = None
         if not setup.get('init', False):
-            selection = tracker.memory_bank.select(_golden_store(case, setup), query)
+            store = _golden_store(case, setup, num_objects)
+            selection = tracker.memory_bank.select(store, query)
         with torch.no_grad():
             actual = tracker.recall(features, selection)
         assert_close(actual, case.arrays[name], 1e-4, f'{case.name}/{name}')

@@ -24,8 +24,9 @@ def encoder() -> MemoryEncoder:
 def test_memories_equal_released(case: GoldenCase) -> None:
     encoder = MemoryEncoder(embed_dims=64, memory_dims=16)
     fill_released(encoder, case.spec['salt'], PREFIX)
-    embedding = case.input('pix', (2, 64, 16, 16))
-    mask = case.input('mmask', (2, 1, 256, 256), 3)
+    num_objects = len(case.arrays['skip'])
+    embedding = case.input('pix', (num_objects, 64, 16, 16))
+    mask = case.input('mmask', (num_objects, 1, 256, 256), 3)
     memory = encoder(embedding, mask)
     results = {
         'sig': encoder(embedding, mask.sigmoid()),

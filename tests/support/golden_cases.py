@@ -103,6 +103,31 @@ def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
     return [pytest.param(None, id=pattern, marks=pytest.mark.skip(reason=reason))]
 
 
+def discover_arrays(pattern: str, names: str) -> list[Any]:
+    """Parameters: the cases that match ``pattern``, each with each array of a kind.
+
+    Args:
+        pattern: Of the names of the cases.
+        names: Regular expression of the whole names of the arrays.
+    """
+    parameters = []
+    for parameter in discover(pattern):
+        case: GoldenCase | None = parameter.values[0]
+        if case is None:
+            return [pytest.param(None, '', id=pattern, marks=parameter.marks)]
+        parameters += [
+            pytest.param(case, name, id=f'{name}-{case.name}')
+            for name in case.arrays
+            if re.fullmatch(names, name)
+        ]
+    return parameters
+
+
+def numbers_in(name: str) -> list[int]:
+    """Numbers in the name of an array, ``6``, ``4`` and ``32`` in ``6x4_d32``."""
+    return [int(number) for number in re.findall(r'\d+', name)]
+
+
 def fill(module: nn.Module, salt: str, released_key: Mapping[str, str]) -> None:
     """Fill a module with golden weights.
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden_cases import GoldenCase, assert_close, discover
+from golden_cases import (
+    GoldenCase,
+    assert_close,
+    discover,
+    discover_arrays,
+    numbers_in,
+)
 from projects.sam2.models.layers import sine_encoding_1d, sine_encoding_2d
 from projects.sam2.models.layers.position_encoding import encode_grid
 
@@ -31,19 +37,25 @@ def literal_encoding(channels: int, height: int, width: int) -> Tensor:
 
 
 @golden
-@cases
-@pytest.mark.parametrize('size', [(16, 16), (7, 11)])
-def test_map_encoding_equals_released(case: GoldenCase, size: tuple[int, int]) -> None:
-    encoding = sine_encoding_2d(channels=32, size=size, device=CPU)
-    name = f'sine_{size[0]}x{size[1]}'
-    assert_close(encoding, case.arrays[name], 1e-4, name)
+@pytest.mark.parametrize(('case', 'name'), discover_arrays('posenc_*', r'sine_\d+x\d+'))
+def test_map_encoding_equals_released(case: GoldenCase, name: str) -> None:
+    height, width = numbers_in(name)
+    expected = case.arrays[name]
+    encoding = sine_encoding_2d(
+        channels=expected.shape[1], size=(height, width), device=CPU
+    )
+    assert_close(encoding, expected, 1e-4, name)
 
 
 @golden
-@cases
-def test_encoding_of_plain_indices_equals_released(case: GoldenCase) -> None:
-    encoding = encode_grid(torch.arange(1.0, 6.0), torch.arange(1.0, 7.0), 16)
-    assert_close(encoding, case.arrays['sine_nonorm_5x6'], 1e-4, 'without norm')
+@pytest.mark.parametrize(
+    ('case', 'name'), discover_arrays('posenc_*', r'sine_nonorm_\d+x\d+')
+)
+def test_encoding_of_plain_indices_equals_released(case: GoldenCase, name: str) -> None:
+    rows, columns = (torch.arange(1.0, side + 1) for side in numbers_in(name))
+    expected = case.arrays[name]
+    encoding = encode_grid(rows, columns, expected.shape[1])
+    assert_close(encoding, expected, 1e-4, name)
 
 
 @golden

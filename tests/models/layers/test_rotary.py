@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden_cases import GoldenCase, assert_close, discover, fill
+from golden_cases import (
+    GoldenCase,
+    assert_close,
+    discover,
+    discover_arrays,
+    fill,
+    numbers_in,
+)
 from projects.sam2.checkpoints.key_map import PROJECTIONS
 from projects.sam2.models.layers import RotaryAttention
 from projects.sam2.models.layers.rotary import rotary_table, rotate
@@ -36,15 +43,12 @@ def attention() -> RotaryAttention:
 
 
 @golden
-@cases
 @pytest.mark.parametrize(
-    ('name', 'size', 'channels'),
-    [('axial_cis_6x4_d32', (4, 6), 32), ('axial_cis_16x16_d64', (16, 16), 64)],
+    ('case', 'name'), discover_arrays('posenc_*', r'axial_cis_\d+x\d+_d\d+')
 )
-def test_table_equals_released(
-    case: GoldenCase, name: str, size: tuple[int, int], channels: int
-) -> None:
-    cosines, sines = rotary_table(*size, channels, CPU)
+def test_table_equals_released(case: GoldenCase, name: str) -> None:
+    width, height, channels = numbers_in(name)
+    cosines, sines = rotary_table(height, width, channels, CPU)
     for first_of_pair, sign in ((0, -1), (1, 1)):
         pair = slice(first_of_pair, None, 2)
         table = torch.stack([cosines[:, pair], sign * sines[:, pair]], dim=-1)
@@ -53,13 +57,9 @@ def test_table_equals_released(
 
 @golden
 @cases
-@pytest.mark.parametrize(
-    ('tag', 'name', 'num_tokens'), [('rq', 'rot_q', 24), ('rk', 'rot_k', 72)]
-)
-def test_rotation_equals_released(
-    case: GoldenCase, tag: str, name: str, num_tokens: int
-) -> None:
-    tokens = case.input(tag, (2, 2, num_tokens, 32))
+@pytest.mark.parametrize(('tag', 'name'), [('rq', 'rot_q'), ('rk', 'rot_k')])
+def test_rotation_equals_released(case: GoldenCase, tag: str, name: str) -> None:
+    tokens = case.input(tag, case.arrays[name].shape)
     rotated = rotate(tokens, rotary_table(4, 6, 32, CPU))
     assert_close(rotated, case.arrays[name], 1e-4, name)
 

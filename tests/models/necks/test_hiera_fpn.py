@@ -26,18 +26,22 @@ def neck() -> HieraFPN:
 @pytest.mark.parametrize('case', discover('neck_*'))
 @torch.no_grad()
 def test_pyramid_and_positions_equal_released(case: GoldenCase) -> None:
-    channels = (16, 32, 64, 128)
-    neck = HieraFPN(in_channels=channels, out_channels=64)
+    tiny = case.spec['tiny']
+    channels = tiny['backbone_channel_list'][::-1]
+    neck = HieraFPN(in_channels=channels, out_channels=tiny['d_model'])
     fill_released(neck, case.spec['salt'], 'image_encoder.neck.')
-    sides = [64 >> level for level in range(4)]
+    num_images = len(case.arrays['fpn_0'])
+    sides = [tiny['image_size'] // 4 >> level for level in range(4)]
     maps = [
-        case.input(f'neck{level}', (2, channels[level], side, side))
+        case.input(f'neck{level}', (num_images, channels[level], side, side))
         for level, side in enumerate(sides)
     ]
     for level, features in enumerate(neck(maps)):
         assert_close(features, case.arrays[f'fpn_{level}'], 1e-4, f'level {level}')
         size = (sides[level], sides[level])
-        position = sine_encoding_2d(channels=64, size=size, device=features.device)
+        position = sine_encoding_2d(
+            channels=tiny['d_model'], size=size, device=features.device
+        )
         assert_close(position, case.arrays[f'pos_{level}'], 1e-4, f'position {level}')
 
 
