@@ -11,7 +11,8 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from bridge_models import assert_same_weights, small_model, write_small
-from projects.sam2.checkpoints import read_checkpoint_url, reading
+from engine_toys import toy_config, train
+from projects.sam2.checkpoints import reading
 from projects.sam2.checkpoints.key_map import map_to_huggingface, map_to_released
 from projects.sam2.checkpoints.key_table import COPIES
 from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
@@ -172,35 +173,51 @@ def test_missing_file_and_folder_are_told_apart(tmp_path: Path) -> None:
         CheckpointLoader.load_checkpoint(str(tmp_path))
 
 
-def test_address_is_fetched_without_code_and_converted(
-    weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    'address',
+    [
+        'pavi://sam2.pt',
+        's3://bucket/sam2.pt',
+        'cluster:s3://bucket/sam2.pt',
+        'petrel://bucket/sam2.pt',
+        'modelzoo://resnet50',
+        'torchvision://resnet50',
+        'open-mmlab://resnet50',
+        'openmmlab://resnet50',
+        'mmcls://vgg11',
+    ],
+)
+def test_address_that_mmengine_would_read_with_its_code_is_refused(
+    address: str,
 ) -> None:
-    asked: dict[str, Any] = {}
-
-    def fetch(url: str, **options: object) -> dict[str, Any]:
-        asked.update(options, url=url)
-        return {'model': map_to_released(weights)}
-
-    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fetch)
-    url = 'https://example.org/sam2.1_hiera_tiny.pt'
-    checkpoint = CheckpointLoader.load_checkpoint(url, map_location='cpu')
-    _assert_holds(checkpoint, weights)
-    assert checkpoint[SOURCE_FIELD] == url
-    assert (asked['url'], asked['weights_only']) == (url, True)
+    with pytest.raises(ValueError, match='download the file and give its path') as told:
+        CheckpointLoader.load_checkpoint(address)
+    assert str(told.value).startswith(f'{address}: ')
 
 
-def test_fetching_happens_once_before_the_other_processes_read(
-    weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+def test_no_reader_of_mmengine_is_left() -> None:
+    readers = CheckpointLoader._schemes.values()
+    assert {reader.__module__ for reader in readers} == {reading.__name__}
+
+
+EVIL = """
+from pathlib import Path
+Path({!r}).touch()
+"""
+
+
+@pytest.mark.parametrize('is_recognised', [True, False])
+def test_resuming_runs_no_config_of_the_checkpoint(
+    tmp_path: Path, *, is_recognised: bool
 ) -> None:
-    events: list[str] = []
-
-    def fetch(_url: str, **_options: object) -> dict[str, Any]:
-        events.append('fetch')
-        return dict(weights)
-
-    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fetch)
-    monkeypatch.setattr(reading, 'barrier', lambda: events.append('barrier'))
-    for is_main in (True, False):
-        monkeypatch.setattr(reading, 'is_main_process', lambda is_main=is_main: is_main)
-        read_checkpoint_url('https://example.org/x.pt')
-    assert events == ['fetch', 'barrier', 'barrier', 'fetch']
+    train(toy_config(tmp_path, train_cfg__max_epochs=1))
+    path, trace = tmp_path / 'epoch_1.pth', tmp_path / 'trace'
+    saved = torch.load(path, weights_only=True)
+    saved['meta']['config'] = EVIL.format(str(trace))
+    if not is_recognised:
+        # MMEngine takes the file's own entries for weights then, and goes on.
+        del saved['state_dict']
+    torch.save(saved, path)
+    runner = train(toy_config(tmp_path, resume=True, train_cfg__max_epochs=2))
+    assert runner.iter == 12
+    assert not trace.exists()

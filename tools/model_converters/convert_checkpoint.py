@@ -6,6 +6,10 @@ SOURCE is a released SAM 2 file, a SAM 2 folder of Hugging Face's transformers, 
 checkpoint of this project. KIND is released (a file), huggingface (a folder) or mmsam2
 (a file, for load_from). Weights are checked against the model before anything is
 written, and the target is whole or not there.
+
+A checkpoint of a run with an EMA hook holds two sets of weights. The average, which was
+validated, is converted, and the last line says so; for those of the last step use
+`publish_model.py --weights last --to KIND`.
 """
 
 import argparse
@@ -21,6 +25,7 @@ use_repository_root()
 
 from projects.sam2.apis import fitting_config  # noqa: E402  after the path is set
 from projects.sam2.checkpoints import (  # noqa: E402
+    TRAINED_FIELD,
     CheckpointKind,
     read_checkpoint,
     weights_of,
@@ -43,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add('--to', choices=[kind.value for kind in CheckpointKind], required=True)
     add('--config', help='of the model; found by itself for the released sizes')
     options = parser.parse_args(arguments)
-    weights = weights_of(read_checkpoint(options.source, 'cpu'), source=options.source)
+    checkpoint = read_checkpoint(options.source, 'cpu')
+    weights = weights_of(checkpoint, source=options.source)
     config = fitting_config(weights, options.config, source=options.source)
     kind = CheckpointKind(options.to)
     write_checkpoint(options.target, weights, kind, config.model)
-    print(f'{options.target}: {len(weights)} weights, as {kind.value}')
+    which = ' averaged by the EMA hook' if TRAINED_FIELD in checkpoint else ''
+    print(f'{options.target}: {len(weights)} weights{which}, as {kind.value}')
 
 
 if __name__ == '__main__':

@@ -25,15 +25,13 @@ use_repository_root()
 
 from projects.sam2.apis import fitting_config  # noqa: E402  after the path is set
 from projects.sam2.checkpoints import (  # noqa: E402
+    TRAINED_FIELD,
     CheckpointKind,
     read_checkpoint,
     weights_of,
     write_checkpoint,
 )
 
-# MMEngine's EMA hook exchanges the two on saving: the average stands where weights are
-# loaded from, the trained ones in the field that is called after the average.
-LAST_FIELD = 'ema_state_dict'
 HASH_DIGITS = 8
 # What stands before another ending belongs to the name: sam2.1_mose is no .1_mose.
 SUFFIXES = ('.pt', '.pth')
@@ -57,7 +55,7 @@ def chosen_weights(
         ValueError: If an average is asked for and there is none.
     """
     averaged = weights_of(checkpoint, source=source)
-    if LAST_FIELD not in checkpoint:
+    if TRAINED_FIELD not in checkpoint:
         if which == 'average':
             msg = (
                 f'{source} holds no averaged weights: the run had no EMA hook; leave '
@@ -67,7 +65,7 @@ def chosen_weights(
         return averaged
     if which != 'last':
         return averaged
-    last = weights_of({'state_dict': checkpoint[LAST_FIELD]}, source=source)
+    last = weights_of({'state_dict': checkpoint[TRAINED_FIELD]}, source=source)
     # The hook's own count of steps is no weight.
     return {key: value for key, value in last.items() if key in averaged}
 

@@ -26,6 +26,7 @@ from projects.sam2.checkpoints.key_map import (
 )
 from projects.sam2.checkpoints.reading import (
     SOURCE_FIELD,
+    TRAINED_FIELD,
     read_checkpoint,
     read_checkpoint_url,
 )
@@ -33,6 +34,7 @@ from projects.sam2.checkpoints.writing import CheckpointKind, write_checkpoint
 
 __all__ = [
     'SOURCE_FIELD',
+    'TRAINED_FIELD',
     'CheckpointKind',
     'CheckpointMismatchError',
     'ModelKind',

@@ -8,12 +8,12 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from mmengine.dist import barrier, is_main_process
 from mmengine.runner import CheckpointLoader
 
+from projects.sam2.checkpoints.fetching import fetch
 from projects.sam2.checkpoints.key_map import (
     UnknownKeyError,
     map_from_huggingface,
@@ -31,9 +31,11 @@ __all__ = [
     'FORMATS',
     'MODEL_SIGN',
     'SOURCE_FIELD',
+    'TRAINED_FIELD',
     'CheckpointFormat',
     'read_checkpoint',
     'read_checkpoint_url',
+    'refuse_checkpoint',
 ]
 
 Checkpoint = dict[str, Any]
@@ -45,6 +47,20 @@ RELEASED_SIGN = to_released(MODEL_SIGN)
 HUGGINGFACE_SIGN = to_huggingface('image_encoder.backbone.position_embedding')
 # Where a checkpoint came from, noted for the errors of those who use it.
 SOURCE_FIELD = 'source'
+# MMEngine's EMA hook exchanges the two on saving: the average stands where weights are
+# loaded from, the trained ones in the field that is called after the average.
+TRAINED_FIELD = 'ema_state_dict'
+# MMEngine's other readers, by its own patterns; they run code that a file holds.
+REFUSED_PREFIXES = (
+    'pavi://',
+    r'(\S+\:)?s3://',
+    r'(\S+\:)?petrel://',
+    'modelzoo://',
+    'torchvision://',
+    'open-mmlab://',
+    'openmmlab://',
+    'mmcls://',
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +123,8 @@ def read_checkpoint(
     Returns:
         A checkpoint with ``'state_dict'`` by our names and its ``'source'``, if the
         file is of a known kind; else what the file holds, as MMEngine itself would
-        give it.
+        give it. ``meta`` comes without ``'config'``, which a resumed run would
+        execute.
 
     Raises:
         FileNotFoundError: If there is no such file, or a part of it is missing.
@@ -122,10 +139,8 @@ def read_checkpoint(
     elif not path.is_file():
         msg = f'{path} does not exist; give the path of a checkpoint'
         raise FileNotFoundError(msg)
-    elif path.suffix == SUFFIX:
-        loaded = read_safetensors(path, map_location or 'cpu')
     else:
-        loaded = _unpickled(path, map_location)
+        loaded = _loaded(path, map_location)
     return _converted(loaded, str(path))
 
 
@@ -135,26 +150,69 @@ def read_checkpoint_url(
 ) -> Checkpoint:
     """Fetch a checkpoint into torch's cache and read it.
 
-    The main process goes first; those that share its cache fetch nothing.
-
     Args:
         url: Address of the file.
         map_location: Where the tensors go, as in ``torch.load``.
 
     Returns:
         As :func:`read_checkpoint`.
+
+    Raises:
+        OSError: If the file cannot be fetched.
+        TypeError: If it holds no dict.
+        ValueError: If it is damaged, or holds more than tensors and plain data; the
+            cache does not keep it then.
+        UnknownKeyError: If it is SAM 2, but has a weight that no SAM 2 has.
+        ImportError: If it is in safetensors and that package is missing.
     """
-    # The main process fills the cache that the others read.
-    if not is_main_process():
-        barrier()
+    path = fetch(url)
     try:
-        loaded = torch.hub.load_state_dict_from_url(
-            url, map_location=map_location, progress=False, weights_only=True
-        )
-    finally:
-        if is_main_process():
-            barrier()
+        loaded = _loaded(path, map_location)
+    except ValueError as error:
+        msg = f'{url} was fetched, but {error}. {_dropped_if_bad(path)}'
+        raise ValueError(msg) from error
     return _converted(loaded, url)
+
+
+@CheckpointLoader.register_scheme(prefixes=REFUSED_PREFIXES, force=True)
+def refuse_checkpoint(
+    filename: str,
+    map_location: str | torch.device | None = None,  # noqa: ARG001  the interface
+) -> NoReturn:
+    """Refuse addresses that MMEngine would read with all code that the file holds.
+
+    Args:
+        filename: The address.
+        map_location: Not used.
+
+    Raises:
+        ValueError: Always.
+    """
+    msg = (
+        f'{filename}: reading addresses of this kind could run code that the file '
+        f'holds; download the file and give its path'
+    )
+    raise ValueError(msg)
+
+
+def _dropped_if_bad(path: Path) -> str:
+    """Remove a file of the cache that cannot be read, and say what to do."""
+    try:
+        _loaded(path, 'cpu')
+    except ValueError:
+        path.unlink(missing_ok=True)
+        return (
+            f'{path} was removed: try once more, or fetch the file by other means and '
+            f'give its path'
+        )
+    return f'{path} is whole and stays: it can be read on the CPU'
+
+
+def _loaded(path: Path, map_location: str | torch.device | None) -> object:
+    """Read a file of any kind."""
+    if path.suffix == SUFFIX:
+        return read_safetensors(path, map_location or 'cpu')
+    return _unpickled(path, map_location)
 
 
 def _unpickled(path: Path, map_location: str | torch.device | None) -> object:
@@ -181,6 +239,7 @@ def _converted(loaded: object, source: str) -> Checkpoint:
     if not isinstance(loaded, dict):
         msg = f'Expected {source} to hold a dict, but got {type(loaded).__name__}'
         raise TypeError(msg)
+    loaded = _without_code(loaded)
     for known in FORMATS:
         if known.recognise(loaded):
             try:
@@ -188,3 +247,15 @@ def _converted(loaded: object, source: str) -> Checkpoint:
             except (UnknownKeyError, ValueError) as error:
                 raise type(error)(f'{source}: {error}') from error
     return loaded
+
+
+def _without_code(checkpoint: Checkpoint) -> Checkpoint:
+    """Leave out the config that MMEngine's Runner would run as Python on resuming.
+
+    Only files of old versions have it; today's Runner writes ``cfg`` and reads none.
+    """
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, Mapping) or 'config' not in meta:
+        return checkpoint
+    kept = {key: value for key, value in meta.items() if key != 'config'}
+    return {**checkpoint, 'meta': kept}

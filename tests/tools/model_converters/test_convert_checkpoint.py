@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from bridge_models import (
     assert_same_weights,
@@ -47,6 +48,20 @@ def test_wrong_config_stops_before_anything_is_written(tmp_path: Path) -> None:
         with pytest.raises(CheckpointMismatchError, match=r'source\.pt'):
             _convert(source, target, '--to', 'huggingface', *rest)
     assert not target.exists()
+
+
+def test_average_of_a_run_is_converted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_file(tmp_path, small_config())
+    average = dict(small_model(object_score=1.0).state_dict())
+    saved = {'state_dict': average, 'ema_state_dict': dict(small_model().state_dict())}
+    torch.save(saved, tmp_path / 'epoch_1.pth')
+    target = tmp_path / 'target.pth'
+    _convert(tmp_path / 'epoch_1.pth', target, '--to', 'mmsam2', '--config', config)
+    assert_same_weights(read_checkpoint(str(target))['state_dict'], average)
+    printed = capsys.readouterr().out
+    assert f'{len(average)} weights averaged by the EMA hook, as mmsam2' in printed
 
 
 def test_unknown_kind_is_refused(
