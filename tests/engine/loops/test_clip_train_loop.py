@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.runner import Runner
 
 from engine_processes import run_processes
@@ -82,10 +83,51 @@ def test_run_without_validation_trains(tmp_path: Path) -> None:
     assert train(cfg).iter == 12
 
 
-def test_changed_length_of_an_epoch_is_named(tmp_path: Path) -> None:
-    stopped(tmp_path, 8)
+@pytest.mark.parametrize('iteration', [2, 6, 8])
+def test_changed_length_of_an_epoch_is_named(tmp_path: Path, iteration: int) -> None:
+    # After 6 iterations, epoch 1 of 3 batches would count as done; after 2, nothing
+    # would look wrong.
+    stopped(tmp_path, iteration)
+    message = r'had 6 iterations on 1 .* has 3 iterations now on 1 .*batch size.*load_'
+    with pytest.raises(ValueError, match=message):
+        resumed(tmp_path, train_dataloader__batch_size=4)
+
+
+def test_changed_number_of_processes_is_named(tmp_path: Path) -> None:
+    stopped(tmp_path, 2)
+    path = tmp_path / 'epoch_0.pth'
+    checkpoint = load(path)
+    checkpoint['message_hub']['runtime_info']['num_processes'] = 2
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r'6 iterations on 2 .* now on 1 .*number of'):
+        resumed(tmp_path)
+
+
+@pytest.mark.parametrize(('iteration', 'is_found'), [(2, False), (8, True)])
+def test_older_checkpoint_is_checked_by_its_position(
+    tmp_path: Path, iteration: int, *, is_found: bool
+) -> None:
+    stopped(tmp_path, iteration)
+    path = tmp_path / f'epoch_{iteration // 6}.pth'
+    checkpoint = load(path)
+    for part in ('runtime_info', 'resumed_keys'):
+        for key in ('epoch_num_batches', 'num_processes'):
+            del checkpoint['message_hub'][part][key]
+    torch.save(checkpoint, path)
+    if not is_found:
+        assert resumed(tmp_path, train_dataloader__batch_size=4).iter == 6
+        return
     with pytest.raises(ValueError, match=r'has 3 iterations now.*load_from'):
         resumed(tmp_path, train_dataloader__batch_size=4)
+
+
+def test_new_run_from_the_weights_of_one_with_longer_epochs_begins_anew(
+    tmp_path: Path,
+) -> None:
+    stopped(tmp_path / 'old', 8)
+    weights = {'load_from': str(tmp_path / 'old' / 'epoch_1.pth')}
+    new = toy_config(tmp_path / 'new', train_dataloader__batch_size=4, **weights)
+    assert train(new).iter == 6
 
 
 def test_batch_sampler_that_cannot_skip_is_named(tmp_path: Path) -> None:

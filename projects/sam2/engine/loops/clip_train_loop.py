@@ -1,21 +1,32 @@
 """Epochs that resume where they were left and stop when they are told to."""
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 __all__ = ['ClipTrainLoop']
 
+# Noted in the message hub, hence in checkpoints: what a position depends on.
+NUM_BATCHES = 'epoch_num_batches'
+NUM_PROCESSES = 'num_processes'
+REMEDY = (
+    'Resume with the clips, the batch size and the number of processes of the first '
+    'run, or start a new run from the weights, without --resume, with '
+    '--cfg-options load_from=<checkpoint>'
+)
+
 
 @LOOPS.register_module()
 class ClipTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's epochs, with three things that they lack.
+    """MMEngine's epochs, with four things that they lack.
 
     - A run that resumes from a checkpoint of mid-epoch goes on with the next batch;
       what was seen is skipped by number and not decoded. This needs
       ``batch_sampler=dict(type='ClipBatchSampler')``.
+    - Checkpoints know how many batches an epoch had on how many processes; a run that
+      resumes with others is stopped: it would skip or repeat clips.
     - A run that was killed between the last batch of an epoch and the end of its
       validation validates first when it resumes.
     - ``stop_training`` is obeyed after each optimizer step, on all processes as soon
@@ -32,10 +43,11 @@ class ClipTrainLoop(EpochBasedTrainLoop):
             The trained model, wrapped as it was.
 
         Raises:
-            ValueError: If the run resumes from a position that this loader does not
-                have.
+            ValueError: If the run resumes with another number of batches or of
+                processes, or from a position that this loader does not have.
         """
         self.runner.call_hook('before_train')
+        self._check_record()
         self._check_position()
         if self._epoch and self._batches_done == 0:
             self._validate_if_due()
@@ -70,15 +82,31 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         """Batches of the current epoch that were trained on."""
         return int(self._iter - self._epoch * len(self.dataloader))
 
+    def _check_record(self) -> None:
+        """Compare the epoch with that of the checkpoint, then note it for the next."""
+        hub = self.runner.message_hub
+        num_batches, num_processes = len(self.dataloader), get_world_size()
+        # Older checkpoints have none.
+        old_batches = hub.get_info(NUM_BATCHES, num_batches)
+        old_processes = hub.get_info(NUM_PROCESSES, num_processes)
+        is_same = (old_batches, old_processes) == (num_batches, num_processes)
+        if self._iter and not is_same:
+            msg = (
+                f'The checkpoint was written after iteration {self._iter}, when an '
+                f'epoch had {old_batches} iterations on {old_processes} processes, '
+                f'but it has {num_batches} iterations now on {num_processes} '
+                f'processes. {REMEDY}'
+            )
+            raise ValueError(msg)
+        hub.update_info_dict({NUM_BATCHES: num_batches, NUM_PROCESSES: num_processes})
+
     def _check_position(self) -> None:
         """Raise where the checkpoint's position is none of this loader."""
         if not 0 <= self._batches_done <= len(self.dataloader):
             msg = (
                 f'The checkpoint was written after iteration {self._iter}, in epoch '
                 f'{self._epoch}, but an epoch has {len(self.dataloader)} iterations '
-                f'now: the clips, the batch size or the number of processes changed. '
-                f'Resume with those of the first run, or start a new run from the '
-                f'weights with --cfg-options load_from=<checkpoint>'
+                f'now. {REMEDY}'
             )
             raise ValueError(msg)
 
