@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,23 @@ def test_weights_that_no_config_fits_are_an_error(
     with pytest.raises(CheckpointMismatchError, match=r'x\.pt') as raised:
         fitting_config(change(state), source='x.pt')
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ('model', 'found'),
+    [
+        ({'type': 'BaseDataPreprocessor'}, "'BaseDataPreprocessor'"),
+        ({'type': 'Nothing'}, "'Nothing'"),
+        ({'depth': 50}, 'None'),
+        (None, 'None'),
+    ],
+)
+def test_config_of_another_model_is_named(
+    model: dict[str, Any] | None, found: str
+) -> None:
+    config = Config({'model': model})
+    with pytest.raises(ValueError, match=f'a model of type SAM2 .* but got {found}'):
+        fitting_config({}, config, source='x.pt')
 
 
 def test_weights_of_an_own_size_need_their_config_named() -> None:

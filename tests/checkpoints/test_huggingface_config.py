@@ -98,3 +98,38 @@ def test_model_that_transformers_cannot_build_is_refused(
     node[argument] = value
     with pytest.raises(ValueError, match=message):
         huggingface_config(model)
+
+
+@pytest.mark.parametrize(
+    ('place', 'value', 'message'),
+    [
+        ('image_encoder', None, r'model\.image_encoder\.backbone .* got NoneType'),
+        ('image_encoder', 'Hiera', r'model\.image_encoder\.backbone .* got NoneType'),
+        ('image_encoder', {'neck': 3}, r'model\.image_encoder\.backbone .* NoneType'),
+        ('tracker', [], r'model\.tracker .* got list in a model of type'),
+        ('mask_decoder', {'dims': 3}, r'model\.mask_decoder .* but got dict'),
+        (
+            'data_preprocessor',
+            {'type': 'ImgDataPreprocessor', 'mean': [0.0]},
+            r"to have image_size, but got a ImgDataPreprocessor with \[.*'mean'",
+        ),
+        (
+            'mask_decoder',
+            {'type': 'ImgDataPreprocessor'},
+            "mask_decoder.type is 'ImgDataPreprocessor'.*object_score is None",
+        ),
+    ],
+)
+def test_model_that_is_no_sam_2_is_named(
+    place: str, value: object, message: str
+) -> None:
+    model = small_config() | {place: value}
+    with pytest.raises(ValueError, match=message):
+        huggingface_config(model)
+
+
+def test_model_of_another_project_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"'ResNet' with .*'depth', .*; give the config"
+    ):
+        huggingface_config({'type': 'ResNet', 'depth': 50})

@@ -113,6 +113,16 @@ def test_nothing_that_exists_is_overwritten(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / 'folder' / 'inner').read_text() == 'kept'
 
 
+@pytest.mark.parametrize('kind', ['released', 'mmsam2'])
+def test_file_is_not_begun_where_an_empty_folder_is(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, 'save', lambda *_: pytest.fail('began to write'))
+    with pytest.raises(FileExistsError, match=f'is a folder.*{kind} is a file; name'):
+        _write(tmp_path, {}, kind)
+    assert tmp_path.is_dir()
+
+
 def test_failed_write_leaves_nothing_behind(
     weights: dict[str, Tensor], tmp_path: Path
 ) -> None:

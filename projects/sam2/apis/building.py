@@ -76,7 +76,7 @@ def fitting_config(
     Raises:
         CheckpointMismatchError: If no config fits, or not this one.
         FileNotFoundError: If there is no such config.
-        ValueError: If the config has no model.
+        ValueError: If the config has no model, or one that is no SAM2.
     """
     if config is None:
         kind = recognise_model({key: tuple(v.shape) for key, v in weights.items()})
@@ -88,9 +88,24 @@ def fitting_config(
             raise CheckpointMismatchError(msg)
         config = kind.config
     loaded = load_model_config(config)
+    _require_sam2(loaded)
     bare = copy.deepcopy(loaded.model)
     bare.update(loss=None, accumulators=[])  # they have no weights
     with torch.device('meta'):
         model = MODELS.build(bare)
     check_weights(weights, model, source=source)
     return loaded
+
+
+def _require_sam2(config: Config) -> None:
+    """Raise where the model of a config is no SAM2."""
+    model = config.model
+    kind = model.get('type') if isinstance(model, Mapping) else model
+    built_from = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(built_from, type) or not issubclass(built_from, SAM2):
+        msg = (
+            f'Expected {config.filename or "the config"} to have a model of type SAM2 '
+            f'or of a class derived from it, but got {kind!r}; give the config of the '
+            f'SAM 2 that the weights belong to'
+        )
+        raise ValueError(msg)  # noqa: TRY004  a value of the config, as elsewhere

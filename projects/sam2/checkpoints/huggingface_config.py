@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from mmengine.registry import MODELS
 
@@ -11,6 +11,19 @@ __all__ = ['huggingface_config']
 STRIDE = 16
 FEATURE_STRIDES = (4, 8, 16)
 FUSER_EXPANSION = 4
+# Parts that hold weights, or say how they are used.
+PLACES = (
+    'data_preprocessor',
+    'image_encoder.backbone',
+    'image_encoder.neck',
+    'tracker',
+    'tracker.memory_attention',
+    'tracker.memory_encoder',
+    'tracker.memory_bank',
+    'tracker.object_pointer',
+    'prompt_encoder',
+    'mask_decoder',
+)
 # What transformers has written into its model: part, argument, value.
 WRITTEN_IN = (
     ('backbone', 'type', 'Hiera'),
@@ -24,9 +37,29 @@ WRITTEN_IN = (
     ('mask_decoder', 'object_score', True),
     ('mask_decoder', 'iou_sigmoid', True),
 )
+GIVE_SAM2 = 'give the config of a SAM2, like configs/_base_/models/sam2_1_tiny.py'
 TIME_ENCODINGS = {'signed': True, 'none': False}
 
-Part = dict[str, Any]
+
+class Part(dict[str, Any]):
+    """Type and arguments of a part; to ask for one that it lacks is an error.
+
+    Args:
+        place: Of the part in the model's config.
+        arguments: With ``type``.
+    """
+
+    def __init__(self, place: str, arguments: Mapping[str, Any]) -> None:
+        super().__init__(arguments)
+        self.place = place
+
+    def __missing__(self, argument: str) -> NoReturn:
+        """Name what is missing."""
+        msg = (
+            f'Expected model.{self.place} to have {argument}, but got a '
+            f'{self["type"]} with {sorted(self.keys() - {"type"})}; {GIVE_SAM2}'
+        )
+        raise ValueError(msg)
 
 
 def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +72,7 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
         What ``config.json`` holds.
 
     Raises:
-        ValueError: If transformers cannot build the model.
+        ValueError: If transformers cannot build the model, or it is no SAM 2.
     """
     parts = _parts(model)
     _check(parts)
@@ -115,40 +148,43 @@ def _vision_config(backbone: Part, neck: Part, side: int) -> dict[str, Any]:
 
 def _parts(model: Mapping[str, Any]) -> dict[str, Part]:
     """All arguments of the parts that hold weights, defaults included."""
-    encoder, tracker = model['image_encoder'], model['tracker']
     preprocessor = model.get('data_preprocessor') or {'type': 'ClipDataPreprocessor'}
-    return {
-        'data_preprocessor': _arguments(preprocessor),
-        'backbone': _arguments(encoder['backbone']),
-        'neck': _arguments(encoder['neck']),
-        'tracker': _arguments(tracker),
-        'memory_attention': _arguments(tracker['memory_attention']),
-        'memory_encoder': _arguments(tracker['memory_encoder']),
-        'memory_bank': _arguments(tracker['memory_bank']),
-        'object_pointer': _arguments(tracker['object_pointer']),
-        'prompt_encoder': _arguments(model['prompt_encoder']),
-        'mask_decoder': _arguments(model['mask_decoder']),
-    }
+    whole = {**model, 'data_preprocessor': preprocessor}
+    parts = (_part(whole, place) for place in PLACES)
+    return {part.place.rpartition('.')[2]: part for part in parts}
 
 
-def _arguments(part: Mapping[str, Any]) -> Part:
+def _part(model: Mapping[str, Any], place: str) -> Part:
     """Type and arguments of a part, those that its config leaves out included."""
-    kind = part['type']
+    config: Any = model
+    for name in place.split('.'):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    if not isinstance(config, Mapping) or 'type' not in config:
+        msg = (
+            f'Expected model.{place} to be the config of a part, but got '
+            f'{type(config).__name__} in a model of type {model.get("type")!r} with '
+            f'{sorted(model)}; {GIVE_SAM2}'
+        )
+        raise ValueError(msg)
+    kind = config['type']
     built_from = MODELS.get(kind) if isinstance(kind, str) else kind
     if built_from is None:
         msg = f'{kind!r} is no registered model; import the module that registers it'
         raise ValueError(msg)
-    parameters = inspect.signature(built_from).parameters.values()
-    defaults = {parameter.name: parameter.default for parameter in parameters}
-    return defaults | dict(part) | {'type': built_from.__name__}
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(built_from).parameters.values()
+        if parameter.default is not parameter.empty
+    }
+    return Part(place, defaults | dict(config) | {'type': built_from.__name__})
 
 
 def _check(parts: Mapping[str, Part]) -> None:
     """Raise where transformers has no such model."""
     problems = [
-        f'{name}.{argument} is {parts[name][argument]!r}, not {fixed!r}'
+        f'{name}.{argument} is {parts[name].get(argument)!r}, not {fixed!r}'
         for name, argument, fixed in WRITTEN_IN
-        if parts[name][argument] != fixed
+        if parts[name].get(argument) != fixed
     ]
     time_encoding = parts['object_pointer']['time_encoding']
     if time_encoding not in TIME_ENCODINGS:

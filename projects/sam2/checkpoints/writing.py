@@ -53,6 +53,12 @@ def write_checkpoint(
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         msg = f'{target} exists; remove it, or name another place to write to'
         raise FileExistsError(msg)
+    if target.is_dir() and kind is not CheckpointKind.HUGGINGFACE:
+        msg = (
+            f'{target} is a folder, but a checkpoint of kind {kind.value} is a file; '
+            f'name a new file'
+        )
+        raise FileExistsError(msg)
     with written_aside(target) as aside:
         WRITERS[kind](aside, dict(sorted(weights.items())), model)
 

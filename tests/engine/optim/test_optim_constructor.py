@@ -121,6 +121,7 @@ def test_wrapper_gets_its_own_arguments() -> None:
         ({'paramwise_cfg': {'norm_decay_mult': 0}}, ValueError, 'norm_decay_mult'),
         ({'paramwise_cfg': {'layer_decay': 0.9}}, TypeError, 'got Linear; set'),
         ({'optimizer': None}, ValueError, 'optim_wrapper needs optimizer'),
+        ({'optimizer': {'type': 'SGD'}}, ValueError, "has no lr, but .*'SGD'.*; set"),
     ],
 )
 def test_what_cannot_be_built_is_named(

@@ -32,7 +32,8 @@ class SAM2OptimWrapperConstructor:
             both default to 1.
 
     Raises:
-        ValueError: If ``paramwise_cfg`` has another key, or the wrapper no optimizer.
+        ValueError: If ``paramwise_cfg`` has another key, the wrapper no optimizer, or
+            the optimizer no learning rate.
     """
 
     def __init__(
@@ -53,6 +54,13 @@ class SAM2OptimWrapperConstructor:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         if 'optimizer' not in self.optim_wrapper_cfg:
             msg = "optim_wrapper needs optimizer=dict(type='AdamW', lr=…)"
+            raise ValueError(msg)
+        if 'lr' not in self.optim_wrapper_cfg['optimizer']:
+            msg = (
+                f'optim_wrapper.optimizer has no lr, but '
+                f'{dict(self.optim_wrapper_cfg["optimizer"])}; set the learning rate '
+                f'of all but the image encoder, optim_wrapper.optimizer.lr'
+            )
             raise ValueError(msg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
