@@ -38,5 +38,8 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=find_namespace_packages(include=['projects.sam2', 'projects.sam2.*']),
     install_requires=run_time,
-    extras_require={'tests': requirements(ROOT / 'requirements' / 'tests.txt')},
+    extras_require={
+        'tests': requirements(ROOT / 'requirements' / 'tests.txt'),
+        'slurm': ['submitit>=1.5'],
+    },
 )

@@ -128,7 +128,9 @@ def test_published_example_files_are_read(data_dir: Path) -> None:
         index = index_sav(path)
         assert (len(index.spans), index.num_objects) == (121, num_objects)
         assert (index.complete, index.ann_every) == (tuple(range(121)), 4)
-        masks = SAVMasks(paths=(path,), position_of={4 * i: i for i in range(121)})
+        masks = SAVMasks(
+            indices=(index_sav(path),), position_of={4 * i: i for i in range(121)}
+        )
         assert masks.object_ids() == tuple(range(num_objects))
         first = masks.read(0, (848, 480))
         later = masks.read(480, (848, 480), masks.object_ids())

@@ -12,7 +12,7 @@ from memory_videos import MemoryVideo
 from picture_cases import true_masklets
 from projects.sam2.structures import Masklets
 from projects.sam2.visualization import ClipVisualizer, Overlay, draw_overlay
-from projects.sam2.visualization.clip_visualizer import _read_png, _write_png
+from projects.sam2.visualization.clip_visualizer import _read_png, write_png
 
 
 def build(save_dir: Path, *backends: str) -> ClipVisualizer:
@@ -91,7 +91,7 @@ def test_drawn_frame_is_what_the_visualizer_shows(tmp_path: Path) -> None:
 
 def test_png_comes_back_in_its_colours(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
-    _write_png(tmp_path / 'a' / 'strip.png', picture)
+    write_png(tmp_path / 'a' / 'strip.png', picture)
     assert np.array_equal(_read_png(tmp_path / 'a' / 'strip.png'), picture)
     (tmp_path / 'broken.png').write_bytes(b'no picture')
     with pytest.raises(ValueError, match=r'broken\.png is not a picture'):

@@ -8,6 +8,7 @@ from projects.sam2.visualization.layout import (
     compose_strip,
     placeholder,
     side_by_side,
+    stack,
 )
 from projects.sam2.visualization.text import Picture
 
@@ -88,3 +89,12 @@ def test_placeholder_is_dim_and_says_why() -> None:
     assert np.median(image[..., 0]) == 80
     assert image[..., 1].max() > 200
     assert frame[..., 0].min() == 240
+
+
+def test_strips_of_several_widths_lie_below_each_other() -> None:
+    first, second = plain(200), plain(210, (30, 80))
+    image = stack([first, second])
+    assert image.shape[1] == 80
+    top, left = contains(image, second)
+    assert contains(image, first) == (0, 0)
+    assert (top > 40, left) == (True, 0)

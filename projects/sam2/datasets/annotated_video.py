@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +40,17 @@ class MaskReader(Protocol):
         """
 
 
+@runtime_checkable
+class ObjectLister(Protocol):
+    """A mask reader that knows what a frame shows without decoding its masks."""
+
+    def seen(self, frame_index: int, size: FrameSize) -> ObjectIds:
+        """Objects seen on an annotated frame of that size, in the order of ``read``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatedVideo:
-    """Reads a video: the ``VideoSource`` of all sources that are files.
+    """Reads a video: ``VideoSource`` and ``ObjectSource`` of all sources of files.
 
     Attributes:
         name: Name of the video.
@@ -74,6 +82,25 @@ class AnnotatedVideo:
     def object_ids(self) -> ObjectIds:
         """Objects of the video, without decoding a mask."""
         return self.masks.object_ids()
+
+    def seen_objects(self, frame_index: int) -> ObjectIds | None:
+        """Objects seen on a frame.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            Their ids, none where the frame is not annotated; None where the masks are
+            images, so that only decoding all of them tells.
+
+        Raises:
+            ClipDataError: If a mask is damaged or of another size than its frame.
+        """
+        if not isinstance(self.masks, ObjectLister):
+            return None
+        if frame_index not in self.masks.annotated_frames():
+            return ()
+        return self.masks.seen(frame_index, self.frames.size(frame_index))
 
     def read_masks(self, frame_index: int) -> FrameMasks | None:
         """Decode the masks of the objects that are seen on a frame.

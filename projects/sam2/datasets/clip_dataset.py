@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset
 
 from projects.sam2.datasets.bad_clips import BadClipLedger
 from projects.sam2.datasets.errors import ClipDataError, ClipDrawError
+from projects.sam2.datasets.object_masks import list_objects
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import VideoSource
 from projects.sam2.structures.epoch_index import EpochIndex
@@ -122,10 +123,10 @@ class ClipDataset(BaseDataset):
     def _count_objects(self, name: str) -> int:
         try:
             source = self.open_video(name)
-            first = source.read_masks(source.annotated_frames()[0])
+            seen, _ = list_objects(source, source.annotated_frames()[0])
         except (ClipDataError, IndexError):
             return 0  # it is reported when it is drawn
-        return 0 if first is None else len(first.object_ids)
+        return len(seen)
 
     def run_pipeline(self, state: ClipState) -> Any:  # noqa: ANN401  as the pipeline ends
         """Pass a clip through the transforms.

@@ -27,7 +27,11 @@ from projects.sam2.datasets.json_files import (
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
 from projects.sam2.datasets.listing import child, select_names, without_suffix
 from projects.sam2.datasets.record_store import Record, RecordStore
-from projects.sam2.datasets.segmentations import decode_objects
+from projects.sam2.datasets.segmentations import (
+    decode_objects,
+    decode_segmentation,
+    seen_objects,
+)
 from projects.sam2.structures import FrameMasks
 
 
@@ -70,8 +74,19 @@ class CocoMasks:
             return masks
         codes = dict(enumerate(self.crowds))
         crowds = decode_objects(codes, None, size, self.where, self.limits)
-        void = np.any(crowds.masks, axis=0) & ~np.any(masks.masks, axis=0)
+        void = np.any(crowds.masks, axis=0)
+        for code in self.code_of.values():  # also those that were not asked for
+            void &= ~decode_segmentation(code, size, self.where)
         return replace(masks, void=void if void.any() else None)
+
+    def seen(
+        self,
+        frame_index: int,  # noqa: ARG002  there is one
+        size: FrameSize,
+    ) -> ObjectIds:
+        """Objects with a pixel, see :class:`ObjectLister`."""
+        check_size(self.where, self.size, size)
+        return seen_objects(self.code_of, size, self.where)
 
 
 @DATASETS.register_module()

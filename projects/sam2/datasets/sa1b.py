@@ -58,6 +58,14 @@ class SA1BMasks:
         code_of = dict(enumerate(self._kept(size)))
         return decode_objects(code_of, object_ids, size, self.path, self.limits)
 
+    def seen(
+        self,
+        frame_index: int,  # noqa: ARG002  there is one
+        size: FrameSize,
+    ) -> ObjectIds:
+        """Objects that are kept, see :class:`ObjectLister`; all have a pixel."""
+        return tuple(range(len(self._kept(size))))
+
     def _kept(self, size: FrameSize) -> list[dict[str, Any]]:
         """Encoded masks that are neither empty nor filtered out."""
         content = read_json(self.path, self.limits)

@@ -18,7 +18,7 @@ from projects.sam2.datasets.frames import FrameReader, open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
 from projects.sam2.datasets.listing import child, find_stems, list_names
 from projects.sam2.datasets.sav_json import SAVIndex, index_sav
-from projects.sam2.datasets.segmentations import decode_objects
+from projects.sam2.datasets.segmentations import decode_objects, seen_objects
 from projects.sam2.structures import FrameMasks
 
 KINDS = ('manual', 'auto')
@@ -29,12 +29,12 @@ class SAVMasks:
     """Reads the masks of a video from its annotation files.
 
     Attributes:
-        paths: The files; the objects of the second are numbered after the first's.
+        indices: Of the files; objects of the second are numbered after the first's.
         position_of: Position among the annotated frames, by the frame of the video.
         limits: Checked before decoding.
     """
 
-    paths: tuple[Path, ...]
+    indices: tuple[SAVIndex, ...]
     position_of: Mapping[int, int]
     limits: ReadLimits = DEFAULT_LIMITS
 
@@ -44,22 +44,30 @@ class SAVMasks:
 
     def object_ids(self) -> ObjectIds:
         """Positions of the objects in the files."""
-        return tuple(range(sum(index.num_objects for index in self._indices())))
+        return tuple(range(sum(index.num_objects for index in self.indices)))
 
     def read(
         self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
     ) -> FrameMasks:
         """Decode masks of a frame, see :class:`MaskReader`."""
-        position = self.position_of[frame_index]
-        codes: list[object] = []
-        for index in self._indices():
-            codes += index.read(position)
-        where = f'{self.paths[0]} (annotated frame {position})'
-        code_of = dict(enumerate(codes))
+        code_of, where = self._codes(frame_index), self._where(frame_index)
         return decode_objects(code_of, object_ids, size, where, self.limits)
 
-    def _indices(self) -> list[SAVIndex]:
-        return [index_sav(path, self.limits) for path in self.paths]
+    def seen(self, frame_index: int, size: FrameSize) -> ObjectIds:
+        """Objects with a pixel, see :class:`ObjectLister`."""
+        return seen_objects(self._codes(frame_index), size, self._where(frame_index))
+
+    def _codes(self, frame_index: int) -> dict[int, object]:
+        """Encoded mask of each object."""
+        codes: list[object] = []
+        for index in self.indices:
+            codes += index.read(self.position_of[frame_index])
+        return dict(enumerate(codes))
+
+    def _where(self, frame_index: int) -> str:
+        return (
+            f'{self.indices[0].path} (annotated frame {self.position_of[frame_index]})'
+        )
 
 
 @DATASETS.register_module()
@@ -151,11 +159,10 @@ class ClipSAVDataset(ClipDataset):
         paths = tuple(path for path in wanted if path.is_file())
         if not paths:
             raise ClipDataError.at(wanted[0], 'is missing', REPLACE_FILE)
+        indices = tuple(index_sav(path, self.limits) for path in paths)
         masks = SAVMasks(
-            paths=paths,
-            position_of=self._match_frames(
-                [index_sav(path, self.limits) for path in paths], frames
-            ),
+            indices=indices,
+            position_of=self._match_frames(indices, frames),
             limits=self.limits,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)

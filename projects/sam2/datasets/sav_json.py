@@ -80,8 +80,11 @@ class SAVIndex:
 class _OpenFile:
     """A file that stays open as long as someone holds this; it has no position."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stamp: int) -> None:
         self.number = os.open(path, os.O_RDONLY)
+        if os.fstat(self.number).st_mtime_ns != stamp:
+            msg = 'it is newer than its index'
+            raise OSError(msg)
 
     def __del__(self) -> None:
         if hasattr(self, 'number'):
@@ -90,8 +93,12 @@ class _OpenFile:
 
 @lru_cache(maxsize=MAX_OPEN)
 def _open_file(path: Path, stamp: int) -> _OpenFile:
-    del stamp  # a file that was changed is opened anew
-    return _OpenFile(path)
+    return _OpenFile(path, stamp)
+
+
+def close_files() -> None:
+    """Close the files that stay open, as visits of many others would."""
+    _open_file.cache_clear()
 
 
 def index_sav(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> SAVIndex:

@@ -175,14 +175,31 @@ def decode_objects(
         ClipDataError: If a mask is damaged, or they are too many to be held at once.
     """
     if object_ids is None:
-        object_ids = tuple(
-            each for each, code in code_of.items() if _is_seen(code, size, where)
-        )
+        object_ids = seen_objects(code_of, size, where)
     limits.check_masks(where, len(object_ids), size)
     masks = np.zeros((len(object_ids), *size), bool)
     for mask, object_id in zip(masks, object_ids, strict=True):
         mask[:] = decode_segmentation(code_of.get(object_id), size, where)
     return FrameMasks(object_ids=object_ids, masks=masks)
+
+
+def seen_objects(
+    code_of: Mapping[int, object], size: FrameSize, where: Where
+) -> ObjectIds:
+    """Find the objects whose mask has a pixel; run lengths are not decoded for it.
+
+    Args:
+        code_of: Encoded mask of each object, see :func:`decode_segmentation`.
+        size: Height and width that they must have.
+        where: File, for the error.
+
+    Returns:
+        Their ids, in the order of ``code_of``.
+
+    Raises:
+        ClipDataError: If a mask is damaged.
+    """
+    return tuple(each for each, code in code_of.items() if _is_seen(code, size, where))
 
 
 def _is_seen(code: object, size: FrameSize, where: Where) -> bool:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from projects.sam2.datasets.annotated_video import AnnotatedVideo, ObjectIds
 from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.structures import FrameMasks, VideoSource
+from projects.sam2.datasets.object_masks import read_objects
+from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,18 @@ class StridedVideoSource:
     def read_masks(self, frame_index: int) -> FrameMasks | None:
         """Decode the ground truth of a frame; None where it is not annotated."""
         return self.source.read_masks(frame_index * self.stride)
+
+    def seen_objects(self, frame_index: int) -> ObjectIds | None:
+        """Objects seen on a frame; None where only decoding all masks tells."""
+        if not isinstance(self.source, ObjectSource):
+            return None
+        return self.source.seen_objects(frame_index * self.stride)
+
+    def read_objects(
+        self, frame_index: int, object_ids: ObjectIds
+    ) -> FrameMasks | None:
+        """Decode a mask for each of some objects."""
+        return read_objects(self.source, frame_index * self.stride, object_ids)
 
     def annotated_frames(self) -> tuple[int, ...]:
         """Indices of the frames with ground truth, ascending."""

@@ -32,7 +32,7 @@ from projects.sam2.datasets.json_files import (
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listing import child, select_names
 from projects.sam2.datasets.record_store import Record, RecordStore
-from projects.sam2.datasets.segmentations import decode_objects
+from projects.sam2.datasets.segmentations import decode_objects, seen_objects
 from projects.sam2.structures import FrameMasks
 
 
@@ -65,8 +65,16 @@ class YouTubeVISMasks:
         self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
     ) -> FrameMasks:
         """Decode masks of a frame, see :class:`MaskReader`."""
-        code_of = {key: codes[frame_index] for key, codes in self.codes_of.items()}
+        code_of = self._codes(frame_index)
         return decode_objects(code_of, object_ids, size, self.where, self.limits)
+
+    def seen(self, frame_index: int, size: FrameSize) -> ObjectIds:
+        """Objects with a pixel, see :class:`ObjectLister`."""
+        return seen_objects(self._codes(frame_index), size, self.where)
+
+    def _codes(self, frame_index: int) -> dict[int, object]:
+        """Encoded mask of each object."""
+        return {key: codes[frame_index] for key, codes in self.codes_of.items()}
 
 
 @DATASETS.register_module()

@@ -45,11 +45,11 @@ def track_clip(
     Returns:
         One output for each frame, in the order of the clip.
     """
-    plan = plan.restricted_to(_promptable_frames(batch))
+    plan = plan.restricted_to(promptable_frames(batch))
     clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
     store = MemoryStore()
     outputs: dict[int, FrameOutput] = {}
-    for frame in _order(plan, batch.num_frames):
+    for frame in tracking_order(plan, batch.num_frames):
         truth = batch.targets.masks[frame][:, None]
         void = batch.targets.void
         ignored = None if void is None else void[frame][:, None]
@@ -76,13 +76,28 @@ def track_clip(
     return tuple(outputs[frame] for frame in sorted(outputs))
 
 
-def _promptable_frames(batch: ClipBatch) -> list[int]:
-    """The first frame, and those that are annotated in all clips."""
+def promptable_frames(batch: ClipBatch) -> list[int]:
+    """Name the frames that may be prompted.
+
+    Args:
+        batch: The clips.
+
+    Returns:
+        The first frame, and those that are annotated in all clips.
+    """
     annotated = batch.targets.annotated.all(dim=1).tolist()
     return [frame for frame, known in enumerate(annotated) if known or frame == 0]
 
 
-def _order(plan: PromptPlan, num_frames: int) -> Iterator[int]:
-    """Conditioning frames first, then the others as time runs."""
+def tracking_order(plan: PromptPlan, num_frames: int) -> Iterator[int]:
+    """Say in which order frames are tracked.
+
+    Args:
+        plan: Which of them are prompted.
+        num_frames: T.
+
+    Yields:
+        Conditioning frames first, then the others as time runs.
+    """
     yield from plan.prompts
     yield from (frame for frame in range(num_frames) if frame not in plan.prompts)

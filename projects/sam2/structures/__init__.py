@@ -29,7 +29,12 @@ from projects.sam2.structures.tracking import (
     FrameOutput,
     TrackingMode,
 )
-from projects.sam2.structures.video import FrameMasks, VideoRecord, VideoSource
+from projects.sam2.structures.video import (
+    FrameMasks,
+    ObjectSource,
+    VideoRecord,
+    VideoSource,
+)
 
 __all__ = [
     'ClipBatch',
@@ -44,6 +49,7 @@ __all__ = [
     'FramePrompt',
     'ImageFeatures',
     'Masklets',
+    'ObjectSource',
     'PointLabel',
     'PointPrompt',
     'PromptMark',

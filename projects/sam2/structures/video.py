@@ -58,6 +58,19 @@ class VideoSource(Protocol):
         """Indices of the frames with ground truth, ascending."""
 
 
+@runtime_checkable
+class ObjectSource(Protocol):
+    """A video source that decodes the masks of chosen objects alone."""
+
+    def seen_objects(self, frame_index: int) -> tuple[int, ...] | None:
+        """Objects seen on a frame; None where only decoding all masks tells."""
+
+    def read_objects(
+        self, frame_index: int, object_ids: tuple[int, ...]
+    ) -> FrameMasks | None:
+        """Decode a mask for each of some objects; None where it is not annotated."""
+
+
 class VideoRecord(BaseDataElement):
     """One validation item: a video to be read on demand.
 

@@ -85,7 +85,7 @@ class ClipVisualizer(Visualizer):
             folder / f'{_stem(source.name)}_{step}{suffix}'
             for suffix in ('.png', '.mp4')
         )
-        _write_png(strip_path, self.draw_strip(source, masklets, title=title))
+        write_png(strip_path, self.draw_strip(source, masklets, title=title))
         write_video(video_path, draw_video(source, masklets, title=title))
         return strip_path, video_path
 
@@ -111,8 +111,13 @@ def _stem(video_name: str) -> str:
     return video_name.replace('/', '_').replace('\\', '_')
 
 
-def _write_png(path: Path, picture: Picture) -> None:
-    """Write aside and rename: another process never reads half a file."""
+def write_png(path: Path, picture: Picture) -> None:
+    """Write aside and rename: another process never reads half a file.
+
+    Args:
+        path: Of the file; its folder is made where it is missing.
+        picture: (height, width, 3), RGB.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.name}')
     encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]

@@ -70,6 +70,25 @@ def compose_strip(
     return image
 
 
+def stack(pictures: Sequence[Picture]) -> Picture:
+    """Set pictures below each other, such as strips of several clips.
+
+    Args:
+        pictures: Of any widths, at least one.
+
+    Returns:
+        (height, width, 3), RGB, as wide as the widest.
+    """
+    width = max(picture.shape[1] for picture in pictures)
+    height = sum(picture.shape[0] + GAP for picture in pictures)
+    image = _ground(height, width)
+    top = 0
+    for picture in pictures:
+        image[top : top + picture.shape[0], : picture.shape[1]] = picture
+        top += picture.shape[0] + GAP
+    return image
+
+
 def side_by_side(
     panels: Sequence[Picture], names: Sequence[str], caption: str
 ) -> Picture:

@@ -39,6 +39,7 @@ def chosen(make_state: Make, seed: int = 0) -> ClipState:
         state,
         frame_indices=(0, 1, 2),
         object_ids=(1,),
+        first_ids=(1,),
         first_masks=state.source.read_masks(0),
     )
 

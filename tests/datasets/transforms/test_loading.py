@@ -12,8 +12,6 @@ from projects.sam2.datasets import (
     ClipLoadMasklets,
     ClipState,
 )
-from projects.sam2.datasets.transforms.loading import pick_objects
-from projects.sam2.structures import FrameMasks
 
 Make = Callable[..., ClipState]
 SIZE = (24, 32)
@@ -55,15 +53,6 @@ def test_masklets_follow_the_chosen_objects(chosen: ClipState) -> None:
     assert first.object_ids == third.object_ids == (5, 2)
     np.testing.assert_array_equal(first.masks, [square(3), square(1)])
     np.testing.assert_array_equal(third.masks, [np.zeros(SIZE, bool), square(9)])
-
-
-def test_void_stays_with_its_frame() -> None:
-    void = square(4)
-    masks = FrameMasks(object_ids=(1,), masks=square(2)[None], void=void)
-    picked = pick_objects(masks, (3, 1))
-    assert picked.void is not None
-    np.testing.assert_array_equal(picked.void, void)
-    np.testing.assert_array_equal(picked.masks[1], square(2))
 
 
 def test_masks_of_another_size_raise(chosen: ClipState) -> None:

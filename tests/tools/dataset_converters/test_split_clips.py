@@ -47,3 +47,47 @@ def test_too_few_clips_are_refused_and_nothing_is_written(
     with pytest.raises(ValueError, match='Cannot hold 230 of 230'):
         run(monkeypatch, str(data_root), '--num-holdout', '230')
     assert not (data_root / 'ImageSets').exists()
+
+
+def lists(root: Path) -> list[list[str]]:
+    """What was written."""
+    names = ('train_without_holdout', 'holdout')
+    return [(root / f'ImageSets/{name}.txt').read_text().split() for name in names]
+
+
+def test_share_of_the_clips_is_held_back(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, str(data_root), '--share', '0.1')
+    kept, held = lists(data_root)
+    assert (len(kept), len(held)) == (207, 23)
+
+
+def test_clips_of_a_list_are_split_without_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'all.txt').write_text('a\nb.mp4\nc\n')
+    words = ['--file-list', 'all.txt', '--num-holdout', '1']
+    run(monkeypatch, str(tmp_path), *words)
+    kept, held = lists(tmp_path)
+    assert (len(kept), sorted(kept + held)) == (2, ['a', 'b', 'c'])
+
+
+def test_clips_that_are_named_are_held_back(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data_root / 'mine.txt').write_text('clip007\nclip003\n')
+    run(monkeypatch, str(data_root), '--names', 'mine.txt')
+    kept, held = lists(data_root)
+    assert held == ['clip003', 'clip007']
+    assert len(kept) == 228
+
+
+@pytest.mark.parametrize('words', ['clip003\nclip999\n', '\n'])
+def test_names_of_other_clips_are_refused(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    (data_root / 'mine.txt').write_text(words)
+    with pytest.raises(ValueError, match=r'mine\.txt: .* name some, not all'):
+        run(monkeypatch, str(data_root), '--names', 'mine.txt')
+    assert not (data_root / 'ImageSets').exists()

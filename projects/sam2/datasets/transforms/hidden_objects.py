@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mmengine.registry import TRANSFORMS
 
-from projects.sam2.datasets.transforms.sampling import visible_objects
+from projects.sam2.datasets.object_masks import list_objects
 from projects.sam2.datasets.transforms.state import ClipState
 
 
@@ -12,8 +12,8 @@ from projects.sam2.datasets.transforms.state import ClipState
 class ClipAddHiddenObjects:
     """Adds objects that appear later or not at all, so that absence is learnt.
 
-    Comes after :class:`ClipSampleFrames`. The masks of the frames that it asks are
-    read once more when the clip is loaded.
+    Comes after :class:`ClipSampleFrames`. Where only decoding tells which objects a
+    frame shows, the masks of the frames that it asks are decoded once more for it.
 
     Args:
         max_num_objects: Objects of a clip at most.
@@ -45,7 +45,7 @@ class ClipAddHiddenObjects:
         """Add objects, or not.
 
         Args:
-            state: A clip with ``frame_indices``, ``object_ids`` and ``first_masks``.
+            state: A clip with ``frame_indices``, ``object_ids`` and ``first_ids``.
 
         Returns:
             The clip with more ``object_ids``, which ``hidden_ids`` names.
@@ -56,7 +56,7 @@ class ClipAddHiddenObjects:
         )
         if not wants_later and not wants_absent:
             return state
-        first = set(visible_objects(state.first_masks))
+        first = {*state.first_ids}
         later = seen_on(state, state.frame_indices[1:]) - first
         ids: tuple[int, ...] = state.object_ids
         hidden: tuple[int, ...] = ()
@@ -98,5 +98,5 @@ def seen_on(state: ClipState, frame_indices: tuple[int, ...]) -> set[int]:
     return {
         object_id
         for index in frame_indices
-        for object_id in visible_objects(state.source.read_masks(index))
+        for object_id in list_objects(state.source, index)[0]
     }

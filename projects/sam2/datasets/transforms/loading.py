@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.object_masks import pick_objects, read_objects
 from projects.sam2.datasets.transforms.state import ClipState
-from projects.sam2.structures import FrameMasks
 
 
 @TRANSFORMS.register_module()
@@ -55,9 +54,12 @@ class ClipLoadMasklets:
         Raises:
             ClipDataError: If a mask is damaged or of another size than its frame.
         """
-        masks = [state.first_masks]
-        masks += [state.source.read_masks(i) for i in state.frame_indices[1:]]
-        picked = tuple(m and pick_objects(m, state.object_ids) for m in masks)
+        ids, first = state.object_ids, state.first_masks
+        later = state.frame_indices[1:]
+        picked = (
+            first and pick_objects(first, ids),
+            *(read_objects(state.source, index, ids) for index in later),
+        )
         for index, frame_masks in zip(state.frame_indices, picked, strict=True):
             if frame_masks is not None and frame_masks.masks.shape[1:] != state.size:
                 where = f'{state.source.name}/{state.source.frame_name(index)}'
@@ -66,20 +68,3 @@ class ClipLoadMasklets:
                 remedy = 'write the mask at the size of its frame'
                 raise ClipDataError.at(where, problem, remedy)
         return replace(state, masklets=picked)
-
-
-def pick_objects(masks: FrameMasks, object_ids: tuple[int, ...]) -> FrameMasks:
-    """Take the masks of some objects.
-
-    Args:
-        masks: Masks of a frame.
-        object_ids: Objects to take.
-
-    Returns:
-        One mask for each of ``object_ids``, empty where the frame has none.
-    """
-    picked = np.zeros((len(object_ids), *masks.masks.shape[1:]), bool)
-    for position, object_id in enumerate(object_ids):
-        if object_id in masks.object_ids:
-            picked[position] = masks.masks[masks.object_ids.index(object_id)]
-    return FrameMasks(object_ids=object_ids, masks=picked, void=masks.void)

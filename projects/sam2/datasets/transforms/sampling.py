@@ -7,8 +7,9 @@ from typing import TypeVar
 from mmengine.registry import TRANSFORMS
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.object_masks import list_objects, read_objects
 from projects.sam2.datasets.transforms.state import ClipState
-from projects.sam2.structures import FrameMasks, VideoSource
+from projects.sam2.structures import VideoSource
 
 Value = TypeVar('Value')
 
@@ -65,7 +66,8 @@ class ClipSampleFrames:
             state: A clip of which nothing was chosen yet.
 
         Returns:
-            The clip with ``frame_indices``, ``object_ids`` and ``first_masks``.
+            The clip with ``frame_indices``, ``object_ids``, ``first_ids`` and
+            ``first_masks``.
 
         Raises:
             ClipDataError: If the video is too short or shows no object.
@@ -80,15 +82,17 @@ class ClipSampleFrames:
         for start in rng.permutation(len(candidates) - span).tolist():
             first = start if step > 0 else start + span
             chosen = [candidates[first + i * step] for i in range(length)]
-            masks = source.read_masks(chosen[0])
-            if ids := visible_objects(masks):
-                count = min(len(ids), self.max_num_objects)
-                picked = rng.choice(len(ids), size=count, replace=False)
+            seen, masks = list_objects(source, chosen[0])
+            if seen:
+                count = min(len(seen), self.max_num_objects)
+                picked = rng.choice(len(seen), size=count, replace=False)
+                ids = tuple(seen[i] for i in picked.tolist())
                 return replace(
                     state,
                     frame_indices=tuple(chosen),
-                    object_ids=tuple(ids[i] for i in picked.tolist()),
-                    first_masks=masks,
+                    object_ids=ids,
+                    first_ids=seen,
+                    first_masks=masks or read_objects(source, chosen[0], ids),
                 )
         problem = 'shows no object on a frame with which a clip can begin'
         remedy = 'annotate an object, or put the clip on the exclude list'
@@ -130,26 +134,26 @@ class ClipSampleWhole:
             state: A clip of which nothing was chosen yet.
 
         Returns:
-            The clip with ``frame_indices``, ``object_ids``, ``first_masks`` and
-            ``hidden_ids``.
+            The clip with ``frame_indices``, ``object_ids``, ``hidden_ids``,
+            ``first_ids`` and ``first_masks``.
 
         Raises:
             ClipDataError: If the first frame has no object.
         """
         frames = tuple(state.source.annotated_frames())[: self.num_frames]
-        masks = state.source.read_masks(frames[0]) if frames else None
-        ids = () if masks is None else masks.object_ids[: self.max_num_objects]
+        seen, masks = list_objects(state.source, frames[0]) if frames else ((), None)
+        ids = (seen if masks is None else masks.object_ids)[: self.max_num_objects]
         if not ids:
             problem = 'has no object on its first annotated frame'
             remedy = 'annotate an object there, or put the video on the exclude list'
             raise ClipDataError.at(state.source.name, problem, remedy)
-        seen = visible_objects(masks)
         return replace(
             state,
             frame_indices=frames,
             object_ids=ids,
             hidden_ids=tuple(object_id for object_id in ids if object_id not in seen),
-            first_masks=masks,
+            first_ids=seen,
+            first_masks=masks or read_objects(state.source, frames[0], ids),
         )
 
 
@@ -187,18 +191,3 @@ def candidate_frames(source: VideoSource, needed: int) -> Sequence[int]:
         remedy = 'lower num_frames or drop the video'
         raise ClipDataError.at(source.name, problem, remedy)
     return range(source.num_frames)
-
-
-def visible_objects(masks: FrameMasks | None) -> tuple[int, ...]:
-    """Objects that a frame shows.
-
-    Args:
-        masks: Masks of the frame; None where it is not annotated.
-
-    Returns:
-        Ids of the masks that have pixels, in their order.
-    """
-    if masks is None:
-        return ()
-    pairs = zip(masks.object_ids, masks.masks, strict=True)
-    return tuple(object_id for object_id, mask in pairs if mask.any())

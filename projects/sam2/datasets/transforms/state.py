@@ -26,7 +26,8 @@ class ClipState:
         frame_indices: Positions in the video of the T sampled frames.
         object_ids: The O sampled objects.
         hidden_ids: Those of them that the first frame does not show, on purpose.
-        first_masks: All masks of the first sampled frame.
+        first_ids: All objects that the first sampled frame shows.
+        first_masks: Masks of that frame, those of the sampled objects among them.
         frames: T frames (height, width, 3), RGB.
         masklets: Masks of each frame, O of them, or None where it is not annotated.
         original_size: Height and width of the files.
@@ -46,6 +47,7 @@ class ClipState:
     frame_indices: tuple[int, ...] = ()
     object_ids: tuple[int, ...] = ()
     hidden_ids: tuple[int, ...] = ()
+    first_ids: tuple[int, ...] = ()
     first_masks: FrameMasks | None = None
     frames: tuple[NDArray[np.uint8], ...] = ()
     masklets: tuple[FrameMasks | None, ...] = ()

@@ -1,0 +1,80 @@
+"""Masks of chosen objects: decoded alone where a source can, else among all."""
+
+import numpy as np
+
+from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
+
+ObjectIds = tuple[int, ...]
+
+
+def list_objects(
+    source: VideoSource, frame_index: int
+) -> tuple[ObjectIds, FrameMasks | None]:
+    """Find the objects that a frame shows.
+
+    Args:
+        source: The video.
+        frame_index: Position in it.
+
+    Returns:
+        Their ids, none where the frame is not annotated, and all masks of the frame
+        where these had to be decoded for it.
+    """
+    if isinstance(source, ObjectSource):
+        seen = source.seen_objects(frame_index)
+        if seen is not None:
+            return seen, None
+    masks = source.read_masks(frame_index)
+    return visible_objects(masks), masks
+
+
+def read_objects(
+    source: VideoSource, frame_index: int, object_ids: ObjectIds
+) -> FrameMasks | None:
+    """Decode masks of chosen objects.
+
+    Args:
+        source: The video.
+        frame_index: Position in it.
+        object_ids: The objects.
+
+    Returns:
+        A mask for each of them, empty where the frame does not show it; None where
+        the frame is not annotated.
+    """
+    if isinstance(source, ObjectSource):
+        return source.read_objects(frame_index, object_ids)
+    masks = source.read_masks(frame_index)
+    return None if masks is None else pick_objects(masks, object_ids)
+
+
+def pick_objects(masks: FrameMasks, object_ids: ObjectIds) -> FrameMasks:
+    """Take the masks of some objects.
+
+    Args:
+        masks: Masks of a frame.
+        object_ids: Objects to take.
+
+    Returns:
+        One mask for each of ``object_ids``, empty where the frame has none.
+    """
+    picked = np.zeros((len(object_ids), *masks.masks.shape[1:]), bool)
+    for position, object_id in enumerate(object_ids):
+        if object_id in masks.object_ids:
+            picked[position] = masks.masks[masks.object_ids.index(object_id)]
+    return FrameMasks(object_ids=object_ids, masks=picked, void=masks.void)
+
+
+def visible_objects(masks: FrameMasks | None) -> ObjectIds:
+    """Objects with at least one pixel on a frame.
+
+    Args:
+        masks: Masks of a frame, or None where it is not annotated.
+
+    Returns:
+        Their ids.
+    """
+    if masks is None:
+        return ()
+    pairs = zip(masks.object_ids, masks.masks, strict=True)
+    return tuple(object_id for object_id, mask in pairs if mask.any())

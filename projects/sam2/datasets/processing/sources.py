@@ -1,0 +1,89 @@
+"""Finds the sources of clips in a config: whatever is wrapped around them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from mmengine.utils import get_object_from_string
+
+DatasetConfig = dict[str, Any]
+
+
+def dataset_config(cfg: Config | Mapping[str, Any], loader: str) -> DatasetConfig:
+    """Take the config of a data set out of a config file.
+
+    Args:
+        cfg: Config of a run, with loaders; or a file with ``dataset``; or one that is
+            a data set itself, with ``type``.
+        loader: ``train``, ``val`` or ``test``.
+
+    Returns:
+        The data set's config.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    name = f'{loader}_dataloader'
+    if isinstance(cfg.get(name), Mapping) and 'dataset' in cfg[name]:
+        return dict(cfg[name]['dataset'])
+    if isinstance(cfg.get('dataset'), Mapping):
+        return dict(cfg['dataset'])
+    if 'type' in cfg:
+        return dict(cfg.items())
+    others = [key for key in cfg if key.endswith('_dataloader') and cfg[key]]
+    msg = (
+        f'The config has neither {name}.dataset nor dataset (loaders: '
+        f'{", ".join(others) or "none"}); give another config or loader'
+    )
+    raise ValueError(msg)
+
+
+def find_sources(config: Mapping[str, Any]) -> list[DatasetConfig]:
+    """Find the sources of a data set: the innermost that list and open videos.
+
+    Concatenations, repetitions, strides and single objects are views of their files.
+
+    Args:
+        config: Of a data set of any kind.
+
+    Returns:
+        The configs of its sources, without their pipelines, each once.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = _sources_below(config)
+    if not found:
+        msg = (
+            f'{config.get("type")} lists no clips: give a data set with list_videos '
+            f'and open_video, or a wrapper of some'
+        )
+        raise ValueError(msg)
+    return [each for i, each in enumerate(found) if each not in found[:i]]
+
+
+def _sources_below(config: Mapping[str, Any]) -> list[DatasetConfig]:
+    inner = [config.get('dataset'), *config.get('datasets', ())]
+    found = [
+        source
+        for part in inner
+        if isinstance(part, Mapping)
+        for source in _sources_below(part)
+    ]
+    if found or not _lists_clips(config.get('type')):
+        return found
+    return [{key: value for key, value in config.items() if key != 'pipeline'}]
+
+
+def _lists_clips(kind: object) -> bool:
+    """Whether a type, or the name of one, has the protocol of ``ClipDataset``."""
+    if isinstance(kind, str):
+        # Two dots are the path of a class, one is a scope: of foreign data sets, which
+        # the adapter that holds them imports.
+        is_path = kind.count('.') > 1
+        name = kind.rpartition('.')[2]
+        kind = (
+            get_object_from_string(kind) if is_path else DATASETS.module_dict.get(name)
+        )
+    return all(hasattr(kind, method) for method in ('list_videos', 'open_video'))

@@ -1,0 +1,41 @@
+"""The prompts that a batch is given in training, without a model."""
+
+import torch
+
+from projects.sam2.models.clip_tracking import promptable_frames, tracking_order
+from projects.sam2.models.prompt_simulator import (
+    ClickGenerators,
+    PromptPlan,
+    SAM2PromptSimulator,
+)
+from projects.sam2.structures import ClipBatch, FramePrompt
+
+
+def preview_prompts(
+    simulator: SAM2PromptSimulator, batch: ClipBatch, plan: PromptPlan
+) -> dict[int, FramePrompt]:
+    """Draw the first prompts of a batch as :func:`track_clip` does.
+
+    Correction clicks depend on what a model predicts and are not part of them. They
+    are drawn all the same: the prompts of later frames come after them from the same
+    random numbers.
+
+    Args:
+        simulator: Draws the prompts.
+        batch: The clips.
+        plan: Which frames are prompted.
+
+    Returns:
+        The prompt of each conditioning frame, (O, …) of all objects of the batch.
+    """
+    plan = plan.restricted_to(promptable_frames(batch))
+    clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
+    prompts: dict[int, FramePrompt] = {}
+    for frame in tracking_order(plan, batch.num_frames):
+        truth = batch.targets.masks[frame][:, None]
+        if frame in plan.prompts:
+            prompts[frame] = simulator.first_prompt(plan.prompts[frame], truth, clicks)
+        if frame in plan.correction_frames:
+            for _ in range(simulator.num_corrections):
+                simulator.correction(truth, torch.zeros_like(truth), clicks)
+    return prompts

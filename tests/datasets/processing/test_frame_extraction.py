@@ -1,0 +1,180 @@
+"""Frames of video files: all of them under their names, or no folder at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from projects.sam2.datasets import ClipDataError
+from projects.sam2.datasets.frames import VideoFileFrames, open_frames
+from projects.sam2.datasets.processing import frame_extraction
+from projects.sam2.datasets.processing.frame_extraction import (
+    ExtractionPlan,
+    extract_video,
+    find_mp4,
+    remove_leftovers,
+)
+
+NUM_FRAMES = 10
+
+
+def write_mp4(path: Path, num_frames: int = NUM_FRAMES) -> None:
+    """Frames of which each is brighter than the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 24, (64, 48))
+    for time in range(num_frames):
+        writer.write(np.full((48, 64, 3), 20 * time, np.uint8))
+    writer.release()
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> ExtractionPlan:
+    """Two videos, one in a sub-folder; every third frame."""
+    write_mp4(tmp_path / 'videos/ant.mp4')
+    write_mp4(tmp_path / 'videos/sav_000/bee.mp4')
+    return ExtractionPlan(videos=tmp_path / 'videos', out=tmp_path / 'out', every=3)
+
+
+def extract(plan: ExtractionPlan, name: str = 'ant') -> int:
+    return extract_video(plan, name, beat=lambda: None)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file()
+    )
+
+
+def test_every_third_frame_keeps_its_number(plan: ExtractionPlan) -> None:
+    assert extract(plan) == 4
+    names = files(plan.out)
+    assert names == [f'ant/{time:05d}.jpg' for time in (0, 3, 6, 9)]
+    images = open_frames(plan.out, 'ant')
+    levels = [images.read(i).mean() for i in range(4)]
+    assert np.allclose(levels, [0, 60, 120, 180], atol=4)
+
+
+def test_frames_equal_those_of_the_reader_of_videos(plan: ExtractionPlan) -> None:
+    extract(plan)
+    images, video = (open_frames(f, 'ant') for f in (plan.out, plan.videos))
+    difference = images.read(2).astype(int) - video.read(6)
+    assert np.abs(difference).max() <= 2
+
+
+def test_sub_folders_are_kept(plan: ExtractionPlan) -> None:
+    assert find_mp4(plan, None) == ['ant', 'sav_000/bee']
+    extract(plan, 'sav_000/bee')
+    assert files(plan.out)[0] == 'sav_000/bee/00000.jpg'
+
+
+def test_list_names_the_videos(plan: ExtractionPlan, tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('sav_000/bee.mp4\n')
+    assert find_mp4(plan, tmp_path / 'list.txt') == ['sav_000/bee']
+
+
+def test_second_time_nothing_is_written(plan: ExtractionPlan) -> None:
+    extract(plan)
+    before = (plan.out / 'ant').stat().st_mtime_ns
+    assert extract(plan) == 0
+    assert (plan.out / 'ant').stat().st_mtime_ns == before
+
+
+def test_folder_that_lacks_a_frame_is_not_taken_for_whole(
+    plan: ExtractionPlan,
+) -> None:
+    extract(plan)
+    (plan.out / 'ant/00003.jpg').unlink()
+    with pytest.raises(ClipDataError, match=r'holds 3 frames, expected 4 .*remove'):
+        extract(plan)
+
+
+def cut(path: Path) -> None:
+    """Keep the header, which promises more frames than the file then holds."""
+    content = path.read_bytes()
+    begin = content.index(b'mdat') - 4
+    moov = content.index(b'moov') - 4
+    header, media = content[moov:], content[begin:moov]
+    half = len(media) // 2
+    path.write_bytes(content[:begin] + media[:half] + bytes(len(media) - half) + header)
+
+
+def test_video_with_fewer_frames_than_its_header_says_leaves_nothing(
+    plan: ExtractionPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = VideoFileFrames.open(plan.videos / 'ant.mp4')
+
+    class Promising(VideoFileFrames):
+        """Says that there is a frame more."""
+
+        @classmethod
+        def open(cls, path: Path) -> 'Promising':  # type: ignore[override]
+            return cls(
+                path=path,
+                num_frames=longer.num_frames + 1,
+                height=longer.height,
+                width=longer.width,
+            )
+
+    monkeypatch.setattr(frame_extraction, 'VideoFileFrames', Promising)
+    with pytest.raises(ClipDataError, match='holds 10 frames, its header says 11'):
+        extract(plan)
+    assert not files(plan.out.parent / 'out')
+    assert not files(plan.aside)
+
+
+@pytest.mark.parametrize('damage', [cut, lambda path: path.write_bytes(b'no video')])
+def test_broken_video_leaves_nothing(
+    plan: ExtractionPlan, damage: Callable[[Path], object]
+) -> None:
+    damage(plan.videos / 'ant.mp4')
+    with pytest.raises(ClipDataError, match=r'ant\.mp4'):
+        extract(plan)
+    assert not plan.out.exists()
+
+
+def test_interrupted_video_is_never_in_the_folder_of_frames(
+    plan: ExtractionPlan,
+) -> None:
+    seen: list[bool] = []
+
+    def interrupt() -> None:
+        seen.append(plan.out.exists())
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_video(plan, 'ant', beat=interrupt)
+    assert seen == [False, False]
+    assert extract(plan) == 4
+
+
+def test_leftovers_of_a_killed_run_are_removed(plan: ExtractionPlan) -> None:
+    (plan.aside / 'ant').mkdir(parents=True)
+    (plan.aside / 'ant/00007.jpg').write_bytes(b'half')
+    assert extract(plan) == 4
+    assert len(files(plan.out / 'ant')) == 4
+    (plan.aside / 'bee').mkdir(parents=True)
+    remove_leftovers(plan)
+    assert not plan.aside.exists()
+
+
+def test_list_cannot_lead_out_of_the_folder(plan: ExtractionPlan) -> None:
+    with pytest.raises(ClipDataError, match='not inside it'):
+        extract(plan, '../videos/ant')
+
+
+@pytest.mark.parametrize(('every', 'quality'), [(0, 95), (1, 0), (1, 101)])
+def test_numbers_out_of_range_are_refused(
+    tmp_path: Path, every: int, quality: int
+) -> None:
+    with pytest.raises(ValueError, match=f'every={every}, quality={quality}'):
+        ExtractionPlan(videos=tmp_path, out=tmp_path, every=every, quality=quality)
+
+
+def test_folder_without_videos_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
+        ExtractionPlan(videos=tmp_path / 'nowhere', out=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'holds no \.mp4'):
+        find_mp4(ExtractionPlan(videos=tmp_path, out=tmp_path), None)

@@ -1,0 +1,65 @@
+"""Sources of clips are found below whatever wraps them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+
+from projects.sam2.datasets import ClipPaletteDataset
+from projects.sam2.datasets.processing.sources import dataset_config, find_sources
+
+ROOT = Path(__file__).resolve().parents[3]
+ANT = {'type': 'ClipPaletteDataset', 'data_root': 'ant'}
+BEE = {'type': 'ClipSAVDataset', 'data_root': 'bee'}
+
+
+@pytest.mark.parametrize(
+    ('config', 'sources'),
+    [
+        (ANT, [ANT]),
+        ({**ANT, 'pipeline': [{'type': 'ClipPack'}]}, [ANT]),
+        ({'type': 'RepeatDataset', 'times': 2, 'dataset': ANT}, [ANT]),
+        ({'type': 'ClipVideoDataset', 'dataset': BEE}, [BEE]),
+        (
+            {'type': 'ClipStrideDataset', 'dataset': {'type': 'X', 'dataset': ANT}},
+            [ANT],
+        ),
+        ({'type': 'ConcatDataset', 'datasets': [ANT, BEE, ANT]}, [ANT, BEE]),
+        ({'type': ClipPaletteDataset}, [{'type': ClipPaletteDataset}]),
+    ],
+)
+def test_the_innermost_that_lists_clips_is_found(
+    config: dict[str, Any], sources: list[dict[str, Any]]
+) -> None:
+    assert find_sources(config) == sources
+
+
+def test_adapter_of_a_foreign_dataset_is_a_source_itself() -> None:
+    foreign = {'type': 'mmdet.CocoDataset', 'ann_file': 'a.json'}
+    path = 'projects.sam2.bridges.image_dataset.ClipBridgeDataset'
+    config = {'type': path, 'dataset': foreign}
+    assert find_sources(config) == [config]
+
+
+def test_dataset_without_clips_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'mmdet\.CocoDataset lists no clips'):
+        find_sources({'type': 'mmdet.CocoDataset'})
+
+
+@pytest.mark.parametrize('loader', ['train', 'val', 'test'])
+def test_config_of_a_run_has_a_dataset_for_each_loader(loader: str) -> None:
+    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / 'davis.py')
+    (source,) = find_sources(dataset_config(cfg, loader))
+    assert source['file_list'] == f'ImageSets/2017/{loader.replace("test", "val")}.txt'
+
+
+@pytest.mark.parametrize('cfg', [{'dataset': ANT}, ANT])
+def test_file_may_hold_a_dataset_alone(cfg: dict[str, Any]) -> None:
+    assert dataset_config(cfg, 'train') == ANT
+
+
+def test_missing_loader_names_those_that_there_are() -> None:
+    cfg = {'val_dataloader': {'dataset': ANT}, 'test_dataloader': None}
+    with pytest.raises(ValueError, match=r'train_dataloader.*loaders: val_dataloader'):
+        dataset_config(cfg, 'train')

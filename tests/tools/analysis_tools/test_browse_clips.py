@@ -1,0 +1,114 @@
+"""The command that draws training clips."""
+
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from tool_modules import load_tool
+
+CONFIG = """
+train_dataloader = dict(
+    batch_size=2, num_workers=3, persistent_workers=True,
+    sampler=dict(type='ClipSampler'), batch_sampler=dict(type='ClipBatchSampler'),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(type='ClipSyntheticDataset', num_clips=6, size=64, pipeline=[
+        dict(type='ClipSampleFrames', num_frames=2, max_num_objects=2),
+        dict(type='ClipLoadFrames'), dict(type='ClipLoadMasklets'),
+        dict(type='ClipResize', size=(64, 64)), dict(type='ClipWarp'),
+        dict(type='ClipPack')]))
+model = dict(
+    type='SAM2', prompt_simulator=dict(type='SAM2PromptSimulator', num_corrections=2))
+randomness = dict(seed=5)
+"""
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load_tool('analysis_tools/browse_clips')
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / 'config.py'
+    file.write_text(CONFIG)
+    return file
+
+
+def test_each_clip_has_its_file(tool: ModuleType, config: Path) -> None:
+    out = config.parent / 'pictures'
+    words = [str(config), '--out', str(out), '--batches', '2', '--epoch', '3']
+    written = tool.main([*words, '--first', '1'])
+    assert [path.name for path in written] == [
+        '003_00001_0.png',
+        '003_00001_1.png',
+        '003_00002_0.png',
+        '003_00002_1.png',
+    ]
+    picture = cv2.imread(str(written[0]))
+    assert picture is not None
+    assert picture.shape[1] > 2 * 260
+    assert picture.std() > 20
+
+
+def test_sheet_holds_all_clips(tool: ModuleType, config: Path) -> None:
+    sheet = config.parent / 'sheet.png'
+    words = [str(config), '--out', str(sheet), '--batches', '2', '--long-side', '100']
+    assert tool.main(words) == [sheet]
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    assert picture.shape[0] > 4 * 100
+
+
+def test_clips_are_those_that_training_meets(tool: ModuleType, config: Path) -> None:
+    cfg = Config.fromfile(config)
+    loader = tool.training_loader(cfg)
+    loader.batch_sampler.sampler.set_epoch(2)
+    expected = list(loader)[1]
+    simulator, preprocessor = (
+        tool.MODELS.build({'type': kind})
+        for kind in ('SAM2PromptSimulator', 'ClipDataPreprocessor')
+    )
+    plan = simulator.plan(2, step=7, seed=5)
+    clips = list(tool.clips_of_batch(expected, plan, simulator, preprocessor))
+    assert [clip.title for clip in clips] == [each.video_name for each in expected]
+    for clip, sample in zip(clips, expected, strict=True):
+        frames = sample.frames.permute(0, 2, 3, 1).numpy()
+        assert np.abs(clip.frames.astype(int) - frames).max() <= 1
+        assert np.array_equal(clip.masks, sample.masklets.numpy())
+        assert len(clip.object_ids) == clip.masks.shape[1]
+        for prompt in clip.prompts.values():
+            part = prompt.mask if prompt.points is None else prompt.points.coords
+            assert len(part) == len(clip.object_ids)
+
+
+def test_plan_is_that_of_the_step_of_training(
+    tool: ModuleType, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+    simulator = tool.SAM2PromptSimulator
+    whole = simulator.plan
+
+    def note(self: object, num_frames: int, step: int, seed: int) -> object:
+        asked.append((num_frames, step, seed))
+        return whole(self, num_frames, step, seed)
+
+    monkeypatch.setattr(simulator, 'plan', note)
+    options = Namespace(epoch=3, first=1, batches=2, long_side=64)
+    drawn = tool.draw_clips(Config.fromfile(config), options, with_frames=False)
+    assert len(list(drawn)) == 4
+    assert asked == [(2, 10, 5), (2, 11, 5)]  # an epoch has three batches
+
+
+def test_loader_without_a_batch_sampler_of_ours_is_refused(
+    tool: ModuleType, config: Path
+) -> None:
+    cfg = Config.fromfile(config)
+    cfg.train_dataloader.pop('batch_sampler')
+    options = Namespace(epoch=0, first=0, batches=1, long_side=64)
+    with pytest.raises(TypeError, match='BatchSampler; give it a ClipBatchSampler'):
+        list(tool.draw_clips(cfg, options, with_frames=False))

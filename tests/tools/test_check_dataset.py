@@ -1,0 +1,80 @@
+"""The command that checks a data set."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tool_modules import load_tool
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load_tool('check_dataset')
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """One clip of two frames, the second without a mask."""
+    for time in range(2):
+        path = tmp_path / f'data/JPEGImages/ant/{time}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((8, 16, 3), 90, np.uint8))
+    masks = tmp_path / 'data/Annotations/ant'
+    masks.mkdir(parents=True)
+    labels = np.zeros((8, 16), np.uint8)
+    labels[:4, :4] = 1
+    Image.fromarray(labels).save(masks / '0.png')
+    file = tmp_path / 'config.py'
+    file.write_text(
+        "train_dataloader = dict(dataset=dict(type='RepeatDataset', times=3, dataset="
+        f"dict(type='ClipPaletteDataset', data_root='{tmp_path}/data')))\n"
+    )
+    return file
+
+
+def test_good_data_is_described(
+    tool: ModuleType, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tool.main([str(config)]) == 0
+    lines = [' '.join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [
+        'clips 1 clips, 1 opened, 1 decoded, 0 bad',
+        'frames 2 in all; 2 to 2 in a clip (median 2); 50.0% annotated',
+        'sizes 16 x 8 (1)',
+        'objects 1 in all; 1 to 1 in a clip (median 1); 0 appear late',
+        'area 12.50% to 12.50% (median 12.50%) of the frame',
+        'seen on 100.00% to 100.00% (median 100.00%) of the annotated frames',
+        'All is well',
+    ]
+
+
+def test_bad_data_is_named_and_fails(
+    tool: ModuleType, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = config.parent / 'data/JPEGImages/ant/1.jpg'
+    bad.write_bytes(b'\xff\xd8 no picture')
+    report = config.parent / 'reports' / 'found.json'
+    assert tool.main([str(config), '--json', str(report)]) == 1
+    assert f'! ant: {bad}' in capsys.readouterr().out
+    found = json.loads(report.read_text())
+    assert found['num_problems'] == 1
+    (source,) = found['sources']
+    assert source['problems'][0]['clip'] == 'ant'
+    assert source['frames_per_clip'] == {'minimum': 2, 'median': 2, 'maximum': 2}
+
+
+def test_sample_may_be_empty(
+    tool: ModuleType, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tool.main([str(config), '--sample', '0']) == 0
+    assert '1 opened, 0 decoded, 0 bad' in capsys.readouterr().out
+
+
+def test_config_without_the_loader_is_refused(tool: ModuleType, config: Path) -> None:
+    with pytest.raises(ValueError, match=r'neither val_dataloader\.dataset'):
+        tool.main([str(config), '--loader', 'val'])

@@ -1,0 +1,222 @@
+"""Draw training clips as the training loop sees them, with their prompts.
+
+The config's loader, preprocessor and prompt simulator make what is drawn, with the seed
+of the run: batch 3 of epoch 5 is the one that training meets there. Masks are tinted,
+prompted objects rimmed in white; the caption of a frame is its number in the video, the
+kind of its prompt and how many correction clicks it gets, which depend on the model
+and are not drawn.
+
+    python tools/analysis_tools/browse_clips.py configs/sam2_bplus_mose.py
+    python tools/analysis_tools/browse_clips.py configs/sam2_bplus_mose.py \
+        --out sheet.png --batches 6 --cfg-options data_root=/data/MOSE/train
+
+With --out FILE.png all clips come on one sheet, else each in a file of the folder.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from mmengine.config import Config, DictAction  # noqa: E402  after the path is set
+from mmengine.registry import MODELS, init_default_scope  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
+
+import projects.sam2  # noqa: E402, F401  registers the parts
+from projects.sam2.engine.config import load_config  # noqa: E402
+from projects.sam2.engine.samplers import (  # noqa: E402
+    ClipBatchSampler,
+    ClipMixBatchSampler,
+)
+from projects.sam2.models.clip_tracking import promptable_frames  # noqa: E402
+from projects.sam2.models.data_preprocessor import ClipDataPreprocessor  # noqa: E402
+from projects.sam2.models.prompt_preview import preview_prompts  # noqa: E402
+from projects.sam2.models.prompt_simulator import (  # noqa: E402
+    PromptPlan,
+    SAM2PromptSimulator,
+)
+from projects.sam2.structures import (  # noqa: E402
+    ClipSample,
+    FramePrompt,
+    PointPrompt,
+)
+from projects.sam2.visualization.clip_visualizer import write_png  # noqa: E402
+from projects.sam2.visualization.layout import stack  # noqa: E402
+from projects.sam2.visualization.text import Picture  # noqa: E402
+from projects.sam2.visualization.training_clips import (  # noqa: E402
+    TrainingClip,
+    draw_training_clip,
+)
+
+WORKER_SETTINGS = ('prefetch_factor', 'persistent_workers', 'pin_memory')
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        One attribute for each option.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('config', help='config file of a run')
+    add('--out', type=Path, help='folder, or a .png for a sheet of all clips')
+    add('--batches', type=int, default=4, help='how many (default 4)')
+    add('--epoch', type=int, default=0, help='epochs before it (default 0)')
+    add('--first', type=int, default=0, help='first batch of the epoch (default 0)')
+    add('--long-side', type=int, default=260, help='of a frame (default 260 px)')
+    add('--cfg-options', nargs='+', action=DictAction, help='key=value of the config')
+    return parser.parse_args(arguments)
+
+
+def training_loader(cfg: Config) -> DataLoader[list[ClipSample]]:
+    """Build the training loader of a run, in this process.
+
+    Args:
+        cfg: Config of the run.
+
+    Returns:
+        The loader.
+    """
+    settings = {
+        key: value
+        for key, value in cfg.train_dataloader.items()
+        if key not in WORKER_SETTINGS
+    }
+    settings['num_workers'] = 0
+    return Runner.build_dataloader(settings, seed=cfg.get('randomness', {}).get('seed'))
+
+
+def clips_of_batch(
+    samples: Sequence[ClipSample],
+    plan: PromptPlan,
+    simulator: SAM2PromptSimulator,
+    preprocessor: ClipDataPreprocessor,
+) -> Iterator[TrainingClip]:
+    """Prepare a batch as the model does, and take its clips apart again.
+
+    Args:
+        samples: What the loader gave.
+        plan: Which frames are prompted.
+        simulator: Draws the prompts.
+        preprocessor: Collates and normalises.
+
+    Yields:
+        Each clip with its prompts.
+    """
+    batch = preprocessor.collate(samples)
+    plan = plan.restricted_to(promptable_frames(batch))
+    prompts = preview_prompts(simulator, batch, plan)
+    frames = (batch.frames * preprocessor.std + preprocessor.mean).round()
+    pixels = frames.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    for number, sample in enumerate(samples):
+        chosen = batch.video_of_object == number
+        yield TrainingClip(
+            title=sample.video_name,
+            frames=pixels[number * batch.num_frames :][: batch.num_frames],
+            masks=batch.targets.masks[:, chosen].numpy(),
+            void=sample.void.numpy(),
+            annotated=sample.annotated.numpy(),
+            object_ids=tuple(sample.object_ids.tolist()),
+            frame_indices=sample.frame_indices,
+            prompts={t: _part(prompt, chosen) for t, prompt in prompts.items()},
+            corrections=dict.fromkeys(
+                plan.correction_frames, simulator.num_corrections
+            ),
+        )
+
+
+def _part(prompt: FramePrompt, chosen: Tensor) -> FramePrompt:
+    """The prompt of a clip's objects."""
+    if prompt.points is None:
+        return FramePrompt(mask=None if prompt.mask is None else prompt.mask[chosen])
+    points = PointPrompt(
+        coords=prompt.points.coords[chosen], labels=prompt.points.labels[chosen]
+    )
+    return FramePrompt(points=points)
+
+
+def draw_clips(
+    cfg: Config, options: argparse.Namespace, *, with_frames: bool
+) -> Iterator[tuple[str, Picture]]:
+    """Draw the clips of some batches.
+
+    Args:
+        cfg: Config of the run.
+        options: Of the command line.
+        with_frames: Frames as they are, above those with prompts.
+
+    Yields:
+        Where in training a clip stands, and its picture.
+
+    Raises:
+        TypeError: If the loader's batch sampler cannot begin at a batch.
+    """
+    loader = training_loader(cfg)
+    batches = loader.batch_sampler
+    if not isinstance(batches, ClipBatchSampler | ClipMixBatchSampler):
+        kind = type(batches).__name__
+        msg = f'train_dataloader has a {kind}; give it a ClipBatchSampler'
+        raise TypeError(msg)
+    simulator = MODELS.build(cfg.model.prompt_simulator)
+    preprocessor = MODELS.build(
+        cfg.model.get('data_preprocessor') or {'type': 'ClipDataPreprocessor'}
+    )
+    batches.sampler.set_epoch(options.epoch)
+    batches.start_at(options.first)
+    for number, samples in enumerate(islice(loader, options.batches), options.first):
+        plan = simulator.plan(
+            samples[0].frames.shape[0],
+            step=options.epoch * len(batches) + number,
+            seed=cfg.get('randomness', {}).get('seed') or 0,
+        )
+        clips = clips_of_batch(samples, plan, simulator, preprocessor)
+        for place, clip in enumerate(clips):
+            picture = draw_training_clip(
+                clip, long_side=options.long_side, with_frames=with_frames
+            )
+            yield f'{options.epoch:03d}_{number:05d}_{place}', picture
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Path]:
+    """Draw as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        The pictures.
+    """
+    options = parse_arguments(arguments)
+    cfg = load_config(options.config, options.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    out = options.out or Path('work_dirs') / 'browse' / Path(options.config).stem
+    if out.suffix == '.png':
+        drawn = draw_clips(cfg, options, with_frames=False)
+        write_png(out, stack([picture for _, picture in drawn]))
+        written = [out]
+    else:
+        written = []
+        for name, picture in draw_clips(cfg, options, with_frames=True):
+            written.append(out / f'{name}.png')
+            write_png(written[-1], picture)
+    print(f'Drew {out}' + ('' if written == [out] else f': {len(written)} clips'))
+    return written
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,154 @@
+"""Check a data set: list its clips, decode them, say what it holds and what is wrong.
+
+CONFIG is the config of a run, of which a loader's data set is checked, or a file with
+`dataset = dict(type=…)`. Wrappers (ConcatDataset, RepeatDataset, ClipVideoDataset, …)
+are looked through. The exit code is 0 where all is well, 1 where anything is wrong.
+
+    python tools/check_dataset.py configs/sam2_bplus_mose.py --workers 8
+    python tools/check_dataset.py configs/sam2_bplus_mose.py --loader val --sample 20 \
+        --cfg-options data_root=/data/MOSE/train --json report.json
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from mmengine.config import DictAction  # noqa: E402  after the path is set
+from mmengine.registry import init_default_scope  # noqa: E402
+from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+
+import projects.sam2  # noqa: E402, F401  registers the sources
+from projects.sam2.datasets.processing.dataset_check import check_sources  # noqa: E402
+from projects.sam2.datasets.processing.sources import (  # noqa: E402
+    dataset_config,
+    find_sources,
+)
+from projects.sam2.datasets.processing.statistics import (  # noqa: E402
+    SourceSummary,
+    Spread,
+)
+from projects.sam2.engine.config import load_config  # noqa: E402
+
+MAX_PRINTED = 30  # problems of a source; the JSON file has all
+MAX_SIZES = 4
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        One attribute for each option.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('config', help='config file')
+    add('--loader', choices=('train', 'val', 'test'), default='train')
+    add('--sample', type=int, metavar='N', help='clips to decode (default: all)')
+    add('--workers', type=int, default=1, help='processes (default 1)')
+    add('--timeout', type=float, default=60, help='seconds for a frame (default 60)')
+    add('--json', type=Path, metavar='FILE', help='write all that was found')
+    add('--cfg-options', nargs='+', action=DictAction, help='key=value of the config')
+    return parser.parse_args(arguments)
+
+
+def describe(summary: SourceSummary) -> list[str]:
+    """Say what a source holds.
+
+    Args:
+        summary: What was found.
+
+    Returns:
+        Lines of text.
+    """
+    clips = (
+        f'{summary.num_clips} clips, {summary.num_opened} opened, '
+        f'{summary.num_decoded} decoded, {summary.num_bad} bad'
+    )
+    lines = [f'{summary.kind} {summary.data_root}', f'  clips     {clips}']
+    if summary.frames_per_clip:
+        spread = _numbers(summary.frames_per_clip)
+        annotated = f'{summary.annotated_share:.1%} annotated'
+        lines.append(f'  frames    {summary.num_frames} in all; {spread}; {annotated}')
+    if summary.sizes:
+        named = [f'{s.width} x {s.height} ({s.num_clips})' for s in summary.sizes]
+        more = f' and {len(named) - MAX_SIZES} more' if len(named) > MAX_SIZES else ''
+        lines.append(f'  sizes     {", ".join(named[:MAX_SIZES])}{more}')
+    if summary.objects_per_clip and summary.object_area and summary.seen_share:
+        spread = _numbers(summary.objects_per_clip)
+        late = f'{summary.num_late_objects} appear late'
+        area, seen = _shares(summary.object_area), _shares(summary.seen_share)
+        lines += [
+            f'  objects   {summary.num_objects} in all; {spread}; {late}',
+            f'  area      {area} of the frame',
+            f'  seen on   {seen} of the annotated frames',
+        ]
+    return lines + _problems(summary)
+
+
+def _numbers(spread: Spread) -> str:
+    ends = f'{spread.minimum:g} to {spread.maximum:g}'
+    return f'{ends} in a clip (median {spread.median:g})'
+
+
+def _shares(spread: Spread) -> str:
+    return f'{spread.minimum:.2%} to {spread.maximum:.2%} (median {spread.median:.2%})'
+
+
+def _problems(summary: SourceSummary) -> list[str]:
+    told = [f'  ! {each.clip}: {each.problem}' for each in summary.problems]
+    if len(told) <= MAX_PRINTED:
+        return told
+    return [*told[:MAX_PRINTED], f'  ! and {len(told) - MAX_PRINTED} more (see --json)']
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        0 where all is well, 1 where anything is wrong.
+    """
+    options = parse_arguments(arguments)
+    cfg = load_config(options.config, options.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    sources = find_sources(dataset_config(cfg, options.loader))
+    with progress_bar('Clips') as advance:
+        summaries = check_sources(
+            sources,
+            sample=options.sample,
+            num_workers=options.workers,
+            time_limit=options.timeout,
+            advance=advance,
+        )
+    for summary in summaries:
+        print('\n'.join(describe(summary)))
+    num_bad = sum(len(summary.problems) for summary in summaries)
+    print('All is well' if not num_bad else f'{num_bad} problems')
+    if options.json is not None:
+        found = {
+            'config': options.config,
+            'loader': options.loader,
+            'num_problems': num_bad,
+            'sources': [asdict(summary) for summary in summaries],
+        }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=1), encoding='utf-8')
+    return int(num_bad > 0)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

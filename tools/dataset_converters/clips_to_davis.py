@@ -1,0 +1,63 @@
+"""Convert clips of any source to DAVIS layout.
+
+CONFIG is the config of a run, of which a loader's data set is converted, or a file with
+`dataset = dict(type=…)`; see tools/check_dataset.py.
+
+    python tools/dataset_converters/clips_to_davis.py configs/my_ytvis.py data/my_davis
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from davis_command import (  # type: ignore[import-not-found]  # noqa: E402
+    add_davis_arguments,
+    run_conversion,
+)
+from mmengine.config import DictAction  # noqa: E402  after the path is set
+from mmengine.registry import init_default_scope  # noqa: E402
+
+import projects.sam2  # noqa: E402, F401  registers the sources
+from projects.sam2.datasets.processing.sources import (  # noqa: E402
+    dataset_config,
+    find_sources,
+)
+from projects.sam2.engine.config import load_config  # noqa: E402
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        0 where all clips were converted, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    add_davis_arguments(parser)
+    parser.add_argument('--loader', choices=('train', 'val', 'test'), default='train')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value')
+    options = parser.parse_args(arguments)
+    cfg = load_config(options.config, options.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    sources = find_sources(dataset_config(cfg, options.loader))
+    if len(sources) > 1:
+        kinds = ', '.join(str(source['type']) for source in sources)
+        msg = f'{options.config} has {len(sources)} sources ({kinds}); convert one'
+        raise ValueError(msg)
+    return int(run_conversion(sources[0], options))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

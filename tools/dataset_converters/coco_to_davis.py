@@ -1,0 +1,54 @@
+"""Convert images with COCO's instance annotations to DAVIS layout.
+
+Each image becomes a clip of one frame; meta.json says which annotation a label was.
+
+    python tools/dataset_converters/coco_to_davis.py \
+        data/coco/annotations/instances_train2017.json data/coco/train2017 \
+        data/coco_davis --workers 8
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from davis_command import (  # type: ignore[import-not-found]  # noqa: E402
+    add_davis_arguments,
+    run_conversion,
+)
+
+import projects.sam2  # noqa: E402, F401  registers the sources
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        0 where all clips were converted, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('annotations', type=Path, help='the JSON file')
+    parser.add_argument('images', type=Path, help='folder of the images')
+    add_davis_arguments(parser)
+    options = parser.parse_args(arguments)
+    source = {
+        'type': 'ClipCocoDataset',
+        'data_root': str(options.images),
+        'annotation_file': str(options.annotations.absolute()),
+    }
+    return int(run_conversion(source, options))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

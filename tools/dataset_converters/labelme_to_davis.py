@@ -1,0 +1,52 @@
+"""Convert images annotated with LabelMe to DAVIS layout.
+
+Each image becomes a clip of one frame, each shape (or group of shapes) an object.
+
+    python tools/dataset_converters/labelme_to_davis.py data/my_images data/my_davis
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from davis_command import (  # type: ignore[import-not-found]  # noqa: E402
+    add_davis_arguments,
+    run_conversion,
+)
+
+import projects.sam2  # noqa: E402, F401  registers the sources
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        0 where all clips were converted, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('annotations', type=Path, help='folder of the JSON files')
+    add_davis_arguments(parser)
+    parser.add_argument('--images', type=Path, help='their folder (default: the same)')
+    options = parser.parse_args(arguments)
+    source = {
+        'type': 'ClipLabelMeDataset',
+        'data_root': str(options.annotations),
+        'image_folder': str((options.images or options.annotations).absolute()),
+    }
+    return int(run_conversion(source, options))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Convert images with a PNG of labels each, semantic or instance, to DAVIS layout.
+
+Each image becomes a clip of one frame. A label is an object; with --regions each of its
+connected regions is one, which suits labels that are classes.
+
+    python tools/dataset_converters/semantic_to_davis.py \
+        data/ade/images data/ade/annotations data/ade_davis --regions --min-pixels 64
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from davis_command import (  # type: ignore[import-not-found]  # noqa: E402
+    add_davis_arguments,
+    run_conversion,
+)
+
+import projects.sam2  # noqa: E402, F401  registers the sources
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        0 where all clips were converted, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('images', type=Path, help='folder of the images')
+    add('labels', type=Path, help='folder of the PNG files')
+    add_davis_arguments(parser)
+    add('--label-suffix', default='.png', help='after the name of the image')
+    add('--regions', action='store_true', help='an object for each connected region')
+    add('--min-pixels', type=int, default=1, help='of an object (default 1)')
+    add('--background', type=int, nargs='+', default=[0], help='labels (default 0)')
+    add('--void', type=int, nargs='*', help='labels (default: 255 in 8-bit files)')
+    options = parser.parse_args(arguments)
+    source = {
+        'type': 'ClipLabelImageDataset',
+        'data_root': str(options.images),
+        'image_folder': '.',
+        'label_folder': str(options.labels.absolute()),
+        'label_suffix': options.label_suffix,
+        'rule': {
+            'background': options.background,
+            'void': options.void,
+            'regions': options.regions,
+            'min_pixels': options.min_pixels,
+        },
+    }
+    return int(run_conversion(source, options))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""A progress bar for tools whose work is done in other processes."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+REFRESH_EVERY = 0.2  # seconds
+
+
+@contextmanager
+def progress_bar(
+    description: str, console: Console | None = None
+) -> Iterator[Callable[[int, int], None]]:
+    """Show how far some work is, on standard error.
+
+    It draws when it is told of progress and never by itself: processes are started
+    meanwhile, which must not inherit a thread's locks.
+
+    Args:
+        description: Of the work.
+        console: Where to draw; None for standard error.
+
+    Yields:
+        A function to be called with what is done and what there is.
+    """
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    last = 0.0
+    with Progress(
+        *columns, console=console or Console(stderr=True), auto_refresh=False
+    ) as progress:
+        bar = progress.add_task(description, total=None)
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last
+            progress.update(bar, completed=done, total=total)
+            if done == total or time.monotonic() - last > REFRESH_EVERY:
+                last = time.monotonic()
+                progress.refresh()
+
+        yield advance
