@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from mmengine.utils.dl_utils import mmcv_full_available
 
 from projects.sam2.bridges import mmcv_operators
 from projects.sam2.bridges.mmcv_operators import OperatorStandIn, ensure_operators
@@ -29,3 +30,10 @@ def test_missing_operators_are_replaced_once(monkeypatch: pytest.MonkeyPatch) ->
     ensure_operators()
     assert sys.modules.pop('json._ext') is placed
     assert isinstance(placed, OperatorStandIn)
+
+
+def test_mmengine_still_sees_that_the_operators_are_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', OperatorStandIn('mmcv._ext'))
+    assert not mmcv_full_available()

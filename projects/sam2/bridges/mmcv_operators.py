@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import NoReturn
 
@@ -10,7 +11,16 @@ NAME = 'mmcv._ext'
 
 
 class OperatorStandIn(ModuleType):
-    """Has every operator by name; each raises when it is called."""
+    """Has every operator by name; each raises when it is called.
+
+    Args:
+        name: Name of the module.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        # Without a loader: MMEngine asks for one to see whether mmcv is the full one.
+        self.__spec__ = ModuleSpec(name, loader=None)
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
         """Make a stand-in for an operator.
