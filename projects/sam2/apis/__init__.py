@@ -2,5 +2,6 @@
 
 from projects.sam2.apis.building import build_sam2, fitting_config
 from projects.sam2.apis.configs import load_model_config
+from projects.sam2.apis.image_predictor import SAM2ImagePredictor
 
-__all__ = ['build_sam2', 'fitting_config', 'load_model_config']
+__all__ = ['SAM2ImagePredictor', 'build_sam2', 'fitting_config', 'load_model_config']

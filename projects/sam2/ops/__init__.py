@@ -13,6 +13,12 @@ from projects.sam2.ops.clicks import (
     error_regions,
     sample_error_points,
 )
+from projects.sam2.ops.components import (
+    fill_holes,
+    remove_specks,
+    small_components,
+    without_small_regions,
+)
 from projects.sam2.ops.masks import (
     NON_OVERLAPPING_LOGIT,
     count_pixels,
@@ -45,11 +51,15 @@ __all__ = [
     'error_points_from_noise',
     'error_points_from_uniform',
     'error_regions',
+    'fill_holes',
     'jitter_boxes',
     'masks_to_boxes',
     'non_overlapping',
+    'remove_specks',
     'resize_masks',
     'sample_boxes',
     'sample_error_points',
+    'small_components',
     'upsample_logits',
+    'without_small_regions',
 ]

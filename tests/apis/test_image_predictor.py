@@ -1,0 +1,226 @@
+"""The image predictor against the released one, and through errors."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from golden_cases import GoldenCase, assert_close, discover
+from golden_errors import note_error
+from golden_models import golden_model
+from golden_predictions import case_image, case_model
+from projects.sam2.apis import SAM2ImagePredictor
+
+TOLERANCE = 2e-4
+FULL_SIZE_TOLERANCE = 2e-3  # stored in half precision
+MAX_WRONG_BITS = 5e-4
+SIZE = (48, 80)
+
+
+@pytest.fixture(scope='module')
+def predictor() -> SAM2ImagePredictor:
+    """The small model at 64 px with a picture of noise."""
+    model = golden_model('images:', data_preprocessor={'image_size': (64, 64)})
+    return SAM2ImagePredictor(model)
+
+
+def _noise(seed: int = 0, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+
+
+def _asked(case: GoldenCase, predictor: SAM2ImagePredictor) -> dict[str, Any]:
+    """What the golden predictor was asked, by the names of its answers."""
+    arrays = case.arrays
+    points, labels, boxes = (arrays[f'in_{n}'] for n in ('points', 'labels', 'boxes'))
+    single = {'multimask_output': False}
+    asked: dict[str, Any] = {
+        'pt1_multi': {'point_coords': points[:1], 'point_labels': labels[:1]},
+        'pt3_single': {'point_coords': points[:3], 'point_labels': labels[:3]} | single,
+        'box_single': {'box': boxes[0]} | single,
+        'box_pt_multi': {
+            'point_coords': points[3:5],
+            'point_labels': labels[3:5],
+            'box': boxes[1],
+        },
+        'none_multi': {},
+        'batch_boxes': {'box': boxes} | single,
+        'batch_pts': {
+            'point_coords': points[:, None],
+            'point_labels': labels[:, None],
+        },
+        'pt1_unnormalised': {
+            'point_coords': points[:1] / np.array(case.spec['size_wh']),
+            'point_labels': labels[:1],
+            'normalize_coords': False,
+        },
+    }
+    if 'pt1_best' in arrays:
+        low_res = predictor.predict(points[:1], labels[:1])[2]
+        best = int(arrays['pt1_best'])
+        asked['mask_only'] = {'mask_input': low_res[best : best + 1]}
+        asked['mask_pt_single'] = asked['mask_only'] | single
+        asked['mask_pt_single'] |= {
+            'point_coords': points[:2],
+            'point_labels': labels[:2],
+        }
+    return {name: how for name, how in asked.items() if f'{name}/low' in arrays}
+
+
+def _assert_equal(
+    case: GoldenCase, name: str, answer: tuple[NDArray[Any], ...], tolerance: float
+) -> None:
+    shown = dict(zip(('logits', 'iou', 'low'), answer, strict=True))
+    shown['logits'] = shown['logits'][..., ::5, ::5]
+    compared = {f'{name}/{what}': value for what, value in shown.items()}
+    present = {key: v for key, v in compared.items() if key in case.arrays}
+    assert len(present) >= 2
+    for key, value in present.items():
+        assert_close(value, case.arrays[key], tolerance, key)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', [*discover('image_pred_*'), *discover('full_image_*')])
+def test_answers_equal_the_released_ones(case: GoldenCase) -> None:
+    predictor = SAM2ImagePredictor(case_model(case))
+    tiny = bool(case.spec['tiny'])
+    tolerance = TOLERANCE if tiny else FULL_SIZE_TOLERANCE
+    predictor.set_image(case_image(case, 'image'))
+    embedding = predictor.get_image_embedding()[0]
+    step = 1 if tiny else 4
+    assert_close(
+        embedding[:, ::step, ::step], case.arrays['image_embed'], tolerance, 'image'
+    )
+    asked = _asked(case, predictor)
+    assert len(asked) == (10 if tiny else 2)
+    for name, how in asked.items():
+        answer = predictor.predict(**how, return_logits=True)
+        _assert_equal(case, name, answer, tolerance)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('image_pred_*'))
+def test_masks_equal_the_released_ones(case: GoldenCase) -> None:
+    predictor = SAM2ImagePredictor(case_model(case))
+    predictor.set_image(case_image(case, 'image'))
+    points, labels = case.arrays['in_points'][:1], case.arrays['in_labels'][:1]
+    masks = predictor.predict(points, labels)[0]
+    assert masks.dtype == np.bool_
+    assert list(masks.shape) == case.arrays['pt1_multi/binary_shape'].tolist()
+    expected = np.unpackbits(case.arrays['pt1_multi/binary_bits'])[: masks.size]
+    wrong = float((masks.ravel() != expected).mean())
+    note_error(wrong, MAX_WRONG_BITS)
+    assert wrong <= MAX_WRONG_BITS
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('image_pred_*'))
+def test_images_of_a_batch_equal_the_released_ones(case: GoldenCase) -> None:
+    predictor = SAM2ImagePredictor(case_model(case))
+    images = [case_image(case, name) for name in ('image', 'image2')]
+    predictor.set_image_batch(images)
+    points, labels = case.arrays['in_points'], case.arrays['in_labels']
+    other_size = np.array(case.spec['size2_wh']) / np.array(case.spec['size_wh'])
+    answers = predictor.predict_batch(
+        [points[:1], points[1:3] * other_size],
+        [labels[:1], labels[1:3]],
+        return_logits=True,
+    )
+    for index in range(2):
+        answer = tuple(column[index] for column in answers)
+        _assert_equal(case, f'imgbatch{index}', answer, TOLERANCE)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('image_pred_*'))
+def test_repaired_masks_equal_the_released_ones(case: GoldenCase) -> None:
+    predictor = SAM2ImagePredictor(
+        case_model(case), max_hole_area=20, max_sprinkle_area=20
+    )
+    predictor.set_image(case_image(case, 'image'))
+    points, labels = case.arrays['in_points'][:1], case.arrays['in_labels'][:1]
+    answer = predictor.predict(points, labels, return_logits=True)
+    _assert_equal(case, 'holes_sprinkles', answer, TOLERANCE)
+
+
+def test_several_objects_equal_each_alone(predictor: SAM2ImagePredictor) -> None:
+    predictor.set_image(_noise())
+    boxes = np.array([[3, 5, 40, 30], [20, 10, 79, 47]], np.float32)
+    together = predictor.predict(box=boxes, multimask_output=False, return_logits=True)
+    assert together[0].shape == (2, 1, *SIZE)
+    assert together[1].shape == (2, 1)
+    for index, box in enumerate(boxes):
+        alone = predictor.predict(box=box, multimask_output=False, return_logits=True)
+        for both, one in zip(together, alone, strict=True):
+            np.testing.assert_allclose(both[index], one, atol=1e-4)
+
+
+def test_frames_need_not_be_square() -> None:
+    model = golden_model('images:', data_preprocessor={'image_size': (64, 96)})
+    predictor = SAM2ImagePredictor(model)
+    predictor.set_image(_noise())
+    masks, ious, low_res = predictor.predict([[70, 20]], [1])
+    assert masks.shape == (3, *SIZE)
+    assert ious.shape == (3,)
+    assert low_res.shape == (3, 16, 24)
+    again = predictor.predict([[70, 20]], [1], mask_input=low_res[:1])[2]
+    assert not np.allclose(again, low_res)
+
+
+def test_pil_image_equals_its_array(predictor: SAM2ImagePredictor) -> None:
+    predictor.set_image(_noise())
+    from_array = predictor.get_image_embedding()
+    predictor.set_image(Image.fromarray(_noise()))
+    assert torch.equal(predictor.get_image_embedding(), from_array)
+
+
+@pytest.mark.parametrize('bad', [_noise().astype(np.uint16), Image.new('L', (4, 4))])
+def test_image_that_cannot_be_used_leaves_the_one_before(
+    predictor: SAM2ImagePredictor, bad: NDArray[np.uint8]
+) -> None:
+    predictor.set_image(_noise())
+    before = predictor.get_image_embedding()
+    with pytest.raises(ValueError, match=r"Image 0 .*convert\('RGB'\)"):
+        predictor.set_image(bad)
+    assert predictor.get_image_embedding() is before
+
+
+@pytest.mark.parametrize(
+    ('prompt', 'message'),
+    [
+        ({'point_coords': [[80.5, 9]], 'point_labels': [1]}, 'lies outside'),
+        ({'mask_input': np.zeros((1, 9, 9))}, r'\(1, 16, 16\)'),
+    ],
+)
+def test_bad_prompt_is_named_and_the_next_is_answered(
+    predictor: SAM2ImagePredictor, prompt: dict[str, Any], message: str
+) -> None:
+    predictor.set_image(_noise())
+    good = predictor.predict([[5, 5]], [1])
+    with pytest.raises(ValueError, match=message):
+        predictor.predict(**prompt)
+    again = predictor.predict([[5, 5]], [1])
+    assert all(np.array_equal(a, b) for a, b in zip(good, again, strict=True))
+
+
+def test_padding_point_may_lie_anywhere(predictor: SAM2ImagePredictor) -> None:
+    predictor.set_image(_noise())
+    near = predictor.predict([[5, 5], [0, 0]], [1, -1])
+    far = predictor.predict([[5, 5], [999, -4]], [1, -1])
+    assert np.array_equal(near[2], far[2])
+
+
+def test_things_out_of_order_are_told(predictor: SAM2ImagePredictor) -> None:
+    predictor.reset_predictor()
+    with pytest.raises(RuntimeError, match='call set_image first'):
+        predictor.predict([[5, 5]], [1])
+    with pytest.raises(TypeError, match='a str; give a NumPy array'):
+        predictor.set_image('picture.png')  # type: ignore[arg-type]  # the error asked
+    with pytest.raises(ValueError, match='image_list is empty'):
+        predictor.set_image_batch([])
+    predictor.set_image_batch([_noise(0), _noise(1)])
+    with pytest.raises(ValueError, match='box_batch has 1 entries for 2 images'):
+        predictor.predict_batch(box_batch=[[1, 2, 3, 4]])
