@@ -41,8 +41,8 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 from plain_loading import (  # type: ignore[import-not-found]  # noqa: E402
-    NEW_SIZE,
     NUM_FRAMES,
+    TRANSFORM_CONFIGS,
     MadeSource,
     make_source,
     make_state,
@@ -59,25 +59,6 @@ from projects.sam2.datasets.sav_json import SAVIndex, close_files, index_sav  # 
 from projects.sam2.ops.rle import decode_masks, encode_masks  # noqa: E402
 
 NUM_ANNOTATED = 121  # frames of a made SA-V file of 20 seconds; a clip takes eight
-TRANSFORM_CONFIGS = (
-    {'type': 'ClipRandomFlip', 'probability': 1.0},
-    {'type': 'ClipRandomAffine', 'degrees': 25, 'shear': 20},
-    {'type': 'ClipResize', 'size': NEW_SIZE},
-    {
-        'type': 'ClipColorJitter',
-        'brightness': 0.1,
-        'contrast': 0.03,
-        'saturation': 0.03,
-        'consistent': True,
-    },
-    {
-        'type': 'ClipColorJitter',
-        'brightness': 0.1,
-        'contrast': 0.05,
-        'saturation': 0.05,
-        'consistent': False,
-    },
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,17 @@ from mmengine.registry import DATASETS
 from projects.sam2.bridges.mmcv_operators import ensure_operators
 from projects.sam2.datasets import AnnotatedVideo, ClipDataError, ClipDataset
 from projects.sam2.datasets.annotated_video import MaskReader
-from projects.sam2.datasets.coco import CocoMasks, find_record, pack_records
+from projects.sam2.datasets.coco import CocoMasks
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_images import LabelImageMasks
 from projects.sam2.datasets.label_rules import LabelRule
 from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.record_store import Record, RecordStore
+from projects.sam2.datasets.record_store import (
+    Record,
+    RecordStore,
+    find_record,
+    pack_records,
+)
 
 VOID = 255
 IMAGE_PREFIXES = ('img', 'img_path')

@@ -26,7 +26,12 @@ from projects.sam2.datasets.json_files import (
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
 from projects.sam2.datasets.listing import child, select_names, without_suffix
-from projects.sam2.datasets.record_store import Record, RecordStore
+from projects.sam2.datasets.record_store import (
+    Record,
+    RecordStore,
+    find_record,
+    pack_records,
+)
 from projects.sam2.datasets.segmentations import (
     decode_objects,
     decode_segmentation,
@@ -264,46 +269,3 @@ def split_crowds(
         raise ClipDataError.at(where, problem, MEND_FILE)
     objects = [each for each in annotations if not each.get('iscrowd')]
     return objects, [each for each in annotations if each.get('iscrowd')]
-
-
-def pack_records(records: Iterator[tuple[str, Record]], where: Path) -> RecordStore:
-    """Pack the records of an annotation file.
-
-    Args:
-        records: Names and records.
-        where: File that they are from, for the error.
-
-    Returns:
-        The store.
-
-    Raises:
-        ClipDataError: If two records have one name.
-    """
-    try:
-        return RecordStore(records)
-    except ClipDataError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise ClipDataError.at(where, str(error), MEND_FILE) from error
-
-
-def find_record(records: RecordStore, name: str, where: Path) -> Record:
-    """Find what belongs to a clip.
-
-    Args:
-        records: All clips.
-        name: The clip.
-        where: File that they are from, for the error.
-
-    Returns:
-        The record.
-
-    Raises:
-        ClipDataError: If there is none.
-    """
-    try:
-        return records[name]
-    except KeyError:
-        problem = f'has no clip {name} with an object'
-        remedy = 'correct the list of clips'
-        raise ClipDataError.at(where, problem, remedy) from None

@@ -1,11 +1,15 @@
 """Keeps the records of an annotation file as bytes, which workers share."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.json_files import MEND_FILE
 
 # JSON values; Python's own objects would be copied into every worker as soon as it
 # counted a reference to them.
@@ -68,3 +72,46 @@ class RecordStore:
         encoded = zlib.decompress(self._bytes[begin : self._ends[place]].tobytes())
         record: Record = orjson.loads(encoded)
         return record
+
+
+def pack_records(records: Iterator[tuple[str, Record]], where: Path) -> RecordStore:
+    """Pack the records of an annotation file.
+
+    Args:
+        records: Names and records.
+        where: File that they are from, for the error.
+
+    Returns:
+        The store.
+
+    Raises:
+        ClipDataError: If two records have one name.
+    """
+    try:
+        return RecordStore(records)
+    except ClipDataError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ClipDataError.at(where, str(error), MEND_FILE) from error
+
+
+def find_record(records: RecordStore, name: str, where: Path) -> Record:
+    """Find what belongs to a clip.
+
+    Args:
+        records: All clips.
+        name: The clip.
+        where: File that they are from, for the error.
+
+    Returns:
+        The record.
+
+    Raises:
+        ClipDataError: If there is none.
+    """
+    try:
+        return records[name]
+    except KeyError:
+        problem = f'has no clip {name} with an object'
+        remedy = 'correct the list of clips'
+        raise ClipDataError.at(where, problem, remedy) from None

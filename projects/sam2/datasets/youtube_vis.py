@@ -14,12 +14,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
 )
 from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.datasets.coco import (
-    find_record,
-    group_annotations,
-    pack_records,
-    split_crowds,
-)
+from projects.sam2.datasets.coco import group_annotations, split_crowds
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
@@ -31,7 +26,12 @@ from projects.sam2.datasets.json_files import (
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listing import child, select_names
-from projects.sam2.datasets.record_store import Record, RecordStore
+from projects.sam2.datasets.record_store import (
+    Record,
+    RecordStore,
+    find_record,
+    pack_records,
+)
 from projects.sam2.datasets.segmentations import decode_objects, seen_objects
 from projects.sam2.structures import FrameMasks
 
