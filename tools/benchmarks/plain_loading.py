@@ -27,6 +27,26 @@ ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 FILL_COLOR = (124, 116, 104)
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+# What plain_clip does, as transforms.
+TRANSFORM_CONFIGS = (
+    {'type': 'ClipRandomFlip', 'probability': 1.0},
+    {'type': 'ClipRandomAffine', 'degrees': 25, 'shear': 20},
+    {'type': 'ClipResize', 'size': NEW_SIZE},
+    {
+        'type': 'ClipColorJitter',
+        'brightness': 0.1,
+        'contrast': 0.03,
+        'saturation': 0.03,
+        'consistent': True,
+    },
+    {
+        'type': 'ClipColorJitter',
+        'brightness': 0.1,
+        'contrast': 0.05,
+        'saturation': 0.05,
+        'consistent': False,
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

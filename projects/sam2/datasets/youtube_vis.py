@@ -14,10 +14,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
 )
 from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.datasets.coco import (
-    group_annotations,
-    split_crowds,
-)
+from projects.sam2.datasets.coco import group_annotations, split_crowds
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (

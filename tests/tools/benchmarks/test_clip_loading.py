@@ -39,6 +39,13 @@ def test_both_ways_give_the_same(tool: ModuleType, job: str, tmp_path: Path) -> 
     np.testing.assert_array_equal(rivals.plain(), rivals.ours())
 
 
+def test_files_that_are_opened_anew_give_the_same(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    rivals = tool.sav_rivals(tool.make_source(), tmp_path, open_each=True)
+    assert rivals.plain() == rivals.ours()
+
+
 def test_ways_run_by_turns_and_the_first_round_does_not_count(tool: ModuleType) -> None:
     calls: list[str] = []
     rivals = tool.Rivals(
@@ -48,7 +55,7 @@ def test_ways_run_by_turns_and_the_first_round_does_not_count(tool: ModuleType) 
         ours=lambda: calls.append('ours'),
     )
     timing = tool.measure(rivals, 3)
-    assert calls == ['plain', 'ours'] * 4
+    assert calls == ['plain', 'plain', 'ours', 'ours'] * 4
     assert timing.ratio == timing.plain_ms / timing.ours_ms
 
 
