@@ -98,8 +98,7 @@ class SAM2PromptSimulator:
         point_probability: Of a clip, to be prompted with points or boxes in place of
             masks. Single frames always get points.
         box_probability: Of a conditioning frame of such a clip, to get a box.
-        truth_click_probability: Of a correction click, to be drawn from the ground
-            truth in place of the error region.
+        truth_click_probability: Of a correction click, to ignore what was predicted.
         num_conditioning_frames: Least and most frames with a first prompt.
         num_correction_frames: Least and most frames with correction clicks; never
             fewer than the conditioning frames, which come first.
