@@ -1,5 +1,9 @@
 """What a program calls: functions that build a model, and predictors around it."""
 
+from projects.sam2.apis.automatic_masks import (
+    AutomaticMask,
+    SAM2AutomaticMaskGenerator,
+)
 from projects.sam2.apis.building import (
     build_sam2,
     build_sam2_video_predictor,
@@ -11,6 +15,8 @@ from projects.sam2.apis.streaming import SAM2Stream
 from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 
 __all__ = [
+    'AutomaticMask',
+    'SAM2AutomaticMaskGenerator',
     'SAM2ImagePredictor',
     'SAM2Stream',
     'SAM2VideoPredictor',
