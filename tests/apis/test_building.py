@@ -18,7 +18,11 @@ from bridge_models import (
     small_model,
     write_small,
 )
-from projects.sam2.apis import build_sam2, fitting_config
+from projects.sam2.apis import (
+    build_sam2,
+    build_sam2_video_predictor,
+    fitting_config,
+)
 from projects.sam2.checkpoints import CheckpointKind, CheckpointMismatchError
 
 KINDS = [kind.value for kind in CheckpointKind]
@@ -44,6 +48,27 @@ def test_model_is_built_for_evaluation_unless_told_otherwise() -> None:
 def test_model_goes_to_the_device() -> None:
     model = build_sam2(Config({'model': small_config()}), device='meta')
     assert {value.device.type for value in model.parameters()} == {'meta'}
+
+
+def test_video_predictor_comes_with_weights_size_and_holes_filled(
+    tmp_path: Path,
+) -> None:
+    wanted = small_model()
+    write_small(tmp_path / 'weights', KINDS[0], wanted)
+    config = config_file(tmp_path, small_config())
+    predictor = build_sam2_video_predictor(
+        config, tmp_path / 'weights', image_size=(64, 96)
+    )
+    assert_same_weights(dict(predictor.model.state_dict()), dict(wanted.state_dict()))
+    assert predictor.model.data_preprocessor.image_size == (64, 96)
+    assert predictor.session.options.fill_hole_area == 8
+    plain = build_sam2_video_predictor(config, apply_postprocessing=False)
+    assert plain.session.options.fill_hole_area == 0
+
+
+def test_size_that_the_backbone_cannot_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match='give multiples of 32'):
+        build_sam2(Config({'model': small_config()}), image_size=(64, 100))
 
 
 @pytest.mark.parametrize('kind', KINDS)

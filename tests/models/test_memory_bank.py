@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden_cases import GoldenCase, assert_close, discover
@@ -151,13 +151,14 @@ def test_pointers_ahead_are_left_out_in_evaluation_alone() -> None:
     bank = MemoryBank()
 
     def offsets(query: MemoryQuery) -> list[int]:
-        return [p.time_offset for p in bank.select(store, query).pointers]
+        return [p.offsets(1)[0] for p in bank.select(store, query).pointers]
 
     assert offsets(_query(5)) == [5, 1]
     assert offsets(_query(5, mode=TrackingMode.TRAINING)) == [5, -4, 1]
     assert offsets(_query(5, reverse=True)) == [4]
 
 
+@settings(deadline=None)  # a busy machine is slow
 @given(
     num_frames=st.integers(1, 8),
     stride=st.integers(1, 6),

@@ -52,6 +52,23 @@ def test_time_is_scaled_by_the_horizon(encoding: str, sign: int) -> None:
     assert torch.allclose(position[0, :1], expected)
 
 
+def test_each_object_may_have_its_own_time() -> None:
+    pointers = _pointers('signed')
+    first, second = _selection([-4, 1], horizon=9), _selection([3, 1], horizon=9)
+    mixed = MemorySelection(
+        memories=(),
+        pointers=(
+            RecalledPointer(pointer=first.pointers[0].pointer, time_offset=(-4, 3)),
+            first.pointers[1],
+        ),
+        pointer_horizon=9,
+    )
+    tokens, position = pointers.tokens(mixed)
+    assert torch.equal(tokens, pointers.tokens(first)[0])
+    for row, alone in enumerate((first, second)):
+        assert torch.allclose(position[row], pointers.tokens(alone)[1][0])
+
+
 def test_sam_2_0_pointers_carry_no_time() -> None:
     _, position = _pointers('none').tokens(_selection([5, 2], horizon=16))
     assert not position.any()

@@ -22,7 +22,7 @@ def case_model(case: GoldenCase, **changes: Mapping[str, Any]) -> SAM2:
         case: A golden case of a predictor.
         changes: As for ``tiny_config``, of the small model.
     """
-    if case.spec.get('tiny'):
+    if not case.name.startswith('full_'):
         return golden_model(case.spec['salt'], **changes)
     model: SAM2 = MODELS.build(load_model_config('sam2.1_hiera_t').model).eval()
     keys = {key: to_released(key) for key in model.state_dict()}

@@ -1,7 +1,27 @@
-"""What a program calls: functions that build a model, with its weights."""
+"""What a program calls: functions that build a model, and predictors around it."""
 
-from projects.sam2.apis.building import build_sam2, fitting_config
+from projects.sam2.apis.automatic_masks import (
+    AutomaticMask,
+    SAM2AutomaticMaskGenerator,
+)
+from projects.sam2.apis.building import (
+    build_sam2,
+    build_sam2_video_predictor,
+    fitting_config,
+)
 from projects.sam2.apis.configs import load_model_config
 from projects.sam2.apis.image_predictor import SAM2ImagePredictor
+from projects.sam2.apis.streaming import SAM2Stream
+from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 
-__all__ = ['SAM2ImagePredictor', 'build_sam2', 'fitting_config', 'load_model_config']
+__all__ = [
+    'AutomaticMask',
+    'SAM2AutomaticMaskGenerator',
+    'SAM2ImagePredictor',
+    'SAM2Stream',
+    'SAM2VideoPredictor',
+    'build_sam2',
+    'build_sam2_video_predictor',
+    'fitting_config',
+    'load_model_config',
+]

@@ -12,6 +12,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from projects.sam2.apis.configs import load_model_config
+from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 from projects.sam2.checkpoints import (
     CheckpointMismatchError,
     check_weights,
@@ -20,7 +21,9 @@ from projects.sam2.checkpoints import (
 )
 from projects.sam2.models import SAM2
 
-__all__ = ['build_sam2', 'fitting_config']
+__all__ = ['build_sam2', 'build_sam2_video_predictor', 'fitting_config']
+
+FILLED_HOLE_AREA = 8  # pixels of the stride-4 mask, as in the released predictor
 
 
 def build_sam2(
@@ -28,6 +31,8 @@ def build_sam2(
     checkpoint: str | Path | None = None,
     device: str | torch.device = 'cpu',
     mode: Literal['eval', 'train'] = 'eval',
+    *,
+    image_size: tuple[int, int] | None = None,
 ) -> SAM2:
     """Build a model and load its weights.
 
@@ -37,6 +42,8 @@ def build_sam2(
             a file of ours; None leaves the weights at random.
         device: Where the model goes.
         mode: ``'eval'``, or ``'train'`` with dropout and the like.
+        image_size: Height and width that images and frames are brought to, multiples
+            of 32; by default what the config says.
 
     Returns:
         The model.
@@ -44,9 +51,16 @@ def build_sam2(
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If the config has no model, or the checkpoint is damaged.
+        ValueError: If the config has no model, the checkpoint is damaged, or a side
+            is no multiple of 32.
     """
-    model: SAM2 = MODELS.build(load_model_config(config).model)
+    settings = copy.deepcopy(load_model_config(config).model)
+    if image_size is not None:
+        preprocessor = settings.get('data_preprocessor') or {
+            'type': 'ClipDataPreprocessor'
+        }
+        settings['data_preprocessor'] = {**preprocessor, 'image_size': image_size}
+    model: SAM2 = MODELS.build(settings)
     if checkpoint is not None:
         loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
         weights = weights_of(loaded, source=str(checkpoint))
@@ -54,6 +68,36 @@ def build_sam2(
         model.load_state_dict(weights)
     model.to(device).train(mode == 'train')
     return model
+
+
+def build_sam2_video_predictor(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = 'cpu',
+    *,
+    image_size: tuple[int, int] | None = None,
+    apply_postprocessing: bool = True,
+) -> SAM2VideoPredictor:
+    """Build a video predictor; for other options make one of :func:`build_sam2`.
+
+    Args:
+        config: As for :func:`load_model_config`; a released name will do.
+        checkpoint: As for :func:`build_sam2`.
+        device: Where the model goes.
+        image_size: As for :func:`build_sam2`.
+        apply_postprocessing: Fill holes of up to 8 pixels of the stride-4 mask.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        CheckpointMismatchError: If the weights are of another version or size.
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: As from :func:`build_sam2`.
+    """
+    model = build_sam2(config, checkpoint, device, image_size=image_size)
+    area = FILLED_HOLE_AREA if apply_postprocessing else 0
+    return SAM2VideoPredictor(model, fill_hole_area=area)
 
 
 def fitting_config(

@@ -14,15 +14,14 @@ from projects.sam2.ops import (
     downsample_logits,
     fill_holes,
     remove_specks,
-    upsample_logits,
 )
 from projects.sam2.structures import ImageFeatures, PointPrompt
 
 __all__ = [
-    'DecodedMasks',
     'EncodedImage',
+    'LowResMasks',
     'MaskRepair',
-    'decode_masks_of_image',
+    'decode_low_res',
     'encode_images',
     'points_of_model',
     'preprocess_image',
@@ -56,18 +55,21 @@ class EncodedImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedMasks:
-    """Masks of one image.
+class LowResMasks:
+    """Masks of one image, before they are repaired and enlarged.
 
     Attributes:
-        logits: (O, M, height, width), at the size of the image.
+        logits: (O, M, H4, W4).
         ious: Estimated IoU of each mask, (O, M).
-        low_res_logits: (O, M, H4, W4), may be fed back.
     """
 
     logits: Tensor
     ious: Tensor
-    low_res_logits: Tensor
+
+    @property
+    def fed_back(self) -> Tensor:
+        """Logits that may be fed back, in a limited range, (O, M, H4, W4)."""
+        return self.logits.clamp(-LOW_RES_LIMIT, LOW_RES_LIMIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,15 +174,14 @@ def points_of_model(model: SAM2, shares: PointPrompt) -> PointPrompt:
     return PointPrompt(coords=scaled.to(device), labels=shares.labels.to(device))
 
 
-def decode_masks_of_image(
+def decode_low_res(
     model: SAM2,
     image: EncodedImage,
     *,
     points: PointPrompt | None,
     earlier_logits: Tensor | None,
     multimask: bool,
-    repair: MaskRepair,
-) -> DecodedMasks:
+) -> LowResMasks:
     """Answer prompts on an image; object scores are not asked.
 
     Args:
@@ -189,10 +190,9 @@ def decode_masks_of_image(
         points: Points and boxes as shares of the sides, or None.
         earlier_logits: Masks of an earlier answer, (O | 1, 1, H4, W4), or None.
         multimask: Give three masks for an ambiguous prompt, not one.
-        repair: What is done to the masks before they are enlarged.
 
     Returns:
-        Masks as logits.
+        Masks as the decoder gives them.
     """
     embedded = model.prompt_encoder(
         points=None if points is None else points_of_model(model, points),
@@ -208,9 +208,4 @@ def decode_masks_of_image(
         multimask=multimask,
         select_by_stability=True,
     )
-    logits = at_least_float32(answer.mask_logits)
-    return DecodedMasks(
-        logits=upsample_logits(repair(logits), image.size),
-        ious=answer.ious,
-        low_res_logits=logits.clamp(-LOW_RES_LIMIT, LOW_RES_LIMIT),
-    )
+    return LowResMasks(logits=at_least_float32(answer.mask_logits), ious=answer.ious)

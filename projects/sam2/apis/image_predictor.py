@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from projects.sam2.apis.image_decoding import (
-    DecodedMasks,
     EncodedImage,
+    LowResMasks,
     MaskRepair,
-    decode_masks_of_image,
+    decode_low_res,
     encode_images,
 )
 from projects.sam2.apis.inputs import (
@@ -23,6 +23,7 @@ from projects.sam2.apis.inputs import (
     read_points,
 )
 from projects.sam2.models import SAM2
+from projects.sam2.ops import upsample_logits
 
 __all__ = ['SAM2ImagePredictor']
 
@@ -74,7 +75,7 @@ class SAM2ImagePredictor:
         """
         self.set_image_batch([image])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def set_image_batch(self, image_list: Sequence[ImageLike]) -> None:
         """Encode several images in one batch, for :meth:`predict_batch`.
 
@@ -133,7 +134,7 @@ class SAM2ImagePredictor:
             multimask=multimask_output,
             in_pixels=normalize_coords,
         )
-        return self._as_arrays(decoded, return_logits=return_logits)
+        return self._as_arrays(decoded, self.image(0), return_logits=return_logits)
 
     def predict_batch(
         self,
@@ -184,7 +185,9 @@ class SAM2ImagePredictor:
                 multimask=multimask_output,
                 in_pixels=normalize_coords,
             )
-            answers.append(self._as_arrays(decoded, return_logits=return_logits))
+            answers.append(
+                self._as_arrays(decoded, self.image(index), return_logits=return_logits)
+            )
         return tuple(list(column) for column in zip(*answers, strict=True))
 
     def image(self, index: int) -> EncodedImage:
@@ -219,7 +222,7 @@ class SAM2ImagePredictor:
         """Forget the images."""
         self._images = ()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _decode(
         self,
         image: EncodedImage,
@@ -228,7 +231,7 @@ class SAM2ImagePredictor:
         *,
         multimask: bool,
         in_pixels: bool,
-    ) -> DecodedMasks:
+    ) -> LowResMasks:
         """Check points, labels, boxes and an earlier mask, and decode."""
         points, labels, box = prompt
         asked = read_points(
@@ -239,21 +242,22 @@ class SAM2ImagePredictor:
             low_res = (4 * image.cells[0], 4 * image.cells[1])
             earlier = read_mask_logits(mask_input, size=low_res, name='mask_input')
             earlier = earlier.to(self.device)
-        return decode_masks_of_image(
+        return decode_low_res(
             self.model,
             image,
             points=asked,
             earlier_logits=earlier,
             multimask=multimask,
-            repair=self.repair,
         )
 
-    def _as_arrays(self, decoded: DecodedMasks, *, return_logits: bool) -> Prediction:
+    def _as_arrays(
+        self, decoded: LowResMasks, image: EncodedImage, *, return_logits: bool
+    ) -> Prediction:
         """Arrays; of a single object without the dimension of objects."""
-        masks = decoded.logits
+        masks = upsample_logits(self.repair(decoded.logits), image.size)
         if not return_logits:
             masks = masks > self.repair.threshold
-        parts = (masks, decoded.ious.float(), decoded.low_res_logits)
+        parts = (masks, decoded.ious.float(), decoded.fed_back)
         one = len(masks) == 1
         first, second, third = ((p[0] if one else p).cpu().numpy() for p in parts)
         return first, second, third

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from projects.sam2.models.mask_heads import MaskHeads
-from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
+from projects.sam2.models.memory_bank import MemoryStore
+from projects.sam2.models.memory_selection import MemoryQuery, MemorySelection
 from projects.sam2.ops import upsample_logits
 from projects.sam2.structures import (
     DecoderStep,
@@ -37,6 +38,8 @@ class FrameTask:
         num_corrections: How often to ask for one.
         reread_prompt: Remember prompted frames the way an interactive session does:
             masks up-sampled from low resolution and binarised.
+        earlier_logits: Masks of an earlier answer on this frame, (O, 1, H4, W4), that
+            points refine; or None.
     """
 
     query: MemoryQuery
@@ -45,6 +48,7 @@ class FrameTask:
     correct: Callable[[Tensor], PointPrompt] | None = None
     num_corrections: int = 0
     reread_prompt: bool = False
+    earlier_logits: Tensor | None = None
 
 
 def track_frame(
@@ -61,7 +65,50 @@ def track_frame(
     Returns:
         All decoding steps and the memory.
     """
-    steps = _decode_steps(heads, features, store, task)
+    selection = recall_memories(heads, store, task)
+    steps = decode_frame(heads, features, selection, task)
+    return remember_frame(heads, features, steps, task)
+
+
+def recall_memories(
+    heads: MaskHeads, store: MemoryStore, task: FrameTask
+) -> MemorySelection | None:
+    """Choose what a frame attends to.
+
+    Args:
+        heads: Prompt encoder, mask decoder and tracker.
+        store: Memories so far.
+        task: The frame and its prompt.
+
+    Returns:
+        Memories, or None where the frame attends to none.
+
+    Raises:
+        ValueError: If it shall attend, and no frame was prompted yet.
+    """
+    given = task.prompt is not None and task.prompt.mask is not None
+    if given or not task.attends:
+        return None
+    return heads.tracker.memory_bank.select(store, task.query)
+
+
+def remember_frame(
+    heads: MaskHeads,
+    features: ImageFeatures,
+    steps: tuple[DecoderStep, ...],
+    task: FrameTask,
+) -> FrameOutput:
+    """Make a memory of what was decoded on a frame.
+
+    Args:
+        heads: Prompt encoder, mask decoder and tracker.
+        features: Of the frame, one for each object.
+        steps: What was decoded; the last step is remembered.
+        task: The frame and its prompt.
+
+    Returns:
+        The steps and the memory.
+    """
     last = steps[-1]
     size = tuple(STRIDE * side for side in features.embedding.shape[-2:])
     full_logits = last.full_logits
@@ -78,28 +125,41 @@ def track_frame(
         binary=evaluation and decided,
     )
     memory = FrameMemory(spatial=spatial, object_pointer=last.object_pointer)
-    return FrameOutput(
-        frame_index=task.query.frame_index, steps=tuple(steps), memory=memory
-    )
+    return FrameOutput(frame_index=task.query.frame_index, steps=steps, memory=memory)
 
 
-def _decode_steps(
-    heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
-) -> list[DecoderStep]:
-    """The first answer, then one for each correction click."""
+def decode_frame(
+    heads: MaskHeads,
+    features: ImageFeatures,
+    selection: MemorySelection | None,
+    task: FrameTask,
+) -> tuple[DecoderStep, ...]:
+    """Segment the objects of a frame.
+
+    Args:
+        heads: Prompt encoder, mask decoder and tracker.
+        features: Of the frame, one for each object.
+        selection: What the frame attends to.
+        task: The frame, its prompt and its corrections.
+
+    Returns:
+        The first answer, then one for each correction click.
+    """
     mode = task.query.mode
     if task.prompt is not None and task.prompt.mask is not None:
-        return [heads.adopt(mask=task.prompt.mask, features=features, mode=mode)]
-    tracker = heads.tracker
-    selection = tracker.memory_bank.select(store, task.query) if task.attends else None
-    embedding = tracker.recall(features, selection)
+        return (heads.adopt(mask=task.prompt.mask, features=features, mode=mode),)
+    embedding = heads.tracker.recall(features, selection)
     points = None if task.prompt is None else task.prompt.points
     step = heads.decode(
-        embedding=embedding, features=features, mode=mode, points=points
+        embedding=embedding,
+        features=features,
+        mode=mode,
+        points=points,
+        earlier_logits=task.earlier_logits,
     )
     steps = [step]
     if task.correct is None:
-        return steps
+        return (step,)
     size = (STRIDE * embedding.shape[-2], STRIDE * embedding.shape[-1])
     for _ in range(task.num_corrections):
         # A click is a decision, not something to learn through.
@@ -114,4 +174,4 @@ def _decode_steps(
             earlier_logits=steps[-1].mask_logits,
         )
         steps.append(step)
-    return steps
+    return tuple(steps)

@@ -4,72 +4,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mmengine.registry import MODELS
-from torch import Tensor
 
+from projects.sam2.models.memory_selection import (
+    MemoryQuery,
+    MemorySelection,
+    RecalledMemory,
+    RecalledPointer,
+)
 from projects.sam2.structures import FrameMemory, TrackingMode
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryQuery:
-    """The frame that asks for memories.
-
-    Attributes:
-        frame_index: Position in the clip or video.
-        num_video_frames: Length of the clip or video.
-        mode: Training or evaluation.
-        reverse: The pass runs backwards in time.
-    """
-
-    frame_index: int
-    num_video_frames: int
-    mode: TrackingMode
-    reverse: bool = False
-
-    @property
-    def direction(self) -> int:
-        """+1 where the pass runs forwards in time, -1 where backwards."""
-        return -1 if self.reverse else 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecalledMemory:
-    """A spatial memory and how long ago it was made.
-
-    Attributes:
-        spatial: (O, Cm, H16, W16).
-        age: 0 for a conditioning frame, else 1 (adjacent) to ``num_frames - 1``.
-    """
-
-    spatial: Tensor
-    age: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecalledPointer:
-    """An object pointer and its distance in time.
-
-    Attributes:
-        pointer: (O, C).
-        time_offset: Frames back along the pass; negative for frames still ahead.
-    """
-
-    pointer: Tensor
-    time_offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySelection:
-    """All that one frame attends to.
-
-    Attributes:
-        memories: Spatial memories, conditioning frames first.
-        pointers: Object pointers, conditioning frames first.
-        pointer_horizon: Number of pointers that the video allows; scales their time.
-    """
-
-    memories: tuple[RecalledMemory, ...]
-    pointers: tuple[RecalledPointer, ...]
-    pointer_horizon: int
+__all__ = [
+    'MemoryBank',
+    'MemoryBankEmpty',
+    'MemoryQuery',
+    'MemorySelection',
+    'MemoryStore',
+    'RecalledMemory',
+    'RecalledPointer',
+]
 
 
 @dataclass(slots=True)
@@ -97,6 +49,25 @@ class MemoryStore:
             kept, other = other, kept
         other.pop(frame_index, None)
         kept[frame_index] = memory
+
+    def tracked_memory(self, frame_index: int) -> FrameMemory | None:
+        """Look up the memory of a frame that does not condition the video.
+
+        Args:
+            frame_index: Position in the clip or video.
+
+        Returns:
+            The memory, or None.
+        """
+        return self.tracked.get(frame_index)
+
+    def drop(self, frame_index: int) -> None:
+        """Let go of a tracked memory that the running pass reaches no more.
+
+        Args:
+            frame_index: Position in the clip or video.
+        """
+        del self.tracked[frame_index]
 
 
 @MODELS.register_module()
@@ -168,26 +139,20 @@ class MemoryBank:
             )
             raise ValueError(msg)
         chosen = self._nearest(tuple(store.conditioning), query.frame_index)
-        ordinary = {
-            frame: memory
-            for frame, memory in store.conditioning.items()
-            if frame not in chosen
-        } | store.tracked
         memories = [
             RecalledMemory(spatial=store.conditioning[frame].spatial, age=0)
             for frame in chosen
         ]
         for age, frame in self._tracked_frames(query):
-            if frame in ordinary:
-                memories.append(
-                    RecalledMemory(spatial=ordinary[frame].spatial, age=age)
-                )
+            memory = _ordinary(store, chosen, frame)
+            if memory is not None:
+                memories.append(RecalledMemory(spatial=memory.spatial, age=age))
         horizon = min(query.num_video_frames, self.max_pointers)
         return MemorySelection(
             memories=tuple(memories),
             pointers=(
                 *self._conditioning_pointers(store, chosen, query),
-                *_tracked_pointers(ordinary, horizon, query),
+                *_tracked_pointers(store, chosen, horizon, query),
             ),
             pointer_horizon=horizon,
         )
@@ -204,7 +169,7 @@ class MemoryBank:
         reach = max(spatial_reach, self.max_pointers - 1)
         for frame in tuple(store.tracked):
             if (query.frame_index - frame) * query.direction > reach:
-                del store.tracked[frame]
+                store.drop(frame)
 
     def _nearest(self, frames: tuple[int, ...], frame_index: int) -> tuple[int, ...]:
         """Conditioning frames to attend to, in the order in which they are read."""
@@ -247,16 +212,24 @@ class MemoryBank:
                 )
 
 
+def _ordinary(
+    store: MemoryStore, chosen: tuple[int, ...], frame_index: int
+) -> FrameMemory | None:
+    """Memory of a tracked frame, or of a conditioning frame that was not chosen."""
+    if frame_index in store.conditioning:
+        return None if frame_index in chosen else store.conditioning[frame_index]
+    return store.tracked_memory(frame_index)
+
+
 def _tracked_pointers(
-    ordinary: dict[int, FrameMemory], horizon: int, query: MemoryQuery
+    store: MemoryStore, chosen: tuple[int, ...], horizon: int, query: MemoryQuery
 ) -> Iterable[RecalledPointer]:
     """Pointers of the latest tracked frames, latest first."""
     for offset in range(1, horizon):
         frame = query.frame_index - offset * query.direction
-        if frame in ordinary:
-            yield RecalledPointer(
-                pointer=ordinary[frame].object_pointer, time_offset=offset
-            )
+        memory = _ordinary(store, chosen, frame)
+        if memory is not None:
+            yield RecalledPointer(pointer=memory.object_pointer, time_offset=offset)
 
 
 @MODELS.register_module()

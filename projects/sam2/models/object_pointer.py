@@ -89,7 +89,8 @@ class SAM2ObjectPointer(nn.Module):
             selection: At least one pointer, of O objects.
 
         Returns:
-            Tokens (O, N, Cm) and their position encoding (1, N, Cm).
+            Tokens (O, N, Cm) and their position encoding, (1, N, Cm) where the
+            objects' pointers are as old as each other's, else (O, N, Cm).
         """
         pointers = torch.stack([p.pointer for p in selection.pointers], dim=1)
         num_objects, num_pointers, _ = pointers.shape
@@ -97,13 +98,14 @@ class SAM2ObjectPointer(nn.Module):
         tokens = pointers.reshape(num_objects, num_pointers * parts, self.memory_dims)
         if self.time_projection is None:
             return tokens, tokens.new_zeros(1, tokens.shape[1], self.memory_dims)
-        offsets = tokens.new_tensor(
-            [float(p.time_offset) for p in selection.pointers], dtype=torch.float32
-        )
+        shared = all(isinstance(p.time_offset, int) for p in selection.pointers)
+        columns = [p.offsets(1 if shared else num_objects) for p in selection.pointers]
+        offsets = torch.tensor(columns, dtype=torch.float32, device=tokens.device).T
         if self.time_encoding == 'unsigned':
             offsets = offsets.abs()
         # A horizon of one pointer has no distance to scale by.
         moments = offsets / max(selection.pointer_horizon - 1, 1)
-        encoding = sine_encoding_1d(moments, self.embed_dims)
+        encoding = sine_encoding_1d(moments.flatten(), self.embed_dims)
         position = self.time_projection(encoding.to(tokens.dtype))
-        return tokens, position.repeat_interleave(parts, dim=0)[None]
+        rows = position.unflatten(0, moments.shape)  # (1 | O, pointers, Cm)
+        return tokens, rows.repeat_interleave(parts, dim=1)

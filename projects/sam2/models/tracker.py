@@ -152,7 +152,9 @@ class SAM2Tracker(nn.Module):
             num_pointer_tokens = pointer_tokens.shape[1]
             tokens.append(pointer_tokens)
             positions.append(pointer_position)
-        return torch.cat(tokens, dim=1), torch.cat(positions, dim=1), num_pointer_tokens
+        rows = max(len(position) for position in positions)  # 1, or one per object
+        position = torch.cat([p.expand(rows, -1, -1) for p in positions], dim=1)
+        return torch.cat(tokens, dim=1), position, num_pointer_tokens
 
 
 def _embedding(*shape: int) -> nn.Parameter:

@@ -19,11 +19,13 @@ from projects.sam2.ops.components import (
     small_components,
     without_small_regions,
 )
+from projects.sam2.ops.crops import Crop, crops_of_image, grid_of_points
 from projects.sam2.ops.masks import (
     NON_OVERLAPPING_LOGIT,
     count_pixels,
     non_overlapping,
 )
+from projects.sam2.ops.nms import suppress_boxes
 from projects.sam2.ops.resize import (
     at_least_float32,
     downsample_logits,
@@ -39,12 +41,14 @@ from projects.sam2.ops.rle import (
 
 __all__ = [
     'NON_OVERLAPPING_LOGIT',
+    'Crop',
     'EncodedMask',
     'at_least_float32',
     'boxes_to_points',
     'center_error_points',
     'count_encoded_pixels',
     'count_pixels',
+    'crops_of_image',
     'decode_masks',
     'downsample_logits',
     'encode_masks',
@@ -52,6 +56,7 @@ __all__ = [
     'error_points_from_uniform',
     'error_regions',
     'fill_holes',
+    'grid_of_points',
     'jitter_boxes',
     'masks_to_boxes',
     'non_overlapping',
@@ -60,6 +65,7 @@ __all__ = [
     'sample_boxes',
     'sample_error_points',
     'small_components',
+    'suppress_boxes',
     'upsample_logits',
     'without_small_regions',
 ]

@@ -1,0 +1,247 @@
+"""Reads the frames of a video one at a time, when they are asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from projects.sam2.apis.inputs import ImageLike, Size, read_image
+from projects.sam2.datasets.reading import JPEG_SUFFIXES, read_frame
+
+__all__ = [
+    'ArrayReader',
+    'FolderReader',
+    'FrameReader',
+    'VideoFileReader',
+    'VideoLike',
+    'open_frames',
+]
+
+VideoLike = str | Path | Sequence[ImageLike] | NDArray[np.uint8]
+
+MAX_SKIP = 48  # frames ahead up to which decoding on is faster than to seek
+READ_BACK = 16  # frames decoded at once where a video file is read backwards
+
+
+class FrameReader(Protocol):
+    """Frames of one video, all of one size."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video."""
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the frames."""
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3), RGB."""
+
+
+def open_frames(video: VideoLike) -> FrameReader:
+    """Open a video; its first frame is decoded, for the size.
+
+    Args:
+        video: A folder of JPEG files named by numbers; a video file; or frames as an
+            array (T, height, width, 3) or a list of images.
+
+    Returns:
+        Its reader.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If there is no frame, or the first cannot be read.
+    """
+    if not isinstance(video, str | Path):
+        return ArrayReader(video)
+    path = Path(video).expanduser()
+    if not path.exists():
+        msg = f'{path}: there is no such file or folder; check the path'
+        raise FileNotFoundError(msg)
+    return FolderReader(path) if path.is_dir() else VideoFileReader(path)
+
+
+class ArrayReader:
+    """Frames that are in memory.
+
+    Args:
+        frames: (T, height, width, 3) or a list of images, uint8, RGB.
+
+    Raises:
+        ValueError: If there is no frame, or the first is not RGB of 8 bits.
+    """
+
+    def __init__(self, frames: Sequence[ImageLike] | NDArray[np.uint8]) -> None:
+        if not len(frames):
+            msg = 'The video has no frame; give at least one'
+            raise ValueError(msg)
+        self._frames = frames
+        first = read_image(frames[0], name='Frame 0')
+        self.size: Size = (first.shape[0], first.shape[1])
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video."""
+        return len(self._frames)
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Check a frame and give it.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            (height, width, 3), RGB.
+
+        Raises:
+            ValueError: If it is not RGB of 8 bits, or of another size.
+        """
+        name = f'Frame {frame_index}'
+        frame = read_image(self._frames[frame_index], name=name)
+        return same_size(frame, self.size, name)
+
+
+class FolderReader:
+    """Frames in JPEG files whose names are numbers.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        ValueError: If it holds no JPEG file, one without a number, or a damaged one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        files = [p for p in folder.iterdir() if p.suffix.lower() in JPEG_SUFFIXES]
+        if not files:
+            others = sorted({p.suffix for p in folder.iterdir() if p.suffix})
+            found = f'only {", ".join(others)}' if others else 'nothing'
+            msg = (
+                f'{folder} holds no frames: expected JPEG files, found {found}; write '
+                f'the frames as 00000.jpg, 00001.jpg, … or give them as arrays'
+            )
+            raise ValueError(msg)
+        nameless = [path.name for path in files if not path.stem.isdecimal()]
+        if nameless:
+            msg = (
+                f'{folder}: {nameless[0]} has no number to be ordered by; name the '
+                f'frames 00000.jpg, 00001.jpg, …'
+            )
+            raise ValueError(msg)
+        self._files = sorted(files, key=lambda path: int(path.stem))
+        first = read_frame(self._files[0])
+        self.size: Size = (first.shape[0], first.shape[1])
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video."""
+        return len(self._files)
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            (height, width, 3), RGB.
+
+        Raises:
+            ValueError: If the file is damaged or of another size.
+        """
+        path = self._files[frame_index]
+        return same_size(read_frame(path), self.size, str(path))
+
+
+class VideoFileReader:
+    """Frames of a video file, decoded by OpenCV.
+
+    Reading forwards decodes each frame once. Reading backwards decodes some frames at
+    a time and holds them.
+
+    Args:
+        path: An mp4 or whatever else OpenCV reads.
+
+    Raises:
+        ValueError: If it is no video, or its first frame cannot be decoded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._capture = cv2.VideoCapture(str(path))
+        self._next = 0
+        self._held: dict[int, NDArray[np.uint8]] = {}
+        self.num_frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if not self._capture.isOpened() or self.num_frames < 1:
+            msg = f'{path} is no video that OpenCV reads; convert it to mp4 (h264)'
+            raise ValueError(msg)
+        first = self._decode_next()
+        self._held = {0: first}
+        self.size: Size = (first.shape[0], first.shape[1])
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            (height, width, 3), RGB.
+
+        Raises:
+            ValueError: If the video ends before it.
+        """
+        if frame_index in self._held:
+            return self._held[frame_index]
+        start = frame_index
+        if frame_index < self._next:
+            start = max(frame_index - READ_BACK + 1, 0)
+        if frame_index < self._next or frame_index > self._next + MAX_SKIP:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, start)
+            self._next = start
+        held = {}
+        while self._next <= frame_index:
+            here = self._next
+            frame = self._decode_next()
+            if here >= start:
+                held[here] = frame
+        self._held = held
+        return held[frame_index]
+
+    def _decode_next(self) -> NDArray[np.uint8]:
+        """Decode the frame that the file stands at."""
+        is_frame, frame = self._capture.read()
+        if not is_frame:
+            msg = (
+                f'{self._path} ends after {self._next} frames, though its header says '
+                f'{self.num_frames}; encode it anew, or cut it to {self._next} frames'
+            )
+            raise ValueError(msg)
+        self._next += 1
+        return np.ascontiguousarray(frame[..., ::-1], dtype=np.uint8)
+
+
+def same_size(frame: NDArray[np.uint8], size: Size, name: str) -> NDArray[np.uint8]:
+    """Check that a frame has the size of the video.
+
+    Args:
+        frame: (height, width, 3).
+        size: Height and width of the first frame.
+        name: What the frame is called in an error.
+
+    Returns:
+        The frame.
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    if frame.shape[:2] != size:
+        msg = (
+            f'{name} is {frame.shape[:2]}, but the first frame is {size} (height, '
+            f'width); bring all frames to one size'
+        )
+        raise ValueError(msg)
+    return frame

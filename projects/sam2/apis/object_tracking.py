@@ -1,0 +1,208 @@
+"""Prompts and tracks the objects of one frame with the model's own tracker.
+
+What is recalled and remembered is decided in :mod:`projects.sam2.models`; here objects
+are brought together in batches, and kept apart again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from projects.sam2.apis.memory_archive import AnsweredMemory
+from projects.sam2.apis.video_state import PendingAnswer, TrackedObject
+from projects.sam2.models.frame_tracking import (
+    FrameTask,
+    decode_frame,
+    recall_memories,
+    remember_frame,
+)
+from projects.sam2.models.mask_heads import MaskHeads
+from projects.sam2.models.memory_bank import MemoryQuery
+from projects.sam2.models.memory_selection import MemorySelection, join_selections
+from projects.sam2.ops import fill_holes
+from projects.sam2.structures import (
+    DecoderStep,
+    FrameOutput,
+    FramePrompt,
+    ImageFeatures,
+    TrackingMode,
+)
+
+__all__ = ['ObjectTracking']
+
+FILLED_HOLE_LOGIT = 0.1  # just inside the mask
+EARLIER_LOGIT_LIMIT = 32.0  # of masks that a click refines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectTracking:
+    """How the objects of a video are tracked.
+
+    Attributes:
+        heads: Prompt encoder, mask decoder and tracker.
+        fill_hole_area: Holes of up to so many pixels of the stride-4 mask are filled.
+        memory_dtype: Spatial memories are kept in this type.
+        max_batch_objects: Objects tracked in one batch.
+    """
+
+    heads: MaskHeads
+    fill_hole_area: float
+    memory_dtype: torch.dtype
+    max_batch_objects: int
+
+    def prompt_task(
+        self,
+        one: TrackedObject,
+        prompt: FramePrompt,
+        frame_index: int,
+        num_frames: int,
+    ) -> FrameTask:
+        """What there is to do for a prompt.
+
+        Args:
+            one: The object.
+            prompt: All that is said about it on this frame.
+            frame_index: The frame.
+            num_frames: Length of the video.
+
+        Returns:
+            The task; a frame that was tracked before attends to memories, and points
+            refine the mask that was shown.
+        """
+        tracked = frame_index in one.tracked_in_reverse and one.store.conditioning
+        reverse = bool(tracked) and one.tracked_in_reverse[frame_index]
+        earlier: Tensor | None = None
+        if frame_index in one.pending:
+            earlier = one.pending[frame_index].step.mask_logits
+        else:
+            shown = one.store.answer(frame_index)
+            earlier = None if shown is None else shown.mask_logits
+        if earlier is not None:
+            earlier = earlier.clamp(-EARLIER_LOGIT_LIMIT, EARLIER_LOGIT_LIMIT)
+        return FrameTask(
+            query=self.query(frame_index, num_frames, reverse=reverse),
+            prompt=prompt,
+            attends=bool(tracked),
+            reread_prompt=True,
+            earlier_logits=earlier,
+        )
+
+    def answer(
+        self, one: TrackedObject, features: ImageFeatures, task: FrameTask
+    ) -> DecoderStep:
+        """Answer a prompt; nothing is changed.
+
+        Args:
+            one: The object.
+            features: Of the frame.
+            task: As :meth:`prompt_task` gives it.
+
+        Returns:
+            The mask, its small holes filled.
+        """
+        selection = recall_memories(self.heads, one.store, task)
+        (step,) = decode_frame(self.heads, features, selection, task)
+        return replace(step, mask_logits=self._filled(step.mask_logits))
+
+    def remember(
+        self, answer: PendingAnswer, features: ImageFeatures
+    ) -> AnsweredMemory:
+        """Make a memory of an answered prompt.
+
+        Args:
+            answer: Of one object.
+            features: Of the frame.
+
+        Returns:
+            Its memory.
+        """
+        output = remember_frame(self.heads, features, (answer.step,), answer.task)
+        return self._memories(output, answer.step.mask_logits)[0]
+
+    def follow(
+        self,
+        objects: Sequence[TrackedObject],
+        features: ImageFeatures,
+        query: MemoryQuery,
+    ) -> dict[int, AnsweredMemory]:
+        """Track objects on a frame without a prompt; nothing is changed.
+
+        Objects that attend to the same number of memories go in one batch.
+
+        Args:
+            objects: Each prompted on some frame.
+            features: Of the frame.
+            query: The frame.
+
+        Returns:
+            The memory of each object, by id.
+        """
+        task = FrameTask(query=query)
+        bank = self.heads.tracker.memory_bank
+        recalled = {one.object_id: bank.select(one.store, query) for one in objects}
+        memories: dict[int, AnsweredMemory] = {}
+        for ids in self._batches(recalled):
+            selection = join_selections([recalled.pop(number) for number in ids])
+            every = torch.zeros(
+                len(ids), dtype=torch.int64, device=features.embedding.device
+            )
+            repeated = features.select(every)
+            steps = decode_frame(self.heads, repeated, selection, task)
+            output = remember_frame(self.heads, repeated, steps, task)
+            shown = self._filled(output.final.mask_logits)
+            made = self._memories(output, shown)
+            memories |= dict(zip(ids, made, strict=True))
+        return memories
+
+    def query(
+        self, frame_index: int, num_frames: int, *, reverse: bool = False
+    ) -> MemoryQuery:
+        """A frame that asks for memories.
+
+        Args:
+            frame_index: Position in the video.
+            num_frames: Length of the video.
+            reverse: The pass runs backwards.
+
+        Returns:
+            The query.
+        """
+        return MemoryQuery(
+            frame_index=frame_index,
+            num_video_frames=num_frames,
+            mode=TrackingMode.EVALUATION,
+            reverse=reverse,
+        )
+
+    def _batches(self, recalled: dict[int, MemorySelection]) -> Iterator[list[int]]:
+        """Ids of objects whose memories have one shape, at most so many at a time."""
+        groups: dict[object, list[int]] = {}
+        for number, selection in recalled.items():
+            groups.setdefault(selection.shape, []).append(number)
+        for ids in groups.values():
+            for first in range(0, len(ids), self.max_batch_objects):
+                yield ids[first : first + self.max_batch_objects]
+
+    def _filled(self, logits: Tensor) -> Tensor:
+        """Masks without small holes."""
+        if self.fill_hole_area <= 0:
+            return logits
+        return fill_holes(logits, max_area=self.fill_hole_area, value=FILLED_HOLE_LOGIT)
+
+    def _memories(self, output: FrameOutput, shown: Tensor) -> list[AnsweredMemory]:
+        """Take the memories of a batch apart, by object."""
+        step = output.final
+        spatial = output.memory.spatial.to(self.memory_dtype)
+        best = step.candidate_ious.amax(dim=1, keepdim=True)
+        return [
+            AnsweredMemory(
+                spatial=spatial[n : n + 1].clone(),
+                object_pointer=output.memory.object_pointer[n : n + 1].clone(),
+                mask_logits=shown[n : n + 1].clone(),
+                object_score_logits=step.object_score_logits[n : n + 1].clone(),
+                ious=best[n : n + 1].clone(),
+            )
+            for n in range(len(spatial))
+        ]

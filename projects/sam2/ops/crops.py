@@ -1,0 +1,68 @@
+"""Where an image is looked at: overlapping crops, and grids of points."""
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+OVERLAP_RATIO = 512 / 1500  # of neighbouring crops, over the image's short side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """A part of an image.
+
+    Attributes:
+        box: Corners ``(x, y, x, y)`` in pixels, the second one not inside.
+        layer: 0 for the whole image; layer ``n`` has ``4 ** n`` crops.
+    """
+
+    box: tuple[int, int, int, int]
+    layer: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.box[3] - self.box[1], self.box[2] - self.box[0]
+
+
+def crops_of_image(size: tuple[int, int], num_layers: int) -> list[Crop]:
+    """Lay overlapping crops over an image, finer in each layer.
+
+    Args:
+        size: Height and width of the image in pixels.
+        num_layers: Layers beside the whole image.
+
+    Returns:
+        The whole image, then the crops of each layer, column by column.
+    """
+    height, width = size
+    crops = [Crop(box=(0, 0, width, height), layer=0)]
+    for layer in range(1, num_layers + 1):
+        per_side = 2**layer
+        overlap = int(OVERLAP_RATIO * min(size) * (2 / per_side))
+        crop_height = math.ceil((overlap * (per_side - 1) + height) / per_side)
+        crop_width = math.ceil((overlap * (per_side - 1) + width) / per_side)
+        for column, row in product(range(per_side), repeat=2):
+            x = (crop_width - overlap) * column
+            y = (crop_height - overlap) * row
+            box = (x, y, min(x + crop_width, width), min(y + crop_height, height))
+            crops.append(Crop(box=box, layer=layer))
+    return crops
+
+
+def grid_of_points(points_per_side: int) -> NDArray[np.float64]:
+    """Spread points evenly over a unit square.
+
+    Args:
+        points_per_side: Rows and columns.
+
+    Returns:
+        (points_per_side squared, 2), ``(x, y)`` in (0, 1), row by row.
+    """
+    margin = 1 / (2 * points_per_side)
+    side = np.linspace(margin, 1 - margin, points_per_side)
+    x, y = np.meshgrid(side, side)
+    return np.stack([x, y], axis=-1).reshape(-1, 2)

@@ -1,0 +1,101 @@
+"""Memories on disk come back bit for bit."""
+
+import pytest
+import torch
+
+from projects.sam2.apis.memory_archive import (
+    AnsweredMemory,
+    ArchivedMemoryStore,
+    TensorArchive,
+)
+
+
+def _tensors(seed: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randn(2, 3, 5, generator=generator)
+    return numbers.to(torch.bfloat16), numbers[:1], numbers[0, :1, :1].double()
+
+
+def _memory(seed: int) -> AnsweredMemory:
+    spatial, pointer, score = _tensors(seed)
+    return AnsweredMemory(
+        spatial=spatial,
+        object_pointer=pointer,
+        mask_logits=pointer + 1,
+        object_score_logits=score,
+        ious=score + 1,
+    )
+
+
+def test_tensors_come_back_bit_for_bit() -> None:
+    archive = TensorArchive()
+    for key in (4, 0, 900):
+        archive.write(key, _tensors(key))
+    for key in (900, 4, 0):
+        for read, written in zip(archive.read(key), _tensors(key), strict=True):
+            assert read.dtype == written.dtype
+            assert torch.equal(read, written)
+
+
+def test_place_of_what_was_discarded_is_used_again() -> None:
+    archive = TensorArchive()
+    for key in range(3):
+        archive.write(key, _tensors(key))
+    size = archive._file.seek(0, 2)
+    archive.discard(1)
+    archive.discard(77)
+    assert 1 not in archive
+    archive.write(5, _tensors(5))
+    archive.write(0, _tensors(8))
+    assert archive._file.seek(0, 2) == size
+    for key, seed in ((0, 8), (2, 2), (5, 5)):
+        assert torch.equal(archive.read(key)[1], _tensors(seed)[1])
+
+
+def test_tensors_of_another_shape_are_refused() -> None:
+    archive = TensorArchive()
+    archive.write(0, _tensors(0))
+    with pytest.raises(ValueError, match='use a new archive'):
+        archive.write(1, _tensors(0)[:2])
+    assert torch.equal(archive.read(0)[0], _tensors(0)[0])
+
+
+def test_dropped_memory_is_found_on_disk() -> None:
+    store = ArchivedMemoryStore()
+    for frame in range(4):
+        store.add(frame, _memory(frame), prompted=frame == 0)
+    store.drop(2)
+    assert list(store.tracked) == [1, 3]
+    found, expected = store.answer(2), _memory(2)
+    assert found is not None
+    for name in ('spatial', 'object_pointer', 'mask_logits', 'ious'):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert store.tracked_memory(9) is None
+
+
+def test_new_memory_replaces_the_one_on_disk() -> None:
+    store = ArchivedMemoryStore()
+    store.add(1, _memory(1), prompted=False)
+    store.drop(1)
+    store.add(1, _memory(5), prompted=True)
+    assert store.tracked_memory(1) is None
+    found = store.answer(1)
+    assert found is not None
+    assert torch.equal(found.spatial, _memory(5).spatial)
+
+
+def test_erased_memory_is_gone_wherever_it_was() -> None:
+    store = ArchivedMemoryStore()
+    for frame in range(3):
+        store.add(frame, _memory(frame), prompted=frame == 0)
+    store.drop(1)
+    for frame in (0, 1, 2, 3):
+        store.erase(frame)
+    assert [store.answer(frame) is None for frame in range(3)] == [False, True, True]
+
+
+def test_store_without_archive_forgets() -> None:
+    store = ArchivedMemoryStore(archive=None)
+    store.add(1, _memory(1), prompted=False)
+    store.drop(1)
+    assert store.answer(1) is None

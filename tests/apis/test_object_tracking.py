@@ -1,0 +1,51 @@
+"""Batches of objects: who goes together, and what an answer holds."""
+
+import pytest
+import torch
+
+from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.models import mask_heads
+from toy_videos import click, toy_frames, toy_model, track
+
+
+def _batches(monkeypatch: pytest.MonkeyPatch, prompts: dict[int, int]) -> list[int]:
+    """Sizes of the batches decoded on frame 20, objects prompted as given."""
+    predictor = SAM2VideoPredictor(toy_model())
+    state = predictor.init_state(toy_frames(21))
+    for number, frame in prompts.items():
+        click(predictor, state, number=number, frame=frame)
+    track(predictor, state, max_frame_num_to_track=19)
+    sizes: list[int] = []
+    original = mask_heads.MaskHeads.decode
+
+    def decode(self: mask_heads.MaskHeads, **inputs: torch.Tensor) -> object:
+        sizes.append(len(inputs['embedding']))
+        return original(self, **inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mask_heads.MaskHeads, 'decode', decode)
+    track(predictor, state, start_frame_idx=20)
+    return sizes
+
+
+def test_objects_with_full_memories_go_in_one_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _batches(monkeypatch, {1: 0, 2: 0, 3: 2}) == [3]
+
+
+def test_objects_with_fewer_memories_go_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = SAM2VideoPredictor(toy_model())
+    state = predictor.init_state(toy_frames(4))
+    click(predictor, state, number=1)
+    track(predictor, state, max_frame_num_to_track=2)
+    click(predictor, state, number=2, frame=2)
+    sizes: list[int] = []
+    original = mask_heads.MaskHeads.decode
+
+    def decode(self: mask_heads.MaskHeads, **inputs: torch.Tensor) -> object:
+        sizes.append(len(inputs['embedding']))
+        return original(self, **inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mask_heads.MaskHeads, 'decode', decode)
+    track(predictor, state, start_frame_idx=3)
+    assert sizes == [1, 1]

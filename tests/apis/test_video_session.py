@@ -1,0 +1,176 @@
+"""Options of tracking, and memory that goes to disk and comes back."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from projects.sam2.apis import SAM2VideoPredictor
+from toy_videos import (
+    SIDE,
+    assert_same_results,
+    click,
+    masks_of,
+    relative_difference,
+    toy_frames,
+    toy_model,
+    track,
+)
+
+SHORT_BANK = {'num_frames': 3, 'max_pointers': 4}
+
+
+def _predictor(
+    bank: dict[str, Any] | None = None,
+    **options: Any,  # noqa: ANN401  whatever the test is about
+) -> SAM2VideoPredictor:
+    model = toy_model(tracker__memory_bank=bank or {})
+    return SAM2VideoPredictor(model, **({'memory_dtype': torch.float32} | options))
+
+
+def test_correction_is_overwritten_unless_it_conditions_the_video() -> None:
+    for conditions in (False, True):
+        predictor = _predictor(add_all_frames_to_correct_as_cond=conditions)
+        state = predictor.init_state(toy_frames(5))
+        click(predictor, state)
+        tracked = track(predictor, state)
+        corrected = click(predictor, state, frame=2, at=(60.0, 40.0))
+        assert relative_difference(corrected.mask_logits, tracked[2].mask_logits) > 0
+        again = track(predictor, state)
+        kept = relative_difference(again[2].mask_logits, corrected.mask_logits) == 0
+        assert kept is conditions
+        assert (2 in state.objects[1].store.conditioning) is conditions
+
+
+def test_click_on_a_tracked_frame_refines_what_was_shown() -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(5))
+    click(predictor, state)
+    track(predictor, state)
+    task = predictor.session.tracking.prompt_task(
+        state.objects[1], state.objects[1].prompts[0], 3, 5
+    )
+    assert task.attends
+    assert task.earlier_logits is not None
+    assert not task.query.reverse
+
+
+def test_tracked_memories_around_a_prompt_are_cleared() -> None:
+    for clears in (False, True):
+        predictor = _predictor(SHORT_BANK, clear_non_cond_mem_around_input=clears)
+        state = predictor.init_state(toy_frames(12))
+        click(predictor, state)
+        track(predictor, state)
+        click(predictor, state, frame=6)
+        predictor.session.commit(state)
+        store = state.objects[1].store
+        left = [f for f in range(12) if store.tracked_memory(f) is not None]
+        # The correction itself is no conditioning frame, and goes as well.
+        assert left == ([1, 2, 10, 11] if clears else list(range(1, 12)))
+
+
+def test_each_pixel_belongs_to_one_object_where_asked_for() -> None:
+    predictor = _predictor(non_overlap_masks=True)
+    state = predictor.init_state(toy_frames(3))
+    click(predictor, state, number=1)
+    click(predictor, state, number=2, at=(40.0, 30.0))
+    for result in track(predictor, state).values():
+        assert ((result.mask_logits > 0).sum(dim=0) <= 1).all()
+
+
+def test_filled_holes_are_shown_and_not_remembered_of_tracked_frames() -> None:
+    plain, filling = _predictor(), _predictor(fill_hole_area=10_000)
+    shown = {}
+    for name, predictor in (('plain', plain), ('filling', filling)):
+        state = predictor.init_state(toy_frames(3))
+        click(predictor, state)
+        track(predictor, state, max_frame_num_to_track=1)
+        memory = state.objects[1].store.answer(1)
+        assert memory is not None
+        shown[name] = memory
+    # All that is no mask is one hole, smaller than the limit.
+    assert (shown['filling'].mask_logits > 0).all()
+    assert not (shown['plain'].mask_logits > 0).all()
+
+
+@pytest.mark.parametrize('max_batch', [1, 2, 16])
+def test_objects_tracked_together_equal_each_alone(max_batch: int) -> None:
+    predictor = _predictor(max_batch_objects=max_batch)
+    prompts = {1: (0, (10.0, 10.0)), 2: (0, (40.0, 30.0)), 5: (2, (60.0, 20.0))}
+    frames = toy_frames(24)
+    together = predictor.init_state(frames)
+    for number, (frame, at) in prompts.items():
+        click(predictor, together, number=number, frame=frame, at=at)
+    results = track(predictor, together)
+    for number, (frame, at) in prompts.items():
+        alone = predictor.init_state(frames)
+        click(predictor, alone, number=number, frame=frame, at=at)
+        expected = track(predictor, alone, start_frame_idx=0)
+        both, one = masks_of(results, number), masks_of(expected, number)
+        for index in both:
+            assert relative_difference(both[index], one[index]) <= 1e-4
+
+
+def test_memory_stays_bounded_and_what_left_it_comes_back() -> None:
+    length = 40
+    frames = toy_frames(length)
+    shown = []
+    for bounded in (True, False):
+        predictor = _predictor(SHORT_BANK)
+        bank = predictor.model.tracker.memory_bank
+        if not bounded:
+            bank.forget = lambda store, query: None  # noqa: ARG005  keeps all
+        state = predictor.init_state(frames)
+        click(predictor, state)
+        results = track(predictor, state)
+        store = state.objects[1].store
+        assert (len(store.tracked) <= 5) is bounded
+        # Back to frames whose memories were let go of, in both directions.
+        click(predictor, state, frame=9, at=(60.0, 40.0))
+        for how in (
+            {'start_frame_idx': 9, 'max_frame_num_to_track': 8},
+            {'start_frame_idx': 20, 'reverse': True},
+        ):
+            results |= track(predictor, state, **how)
+        shown.append(results)
+    assert_same_results(shown[0], shown[1])
+
+
+def test_memories_are_kept_in_the_type_asked_for() -> None:
+    for dtype in (torch.bfloat16, torch.float32):
+        predictor = _predictor(memory_dtype=dtype)
+        state = predictor.init_state(toy_frames(2))
+        click(predictor, state)
+        track(predictor, state)
+        memory = state.objects[1].store.answer(1)
+        assert memory is not None
+        assert memory.spatial.dtype is dtype
+
+
+def test_frames_need_not_be_square() -> None:
+    model = toy_model(data_preprocessor={'image_size': (SIDE, 2 * SIDE)})
+    predictor = SAM2VideoPredictor(model)
+    state = predictor.init_state(toy_frames(4))
+    click(predictor, state)
+    results = track(predictor, state)
+    assert len(results) == 4
+    memory = state.objects[1].store.answer(3)
+    assert memory is not None
+    assert memory.mask_logits.shape == (1, 1, SIDE // 4, SIDE // 2)
+
+
+def test_frames_are_encoded_once_for_all_objects() -> None:
+    predictor = _predictor(num_cached_embeddings=1)
+    encoded = []
+    original = predictor.model.encode
+
+    def encode(frames: torch.Tensor) -> Any:  # noqa: ANN401  features
+        encoded.append(len(frames))
+        return original(frames)
+
+    predictor.model.encode = encode  # type: ignore[method-assign]
+    state = predictor.init_state(toy_frames(4))
+    for number in (1, 2, 3):
+        click(predictor, state, number=number)
+    track(predictor, state)
+    assert encoded == [1] * 4

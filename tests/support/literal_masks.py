@@ -1,0 +1,140 @@
+"""The automatic mask generator, written as its description reads: slow and plain."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from projects.sam2.apis import SAM2ImagePredictor
+from projects.sam2.models import SAM2
+from projects.sam2.ops import Crop, crops_of_image
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """As the arguments of the generator."""
+
+    per_side: int
+    min_iou: float
+    min_stability: float
+    offset: float
+    nms: float
+    layers: int = 0
+    downscale: int = 1
+    min_area: float = 0.0
+
+
+def box_of(mask: Mask) -> list[int]:
+    """First and last pixel of a mask; zeros of an empty one."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return [0, 0, 0, 0]
+    return [columns.min(), rows.min(), columns.max(), rows.max()]
+
+
+def box_iou(first: list[int], second: list[int]) -> float:
+    """IoU of two boxes, measured between their corners."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    overlap = max(width, 0) * max(height, 0)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (first, second)]
+    union = sum(areas) - overlap
+    return overlap / union if union else 0.0
+
+
+def nms(entries: list[dict[str, Any]], scores: list[float], limit: float) -> list[Any]:
+    """Keep the best of entries whose boxes overlap."""
+    kept: list[dict[str, Any]] = []
+    for index in sorted(range(len(entries)), key=lambda i: -scores[i]):
+        if all(box_iou(entries[index]['box'], k['box']) <= limit for k in kept):
+            kept.append(entries[index])
+    return kept
+
+
+def cleaned(mask: Mask, min_area: float) -> Mask:
+    """A mask without small holes, then without small islands."""
+    for holes in (True, False):
+        number, labels, stats, _ = cv2.connectedComponentsWithStats(
+            (mask ^ holes).astype(np.uint8), connectivity=8
+        )
+        sizes = stats[1:, -1]
+        small = [i + 1 for i, size in enumerate(sizes) if size < min_area]
+        if not small:
+            continue
+        wanted = (
+            [0, *small] if holes else [i for i in range(1, number) if i not in small]
+        )
+        mask = np.isin(labels, wanted or [int(np.argmax(sizes)) + 1])
+    return mask
+
+
+def literal_masks(
+    model: SAM2, image: NDArray[np.uint8], how: Settings
+) -> list[dict[str, Any]]:
+    """All masks of an image: ``mask``, ``box``, ``iou``, ``stability``, ``point``."""
+    predictor = SAM2ImagePredictor(
+        model, max_hole_area=how.min_area, max_sprinkle_area=how.min_area
+    )
+    found: list[dict[str, Any]] = []
+    for crop in crops_of_image((image.shape[0], image.shape[1]), how.layers):
+        entries = masks_of_crop(predictor, image, crop, how)
+        found += nms(entries, [entry['iou'] for entry in entries], how.nms)
+    if how.layers:
+        areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (e['crop'] for e in found)]
+        found = nms(found, [1 / area for area in areas], 0.7)
+    if how.min_area > 0:
+        repaired, same = [], []
+        for entry in found:
+            mask = cleaned(entry['mask'], how.min_area)
+            same.append(float(np.array_equal(mask, entry['mask'])))
+            repaired.append(entry | {'mask': mask, 'box': box_of(mask)})
+        found = nms(repaired, same, max(how.nms, 0.7))
+    return found
+
+
+def masks_of_crop(
+    predictor: SAM2ImagePredictor, image: NDArray[np.uint8], crop: Crop, how: Settings
+) -> list[dict[str, Any]]:
+    """The masks of one crop, before those that overlap are dropped."""
+    left, top, right, bottom = crop.box
+    predictor.set_image(image[top:bottom, left:right])
+    side = int(how.per_side / how.downscale**crop.layer)
+    entries = []
+    for row, column in product(range(side), repeat=2):
+        x = (column + 0.5) / side * (right - left)
+        y = (row + 0.5) / side * (bottom - top)
+        logits, ious, _ = predictor.predict([[x, y]], [1], return_logits=True)
+        for one, iou in zip(logits, ious, strict=True):
+            entry = judged(one, crop.box, image.shape[:2], how)
+            if iou > how.min_iou and entry is not None:
+                point = [x + left, y + top]
+                entries.append(entry | {'iou': iou, 'point': point, 'crop': crop.box})
+    return entries
+
+
+def judged(
+    logits: NDArray[np.float32],
+    crop: tuple[int, int, int, int],
+    size: tuple[int, ...],
+    how: Settings,
+) -> dict[str, Any] | None:
+    """The mask at the size of the image; None if it is unstable or cut by the crop."""
+    outer = (logits > -how.offset).sum()
+    if not outer or (logits > how.offset).sum() / outer < how.min_stability:
+        return None
+    left, top, right, bottom = crop
+    mask = np.zeros(size, dtype=bool)
+    mask[top:bottom, left:right] = logits > 0
+    box = box_of(logits > 0)
+    box = [box[0] + left, box[1] + top, box[2] + left, box[3] + top]
+    image_edges = (0, 0, size[1], size[0])
+    for side, edge, image_edge in zip(box, crop, image_edges, strict=True):
+        if abs(side - edge) <= 20 < abs(side - image_edge):
+            return None
+    stability = (logits > how.offset).sum() / outer
+    return {'mask': mask, 'box': box, 'stability': stability}
