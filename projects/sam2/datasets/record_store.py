@@ -32,13 +32,15 @@ class RecordStore:
             (name.encode(), zlib.compress(orjson.dumps(record), level=1))
             for name, record in records
         )
+        # Before the array is made: each name takes as many bytes as the longest.
+        longest = max((len(name) for name, _ in packed), default=0)
+        if longest > MAX_NAME:
+            msg = f'a name has {longest} bytes, more than {MAX_NAME}'
+            raise ValueError(msg)
         self._names = np.array([name for name, _ in packed], dtype=np.bytes_)
         doubles = np.flatnonzero(self._names[1:] == self._names[:-1])
         if len(doubles):
             msg = f'two records are called {self._names[doubles[0]].decode()}'
-            raise ValueError(msg)
-        if self._names.itemsize > MAX_NAME:
-            msg = f'a name has {self._names.itemsize} bytes, more than {MAX_NAME}'
             raise ValueError(msg)
         lengths = [len(encoded) for _, encoded in packed]
         self._ends = np.cumsum(lengths, dtype=np.int64)

@@ -19,6 +19,7 @@ from projects.sam2.datasets import (
 from projects.sam2.datasets.processing.davis_writing import (
     DavisClip,
     DavisFolder,
+    davis_name,
     merge_masks,
     write_davis,
 )
@@ -226,3 +227,13 @@ def test_void_gives_way_to_objects_and_others_are_left_out() -> None:
     found = merge_masks(masks, (10,))
     assert found.labels.tolist() == [[1, 0, 255]]
     assert (found.overlaps, found.num_covered) == (False, 0)
+
+
+@pytest.mark.parametrize('name', ['.', '..', '', '.unfinished'])
+def test_no_clip_is_written_into_a_folder_that_holds_others(name: str) -> None:
+    with pytest.raises(ClipDataError, match='rename the clip'):
+        davis_name(name)
+
+
+def test_sub_folders_become_part_of_the_name() -> None:
+    assert davis_name('a/b\\..') == 'a__b__..'

@@ -68,3 +68,18 @@ def test_frames_of_several_sizes_raise(make_state: Make) -> None:
     uneven = replace(state.source, frames=frames)  # type: ignore[type-var]
     with pytest.raises(ClipDataError, match=r'memory/00001: frame of \(3, 4\)'):
         ClipLoadFrames()(replace(state, source=uneven, frame_indices=(0, 1)))
+
+
+def test_each_frame_is_decoded_once_and_in_the_order_of_time(
+    chosen: ClipState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = type(chosen.source).read_frame
+
+    def noted(source: object, index: int) -> object:
+        read.append(index)
+        return plain(source, index)  # type: ignore[arg-type]  # the same source
+
+    monkeypatch.setattr(type(chosen.source), 'read_frame', noted)
+    ClipLoadFrames()(replace(chosen, frame_indices=(3, 1, 0, 1)))
+    assert read == [0, 1, 3]

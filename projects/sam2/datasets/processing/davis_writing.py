@@ -135,8 +135,16 @@ def davis_name(name: str) -> str:
 
     Returns:
         The name without sub-folders, which DAVIS layout has none of.
+
+    Raises:
+        ClipDataError: If it is the name of no folder of its own: of this folder, of
+            the one above, or one that a tool hides.
     """
-    return name.replace('/', '__')
+    written = name.replace('/', '__').replace('\\', '__')
+    if not written or written.startswith('.'):
+        problem = f'cannot be written as the folder {written!r}'
+        raise ClipDataError.at(repr(name), problem, 'rename the clip at its source')
+    return written
 
 
 def write_davis(

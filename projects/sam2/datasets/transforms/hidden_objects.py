@@ -72,7 +72,7 @@ class ClipAddHiddenObjects:
     def _some(state: ClipState, ids: set[int], most: int) -> tuple[int, ...]:
         """Draw from objects."""
         order = sorted(ids)
-        count = min(len(order), most)
+        count = max(0, min(len(order), most))
         picked = state.rng.choice(len(order), size=count, replace=False)
         return tuple(order[index] for index in picked.tolist())
 

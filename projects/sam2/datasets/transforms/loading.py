@@ -25,7 +25,10 @@ class ClipLoadFrames:
         Raises:
             ClipDataError: If a frame is damaged, or their sizes differ.
         """
-        frames = tuple(state.source.read_frame(i) for i in state.frame_indices)
+        # In the order of time: a film is sought once and then read on.
+        indices = sorted(set(state.frame_indices))
+        decoded = {index: state.source.read_frame(index) for index in indices}
+        frames = tuple(decoded[index] for index in state.frame_indices)
         height, width = frames[0].shape[:2]
         for index, frame in zip(state.frame_indices, frames, strict=True):
             if frame.shape[:2] != (height, width):
