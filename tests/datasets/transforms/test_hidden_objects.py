@@ -52,6 +52,14 @@ def test_objects_that_appear_later_join_while_there_is_room(make_state: Make) ->
         assert all(state.object_ids == (1, *state.hidden_ids) for state in states)
 
 
+def test_clip_with_more_objects_than_there_is_room_for_gets_no_others(
+    make_state: Make,
+) -> None:
+    add = ClipAddHiddenObjects(max_num_objects=1, later_probability=1.0)
+    state = add(replace(chosen(make_state), object_ids=(1, 2), first_ids=(1, 2)))
+    assert (state.object_ids, state.hidden_ids) == ((1, 2), ())
+
+
 @pytest.mark.parametrize(('most', 'ids'), [(1, (9,)), (3, (1, 9))])
 def test_an_absent_object_joins_or_takes_a_place(
     make_state: Make, most: int, ids: tuple[int, ...]
