@@ -94,3 +94,16 @@ def test_missing_arguments_show_the_usage(stubs: Path, name: str) -> None:
         call(stubs, name, *ARGUMENTS[name][:-1])
     assert caught.value.returncode == 2
     assert 'usage:' in caught.value.stderr
+
+
+def test_quickstart_counts_cores_and_not_the_threads_that_are_allowed() -> None:
+    lines = (TOOLS / 'quickstart.sh').read_text(encoding='utf-8').splitlines()
+    (counting,) = (line for line in lines if line.startswith('processes='))
+    answer = subprocess.run(  # noqa: S603  a line of our own script
+        ['bash', '-c', f'{counting}; echo $processes'],  # noqa: S607  any bash
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.strip() == str(min(2, len(os.sched_getaffinity(0))))
