@@ -52,7 +52,7 @@ class LabelImageMasks:
     def object_ids(self) -> ObjectIds:
         """Objects of the image. They stand nowhere else: it is decoded."""
         labels = read_label_map(self.path, self.limits)
-        return unique_objects(self.rule.object_map(labels))
+        return unique_objects(self.rule.object_map(labels, self.path))
 
     def read(
         self,
@@ -63,7 +63,7 @@ class LabelImageMasks:
         """Decode masks of the image, see :class:`MaskReader`."""
         labels = read_label_map(self.path, self.limits)
         check_size(self.path, labels.shape, size)
-        objects = self.rule.object_map(labels)
+        objects = self.rule.object_map(labels, self.path)
         ids = unique_objects(objects) if object_ids is None else object_ids
         self.limits.check_masks(self.path, len(ids), size)
         masks = np.empty((len(ids), *size), bool)
