@@ -68,7 +68,7 @@ class ImageFrames:
 
     def size(self, frame_index: int) -> tuple[int, int]:
         """Height and width of a frame, from its header."""
-        return image_size(self.folder / self.files[frame_index])
+        return image_size(self.folder / self.files[frame_index], self.limits)
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame: (height, width, 3), RGB."""

@@ -46,7 +46,7 @@ class SA1BMasks:
 
     def object_ids(self) -> ObjectIds:
         """Positions of the masks among those that are kept."""
-        return tuple(range(len(self._kept(image_size(self.image)))))
+        return tuple(range(len(self._kept(image_size(self.image, self.limits)))))
 
     def read(
         self,
