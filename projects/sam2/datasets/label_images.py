@@ -51,7 +51,7 @@ class LabelImageMasks:
 
     def object_ids(self) -> ObjectIds:
         """Objects of the image. They stand nowhere else: it is decoded."""
-        labels = read_label_map(self.path, self.limits)
+        labels = self.rule.rename(read_label_map(self.path, self.limits))
         return unique_objects(self.rule.object_map(labels, self.path))
 
     def read(
@@ -61,7 +61,7 @@ class LabelImageMasks:
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
         """Decode masks of the image, see :class:`MaskReader`."""
-        labels = read_label_map(self.path, self.limits)
+        labels = self.rule.rename(read_label_map(self.path, self.limits))
         check_size(self.path, labels.shape, size)
         objects = self.rule.object_map(labels, self.path)
         ids = unique_objects(objects) if object_ids is None else object_ids

@@ -34,12 +34,15 @@ class LabelRule:
         regions: Makes an object of each connected region of a label, in place of all
             pixels of the label.
         min_pixels: Objects with fewer pixels are left out.
+        renamed: Pairs of a label of the file and what it is read as, before all else;
+            labels of one new name are one.
     """
 
     background: tuple[int, ...] = (0,)
     void: tuple[int, ...] | None = None
     regions: bool = False
     min_pixels: int = 1
+    renamed: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any] | None) -> 'LabelRule':
@@ -61,6 +64,23 @@ class LabelRule:
             raise ValueError(msg)
         sequences = {k: v for k, v in settings.items() if isinstance(v, Sequence)}
         return cls(**(settings | {k: tuple(v) for k, v in sequences.items()}))
+
+    def rename(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Put new labels in the place of those in a file.
+
+        Args:
+            labels: (height, width), uint8 or uint16, as stored.
+
+        Returns:
+            The same with the new ones, which all else is said of.
+        """
+        if not self.renamed:
+            return labels
+        table = np.arange(np.iinfo(labels.dtype).max + 1, dtype=labels.dtype)
+        for old, new in self.renamed:
+            table[old] = new
+        renamed: NDArray[Any] = table[labels]
+        return renamed
 
     def void_labels(self, labels: NDArray[Any]) -> tuple[int, ...]:
         """Labels of pixels to be ignored.
