@@ -17,6 +17,7 @@ from projects.sam2.datasets.annotated_video import (
 )
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import without_suffix
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
@@ -25,7 +26,7 @@ from projects.sam2.datasets.json_files import (
     take,
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
-from projects.sam2.datasets.listing import child, select_names, without_suffix
+from projects.sam2.datasets.listing import child, select_names
 from projects.sam2.datasets.record_store import (
     Record,
     RecordStore,

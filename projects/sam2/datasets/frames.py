@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import VIDEO_SUFFIX, find_file
 from projects.sam2.datasets.limits import (
     DEFAULT_LIMITS,
     REPLACE_FILE,
     ReadLimits,
     check_file,
 )
-from projects.sam2.datasets.listing import VIDEO_SUFFIX, child, list_files, stem_of
+from projects.sam2.datasets.listing import child, list_files, stem_of
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, image_size, read_frame
 
 MAX_FORWARD = 48  # frames that are passed over before a seek is quicker
@@ -224,8 +225,9 @@ def open_frames(
         ClipDataError: If there is neither, or the folder is empty.
     """
     images = child(folder, name)
-    video = images.with_name(images.name + VIDEO_SUFFIX)
-    if video.is_file() and not images.is_dir():
-        return VideoFileFrames.open(video, limits)
+    if not images.is_dir():
+        video = find_file(images, (VIDEO_SUFFIX,))
+        if video.is_file():
+            return VideoFileFrames.open(video, limits)
     files = list_files(images, JPEG_SUFFIXES)
     return ImageFrames(folder=images, files=files, limits=limits)

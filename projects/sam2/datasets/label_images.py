@@ -18,6 +18,7 @@ from projects.sam2.datasets.annotated_video import (
 )
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_rules import LabelRule
 from projects.sam2.datasets.limits import (
@@ -157,7 +158,7 @@ class ClipLabelImageDataset(ClipDataset):
             ClipDataError: If a file is missing.
         """
         stem = child(self.label_folder, name)
-        path = stem.with_name(stem.name + self.label_suffix)
+        path = find_file(stem, (self.label_suffix,))
         check_file(path)
         frames = open_image(self.image_folder, name, self.limits)
         masks = LabelImageMasks(path=path, rule=self.rule, limits=self.limits)
@@ -181,10 +182,8 @@ def open_image(
         ClipDataError: If there is none.
     """
     stem = child(folder, name)
-    for suffix in IMAGE_SUFFIXES:
-        for ending in (suffix, suffix.upper()):
-            if stem.with_name(stem.name + ending).is_file():
-                file = stem.name + ending
-                return ImageFrames(folder=stem.parent, files=(file,), limits=limits)
+    file = find_file(stem, IMAGE_SUFFIXES)
+    if file.is_file():
+        return ImageFrames(folder=file.parent, files=(file.name,), limits=limits)
     problem = f'is missing (as {", ".join(IMAGE_SUFFIXES)})'
     raise ClipDataError.at(stem, problem, REPLACE_FILE)

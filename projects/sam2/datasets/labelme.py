@@ -20,6 +20,7 @@ from projects.sam2.datasets.annotated_video import (
 )
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
     expect,
@@ -211,7 +212,7 @@ class ClipLabelMeDataset(ClipDataset):
             ClipDataError: If a file is missing.
         """
         stem = child(self.annotation_folder, name)
-        path = stem.with_name(f'{stem.name}.json')
+        path = find_file(stem, ('.json',))
         check_file(path)
         frames = open_image(self.image_folder, name, self.limits)
         masks = LabelMeMasks(path=path, limits=self.limits)

@@ -13,6 +13,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
 )
 from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import expect, read_json, take
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
@@ -154,8 +155,7 @@ class ClipSA1BDataset(ClipDataset):
             ClipDataError: If a file is missing.
         """
         stem = child(self.image_folder, name)
-        image = stem.with_name(f'{stem.name}.jpg')
-        path = stem.with_name(f'{stem.name}.json')
+        image, path = find_file(stem, ('.jpg',)), find_file(stem, ('.json',))
         for file in (image, path):
             check_file(file)
         frames = ImageFrames(

@@ -14,6 +14,7 @@ from projects.sam2.datasets.annotated_video import (
 )
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import FrameReader, open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
 from projects.sam2.datasets.listing import child, find_stems, list_names
@@ -155,7 +156,7 @@ class ClipSAVDataset(ClipDataset):
         """
         frames = open_frames(self.frame_folder, name, self.limits)
         stem = child(self.annotation_folder, name)
-        wanted = [stem.with_name(f'{stem.name}_{kind}.json') for kind in self.kinds]
+        wanted = [find_file(stem, (f'_{kind}.json',)) for kind in self.kinds]
         paths = tuple(path for path in wanted if path.is_file())
         if not paths:
             raise ClipDataError.at(wanted[0], 'is missing', REPLACE_FILE)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import VIDEO_SUFFIX, find_file
 from projects.sam2.datasets.frames import VideoFileFrames
 from projects.sam2.datasets.limits import REPLACE_FILE
 from projects.sam2.datasets.listing import (
-    VIDEO_SUFFIX,
     child,
     find_stems,
     read_list,
@@ -98,7 +98,8 @@ def extract_video(plan: ExtractionPlan, name: str, beat: Beat) -> int:
         ClipDataError: If the video is damaged, or another number of frames is there.
         OSError: If a frame cannot be written.
     """
-    header = VideoFileFrames.open(child(plan.videos, f'{name}{VIDEO_SUFFIX}'))
+    video = find_file(child(plan.videos, name), (VIDEO_SUFFIX,))
+    header = VideoFileFrames.open(video)
     expected = len(range(0, header.num_frames, plan.every))
     folder = child(plan.out, name)
     if folder.is_dir():
