@@ -85,7 +85,8 @@ class ClipYouTubeVISDataset(ClipDataset):
     (``file_names`` relative to the folder) and ``annotations`` (``segmentations``, one
     for each frame or null). Crowds are left out.
 
-    A video is called by the folder of its frames.
+    A video is called by the folder of its frames; where they have none of their own,
+    ``video_<id>``.
 
     Args:
         data_root: Folder of the data.
@@ -206,4 +207,5 @@ def video_records(content: object, where: Path) -> Iterator[tuple[str, Record]]:
         if not names:
             raise ClipDataError.at(where, f'video {video_id} has no frame', MEND_FILE)
         record = {'file_names': names, 'annotations': annotations[video_id]}
-        yield PurePosixPath(names[0]).parent.as_posix(), record
+        folder = PurePosixPath(names[0]).parent.as_posix()
+        yield f'video_{video_id}' if folder == '.' else folder, record

@@ -15,6 +15,7 @@ from projects.sam2.datasets.processing.davis_writing import (
     DavisClip,
     DavisFolder,
     davis_name,
+    whole_name,
     write_davis,
 )
 from projects.sam2.datasets.processing.sources import DatasetConfig
@@ -75,7 +76,7 @@ def convert_to_davis(
         return None
     dataset: ClipDataset = DATASETS.build(config)
     names = dataset.list_videos()
-    _refuse_doubles(names)
+    _refuse_doubles(names, folder)
     folder.aside.mkdir(parents=True, exist_ok=True)
     marker = folder.root / UNFINISHED_FILE
     marker.write_text(json.dumps(settings), encoding='utf-8')
@@ -125,7 +126,7 @@ def _settings(config: DatasetConfig, folder: DavisFolder, split: str) -> dict[st
     return plain
 
 
-def _refuse_doubles(names: list[str]) -> None:
+def _refuse_doubles(names: list[str], folder: DavisFolder) -> None:
     """Refuse clips that would be written into one folder."""
     owner: dict[str, str] = {}
     for name in names:
@@ -137,6 +138,14 @@ def _refuse_doubles(names: list[str]) -> None:
             )
             raise ValueError(msg)
         owner[written] = name
+    for written, name in owner.items() if folder.split_objects else ():
+        whole = whole_name(written)
+        if whole in owner:
+            msg = (
+                f'{name} would be written as {written}, which may become a part of '
+                f'{owner[whole]}; rename one, or convert them apart'
+            )
+            raise ValueError(msg)
 
 
 def _finish(

@@ -1,6 +1,7 @@
 """Writes a clip of any source in DAVIS layout, whole or not at all."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from projects.sam2.structures import FrameMasks, VideoSource
 
 MAX_OBJECTS = 254  # of a clip: a palette has 256 labels, background and void among them
 JPEG_QUALITY = 95
+PART_NAME, PART_PATTERN = '{}_part{}', r'(.+)_part[0-9]+'
 FRAME_FOLDER, MASK_FOLDER = 'JPEGImages', 'Annotations'
 
 
@@ -147,6 +149,19 @@ def davis_name(name: str) -> str:
     return written
 
 
+def whole_name(written: str) -> str | None:
+    """Name of the clip whose parts may be written under a name.
+
+    Args:
+        written: Name of a clip's folders.
+
+    Returns:
+        The name of the other's folders; None where no part is called so.
+    """
+    match = re.fullmatch(PART_PATTERN, written)
+    return None if match is None else match[1]
+
+
 def write_davis(
     source: VideoSource, folder: DavisFolder, beat: Beat
 ) -> tuple[DavisClip, ...]:
@@ -186,7 +201,7 @@ def write_davis(
             shares,
             [name]
             if len(shares) == 1
-            else [f'{name}_part{i}' for i in range(len(shares))],
+            else [PART_NAME.format(name, i) for i in range(len(shares))],
             strict=True,
         )
     )
