@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from projects.sam2.datasets.segmentations import count_rle_pixels, decode_object
 from projects.sam2.structures import FrameMasks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SA1BMasks:
-    """Reads the masks of an image.
+    """Reads the masks of an image; its file is read once.
 
     Attributes:
         path: Its JSON file.
@@ -47,7 +48,7 @@ class SA1BMasks:
 
     def object_ids(self) -> ObjectIds:
         """Positions of the masks among those that are kept."""
-        return tuple(range(len(self._kept(image_size(self.image, self.limits)))))
+        return tuple(range(len(self._kept)))
 
     def read(
         self,
@@ -56,19 +57,21 @@ class SA1BMasks:
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
         """Decode masks of the image, see :class:`MaskReader`."""
-        code_of = dict(enumerate(self._kept(size)))
+        code_of = dict(enumerate(self._kept))
         return decode_objects(code_of, object_ids, size, self.path, self.limits)
 
     def seen(
         self,
         frame_index: int,  # noqa: ARG002  there is one
-        size: FrameSize,
+        size: FrameSize,  # noqa: ARG002  that of the image
     ) -> ObjectIds:
         """Objects that are kept, see :class:`ObjectLister`; all have a pixel."""
-        return tuple(range(len(self._kept(size))))
+        return tuple(range(len(self._kept)))
 
-    def _kept(self, size: FrameSize) -> list[dict[str, Any]]:
+    @cached_property
+    def _kept(self) -> list[dict[str, Any]]:
         """Encoded masks that are neither empty nor filtered out."""
+        size = image_size(self.image, self.limits)
         content = read_json(self.path, self.limits)
         annotations = take(content, 'annotations', list, self.path)
         most = self.max_area_share * size[0] * size[1]
