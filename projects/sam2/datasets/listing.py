@@ -8,6 +8,7 @@ import numpy as np
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.json_files import read_json, take
+from projects.sam2.ops import write_whole
 
 VIDEO_SUFFIX = '.mp4'
 # Endings that lists carry here and there; a clip is called without them.
@@ -268,7 +269,4 @@ def write_list(path: Path, names: list[str]) -> None:
         path: Text file.
         names: One for each line.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix('.tmp')
-    aside.write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')
-    aside.replace(path)
+    write_whole(path, ''.join(f'{name}\n' for name in names))
