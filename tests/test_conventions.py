@@ -215,6 +215,11 @@ def test_registered_names_are_nobody_elses(
     assert not taken.intersection(part.name for part in parts)
 
 
+def test_hooks_run_the_tools_of_whatever_environment_is_active() -> None:
+    (hooks,) = [t for name, t in text_files() if name == '.pre-commit-config.yaml']
+    assert set(re.findall(r'entry: (\S+)', hooks)) == {'ruff', 'bash'}
+
+
 def test_no_file_names_a_machine() -> None:
     leaks = []
     for name, text in text_files():
