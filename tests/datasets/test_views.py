@@ -109,7 +109,7 @@ def test_views_can_be_put_on_each_other(
 
 
 def test_objects_of_generated_clips_are_clips(pipeline: list[dict[str, Any]]) -> None:
-    source = {'type': 'ClipSyntheticDataset', 'num_clips': 2, 'size': 32}
+    source = {'type': 'ClipSyntheticDataset', 'num_clips': 2}
     dataset = ClipOneObjectDataset(dataset=source, pipeline=pipeline)
     assert len(dataset) > 2
     assert dataset[0].object_ids.numel() == 1

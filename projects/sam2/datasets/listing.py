@@ -13,6 +13,7 @@ from projects.sam2.datasets.file_endings import (
     without_suffix,
 )
 from projects.sam2.datasets.json_files import read_json, take
+from projects.sam2.ops import write_whole
 
 MAX_DEPTH = 2  # of folders below the one that is searched, links included
 
@@ -258,7 +259,4 @@ def write_list(path: Path, names: list[str]) -> None:
         path: Text file.
         names: One for each line.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix('.tmp')
-    aside.write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')
-    aside.replace(path)
+    write_whole(path, ''.join(f'{name}\n' for name in names))

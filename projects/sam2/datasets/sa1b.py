@@ -1,8 +1,8 @@
 """SA-1B: an image and a JSON file with all its masks, as clips of one frame."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from projects.sam2.datasets.annotated_video import (
     FrameSize,
     ObjectIds,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import expect, read_json, take
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
-from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import child, find_stems
 from projects.sam2.datasets.reading import image_size
 from projects.sam2.datasets.segmentations import count_rle_pixels, decode_objects
 from projects.sam2.structures import FrameMasks
@@ -92,58 +92,30 @@ class SA1BMasks:
 
 
 @DATASETS.register_module()
-class ClipSA1BDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipSA1BDataset(ListedDataset):
     """Images with many masks, as clips of one frame.
 
     ``<data_root>/<image_folder>/<name>.jpg`` beside ``<name>.json``; both may lie in
     sub-folders (``sa_000020/sa_223750``). Masks without a pixel are left out.
 
-    Args:
-        data_root: Folder of the data.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
+    Beside the options of :class:`ListedDataset`:
+
+    Attributes:
         image_folder: Folder of images and annotations, relative to ``data_root``.
         min_scores: Least value of some scores of a mask, by their names in the file
             (``stability_score``, ``predicted_iou``, …); a mask that lacks one stays.
         max_area_share: Largest share of the image that a mask may cover.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        image_folder: str = '.',
-        min_scores: Mapping[str, float] | None = None,
-        max_area_share: float = 1.0,
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.image_folder = self.root / image_folder
-        self.min_scores = dict(min_scores or {})
-        self.max_area_share = max_area_share
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+    image_folder: str = '.'
+    min_scores: Mapping[str, float] | None = None
+    max_area_share: float = 1.0
 
     def list_videos(self) -> list[str]:
         """Names of the images, see :meth:`ClipDataset.list_videos`."""
-        return list_names(
-            data_root=self.root,
-            folder=self.image_folder,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-            find=lambda folder: find_stems(folder, ('.json',)),
-        )
+        find = partial(find_stems, suffixes=('.json',))
+        return self.names_in(self.image_folder, find)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
@@ -157,18 +129,18 @@ class ClipSA1BDataset(ClipDataset):
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = child(self.image_folder, name)
+        stem = child(self.root / self.image_folder, name)
         image, path = find_file(stem, ('.jpg',)), find_file(stem, ('.json',))
         for file in (image, path):
             check_file(file)
         frames = ImageFrames(
-            folder=image.parent, files=(image.name,), limits=self.limits
+            folder=image.parent, files=(image.name,), limits=self.read_limits
         )
         masks = SA1BMasks(
             path=path,
             image=image,
-            min_scores=self.min_scores,
+            min_scores=dict(self.min_scores or {}),
             max_area_share=self.max_area_share,
-            limits=self.limits,
+            limits=self.read_limits,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)

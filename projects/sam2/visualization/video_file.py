@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 
+from projects.sam2.ops import written_aside
 from projects.sam2.visualization.text import Picture
 
 FRAMES_PER_SECOND = 12.0
@@ -21,15 +22,19 @@ def write_video(path: Path, pictures: Iterable[Picture]) -> None:
         ValueError: If there is no picture, or one of another size than the first.
         RuntimeError: If OpenCV has no mp4v encoder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.stem}.partial.mp4')
+    with written_aside(path) as aside:
+        _encode(aside, pictures)
+
+
+def _encode(path: Path, pictures: Iterable[Picture]) -> None:
+    """Encode pictures; the file is closed, whatever happens."""
     writer: cv2.VideoWriter | None = None
     shape: tuple[int, ...] = ()
     try:
         for picture in pictures:
             if writer is None:
                 shape = picture.shape
-                writer = _open(partial, shape[1], shape[0])
+                writer = _open(path, shape[1], shape[0])
             if picture.shape != shape:
                 # OpenCV would leave it out without a word.
                 msg = f'{path}: expected pictures {shape}, but got {picture.shape}'
@@ -38,12 +43,9 @@ def write_video(path: Path, pictures: Iterable[Picture]) -> None:
         if writer is None:
             msg = f'{path}: there is no picture to write'
             raise ValueError(msg)
-        writer.release()
-        partial.replace(path)
     finally:
         if writer is not None:
             writer.release()
-        partial.unlink(missing_ok=True)
 
 
 def _open(path: Path, width: int, height: int) -> cv2.VideoWriter:

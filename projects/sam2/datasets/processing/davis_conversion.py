@@ -26,6 +26,7 @@ from projects.sam2.datasets.synthetic.writing import (
     UNFINISHED_FILE,
     check_folder,
 )
+from projects.sam2.ops import write_whole
 
 FRAME_SECONDS = 120.0  # after which a clip counts as one that hangs
 
@@ -165,8 +166,6 @@ def _finish(
         for clip in conversion.clips
     }
     meta = {'settings': dict(settings), 'videos': videos}
-    partial_file = folder.root / f'{META_FILE}.tmp'
-    partial_file.write_text(json.dumps(meta, indent=1), encoding='utf-8')
-    partial_file.replace(folder.root / META_FILE)
+    write_whole(folder.root / META_FILE, json.dumps(meta, indent=1))
     (folder.root / UNFINISHED_FILE).unlink()
     shutil.rmtree(folder.aside)

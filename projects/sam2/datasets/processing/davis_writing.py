@@ -16,6 +16,7 @@ from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.processing.supervised import Beat
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, VOID_LABEL
 from projects.sam2.datasets.synthetic.writing import write_mask
+from projects.sam2.ops import write_whole
 from projects.sam2.structures import FrameMasks, VideoSource
 
 MAX_OBJECTS = 254  # of a clip: a palette has 256 labels, background and void among them
@@ -119,10 +120,7 @@ class DavisFolder:
                 shutil.rmtree(target, ignore_errors=True)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self.aside / name / kind / clip.name).rename(target)
-        records = self._records(name)
-        partial = records.with_suffix('.tmp')
-        partial.write_text(json.dumps([asdict(clip) for clip in clips]), 'utf-8')
-        partial.rename(records)
+        write_whole(self._records(name), json.dumps([asdict(clip) for clip in clips]))
         shutil.rmtree(self.aside / name)
 
     def _records(self, name: str) -> Path:

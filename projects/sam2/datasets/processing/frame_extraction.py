@@ -20,6 +20,7 @@ from projects.sam2.datasets.listing import (
     read_list,
 )
 from projects.sam2.datasets.processing.supervised import Beat
+from projects.sam2.ops import put_in_place
 
 JPEG_SUFFIX = '.jpg'
 
@@ -113,7 +114,8 @@ def extract_video(plan: ExtractionPlan, name: str, beat: Beat) -> int:
             _write_jpeg(aside / f'{index:05d}{JPEG_SUFFIX}', frame, plan.quality)
             beat()
         _check_number(aside, expected, plan)
-        _rename(aside, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return expected
@@ -165,22 +167,3 @@ def _check_number(folder: Path, expected: int, plan: ExtractionPlan) -> None:
         problem = f'holds {found} frames, expected {expected} with every={plan.every}'
         remedy = 'remove the folder to have the frames taken out again'
         raise ClipDataError.at(folder, problem, remedy)
-
-
-def _rename(aside: Path, folder: Path) -> None:
-    """Give a whole folder its name, its content on the disk before its name is."""
-    for path in aside.iterdir():
-        _sync(path)
-    _sync(aside)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    """Have the system write what it holds of a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
