@@ -1,5 +1,6 @@
 """Image encoder: backbone and neck."""
 
+import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -29,6 +30,7 @@ class SAM2ImageEncoder(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
+        self.frames_at_once: int | None = None  # None takes all
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode frames.
@@ -39,5 +41,12 @@ class SAM2ImageEncoder(BaseModule):
         Returns:
             (B, C, H4, W4), (B, C, H8, W8), (B, C, H16, W16).
         """
-        stride4, stride8, stride16 = self.neck(self.backbone(images))[:NUM_LEVELS]
+        parts = [
+            self.neck(self.backbone(some))[:NUM_LEVELS]
+            for some in images.split(self.frames_at_once or len(images))
+        ]
+        if len(parts) == 1:
+            stride4, stride8, stride16 = parts[0]
+        else:
+            stride4, stride8, stride16 = map(torch.cat, zip(*parts, strict=True))
         return stride4, stride8, stride16

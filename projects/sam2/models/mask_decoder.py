@@ -1,6 +1,7 @@
 """Masks from image features and prompts (Ravi et al., 2024, section 4)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from mmengine.registry import MODELS
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
+from projects.sam2.models.layers.recompute import apply_after, recomputed
 from projects.sam2.models.prompt_encoder import PromptEmbeddings
 from projects.sam2.models.two_way_transformer import TwoWayTransformer
 from projects.sam2.ops import count_pixels
@@ -69,6 +71,7 @@ class SAM2MaskDecoder(nn.Module):
         stability_selection: bool = True,
     ) -> None:
         super().__init__()
+        self.with_cp = False  # set to compute twice what is inside
         self.stability_selection = stability_selection
         dims_8, dims_4 = embed_dims // 4, embed_dims // 8
         self.transformer = TwoWayTransformer(
@@ -150,7 +153,8 @@ class SAM2MaskDecoder(nn.Module):
         Returns:
             M = 3 or M = 1 masks for each object.
         """
-        decoded = self._decode(embedding, position, prompts, high_res)
+        decode = partial(recomputed, self._decode) if self.with_cp else self._decode
+        decoded = decode(embedding, position, prompts, high_res)
         if multimask:
             return _part(decoded, slice(1, None))
         if select_by_stability and self.stability_selection:
@@ -177,7 +181,7 @@ class SAM2MaskDecoder(nn.Module):
         first_mask = own.shape[1] - NUM_MASK_TOKENS
         iou_token = tokens[:, first_mask - 1]
         mask_tokens = tokens[:, first_mask : own.shape[1]]
-        pixels = self._upscale(image, high_res)
+        upscaled = self._upscale(image, high_res)
         kernels = torch.stack(
             [
                 network(token)
@@ -187,21 +191,31 @@ class SAM2MaskDecoder(nn.Module):
             ],
             dim=1,
         )  # (O, M, C / 8)
-        mask_logits = (kernels @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
         return MaskDecoderOutput(
-            mask_logits=mask_logits,
+            mask_logits=recomputed(self._masks, kernels, upscaled),
             ious=self.iou_head(iou_token),
             mask_tokens=mask_tokens,
             object_score_logits=self._object_score(tokens),
         )
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Bring the image to stride 4: (O, C, H16, W16) -> (O, C / 8, H4, W4)."""
-        to_8, norm, activation, to_4, last_activation = self.upscaling
+        """Bring the image to stride 4: (O, C, H16, W16) -> (O, C / 8, H4, W4).
+
+        The last activation is left to :meth:`_masks`.
+        """
+        to_8, norm, activation, to_4, _ = self.upscaling
         pixels_8, pixels_4 = (0.0, 0.0) if high_res is None else high_res
-        pixels = activation(norm(to_8(image) + pixels_8))
-        upscaled: Tensor = last_activation(to_4(pixels) + pixels_4)
+        pixels = apply_after(
+            nn.Sequential(norm, activation), to_4, to_8(image) + pixels_8
+        )
+        upscaled: Tensor = pixels + pixels_4
         return upscaled
+
+    def _masks(self, kernels: Tensor, upscaled: Tensor) -> Tensor:
+        """Score all pixels by all kernels: (O, M, H4, W4)."""
+        pixels: Tensor = self.upscaling[-1](upscaled)
+        masks: Tensor = (kernels @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
+        return masks
 
     def _object_score(self, tokens: Tensor) -> Tensor:
         """Is the object in the frame?: (O, N, C) -> (O, 1)."""

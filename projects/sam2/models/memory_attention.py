@@ -1,9 +1,17 @@
 """Memory attention: features of a frame gather from memories of other frames."""
 
+from functools import partial
+
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.sam2.models.layers import MLP, RotaryAttention
+from projects.sam2.models.layers import (
+    MLP,
+    Dropout,
+    ReLUDropout,
+    RotaryAttention,
+    recomputed,
+)
 
 __all__ = ['MemoryAttention']
 
@@ -34,6 +42,7 @@ class MemoryAttention(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.with_cp = False  # set to compute twice what is inside
         self.layers = nn.ModuleList(
             MemoryAttentionLayer(
                 embed_dims=embed_dims,
@@ -75,7 +84,8 @@ class MemoryAttention(nn.Module):
         keys = memory + memory_position
         tokens = tokens + INPUT_POSITION_WEIGHT * position
         for layer in self.layers:
-            tokens = layer(
+            apply = partial(recomputed, layer) if self.with_cp else layer
+            tokens = apply(
                 tokens,
                 keys=keys,
                 memory=memory,
@@ -123,11 +133,11 @@ class MemoryAttentionLayer(nn.Module):
             num_layers=2,
         )
         # Hidden units are dropped too, as a part of the activation between the layers.
-        self.mlp.activation = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
+        self.mlp.activation = ReLUDropout(dropout)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.norm3 = nn.LayerNorm(embed_dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -164,5 +174,5 @@ class MemoryAttentionLayer(nn.Module):
                 num_unrotated=num_pointer_tokens,
             )
         )
-        mixed: Tensor = tokens + self.dropout(self.mlp(self.norm3(tokens)))
+        mixed: Tensor = tokens + self.dropout(self.mlp(tokens, norm=self.norm3))
         return mixed

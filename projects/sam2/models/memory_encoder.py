@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.sam2.models.layers import LayerNorm2d
+from projects.sam2.models.layers import LayerNorm2d, apply_after, recomputed
 
 __all__ = ['MemoryEncoder']
 
@@ -26,8 +26,14 @@ class MemoryEncoder(nn.Module):
         memory_dims: Channels of a memory.
     """
 
-    def __init__(self, *, embed_dims: int = 256, memory_dims: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        embed_dims: int = 256,
+        memory_dims: int = 64,
+    ) -> None:
         super().__init__()
+        self.with_cp = False  # set to compute twice what is inside
         self.mask_downsampler = MaskDownsampler(embed_dims=embed_dims)
         self.pixel_projection = nn.Conv2d(embed_dims, embed_dims, kernel_size=1)
         self.fuser = nn.Sequential(
@@ -48,6 +54,12 @@ class MemoryEncoder(nn.Module):
         Raises:
             ValueError: If the mask is not 16 times as large as the features.
         """
+        if self.with_cp:
+            return recomputed(self._encode, embedding, mask)
+        return self._encode(embedding, mask)
+
+    def _encode(self, embedding: Tensor, mask: Tensor) -> Tensor:
+        """Bring the mask to the features, add and fuse."""
         masks = self.mask_downsampler(mask)
         features = self.pixel_projection(embedding)
         if masks.shape[-2:] != features.shape[-2:]:
@@ -89,8 +101,14 @@ class MaskDownsampler(nn.Module):
         Returns:
             (O, C, H16, W16).
         """
-        downsampled: Tensor = self.layers(mask)
-        return downsampled
+        convolution, *others = self.layers
+        features: Tensor = convolution(mask)
+        while others:
+            norm, activation, convolution, *others = others
+            features = apply_after(
+                nn.Sequential(norm, activation), convolution, features
+            )
+        return features
 
 
 class ConvNeXtBlock(nn.Module):
@@ -120,7 +138,11 @@ class ConvNeXtBlock(nn.Module):
         Returns:
             (O, C, H16, W16).
         """
-        # (O, C, h, w) -> (O, h, w, C)
-        branch: Tensor = self.norm(self.depthwise(features)).permute(0, 2, 3, 1)
-        branch = self.scale * self.reduce(self.activation(self.expand(branch)))
+        hidden = apply_after(self._channels_last, self.expand, self.depthwise(features))
+        branch = self.scale * apply_after(self.activation, self.reduce, hidden)
         return features + branch.permute(0, 3, 1, 2)
+
+    def _channels_last(self, features: Tensor) -> Tensor:
+        """Normed, (O, C, h, w) -> (O, h, w, C)."""
+        normed: Tensor = self.norm(features)
+        return normed.permute(0, 2, 3, 1)

@@ -12,6 +12,7 @@ from projects.sam2.models.backbones.hiera_blocks import (
     join_windows,
     pool,
     split_windows,
+    window_grid,
 )
 
 
@@ -56,15 +57,15 @@ def test_patches_overlap_at_stride_four() -> None:
 @pytest.mark.parametrize(('height', 'width'), [(8, 12), (7, 9), (3, 4)])
 def test_windows_join_to_what_was_split(height: int, width: int) -> None:
     maps = torch.randn(2, height, width, 3)
-    windows, grid = split_windows(maps, 4)
+    windows, grid = split_windows(maps, 4), window_grid((height, width), 4)
     assert windows.shape == (2 * grid[0] * grid[1], 4, 4, 3)
     assert torch.equal(join_windows(windows, grid, (height, width)), maps)
 
 
 def test_windows_are_cut_row_by_row_and_padded_with_zeros() -> None:
     maps = torch.randn(2, 5, 6, 3)
-    windows, grid = split_windows(maps, 4)
-    assert grid == (2, 2)
+    windows = split_windows(maps, 4)
+    assert window_grid((5, 6), 4) == (2, 2)
     assert torch.equal(windows[1, :, :2], maps[0, :4, 4:])
     assert torch.equal(windows[4 + 2, :1], maps[1, 4:, :4])
     assert not windows[1, :, 2:].any()
@@ -109,7 +110,7 @@ def test_padding_takes_part_in_attention(out_dims: int) -> None:
     corner = literal_attention(block.attention, padded[0, 4:, 4:])
     stride = out_dims // 4
     side = 2 // stride
-    attended = block._attend(block.norm1(maps), (6 // stride, 6 // stride))
+    attended = block._attend(maps, (6 // stride, 6 // stride))
     torch.testing.assert_close(attended[0, -side:, -side:], corner[:side, :side])
 
 

@@ -1,7 +1,8 @@
-"""Hooks: whole checkpoints, random states, pictures."""
+"""Hooks: whole checkpoints, random states, pictures, less memory."""
 
 from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
 from projects.sam2.engine.hooks.checkpoint_hook import SAM2CheckpointHook
+from projects.sam2.engine.hooks.low_memory_hook import SAM2LowMemoryHook
 from projects.sam2.engine.hooks.random_state_hook import ClipRandomStateHook
 from projects.sam2.engine.hooks.visualization_hook import ClipVisualizationHook
 
@@ -10,4 +11,5 @@ __all__ = [
     'ClipVisualizationHook',
     'SAM2CheckpointCheckHook',
     'SAM2CheckpointHook',
+    'SAM2LowMemoryHook',
 ]

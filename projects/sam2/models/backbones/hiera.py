@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from projects.sam2.models.backbones.hiera_blocks import HieraBlock, HieraPatchEmbedding
+from projects.sam2.models.layers import recomputed
 
 __all__ = ['Hiera']
 
@@ -55,6 +56,7 @@ class Hiera(BaseModule):
         init_cfg: dict[str, object] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        self.with_cp = False  # set to compute twice what is inside
         _check(stages, window_sizes, global_attention_blocks)
         self.stage_ends = [sum(stages[: stage + 1]) - 1 for stage in range(len(stages))]
         self.image_multiple = math.lcm(
@@ -130,7 +132,7 @@ class Hiera(BaseModule):
         maps = maps + self._position(maps.shape[1], maps.shape[2])
         outputs = []
         for index, block in enumerate(self.blocks):
-            maps = block(maps)
+            maps = recomputed(block, maps) if self.with_cp else block(maps)
             if index in self.stage_ends:
                 outputs.append(maps.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w)
         return tuple(outputs)

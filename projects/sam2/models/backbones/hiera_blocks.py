@@ -1,11 +1,19 @@
 """Blocks of the Hiera backbone."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from projects.sam2.models.layers import MLP, DropPath
+from projects.sam2.models.layers import MLP, DropPath, apply_after, recomputed
 
-__all__ = ['HieraBlock', 'HieraPatchEmbedding', 'join_windows', 'split_windows']
+__all__ = [
+    'HieraBlock',
+    'HieraPatchEmbedding',
+    'join_windows',
+    'split_windows',
+    'window_grid',
+]
 
 NORM_EPS = 1e-6
 MLP_RATIO = 4
@@ -63,16 +71,19 @@ class HieraAttention(nn.Module):
         self.qkv = nn.Linear(in_dims, 3 * out_dims)
         self.output = nn.Linear(out_dims, out_dims)
 
-    def forward(self, windows: Tensor) -> Tensor:
+    def forward(
+        self, maps: Tensor, *, prepare: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Attend within each window.
 
         Args:
-            windows: (B, h, w, in_dims), B counting the windows.
+            maps: (B, h, w, in_dims), B counting the windows.
+            prepare: Makes such windows of ``maps``; they are not kept.
 
         Returns:
             (B, h, w, out_dims), h and w halved where the queries are pooled.
         """
-        query, key, value = self.qkv(windows).chunk(3, dim=-1)
+        query, key, value = apply_after(prepare, self.qkv, maps).chunk(3, dim=-1)
         if self.pools:
             query = pool(query)
         height, width = query.shape[1:3]
@@ -149,20 +160,32 @@ class HieraBlock(nn.Module):
         Returns:
             (B, h, w, out_dims), h and w halved where the channels change.
         """
-        normed = self.norm1(maps)
-        kept = maps if self.shortcut is None else pool(self.shortcut(normed))
-        attended = self._attend(normed, (kept.shape[1], kept.shape[2]))
+        kept = maps
+        if self.shortcut is not None:
+            kept = recomputed(self._pooled, self.shortcut, maps)
+        attended = self._attend(maps, (kept.shape[1], kept.shape[2]))
         maps = kept + self.drop_path(attended)
-        mixed: Tensor = maps + self.drop_path(self.mlp(self.norm2(maps)))
+        mixed: Tensor = maps + self.drop_path(self.mlp(maps, norm=self.norm2))
         return mixed
+
+    def _pooled(self, shortcut: nn.Linear, maps: Tensor) -> Tensor:
+        """The shortcut of a block that halves the map."""
+        return pool(shortcut(self.norm1(maps)))
 
     def _attend(self, maps: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Attention in windows, or in the whole map: (B, h, w, C) -> out_size."""
+        attended: Tensor = self.attention(maps, prepare=self._windows)
         if not self.window_size:
-            whole: Tensor = self.attention(maps)
-            return whole
-        windows, grid = split_windows(maps, self.window_size)
-        return join_windows(self.attention(windows), grid, out_size)
+            return attended
+        # Blocks that halve the map halve their windows, too: the grid is that of both.
+        grid = window_grid((maps.shape[1], maps.shape[2]), self.window_size)
+        return join_windows(attended, grid, out_size)
+
+    def _windows(self, maps: Tensor) -> Tensor:
+        """What the attention reads: normed, and cut into windows."""
+        normed: Tensor = self.norm1(maps)
+        size = self.window_size
+        return split_windows(normed, size) if size else normed
 
 
 def pool(maps: Tensor) -> Tensor:
@@ -172,23 +195,37 @@ def pool(maps: Tensor) -> Tensor:
     return functional.max_pool2d(channels_first, kernel_size=2).permute(0, 2, 3, 1)
 
 
-def split_windows(maps: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
+def window_grid(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Count the windows that cover a map.
+
+    Args:
+        size: Height and width of the map.
+        side: Of a window.
+
+    Returns:
+        Rows and columns of windows.
+    """
+    return -(-size[0] // side), -(-size[1] // side)
+
+
+def split_windows(maps: Tensor, side: int) -> Tensor:
     """Cut maps into square windows, padded with zeros to whole ones.
 
     Args:
         maps: (B, h, w, C).
-        size: Side of a window.
+        side: Of a window.
 
     Returns:
-        Windows (B * rows * columns, size, size, C), and their (rows, columns).
+        (B * rows * columns, side, side, C).
     """
     height, width = maps.shape[1:3]
-    below, beside = -height % size, -width % size
+    below, beside = -height % side, -width % side
     if below or beside:
         maps = functional.pad(maps, (0, 0, 0, beside, 0, below))
-    # (B, h, w, C) -> (B, rows, columns, size, size, C)
-    cut = maps.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
-    return cut.flatten(0, 2), (cut.shape[1], cut.shape[2])
+    # (B, h, w, C) -> (B, rows, columns, side, side, C)
+    cut = maps.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+    windows: Tensor = cut.flatten(0, 2)
+    return windows
 
 
 def join_windows(

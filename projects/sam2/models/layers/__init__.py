@@ -2,6 +2,7 @@
 
 from projects.sam2.models.layers.attention import Attention
 from projects.sam2.models.layers.drop_path import DropPath
+from projects.sam2.models.layers.dropout import Dropout, ReLUDropout
 from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
 from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
@@ -9,15 +10,20 @@ from projects.sam2.models.layers.position_encoding import (
     sine_encoding_1d,
     sine_encoding_2d,
 )
+from projects.sam2.models.layers.recompute import apply_after, recomputed
 from projects.sam2.models.layers.rotary import RotaryAttention
 
 __all__ = [
     'MLP',
     'Attention',
     'DropPath',
+    'Dropout',
     'FourierPositionEncoding',
     'LayerNorm2d',
+    'ReLUDropout',
     'RotaryAttention',
+    'apply_after',
+    'recomputed',
     'sine_encoding_1d',
     'sine_encoding_2d',
 ]

@@ -3,6 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from projects.sam2.models.layers.dropout import is_plain_cpu
+from projects.sam2.models.layers.dropout_attention import dropout_attention
+
 __all__ = ['Attention']
 
 
@@ -79,9 +82,13 @@ class Attention(nn.Module):
         Returns:
             (O, N, C).
         """
-        gathered = functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0
-        )
+        rate = self.dropout if self.training else 0.0
+        if rate and is_plain_cpu(query):
+            gathered = dropout_attention(query, key, value, rate)
+        else:
+            gathered = functional.scaled_dot_product_attention(
+                query, key, value, dropout_p=rate
+            )
         # (O, heads, N, C / heads) -> (O, N, C)
         joined: Tensor = self.output(gathered.transpose(1, 2).flatten(2))
         return joined

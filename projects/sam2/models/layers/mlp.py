@@ -1,9 +1,12 @@
 """Stack of linear layers."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
+
+from projects.sam2.models.layers.recompute import apply_after
 
 __all__ = ['MLP']
 
@@ -38,17 +41,24 @@ class MLP(nn.Module):
         self.activation = ACTIVATIONS[activation]()
         self.sigmoid_output = sigmoid_output
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, *, norm: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Apply the layers to the last dimension.
 
         Args:
             tokens: (..., in_dims).
+            norm: Applied to the tokens first; what it gives is not kept.
 
         Returns:
             (..., out_dims).
         """
-        *hidden, last = self.layers
-        for layer in hidden:
-            tokens = self.activation(layer(tokens))
-        tokens = last(tokens)
+        first, *others = self.layers
+        tokens = apply_after(norm, first, tokens)
+        for layer in others:
+            # Of ReLU only the result is kept, which the layer keeps anyway.
+            if isinstance(self.activation, nn.GELU):
+                tokens = apply_after(self.activation, layer, tokens)
+            else:
+                tokens = layer(self.activation(tokens))
         return tokens.sigmoid() if self.sigmoid_output else tokens

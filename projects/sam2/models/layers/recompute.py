@@ -1,0 +1,64 @@
+"""What is cheap is computed twice rather than kept (Chen et al., 2016)."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ['apply_after', 'recomputed']
+
+Result = TypeVar('Result')
+
+
+def recomputed(
+    function: Callable[..., Result],
+    *args: Any,  # noqa: ANN401  whatever the function takes
+    **kwargs: Any,  # noqa: ANN401  likewise
+) -> Result:
+    """Call a function and keep its arguments alone for the backward pass.
+
+    What it computes inside is computed again there, with the same dropout, as far as
+    the backward pass needs it: of a norm or an activation followed by a product (a
+    linear layer, a convolution) only the input of the product is made again.
+
+    Args:
+        function: A module or a function; called twice, so it must change nothing.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        What the function returns; gradients are those of a plain call.
+    """
+    if not torch.is_grad_enabled():
+        return function(*args, **kwargs)
+    result: Result = checkpoint(function, *args, use_reentrant=False, **kwargs)
+    return result
+
+
+def apply_after(
+    step: Callable[[Tensor], Tensor] | None,
+    layer: Callable[[Tensor], Tensor],
+    tensor: Tensor,
+) -> Tensor:
+    """Apply a layer to what a cheap step makes of a tensor, which is not kept.
+
+    Args:
+        step: A norm, an activation, another order of the elements; None for none.
+        layer: A product: a linear layer, a convolution.
+        tensor: Input of the step; kept.
+
+    Returns:
+        ``layer(step(tensor))``.
+    """
+    if step is None:
+        return layer(tensor)
+    return recomputed(_chain, step, layer, tensor)
+
+
+def _chain(
+    step: Callable[[Tensor], Tensor], layer: Callable[[Tensor], Tensor], tensor: Tensor
+) -> Tensor:
+    """What is called twice."""
+    return layer(step(tensor))

@@ -1,0 +1,117 @@
+"""A training step the plain way, for comparison: all that autograd would keep is kept.
+
+Every candidate mask is enlarged with its graph and has its loss computed, attention is
+written out, and nothing is computed twice.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from torch import Tensor
+from torch.nn import functional
+
+from projects.sam2.losses import (
+    SAM2MultiStepLoss,
+    dice_loss,
+    focal_elements,
+    mask_ious,
+)
+from projects.sam2.losses.functional import BINARY_CROSS_ENTROPY
+from projects.sam2.losses.multi_step import FrameTruth
+from projects.sam2.models.layers import Dropout, ReLUDropout, attention, recompute
+from projects.sam2.ops import at_least_float32, upsample_logits
+from projects.sam2.structures import DecoderStep
+
+__all__ = ['plain_way']
+
+
+@contextmanager
+def plain_way() -> Iterator[None]:
+    """Make models train the plain way meanwhile.
+
+    Yields:
+        Nothing.
+    """
+    with ExitStack() as changes:
+        for owner, name, plain in (
+            (recompute, 'checkpoint', plain_call),
+            (attention, 'is_plain_cpu', lambda _: False),
+            (functional, 'scaled_dot_product_attention', plain_attention),
+            (Dropout, 'forward', plain_dropout),
+            (ReLUDropout, 'forward', plain_relu_dropout),
+            (SAM2MultiStepLoss, '_step_losses', plain_step_losses),
+        ):
+            changes.enter_context(patch.object(owner, name, plain))
+        yield
+
+
+def plain_call(function: Any, *args: Any, use_reentrant: bool, **kwargs: Any) -> Any:  # noqa: ANN401  stands for torch's checkpoint
+    """Call a function, and keep what it computes."""
+    del use_reentrant
+    return function(*args, **kwargs)
+
+
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0
+) -> Tensor:
+    """Attention written out, its matrix of weights kept."""
+    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
+    return functional.dropout(logits.softmax(dim=-1), dropout_p) @ value
+
+
+def plain_dropout(self: Dropout, tensor: Tensor) -> Tensor:
+    """Dropout of torch."""
+    return functional.dropout(tensor, self.rate, self.training)
+
+
+def plain_relu_dropout(self: ReLUDropout, tensor: Tensor) -> Tensor:
+    """ReLU and dropout of torch, one after the other."""
+    return functional.dropout(functional.relu(tensor), self.rate, self.training)
+
+
+def plain_focal(logits: Tensor, truth: Tensor) -> Tensor:
+    """Focal loss of masks as it is usually written, (O, M)."""
+    target = truth.to(logits.dtype).expand_as(logits)
+    probs = logits.sigmoid()
+    entropy = functional.binary_cross_entropy_with_logits(
+        logits, target, reduction='none'
+    )
+    agreement = probs * target + (1 - probs) * (1 - target)
+    alpha = 0.25 * target + 0.75 * (1 - target)
+    return (alpha * entropy * (1 - agreement) ** 2).flatten(2).mean(dim=2)
+
+
+def plain_step_losses(
+    self: SAM2MultiStepLoss, step: DecoderStep, truth: FrameTruth
+) -> dict[str, Tensor]:
+    """Losses of every candidate, with their graphs, of which the least counts."""
+    logits = at_least_float32(
+        step.candidate_logits if step.full_logits is None else step.full_logits
+    )
+    height, width = truth.masks.shape[-2:]
+    full = upsample_logits(logits, (height, width))
+    focal, dice = plain_focal(full, truth.masks), dice_loss(full, truth.masks)
+    combined = (
+        self.weights['loss_mask'] * focal + self.weights['loss_dice'] * dice
+    ).detach()
+    best = combined.argmin(dim=1, keepdim=True)
+    error = step.candidate_ious - mask_ious(full, truth.masks)
+    error = error.abs() if self.iou_l1 else error.square()
+    present = truth.masks.flatten(1).any(dim=1)
+    score = focal_elements(
+        step.object_score_logits[:, 0],
+        present,
+        self.class_focal or BINARY_CROSS_ENTROPY,
+    )
+    terms = {
+        'loss_mask': focal.gather(1, best)[:, 0] * present,
+        'loss_dice': dice.gather(1, best)[:, 0] * present,
+        'loss_iou': error.mean(dim=1) * present,
+        'loss_class': score,
+    }
+    return {
+        name: self.weights[name] * (term * truth.annotated).sum()
+        for name, term in terms.items()
+    }

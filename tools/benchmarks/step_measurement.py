@@ -1,0 +1,235 @@
+"""What a training step costs: time, peak memory, and the share of each part."""
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS
+from plain_training import plain_way  # type: ignore[import-not-found]
+
+import projects.sam2  # noqa: F401  registers the parts
+from projects.sam2.models import SAM2
+from projects.sam2.structures import ClipBatch, ClipTargets
+
+ROOT = Path(__file__).resolve().parents[2]
+WAYS = ('plain', 'ours', 'low_memory')
+LOW_MEMORY = 'configs/_base_/schedules/finetune_40e_low_memory.py'
+MEGABYTE = 2**20
+TOOL = Path(__file__).with_name('train_step.py')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is measured.
+
+    Attributes:
+        config: File with a ``model``.
+        image_size: Side of the square frames in pixels; a multiple of 32.
+        num_frames: Of the clip.
+        num_objects: Of the clip.
+        prompt: ``'mask'``, or ``'points'``: a click, and seven corrections on each of
+            two frames.
+        device: Where to train.
+        dtype: ``'float32'``, or ``'bfloat16'`` for autocast.
+        dropout: Whether dropout stays as the config has it rather than off.
+        num_threads: Of torch on the CPU.
+    """
+
+    config: str
+    image_size: int
+    num_frames: int
+    num_objects: int
+    prompt: str
+    device: str
+    dtype: str
+    dropout: bool
+    num_threads: int
+
+
+def build(setting: Setting, way: str) -> SAM2:
+    """Build the model of a way, with the same weights for all.
+
+    Args:
+        setting: What is measured.
+        way: One of ``WAYS``.
+
+    Returns:
+        The model in training mode, on its device.
+    """
+    config = Config.fromfile(setting.config)
+    config.model.accumulators = []
+    clicks = setting.prompt == 'points'
+    config.model.prompt_simulator.update(
+        point_probability=float(clicks),
+        num_conditioning_frames=(1, 1),
+        num_correction_frames=(2, 2) if setting.num_frames > 1 else (1, 1),
+    )
+    if not setting.dropout:
+        config.model.tracker.memory_attention.dropout = 0.0
+        config.model.image_encoder.backbone.drop_path_rate = 0.0
+    torch.manual_seed(0)
+    model: SAM2 = MODELS.build(config.model)
+    model.train().to(setting.device)
+    if way == 'low_memory':
+        for hook in Config.fromfile(ROOT / LOW_MEMORY).custom_hooks:
+            HOOKS.build(hook).apply(model)
+    return model
+
+
+def make_clip(setting: Setting) -> ClipBatch:
+    """Draw a clip of noise with rectangles that move.
+
+    Args:
+        setting: Sizes and the device.
+
+    Returns:
+        One clip.
+    """
+    size, num_objects = setting.image_size, setting.num_objects
+    shape = (setting.num_frames, num_objects)
+    masks = torch.zeros(*shape, size, size, dtype=torch.bool)
+    side = size // 3
+    for frame in range(setting.num_frames):
+        for index in range(num_objects):
+            top = (size - side) * index // max(num_objects - 1, 1)
+            left = (size - side) * frame // max(setting.num_frames - 1, 1)
+            masks[frame, index, top : top + side, left : left + side] = True
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(setting.num_frames, 3, size, size, generator=generator)
+    device = setting.device
+    return ClipBatch(
+        frames=frames.to(device),
+        num_frames=setting.num_frames,
+        targets=ClipTargets(
+            masks=masks.to(device),
+            void=None,
+            annotated=torch.ones(*shape, dtype=torch.bool, device=device),
+        ),
+        video_of_object=torch.zeros(num_objects, dtype=torch.int64, device=device),
+        seeds=(0,),
+    )
+
+
+def run_step(
+    model: SAM2, clip: ClipBatch, setting: Setting, way: str
+) -> tuple[float, float]:
+    """Train on a clip once, without changing the weights.
+
+    Args:
+        model: Of :func:`build`.
+        clip: Of :func:`make_clip`.
+        setting: Precision and the device.
+        way: One of ``WAYS``.
+
+    Returns:
+        Seconds of the whole step, and of its forward pass.
+    """
+    model.zero_grad(set_to_none=True)
+    half = setting.dtype == 'bfloat16'
+    with plain_way() if way == 'plain' else nullcontext():
+        start = now(setting.device)
+        with torch.autocast(setting.device, torch.bfloat16, enabled=half):
+            total = sum(
+                model.loss(clip).values(), torch.zeros((), device=clip.frames.device)
+            )
+        middle = now(setting.device)
+        total.backward()
+        end = now(setting.device)
+    return end - start, middle - start
+
+
+def now(device: str) -> float:
+    """Read the clock that suits a device.
+
+    Args:
+        device: Where the work is done.
+
+    Returns:
+        Seconds.
+    """
+    if device == 'cpu':
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def take_times(
+    setting: Setting, ways: list[str], rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Train by all ways in turn.
+
+    Args:
+        setting: What is measured.
+        ways: Some of ``WAYS``.
+        rounds: Steps of each, after one that does not count.
+
+    Returns:
+        Times of :func:`run_step`, by way.
+    """
+    clip = make_clip(setting)
+    models = {way: build(setting, way) for way in ways}
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(rounds + 1):
+        for way, model in models.items():
+            times[way].append(run_step(model, clip, setting, way))
+            model.zero_grad(set_to_none=True)
+    return {way: taken[1:] for way, taken in times.items()}
+
+
+def measure_peak(setting: Setting, way: str) -> float:
+    """Measure the peak of memory of two steps; to be called in a fresh process.
+
+    Args:
+        setting: What is measured.
+        way: One of ``WAYS``.
+
+    Returns:
+        Megabytes above the loaded model.
+    """
+    model, clip = build(setting, way), make_clip(setting)
+    on_cpu = setting.device == 'cpu'
+    loaded = resident('VmRSS') if on_cpu else torch.cuda.memory_allocated()
+    for _ in range(2):
+        run_step(model, clip, setting, way)
+    highest = resident('VmHWM') if on_cpu else torch.cuda.max_memory_allocated()
+    return (highest - loaded) / MEGABYTE
+
+
+def resident(name: str) -> int:
+    """Read the resident memory of this process.
+
+    Args:
+        name: ``'VmRSS'`` for that of now, ``'VmHWM'`` for the highest so far.
+
+    Returns:
+        Bytes.
+    """
+    status = Path('/proc/self/status').read_text(encoding='ascii')
+    line = next(line for line in status.splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
+
+
+def peak_in_child(setting: Setting, way: str) -> float:
+    """Measure a peak in a process of its own.
+
+    Args:
+        setting: What is measured.
+        way: One of ``WAYS``.
+
+    Returns:
+        Megabytes above the loaded model.
+    """
+    job = json.dumps({'setting': asdict(setting), 'way': way})
+    done = subprocess.run(  # noqa: S603  the tool, by this interpreter
+        [sys.executable, TOOL, '--peak-of', job],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return float(done.stdout.splitlines()[-1])

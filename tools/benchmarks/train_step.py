@@ -1,0 +1,190 @@
+"""Measure a training step: time, peak memory, and what each part has of them.
+
+    python tools/benchmarks/train_step.py configs/_base_/models/sam2_1_tiny.py \
+        --image-size 512 --num-frames 4 --num-objects 3 --json work_dirs/train_step.json
+
+Forward, loss and backward of one clip of noise, without the optimizer, by three ways:
+
+plain       everything that autograd would keep is kept (`plain_training.py`)
+ours        the config as it is
+low_memory  with the hook of `configs/_base_/schedules/finetune_40e_low_memory.py`
+
+Times alternate in one process, and their medians are compared: CPU time on a CPU, where
+a busy machine slows all alike, and elapsed time on a GPU. Peaks are taken in a fresh
+process each: on a CPU the highest resident memory less that after the model is built,
+on a GPU the highest allocated memory less that of the model.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from step_measurement import (  # type: ignore[import-not-found]  # noqa: E402
+    WAYS,
+    Setting,
+    measure_peak,
+    peak_in_child,
+    take_times,
+)
+from step_parts import (  # type: ignore[import-not-found]  # noqa: E402
+    PARTS,
+    Parts,
+    measure_parts,
+)
+
+MILLION = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One way of training.
+
+    Attributes:
+        way: One of ``WAYS``.
+        seconds: Of a step, median.
+        forward_seconds: Of its forward pass and loss, median.
+        peak_megabytes: Above the loaded model.
+        parts: What the parts have of it.
+    """
+
+    way: str
+    seconds: float
+    forward_seconds: float
+    peak_megabytes: float
+    parts: Parts
+
+
+def measure(setting: Setting, ways: list[str], rounds: int) -> list[StepReport]:
+    """Measure all ways.
+
+    Args:
+        setting: What is measured.
+        ways: Some of ``WAYS``.
+        rounds: Steps of each way that count.
+
+    Returns:
+        One report for each.
+    """
+    peaks = {way: peak_in_child(setting, way) for way in ways}
+    times = take_times(setting, ways, rounds)
+    return [
+        StepReport(
+            way=way,
+            seconds=statistics.median(whole for whole, _ in times[way]),
+            forward_seconds=statistics.median(forward for _, forward in times[way]),
+            peak_megabytes=peaks[way],
+            parts=measure_parts(setting, way),
+        )
+        for way in ways
+    ]
+
+
+def ratios(reports: list[StepReport]) -> dict[str, float]:
+    """Compare with the plain way, where it was measured.
+
+    Args:
+        reports: Of :func:`measure`.
+
+    Returns:
+        Ours over plain, and low memory over plain.
+    """
+    of_way = {report.way: report for report in reports}
+    found: dict[str, float] = {}
+    if 'plain' not in of_way:
+        return found
+    plain = of_way['plain']
+    for way, prefix in (('ours', ''), ('low_memory', 'low_memory_')):
+        if way in of_way:
+            report = of_way[way]
+            memory = 'memory_ratio' if way == 'ours' else 'low_memory_ratio'
+            found[f'{prefix}time_ratio'] = report.seconds / plain.seconds
+            found[memory] = report.peak_megabytes / plain.peak_megabytes
+    return found
+
+
+def show(reports: list[StepReport]) -> None:
+    """Print the reports as tables.
+
+    Args:
+        reports: Of :func:`measure`.
+    """
+    print(f'{"way":12} {"step s":>8} {"forward s":>10} {"peak MB":>9}')
+    for report in reports:
+        row = f'{report.way:12} {report.seconds:8.2f} {report.forward_seconds:10.2f}'
+        print(f'{row} {report.peak_megabytes:9.0f}')
+    for report in reports:
+        print(f'\n{report.way}: {"part":26} {"forward s":>10} {"kept MB":>9}')
+        for part in (*PARTS, 'other'):
+            seconds = report.parts.seconds.get(part)
+            shown = '' if seconds is None else f'{seconds:.2f}'
+            kept = report.parts.kept.get(part, 0) / MILLION
+            print(f'{"":{len(report.way) + 1}} {part:26} {shown:>10} {kept:9.0f}')
+
+
+def main() -> None:
+    """Measure, print tables and write ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'config', nargs='?', default='configs/_base_/models/sam2_1_tiny.py'
+    )
+    parser.add_argument('--image-size', type=int, default=512, help='in pixels')
+    parser.add_argument('--num-frames', type=int, default=4, help='of the clip')
+    parser.add_argument('--num-objects', type=int, default=3, help='of the clip')
+    parser.add_argument('--prompt', choices=('mask', 'points'), default='mask')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+    parser.add_argument('--no-dropout', action='store_true')
+    parser.add_argument('--threads', type=int, default=1, help='of torch, on a CPU')
+    parser.add_argument('--rounds', type=int, default=3, help='steps of each way')
+    parser.add_argument('--ways', nargs='+', choices=WAYS, default=list(WAYS))
+    parser.add_argument('--json', type=Path, help='file for figures and ratios')
+    parser.add_argument('--peak-of', help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak_of is not None:
+        job = json.loads(arguments.peak_of)
+        setting = Setting(**job['setting'])
+        torch.set_num_threads(setting.num_threads)
+        print(measure_peak(setting, job['way']))
+        return
+    setting = Setting(
+        config=arguments.config,
+        image_size=arguments.image_size,
+        num_frames=arguments.num_frames,
+        num_objects=arguments.num_objects,
+        prompt=arguments.prompt,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        dropout=not arguments.no_dropout,
+        num_threads=arguments.threads,
+    )
+    torch.set_num_threads(setting.num_threads)
+    reports = measure(setting, arguments.ways, arguments.rounds)
+    show(reports)
+    found = ratios(reports)
+    for name, ratio in found.items():
+        print(f'{name}: {ratio:.3f}')
+    if arguments.json is not None:
+        figures = {
+            **found,
+            'setting': asdict(setting),
+            'ways': [asdict(r) for r in reports],
+        }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=2), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
