@@ -3,7 +3,6 @@
 from projects.sam2.evaluation.boundary import (
     boundary_f,
     boundary_map,
-    boundary_radius,
 )
 from projects.sam2.evaluation.clip_loss import (
     ClipLossAccumulator,
@@ -13,6 +12,12 @@ from projects.sam2.evaluation.clip_loss import (
 from projects.sam2.evaluation.copy_baseline import (
     copy_first_masks,
     score_copy_baseline,
+)
+from projects.sam2.evaluation.frame_scores import (
+    FrameScores,
+    boundary_radius,
+    score_labels,
+    score_masks,
 )
 from projects.sam2.evaluation.jaccard import region_similarity
 from projects.sam2.evaluation.jf_accumulator import JFAccumulator
@@ -34,6 +39,7 @@ from projects.sam2.evaluation.scores import (
 __all__ = [
     'ClipLossAccumulator',
     'ClipLossMetric',
+    'FrameScores',
     'JFAccumulator',
     'JFAppearanceProtocol',
     'JFDavisProtocol',
@@ -51,5 +57,7 @@ __all__ = [
     'copy_first_masks',
     'region_similarity',
     'score_copy_baseline',
+    'score_labels',
+    'score_masks',
     'summarise',
 ]

@@ -9,8 +9,7 @@ import numpy as np
 from mmengine.registry import TASK_UTILS
 from numpy.typing import NDArray
 
-from projects.sam2.evaluation.boundary import boundary_f
-from projects.sam2.evaluation.jaccard import region_similarity
+from projects.sam2.evaluation.frame_scores import score_masks
 from projects.sam2.evaluation.protocol import JFProtocol
 from projects.sam2.evaluation.scores import ObjectScores, VideoScores
 from projects.sam2.structures import (
@@ -127,20 +126,25 @@ class JFAccumulator:
         """Score the objects that count on a frame."""
         true_masks = dict(zip(truth.object_ids, truth.masks, strict=True))
         counted = self.protocol.objects(frame_index, _shown(true_masks), _shown(masks))
+        if not counted:
+            return
         empty = np.zeros(truth.masks.shape[1:], dtype=bool)
-        for object_id in counted:
-            pair = (masks.get(object_id, empty), true_masks.get(object_id, empty))
-            if pair[0].shape != empty.shape:
+        pairs = [(masks.get(i, empty), true_masks.get(i, empty)) for i in counted]
+        for mask, _ in pairs:
+            if mask.shape != empty.shape:
                 msg = (
                     f'{self._video.name}, frame {frame_index}: the predicted mask is '
-                    f'{pair[0].shape}, the ground truth {empty.shape}; predict at the '
+                    f'{mask.shape}, the ground truth {empty.shape}; predict at the '
                     'size of the file'
                 )
                 raise ValueError(msg)
+        pred, wanted = zip(*pairs, strict=True)
+        scores = score_masks(pred, wanted, truth.void)
+        for object_id, j, f in zip(counted, scores.j, scores.f, strict=True):
             track = self._tracks.setdefault(object_id, _Track())
             track.frames.append(frame_index)
-            track.j.append(region_similarity(*pair, truth.void))
-            track.f.append(boundary_f(*pair, truth.void))
+            track.j.append(j)
+            track.f.append(f)
 
 
 def _shown(masks: Mapping[int, NDArray[np.bool_]]) -> Sequence[int]:

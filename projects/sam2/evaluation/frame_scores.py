@@ -1,0 +1,231 @@
+"""J and F of all objects of one frame at once, equal to the DAVIS toolkit's."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from projects.sam2.evaluation.contour_matching import find_unmatched
+from projects.sam2.evaluation.contour_points import (
+    NUM_BITS,
+    ContourPoints,
+    points_of_bits,
+    points_of_labels,
+)
+from projects.sam2.evaluation.joint_scan import NUM_VALUES, JointFrame
+
+TOLERANCE = 0.008  # of the frame's diagonal
+VOID_LABEL = 255
+NUM_LABELS = 2**16
+
+_FRAME = JointFrame()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameScores:
+    """J and F of each object, in [0, 1].
+
+    Attributes:
+        j: Region similarity: intersection over union; 1 where both masks are empty.
+        f: Contour accuracy: F-measure of the contours, whose points may be
+            :func:`boundary_radius` apart; 1 where neither mask has a contour.
+    """
+
+    j: tuple[float, ...]
+    f: tuple[float, ...]
+
+
+def boundary_radius(size: tuple[int, int]) -> int:
+    """How far apart two contours may be and still match.
+
+    Args:
+        size: Height and width of the frame in pixels.
+
+    Returns:
+        Pixels.
+    """
+    return math.ceil(TOLERANCE * np.linalg.norm(size))
+
+
+def score_labels(
+    pred: NDArray[Any], truth: NDArray[Any], object_ids: Sequence[int]
+) -> FrameScores:
+    """Score maps of labels, for all objects at once.
+
+    Args:
+        pred: (height, width), uint8 or uint16, label of each pixel.
+        truth: Likewise. In a map of 8 bits, pixels of label 255 are ignored.
+        object_ids: Labels of the objects; one that a map lacks is empty in it.
+
+    Returns:
+        Scores in the order of the objects.
+
+    Raises:
+        ValueError: If the maps differ in size, are of another type, or a label cannot
+            be that of an object.
+    """
+    _check([pred, truth])
+    if not {pred.dtype, truth.dtype} <= {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        msg = (
+            f'Expected labels of type uint8 or uint16, but got {pred.dtype} and '
+            f'{truth.dtype}; score bool masks with score_masks()'
+        )
+        raise ValueError(msg)
+    limit = VOID_LABEL if truth.dtype == np.uint8 else NUM_LABELS
+    if not all(0 < object_id < limit for object_id in object_ids):
+        msg = (
+            f'Objects {list(object_ids)}: expected labels from 1 to {limit - 1}; '
+            'leave background and void out'
+        )
+        raise ValueError(msg)
+    largest = max(int(truth.max()), int(pred.max()))
+    if largest < NUM_VALUES:
+        return _score_few(pred, truth, object_ids, largest)
+    if limit == VOID_LABEL:
+        pred = np.where(truth == VOID_LABEL, 0, pred)
+    scores: list[FrameScores] = []
+    for first in range(0, len(object_ids), NUM_VALUES - 1):
+        chosen = object_ids[first : first + NUM_VALUES - 1]
+        new_ids = range(1, len(chosen) + 1)
+        table = np.zeros(NUM_LABELS, np.uint8)
+        table[list(chosen)] = new_ids
+        maps = (_relabel(pred, table), _relabel(truth, table))
+        scores.append(_score_few(*maps, new_ids, len(chosen)))
+    return _join(scores)
+
+
+def score_masks(
+    pred: Sequence[NDArray[np.bool_]],
+    truth: Sequence[NDArray[np.bool_]],
+    void: NDArray[np.bool_] | None = None,
+) -> FrameScores:
+    """Score masks that may overlap, four objects at a time.
+
+    Args:
+        pred: Mask (height, width) of each object, bool.
+        truth: Likewise.
+        void: (height, width), bool, pixels to ignore; None for none.
+
+    Returns:
+        Scores in the order of the objects.
+
+    Raises:
+        ValueError: If the masks differ in size or number.
+    """
+    if len(pred) != len(truth):
+        msg = f'Expected two masks an object, but got {len(pred)} and {len(truth)}'
+        raise ValueError(msg)
+    _check([*pred, *truth, *(() if void is None else (void,))])
+    scores: list[FrameScores] = []
+    for first in range(0, len(truth), NUM_BITS):
+        chosen = slice(first, first + NUM_BITS)
+        points = points_of_bits(pack_masks(pred[chosen], truth[chosen], void).scan())
+        size = (truth[0].shape[0], truth[0].shape[1])
+        scores.append(_score(points, range(len(truth[chosen])), size))
+    return _join(scores)
+
+
+def pack_masks(
+    pred: Sequence[NDArray[np.bool_]],
+    truth: Sequence[NDArray[np.bool_]],
+    void: NDArray[np.bool_] | None = None,
+) -> JointFrame:
+    """Give each object a bit, see :func:`score_masks`.
+
+    Args:
+        pred: Mask (height, width) of each of one to four objects, bool.
+        truth: Likewise.
+        void: (height, width), bool, pixels to ignore; None for none.
+
+    Returns:
+        The frame, to be scanned before another is packed.
+    """
+    joint = _FRAME.begin((truth[0].shape[0], truth[0].shape[1]))
+    np.copyto(joint, truth[-1])
+    _append(joint, truth[-2::-1])
+    np.multiply(joint, 2 ** (NUM_BITS - len(truth)), out=joint)
+    _append(joint, pred[::-1])
+    if void is not None:
+        np.copyto(joint, 0, where=void)
+    return _FRAME
+
+
+def _append(joint: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> None:
+    """Shift the bits of each pixel and put those of masks below them."""
+    for mask in masks:
+        np.add(joint, joint, out=joint)
+        np.bitwise_or(joint, mask, out=joint)
+
+
+def _check(maps: Sequence[NDArray[Any]]) -> None:
+    """Check that frames are of one size, and not empty."""
+    shapes = [each.shape for each in maps]
+    if len(set(shapes)) > 1 or any(len(s) != 2 or 0 in s for s in shapes):
+        msg = (
+            f'Expected masks (height, width) of one size, but got {shapes}; resize '
+            'the prediction to the size of the ground truth'
+        )
+        raise ValueError(msg)
+
+
+def _relabel(labels: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Look the label of each pixel up."""
+    if labels.dtype != np.uint8:
+        new_labels: NDArray[np.uint8] = table[labels]
+        return new_labels
+    return np.asarray(cv2.LUT(labels, table[:256]), np.uint8)
+
+
+def _score_few(
+    pred: NDArray[Any], truth: NDArray[Any], object_ids: Sequence[int], largest: int
+) -> FrameScores:
+    """Score maps of labels up to ``largest``, which fits into four bits."""
+    size = (truth.shape[0], truth.shape[1])
+    joint = _FRAME.begin(size)
+    np.multiply(truth, NUM_VALUES, out=joint, casting='unsafe')
+    np.bitwise_or(joint, pred, out=joint, casting='unsafe')
+    return _score(points_of_labels(_FRAME.scan(), largest), object_ids, size)
+
+
+def _score(
+    points: ContourPoints, planes: Sequence[int], size: tuple[int, int]
+) -> FrameScores:
+    """Scores of some of the objects; one without a plane is nowhere on the frame."""
+    num_truth, num_pred = points.count().tolist()
+    unmatched = find_unmatched(points, size, boundary_radius(size))
+    missed, wrong = points.count(unmatched).tolist()
+    j, f = [], []
+    for plane in planes:
+        if plane >= points.num_planes:
+            j.append(1.0)
+            f.append(1.0)
+            continue
+        union = float(points.unions[plane])
+        j.append(float(points.intersections[plane]) / union if union else 1.0)
+        counts = (num_pred[plane], wrong[plane], num_truth[plane], missed[plane])
+        f.append(_f_measure(*counts))
+    return FrameScores(j=tuple(j), f=tuple(f))
+
+
+def _f_measure(num_pred: int, num_wrong: int, num_truth: int, num_missed: int) -> float:
+    """F of the contours, rounded as the toolkit rounds it."""
+    if num_pred == 0 or num_truth == 0:
+        # The toolkit takes precision and recall for 1 where there is no contour to
+        # be wrong about; the other of the two is then 0, and so is F.
+        return float(num_pred == num_truth)
+    precision = (num_pred - num_wrong) / num_pred
+    recall = (num_truth - num_missed) / num_truth
+    if precision + recall == 0:
+        return 0.0
+    return 2 * precision * recall / (precision + recall)
+
+
+def _join(scores: Sequence[FrameScores]) -> FrameScores:
+    return FrameScores(
+        j=tuple(value for some in scores for value in some.j),
+        f=tuple(value for some in scores for value in some.f),
+    )
