@@ -16,6 +16,7 @@ from projects.sam2.evaluation.copy_baseline import (
 from projects.sam2.evaluation.frame_scores import (
     FrameScores,
     boundary_radius,
+    scan_labels,
     score_labels,
     score_masks,
 )
@@ -24,21 +25,33 @@ from projects.sam2.evaluation.jf_accumulator import JFAccumulator
 from projects.sam2.evaluation.jf_metric import JFMetric
 from projects.sam2.evaluation.masklet_recorder import MaskletRecorder
 from projects.sam2.evaluation.protocol import (
+    PROTOCOLS,
     JFAppearanceProtocol,
     JFDavisProtocol,
     JFProtocol,
     JFSAVProtocol,
 )
+from projects.sam2.evaluation.report import (
+    describe_gaps,
+    describe_nothing,
+    describe_summary,
+    format_tables,
+    write_report,
+)
+from projects.sam2.evaluation.score_tracks import FrameObjects, ScoreTracks
 from projects.sam2.evaluation.scores import (
     ObjectScores,
+    PredictionGaps,
     ScoreSummary,
     VideoScores,
     summarise,
 )
 
 __all__ = [
+    'PROTOCOLS',
     'ClipLossAccumulator',
     'ClipLossMetric',
+    'FrameObjects',
     'FrameScores',
     'JFAccumulator',
     'JFAppearanceProtocol',
@@ -48,16 +61,24 @@ __all__ = [
     'JFSAVProtocol',
     'MaskletRecorder',
     'ObjectScores',
+    'PredictionGaps',
     'ScoreSummary',
+    'ScoreTracks',
     'VideoLosses',
     'VideoScores',
     'boundary_f',
     'boundary_map',
     'boundary_radius',
     'copy_first_masks',
+    'describe_gaps',
+    'describe_nothing',
+    'describe_summary',
+    'format_tables',
     'region_similarity',
+    'scan_labels',
     'score_copy_baseline',
     'score_labels',
     'score_masks',
     'summarise',
+    'write_report',
 ]

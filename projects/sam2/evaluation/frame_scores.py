@@ -57,8 +57,8 @@ def score_labels(
     """Score maps of labels, for all objects at once.
 
     Args:
-        pred: (height, width), uint8 or uint16, label of each pixel.
-        truth: Likewise. In a map of 8 bits, pixels of label 255 are ignored.
+        pred: See :func:`scan_labels`.
+        truth: Likewise.
         object_ids: Labels of the objects; one that a map lacks is empty in it.
 
     Returns:
@@ -68,6 +68,23 @@ def score_labels(
         ValueError: If the maps differ in size, are of another type, or a label cannot
             be that of an object.
     """
+    return scan_labels(pred, truth).score(object_ids)
+
+
+def scan_labels(pred: NDArray[Any], truth: NDArray[Any]) -> 'LabelScan':
+    """Find the objects of a frame, to score some of them.
+
+    Args:
+        pred: (height, width), uint8 or uint16, label of each pixel, 0 for none.
+        truth: Likewise. In a map of 8 bits, pixels of label 255 are ignored, and 255
+            in ``pred`` is no object.
+
+    Returns:
+        The objects, which it also scores.
+
+    Raises:
+        ValueError: If the maps differ in size, are empty, or of another type.
+    """
     _check([pred, truth])
     if not {pred.dtype, truth.dtype} <= {np.dtype(np.uint8), np.dtype(np.uint16)}:
         msg = (
@@ -75,27 +92,96 @@ def score_labels(
             f'{truth.dtype}; score bool masks with score_masks()'
         )
         raise ValueError(msg)
-    limit = VOID_LABEL if truth.dtype == np.uint8 else NUM_LABELS
-    if not all(0 < object_id < limit for object_id in object_ids):
-        msg = (
-            f'Objects {list(object_ids)}: expected labels from 1 to {limit - 1}; '
-            'leave background and void out'
-        )
-        raise ValueError(msg)
-    largest = max(int(truth.max()), int(pred.max()))
-    if largest < NUM_VALUES:
-        return _score_few(pred, truth, object_ids, largest)
-    if limit == VOID_LABEL:
+    if max(int(truth.max()), int(pred.max())) < NUM_VALUES:
+        return _few(pred, truth)
+    if truth.dtype == np.uint8:
         pred = np.where(truth == VOID_LABEL, 0, pred)
-    scores: list[FrameScores] = []
-    for first in range(0, len(object_ids), NUM_VALUES - 1):
-        chosen = object_ids[first : first + NUM_VALUES - 1]
-        new_ids = range(1, len(chosen) + 1)
-        table = np.zeros(NUM_LABELS, np.uint8)
-        table[list(chosen)] = new_ids
-        maps = (_relabel(pred, table), _relabel(truth, table))
-        scores.append(_score_few(*maps, new_ids, len(chosen)))
-    return _join(scores)
+    truth_ids, pred_ids = (_labels_of(labels) for labels in (truth, pred))
+    return LabelScan(
+        truth_ids=truth_ids, pred_ids=pred_ids, maps=(pred, truth), points=None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelScan:
+    """Objects of a frame of two maps of labels.
+
+    Attributes:
+        truth_ids: Labels in the ground truth, ascending.
+        pred_ids: Labels in the prediction outside of void, ascending.
+        maps: Prediction and truth.
+        points: Contours where the labels fit into four bits, else None.
+    """
+
+    truth_ids: tuple[int, ...]
+    pred_ids: tuple[int, ...]
+    maps: tuple[NDArray[Any], NDArray[Any]]
+    points: ContourPoints | None
+
+    def score(self, object_ids: Sequence[int]) -> FrameScores:
+        """Score objects.
+
+        Args:
+            object_ids: Their labels; one that a map lacks is empty in it.
+
+        Returns:
+            Scores in the order of the objects.
+
+        Raises:
+            ValueError: If a label cannot be that of an object.
+        """
+        pred, truth = self.maps
+        limit = VOID_LABEL if truth.dtype == np.uint8 else NUM_LABELS
+        if not all(0 < object_id < limit for object_id in object_ids):
+            msg = (
+                f'Objects {list(object_ids)}: expected labels from 1 to {limit - 1}; '
+                'leave background and void out'
+            )
+            raise ValueError(msg)
+        if self.points is not None:
+            return _score(self.points, object_ids, (truth.shape[0], truth.shape[1]))
+        scores: list[FrameScores] = []
+        for first in range(0, len(object_ids), NUM_VALUES - 1):
+            chosen = object_ids[first : first + NUM_VALUES - 1]
+            table = np.zeros(NUM_LABELS, np.uint8)
+            table[list(chosen)] = range(1, len(chosen) + 1)
+            few = _few(_relabel(pred, table), _relabel(truth, table))
+            scores.append(few.score(range(1, len(chosen) + 1)))
+        return _join(scores)
+
+
+def _labels_of(labels: NDArray[Any]) -> tuple[int, ...]:
+    """Labels of objects in a map."""
+    present = np.flatnonzero(np.bincount(labels.reshape(-1))).tolist()
+    void = VOID_LABEL if labels.dtype == np.uint8 else None
+    return tuple(label for label in present if label not in {0, void})
+
+
+def _relabel(labels: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Look the label of each pixel up."""
+    if labels.dtype != np.uint8:
+        new_labels: NDArray[np.uint8] = table[labels]
+        return new_labels
+    return np.asarray(cv2.LUT(labels, table[:256]), np.uint8)
+
+
+def _few(pred: NDArray[Any], truth: NDArray[Any]) -> LabelScan:
+    """Scan maps whose labels fit into four bits."""
+    joint = _FRAME.begin((truth.shape[0], truth.shape[1]))
+    np.multiply(truth, NUM_VALUES, out=joint, casting='unsafe')
+    np.bitwise_or(joint, pred, out=joint, casting='unsafe')
+    squares = _FRAME.scan()
+    truth_ids, pred_ids = (
+        (np.flatnonzero(squares.areas[1:].any(axis=1)) + 1).tolist(),
+        (np.flatnonzero(squares.areas[:, 1:].any(axis=0)) + 1).tolist(),
+    )
+    points = points_of_labels(squares, max((*truth_ids, *pred_ids, 0)))
+    return LabelScan(
+        truth_ids=tuple(truth_ids),
+        pred_ids=tuple(pred_ids),
+        maps=(pred, truth),
+        points=points,
+    )
 
 
 def score_masks(
@@ -170,25 +256,6 @@ def _check(maps: Sequence[NDArray[Any]]) -> None:
             'the prediction to the size of the ground truth'
         )
         raise ValueError(msg)
-
-
-def _relabel(labels: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Look the label of each pixel up."""
-    if labels.dtype != np.uint8:
-        new_labels: NDArray[np.uint8] = table[labels]
-        return new_labels
-    return np.asarray(cv2.LUT(labels, table[:256]), np.uint8)
-
-
-def _score_few(
-    pred: NDArray[Any], truth: NDArray[Any], object_ids: Sequence[int], largest: int
-) -> FrameScores:
-    """Score maps of labels up to ``largest``, which fits into four bits."""
-    size = (truth.shape[0], truth.shape[1])
-    joint = _FRAME.begin(size)
-    np.multiply(truth, NUM_VALUES, out=joint, casting='unsafe')
-    np.bitwise_or(joint, pred, out=joint, casting='unsafe')
-    return _score(points_of_labels(_FRAME.scan(), largest), object_ids, size)
 
 
 def _score(
