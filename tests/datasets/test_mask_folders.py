@@ -15,8 +15,8 @@ def test_label_images_are_read_by_frame(tmp_path: Path) -> None:
     write_maps(tmp_path / 'a', frames)
     (tmp_path / 'a' / 'notes.txt').touch()
     video = open_mask_video(tmp_path / 'a')
-    assert list(video.files) == list(frames)
-    assert video.folder_of is None
+    assert video.stems == tuple(frames)
+    assert video.object_files is None
     np.testing.assert_array_equal(video.read_labels('00003'), frames['00003'])
     masks = video.read_masks('00003')
     assert masks.object_ids == (1, 2)
@@ -26,10 +26,10 @@ def test_label_images_are_read_by_frame(tmp_path: Path) -> None:
 def test_frames_are_in_numerical_order(tmp_path: Path) -> None:
     blank = np.zeros((4, 5), np.uint8)
     write_maps(tmp_path, {'10': blank, '9': blank, '100': blank})
-    assert list(open_mask_video(tmp_path).files) == ['9', '10', '100']
+    assert open_mask_video(tmp_path).stems == ('9', '10', '100')
     write_maps(tmp_path / 'objects' / '7', {'10': blank, '9': blank})
     write_maps(tmp_path / 'objects' / '12', {'100': blank})
-    assert list(open_mask_video(tmp_path / 'objects').files) == ['9', '10', '100']
+    assert open_mask_video(tmp_path / 'objects').stems == ('9', '10', '100')
 
 
 def test_folders_of_objects_are_read_as_masks_that_may_overlap(tmp_path: Path) -> None:
@@ -38,11 +38,23 @@ def test_folders_of_objects_are_read_as_masks_that_may_overlap(tmp_path: Path) -
     write_png(tmp_path / '002' / '00000.png', whole)
     write_png(tmp_path / '002' / '00004.png', whole)
     video = open_mask_video(tmp_path)
-    assert video.folder_of == {0: '000', 2: '002'}
+    assert list(video.all_files()) == [
+        '000/00000.png',
+        '002/00000.png',
+        '002/00004.png',
+    ]
     first = video.read_masks('00000')
     assert first.object_ids == (0, 2)
     assert first.masks.all()
     assert video.read_masks('00004').object_ids == (2,)
+
+
+def test_endings_in_upper_case_are_read(tmp_path: Path) -> None:
+    write_png(tmp_path / '3' / '0.png', np.ones((4, 5), np.uint8))
+    (tmp_path / '3' / '0.png').rename(tmp_path / '3' / '0.PNG')
+    video = open_mask_video(tmp_path)
+    assert video.read_masks('0').object_ids == (3,)
+    assert open_mask_video(tmp_path / '3').read_labels('0').all()
 
 
 def test_void_is_no_object_but_may_be_one_of_two_values(tmp_path: Path) -> None:

@@ -125,11 +125,11 @@ def score_video(task: ScoringTask, name: str, beat: Beat = lambda: None) -> Vide
     if (task.pred / name).is_dir():
         pred = open_mask_video(task.pred / name, binary=task.binary)
     tracks = ScoreTracks(TASK_UTILS.build(dict(task.protocol)))
-    tracks.begin(range(len(truth.files)))
-    as_maps = truth.folder_of is None and (pred is None or pred.folder_of is None)
+    tracks.begin(range(len(truth.stems)))
+    as_maps = truth.object_files is None and (pred is None or pred.object_files is None)
     score = _score_maps if as_maps else _score_objects
-    for index, stem in enumerate(truth.files):
-        there = pred if pred is not None and stem in pred.files else None
+    for index, stem in enumerate(truth.stems):
+        there = pred if pred is not None and stem in pred.stems else None
         try:
             score(tracks, (index, stem), truth, there)
         except ClipDataError:
@@ -198,7 +198,7 @@ def _score_objects(
         truth=_shown(true_masks),
         shown=_shown(pred_masks),
         predicted=None if pred is None else pred_masks.object_ids,
-        by_object=pred is not None and pred.folder_of is not None,
+        by_object=pred is not None and pred.object_files is not None,
     )
     chosen = tracks.choose(frame)
     pairs = [

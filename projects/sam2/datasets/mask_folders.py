@@ -1,7 +1,7 @@
 """Folders of masks without frames: predictions, and the ground truth of benchmarks."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,25 @@ class MaskVideo:
 
     Attributes:
         folder: Where they are.
-        files: File of each frame by its stem, in the order of the frames; where objects
-            have folders, the first of them that has the frame.
-        folder_of: Sub-folder of each object, by its number; None for label images.
+        stems: Names of the frames without ending, in their order.
+        files: Label image of each frame by its stem; empty where objects have folders.
+        object_files: Files of each object by its number, relative to the folder, by the
+            stem of the frame; None for label images.
         binary: Every value but 0 is object 1 in label images, 255 among them (DAVIS
             2016).
     """
 
     folder: Path
+    stems: tuple[str, ...]
     files: Mapping[str, str]
-    folder_of: Mapping[int, str] | None
+    object_files: Mapping[int, Mapping[str, str]] | None
     binary: bool
+
+    def all_files(self) -> Iterator[str]:
+        """Files relative to the folder, object by object and frame by frame."""
+        yield from self.files.values()
+        for files in (self.object_files or {}).values():
+            yield from files.values()
 
     def read_labels(self, stem: str) -> NDArray[Any]:
         """Decode a label image.
@@ -62,17 +70,17 @@ class MaskVideo:
         Raises:
             ClipDataError: If a file is damaged, or they differ in size.
         """
-        if self.folder_of is None:
+        if self.object_files is None:
             labels = self.read_labels(stem)
             return split_labels(
                 labels, (VOID_LABEL,) if labels.dtype == np.uint8 else ()
             )
         masks: dict[int, NDArray[np.bool_]] = {}
         size: tuple[int, ...] | None = None
-        for object_id, own in self.folder_of.items():
-            path = self.folder / own / f'{stem}.png'
-            if not path.is_file():
+        for object_id, files in self.object_files.items():
+            if stem not in files:
                 continue
+            path = self.folder / files[stem]
             masks[object_id] = read_label_map(path) > 0
             size = size or masks[object_id].shape
             if masks[object_id].shape != size:
@@ -119,7 +127,13 @@ def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
     names = _folders(folder) if folder.is_dir() else []
     if not names:
         files = {stem_of(name): name for name in list_files(folder, PNG)}
-        return MaskVideo(folder=folder, files=files, folder_of=None, binary=binary)
+        return MaskVideo(
+            folder=folder,
+            stems=tuple(files),
+            files=files,
+            object_files=None,
+            binary=binary,
+        )
     with os.scandir(folder) as entries:
         loose = [e.name for e in entries if e.name.lower().endswith(PNG)]
     strange = [name for name in names if not (name.isdecimal() and len(name) <= 9)]
@@ -127,16 +141,18 @@ def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
         problem = f'has folders, but also {(loose or strange)[0]!r}'
         remedy = 'give it label images, or a folder for each object and nothing else'
         raise ClipDataError.at(folder, problem, remedy)
-    folder_of = {int(name): name for name in sorted(names, key=int)}
-    files = {}
-    for own in folder_of.values():
-        for file in list_files(folder / own, PNG):
-            files.setdefault(stem_of(file), f'{own}/{file}')
-    ordered = sorted(files, key=lambda stem: (len(stem), stem))
+    object_files = {
+        int(name): {
+            stem_of(file): f'{name}/{file}' for file in list_files(folder / name, PNG)
+        }
+        for name in sorted(names, key=int)
+    }
+    stems = {stem for files in object_files.values() for stem in files}
     return MaskVideo(
         folder=folder,
-        files={stem: files[stem] for stem in ordered},
-        folder_of=folder_of,
+        stems=tuple(sorted(stems, key=lambda stem: (len(stem), stem))),
+        files={},
+        object_files=object_files,
         binary=binary,
     )
 

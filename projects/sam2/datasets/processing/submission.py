@@ -21,6 +21,7 @@ from projects.sam2.datasets.reading import (
     image_size,
     read_label_map,
 )
+from projects.sam2.ops import written_aside
 
 Advance = Callable[[int, int], None]  # called with what is done and what there is
 
@@ -102,24 +103,21 @@ def pack_submission(submission: Submission, path: Path) -> int:
     Returns:
         Files in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
     files = [
         Path(name, file)
         for name in submission.names
-        for file in _files(open_mask_video(submission.root / name))
+        for file in open_mask_video(submission.root / name).all_files()
     ]
-    try:
+    with (
+        written_aside(path) as aside,
         # PNG are compressed already.
-        with zipfile.ZipFile(
-            partial, 'w', zipfile.ZIP_STORED, strict_timestamps=False
-        ) as archive:
-            for file in files:
-                place = Path(submission.layout.inside) / file
-                archive.write(submission.root / file, place.as_posix())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        zipfile.ZipFile(
+            aside, 'w', zipfile.ZIP_STORED, strict_timestamps=False
+        ) as archive,
+    ):
+        for file in files:
+            place = Path(submission.layout.inside) / file
+            archive.write(submission.root / file, place.as_posix())
     return len(files)
 
 
@@ -130,7 +128,7 @@ def _check_video(submission: Submission, name: str) -> list[str]:
         video = open_mask_video(folder)
     except ClipDataError as error:
         return [str(error)]
-    if (video.folder_of is not None) != submission.layout.by_object:
+    if (video.object_files is not None) != submission.layout.by_object:
         asked = 'a folder for each object' if submission.layout.by_object else 'PNG'
         return [f'{name}: the server expects {asked} in the folder of a video']
     strange = [f for f in _all_files(folder) if not f.lower().endswith('.png')]
@@ -143,7 +141,7 @@ def _check_video(submission: Submission, name: str) -> list[str]:
         except ClipDataError as error:
             return [*problems, str(error)]
         problems += _compare_stems(video, name, [stem_of(file) for file in frames])
-    for file in _files(video):
+    for file in video.all_files():
         own, problem = _check_file(folder / file, size, submission.layout)
         problems += [problem] if problem else []
         size = size or own
@@ -152,14 +150,17 @@ def _check_video(submission: Submission, name: str) -> list[str]:
 
 def _compare_stems(video: MaskVideo, name: str, stems: Sequence[str]) -> Iterator[str]:
     """Problems of names: frames without a mask, masks without a frame."""
-    folders = [''] if video.folder_of is None else [*video.folder_of.values()]
-    for own in folders:
-        place = f'{name}/{own}' if own else name
-        there = {stem_of(file) for file in list_files(video.folder / own, ('.png',))}
+    groups = [(name, video.files)]
+    if video.object_files is not None:
+        groups = [
+            (f'{name}/{next(iter(files.values())).partition("/")[0]}', files)
+            for files in video.object_files.values()
+        ]
+    for place, there in groups:
         for stem in stems:
             if stem not in there:
                 yield f'{place}/{stem}.png: is missing'
-        for stem in sorted(there - set(stems)):
+        for stem in sorted(there.keys() - set(stems)):
             yield f'{place}/{stem}.png: there is no such frame'
 
 
@@ -183,16 +184,6 @@ def _check_file(
     if int(labels.max()) == VOID_LABEL:
         return own, f'{path}: holds 255, the label of void; write 0 for the background'
     return own, ''
-
-
-def _files(video: MaskVideo) -> Iterator[str]:
-    """Mask files of a video, relative to its folder."""
-    if video.folder_of is None:
-        yield from video.files.values()
-        return
-    for own in video.folder_of.values():
-        for file in list_files(video.folder / own, ('.png',)):
-            yield f'{own}/{file}'
 
 
 def _all_files(folder: Path) -> list[str]:
