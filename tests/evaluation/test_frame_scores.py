@@ -1,6 +1,5 @@
 """All objects of a frame at once, against each alone and written out plainly."""
 
-import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -178,25 +177,6 @@ def test_frame_leaves_nothing_to_the_next_of_another_shape(literal: ModuleType) 
     for size in ((6, 35), (35, 6), (5, 42), (42, 5), (6, 35)):
         pred, truth = (patches(rng, size, [1, 2]) for _ in range(2))
         assert_equal(literal, pred, truth, [1, 2])
-
-
-def test_threads_score_side_by_side(literal: ModuleType) -> None:
-    scene = literal.make_scene(240, 320, 3)
-    expected = score_labels(scene.pred, scene.truth, scene.object_ids)
-    wrong = []
-
-    def score() -> None:
-        for _ in range(30):
-            found = score_labels(scene.pred, scene.truth, scene.object_ids)
-            if found != expected:
-                wrong.append(found)
-
-    threads = [threading.Thread(target=score) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 @pytest.mark.parametrize('object_ids', [[0], [255], [1, 300]])

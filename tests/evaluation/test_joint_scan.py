@@ -1,5 +1,7 @@
 """The scan of truth and prediction together."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,18 @@ def test_uniform_squares_are_passed_over() -> None:
     truth = np.zeros((40, 50), np.uint8)
     truth[10:20, 10:20] = 3
     assert len(scan(truth, truth).positions) == 41  # 40 about the edge, and the last
+
+
+def test_threads_fill_frames_of_their_own() -> None:
+    truth, pred = random_pair((13, 11), 0.5)
+    frame = JointFrame()
+    frame.begin((13, 11))[:] = 16 * truth + pred
+
+    def fill_another() -> None:
+        frame.begin((13, 11))[:] = 0
+        frame.scan()
+
+    thread = threading.Thread(target=fill_another)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(frame.scan().areas, scan(truth, pred).areas)
