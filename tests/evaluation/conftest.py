@@ -1,11 +1,13 @@
 """Masks of the golden and the published scores."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from golden_scores import discover_pairs, read_pair
 from score_files import MaskPair
+from tool_modules import load_tool
 
 
 @pytest.fixture(params=discover_pairs())
@@ -21,3 +23,9 @@ def published(data_dir: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f'no {folder}: no published scores to compare with')
     return folder
+
+
+@pytest.fixture(scope='session')
+def literal() -> ModuleType:
+    """J and F written out plainly, with the disk and maps as large as the frame."""
+    return load_tool('benchmarks/plain_jf')

@@ -17,6 +17,7 @@ from score_cases import (
     predict_truth,
     random_results,
     record_of,
+    score,
     video_scores,
 )
 
@@ -70,6 +71,26 @@ def test_no_object_at_all_is_unknown() -> None:
     assert math.isnan(report([result])['J&F'])
 
 
+def test_no_object_at_all_is_warned_of_with_the_protocol(tmp_path: Path) -> None:
+    log = tmp_path / 'run.log'
+    MMLogger.get_instance('scores', log_file=str(log))
+    video = MemoryVideo(length=2, first_frames=(0,))
+    scores = score(video, [predict_truth(video, index) for index in range(2)])
+    report([{'sample_index': 0, 'video_name': 'x', 'scores': scores}])
+    text = log.read_text()
+    assert 'WARNING' in text
+    assert 'JFDavisProtocol(skip_first=True, skip_last=True)' in text
+
+
+def test_frames_that_were_not_predicted_are_warned_of(tmp_path: Path) -> None:
+    log = tmp_path / 'run.log'
+    MMLogger.get_instance('scores', log_file=str(log))
+    video = MemoryVideo(first_frames=(0,))
+    scores = score(video, [predict_truth(video, index) for index in (0, 1, 4)])
+    report([{'sample_index': 0, 'video_name': 'x', 'scores': scores}])
+    assert '2 frames (00002, 00003) not predicted, counted as empty' in log.read_text()
+
+
 def test_missing_accumulator_is_named() -> None:
     with pytest.raises(ValueError, match=r'clip 7.*JFAccumulator'):
         JFMetric().process(None, [{'sample_index': 7, 'video_name': 'clip 7'}])
@@ -89,6 +110,7 @@ def test_results_pass_through_the_evaluator_of_mmengine(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / 'scores').iterdir()) == [
         'jf_frames.json',
         'jf_objects.csv',
+        'jf_videos.csv',
     ]
 
 

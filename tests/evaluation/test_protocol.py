@@ -6,6 +6,7 @@ import pytest
 from mmengine.registry import TASK_UTILS
 
 from projects.sam2.evaluation import (
+    PROTOCOLS,
     JFAppearanceProtocol,
     JFDavisProtocol,
     JFProtocol,
@@ -70,3 +71,39 @@ def test_next_video_starts_afresh(name: str) -> None:
     assert counted(protocol) == first
     protocol.begin(())
     assert protocol.reported() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('davis-all-frames', {2: (1,), 4: (1,), 6: (1,), 8: (1,), 9: (1,)}),
+        (
+            'appearance-all-frames',
+            {2: (1,), 4: (1,), 6: (1, 2), 8: (1, 2), 9: (1, 2)},
+        ),
+    ],
+)
+def test_frames_at_the_ends_may_count(
+    name: str, expected: dict[int, tuple[int, ...]]
+) -> None:
+    assert counted(TASK_UTILS.build(dict(PROTOCOLS[name]))) == expected
+
+
+@pytest.mark.parametrize('kind', [JFDavisProtocol, JFAppearanceProtocol])
+def test_each_end_is_left_out_by_itself(
+    kind: type[JFDavisProtocol | JFAppearanceProtocol],
+) -> None:
+    last = counted(kind(skip_first=False, skip_last=True))
+    assert (last[2], last[9]) == ((1,), ())
+    first = counted(kind(skip_first=True, skip_last=False))
+    assert first[2] == ()
+    assert 1 in first[9]
+
+
+@pytest.mark.parametrize('name', PROTOCOLS)
+def test_protocol_says_what_it_is(name: str) -> None:
+    config = dict(PROTOCOLS[name])
+    text = str(TASK_UTILS.build(config))
+    assert text.startswith(f'{config["type"]}(skip_')
+    for key in config.keys() - {'type'}:
+        assert f'{key}={config[key]}' in text

@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from projects.sam2.evaluation import VideoScores, summarise
+from projects.sam2.evaluation import (
+    ObjectScores,
+    PredictionGaps,
+    VideoScores,
+    summarise,
+)
 from projects.sam2.evaluation.report import (
     FRAME_FILE,
     OBJECT_FILE,
+    VIDEO_FILE,
+    describe_gaps,
+    describe_nothing,
+    describe_summary,
     format_tables,
     object_rows,
     video_rows,
@@ -78,4 +87,47 @@ def test_files_hold_each_object_and_each_frame(
         'frame_j': [0.1],
         'frame_f': [0.1],
     }
-    assert {path.name for path in folder.iterdir()} == {OBJECT_FILE, FRAME_FILE}
+    assert {path.name for path in folder.iterdir()} == {
+        OBJECT_FILE,
+        VIDEO_FILE,
+        FRAME_FILE,
+    }
+
+
+def test_rows_of_files_hold_recall_and_decay(tmp_path: Path) -> None:
+    scores = ObjectScores(
+        object_id=4,
+        frames=tuple(range(8)),
+        frame_j=(1.0, 0.8, 0.4, 0.4, 0.4, 0.4, 0.2, 0.2),
+        frame_f=(0.6,) * 8,
+    )
+    video = VideoScores(video_name='a', objects=(scores,))
+    empty = VideoScores(video_name='b', objects=())
+    write_report(tmp_path, [video, empty], summarise([video, empty]))
+    for name in (OBJECT_FILE, VIDEO_FILE):
+        with (tmp_path / name).open(newline='') as file:
+            rows = list(csv.DictReader(file))
+        assert [rows[0][f'{score} recall'] for score in 'JF'] == ['0.0', '100.0']
+        assert [rows[0][f'{score} frame recall'] for score in 'JF'] == ['25.0', '100.0']
+        # Frames 1 to 3 less frames 6 to 8, of 8.
+        assert [rows[0][f'{score} decay'] for score in 'JF'] == ['46.7', '0.0']
+    assert rows[1]['J decay'] == '-'
+    text = describe_summary(summarise([video]))
+    assert 'J 0.0, F 100.0, by frames: J 25.0, F 100.0; decay: J 46.7, F 0.0' in text
+
+
+def test_gaps_are_named_but_not_too_many() -> None:
+    gaps = PredictionGaps(
+        missing_frames=tuple(f'{i:05}' for i in range(7)),
+        missing_objects=(3,),
+        extra_objects=(8, 9),
+    )
+    video = VideoScores(video_name='cat', objects=(), gaps=gaps, protocol='theirs')
+    first, *others = describe_gaps([video, VideoScores(video_name='dog', objects=())])
+    assert first.startswith('cat: 7 frames (00000, 00001, 00002, 00003, 00004, …) not')
+    assert others == [
+        'cat: 1 object (3) never predicted, counted as empty',
+        'cat: 2 objects (8, 9) predicted, but not in the ground truth',
+    ]
+    assert 'No object of 1 videos counts' in describe_nothing([video])
+    assert 'theirs' in describe_nothing([video])

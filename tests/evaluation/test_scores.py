@@ -2,11 +2,14 @@
 
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from projects.sam2.evaluation import ObjectScores, VideoScores, summarise
+from projects.sam2.evaluation.scores import score_decay
+from published_scores import published_videos
 from score_cases import video_scores
 
 
@@ -61,3 +64,43 @@ def test_mean_is_numpys(video: VideoScores) -> None:
     )
     assert scores.j == np.mean(values)
     assert video.objects[0].j == 0.5
+
+
+@pytest.mark.published_scores
+def test_published_means_recalls_and_decays_are_met_to_the_last_bit(
+    published: Path,
+) -> None:
+    for video in published_videos(published):
+        for object_id, wanted in video.scores.items():
+            frame_j, frame_f = (
+                tuple(v for v in wanted[f'{score}_per_frame'] if v is not None)
+                for score in 'JF'
+            )
+            frames = tuple(range(len(frame_j)))
+            scores = ObjectScores(
+                object_id=object_id, frames=frames, frame_j=frame_j, frame_f=frame_f
+            )
+            assert (scores.j, scores.f) == (wanted['J'], wanted['F'])
+            assert scores.recalls == (wanted['J_recall'], wanted['F_recall'])
+            assert scores.decays == (wanted['J_decay'], wanted['F_decay'])
+
+
+@pytest.mark.parametrize(
+    ('number', 'first', 'last'), [(1, 1, 1), (3, 2, 1), (5, 2, 2), (400, 101, 101)]
+)
+def test_decay_is_from_the_first_quarter_to_the_last(
+    number: int, first: int, last: int
+) -> None:
+    # Quarters share a frame; beyond 256 frames the toolkit's own count overflows.
+    values = np.random.default_rng(number).random(number)
+    expected = values[:first].mean() - values[-last:].mean()
+    assert score_decay(values.tolist()) == pytest.approx(expected, abs=1e-15)
+
+
+def test_recall_is_of_objects_and_of_frames(video: VideoScores) -> None:
+    first, second = video.objects
+    assert (first.recalls, second.recalls) == ((0.0, 1.0), (0.0, 0.0))
+    assert (first.frame_recalls, second.frame_recalls) == ((0.5, 0.5), (0.5, 0.0))
+    summary = summarise([video])
+    assert (summary.j_recall, summary.f_recall) == (0.0, 50.0)
+    assert (summary.j_frame_recall, summary.f_frame_recall) == (50.0, 25.0)

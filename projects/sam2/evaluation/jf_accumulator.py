@@ -2,17 +2,15 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from mmengine.registry import TASK_UTILS
 from numpy.typing import NDArray
 
-from projects.sam2.evaluation.boundary import boundary_f
-from projects.sam2.evaluation.jaccard import region_similarity
+from projects.sam2.evaluation.frame_scores import score_masks
 from projects.sam2.evaluation.protocol import JFProtocol
-from projects.sam2.evaluation.scores import ObjectScores, VideoScores
+from projects.sam2.evaluation.score_tracks import FrameObjects, ScoreTracks
 from projects.sam2.structures import (
     FrameMasks,
     FramePrediction,
@@ -20,15 +18,6 @@ from projects.sam2.structures import (
     VideoResult,
     VideoSource,
 )
-
-
-@dataclass(slots=True)
-class _Track:
-    """Scores of one object so far."""
-
-    frames: list[int] = field(default_factory=list)
-    j: list[float] = field(default_factory=list)
-    f: list[float] = field(default_factory=list)
 
 
 @TASK_UTILS.register_module()
@@ -48,9 +37,9 @@ class JFAccumulator:
         self.protocol: JFProtocol = TASK_UTILS.build(
             dict(protocol or {'type': 'JFDavisProtocol'})
         )
+        self._tracks = ScoreTracks(self.protocol)
         self._source: VideoSource | None = None
         self._pending: deque[int] = deque()
-        self._tracks: dict[int, _Track] = {}
 
     def begin(self, record: VideoRecord) -> None:
         """Start a video.
@@ -61,8 +50,7 @@ class JFAccumulator:
         frames = record.source.annotated_frames()
         self._source = record.source
         self._pending = deque(frames)
-        self._tracks = {}
-        self.protocol.begin(frames)
+        self._tracks.begin(frames)
 
     def add(self, prediction: FramePrediction) -> None:
         """Score a frame.
@@ -88,19 +76,7 @@ class JFAccumulator:
             result: Its field ``scores`` is set, to :class:`VideoScores`.
         """
         self._score_missed(None)
-        reported = self.protocol.reported()
-        objects = tuple(
-            ObjectScores(
-                object_id=object_id,
-                frames=tuple(track.frames),
-                frame_j=tuple(track.j),
-                frame_f=tuple(track.f),
-            )
-            for object_id, track in sorted(self._tracks.items())
-            if object_id in reported
-        )
-        scores = VideoScores(video_name=self._video.name, objects=objects)
-        result.set_field(scores, 'scores')
+        result.set_field(self._tracks.finish(self._video.name), 'scores')
 
     @property
     def _video(self) -> VideoSource:
@@ -116,31 +92,40 @@ class JFAccumulator:
             frame_index = self._pending.popleft()
             truth = self._video.read_masks(frame_index)
             if truth is not None:
-                self._score(frame_index, truth, {})
+                self._score(frame_index, truth, None)
 
     def _score(
         self,
         frame_index: int,
         truth: FrameMasks,
-        masks: Mapping[int, NDArray[np.bool_]],
+        masks: Mapping[int, NDArray[np.bool_]] | None,
     ) -> None:
-        """Score the objects that count on a frame."""
+        """Score the objects that count on a frame; None where it was passed over."""
         true_masks = dict(zip(truth.object_ids, truth.masks, strict=True))
-        counted = self.protocol.objects(frame_index, _shown(true_masks), _shown(masks))
+        frame = FrameObjects(
+            frame_index=frame_index,
+            frame_name=self._video.frame_name(frame_index),
+            truth=_shown(true_masks),
+            shown=_shown(masks or {}),
+            predicted=None if masks is None else masks.keys(),
+        )
+        counted = self._tracks.choose(frame)
+        if not counted:
+            return
+        masks = masks or {}
         empty = np.zeros(truth.masks.shape[1:], dtype=bool)
-        for object_id in counted:
-            pair = (masks.get(object_id, empty), true_masks.get(object_id, empty))
-            if pair[0].shape != empty.shape:
+        pairs = [(masks.get(i, empty), true_masks.get(i, empty)) for i in counted]
+        for mask, _ in pairs:
+            if mask.shape != empty.shape:
                 msg = (
                     f'{self._video.name}, frame {frame_index}: the predicted mask is '
-                    f'{pair[0].shape}, the ground truth {empty.shape}; predict at the '
+                    f'{mask.shape}, the ground truth {empty.shape}; predict at the '
                     'size of the file'
                 )
                 raise ValueError(msg)
-            track = self._tracks.setdefault(object_id, _Track())
-            track.frames.append(frame_index)
-            track.j.append(region_similarity(*pair, truth.void))
-            track.f.append(boundary_f(*pair, truth.void))
+        pred, wanted = zip(*pairs, strict=True)
+        scores = score_masks(pred, wanted, truth.void)
+        self._tracks.add(frame_index, counted, scores)
 
 
 def _shown(masks: Mapping[int, NDArray[np.bool_]]) -> Sequence[int]:

@@ -1,5 +1,6 @@
 """J&F of a validation set."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,12 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
 
-from projects.sam2.evaluation.report import format_tables, write_report
+from projects.sam2.evaluation.report import (
+    describe_gaps,
+    describe_nothing,
+    format_tables,
+    write_report,
+)
 from projects.sam2.evaluation.scores import VideoScores, summarise
 
 
@@ -21,8 +27,8 @@ class JFMetric(BaseMetric):
     accumulators must hold a :class:`JFAccumulator`.
 
     Args:
-        out_dir: Folder for a table of objects (CSV) and the scores of each frame
-            (json), replaced by each validation; None writes nothing.
+        out_dir: Folder for tables of objects and videos (CSV) and the scores of each
+            frame (json), replaced by each validation; None writes nothing.
     """
 
     # Without a prefix, MMEngine asks for one in the log; an empty one is none.
@@ -74,6 +80,11 @@ class JFMetric(BaseMetric):
         videos = [unique[sample_index] for sample_index in sorted(unique)]
         summary = summarise(videos)
         print_log(f'J&F\n{format_tables(videos, summary)}', logger='current')
+        warnings = describe_gaps(videos)
+        if not summary.num_objects:
+            warnings.append(describe_nothing(videos))
+        for warning in warnings:
+            print_log(warning, logger='current', level=logging.WARNING)
         if self.out_dir is not None:
             write_report(self.out_dir, videos, summary)
         return {'J&F': summary.j_and_f, 'J': summary.j, 'F': summary.f}

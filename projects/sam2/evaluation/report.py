@@ -11,9 +11,19 @@ from projects.sam2.evaluation.scores import ScoreSummary, VideoScores, summarise
 from projects.sam2.ops import write_whole
 
 OBJECT_FILE = 'jf_objects.csv'
+VIDEO_FILE = 'jf_videos.csv'
 FRAME_FILE = 'jf_frames.json'
+MAX_NAMED = 5  # of a kind in a line of gaps; the json file has all
 
 _HEADER = ('video', 'object', 'frames', 'J&F', 'J', 'F')
+_MORE = (
+    'J recall',
+    'F recall',
+    'J frame recall',
+    'F frame recall',
+    'J decay',
+    'F decay',
+)
 _Row = tuple[str, ...]
 
 
@@ -84,10 +94,65 @@ def format_tables(videos: Sequence[VideoScores], summary: ScoreSummary) -> str:
     return '\n\n'.join((_align([header, *video_rows(videos)]), by_object))
 
 
+def describe_gaps(videos: Sequence[VideoScores]) -> list[str]:
+    """Say what predictions lack or have too much.
+
+    Args:
+        videos: Scores of each video.
+
+    Returns:
+        A line for each video and kind of gap.
+    """
+    lines: list[str] = []
+    for video in videos:
+        gaps = video.gaps
+        for kind, names, what in (
+            ('frame', gaps.missing_frames, 'not predicted, counted as empty'),
+            ('object', gaps.missing_objects, 'never predicted, counted as empty'),
+            ('object', gaps.extra_objects, 'predicted, but not in the ground truth'),
+        ):
+            if names:
+                lines.append(f'{video.video_name}: {_named(kind, names)} {what}')
+    return lines
+
+
+def describe_nothing(videos: Sequence[VideoScores]) -> str:
+    """Say why no object counts.
+
+    Args:
+        videos: Scores of each video, in none of which an object counts.
+
+    Returns:
+        A line that names the protocol.
+    """
+    protocols = sorted({video.protocol for video in videos if video.protocol})
+    return (
+        f'No object of {len(videos)} videos counts, and J&F is unknown. The protocol: '
+        f'{"; ".join(protocols) or "none"}. Choose another where videos have one or '
+        'two annotated frames or where objects appear late'
+    )
+
+
+def describe_summary(summary: ScoreSummary) -> str:
+    """Recall and decay in a line.
+
+    Args:
+        summary: Mean of all objects.
+
+    Returns:
+        Text, 0 to 100.
+    """
+    return (
+        f'recall (above 50): J {summary.j_recall:.1f}, F {summary.f_recall:.1f}, by '
+        f'frames: J {summary.j_frame_recall:.1f}, F {summary.f_frame_recall:.1f}; '
+        f'decay: J {summary.j_decay:.1f}, F {summary.f_decay:.1f}'
+    )
+
+
 def write_report(
     folder: Path, videos: Sequence[VideoScores], summary: ScoreSummary
 ) -> None:
-    """Write a row for each object as CSV, and each frame as json.
+    """Write a row for each object and each video as CSV, and each frame as json.
 
     Args:
         folder: Made where it is missing; files of an earlier report are replaced.
@@ -95,14 +160,55 @@ def write_report(
         summary: Their mean.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    csv.writer(table, lineterminator='\n').writerows([_HEADER, *object_rows(videos)])
-    write_whole(folder / OBJECT_FILE, table.getvalue())
+    objects = [scores for video in videos for scores in video.objects]
+    more = [
+        _decimals(*each.recalls, *each.frame_recalls, *each.decays) for each in objects
+    ]
+    rows = [
+        (*row, *columns) for row, columns in zip(object_rows(videos), more, strict=True)
+    ]
+    _write_table(folder / OBJECT_FILE, [(*_HEADER, *_MORE), *rows])
+    header = ('video', 'objects', *_HEADER[2:], *_MORE)
+    means = [_video_means(video) for video in videos]
+    rows = [
+        (*row, *columns) for row, columns in zip(video_rows(videos), means, strict=True)
+    ]
+    _write_table(folder / VIDEO_FILE, [header, *rows])
     content = {
         'summary': asdict(summary),
         'videos': [asdict(video) for video in videos],
     }
     write_whole(folder / FRAME_FILE, json.dumps(content))
+
+
+def _video_means(video: VideoScores) -> _Row:
+    """Recall and decay of a video, dashes where none of its objects counts."""
+    if not video.objects:
+        return ('-',) * len(_MORE)
+    mean = summarise([video])
+    values = (
+        *(mean.j_recall, mean.f_recall),
+        *(mean.j_frame_recall, mean.f_frame_recall),
+        *(mean.j_decay, mean.f_decay),
+    )
+    return _decimals(*(value / 100 for value in values))
+
+
+def _decimals(*values: float) -> _Row:
+    return tuple(f'{100 * value:.1f}' for value in values)
+
+
+def _named(kind: str, names: Sequence[object]) -> str:
+    """Count and name things, not too many."""
+    listed = ', '.join(map(str, names[:MAX_NAMED]))
+    more = ', …' if len(names) > MAX_NAMED else ''
+    return f'{len(names)} {kind}{"s" * (len(names) != 1)} ({listed}{more})'
+
+
+def _write_table(path: Path, rows: Sequence[_Row]) -> None:
+    table = io.StringIO()
+    csv.writer(table, lineterminator='\n').writerows(rows)
+    write_whole(path, table.getvalue())
 
 
 def _percent(j: float, f: float) -> tuple[str, str, str]:

@@ -1,9 +1,23 @@
 """J and F of objects, of videos and of a set of videos."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+RECALL_ABOVE = 0.5
+NUM_QUARTERS = 4
+_MEANS = (
+    'j',
+    'f',
+    'j_recall',
+    'f_recall',
+    'j_frame_recall',
+    'f_frame_recall',
+    'j_decay',
+    'f_decay',
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +57,50 @@ class ObjectScores:
         """Mean F."""
         return float(np.mean(self.frame_f))
 
+    @property
+    def recalls(self) -> tuple[float, float]:
+        """Recall of J and of F: whether the mean is above one half.
+
+        Over a set it is the share of such objects, as Perazzi et al. (2016) define it
+        and as it is published for each sequence.
+        """
+        return float(self.j > RECALL_ABOVE), float(self.f > RECALL_ABOVE)
+
+    @property
+    def frame_recalls(self) -> tuple[float, float]:
+        """Share of the frames on which J and F are above one half.
+
+        What the toolkit of DAVIS 2017 calls recall.
+        """
+        j, f = (np.asarray(v) > RECALL_ABOVE for v in (self.frame_j, self.frame_f))
+        return float(np.mean(j)), float(np.mean(f))
+
+    @property
+    def decays(self) -> tuple[float, float]:
+        """Decay of J and of F, see :func:`score_decay`."""
+        return score_decay(self.frame_j), score_decay(self.frame_f)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionGaps:
+    """What the predictions of a video lack, or have beyond its ground truth.
+
+    Attributes:
+        missing_frames: Names of frames that count and were not predicted; all objects
+            count as empty on them.
+        missing_objects: Objects that were predicted on no frame, and count as empty.
+        extra_objects: Objects that the ground truth shows on no frame; whether they
+            count is the protocol's matter.
+    """
+
+    missing_frames: tuple[str, ...] = ()
+    missing_objects: tuple[int, ...] = ()
+    extra_objects: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to report."""
+        return bool(self.missing_frames or self.missing_objects or self.extra_objects)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoScores:
@@ -51,10 +109,14 @@ class VideoScores:
     Attributes:
         video_name: As in the split's list.
         objects: Those with a frame that counts, by ascending id.
+        gaps: What the predictions lack.
+        protocol: By which objects and frames were chosen, in words.
     """
 
     video_name: str
     objects: tuple[ObjectScores, ...]
+    gaps: PredictionGaps = PredictionGaps()
+    protocol: str = ''
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -86,17 +148,47 @@ class ScoreSummary:
         f: Contour accuracy.
         num_objects: Objects of all videos.
         num_videos: Videos, those without an object among them.
+        j_recall: Recall of J, see :class:`ObjectScores`.
+        f_recall: Recall of F.
+        j_frame_recall: Recall of J by frames.
+        f_frame_recall: Recall of F by frames.
+        j_decay: Decay of J.
+        f_decay: Decay of F.
     """
 
     j: float
     f: float
     num_objects: int
     num_videos: int
+    j_recall: float
+    f_recall: float
+    j_frame_recall: float
+    f_frame_recall: float
+    j_decay: float
+    f_decay: float
 
     @property
     def j_and_f(self) -> float:
         """Mean of both."""
         return (self.j + self.f) / 2
+
+
+def score_decay(values: Sequence[float]) -> float:
+    """How much a score falls from the first quarter of the frames to the last.
+
+    As the DAVIS toolkit cuts them: quarters share the frame between them. (The toolkit
+    counts frames in eight bits and goes wrong beyond 256 of them; this does not.)
+
+    Args:
+        values: Score on each frame, at least one.
+
+    Returns:
+        Mean of the first quarter less that of the last.
+    """
+    # The toolkit's way to round a half up rather than to the even number.
+    cuts = np.round(np.linspace(1, len(values), NUM_QUARTERS + 1) + 1e-10).astype(int)
+    first, last = values[: cuts[1]], values[cuts[-2] - 1 :]
+    return float(np.mean(first) - np.mean(last))
 
 
 def summarise(videos: Sequence[VideoScores]) -> ScoreSummary:
@@ -108,11 +200,11 @@ def summarise(videos: Sequence[VideoScores]) -> ScoreSummary:
     Returns:
         Their means, 0 to 100.
     """
-    j = [value for video in videos for value in video.j]
-    f = [value for video in videos for value in video.f]
-    return ScoreSummary(
-        j=100 * float(np.mean(j)) if j else float('nan'),
-        f=100 * float(np.mean(f)) if f else float('nan'),
-        num_objects=len(j),
-        num_videos=len(videos),
-    )
+    objects = [scores for video in videos for scores in video.objects]
+    rows = [
+        (each.j, each.f, *each.recalls, *each.frame_recalls, *each.decays)
+        for each in objects
+    ]
+    columns = [*zip(*rows, strict=True)] or [(math.nan,)] * len(_MEANS)
+    values = dict(zip(_MEANS, (100 * np.mean(columns, axis=1)).tolist(), strict=True))
+    return ScoreSummary(num_objects=len(objects), num_videos=len(videos), **values)

@@ -1,0 +1,162 @@
+"""Folders of masks without frames: predictions, and the ground truth of benchmarks."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.listing import list_files, stem_of
+from projects.sam2.datasets.reading import VOID_LABEL, read_label_map, split_labels
+from projects.sam2.structures import FrameMasks
+
+PNG = ('.png',)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskVideo:
+    """Masks of one video: a label image a frame, or a folder an object.
+
+    Attributes:
+        folder: Where they are.
+        stems: Names of the frames without ending, in their order.
+        files: Label image of each frame by its stem; empty where objects have folders.
+        object_files: Files of each object by its number, relative to the folder, by the
+            stem of the frame; None for label images.
+        binary: Every value but 0 is object 1 in label images, 255 among them (DAVIS
+            2016).
+    """
+
+    folder: Path
+    stems: tuple[str, ...]
+    files: Mapping[str, str]
+    object_files: Mapping[int, Mapping[str, str]] | None
+    binary: bool
+
+    def all_files(self) -> Iterator[str]:
+        """Files relative to the folder, object by object and frame by frame."""
+        yield from self.files.values()
+        for files in (self.object_files or {}).values():
+            yield from files.values()
+
+    def read_labels(self, stem: str) -> NDArray[Any]:
+        """Decode a label image.
+
+        Args:
+            stem: A frame that has one.
+
+        Returns:
+            (height, width), uint8 or uint16.
+
+        Raises:
+            ClipDataError: If the file is damaged or of another kind.
+        """
+        labels = read_label_map(self.folder / self.files[stem])
+        return (labels > 0).astype(np.uint8) if self.binary else labels
+
+    def read_masks(self, stem: str) -> FrameMasks:
+        """Decode the masks of a frame.
+
+        Args:
+            stem: A frame that has one.
+
+        Returns:
+            Masks of the objects that have a file, or that the label image shows.
+
+        Raises:
+            ClipDataError: If a file is damaged, or they differ in size.
+        """
+        if self.object_files is None:
+            labels = self.read_labels(stem)
+            return split_labels(
+                labels, (VOID_LABEL,) if labels.dtype == np.uint8 else ()
+            )
+        masks: dict[int, NDArray[np.bool_]] = {}
+        size: tuple[int, ...] | None = None
+        for object_id, files in self.object_files.items():
+            if stem not in files:
+                continue
+            path = self.folder / files[stem]
+            masks[object_id] = read_label_map(path) > 0
+            size = size or masks[object_id].shape
+            if masks[object_id].shape != size:
+                problem = f'is {masks[object_id].shape}, another object {size}'
+                remedy = 'write all masks of a frame at one size'
+                raise ClipDataError.at(path, problem, remedy)
+        return FrameMasks(object_ids=tuple(masks), masks=np.stack([*masks.values()]))
+
+
+def list_mask_videos(root: Path) -> list[str]:
+    """Name the videos of a folder of masks.
+
+    Args:
+        root: Has a folder for each video.
+
+    Returns:
+        Their names, sorted.
+
+    Raises:
+        ClipDataError: If it is missing or holds no folder.
+    """
+    remedy = 'give the folder that has a folder of PNG masks for each video'
+    if not root.is_dir():
+        raise ClipDataError.at(root, 'is no folder', remedy)
+    names = [name for name in _folders(root) if not name.startswith('.')]
+    if not names:
+        raise ClipDataError.at(root, 'holds no folder', remedy)
+    return names
+
+
+def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
+    """List the masks of a video, without decoding any.
+
+    Args:
+        folder: Holds label images, or a folder for each object, called by its number.
+        binary: See :class:`MaskVideo`.
+
+    Returns:
+        Its reader.
+
+    Raises:
+        ClipDataError: If it holds neither, or both, or a name is no number.
+    """
+    names = _folders(folder) if folder.is_dir() else []
+    if not names:
+        files = {stem_of(name): name for name in list_files(folder, PNG)}
+        return MaskVideo(
+            folder=folder,
+            stems=tuple(files),
+            files=files,
+            object_files=None,
+            binary=binary,
+        )
+    with os.scandir(folder) as entries:
+        loose = [e.name for e in entries if e.name.lower().endswith(PNG)]
+    strange = [name for name in names if not (name.isdecimal() and len(name) <= 9)]
+    if loose or strange:
+        problem = f'has folders, but also {(loose or strange)[0]!r}'
+        remedy = 'give it label images, or a folder for each object and nothing else'
+        raise ClipDataError.at(folder, problem, remedy)
+    object_files = {
+        int(name): {
+            stem_of(file): f'{name}/{file}' for file in list_files(folder / name, PNG)
+        }
+        for name in sorted(names, key=int)
+    }
+    stems = {stem for files in object_files.values() for stem in files}
+    return MaskVideo(
+        folder=folder,
+        stems=tuple(sorted(stems, key=lambda stem: (len(stem), stem))),
+        files={},
+        object_files=object_files,
+        binary=binary,
+    )
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

@@ -1,0 +1,132 @@
+"""Score a folder of predicted masks against a folder of true ones: J, F and J&F.
+
+Both hold a folder for each video, with a PNG of labels for each frame or with a folder
+of PNG masks for each object; files are matched by name. Protocols (--protocol) say what
+counts:
+
+davis       objects of the first frame; first and last frame left out
+appearance  every object, after the frame of its first appearance, the last one included
+sav         every object, from the first frame on which truth or prediction shows it;
+            first and last frame left out
+
+and davis-all-frames, appearance-all-frames and sav-all-frames, which leave no frame
+out. Predictions that are missing count as empty and are reported.
+
+    python tools/eval_vos.py work_dirs/masks data/DAVIS/Annotations/480p --workers 8
+    python tools/eval_vos.py work_dirs/masks data/sav_val/Annotations_6fps \
+        --protocol sav --strict --out work_dirs/scores
+
+The exit code is 0; with --strict it is 1 where a prediction is missing or one too many;
+it is 2 where the scores could not be computed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+
+from projects.sam2.apis.folder_scores import (  # noqa: E402
+    FolderScores,
+    ScoringTask,
+    score_folder,
+)
+from projects.sam2.datasets.listing import read_list  # noqa: E402
+from projects.sam2.evaluation import (  # noqa: E402
+    PROTOCOLS,
+    describe_gaps,
+    describe_nothing,
+    describe_summary,
+    format_tables,
+    summarise,
+    write_report,
+)
+
+MAX_PRINTED = 20  # gaps; the json file has all
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        One attribute for each option.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('pred', type=Path, help='folder of the predictions')
+    add('truth', type=Path, help='folder of the ground truth')
+    add('--protocol', choices=tuple(PROTOCOLS), default='davis', metavar='NAME')
+    add('--binary', action='store_true', help='every value but 0 is object 1')
+    add('--list', type=Path, metavar='FILE', help='videos to score (default: all)')
+    add('--workers', type=int, default=1, help='processes (default 1)')
+    add('--strict', action='store_true', help='missing or extra: exit code 1')
+    add('--out', type=Path, metavar='DIR', help='folder for CSV and json files')
+    return parser.parse_args(arguments)
+
+
+def describe(scores: FolderScores) -> list[str]:
+    """Say what is missing and what is too much.
+
+    Args:
+        scores: Of all videos.
+
+    Returns:
+        Lines of text.
+    """
+    missing = set(scores.missing_videos)
+    lines = [f'{name}: not predicted, counted as empty' for name in sorted(missing)]
+    lines += describe_gaps([v for v in scores.videos if v.video_name not in missing])
+    lines += [f'{name}: predicted, but not scored' for name in scores.extra_videos]
+    if len(lines) > MAX_PRINTED:
+        lines = [*lines[:MAX_PRINTED], f'and {len(lines) - MAX_PRINTED} more']
+    return [f'! {line}' for line in lines]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Score as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        Exit code, see above.
+    """
+    options = parse_arguments(arguments)
+    task = ScoringTask(
+        pred=options.pred,
+        truth=options.truth,
+        protocol=PROTOCOLS[options.protocol],
+        binary=options.binary,
+    )
+    try:
+        names = None if options.list is None else read_list(options.list)
+        with progress_bar('Videos') as advance:
+            scores = score_folder(
+                task, names=names, num_workers=options.workers, advance=advance
+            )
+        summary = summarise(scores.videos)
+        if options.out is not None:
+            write_report(options.out, scores.videos, summary)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(format_tables(scores.videos, summary))
+    print(describe_summary(summary))
+    print('\n'.join(describe(scores)) or 'Nothing is missing, nothing is too much')
+    if not summary.num_objects:
+        print(f'! {describe_nothing(scores.videos)}')
+    return int(options.strict and not scores.is_complete)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

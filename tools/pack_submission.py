@@ -1,0 +1,103 @@
+"""Check predicted masks and pack them for the server of a benchmark.
+
+PRED holds a folder for each video. Checked are the videos against the list (or the
+folder of frames), the names and sizes of the masks against the frames, that every file
+can be read, has a palette where the server expects one, and nothing else lies there.
+The archive is written only where all is well, aside first.
+
+    python tools/pack_submission.py work_dirs/masks mose.zip --layout mose \
+        --frames data/MOSE/valid/JPEGImages
+
+davis, mose           <video>/<frame>.png, with a palette
+youtube-vos, lvos     Annotations/<video>/<frame>.png, with a palette
+sav                   <video>/<object>/<frame>.png
+
+The exit code is 1 where a check fails, 2 where a folder or list cannot be used.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+
+from projects.sam2.datasets.listing import read_list  # noqa: E402
+from projects.sam2.datasets.mask_folders import list_mask_videos  # noqa: E402
+from projects.sam2.datasets.processing.submission import (  # noqa: E402
+    LAYOUTS,
+    Submission,
+    check_submission,
+    pack_submission,
+)
+
+MAX_PRINTED = 30
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        One attribute for each option.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('pred', type=Path, help='folder of the predictions')
+    add('archive', type=Path, help='zip file to write')
+    add('--layout', choices=tuple(LAYOUTS), required=True)
+    add('--frames', type=Path, metavar='DIR', help='frames, a folder for each video')
+    add('--list', type=Path, metavar='FILE', help='videos (default: those of --frames)')
+    options = parser.parse_args(arguments)
+    if options.frames is None and options.list is None:
+        parser.error('give --frames or --list: what is the split?')
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Pack as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        Exit code, see above.
+    """
+    options = parse_arguments(arguments)
+    try:
+        names = (
+            list_mask_videos(options.frames)
+            if options.list is None
+            else read_list(options.list)
+        )
+        submission = Submission(
+            root=options.pred,
+            names=tuple(names),
+            layout=LAYOUTS[options.layout],
+            frames=options.frames,
+        )
+        with progress_bar('Videos') as advance:
+            problems = check_submission(submission, advance)
+        if not problems:
+            num_files = pack_submission(submission, options.archive)
+            print(f'{options.archive}: {len(names)} videos, {num_files} masks')
+            return 0
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    for problem in problems[:MAX_PRINTED]:
+        print(f'! {problem}')
+    print(f'{len(problems)} problems; {options.archive} was not written')
+    return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
