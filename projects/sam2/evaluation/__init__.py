@@ -24,6 +24,14 @@ from projects.sam2.evaluation.protocol import (
     JFProtocol,
     JFSAVProtocol,
 )
+from projects.sam2.evaluation.round_scores import (
+    ClipPromptIoUAccumulator,
+    ClipPromptIoUMetric,
+    JFRoundsAccumulator,
+    JFRoundsMetric,
+    RoundIoUs,
+    RoundScores,
+)
 from projects.sam2.evaluation.scores import (
     ObjectScores,
     ScoreSummary,
@@ -34,14 +42,20 @@ from projects.sam2.evaluation.scores import (
 __all__ = [
     'ClipLossAccumulator',
     'ClipLossMetric',
+    'ClipPromptIoUAccumulator',
+    'ClipPromptIoUMetric',
     'JFAccumulator',
     'JFAppearanceProtocol',
     'JFDavisProtocol',
     'JFMetric',
     'JFProtocol',
+    'JFRoundsAccumulator',
+    'JFRoundsMetric',
     'JFSAVProtocol',
     'MaskletRecorder',
     'ObjectScores',
+    'RoundIoUs',
+    'RoundScores',
     'ScoreSummary',
     'VideoLosses',
     'VideoScores',

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.structures import FramePrompt, PointLabel, PromptMark
+from projects.sam2.structures import (
+    FramePrompt,
+    PointLabel,
+    PromptMark,
+    marks_of_points,
+)
 from projects.sam2.visualization.drawing import (
     Overlay,
     draw_overlay,
@@ -104,17 +109,7 @@ def prompt_marks(
     """
     if prompt.points is None:
         return ()
-    return tuple(
-        PromptMark(object_id=object_id, x=x, y=y, label=PointLabel(label))
-        for object_id, points, labels in zip(
-            object_ids,
-            prompt.points.coords.tolist(),
-            prompt.points.labels.tolist(),
-            strict=True,
-        )
-        for (x, y), label in zip(points, labels, strict=True)
-        if label != PointLabel.PADDING
-    )
+    return tuple(marks_of_points(prompt.points, object_ids))
 
 
 def _caption(clip: TrainingClip, time: int) -> str:
