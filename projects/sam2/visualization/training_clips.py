@@ -1,7 +1,7 @@
 """Pictures of training clips: augmented frames, masks and prompts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ class TrainingClip:
         frame_indices: Positions in the video.
         prompts: First prompts, (O, …), by the frame of the clip.
         corrections: Number of correction clicks, likewise.
+        clicks: Where a model was at hand, all points of a corrected frame, the first
+            prompt and the clicks on the errors of its masks, (O, …), likewise.
     """
 
     title: str
@@ -54,6 +56,7 @@ class TrainingClip:
     frame_indices: tuple[int, ...]
     prompts: Mapping[int, FramePrompt]
     corrections: Mapping[int, int]
+    clicks: Mapping[int, FramePrompt] = field(default_factory=dict)
 
 
 def draw_training_clip(
@@ -129,11 +132,12 @@ def _cells(clip: TrainingClip, time: int, long_side: int) -> tuple[Picture, Pict
     if not clip.annotated[time]:
         return plain, placeholder(plain, NOT_ANNOTATED)
     prompt = clip.prompts.get(time)
+    shown = clip.clicks.get(time, prompt)
     overlay = Overlay(
         object_ids=clip.object_ids,
         masks=clip.masks[time],
         prompted_ids=() if prompt is None else clip.object_ids,
-        marks=() if prompt is None else prompt_marks(prompt, clip.object_ids),
+        marks=() if shown is None else prompt_marks(shown, clip.object_ids),
         void=clip.void[time],
     )
     return plain, draw_overlay(frame, overlay, long_side=long_side)
