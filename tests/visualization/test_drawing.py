@@ -149,8 +149,8 @@ def test_object_within_another_one_is_not_hidden(
         overlay = Overlay(object_ids=ids, masks=np.stack(masks))
         image = draw_overlay(frame, overlay, long_side=160)
         # Neither is its colour mixed with that of the other one.
-        expected = (frame[68, 45].astype(int) + object_color(2)) / 2
-        assert np.abs(image[68, 45] - expected).max() <= 1
+        expected = (frame[68, 58].astype(int) + object_color(2)) / 2
+        assert np.abs(image[68, 58] - expected).max() <= 1
         expected = (frame[75, 100].astype(int) + object_color(1)) / 2
         assert np.abs(image[75, 100] - expected).max() <= 1
 
