@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from inference_cases import present_model
 from literal_rounds import OneUser, literal_iou
 from memory_videos import MemoryVideo
 from projects.sam2.apis import SAM2VideoPredictor
@@ -12,7 +13,6 @@ from projects.sam2.models import SAM2, SAM2OfflineRounds, SAM2OnlineRounds
 from projects.sam2.models.prompt_rounds import SAM2PromptRounds
 from projects.sam2.models.prompted_model import PromptedModel
 from projects.sam2.structures import FramePrediction
-from toy_videos import toy_model
 
 MIN_IOU = 0.3  # few masks of random weights are any better
 Rounds = dict[tuple[str, int, int], NDArray[np.bool_]]
@@ -20,12 +20,8 @@ Rounds = dict[tuple[str, int, int], NDArray[np.bool_]]
 
 @pytest.fixture(scope='module')
 def model() -> SAM2:
-    """The small model; it takes every object for present, so that masks are shown."""
-    model = toy_model()
-    head = model.mask_decoder.object_score_head
-    with torch.no_grad():
-        list(head.parameters())[-1].add_(50.0)
-    return model
+    """The small model, whose masks are shown."""
+    return present_model()
 
 
 @pytest.fixture(scope='module')
