@@ -17,10 +17,8 @@ _base_ = [
 data_root = 'data'
 image_pipeline = [
     dict(type='ClipSampleFrames', num_frames=1, max_num_objects=32),
-    dict(type='ClipLoadFrames'),
-    dict(type='ClipLoadMasklets'),
-    dict(type='ClipRandomFlip'),
-    dict(type='ClipResize', size=(1024, 1024)),
+    *_base_.load_clip,
+    dict(type='ClipResize', size=_base_.clip_size),
     dict(type='ClipWarp'),
     dict(type='ClipPack'),
 ]
@@ -31,27 +29,7 @@ video_pipeline = [
         max_num_objects=3,
         reverse_probability=0.5,
     ),
-    dict(type='ClipLoadFrames'),
-    dict(type='ClipLoadMasklets'),
-    dict(type='ClipRandomFlip'),
-    dict(type='ClipRandomAffine', degrees=25, shear=20),
-    dict(type='ClipResize', size=(1024, 1024)),
-    dict(
-        type='ClipColorJitter',
-        brightness=0.1,
-        contrast=0.03,
-        saturation=0.03,
-        consistent=True,
-    ),
-    dict(type='ClipRandomGrayscale', probability=0.05),
-    dict(
-        type='ClipColorJitter',
-        brightness=0.1,
-        contrast=0.05,
-        saturation=0.05,
-        consistent=False,
-    ),
-    dict(type='ClipWarp'),
+    *_base_.train_pipeline[1:-1],  # all but the sampling and the packing
     dict(type='ClipMosaic', probability=0.1),
     dict(type='ClipPack'),
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from part_options import Classes
 from source_tree import (
     ROOT,
     Registered,
@@ -18,15 +19,12 @@ from source_tree import (
     registered,
     set_in_configs,
     text_files,
-    words_in,
 )
 
 PREFIXES = ('SAM2', 'Clip', 'Hiera', 'Memory', 'JF', 'Masklet')
 MAX_LINES = 300
 MAX_ARGUMENTS = 10
 TESTS_PER_CODE = 0.8
-# MMEngine hands these to any model or part of one; no config has to.
-FROM_MMENGINE = {'init_cfg'}
 PUBLIC_HOSTS = {
     'arxiv.org',
     'dl.fbaipublicfiles.com',
@@ -65,22 +63,8 @@ def bad() -> Source:
     return Source('projects/sam2/models/bad.py', BAD_CLASS)
 
 
-def unset_options(
-    parts: list[Registered], by_config: set[tuple[str, str]], tests: list[Source]
-) -> list[str]:
-    """Arguments that no config sets, nor a test file that names the part and them."""
-    words = [words_in(test) for test in tests]
-    return [
-        f'{part.place} {part.name}.{option}'
-        for part in parts
-        for option in part.options
-        if option not in FROM_MMENGINE and (part.name, option) not in by_config
-        if not any({part.name, option} <= known for known in words)
-    ]
-
-
 def bad_constructors(sources: list[Source]) -> list[str]:
-    """Constructors with ``**kwargs`` or with too many arguments."""
+    """Constructors with ``**kwargs`` or with too many arguments, inherited ones too."""
     found = []
     for source in sources:
         for node in source.nodes:
@@ -90,7 +74,13 @@ def bad_constructors(sources: list[Source]) -> list[str]:
             count = len(init.args.args) - 1 + len(init.args.kwonlyargs)
             if init.args.kwarg is not None or count > MAX_ARGUMENTS:
                 found.append(f'{source.name}:{init.lineno}')
-    return found
+    classes = Classes(sources)
+    return found + [
+        part.place
+        for source in sources
+        for part in registered(source)
+        if len(classes.arguments(part.symbol)) > MAX_ARGUMENTS
+    ]
 
 
 def reads_of_training(source: Source) -> list[str]:
@@ -114,30 +104,23 @@ def asserts(source: Source) -> list[str]:
     ]
 
 
-def test_every_option_is_set_by_a_config_or_a_test(parts: list[Registered]) -> None:
-    dead = unset_options(parts, set_in_configs(), python_files('tests'))
-    assert not dead, 'make each a constant'
-
-
-@pytest.mark.parametrize(
-    'test',
-    ['Nice(unset=1)', "dict(type='Nice', unset=1)", "f(Nice, **{'unset': 1})"],
-)
-def test_only_an_option_that_nobody_sets_is_found(bad: Source, test: str) -> None:
-    by_config = {('Nice', 'wanted')}
-    place = f'{bad.name}:3 Nice.unset'
-    others = [Source('a.py', 'Nice()'), Source('b.py', 'Other(unset=1)')]
-    assert unset_options(registered(bad), by_config, others) == [place]
-    others.append(Source('c.py', test))
-    assert not unset_options(registered(bad), by_config, others)
-
-
 def test_constructors_are_closed_and_short(package: list[Source]) -> None:
     assert not bad_constructors(package)
 
 
 def test_an_open_constructor_is_found(bad: Source) -> None:
     assert bad_constructors([bad]) == ['projects/sam2/models/bad.py:4']
+
+
+def test_fields_of_a_dataclass_and_its_bases_are_arguments() -> None:
+    fields = ''.join(f'    f{i}: int = 0\n' for i in range(MAX_ARGUMENTS))
+    source = Source(
+        'bad.py',
+        f'@dataclass(kw_only=True)\nclass Base:\n{fields}\n'
+        '@MODELS.register_module()\n@dataclass\nclass Two(Base):\n    own: int\n',
+    )
+    assert bad_constructors([source]) == ['bad.py:16']
+    assert [part.positional for part in registered(source)] == [('own',)]
 
 
 def test_registered_constructors_take_keywords_only(parts: list[Registered]) -> None:
@@ -230,6 +213,11 @@ def test_registered_names_are_nobody_elses(
     taken = names_registered_by(other)
     assert one_of_its_names in taken, 'the search itself finds nothing'
     assert not taken.intersection(part.name for part in parts)
+
+
+def test_hooks_run_the_tools_of_whatever_environment_is_active() -> None:
+    (hooks,) = [t for name, t in text_files() if name == '.pre-commit-config.yaml']
+    assert set(re.findall(r'entry: (\S+)', hooks)) == {'ruff', 'bash'}
 
 
 def test_no_file_names_a_machine() -> None:

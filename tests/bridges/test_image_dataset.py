@@ -1,12 +1,14 @@
 """Datasets of mmdetection and mmsegmentation as clips of one frame."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
+from PIL import Image
 
 from data_folders import (
     coco_content,
@@ -15,11 +17,20 @@ from data_folders import (
     write_json,
     write_label_images,
 )
-from projects.sam2.bridges.image_dataset import ClipBridgeDataset, build_inner
+from projects.sam2.bridges.image_dataset import (
+    ClipBridgeDataset,
+    build_inner,
+    label_renaming,
+)
+from projects.sam2.bridges.mmcv_operators import ensure_operators
 from projects.sam2.datasets import ClipDataError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmsegmentation is not installed')
+ensure_operators()
+from mmseg.datasets import BaseSegDataset  # noqa: E402  once it can be imported
+from mmseg.datasets.transforms import LoadAnnotations  # noqa: E402  likewise
+
 pytestmark = [
     pytest.mark.filterwarnings('ignore::DeprecationWarning'),
     pytest.mark.filterwarnings('ignore::UserWarning'),
@@ -96,7 +107,45 @@ def test_classes_of_mmsegmentation_are_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks.masks[1:], object_masks(0))
 
 
-def test_ignored_classes_and_regions_follow_the_config(tmp_path: Path) -> None:
+def merged_classes(selected: Any = None) -> dict[int, int]:  # noqa: ANN401  as mmseg
+    """Takes the place of the class method that compares the classes."""
+    assert selected
+    return {0: 1, 1: 1, 2: 0, 3: 255}
+
+
+@pytest.mark.parametrize('reduce_zero_label', [False, True])
+@pytest.mark.parametrize('merges', [False, True])
+def test_void_and_classes_are_those_that_mmsegmentation_loads(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reduce_zero_label: bool,  # noqa: FBT001  a parameter
+    merges: bool,  # noqa: FBT001  likewise
+) -> None:
+    config = segmentation(tmp_path, reduce_zero_label=reduce_zero_label)
+    labels = np.repeat([0, 1, 2, 3, 5, 254, 255, 1], 96).astype(np.uint8)
+    Image.fromarray(labels.reshape(24, 32)).save(tmp_path / 'labels' / 'ant.png')
+    if merges:
+        monkeypatch.setattr(
+            BaseSegDataset, 'get_label_map', staticmethod(merged_classes)
+        )
+    loaded: Any = LoadAnnotations()(build_inner({**config, 'pipeline': []})[0])
+    classes = loaded['gt_seg_map']
+    dataset = ClipBridgeDataset(dataset=config)
+    masks = dataset.open_video('ant').read_masks(0)
+    assert masks is not None
+    np.testing.assert_array_equal(masks.void, classes == 255)
+    expected = np.setdiff1d(classes, [255])
+    assert masks.object_ids == tuple((expected + 1).tolist())
+    for class_index, mask in zip(expected, masks.masks, strict=True):
+        np.testing.assert_array_equal(mask, classes == class_index)
+
+
+def test_classes_that_older_releases_mark_as_ignored_are_void() -> None:
+    dataset: Any = SimpleNamespace(label_map={3: -1, 4: 4})
+    assert label_renaming(dataset) == ((3, 255),)
+
+
+def test_regions_follow_the_config(tmp_path: Path) -> None:
     config = segmentation(tmp_path, reduce_zero_label=True)
     dataset = ClipBridgeDataset(
         dataset=config, rule={'regions': True}, limits={'max_pixels': 10**6}
@@ -115,14 +164,30 @@ def test_image_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / config['ann_file'], content)
     with pytest.raises(ClipDataError, match=r'secret\.jpg, which is outside'):
         ClipBridgeDataset(dataset=config)
+    config['data_prefix'] = {'img': ''}  # then the folder of the data counts
+    with pytest.raises(ClipDataError, match=r'secret\.jpg, which is outside'):
+        ClipBridgeDataset(dataset=config)
+
+
+def listed(root: Path, **info: str) -> dict[str, Any]:
+    """A config of a dataset that is nothing but a list."""
+    write_json(root / 'list.json', {'metainfo': {}, 'data_list': [info]})
+    return {'type': 'ToyImageDataset', 'ann_file': 'list.json', 'data_root': str(root)}
+
+
+def test_labels_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
+    image = str(tmp_path / 'a.jpg')
+    inside = listed(tmp_path, img_path=image, seg_map_path=str(tmp_path / '..a.png'))
+    assert ClipBridgeDataset(dataset=inside).list_videos() == ['a']
+    config = listed(tmp_path, img_path=image, seg_map_path='/etc/a.png')
+    with pytest.raises(
+        ClipDataError, match=r'/etc/a\.png, which is outside of it; corr'
+    ):
+        ClipBridgeDataset(dataset=config)
 
 
 def test_dataset_without_masks_is_refused(tmp_path: Path) -> None:
-    write_json(
-        tmp_path / 'list.json',
-        {'metainfo': {}, 'data_list': [{'img_path': str(tmp_path / 'a.jpg')}]},
-    )
-    config = {'type': 'ToyImageDataset', 'ann_file': str(tmp_path / 'list.json')}
+    config = listed(tmp_path, img_path=str(tmp_path / 'a.jpg'))
     assert len(build_inner({**config, 'pipeline': []})) == 1
     with pytest.raises(ClipDataError, match='neither instances nor seg_map_path'):
         ClipBridgeDataset(dataset=config)

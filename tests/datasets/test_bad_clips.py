@@ -1,29 +1,33 @@
 """The count of skipped clips."""
 
 import logging
+import tracemalloc
 
 import pytest
 from mmengine.logging import MMLogger
 
-from projects.sam2.datasets.bad_clips import BadClipLedger
+from projects.sam2.datasets.bad_clips import BadClipLedger, ClipMarks
 from projects.sam2.datasets.errors import ClipDataError
 
 
 def reject(ledger: BadClipLedger, *names: str) -> None:
+    """Clips that are called by a letter or ``clip``, and a number from 0 on."""
     for name in names:
-        ledger.attempt(name)
-        ledger.reject(name, ClipDataError(f'{name}: broken; mend it'))
+        index = ord(name) - ord('a') if len(name) == 1 else int(name[4:])
+        ledger.attempt(index)
+        ledger.reject(index, name, ClipDataError(f'{name}: broken; mend it'))
 
 
 def attempt(ledger: BadClipLedger, count: int) -> None:
     for number in range(count):
-        ledger.attempt(f'good{number}')
+        ledger.attempt(ledger.num_clips - 1 - number)
 
 
 def test_few_bad_clips_are_counted_once_each() -> None:
     ledger = BadClipLedger(num_clips=100, max_share=0.1)
     reject(ledger, 'a', 'b', 'a')
     assert ledger.reasons == {'a': 'a: broken; mend it', 'b': 'b: broken; mend it'}
+    assert (len(ledger.attempted), len(ledger.rejected)) == (2, 2)
 
 
 def test_share_of_distinct_clips_is_what_counts() -> None:
@@ -55,6 +59,18 @@ def test_long_lists_are_cut_with_a_count() -> None:
     reject(ledger, *(f'clip{number}' for number in range(25)))
     assert 'and 5 more' in ledger.summary()
     assert ledger.summary().count('broken') == 20
+    assert len(ledger.reasons) == 20
+
+
+def test_marks_of_millions_of_clips_take_a_bit_each() -> None:
+    num_clips = 11_000_000
+    tracemalloc.start()
+    marks = ClipMarks(num_clips)
+    new = [marks.add(index) for index in (*range(0, num_clips, 1000), num_clips - 1, 0)]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 2 * 10**6
+    assert (len(marks), new[-1], all(new[:-1])) == (11_001, False, True)
 
 
 def test_each_skipped_clip_is_logged_once_with_the_count(

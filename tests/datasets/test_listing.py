@@ -6,6 +6,8 @@ import pytest
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.listing import (
+    find_stems,
+    find_videos,
     list_files,
     list_names,
     read_list,
@@ -76,6 +78,14 @@ def test_files_are_in_numerical_order(tmp_path: Path) -> None:
     for name in ('10.jpg', '9.JPG', '100.jpeg', 'notes.txt'):
         (tmp_path / name).touch()
     assert list_files(tmp_path, ('.jpg', '.jpeg')) == ('9.JPG', '10.jpg', '100.jpeg')
+
+
+def test_files_without_a_name_are_not_listed(tmp_path: Path) -> None:
+    for name in ('.mp4', '...mp4', 'a.MP4', '.json', '...json', 'b.json', 'x_ids.JSON'):
+        (tmp_path / name).touch()
+    assert find_videos(tmp_path) == {'a'}
+    assert find_stems(tmp_path, ('.json',)) == {'b', 'x_ids'}
+    assert find_stems(tmp_path, ('_Ids.json',)) == {'x'}
 
 
 @pytest.mark.parametrize('folder', ['.', 'absent'])

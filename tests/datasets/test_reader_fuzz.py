@@ -22,20 +22,17 @@ def test_damaged_files_are_refused_or_read_within_time_and_memory(
     tmp_path: Path,
 ) -> None:
     script = [sys.executable, str(SUPPORT / 'reader_fuzz.py'), str(tmp_path)]
+    script += [str(NUM_INPUTS), str(NUM_PROCESSES)]
     paths = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
     environment = {**os.environ, 'PYTHONPATH': paths, 'OMP_NUM_THREADS': '1'}
-    processes = [
-        subprocess.Popen(  # noqa: S603  our own script
-            [*script, str(NUM_INPUTS), str(seed)],
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        for seed in range(NUM_PROCESSES)
+    finished = subprocess.run(  # noqa: S603  our own script
+        script, stdout=subprocess.PIPE, env=environment, check=True
+    )
+    reports: list[dict[str, Any]] = [
+        json.loads(line) for line in finished.stdout.splitlines()[-NUM_PROCESSES:]
     ]
-    outputs = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * NUM_PROCESSES
-    for output in outputs:
-        report: dict[str, Any] = json.loads(output.splitlines()[-1])
+    assert len(reports) == NUM_PROCESSES
+    for report in reports:
         assert not report['wrong']
         assert report['refused'] + report['read'] == NUM_INPUTS
         assert report['refused'] > NUM_INPUTS // 3

@@ -9,7 +9,10 @@ from PIL import Image
 
 from projects.sam2.datasets import reading
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.limits import ReadLimits
 from projects.sam2.datasets.reading import (
+    MAX_SCANS,
+    START_OF_SCAN,
     image_size,
     read_frame,
     read_labels,
@@ -81,8 +84,29 @@ def test_missing_file_raises_with_its_name(tmp_path: Path, read: object) -> None
         read(tmp_path / 'gone.png')
 
 
-def test_size_is_height_and_width(jpeg: Path) -> None:
+def test_size_is_height_and_width_within_the_limits(jpeg: Path) -> None:
     assert image_size(jpeg) == (20, 30)
+    with pytest.raises(ClipDataError, match=r'picture\.jpg: claims 20 x 30.*raise max'):
+        image_size(jpeg, ReadLimits(max_pixels=599))
+
+
+@pytest.mark.usefixtures('decoder')
+def test_jpeg_is_known_by_its_first_bytes(jpeg: Path) -> None:
+    frame = read_frame(jpeg)
+    renamed = jpeg.rename(jpeg.with_suffix('.png'))
+    np.testing.assert_array_equal(read_frame(renamed), frame)
+    content = renamed.read_bytes()
+    renamed.write_bytes(content[:-2] + START_OF_SCAN * MAX_SCANS + content[-2:])
+    with pytest.raises(
+        ClipDataError, match=r'picture\.png: is a JPEG of more than 128'
+    ):
+        read_frame(renamed)
+    renamed.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ClipDataError, match=r'picture\.png'):
+        read_frame(renamed)
+    cv2.imwrite(str(jpeg.with_suffix('.png')), np.zeros((4, 5, 3), np.uint8))
+    named_jpeg = renamed.rename(jpeg)
+    assert read_frame(named_jpeg).shape == (4, 5, 3)
 
 
 @pytest.mark.parametrize('mode', ['P', 'L', '1'])

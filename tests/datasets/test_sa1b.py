@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data_folders import object_masks, write_json, write_sa1b
-from projects.sam2.datasets import ClipDataError, ClipSA1BDataset
+from projects.sam2.datasets import ClipDataError, ClipSA1BDataset, sa1b
+from projects.sam2.datasets.json_files import read_json
+from projects.sam2.datasets.limits import ReadLimits
 
 
 @pytest.fixture
@@ -43,6 +46,26 @@ def test_masks_are_filtered_by_scores_and_area(data_root: Path) -> None:
     np.testing.assert_array_equal(masks.masks[0], object_masks(0)[1])
     small = ClipSA1BDataset(data_root=str(data_root), max_area_share=90 / 768)
     assert small.open_video('ant').object_ids() == (0,)
+
+
+def test_file_of_an_image_is_read_once_for_an_item(
+    data_root: Path,
+    pipeline: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path, limits: ReadLimits) -> Any:  # noqa: ANN401  any JSON
+        read.append(path)
+        return read_json(path, limits)
+
+    monkeypatch.setattr(sa1b, 'read_json', counted)
+    pipeline[0]['num_frames'] = 1
+    dataset = ClipSA1BDataset(data_root=str(data_root), pipeline=pipeline)
+    assert dataset[0].masklets.any()
+    assert read == [data_root / 'ant.json']
+    dataset[0]
+    assert len(read) == 2  # nothing is kept longer than the item
 
 
 def test_shards_lists_and_folders_can_be_chosen(data_root: Path) -> None:

@@ -126,7 +126,7 @@ def test_published_example_files_are_read(data_dir: Path) -> None:
     for kind, num_objects in (('manual', 5), ('auto', 9)):
         path = data_dir / 'sam2_sav_example' / f'sav_000001_{kind}.json'
         index = index_sav(path)
-        assert (len(index.spans), index.num_objects) == (121, num_objects)
+        assert (len(index.marks), index.num_objects) == (122, num_objects)
         assert (index.complete, index.ann_every) == (tuple(range(121)), 4)
         masks = SAVMasks(
             indices=(index_sav(path),), position_of={4 * i: i for i in range(121)}

@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from projects.sam2.datasets import sav_json
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.limits import ReadLimits
 from projects.sam2.datasets.sav_json import element_spans, expect_object, index_sav
@@ -82,6 +84,7 @@ def test_frame_that_lacks_a_mask_is_incomplete(tmp_path: Path) -> None:
     content = {'masklet': [['a', 'b'], None, ['c', None], ['d', 'e']]}
     index = index_sav(write_json(tmp_path / 'a.json', content))
     assert index.complete == (0, 3)
+    assert index.lacking == (1, 2)
     assert index.read(3) == ['d', 'e']
 
 
@@ -93,6 +96,54 @@ def test_changed_file_is_read_again(tmp_path: Path) -> None:
     path.write_text('[["x"')
     with pytest.raises(ClipDataError, match='changed while it was read'):
         index.read(1)
+
+
+def write_videos(root: Path, num_videos: int) -> list[Path]:
+    """Annotations as long as SA-V's are on average, 14 seconds."""
+    content = [[{'size': [1, 1], 'counts': '0'}]] * 85
+    return [
+        write_json(root / f'sav_{number:06d}_manual.json', {'masklet': content})
+        for number in range(num_videos)
+    ]
+
+
+def test_fifty_thousand_videos_of_sav_are_known_in_200_megabytes(
+    tmp_path: Path,
+) -> None:
+    paths = write_videos(tmp_path, 300)
+    index_sav(paths[0])
+    tracemalloc.start()
+    indices = [index_sav(path) for path in paths]
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 50_000 * kept / len(paths) < 200 * 10**6
+    counted = indices[0].num_bytes
+    assert 50_000 * counted < sav_json.MAX_KEPT_BYTES < 200 * 10**6
+    assert kept / len(paths) < 1.2 * counted
+
+
+def test_oldest_files_are_forgotten_beyond_a_number_of_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = write_videos(tmp_path, 3)
+    monkeypatch.setattr(sav_json, '_known_files', sav_json._KnownFiles())
+    room = 2 * index_sav(first).num_bytes
+    monkeypatch.setattr(sav_json, 'MAX_KEPT_BYTES', room)
+    before = {path: index_sav(path) for path in (second, first)}
+    assert all(index_sav(path) is before[path] for path in before)
+    index_sav(third)
+    assert index_sav(second) is before[second]
+    assert index_sav(first) is not before[first]
+
+
+def test_places_in_a_large_file_need_not_fit_32_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert index_sav(write_videos(tmp_path, 1)[0]).marks.dtype == np.uint32
+    monkeypatch.setattr(sav_json, 'SMALL_FILE', 9)
+    index = index_sav(write_json(tmp_path / 'a.json', [['abc'], ['d']]))
+    assert index.marks.dtype == np.uint64
+    assert index.read(1) == ['d']
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,21 @@
 """Every n-th frame, or one object at a time, of any source."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from data_folders import write_object_folders, write_sav, write_youtube_vis
+from data_folders import (
+    object_masks,
+    write_object_folders,
+    write_sav,
+    write_youtube_vis,
+)
 from projects.sam2.datasets import (
+    ClipDataError,
     ClipOneObjectDataset,
     ClipPaletteDataset,
     ClipStrideDataset,
@@ -61,7 +69,47 @@ def test_palette_masks_are_decoded_for_their_objects(root: Path) -> None:
     assert with_void.open_video('ant').object_ids() == (1,)
 
 
-def test_generated_clips_have_no_files_to_choose_from() -> None:
-    dataset = {'type': 'ClipSyntheticDataset', 'num_clips': 1, 'size': 32}
-    with pytest.raises(TypeError, match='source of files'):
-        ClipOneObjectDataset(dataset=dataset)
+def test_bad_clips_are_counted_as_they_are_in_the_source(
+    root: Path, pipeline: list[dict[str, Any]]
+) -> None:
+    shutil.rmtree(root / 'Annotations' / 'bee')
+    for path in (root / 'Annotations' / 'cat').iterdir():
+        Image.new('P', (32, 24)).save(path)
+    source = {'type': 'ClipPaletteDataset', 'data_root': str(root)}
+    dataset = ClipOneObjectDataset(dataset=source, pipeline=pipeline, max_bad_share=0.5)
+    assert dataset.list_videos() == ['ant/1', 'ant/2', 'bee/', 'cat/']
+    assert dataset[2].object_ids.tolist() in ([1], [2])
+    assert dataset[3].object_ids.tolist() in ([1], [2])
+    missing, empty = dataset.bad_clips.reasons.values()
+    assert 'Annotations/bee: is missing; complete the data' in missing
+    assert 'cat: showed no object' in empty
+    strict = ClipOneObjectDataset(dataset=source, pipeline=pipeline, max_bad_share=0.0)
+    with pytest.raises(ClipDataError, match='1 of 1 clips tried cannot be used'):
+        strict[2]
+
+
+def test_views_can_be_put_on_each_other(
+    tmp_path: Path, pipeline: list[dict[str, Any]]
+) -> None:
+    write_youtube_vis(tmp_path)
+    source = {'type': 'ClipYouTubeVISDataset', 'data_root': str(tmp_path)}
+    strided = {'type': 'ClipStrideDataset', 'dataset': source, 'stride': 2}
+    inside = ClipOneObjectDataset(dataset=strided, pipeline=pipeline)
+    assert inside.list_videos() == ['ant/5', 'ant/6']
+    single = {'type': 'ClipOneObjectDataset', 'dataset': source}
+    outside = ClipStrideDataset(dataset=single, stride=2, pipeline=pipeline)
+    assert outside.list_videos() == inside.list_videos()
+    for dataset in (inside, outside):
+        video = dataset.open_video('ant/5')
+        assert video.num_frames == 6
+        masks = video.read_masks(2)
+        assert masks is not None
+        np.testing.assert_array_equal(masks.masks, object_masks(4)[:1])
+        assert dataset[0].object_ids.tolist() == [5]
+
+
+def test_objects_of_generated_clips_are_clips(pipeline: list[dict[str, Any]]) -> None:
+    source = {'type': 'ClipSyntheticDataset', 'num_clips': 2}
+    dataset = ClipOneObjectDataset(dataset=source, pipeline=pipeline)
+    assert len(dataset) > 2
+    assert dataset[0].object_ids.numel() == 1

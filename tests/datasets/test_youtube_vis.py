@@ -14,6 +14,7 @@ from data_folders import (
     youtube_vis_content,
 )
 from projects.sam2.datasets import ClipDataError, ClipYouTubeVISDataset
+from projects.sam2.datasets.processing.davis_writing import davis_name
 
 
 @pytest.fixture
@@ -53,6 +54,22 @@ def test_files_folders_and_lists_can_be_chosen(data_root: Path) -> None:
     )
     assert dataset.list_videos() == ['ant']
     assert dataset.open_video('ant').read_frame(0).shape == (24, 32, 3)
+
+
+def test_videos_without_a_folder_of_their_own_are_called_by_their_ids(
+    data_root: Path,
+) -> None:
+    content = youtube_vis_content()
+    (video,) = content['videos']
+    video['file_names'] = [name.removeprefix('ant/') for name in video['file_names']]
+    write_json(data_root / 'train.json', content)
+    dataset = ClipYouTubeVISDataset(
+        data_root=str(data_root), frame_folder='JPEGImages/ant'
+    )
+    assert dataset.list_videos() == ['video_3']
+    opened = dataset.open_video('video_3')
+    assert opened.read_frame(0).shape == (24, 32, 3)
+    assert davis_name(opened.name) == 'video_3'
 
 
 def spoiled(part: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON

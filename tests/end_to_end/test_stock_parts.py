@@ -100,7 +100,9 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(
     options = {'train_cfg.max_epochs': 5, 'custom_hooks': [stopping]}
     cfg = small_config(clips, tmp_path, IN_PROCESS, options)
     cfg.model.accumulators = [{'type': 'JFAccumulator'}]
-    cfg.val_dataloader.dataset.max_videos = 1
+    one_clip = tmp_path / 'one.txt'
+    one_clip.write_text('val_00000\n')
+    cfg.val_dataloader.dataset.dataset.file_list = str(one_clip)
     runner, recorder = train_recorded(cfg)
     assert recorder.all_finite
     assert (runner.epoch, runner.iter) == (2, 6)

@@ -71,6 +71,6 @@ def test_target_is_untouched_until_the_content_is_on_the_disk(
 def test_what_a_killed_writer_left_is_overwritten(
     backend: SAM2AtomicBackend, tmp_path: Path
 ) -> None:
-    (tmp_path / '.weights.pth.partial').write_bytes(b'half of someth')
+    (tmp_path / '.weights.partial.pth').write_bytes(b'half of someth')
     backend.put(b'new', tmp_path / 'weights.pth')
     assert [p.name for p in tmp_path.iterdir()] == ['weights.pth']

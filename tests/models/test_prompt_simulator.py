@@ -77,16 +77,16 @@ def test_clips_prompted_with_masks_get_no_corrections() -> None:
     assert not plan.correction_frames
 
 
-def test_corrections_can_be_kept_from_conditioning() -> None:
+def test_memories_of_corrected_frames_count_as_conditioning() -> None:
     simulator = SAM2PromptSimulator(
         point_probability=1.0,
         num_conditioning_frames=(1, 1),
         num_correction_frames=(3, 3),
-        remember_corrections=False,
     )
     plan = simulator.plan(8, 0)
     assert len(plan.correction_frames) == 3
-    assert plan.remembered_frames == {0}
+    assert set(plan.prompts) == {0}
+    assert plan.remembered_frames == plan.correction_frames
 
 
 def test_single_frames_always_get_points() -> None:

@@ -42,34 +42,15 @@ class Registered:
 
     Attributes:
         name: Name that configs call it by.
+        symbol: Name that it has in its file.
         place: File and line.
-        constructor: Of a class that has its own.
+        positional: Arguments of its constructor that may be given without their names.
     """
 
     name: str
+    symbol: str
     place: str
-    constructor: Function | None
-
-    @property
-    def positional(self) -> list[str]:
-        """Arguments of the constructor that may be given without their names."""
-        if self.constructor is None:
-            return []
-        args = self.constructor.args
-        return [arg.arg for arg in (*args.posonlyargs, *args.args)][1:]
-
-    @property
-    def options(self) -> list[str]:
-        """Arguments of the constructor that have a default, so may stay unset."""
-        if self.constructor is None:
-            return []
-        args = self.constructor.args
-        positional = [*args.posonlyargs, *args.args]
-        with_default = positional[len(positional) - len(args.defaults) :]
-        keywords = zip(args.kwonlyargs, args.kw_defaults, strict=True)
-        return [arg.arg for arg in with_default] + [
-            arg.arg for arg, default in keywords if default is not None
-        ]
+    positional: tuple[str, ...]
 
 
 def python_files(*folders: str) -> list[Source]:
@@ -106,8 +87,9 @@ def registered(source: Source) -> list[Registered]:
         found += [
             Registered(
                 name=_given_name(call) or node.name,
+                symbol=node.name,
                 place=f'{source.name}:{node.lineno}',
-                constructor=constructor(node),
+                positional=_positional(node),
             )
             for call in calls
             if call is not None
@@ -116,12 +98,28 @@ def registered(source: Source) -> list[Registered]:
 
 
 def constructor(node: ast.AST) -> Function | None:
-    """The ``__init__`` of a class; None for all else."""
+    """The ``__init__`` that a class defines; None for all else."""
     body = node.body if isinstance(node, ast.ClassDef) else []
     for member in body:
         if isinstance(member, Function) and member.name == '__init__':
             return member
     return None
+
+
+def fields(node: ast.AST) -> dict[str, bool]:
+    """Arguments that a dataclass adds to its constructor: whether each has a default.
+
+    Nothing for another class. Class variables and ``field(init=False)`` are none.
+    """
+    if not isinstance(node, ast.ClassDef) or _dataclass(node) is None:
+        return {}
+    return {
+        member.target.id: member.value is not None
+        for member in node.body
+        if isinstance(member, ast.AnnAssign) and isinstance(member.target, ast.Name)
+        if 'ClassVar' not in ast.unparse(member.annotation)
+        if 'init=False' not in ast.unparse(member.value or ast.Constant(None))
+    }
 
 
 def has_logic(source: Source) -> bool:
@@ -148,18 +146,6 @@ def set_in_configs() -> set[tuple[str, str]]:
     return {pair for config in configs().values() for pair in _set_below(dict(config))}
 
 
-def words_in(source: Source) -> set[str]:
-    """Names, keywords and string constants of a file: what it can set, and of whom."""
-    words: set[str] = set()
-    for node in source.nodes:
-        match node:
-            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.keyword(arg=word):
-                words.add(word or '')
-            case ast.Constant(value=str(word)):
-                words.add(word)
-    return words
-
-
 def names_registered_by(package: str) -> set[str]:
     """Names in the registries of an installed package, read from its sources.
 
@@ -178,6 +164,27 @@ def names_registered_by(package: str) -> set[str]:
             names.add(match['name'])
             names.update(re.findall(r'[\'"](\w+)[\'"]', match['given']))
     return names
+
+
+def _dataclass(node: ast.ClassDef) -> ast.expr | None:
+    """The decorator ``dataclass`` of a class, if it has one."""
+    for decorator in node.decorator_list:
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if ast.unparse(called).endswith('dataclass'):
+            return decorator
+    return None
+
+
+def _positional(node: ast.ClassDef | Function) -> tuple[str, ...]:
+    """Arguments of a constructor that may be given without their names."""
+    init = constructor(node)
+    if init is not None:
+        arguments = (*init.args.posonlyargs, *init.args.args)
+        return tuple(argument.arg for argument in arguments[1:])
+    decorator = _dataclass(node) if isinstance(node, ast.ClassDef) else None
+    if decorator is None or 'kw_only=True' in ast.unparse(decorator):
+        return ()
+    return tuple(fields(node))
 
 
 def _registration(decorator: ast.expr) -> ast.Call | None:

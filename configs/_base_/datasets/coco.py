@@ -1,11 +1,10 @@
 """COCO 2017: images with instances as clips of one frame."""
 
-_base_ = './sa1b.py'
+_base_ = '../pipelines/images.py'
 
 data_root = 'data/coco'
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
         type='ClipCocoDataset',
         data_root=data_root,
         annotation_file='annotations/instances_train2017.json',
@@ -16,7 +15,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         dataset=dict(
-            _delete_=True,
             type='ClipCocoDataset',
             data_root=data_root,
             annotation_file='annotations/instances_val2017.json',

@@ -1,6 +1,6 @@
 """DAVIS 2016 at 480p: one object a clip, written as 255."""
 
-_base_ = './davis.py'
+_base_ = '../pipelines/clips.py'
 
 data_root = 'data/DAVIS2016'
 # The lists of 2016 name pairs of files: all clips, but for those of the other set.
@@ -12,14 +12,7 @@ source = dict(
     void_label=None,
 )
 train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        pipeline={{_base_.train_pipeline}},
-        exclude_list='val.txt',
-        **source,
-    ),
+    dataset=dict(exclude_list='val.txt', pipeline={{_base_.train_pipeline}}, **source)
 )
-val_dataloader = dict(
-    dataset=dict(dataset=dict(_delete_=True, file_list='val.txt', **source))
-)
+val_dataloader = dict(dataset=dict(dataset=dict(file_list='val.txt', **source)))
 test_dataloader = val_dataloader

@@ -1,5 +1,7 @@
 """DAVIS at 128 px for small models; every third frame of the validation clips."""
 
+_base_ = '../pipelines/clips.py'
+
 data_root = 'data/DAVIS'
 clip_size = (128, 128)
 
@@ -12,9 +14,7 @@ train_pipeline = [
         frame_gaps=(1, 2, 3, 4),
         reverse_probability=0.5,
     ),
-    dict(type='ClipLoadFrames'),
-    dict(type='ClipLoadMasklets'),
-    dict(type='ClipRandomFlip'),
+    *_base_.load_clip,
     dict(
         type='ClipRandomAffine',
         degrees=25,
@@ -30,24 +30,13 @@ train_pipeline = [
         saturation=0.4,
         consistent=True,
     ),
-    dict(type='ClipRandomGrayscale', probability=0.05),
-    dict(
-        type='ClipColorJitter',
-        brightness=0.1,
-        contrast=0.05,
-        saturation=0.05,
-        consistent=False,
-    ),
+    *_base_.vary_frames,
     dict(type='ClipWarp'),
     dict(type='ClipPack'),
 ]
 train_dataloader = dict(
     batch_size=2,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='ClipSampler'),
-    batch_sampler=dict(type='ClipBatchSampler'),
-    collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='RepeatDataset',
         times=8,  # few clips: longer epochs, each repetition another draw
@@ -60,13 +49,8 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='ClipVideoSampler'),
-    collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        type='ClipVideoDataset',
         frame_stride=3,
         dataset=dict(
             type='ClipPaletteDataset',
@@ -76,5 +60,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='JFMetric')]
-test_evaluator = val_evaluator

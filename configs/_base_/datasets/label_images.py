@@ -1,6 +1,6 @@
 """Own images with a PNG of labels each: connected regions of a class are objects."""
 
-_base_ = './sa1b.py'
+_base_ = '../pipelines/images.py'
 
 data_root = 'data/images'
 source = dict(
@@ -9,14 +9,7 @@ source = dict(
     rule=dict(regions=True, min_pixels=64),
 )
 train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        file_list='train.txt',
-        pipeline={{_base_.train_pipeline}},
-        **source,
-    ),
+    dataset=dict(file_list='train.txt', pipeline={{_base_.train_pipeline}}, **source)
 )
-val_dataloader = dict(
-    dataset=dict(dataset=dict(_delete_=True, file_list='val.txt', **source)),
-)
+val_dataloader = dict(dataset=dict(dataset=dict(file_list='val.txt', **source)))
 test_dataloader = val_dataloader

@@ -1,26 +1,21 @@
 """LVOS v2: long clips, some objects of which come late or return."""
 
-_base_ = './davis.py'
+_base_ = '../pipelines/clips.py'
 
 data_root = 'data/LVOS'
+source = dict(type='ClipPaletteDataset', data_root=data_root)
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
-        type='ClipPaletteDataset',
-        data_root=data_root,
         frame_folder='train/JPEGImages',
         mask_folder='train/Annotations',
         pipeline={{_base_.train_pipeline}},
+        **source,
     ),
 )
 val_dataloader = dict(
     dataset=dict(
         dataset=dict(
-            _delete_=True,
-            type='ClipPaletteDataset',
-            data_root=data_root,
-            frame_folder='valid/JPEGImages',
-            mask_folder='valid/Annotations',
+            frame_folder='valid/JPEGImages', mask_folder='valid/Annotations', **source
         ),
     ),
 )

@@ -1,6 +1,6 @@
 """Own videos whose objects have a folder of masks each, and may overlap."""
 
-_base_ = './davis.py'
+_base_ = '../pipelines/clips.py'
 
 data_root = 'data/videos'
 source = dict(
@@ -10,14 +10,7 @@ source = dict(
     mask_folder='Annotations',
 )
 train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        file_list='train.txt',
-        pipeline={{_base_.train_pipeline}},
-        **source,
-    ),
+    dataset=dict(file_list='train.txt', pipeline={{_base_.train_pipeline}}, **source)
 )
-val_dataloader = dict(
-    dataset=dict(dataset=dict(_delete_=True, file_list='val.txt', **source)),
-)
+val_dataloader = dict(dataset=dict(dataset=dict(file_list='val.txt', **source)))
 test_dataloader = val_dataloader

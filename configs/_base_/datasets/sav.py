@@ -1,11 +1,10 @@
 """SA-V: its training set straight from the mp4 files, its validation set extracted."""
 
-_base_ = './davis.py'
+_base_ = '../pipelines/clips.py'
 
 data_root = 'data/sav'
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
         type='ClipSAVDataset',
         data_root=data_root,
         frame_folder='sav_train',
@@ -17,7 +16,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         dataset=dict(
-            _delete_=True,
             type='ClipObjectFolderDataset',
             data_root=data_root,
             frame_folder='sav_val/JPEGImages_24fps',

@@ -1,5 +1,7 @@
 """Generated clips at 128 px (tools/dataset_converters/make_synthetic_clips.py)."""
 
+_base_ = '../pipelines/clips.py'
+
 data_root = 'data/synthetic'
 clip_size = (128, 128)
 
@@ -12,42 +14,19 @@ train_pipeline = [
         frame_gaps=(1, 2, 3),
         reverse_probability=0.5,
     ),
-    dict(type='ClipLoadFrames'),
-    dict(type='ClipLoadMasklets'),
-    dict(type='ClipRandomFlip'),
+    *_base_.load_clip,
     dict(type='ClipResize', size=clip_size),
     dict(type='ClipWarp'),
     dict(type='ClipPack'),
 ]
+source = dict(type='ClipPaletteDataset', data_root=data_root)
 train_dataloader = dict(
     batch_size=2,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='ClipSampler'),
-    batch_sampler=dict(type='ClipBatchSampler'),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(
-        type='ClipPaletteDataset',
-        data_root=data_root,
-        file_list='ImageSets/train.txt',
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(file_list='ImageSets/train.txt', pipeline=train_pipeline, **source),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='ClipVideoSampler'),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(
-        type='ClipVideoDataset',
-        dataset=dict(
-            type='ClipPaletteDataset',
-            data_root=data_root,
-            file_list='ImageSets/val.txt',
-        ),
-    ),
+    dataset=dict(dataset=dict(file_list='ImageSets/val.txt', **source)),
 )
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='JFMetric')]
-test_evaluator = val_evaluator

@@ -1,6 +1,6 @@
 """YouTube-VIS 2021: its training set; those of its clips in holdout.txt validate."""
 
-_base_ = './davis.py'
+_base_ = '../pipelines/clips.py'
 
 data_root = 'data/YouTubeVIS/train'
 source = dict(
@@ -10,13 +10,8 @@ source = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
-        exclude_list='holdout.txt',
-        pipeline={{_base_.train_pipeline}},
-        **source,
-    ),
+        exclude_list='holdout.txt', pipeline={{_base_.train_pipeline}}, **source
+    )
 )
-val_dataloader = dict(
-    dataset=dict(dataset=dict(_delete_=True, file_list='holdout.txt', **source)),
-)
+val_dataloader = dict(dataset=dict(dataset=dict(file_list='holdout.txt', **source)))
 test_dataloader = val_dataloader

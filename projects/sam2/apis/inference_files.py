@@ -11,6 +11,7 @@ from PIL import Image
 
 from projects.sam2.apis.inference_results import InferenceResult, InferredFrame
 from projects.sam2.datasets.synthetic import davis_palette
+from projects.sam2.ops import write_whole
 from projects.sam2.visualization import VideoFile
 from projects.sam2.visualization.clip_visualizer import write_png
 from projects.sam2.visualization.text import Picture
@@ -112,8 +113,7 @@ class ResultFiles:
         """
         if 'json' in self.formats:
             path = _with_ending(self.folder / PRED_FOLDER / self.name, '.json')
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(result.as_json()), encoding='utf-8')
+            write_whole(path, json.dumps(result.as_json()))
             self.written.append(path)
 
     def _write_labels(self, path: Path, frame: InferredFrame) -> None:

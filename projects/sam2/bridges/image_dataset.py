@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_images import LabelImageMasks
 from projects.sam2.datasets.label_rules import LabelRule
 from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets.reading import VOID_LABEL
 from projects.sam2.datasets.record_store import (
     Record,
     RecordStore,
@@ -25,8 +27,23 @@ from projects.sam2.datasets.record_store import (
     pack_records,
 )
 
-VOID = 255
+NUM_LABELS = 256  # of mmsegmentation, which reads labels as 8 bits
 IMAGE_PREFIXES = ('img', 'img_path')
+LABEL_PREFIXES = ('seg_map_path', 'seg')
+Renaming = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeContent:
+    """What is taken from a dataset of another package.
+
+    Attributes:
+        records: A record for each image, by its name.
+        renamed: See :class:`LabelRule`.
+    """
+
+    records: RecordStore
+    renamed: Renaming
 
 
 @DATASETS.register_module()
@@ -35,7 +52,10 @@ class ClipBridgeDataset(ClipDataset):
 
     Those with ``instances`` (of ``CocoDataset``'s kind) have an object for each, and
     pixels of ignored ones are void. Those with a ``seg_map_path`` (of
-    ``BaseSegDataset``'s kind) have one for each class, or for each connected region.
+    ``BaseSegDataset``'s kind) have one for each class, or for each connected region;
+    classes are what its ``label_map`` and ``reduce_zero_label`` make of the labels, and
+    what they ignore is void. Images and labels have to lie in the folders that
+    ``data_prefix`` names, or where it names none, in ``data_root``.
 
     A config names it by its place, which imports it:
     ``type='projects.sam2.bridges.image_dataset.ClipBridgeDataset'``.
@@ -43,8 +63,8 @@ class ClipBridgeDataset(ClipDataset):
     Args:
         dataset: Config of the dataset, its type with the scope (``mmdet.…`` or
             ``mmseg.…``); its own pipeline is left out.
-        rule: How labels become objects, see :class:`LabelRule`; by default every class
-            but the ignored ones.
+        rule: How classes become objects, see :class:`LabelRule`; by default each is
+            one.
         limits: See :class:`ReadLimits`.
         pipeline: Transforms, see :class:`ClipDataset`.
         max_bad_share: See :class:`ClipDataset`.
@@ -65,8 +85,12 @@ class ClipBridgeDataset(ClipDataset):
         super().__init__(data_root=None, pipeline=pipeline, max_bad_share=max_bad_share)
 
     @cached_property
-    def _records(self) -> RecordStore:
-        return pack_records(image_records(build_inner(self.inner)), self._where)
+    def _content(self) -> BridgeContent:
+        dataset = build_inner(self.inner)
+        return BridgeContent(
+            records=pack_records(image_records(dataset), self._where),
+            renamed=label_renaming(dataset),
+        )
 
     @property
     def _where(self) -> Path:
@@ -75,7 +99,7 @@ class ClipBridgeDataset(ClipDataset):
 
     def list_videos(self) -> list[str]:
         """Names of the images: their file names without the ending."""
-        return self._records.names()
+        return self._content.records.names()
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
@@ -89,7 +113,7 @@ class ClipBridgeDataset(ClipDataset):
         Raises:
             ClipDataError: If it is not in the dataset.
         """
-        record = find_record(self._records, name, self._where)
+        record = find_record(self._content.records, name, self._where)
         image = Path(record['image'])
         frames = ImageFrames(
             folder=image.parent, files=(image.name,), limits=self.limits
@@ -98,7 +122,8 @@ class ClipBridgeDataset(ClipDataset):
 
     def _masks(self, record: Record) -> MaskReader:
         if 'labels' in record:
-            usual = {'background': record['background'], 'void': (VOID,)}
+            renamed = self._content.renamed
+            usual = {'background': (), 'void': (VOID_LABEL,), 'renamed': renamed}
             rule = LabelRule.of(usual | self.rule)
             return LabelImageMasks(
                 path=Path(record['labels']), rule=rule, limits=self.limits
@@ -132,6 +157,28 @@ def build_inner(config: Mapping[str, Any]) -> BaseDataset:
     return dataset
 
 
+def label_renaming(dataset: BaseDataset) -> Renaming:
+    """What mmsegmentation makes of the labels in its files.
+
+    Args:
+        dataset: Has ``label_map`` and ``reduce_zero_label`` if it has labels.
+
+    Returns:
+        Pairs of a label and its class, where they differ; what is ignored becomes 255.
+    """
+    class_of = {label: label for label in range(NUM_LABELS)}
+    if getattr(dataset, 'reduce_zero_label', False):
+        last = NUM_LABELS - 1
+        class_of = {label: label - 1 for label in range(last)} | {0: last, last: last}
+    given = getattr(dataset, 'label_map', None) or {}
+    final = {old: int(given.get(new, new)) for old, new in class_of.items()}
+    return tuple(
+        (old, new if 0 <= new < NUM_LABELS else VOID_LABEL)
+        for old, new in final.items()
+        if old != new
+    )
+
+
 def image_records(dataset: BaseDataset) -> Iterator[tuple[str, Record]]:
     """Take from a dataset what a clip needs.
 
@@ -142,30 +189,41 @@ def image_records(dataset: BaseDataset) -> Iterator[tuple[str, Record]]:
         Name and record of each image with an object.
 
     Raises:
-        ClipDataError: If an image lies outside of the dataset's folder, or has neither
-            instances nor labels.
+        ClipDataError: If a file lies outside of the dataset's folder, or an image has
+            neither instances nor labels.
     """
-    prefixes = [dataset.data_prefix.get(key) for key in IMAGE_PREFIXES]
-    folder = next((str(prefix) for prefix in prefixes if prefix), '')
+    images, labels = (_folder_of(dataset, k) for k in (IMAGE_PREFIXES, LABEL_PREFIXES))
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         path = str(info['img_path'])
-        name = os.path.relpath(path, folder or Path(path).parent)
-        if name.startswith('..'):
-            problem = f'names {path}, which is outside of {folder}'
-            raise ClipDataError.at(folder, problem, 'correct the annotation file')
+        name = _name_inside(images, path)
+        if info.get('seg_map_path'):
+            _name_inside(labels, str(info['seg_map_path']))
         record = {'image': path, **_truth_of(info)}
         if record.get('masks', True):
             yield Path(name).with_suffix('').as_posix(), record
 
 
+def _folder_of(dataset: BaseDataset, keys: Sequence[str]) -> str:
+    """Where files of a kind have to be: relative paths begin in the working folder."""
+    prefixes = (dataset.data_prefix.get(key) for key in keys)
+    return next((p for p in prefixes if p), '') or str(dataset.data_root or '') or '.'
+
+
+def _name_inside(folder: str, path: str) -> str:
+    """Path of a file relative to its folder, of which links are not resolved."""
+    name = os.path.relpath(path, folder)
+    if Path(name).parts[:1] == ('..',):
+        problem = f'is asked for {path}, which is outside of it'
+        remedy = 'correct the annotation file, or data_root and data_prefix'
+        raise ClipDataError.at(folder, problem, remedy)
+    return name
+
+
 def _truth_of(info: Mapping[str, Any]) -> Record:
     """Masks of an image, still encoded."""
     if info.get('seg_map_path'):
-        dropped = [0] if info.get('reduce_zero_label') else []
-        mapped = (info.get('label_map') or {}).items()
-        background = dropped + [old for old, new in mapped if new == VOID]
-        return {'labels': str(info['seg_map_path']), 'background': background}
+        return {'labels': str(info['seg_map_path'])}
     if 'instances' not in info:
         remedy = 'take a dataset of instances or of label images'
         problem = 'has neither instances nor seg_map_path'

@@ -4,7 +4,6 @@ Importing this package makes MMEngine read all checkpoints through
 :func:`read_checkpoint`.
 """
 
-from projects.sam2.checkpoints.aside import written_aside
 from projects.sam2.checkpoints.checking import (
     CheckpointMismatchError,
     ModelKind,
@@ -54,5 +53,4 @@ __all__ = [
     'to_released',
     'weights_of',
     'write_checkpoint',
-    'written_aside',
 ]

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from projects.sam2.checkpoints.aside import written_aside
 from projects.sam2.checkpoints.huggingface_config import huggingface_config
 from projects.sam2.checkpoints.key_map import map_to_huggingface, map_to_released
 from projects.sam2.checkpoints.safetensors_files import (
     WEIGHTS_FILE,
     write_safetensors,
 )
+from projects.sam2.ops import written_aside
 
 __all__ = ['CheckpointKind', 'write_checkpoint']
 

@@ -4,13 +4,46 @@ import logging
 from dataclasses import dataclass, field
 from math import ceil
 
+import numpy as np
 from mmengine.logging import print_log
+from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
 
 NUM_NAMED = 20
 MIN_ATTEMPTS = 20
 NUM_TOLERATED = 2  # bad clips that may be chance, where the dataset is large enough
+
+
+class ClipMarks:
+    """Distinct clips, a bit each: sets of names would fill the memory of a worker.
+
+    Args:
+        num_clips: Clips of the dataset.
+    """
+
+    def __init__(self, num_clips: int) -> None:
+        self._bits: NDArray[np.uint8] = np.zeros(num_clips // 8 + 1, np.uint8)
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Clips that are marked."""
+        return self._count
+
+    def add(self, index: int) -> bool:
+        """Mark a clip.
+
+        Args:
+            index: Its position in the dataset.
+
+        Returns:
+            Whether it was not marked before.
+        """
+        place, bit = index // 8, 1 << index % 8
+        is_new = not self._bits[place] & bit
+        self._bits[place] |= bit
+        self._count += is_new
+        return is_new
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,35 +56,44 @@ class BadClipLedger:
             taken of at least 20 clips, and of as many as make it two clips (of all,
             where the dataset has fewer), so that one bad clip among the first does
             not end a long run.
-        attempted: Names of the clips tried.
-        reasons: Why a clip was skipped, by its name.
+        attempted: The clips tried.
+        rejected: Those that were skipped.
+        reasons: Why a clip was skipped, by its name; of the first 20.
     """
 
     num_clips: int
     max_share: float
-    attempted: set[str] = field(default_factory=set)
-    reasons: dict[str, str] = field(default_factory=dict)
+    attempted: ClipMarks = field(init=False)
+    rejected: ClipMarks = field(init=False)
+    reasons: dict[str, str] = field(init=False, default_factory=dict)
 
-    def attempt(self, name: str) -> None:
+    def __post_init__(self) -> None:
+        """Nothing was tried yet."""
+        self.attempted = ClipMarks(self.num_clips)
+        self.rejected = ClipMarks(self.num_clips)
+
+    def attempt(self, index: int) -> None:
         """Note that a clip is tried."""
-        self.attempted.add(name)
+        self.attempted.add(index)
 
-    def reject(self, name: str, error: ClipDataError) -> None:
+    def reject(self, index: int, name: str, error: ClipDataError) -> None:
         """Note and log that a clip is skipped.
 
         Args:
-            name: The clip.
+            index: Position of the clip in the dataset.
+            name: Its name.
             error: What is wrong with it.
 
         Raises:
             ClipDataError: If the share of bad clips is exceeded.
         """
-        if name not in self.reasons:
-            self.reasons[name] = str(error)
-            count = f'{len(self.reasons)} bad of {len(self.attempted)} clips tried'
+        if self.rejected.add(index):
+            if len(self.reasons) < NUM_NAMED:
+                self.reasons[name] = str(error)
+            count = f'{len(self.rejected)} bad of {len(self.attempted)} clips tried'
             # MMEngine prints nothing less than an error of processes but the first.
             print_log(f'Skipped {name} ({count}): {error}', 'current', logging.ERROR)
-        if len(self.reasons) > self._num_allowed():
+        if len(self.rejected) > self._num_allowed():
             raise ClipDataError(self.summary()) from error
 
     def _num_allowed(self) -> float:
@@ -64,10 +106,10 @@ class BadClipLedger:
 
     def summary(self) -> str:
         """Say how many clips are bad, which, why, and what to do."""
-        named = [f'  {reason}' for reason in self.reasons.values()][:NUM_NAMED]
-        unnamed = len(self.reasons) - len(named)
+        named = [f'  {reason}' for reason in self.reasons.values()]
+        unnamed = len(self.rejected) - len(named)
         count = (
-            f'{len(self.reasons)} of {len(self.attempted)} clips tried cannot be used '
+            f'{len(self.rejected)} of {len(self.attempted)} clips tried cannot be used '
             f'(max_bad_share={self.max_share}); mend them, put them on the exclude '
             f'list, or raise max_bad_share:'
         )

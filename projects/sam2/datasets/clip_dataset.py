@@ -166,7 +166,7 @@ class ClipDataset(BaseDataset):
             )
             drawing, clicking, redrawing = seeds.spawn(3)
             name = self.video_name(drawn)
-            self.bad_clips.attempt(name)
+            self.bad_clips.attempt(drawn)
             try:
                 return self.run_pipeline(
                     ClipState(
@@ -181,7 +181,7 @@ class ClipDataset(BaseDataset):
                 retries += 1
                 if isinstance(error, ClipDrawError) and retries <= MAX_RETRIES:
                     continue
-                self.bad_clips.reject(name, error)
+                self.bad_clips.reject(drawn, name, error)
             retries = 0
             drawn = int(np.random.default_rng(redrawing).integers(len(self)))
         raise ClipDataError(self.bad_clips.summary())

@@ -1,10 +1,8 @@
 """COCO's instance annotations: images as clips of one frame."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
@@ -15,23 +13,18 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import without_suffix
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
-    read_json,
     refuse_doubles,
     take,
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
-from projects.sam2.datasets.listing import child, select_names, without_suffix
-from projects.sam2.datasets.record_store import (
-    Record,
-    RecordStore,
-    find_record,
-    pack_records,
-)
+from projects.sam2.datasets.listing import child
+from projects.sam2.datasets.record_dataset import RecordDataset
+from projects.sam2.datasets.record_store import Record
 from projects.sam2.datasets.segmentations import (
     decode_objects,
     decode_segmentation,
@@ -95,7 +88,8 @@ class CocoMasks:
 
 
 @DATASETS.register_module()
-class ClipCocoDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipCocoDataset(RecordDataset):
     """Images with COCO's instance annotations, as clips of one frame.
 
     ``<data_root>/<image_folder>/<file_name>``, and one JSON file with ``images`` and
@@ -104,55 +98,18 @@ class ClipCocoDataset(ClipDataset):
 
     A clip is called by its image's file name, without the ending.
 
-    Args:
-        data_root: Folder of the data.
+    Beside the options of :class:`RecordDataset`:
+
+    Attributes:
         annotation_file: The JSON file, relative to ``data_root``.
         image_folder: Folder of the images, likewise.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        annotation_file: str,
-        image_folder: str = '.',
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.annotation_file = self.root / annotation_file
-        self.image_folder = self.root / image_folder
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+    image_folder: str = '.'
 
-    @cached_property
-    def _records(self) -> RecordStore:
-        content = read_json(self.annotation_file, self.limits)
-        return pack_records(
-            image_records(content, self.annotation_file), self.annotation_file
-        )
-
-    def list_videos(self) -> list[str]:
-        """Names of the images, see :meth:`ClipDataset.list_videos`."""
-        return select_names(
-            data_root=self.root,
-            where=self.annotation_file,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-            find=self._records.names,
-        )
+    def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
+        """Records of the images, see :meth:`RecordDataset.records_in`."""
+        return image_records(content, self.annotation_path)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
@@ -167,9 +124,10 @@ class ClipCocoDataset(ClipDataset):
             ClipDataError: If the image is missing or not in the file, or an annotation
                 is damaged.
         """
-        record = find_record(self._records, name, self.annotation_file)
-        where = f'{self.annotation_file} (image {name})'
-        check_file(child(self.image_folder, record['file_name']))
+        record = self.read_record(name)
+        where = f'{self.annotation_path} (image {name})'
+        folder = self.root / self.image_folder
+        check_file(child(folder, record['file_name']))
         objects, crowds = split_crowds(record['annotations'], where)
         refuse_doubles([each['id'] for each in objects], 'annotations', where)
         masks = CocoMasks(
@@ -177,10 +135,10 @@ class ClipCocoDataset(ClipDataset):
             size=(record['height'], record['width']),
             code_of={each['id']: each.get('segmentation') for each in objects},
             crowds=tuple(each.get('segmentation') for each in crowds),
-            limits=self.limits,
+            limits=self.read_limits,
         )
         frames = ImageFrames(
-            folder=self.image_folder, files=(record['file_name'],), limits=self.limits
+            folder=folder, files=(record['file_name'],), limits=self.read_limits
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import VIDEO_SUFFIX, find_file
 from projects.sam2.datasets.limits import (
     DEFAULT_LIMITS,
     REPLACE_FILE,
     ReadLimits,
     check_file,
 )
-from projects.sam2.datasets.listing import VIDEO_SUFFIX, child, list_files, stem_of
+from projects.sam2.datasets.listing import child, list_files, stem_of
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, image_size, read_frame
 
 MAX_FORWARD = 48  # frames that are passed over before a seek is quicker
@@ -68,7 +69,7 @@ class ImageFrames:
 
     def size(self, frame_index: int) -> tuple[int, int]:
         """Height and width of a frame, from its header."""
-        return image_size(self.folder / self.files[frame_index])
+        return image_size(self.folder / self.files[frame_index], self.limits)
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame: (height, width, 3), RGB."""
@@ -224,8 +225,9 @@ def open_frames(
         ClipDataError: If there is neither, or the folder is empty.
     """
     images = child(folder, name)
-    video = images.with_name(images.name + VIDEO_SUFFIX)
-    if video.is_file() and not images.is_dir():
-        return VideoFileFrames.open(video, limits)
+    if not images.is_dir():
+        video = find_file(images, (VIDEO_SUFFIX,))
+        if video.is_file():
+            return VideoFileFrames.open(video, limits)
     files = list_files(images, JPEG_SUFFIXES)
     return ImageFrames(folder=images, files=files, limits=limits)

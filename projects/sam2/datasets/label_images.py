@@ -16,8 +16,8 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_rules import LabelRule
 from projects.sam2.datasets.limits import (
@@ -26,7 +26,8 @@ from projects.sam2.datasets.limits import (
     ReadLimits,
     check_file,
 )
-from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import child, find_stems
 from projects.sam2.datasets.reading import IMAGE_SUFFIXES, read_label_map
 from projects.sam2.structures import FrameMasks
 
@@ -51,8 +52,8 @@ class LabelImageMasks:
 
     def object_ids(self) -> ObjectIds:
         """Objects of the image. They stand nowhere else: it is decoded."""
-        labels = read_label_map(self.path, self.limits)
-        return unique_objects(self.rule.object_map(labels))
+        labels = self.rule.rename(read_label_map(self.path, self.limits))
+        return unique_objects(self.rule.object_map(labels, self.path))
 
     def read(
         self,
@@ -61,9 +62,9 @@ class LabelImageMasks:
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
         """Decode masks of the image, see :class:`MaskReader`."""
-        labels = read_label_map(self.path, self.limits)
+        labels = self.rule.rename(read_label_map(self.path, self.limits))
         check_size(self.path, labels.shape, size)
-        objects = self.rule.object_map(labels)
+        objects = self.rule.object_map(labels, self.path)
         ids = unique_objects(objects) if object_ids is None else object_ids
         self.limits.check_masks(self.path, len(ids), size)
         masks = np.empty((len(ids), *size), bool)
@@ -88,61 +89,37 @@ def unique_objects(objects: NDArray[Any]) -> ObjectIds:
 
 
 @DATASETS.register_module()
-class ClipLabelImageDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipLabelImageDataset(ListedDataset):
     """Images with a PNG of labels each, as clips of one frame.
 
     ``<data_root>/<image_folder>/<name>.jpg`` (or PNG, …) and
     ``<data_root>/<label_folder>/<name><label_suffix>``, of 8 or 16 bits; both may
     lie in sub-folders.
 
-    Args:
-        data_root: Folder of the data.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
+    Beside the options of :class:`ListedDataset`:
+
+    Attributes:
         image_folder: Folder of the images, relative to ``data_root``.
         label_folder: Folder of the label images, likewise.
         label_suffix: What comes after an image's name in the name of its label image.
         rule: How labels become objects, see :class:`LabelRule`.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        image_folder: str = 'images',
-        label_folder: str = 'labels',
-        label_suffix: str = '.png',
-        rule: Mapping[str, Any] | None = None,
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.image_folder = self.root / image_folder
-        self.label_folder = self.root / label_folder
-        self.label_suffix = label_suffix
-        self.rule = LabelRule.of(rule)
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+    image_folder: str = 'images'
+    label_folder: str = 'labels'
+    label_suffix: str = '.png'
+    rule: Mapping[str, Any] | None = None
+
+    def __post_init__(self, pipeline: Sequence[dict[str, Any]]) -> None:
+        """Check the rule, then list the images."""
+        self.label_rule = LabelRule.of(self.rule)
+        super().__post_init__(pipeline)
 
     def list_videos(self) -> list[str]:
         """Names of the images, see :meth:`ClipDataset.list_videos`."""
-        return list_names(
-            data_root=self.root,
-            folder=self.label_folder,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-            find=partial(find_stems, suffixes=(self.label_suffix.lower(),)),
-        )
+        find = partial(find_stems, suffixes=(self.label_suffix.lower(),))
+        return self.names_in(self.label_folder, find)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its labels, without decoding any.
@@ -156,11 +133,13 @@ class ClipLabelImageDataset(ClipDataset):
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = child(self.label_folder, name)
-        path = stem.with_name(stem.name + self.label_suffix)
+        stem = child(self.root / self.label_folder, name)
+        path = find_file(stem, (self.label_suffix,))
         check_file(path)
-        frames = open_image(self.image_folder, name, self.limits)
-        masks = LabelImageMasks(path=path, rule=self.rule, limits=self.limits)
+        frames = open_image(self.root / self.image_folder, name, self.read_limits)
+        masks = LabelImageMasks(
+            path=path, rule=self.label_rule, limits=self.read_limits
+        )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 
 
@@ -181,10 +160,8 @@ def open_image(
         ClipDataError: If there is none.
     """
     stem = child(folder, name)
-    for suffix in IMAGE_SUFFIXES:
-        for ending in (suffix, suffix.upper()):
-            if stem.with_name(stem.name + ending).is_file():
-                file = stem.name + ending
-                return ImageFrames(folder=stem.parent, files=(file,), limits=limits)
+    file = find_file(stem, IMAGE_SUFFIXES)
+    if file.is_file():
+        return ImageFrames(folder=file.parent, files=(file.name,), limits=limits)
     problem = f'is missing (as {", ".join(IMAGE_SUFFIXES)})'
     raise ClipDataError.at(stem, problem, REPLACE_FILE)

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,8 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
     expect,
@@ -29,7 +28,8 @@ from projects.sam2.datasets.json_files import (
 )
 from projects.sam2.datasets.label_images import open_image
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
-from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import child, find_stems
 from projects.sam2.datasets.reading import decode_label_map
 from projects.sam2.datasets.segmentations import fill_polygons
 from projects.sam2.structures import FrameMasks
@@ -147,7 +147,8 @@ class LabelMeMasks:
 
 
 @DATASETS.register_module()
-class ClipLabelMeDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipLabelMeDataset(ListedDataset):
     """Images annotated with LabelMe, as clips of one frame.
 
     ``<data_root>/<annotation_folder>/<name>.json`` and the image of the same name in
@@ -155,48 +156,20 @@ class ClipLabelMeDataset(ClipDataset):
     Polygons, rectangles, circles and masks are objects; those with one label and one
     ``group_id`` are one.
 
-    Args:
-        data_root: Folder of the data.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
+    Beside the options of :class:`ListedDataset`:
+
+    Attributes:
         image_folder: Folder of the images, relative to ``data_root``.
         annotation_folder: Folder of the JSON files, likewise.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        image_folder: str = '.',
-        annotation_folder: str = '.',
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.image_folder = self.root / image_folder
-        self.annotation_folder = self.root / annotation_folder
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+    image_folder: str = '.'
+    annotation_folder: str = '.'
 
     def list_videos(self) -> list[str]:
         """Names of the images, see :meth:`ClipDataset.list_videos`."""
-        return list_names(
-            data_root=self.root,
-            folder=self.annotation_folder,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-            find=partial(find_stems, suffixes=('.json',)),
-        )
+        find = partial(find_stems, suffixes=('.json',))
+        return self.names_in(self.annotation_folder, find)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its shapes, without drawing any.
@@ -210,9 +183,9 @@ class ClipLabelMeDataset(ClipDataset):
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = child(self.annotation_folder, name)
-        path = stem.with_name(f'{stem.name}.json')
+        stem = child(self.root / self.annotation_folder, name)
+        path = find_file(stem, ('.json',))
         check_file(path)
-        frames = open_image(self.image_folder, name, self.limits)
-        masks = LabelMeMasks(path=path, limits=self.limits)
+        frames = open_image(self.root / self.image_folder, name, self.read_limits)
+        masks = LabelMeMasks(path=path, limits=self.read_limits)
         return AnnotatedVideo(name=name, frames=frames, masks=masks)

@@ -7,11 +7,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import (
+    VIDEO_SUFFIX,
+    is_name,
+    without_suffix,
+)
 from projects.sam2.datasets.json_files import read_json, take
+from projects.sam2.ops import write_whole
 
-VIDEO_SUFFIX = '.mp4'
-# Endings that lists carry here and there; a clip is called without them.
-LISTED_SUFFIXES = (VIDEO_SUFFIX, '.jpg', '.jpeg', '.png', '.json')
 MAX_DEPTH = 2  # of folders below the one that is searched, links included
 
 
@@ -35,7 +38,7 @@ def read_list(path: Path) -> list[str]:
             f'(tools/dataset_converters/split_clips.py writes one)'
         )
         raise FileNotFoundError(msg)
-    if path.suffix == '.json':
+    if path.suffix.lower() == '.json':
         return list(take(read_json(path), 'videos', dict, path))
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
@@ -43,19 +46,6 @@ def read_list(path: Path) -> list[str]:
         remedy = 'write the list in UTF-8, a clip a line'
         raise ClipDataError.at(path, f'is no text ({error})', remedy) from error
     return [without_suffix(line.strip()) for line in lines if line.strip()]
-
-
-def without_suffix(name: str) -> str:
-    """Name of a clip in a list that names a file of it.
-
-    Args:
-        name: E.g. ``sav_000001.mp4``.
-
-    Returns:
-        The name without an ending of :data:`LISTED_SUFFIXES`.
-    """
-    stem, dot, suffix = name.rpartition('.')
-    return stem if stem and dot + suffix.lower() in LISTED_SUFFIXES else name
 
 
 def child(folder: Path, name: str) -> Path:
@@ -96,7 +86,7 @@ def find_videos(folder: Path) -> Iterable[str]:
     return videos | {
         stem_of(name)
         for name, is_dir in found
-        if not is_dir and name.lower().endswith(VIDEO_SUFFIX)
+        if not is_dir and name.lower().endswith(VIDEO_SUFFIX) and is_name(stem_of(name))
     }
 
 
@@ -105,19 +95,20 @@ def find_stems(folder: Path, suffixes: tuple[str, ...]) -> set[str]:
 
     Args:
         folder: Where to look; two levels below it count as well.
-        suffixes: Endings that count, in lower case; they are cut off.
+        suffixes: Endings that count, in any case; they are cut off.
 
     Returns:
         Paths relative to the folder.
     """
+    endings = [suffix.lower() for suffix in suffixes]
     found = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         inner = Path(place).relative_to(folder)
         if len(inner.parts) >= MAX_DEPTH:
             folders.clear()  # os.walk goes no deeper
         for file in files:
-            ending = next((s for s in suffixes if file.lower().endswith(s)), None)
-            if ending is not None:
+            ending = next((s for s in endings if file.lower().endswith(s)), None)
+            if ending is not None and is_name(file[: -len(ending)]):
                 found.add((inner / file[: -len(ending)]).as_posix())
     return found
 
@@ -268,7 +259,4 @@ def write_list(path: Path, names: list[str]) -> None:
         path: Text file.
         names: One for each line.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix('.tmp')
-    aside.write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')
-    aside.replace(path)
+    write_whole(path, ''.join(f'{name}\n' for name in names))

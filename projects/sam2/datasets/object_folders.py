@@ -1,9 +1,8 @@
 """A folder of PNG masks for each object: SA-V's validation and test sets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
@@ -14,12 +13,12 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.frames import open_frames
 from projects.sam2.datasets.json_files import refuse_doubles
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
-from projects.sam2.datasets.listing import child, find_videos, list_names
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import child, find_videos
 from projects.sam2.datasets.palette import match_masks
 from projects.sam2.datasets.reading import read_labels
 from projects.sam2.structures import FrameMasks
@@ -71,7 +70,8 @@ class ObjectFolderMasks:
 
 
 @DATASETS.register_module()
-class ClipObjectFolderDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipObjectFolderDataset(ListedDataset):
     """Clips whose objects have a folder each, so that their masks may overlap.
 
     ``<data_root>/<frame_folder>/<clip>/*.jpg`` or ``<clip>.mp4``,
@@ -79,47 +79,19 @@ class ClipObjectFolderDataset(ClipDataset):
     is the object. A frame is annotated where some object has a file, and an object
     without one is then absent.
 
-    Args:
-        data_root: Folder of the data.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
+    Beside the options of :class:`ListedDataset`:
+
+    Attributes:
         frame_folder: Folder of the frames, relative to ``data_root``.
         mask_folder: Folder of the masks, likewise.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        frame_folder: str = 'JPEGImages_24fps',
-        mask_folder: str = 'Annotations_6fps',
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.frame_folder = self.root / frame_folder
-        self.mask_folder = self.root / mask_folder
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+    frame_folder: str = 'JPEGImages_24fps'
+    mask_folder: str = 'Annotations_6fps'
 
     def list_videos(self) -> list[str]:
         """Names of the videos, see :meth:`ClipDataset.list_videos`."""
-        return list_names(
-            data_root=self.root,
-            folder=self.frame_folder,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-        )
+        return self.names_in(self.frame_folder)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """List the files of a video, without decoding any.
@@ -134,16 +106,17 @@ class ClipObjectFolderDataset(ClipDataset):
             ClipDataError: If a folder is missing, a mask has no frame, or the folder of
                 an object is not called by a number of its own.
         """
-        frames = open_frames(self.frame_folder, name, self.limits)
-        folder = child(self.mask_folder, name)
+        frame_folder = self.root / self.frame_folder
+        frames = open_frames(frame_folder, name, self.read_limits)
+        folder = child(self.root / self.mask_folder, name)
         stems = tuple(frames.frame_name(i) for i in range(frames.num_frames))
         folder_of = number_folders(folder)
         files = {
-            object_id: match_masks(folder / own, stems, self.frame_folder / name)
+            object_id: match_masks(folder / own, stems, frame_folder / name)
             for object_id, own in folder_of.items()
         }
         masks = ObjectFolderMasks(
-            folder=folder, files=files, folder_of=folder_of, limits=self.limits
+            folder=folder, files=files, folder_of=folder_of, limits=self.read_limits
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 

@@ -1,10 +1,38 @@
 """Masks of chosen objects: decoded alone where a source can, else among all."""
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 
 from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
 
 ObjectIds = tuple[int, ...]
+
+
+@runtime_checkable
+class ObjectNamer(Protocol):
+    """A video source that names its objects."""
+
+    def object_ids(self) -> ObjectIds:
+        """Objects of the whole video."""
+
+
+def video_objects(source: VideoSource) -> ObjectIds:
+    """Find the objects of a video.
+
+    Args:
+        source: The video; where it does not name them, those that its annotated frames
+            show, which may all be decoded for it.
+
+    Returns:
+        Their ids.
+    """
+    if isinstance(source, ObjectNamer):
+        return source.object_ids()
+    frames = source.annotated_frames()
+    return tuple(
+        sorted({i for frame in frames for i in list_objects(source, frame)[0]})
+    )
 
 
 def list_objects(

@@ -1,9 +1,7 @@
 """DAVIS-style folders: JPEG frames, and PNG masks whose values are object ids."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmengine.registry import DATASETS
 
@@ -13,11 +11,11 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.frames import open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
-from projects.sam2.datasets.listing import child, list_files, list_names, stem_of
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import child, list_files, stem_of
 from projects.sam2.datasets.reading import (
     VOID_LABEL,
     present_labels,
@@ -70,69 +68,30 @@ class PaletteMasks:
 
 
 @DATASETS.register_module()
-class ClipPaletteDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipPaletteDataset(ListedDataset):
     """Clips in DAVIS layout, of which DAVIS, MOSE, YouTube-VOS and LVOS are.
 
     ``<data_root>/<frame_folder>/<clip>/*.jpg`` or ``<clip>.mp4``,
     ``<data_root>/<mask_folder>/<clip>/*.png``.
     Frames may be without a mask. Masks of an mp4 are called by the number of the frame.
 
-    Args:
-        data_root: Folder of the data.
-        file_list: Text file with one clip a line, or a ``meta.json``, relative to
-            ``data_root``; without it, all clips that have frames.
-        exclude_list: List of clips to leave out, likewise.
+    Beside the options of :class:`ListedDataset`:
+
+    Attributes:
         frame_folder: Folder of the frames, relative to ``data_root``.
         mask_folder: Folder of the masks, likewise.
         void_label: Label of pixels to be ignored; None where all are objects (DAVIS
             2016 writes its one object as 255).
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        frame_folder: str = 'JPEGImages',
-        mask_folder: str = 'Annotations',
-        void_label: int | None = VOID_LABEL,
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.frame_folder = self.root / frame_folder
-        self.mask_folder = self.root / mask_folder
-        self.void_labels = () if void_label is None else (void_label,)
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root,
-            pipeline=pipeline,
-            max_bad_share=max_bad_share,
-        )
+    frame_folder: str = 'JPEGImages'
+    mask_folder: str = 'Annotations'
+    void_label: int | None = VOID_LABEL
 
     def list_videos(self) -> list[str]:
-        """Names of the videos, without opening any.
-
-        Returns:
-            The names, in the order of their list.
-
-        Raises:
-            FileNotFoundError: If a list or the folder of frames is missing.
-            ValueError: If no video is left.
-        """
-        return list_names(
-            data_root=self.root,
-            folder=self.frame_folder,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-        )
+        """Names of the videos, see :meth:`ClipDataset.list_videos`."""
+        return self.names_in(self.frame_folder)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """List the files of a video, without decoding any.
@@ -146,14 +105,15 @@ class ClipPaletteDataset(ClipDataset):
         Raises:
             ClipDataError: If a folder is missing, or a mask has no frame.
         """
-        frames = open_frames(self.frame_folder, name, self.limits)
-        folder = child(self.mask_folder, name)
+        frame_folder = self.root / self.frame_folder
+        frames = open_frames(frame_folder, name, self.read_limits)
+        folder = child(self.root / self.mask_folder, name)
         stems = tuple(frames.frame_name(i) for i in range(frames.num_frames))
         masks = PaletteMasks(
             folder=folder,
-            files=match_masks(folder, stems, self.frame_folder / name),
-            void_labels=self.void_labels,
-            limits=self.limits,
+            files=match_masks(folder, stems, frame_folder / name),
+            void_labels=() if self.void_label is None else (self.void_label,),
+            limits=self.read_limits,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 

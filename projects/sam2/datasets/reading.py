@@ -1,7 +1,6 @@
 """Decodes frames and label images; every failure names the file."""
 
 import io
-import struct
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.image_headers import (
+    DAMAGES,
+    JPEG_BEGIN,
+    check_header,
+    open_png,
+)
 from projects.sam2.datasets.limits import (
     DEFAULT_LIMITS,
     REPLACE_FILE,
@@ -33,26 +37,10 @@ except ImportError:  # an optional, faster decoder
 VOID_LABEL = 255
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
-# Files of other kinds are not even tried: some formats run programs.
-FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
 END_OF_IMAGE = b'\xff\xd9'
 START_OF_SCAN = b'\xff\xda'
 MAX_SCANNED = 16  # labels up to which looking for each is quicker than sorting
 MAX_SCANS = 128  # of a JPEG; each takes the time of a whole decoding
-# What Pillow raises on damaged files, beside OSError.
-DAMAGES = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    OverflowError,
-    struct.error,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 def read_frame(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -70,14 +58,14 @@ def read_frame(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.ui
         ClipDataError: If the file is missing, truncated, too large or no image.
     """
     encoded = read_bytes(path, limits)
-    is_jpeg = path.suffix.lower() in JPEG_SUFFIXES
+    is_jpeg = encoded.startswith(JPEG_BEGIN)  # whatever its name says
     if is_jpeg and encoded.count(START_OF_SCAN) > MAX_SCANS:
         problem = f'is a JPEG of more than {MAX_SCANS} scans'
         raise ClipDataError.at(path, problem, REPLACE_FILE)
     if is_jpeg and decode_jpeg is not None:
         return decode_strictly(encoded, path, limits)
-    limits.check_pixels(path, *_size_of(io.BytesIO(encoded), path))
-    if path.suffix.lower() in JPEG_SUFFIXES and END_OF_IMAGE not in encoded[-1024:]:
+    check_header(io.BytesIO(encoded), path, limits)
+    if encoded.startswith(JPEG_BEGIN) and END_OF_IMAGE not in encoded[-1024:]:
         # OpenCV fills the missing part with grey and says nothing.
         raise ClipDataError.at(path, 'is a truncated JPEG', REPLACE_FILE)
     try:
@@ -121,30 +109,26 @@ def decode_strictly(
     return frame
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> tuple[int, int]:
     """Read the size of an image from its header.
 
     Args:
         path: An image file.
+        limits: Its ``max_pixels`` counts.
 
     Returns:
         Height and width.
 
     Raises:
-        ClipDataError: If the file is missing or no image.
+        ClipDataError: If the file is missing, no image, or claims too many pixels.
     """
     check_file(path)
-    return _size_of(path, path)
-
-
-def _size_of(file: Path | io.BytesIO, path: Path) -> tuple[int, int]:
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            return image.height, image.width
-    except DAMAGES as error:
-        raise ClipDataError.at(
-            path, f'cannot be read ({error})', REPLACE_FILE
-        ) from error
+        with path.open('rb') as file:
+            return check_header(file, path, limits)
+    except OSError as error:
+        problem = f'cannot be read ({error})'
+        raise ClipDataError.at(path, problem, REPLACE_FILE) from error
 
 
 def read_label_map(
@@ -185,7 +169,7 @@ def decode_label_map(
     if plain is not None:
         return plain
     try:
-        with Image.open(io.BytesIO(encoded), formats=('PNG',)) as image:
+        with open_png(encoded) as image:
             limits.check_pixels(path, image.height, image.width)
             mode = image.mode
             labels = np.asarray(image) if mode in {'1', 'P', 'L', 'I;16'} else None

@@ -1,7 +1,8 @@
 """SA-1B: an image and a JSON file with all its masks, as clips of one frame."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,20 @@ from projects.sam2.datasets.annotated_video import (
     FrameSize,
     ObjectIds,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import expect, read_json, take
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
-from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import child, find_stems
 from projects.sam2.datasets.reading import image_size
 from projects.sam2.datasets.segmentations import count_rle_pixels, decode_objects
 from projects.sam2.structures import FrameMasks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SA1BMasks:
-    """Reads the masks of an image.
+    """Reads the masks of an image; its file is read once.
 
     Attributes:
         path: Its JSON file.
@@ -46,7 +48,7 @@ class SA1BMasks:
 
     def object_ids(self) -> ObjectIds:
         """Positions of the masks among those that are kept."""
-        return tuple(range(len(self._kept(image_size(self.image)))))
+        return tuple(range(len(self._kept)))
 
     def read(
         self,
@@ -55,19 +57,21 @@ class SA1BMasks:
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
         """Decode masks of the image, see :class:`MaskReader`."""
-        code_of = dict(enumerate(self._kept(size)))
+        code_of = dict(enumerate(self._kept))
         return decode_objects(code_of, object_ids, size, self.path, self.limits)
 
     def seen(
         self,
         frame_index: int,  # noqa: ARG002  there is one
-        size: FrameSize,
+        size: FrameSize,  # noqa: ARG002  that of the image
     ) -> ObjectIds:
         """Objects that are kept, see :class:`ObjectLister`; all have a pixel."""
-        return tuple(range(len(self._kept(size))))
+        return tuple(range(len(self._kept)))
 
-    def _kept(self, size: FrameSize) -> list[dict[str, Any]]:
+    @cached_property
+    def _kept(self) -> list[dict[str, Any]]:
         """Encoded masks that are neither empty nor filtered out."""
+        size = image_size(self.image, self.limits)
         content = read_json(self.path, self.limits)
         annotations = take(content, 'annotations', list, self.path)
         most = self.max_area_share * size[0] * size[1]
@@ -88,58 +92,30 @@ class SA1BMasks:
 
 
 @DATASETS.register_module()
-class ClipSA1BDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipSA1BDataset(ListedDataset):
     """Images with many masks, as clips of one frame.
 
     ``<data_root>/<image_folder>/<name>.jpg`` beside ``<name>.json``; both may lie in
     sub-folders (``sa_000020/sa_223750``). Masks without a pixel are left out.
 
-    Args:
-        data_root: Folder of the data.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
+    Beside the options of :class:`ListedDataset`:
+
+    Attributes:
         image_folder: Folder of images and annotations, relative to ``data_root``.
         min_scores: Least value of some scores of a mask, by their names in the file
             (``stability_score``, ``predicted_iou``, …); a mask that lacks one stays.
         max_area_share: Largest share of the image that a mask may cover.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        image_folder: str = '.',
-        min_scores: Mapping[str, float] | None = None,
-        max_area_share: float = 1.0,
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.image_folder = self.root / image_folder
-        self.min_scores = dict(min_scores or {})
-        self.max_area_share = max_area_share
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+    image_folder: str = '.'
+    min_scores: Mapping[str, float] | None = None
+    max_area_share: float = 1.0
 
     def list_videos(self) -> list[str]:
         """Names of the images, see :meth:`ClipDataset.list_videos`."""
-        return list_names(
-            data_root=self.root,
-            folder=self.image_folder,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-            find=lambda folder: find_stems(folder, ('.json',)),
-        )
+        find = partial(find_stems, suffixes=('.json',))
+        return self.names_in(self.image_folder, find)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
@@ -153,19 +129,18 @@ class ClipSA1BDataset(ClipDataset):
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = child(self.image_folder, name)
-        image = stem.with_name(f'{stem.name}.jpg')
-        path = stem.with_name(f'{stem.name}.json')
+        stem = child(self.root / self.image_folder, name)
+        image, path = find_file(stem, ('.jpg',)), find_file(stem, ('.json',))
         for file in (image, path):
             check_file(file)
         frames = ImageFrames(
-            folder=image.parent, files=(image.name,), limits=self.limits
+            folder=image.parent, files=(image.name,), limits=self.read_limits
         )
         masks = SA1BMasks(
             path=path,
             image=image,
-            min_scores=self.min_scores,
+            min_scores=dict(self.min_scores or {}),
             max_area_share=self.max_area_share,
-            limits=self.limits,
+            limits=self.read_limits,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)

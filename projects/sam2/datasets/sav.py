@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from mmengine.registry import DATASETS
@@ -12,11 +12,12 @@ from projects.sam2.datasets.annotated_video import (
     FrameSize,
     ObjectIds,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import FrameReader, open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
-from projects.sam2.datasets.listing import child, find_stems, list_names
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import child, find_stems
 from projects.sam2.datasets.sav_json import SAVIndex, index_sav
 from projects.sam2.datasets.segmentations import decode_objects, seen_objects
 from projects.sam2.structures import FrameMasks
@@ -71,7 +72,8 @@ class SAVMasks:
 
 
 @DATASETS.register_module()
-class ClipSAVDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipSAVDataset(ListedDataset):
     """Clips of SA-V, from extracted frames or straight from its mp4 files.
 
     ``<data_root>/<frame_folder>/<clip>.mp4`` or ``<clip>/*.jpg``, called by the number
@@ -80,66 +82,40 @@ class ClipSAVDataset(ClipDataset):
 
     A frame counts as annotated where every object has a mask.
 
-    Args:
-        data_root: Folder of the data.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
+    Beside the options of :class:`ListedDataset`:
+
+    Attributes:
         frame_folder: Folder of the frames or videos, relative to ``data_root``.
         annotation_folder: Folder of the annotation files, likewise.
         kinds: Which objects: ``manual``, ``auto`` or both; of a clip that has not all
             of the files, those that it has.
         ann_every: Distance between annotated frames; None for what the file says.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
 
     Raises:
         ValueError: If ``kinds`` or ``ann_every`` is none of these.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        frame_folder: str = '.',
-        annotation_folder: str = '.',
-        kinds: Sequence[str] = ('manual',),
-        ann_every: int | None = None,
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        known = bool(kinds) and set(kinds) <= set(KINDS)
-        if not known or (ann_every is not None and ann_every < 1):
+    frame_folder: str = '.'
+    annotation_folder: str = '.'
+    kinds: Sequence[str] = ('manual',)
+    ann_every: int | None = None
+
+    def __post_init__(self, pipeline: Sequence[dict[str, Any]]) -> None:
+        """Check the options, then list the videos."""
+        known = bool(self.kinds) and set(self.kinds) <= set(KINDS)
+        if not known or (self.ann_every is not None and self.ann_every < 1):
             msg = (
-                f'kinds={tuple(kinds)}, ann_every={ann_every}: give some of {KINDS} '
-                f'and a positive number or None'
+                f'kinds={tuple(self.kinds)}, ann_every={self.ann_every}: give some of '
+                f'{KINDS} and a positive number or None'
             )
             raise ValueError(msg)
-        self.root = Path(data_root)
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.frame_folder = self.root / frame_folder
-        self.annotation_folder = self.root / annotation_folder
-        self.kinds = tuple(kinds)
-        self.ann_every = ann_every
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+        super().__post_init__(pipeline)
 
     def list_videos(self) -> list[str]:
         """Names of the videos, see :meth:`ClipDataset.list_videos`."""
         suffixes = tuple(f'_{kind}.json' for kind in self.kinds)
-        return list_names(
-            data_root=self.root,
-            folder=self.annotation_folder,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-            find=lambda folder: find_stems(folder, suffixes),
-        )
+        find = partial(find_stems, suffixes=suffixes)
+        return self.names_in(self.annotation_folder, find)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find the frames and masks of a video, without decoding any.
@@ -153,17 +129,17 @@ class ClipSAVDataset(ClipDataset):
         Raises:
             ClipDataError: If a file is missing or damaged.
         """
-        frames = open_frames(self.frame_folder, name, self.limits)
-        stem = child(self.annotation_folder, name)
-        wanted = [stem.with_name(f'{stem.name}_{kind}.json') for kind in self.kinds]
+        frames = open_frames(self.root / self.frame_folder, name, self.read_limits)
+        stem = child(self.root / self.annotation_folder, name)
+        wanted = [find_file(stem, (f'_{kind}.json',)) for kind in self.kinds]
         paths = tuple(path for path in wanted if path.is_file())
         if not paths:
             raise ClipDataError.at(wanted[0], 'is missing', REPLACE_FILE)
-        indices = tuple(index_sav(path, self.limits) for path in paths)
+        indices = tuple(index_sav(path, self.read_limits) for path in paths)
         masks = SAVMasks(
             indices=indices,
             position_of=self._match_frames(indices, frames),
-            limits=self.limits,
+            limits=self.read_limits,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 

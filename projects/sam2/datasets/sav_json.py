@@ -1,6 +1,7 @@
 """Finds the frames of an SA-V annotation file: a later visit reads few bytes."""
 
 import os
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,9 @@ FRAME_KEYS = ('masklet', 'masks')
 FRAMES_PER_SECOND = 24  # of SA-V's videos
 ANNOTATIONS_PER_SECOND = 6.0  # where the file does not say
 MAX_OPEN = 16  # files that stay open from one frame of a clip to the next
-MAX_INDICES = 4096  # files whose places are kept; each takes two or three kilobytes
+MAX_KEPT_BYTES = 2**27  # of what is known of files; a video of SA-V takes one kilobyte
+INDEX_BYTES = 700  # of an index and its path, without the places of the frames
+SMALL_FILE = 2**32  # bytes of a file in which 32 bits give any place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +43,31 @@ class SAVIndex:
     Attributes:
         path: The file.
         stamp: Time of its last change.
-        spans: (annotated frames, 2), int64, first byte of each frame and the one after
-            its last.
-        complete: Positions among the annotated frames of those that have a mask for
-            every object, ascending. The others count as not annotated.
+        marks: (annotated frames + 1,), uint32, or uint64 for large files; place of the
+            bracket or comma before each frame, and of the bracket after the last.
+        lacking: Positions among the annotated frames of those that lack the mask of an
+            object. They count as not annotated.
         num_objects: Objects of the file.
         ann_every: Distance between annotated frames in frames of the video.
     """
 
     path: Path
     stamp: int
-    spans: NDArray[np.int64]
-    complete: tuple[int, ...]
+    marks: NDArray[np.unsignedinteger[Any]]
+    lacking: tuple[int, ...]
     num_objects: int
     ann_every: int
+
+    @property
+    def complete(self) -> tuple[int, ...]:
+        """Positions of the annotated frames that lack no mask, ascending."""
+        lacking = frozenset(self.lacking)
+        return tuple(i for i in range(len(self.marks) - 1) if i not in lacking)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, about."""
+        return INDEX_BYTES + self.marks.nbytes + 8 * len(self.lacking)
 
     def read(self, position: int) -> list[Any]:
         """Read the encoded masks of a frame.
@@ -67,7 +81,8 @@ class SAVIndex:
         Raises:
             ClipDataError: If the file was changed meanwhile.
         """
-        begin, end = self.spans[position].tolist()
+        before, end = self.marks[position : position + 2].tolist()
+        begin = before + 1
         try:
             file = _open_file(self.path, self.stamp)
             codes = orjson.loads(os.pread(file.number, end - begin, begin))
@@ -75,6 +90,42 @@ class SAVIndex:
             problem = f'changed while it was read ({error})'
             raise ClipDataError.at(self.path, problem, REPLACE_FILE) from error
         return expect(codes, list, f'annotated frame {position}', self.path)
+
+
+class _KnownFiles:
+    """Indices of files; the oldest are forgotten beyond a number of bytes."""
+
+    def __init__(self) -> None:
+        self._index_of: dict[str, SAVIndex] = {}
+        self._num_bytes = 0
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """Free the lock, which a thread that is not here may have held at a fork."""
+        self._lock = threading.Lock()
+
+    def find(self, path: Path, stamp: int) -> SAVIndex | None:
+        """The index of a file as it was at a time; None where it is not known."""
+        known = self._index_of.get(str(path))
+        return known if known is not None and known.stamp == stamp else None
+
+    def add(self, index: SAVIndex) -> None:
+        """Keep an index in the place of an older one of its file."""
+        key = str(index.path)
+        with self._lock:
+            self._forget(key)
+            self._index_of[key] = index
+            self._num_bytes += index.num_bytes
+            while self._num_bytes > MAX_KEPT_BYTES:
+                self._forget(next(iter(self._index_of)))
+
+    def _forget(self, key: str) -> None:
+        known = self._index_of.pop(key, None)
+        self._num_bytes -= 0 if known is None else known.num_bytes
+
+
+_known_files = _KnownFiles()
+os.register_at_fork(after_in_child=_known_files.renew_lock)
 
 
 class _OpenFile:
@@ -116,13 +167,15 @@ def index_sav(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> SAVIndex:
     Raises:
         ClipDataError: If the file is missing, damaged or of another form.
     """
-    status = check_file(path, limits.max_file_size)
-    return _index(path, limits, status.st_size, status.st_mtime_ns)
+    changed = check_file(path, limits.max_file_size).st_mtime_ns
+    index = _known_files.find(path, changed)
+    if index is None:
+        index = _index(path, limits, changed)
+        _known_files.add(index)
+    return index
 
 
-@lru_cache(maxsize=MAX_INDICES)
-def _index(path: Path, limits: ReadLimits, size: int, changed: int) -> SAVIndex:
-    del size  # another content is another entry
+def _index(path: Path, limits: ReadLimits, changed: int) -> SAVIndex:
     encoded = read_bytes(path, limits)
     content = parse_json(encoded, path)
     key = None
@@ -148,11 +201,13 @@ def _index(path: Path, limits: ReadLimits, size: int, changed: int) -> SAVIndex:
     return SAVIndex(
         path=path,
         stamp=changed,
-        spans=spans,
-        complete=tuple(
+        marks=np.append(spans[:1, 0] - 1, spans[:, 1]).astype(
+            np.uint32 if len(encoded) < SMALL_FILE else np.uint64
+        ),
+        lacking=tuple(
             position
             for position, codes in enumerate(frames)
-            if codes is not None and None not in codes
+            if codes is None or None in codes
         ),
         num_objects=counts.pop(),
         ann_every=1 if key is None else _annotation_distance(content, path),

@@ -52,15 +52,20 @@ class RenderedVideoSource:
         return tuple(range(self.num_frames))
 
 
+SIZE = 128  # pixels, the side of the square clips
+SEED = 0
+
+
 @DATASETS.register_module()
 class ClipSyntheticDataset(ClipDataset):
     """Clips of moving textured objects, to be mixed with few real ones.
 
+    The same number gives the same clip. Frames have a side of 128 pixels, some are
+    wide, some tall.
+
     Args:
         num_clips: Different clips.
         num_frames: Frames of each; motion is faster in shorter ones.
-        size: Side of the frames in pixels; some are wide, some tall.
-        seed: Seed of the clips.
         pipeline: Transforms, see :class:`ClipDataset`.
     """
 
@@ -69,16 +74,14 @@ class ClipSyntheticDataset(ClipDataset):
         *,
         num_clips: int,
         num_frames: int = 8,
-        size: int = 128,
-        seed: int = 0,
         pipeline: Sequence[dict[str, Any]] = (),
     ) -> None:
         plans = make_plans(
             split='made',
             num_clips=num_clips,
             num_frames=num_frames,
-            size=size,
-            seed=seed,
+            size=SIZE,
+            seed=SEED,
         )
         self._plans: dict[str, ClipPlan] = {plan.name: plan for plan in plans}
         super().__init__(data_root=None, pipeline=pipeline)

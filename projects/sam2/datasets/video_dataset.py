@@ -21,38 +21,26 @@ class ClipVideoDataset(BaseDataset):
     Args:
         dataset: Config of the source of videos.
         frame_stride: Takes every n-th frame.
-        max_videos: Takes the first n videos; None for all.
 
     Raises:
-        ValueError: If ``frame_stride`` or ``max_videos`` is not positive.
+        ValueError: If ``frame_stride`` is not positive.
     """
 
     METAINFO = ClipDataset.METAINFO
 
-    def __init__(
-        self,
-        *,
-        dataset: dict[str, Any],
-        frame_stride: int = 1,
-        max_videos: int | None = None,
-    ) -> None:
-        if frame_stride < 1 or (max_videos is not None and max_videos < 1):
-            msg = (
-                f'frame_stride is {frame_stride} and max_videos is {max_videos}; '
-                f'give positive numbers'
-            )
+    def __init__(self, *, dataset: dict[str, Any], frame_stride: int = 1) -> None:
+        if frame_stride < 1:
+            msg = f'frame_stride is {frame_stride}; give a positive number'
             raise ValueError(msg)
         self.videos: ClipDataset = DATASETS.build(dataset)
         self.frame_stride = frame_stride
-        self.max_videos = max_videos
         super().__init__(data_root=self.videos.data_root, test_mode=True)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Index the videos and their lengths, by which the sampler orders them."""
-        names = self.videos.list_videos()[: self.max_videos]
         return [
             {'video_name': name, 'num_frames': self.open_video(name).num_frames}
-            for name in names
+            for name in self.videos.list_videos()
         ]
 
     def open_video(self, name: str) -> VideoSource:

@@ -8,9 +8,9 @@ import numpy as np
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.annotated_video import AnnotatedVideo, ObjectIds
 from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.datasets.object_masks import read_objects
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.object_masks import ObjectIds, read_objects, video_objects
 from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
 
 
@@ -70,37 +70,59 @@ class StridedVideoSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OneObjectMasks:
-    """One object of a video's masks.
+class OneObjectSource:
+    """One object of a video.
 
     Attributes:
-        video: The video with all its objects.
+        name: Name of the clip.
+        source: The video with all its objects.
         object_id: The one.
     """
 
-    video: AnnotatedVideo
+    name: str
+    source: VideoSource
     object_id: int
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video."""
+        return self.source.num_frames
+
+    def frame_name(self, frame_index: int) -> str:
+        """Stem of the frame's file."""
+        return self.source.frame_name(frame_index)
+
+    def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3), RGB."""
+        return self.source.read_frame(frame_index)
 
     def annotated_frames(self) -> tuple[int, ...]:
         """Indices of the frames with ground truth, ascending."""
-        return self.video.annotated_frames()
+        return self.source.annotated_frames()
 
     def object_ids(self) -> ObjectIds:
         """The one object."""
         return (self.object_id,)
 
-    def read(
-        self,
-        frame_index: int,
-        size: tuple[int, int],
-        object_ids: ObjectIds | None = None,
-    ) -> FrameMasks:
-        """Decode its mask, see :class:`MaskReader`."""
-        asked = (self.object_id,) if object_ids is None else object_ids
-        masks = self.video.masks.read(frame_index, size, asked)
-        if object_ids is not None or masks.masks.any():
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
+        """Decode its mask, if it is seen; None where the frame is not annotated."""
+        masks = read_objects(self.source, frame_index, self.object_ids())
+        if masks is None or masks.masks.any():
             return masks
         return FrameMasks(object_ids=(), masks=masks.masks[:0], void=masks.void)
+
+    def seen_objects(self, frame_index: int) -> ObjectIds | None:
+        """The object, where it is seen; None where only decoding its mask tells."""
+        if not isinstance(self.source, ObjectSource):
+            return None
+        seen = self.source.seen_objects(frame_index)
+        return None if seen is None else tuple(i for i in seen if i == self.object_id)
+
+    def read_objects(
+        self, frame_index: int, object_ids: ObjectIds
+    ) -> FrameMasks | None:
+        """Decode a mask for each of some objects."""
+        return read_objects(self.source, frame_index, object_ids)
 
 
 @DATASETS.register_module()
@@ -151,11 +173,12 @@ class ClipStrideDataset(ClipDataset):
 class ClipOneObjectDataset(ClipDataset):
     """One clip for each object of another source, called ``<clip>/<object id>``.
 
-    All videos are opened when it is built. Sources of palette PNG decode all masks for
-    it, since their objects stand nowhere else.
+    All videos are opened when it is built. Sources of palette PNG and other views
+    decode masks for it, since their objects stand nowhere else. A clip whose objects
+    cannot be told is called ``<clip>/`` and counts as one bad clip when it is drawn.
 
     Args:
-        dataset: Config of the source, one whose videos are files.
+        dataset: Config of the source, which may be another view.
         pipeline: Transforms, see :class:`ClipDataset`.
         max_bad_share: See :class:`ClipDataset`.
     """
@@ -175,14 +198,21 @@ class ClipOneObjectDataset(ClipDataset):
         )
 
     def list_videos(self) -> list[str]:
-        """Names of the videos, each with the id of an object."""
-        return [
-            f'{name}/{object_id}'
-            for name in self.videos.list_videos()
-            for object_id in self._open(name).object_ids()
-        ]
+        """Names of the videos, each with the id of an object.
 
-    def open_video(self, name: str) -> AnnotatedVideo:
+        Returns:
+            The names, those of a video beside each other.
+        """
+        names = []
+        for name in self.videos.list_videos():
+            try:
+                ids = video_objects(self.videos.open_video(name))
+            except ClipDataError:
+                ids = ()
+            names += [f'{name}/{object_id}' for object_id in ids] or [f'{name}/']
+        return names
+
+    def open_video(self, name: str) -> OneObjectSource:
         """Open a video with one object.
 
         Args:
@@ -192,17 +222,13 @@ class ClipOneObjectDataset(ClipDataset):
             Its reader.
 
         Raises:
-            ClipDataError: If files are missing.
-            TypeError: If the source's videos are not files.
+            ClipDataError: If files are missing or damaged, or no object was found.
         """
         inner, _, object_id = name.rpartition('/')
-        video = self._open(inner)
-        masks = OneObjectMasks(video=video, object_id=int(object_id))
-        return AnnotatedVideo(name=name, frames=video.frames, masks=masks)
-
-    def _open(self, name: str) -> AnnotatedVideo:
-        video = self.videos.open_video(name)
-        if isinstance(video, AnnotatedVideo):
-            return video
-        msg = f'{name} is a {type(video).__name__}; take a source of files'
-        raise TypeError(msg)
+        video = self.videos.open_video(inner)
+        if not object_id:
+            video_objects(video)  # says what is wrong
+            problem = 'showed no object when the clips were listed'
+            remedy = 'annotate one and build again, or put it on the exclude list'
+            raise ClipDataError.at(inner, problem, remedy)
+        return OneObjectSource(name=name, source=video, object_id=int(object_id))

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from mmengine.registry import DATASETS
 
@@ -13,25 +11,19 @@ from projects.sam2.datasets.annotated_video import (
     FrameSize,
     ObjectIds,
 )
-from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.coco import group_annotations, split_crowds
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
     expect,
-    read_json,
     refuse_doubles,
     take,
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
-from projects.sam2.datasets.listing import child, select_names
-from projects.sam2.datasets.record_store import (
-    Record,
-    RecordStore,
-    find_record,
-    pack_records,
-)
+from projects.sam2.datasets.listing import child
+from projects.sam2.datasets.record_dataset import RecordDataset
+from projects.sam2.datasets.record_store import Record
 from projects.sam2.datasets.segmentations import decode_objects, seen_objects
 from projects.sam2.structures import FrameMasks
 
@@ -78,64 +70,30 @@ class YouTubeVISMasks:
 
 
 @DATASETS.register_module()
-class ClipYouTubeVISDataset(ClipDataset):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipYouTubeVISDataset(RecordDataset):
     """Videos with YouTube-VIS annotations; those without an object are left out.
 
     ``<data_root>/<frame_folder>/<video>/*.jpg``, and one JSON file with ``videos``
     (``file_names`` relative to the folder) and ``annotations`` (``segmentations``, one
     for each frame or null). Crowds are left out.
 
-    A video is called by the folder of its frames.
+    A video is called by the folder of its frames; where they have none of their own,
+    ``video_<id>``.
 
-    Args:
-        data_root: Folder of the data.
+    Beside the options of :class:`RecordDataset`:
+
+    Attributes:
         annotation_file: The JSON file, relative to ``data_root``.
         frame_folder: Folder of the frames, likewise.
-        file_list: See :class:`ClipPaletteDataset`.
-        exclude_list: Likewise.
-        limits: See :class:`ReadLimits`.
-        pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: See :class:`ClipDataset`.
     """
 
-    def __init__(
-        self,
-        *,
-        data_root: str,
-        annotation_file: str = 'train.json',
-        frame_folder: str = 'JPEGImages',
-        file_list: str | None = None,
-        exclude_list: str | None = None,
-        limits: Mapping[str, int] | None = None,
-        pipeline: Sequence[dict[str, Any]] = (),
-        max_bad_share: float = 0.1,
-    ) -> None:
-        self.root = Path(data_root)
-        self.annotation_file = self.root / annotation_file
-        self.frame_folder = self.root / frame_folder
-        self.file_list = file_list
-        self.exclude_list = exclude_list
-        self.limits = ReadLimits.of(limits)
-        super().__init__(
-            data_root=data_root, pipeline=pipeline, max_bad_share=max_bad_share
-        )
+    annotation_file: str = 'train.json'
+    frame_folder: str = 'JPEGImages'
 
-    @cached_property
-    def _records(self) -> RecordStore:
-        content = read_json(self.annotation_file, self.limits)
-        return pack_records(
-            video_records(content, self.annotation_file), self.annotation_file
-        )
-
-    def list_videos(self) -> list[str]:
-        """Names of the videos, see :meth:`ClipDataset.list_videos`."""
-        return select_names(
-            data_root=self.root,
-            where=self.annotation_file,
-            file_list=self.file_list,
-            exclude_list=self.exclude_list,
-            find=self._records.names,
-        )
+    def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
+        """Records of the videos, see :meth:`RecordDataset.records_in`."""
+        return video_records(content, self.annotation_path)
 
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find the frames and masks of a video, without decoding any.
@@ -150,22 +108,20 @@ class ClipYouTubeVISDataset(ClipDataset):
             ClipDataError: If the video is not in the file, a name climbs out of the
                 folder, or an annotation is damaged.
         """
-        record = find_record(self._records, name, self.annotation_file)
-        where = f'{self.annotation_file} (video {name})'
-        files = record['file_names']
+        record = self.read_record(name)
+        where = f'{self.annotation_path} (video {name})'
+        folder, files = self.root / self.frame_folder, record['file_names']
         for file in files:
-            child(self.frame_folder, file)
+            child(folder, file)
         objects, _ = split_crowds(record['annotations'], where)
         refuse_doubles([each['id'] for each in objects], 'annotations', where)
         masks = YouTubeVISMasks(
             where=where,
             num_frames=len(files),
             codes_of={each['id']: _codes(each, len(files), where) for each in objects},
-            limits=self.limits,
+            limits=self.read_limits,
         )
-        frames = ImageFrames(
-            folder=self.frame_folder, files=tuple(files), limits=self.limits
-        )
+        frames = ImageFrames(folder=folder, files=tuple(files), limits=self.read_limits)
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 
 
@@ -206,4 +162,5 @@ def video_records(content: object, where: Path) -> Iterator[tuple[str, Record]]:
         if not names:
             raise ClipDataError.at(where, f'video {video_id} has no frame', MEND_FILE)
         record = {'file_names': names, 'annotations': annotations[video_id]}
-        yield PurePosixPath(names[0]).parent.as_posix(), record
+        folder = PurePosixPath(names[0]).parent.as_posix()
+        yield f'video_{video_id}' if folder == '.' else folder, record

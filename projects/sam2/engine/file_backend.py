@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from projects.sam2.checkpoints import written_aside
+from projects.sam2.ops import write_whole
 
 ATOMIC_BACKEND = 'sam2_atomic'
 
@@ -26,8 +26,7 @@ class SAM2AtomicBackend(LocalBackend):
             obj: Content.
             filepath: Where to; missing folders are made.
         """
-        with written_aside(Path(filepath)) as aside:
-            aside.write_bytes(obj)
+        write_whole(Path(filepath), obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text.

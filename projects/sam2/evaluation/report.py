@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from projects.sam2.evaluation.scores import ScoreSummary, VideoScores, summarise
+from projects.sam2.ops import write_whole
 
 OBJECT_FILE = 'jf_objects.csv'
 FRAME_FILE = 'jf_frames.json'
@@ -97,12 +97,12 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     csv.writer(table, lineterminator='\n').writerows([_HEADER, *object_rows(videos)])
-    _write_whole(folder / OBJECT_FILE, table.getvalue())
+    write_whole(folder / OBJECT_FILE, table.getvalue())
     content = {
         'summary': asdict(summary),
         'videos': [asdict(video) for video in videos],
     }
-    _write_whole(folder / FRAME_FILE, json.dumps(content))
+    write_whole(folder / FRAME_FILE, json.dumps(content))
 
 
 def _percent(j: float, f: float) -> tuple[str, str, str]:
@@ -122,10 +122,3 @@ def _align(rows: Sequence[_Row]) -> str:
         )
         for row in rows
     )
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write aside and rename: a reader never finds half a file."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    partial.write_text(text, encoding='utf-8')
-    partial.replace(path)

@@ -102,9 +102,8 @@ class SAM2PromptSimulator:
         num_conditioning_frames: Least and most frames with a first prompt.
         num_correction_frames: Least and most frames with correction clicks; never
             fewer than the conditioning frames, which come first.
-        num_corrections: Correction clicks on each of these frames.
-        remember_corrections: Memories of corrected frames count as those of
-            conditioning frames.
+        num_corrections: Correction clicks on each of these frames, whose memories
+            then count as those of conditioning frames.
         click_method: ``'uniform'`` over the error region, or its ``'center'``.
 
     Raises:
@@ -121,7 +120,6 @@ class SAM2PromptSimulator:
         num_conditioning_frames: tuple[int, int] = (1, 2),
         num_correction_frames: tuple[int, int] = (1, 2),
         num_corrections: int = 7,
-        remember_corrections: bool = True,
         click_method: ClickMethod = 'uniform',
     ) -> None:
         for name, (least, most) in (
@@ -148,7 +146,6 @@ class SAM2PromptSimulator:
         self.num_conditioning_frames = num_conditioning_frames
         self.num_correction_frames = num_correction_frames
         self.num_corrections = num_corrections
-        self.remember_corrections = remember_corrections
         self.click_method = click_method
 
     def plan(self, num_frames: int, step: int, seed: int = 0) -> PromptPlan:
@@ -187,7 +184,6 @@ class SAM2PromptSimulator:
             rng,
         )
         corrected = frozenset([0, *later[: num_corrected - 1]])
-        remembered = corrected if self.remember_corrections else frozenset()
         return PromptPlan(
             prompts={
                 frame: PromptKind.BOX
@@ -196,7 +192,7 @@ class SAM2PromptSimulator:
                 for frame in conditioning
             },
             correction_frames=corrected,
-            remembered_frames=remembered | frozenset(conditioning),
+            remembered_frames=corrected,  # the conditioning frames among them
         )
 
     def first_prompt(

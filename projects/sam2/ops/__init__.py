@@ -1,5 +1,6 @@
-"""Pure functions on masks, boxes and clicks."""
+"""Pure functions on masks, boxes and clicks; files that are written whole."""
 
+from projects.sam2.ops.aside import put_in_place, write_whole, written_aside
 from projects.sam2.ops.boxes import (
     boxes_to_points,
     jitter_boxes,
@@ -62,6 +63,7 @@ __all__ = [
     'mask_ious',
     'masks_to_boxes',
     'non_overlapping',
+    'put_in_place',
     'remove_specks',
     'resize_masks',
     'sample_boxes',
@@ -70,4 +72,6 @@ __all__ = [
     'suppress_boxes',
     'upsample_logits',
     'without_small_regions',
+    'write_whole',
+    'written_aside',
 ]

@@ -8,6 +8,7 @@ from mmengine.dist import master_only
 from mmengine.registry import VISUALIZERS
 from mmengine.visualization import LocalVisBackend, Visualizer
 
+from projects.sam2.ops import write_whole
 from projects.sam2.structures import Masklets, VideoSource
 from projects.sam2.visualization.clip_pictures import draw_strip, draw_video
 from projects.sam2.visualization.drawing import Overlay, draw_overlay
@@ -112,17 +113,14 @@ def _stem(video_name: str) -> str:
 
 
 def write_png(path: Path, picture: Picture) -> None:
-    """Write aside and rename: another process never reads half a file.
+    """Write a picture; another process never reads half a file.
 
     Args:
         path: Of the file; its folder is made where it is missing.
         picture: (height, width, 3), RGB.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}')
     encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    partial.write_bytes(encoded.tobytes())
-    partial.replace(path)
+    write_whole(path, encoded.tobytes())
 
 
 def _read_png(path: Path) -> Picture:

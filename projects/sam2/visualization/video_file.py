@@ -1,11 +1,13 @@
 """Writes pictures as an mp4 file."""
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 import cv2
 
+from projects.sam2.ops import written_aside
 from projects.sam2.visualization.text import Picture
 
 __all__ = ['FRAMES_PER_SECOND', 'VideoFile', 'write_video']
@@ -16,8 +18,8 @@ FRAMES_PER_SECOND = 12.0
 class VideoFile:
     """An mp4 that takes pictures one at a time, in a ``with`` block.
 
-    It is written aside and renamed when it is whole; where the block fails, or no
-    picture came, nothing is left of it, and an older file stays.
+    It is written aside and renamed when it is whole; where the block fails nothing is
+    left of it, and an older file stays.
 
     Args:
         path: Ends in ``.mp4``; its folder is made where it is missing.
@@ -29,13 +31,14 @@ class VideoFile:
     ) -> None:
         self.path = path
         self.frames_per_second = frames_per_second
-        self._partial = path.with_name(f'.{path.stem}.partial.mp4')
+        self._files = ExitStack()
+        self._aside = path
         self._writer: cv2.VideoWriter | None = None
         self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> 'VideoFile':
-        """Begin; the file is opened with the first picture."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Begin; the encoder is opened with the first picture."""
+        self._aside = self._files.enter_context(written_aside(self.path))
         return self
 
     def add(self, picture: Picture) -> None:
@@ -63,23 +66,20 @@ class VideoFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish the file, or leave nothing of it."""
+        """Rename the file, or leave nothing of it; one without a picture is refused."""
         if self._writer is not None:
             self._writer.release()
-            if kind is None:
-                self._partial.replace(self.path)
-        self._partial.unlink(missing_ok=True)
-
-    @property
-    def is_empty(self) -> bool:
-        """No picture came yet."""
-        return self._writer is None
+        elif error is None:
+            error = ValueError(f'{self.path}: there is no picture to write')
+            self._files.__exit__(ValueError, error, None)
+            raise error
+        self._files.__exit__(kind, error, trace)
 
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
         """Open the encoder."""
         codec = cv2.VideoWriter.fourcc(*'mp4v')
         writer = cv2.VideoWriter(
-            str(self._partial), codec, self.frames_per_second, (width, height)
+            str(self._aside), codec, self.frames_per_second, (width, height)
         )
         if not writer.isOpened():
             msg = (
@@ -104,6 +104,3 @@ def write_video(path: Path, pictures: Iterable[Picture]) -> None:
     with VideoFile(path) as video:
         for picture in pictures:
             video.add(picture)
-        if video.is_empty:
-            msg = f'{path}: there is no picture to write'
-            raise ValueError(msg)

@@ -37,7 +37,7 @@ def test_sources_are_kept_apart(
     good, gone, made = check(
         palette(root),
         palette(other),
-        {'type': 'ClipSyntheticDataset', 'num_clips': 1, 'size': 64},
+        {'type': 'ClipSyntheticDataset', 'num_clips': 1},
         advance=lambda done, total: steps.append((done, total)),
     )
     assert (good.num_clips, good.num_decoded, good.num_bad) == (3, 3, 0)

@@ -33,11 +33,11 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def convert(source: Path, tmp_path: Path) -> Convert:
-    def run(**changes: Any) -> Conversion | None:  # noqa: ANN401
+    def run(*, split_objects: bool = False, **changes: Any) -> Conversion | None:  # noqa: ANN401
         config = {'type': 'ClipLabelMeDataset', 'data_root': str(source)}
         return convert_to_davis(
             config | changes,
-            DavisFolder(root=tmp_path / 'davis', split_objects=False),
+            DavisFolder(root=tmp_path / 'davis', split_objects=split_objects),
             split='val',
             num_workers=2,
             advance=lambda done, total: None,  # noqa: ARG005
@@ -108,6 +108,16 @@ def test_clips_that_would_share_a_folder_are_refused(
     write_json(source / 'sub__bee.json', {})
     with pytest.raises(ValueError, match='both be written as sub__bee'):
         convert()
+
+
+def test_part_of_a_clip_never_takes_the_place_of_another(
+    convert: Convert, source: Path
+) -> None:
+    for ending in ('jpg', 'json'):
+        (source / f'zoo.{ending}').rename(source / f'sub__bee_part0.{ending}')
+    with pytest.raises(ValueError, match='sub__bee_part0, which may become a part of'):
+        convert(split_objects=True)
+    assert convert(split_objects=False) is not None
 
 
 def test_nothing_that_can_be_converted_is_an_error(

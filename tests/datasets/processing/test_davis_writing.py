@@ -21,6 +21,7 @@ from projects.sam2.datasets.processing.davis_writing import (
     DavisFolder,
     davis_name,
     merge_masks,
+    whole_name,
     write_davis,
 )
 from projects.sam2.structures import FrameMasks, VideoSource
@@ -194,6 +195,13 @@ def test_more_objects_than_labels_are_split_among_clips(folder: DavisFolder) -> 
     assert masks.masks[0][divmod(254, SIZE[1])]
     frame = cv2.imread(str(folder.root / 'JPEGImages/sub__crowd_part0/00000.jpg'))
     assert frame is not None
+
+
+def test_name_of_a_part_names_its_clip(folder: DavisFolder) -> None:
+    folder = DavisFolder(root=folder.root, split_objects=True)
+    parts = write(Crowd(255), folder)
+    assert [whole_name(part.name) for part in parts] == ['sub__crowd'] * 2
+    assert [whole_name(n) for n in ('a', 'a_part', 'a_partb', '_part0')] == [None] * 4
 
 
 def test_clip_without_objects_is_refused(folder: DavisFolder) -> None:

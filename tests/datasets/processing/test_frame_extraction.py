@@ -74,6 +74,14 @@ def test_list_names_the_videos(plan: ExtractionPlan, tmp_path: Path) -> None:
     assert find_mp4(plan, tmp_path / 'list.txt') == ['sav_000/bee']
 
 
+def test_ending_of_a_video_may_be_in_upper_case(
+    plan: ExtractionPlan,
+) -> None:
+    (plan.videos / 'ant.mp4').rename(plan.videos / 'ant.MP4')
+    assert find_mp4(plan, None) == ['ant', 'sav_000/bee']
+    assert extract(plan) == 4
+
+
 def test_second_time_nothing_is_written(plan: ExtractionPlan) -> None:
     extract(plan)
     before = (plan.out / 'ant').stat().st_mtime_ns

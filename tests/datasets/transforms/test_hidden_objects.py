@@ -60,13 +60,21 @@ def test_clip_with_more_objects_than_there_is_room_for_gets_no_others(
     assert (state.object_ids, state.hidden_ids) == ((1, 2), ())
 
 
-@pytest.mark.parametrize(('most', 'ids'), [(1, (9,)), (3, (1, 9))])
+@pytest.mark.parametrize('first', [(1,), (1, 2)])
 def test_an_absent_object_joins_or_takes_a_place(
-    make_state: Make, most: int, ids: tuple[int, ...]
+    make_state: Make, first: tuple[int, ...]
 ) -> None:
-    add = ClipAddHiddenObjects(max_num_objects=most, absent_probability=1.0)
+    add = ClipAddHiddenObjects(max_num_objects=2, absent_probability=1.0)
+    state = add(replace(chosen(make_state), object_ids=first, first_ids=first))
+    assert (state.object_ids, state.hidden_ids) == ((1, 9), (9,))
+
+
+def test_the_only_object_is_never_replaced(make_state: Make) -> None:
+    add = ClipAddHiddenObjects(
+        max_num_objects=1, later_probability=1.0, absent_probability=1.0
+    )
     state = add(chosen(make_state))
-    assert (state.object_ids, state.hidden_ids) == (ids, (9,))
+    assert (state.object_ids, state.hidden_ids) == ((1,), ())
 
 
 def test_both_kinds_share_the_room(make_state: Make) -> None:
@@ -80,7 +88,7 @@ def test_both_kinds_share_the_room(make_state: Make) -> None:
 
 
 def test_video_without_other_frames_has_no_absent_object(make_state: Make) -> None:
-    add = ClipAddHiddenObjects(max_num_objects=1, absent_probability=1.0)
+    add = ClipAddHiddenObjects(max_num_objects=2, absent_probability=1.0)
     state = replace(chosen(make_state), frame_indices=(0, 1, 2, 4))
     assert add(state).object_ids == (1,)
 

@@ -1,6 +1,8 @@
 """Samplers against the released ones: the same decisions give the same clip."""
 
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,12 @@ from projects.sam2.datasets import (
     ClipSampleWhole,
     ClipState,
 )
-from projects.sam2.structures import VideoSource
+from projects.sam2.structures import FrameMasks, VideoSource
 from released_draws import Choice, choose
 
 pytestmark = pytest.mark.golden
-# SA-1B is left out: the released reader gives each image twice, as two frames.
-DATASET_OF = {
+IMAGES = {'sa1b': {'type': 'ClipSA1BDataset', 'image_folder': 'img'}}
+VIDEOS = {
     'pal': {'type': 'ClipPaletteDataset'},
     'multi': {
         'type': 'ClipObjectFolderDataset',
@@ -34,6 +36,21 @@ DATASET_OF = {
         'annotation_folder': 'ann',
     },
 }
+
+
+@dataclass(frozen=True)
+class ShownTwice:
+    """An image as the released reader gives it: as a video of two equal frames."""
+
+    image: VideoSource
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """Both."""
+        return (0, 1)
+
+    def read_masks(self, frame_index: int) -> FrameMasks | None:  # noqa: ARG002
+        """Masks of the image."""
+        return self.image.read_masks(0)
 
 
 class Decided(np.random.Generator):
@@ -62,13 +79,13 @@ class Decided(np.random.Generator):
         return np.array([self.seen.index(i) for i in self.choice_made.object_ids])
 
 
-def cases(kind: str) -> list[Any]:
-    """Golden cases and what they drew from the datasets that are read here."""
+def cases(kind: str, datasets: Mapping[str, Any]) -> list[Any]:
+    """Golden cases and what they drew from some datasets."""
     found = []
     for parameter in discover('data_golden*'):
         golden: GoldenCase | None = parameter.values[0]
         for spec in golden.spec.get(kind, []) if golden else []:
-            if golden is not None and spec['dataset'] in DATASET_OF:
+            if golden is not None and spec['dataset'] in datasets:
                 name = f'{spec["dataset"]}-{spec["video"]}-{spec.get("seed", "all")}'
                 identity = f'{name}-{golden.name}'
                 found.append(pytest.param(golden, spec, id=identity))
@@ -80,9 +97,12 @@ def cases(kind: str) -> list[Any]:
 
 def open_video(spec: dict[str, Any], data: Path) -> VideoSource:
     """The video of a case."""
-    config = DATASET_OF[spec['dataset']] | {'data_root': str(data / spec['dataset'])}
+    config = (IMAGES | VIDEOS)[spec['dataset']] | {
+        'data_root': str(data / spec['dataset'])
+    }
     dataset: ClipDataset = DATASETS.build(config)
-    return dataset.open_video(spec['video'])
+    prefix = 'sa_' if spec['dataset'] in IMAGES else ''
+    return dataset.open_video(prefix + spec['video'])
 
 
 def state_of(source: VideoSource, rng: np.random.Generator) -> ClipState:
@@ -90,7 +110,7 @@ def state_of(source: VideoSource, rng: np.random.Generator) -> ClipState:
     return ClipState(source=source, sample_index=0, seed=0, rng=rng)
 
 
-@pytest.mark.parametrize(('golden', 'spec'), cases('sampler'))
+@pytest.mark.parametrize(('golden', 'spec'), cases('sampler', VIDEOS))
 def test_released_decisions_give_the_released_clip(
     spec: dict[str, Any], golden_files: Path
 ) -> None:
@@ -118,6 +138,26 @@ def test_released_decisions_give_the_released_clip(
     assert_exact([*sampled.object_ids], spec['object_ids'], 'objects')
 
 
+@pytest.mark.parametrize(('golden', 'spec'), cases('sampler', IMAGES))
+def test_released_decisions_give_the_objects_of_the_released_image(
+    spec: dict[str, Any], golden_files: Path
+) -> None:
+    image = open_video(spec, golden_files)
+    random.seed(spec['seed'])
+    shown: Any = ShownTwice(image)
+    choice = choose(shown, spec['num_frames'], spec['max_num_objects'], 0.0)
+    assert_exact([*choice.frames], spec['frames'], 'frames')
+    sampler = ClipSampleFrames(
+        num_frames=spec['num_frames'], max_num_objects=spec['max_num_objects']
+    )
+    masks = image.read_masks(0)
+    assert masks is not None
+    rng = Decided(replace(choice, start=0), [*masks.object_ids])
+    sampled = sampler(state_of(image, rng))
+    assert sampled.frame_indices == (0,)
+    assert_exact([*sampled.object_ids], spec['object_ids'], 'objects')
+
+
 def seen_ids(golden: GoldenCase, spec: dict[str, Any]) -> list[int]:
     """Objects of a released clip that its first frame shows.
 
@@ -128,7 +168,7 @@ def seen_ids(golden: GoldenCase, spec: dict[str, Any]) -> list[int]:
     return [i for i in spec['object_ids'] if segments[str(i)]['area']]
 
 
-@pytest.mark.parametrize(('golden', 'spec'), cases('eval_sampler'))
+@pytest.mark.parametrize(('golden', 'spec'), cases('eval_sampler', VIDEOS))
 def test_whole_videos_are_the_released_ones(
     spec: dict[str, Any], golden: GoldenCase, golden_files: Path
 ) -> None:

@@ -84,14 +84,6 @@ def test_videos_with_masklets_are_drawn_and_handed_on(
     assert runner.visualizer.handed_on == [(tmp_path / 'vis_data' / 'clips', 60)]
 
 
-def test_every_nth_validation_is_drawn_the_first_among_them(runner: Any) -> None:  # noqa: ANN401
-    hook = ClipVisualizationHook(interval=2)
-    for name in 'abcde':
-        validate(hook, runner, name)
-    assert [name for name, _, _ in runner.visualizer.drawn] == ['a', 'c', 'e']
-    assert len(runner.visualizer.handed_on) == 3
-
-
 def test_title_tells_step_and_score(hook: ClipVisualizationHook, runner: Any) -> None:  # noqa: ANN401
     records, results = batch('a')
     results[0].set_field(video_scores('a', o1=(0.5, 0.7), o2=(0.1, 0.3)), 'scores')
@@ -132,8 +124,3 @@ def test_other_visualizers_are_refused_where_something_is_to_be_drawn(
     validate(hook, runner, 'plain')
     with pytest.raises(TypeError, match=r'object cannot draw.*ClipVisualizer'):
         validate(hook, runner, 'a')
-
-
-def test_interval_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match='at least 1, but got 0'):
-        ClipVisualizationHook(interval=0)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from golden_cases import GoldenCase, assert_exact, discover
 from projects.sam2.engine.samplers.mixture import MixedPart, choose_parts
 
 
@@ -41,6 +42,26 @@ def test_each_clip_is_shown_as_often_as_the_factor_rounded_down_or_up(
     assert len(set(order.tolist())) == len(order), 'repetitions are told apart'
     counts = np.bincount(order % 10, minlength=10)
     assert set(counts) <= {int(repeat), int(np.ceil(repeat))}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('golden', discover('data_golden*'))
+def test_clips_are_repeated_as_often_as_in_released_epochs(golden: GoldenCase) -> None:
+    if 'repeat' not in golden.spec:
+        pytest.skip(f'{golden.name} holds no repeated epochs')
+    # Each clip has its own factor there, whose fraction decides each epoch anew.
+    epochs = golden.spec['repeat'].values()
+    num_clips = 1 + max(max(epoch) for epoch in epochs)
+    counts = np.array([np.bincount(epoch, minlength=num_clips) for epoch in epochs])
+    shown = counts.T[counts.any(axis=0)]
+    assert len(shown)
+    for released in shown:
+        # As many clips of one factor here as there are epochs of this one there.
+        mixed = part(num_clips=len(released), repeat=released.mean())
+        found = np.bincount(mixed.order((0,)) % len(released), minlength=len(released))
+        assert_exact(np.sort(found), np.sort(released), 'repetitions')
+    with pytest.raises(ValueError, match='a repeat that leaves one clip'):
+        part(num_clips=1, repeat=0.0)
 
 
 def test_a_fraction_shows_others_each_time() -> None:

@@ -22,7 +22,7 @@ train_dataloader = dict(
     batch_size=2, num_workers=3, persistent_workers=True,
     sampler=dict(type='ClipSampler'), batch_sampler=dict(type='ClipBatchSampler'),
     collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(type='ClipSyntheticDataset', num_clips=6, size=64, pipeline=[
+    dataset=dict(type='ClipSyntheticDataset', num_clips=6, pipeline=[
         dict(type='ClipSampleFrames', num_frames=2, max_num_objects=2),
         dict(type='ClipLoadFrames'), dict(type='ClipLoadMasklets'),
         dict(type='ClipResize', size=(64, 64)), dict(type='ClipWarp'),

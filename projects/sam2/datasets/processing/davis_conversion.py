@@ -15,6 +15,7 @@ from projects.sam2.datasets.processing.davis_writing import (
     DavisClip,
     DavisFolder,
     davis_name,
+    whole_name,
     write_davis,
 )
 from projects.sam2.datasets.processing.sources import DatasetConfig
@@ -25,6 +26,7 @@ from projects.sam2.datasets.synthetic.writing import (
     UNFINISHED_FILE,
     check_folder,
 )
+from projects.sam2.ops import write_whole
 
 FRAME_SECONDS = 120.0  # after which a clip counts as one that hangs
 
@@ -75,7 +77,7 @@ def convert_to_davis(
         return None
     dataset: ClipDataset = DATASETS.build(config)
     names = dataset.list_videos()
-    _refuse_doubles(names)
+    _refuse_doubles(names, folder)
     folder.aside.mkdir(parents=True, exist_ok=True)
     marker = folder.root / UNFINISHED_FILE
     marker.write_text(json.dumps(settings), encoding='utf-8')
@@ -125,7 +127,7 @@ def _settings(config: DatasetConfig, folder: DavisFolder, split: str) -> dict[st
     return plain
 
 
-def _refuse_doubles(names: list[str]) -> None:
+def _refuse_doubles(names: list[str], folder: DavisFolder) -> None:
     """Refuse clips that would be written into one folder."""
     owner: dict[str, str] = {}
     for name in names:
@@ -137,6 +139,14 @@ def _refuse_doubles(names: list[str]) -> None:
             )
             raise ValueError(msg)
         owner[written] = name
+    for written, name in owner.items() if folder.split_objects else ():
+        whole = whole_name(written)
+        if whole in owner:
+            msg = (
+                f'{name} would be written as {written}, which may become a part of '
+                f'{owner[whole]}; rename one, or convert them apart'
+            )
+            raise ValueError(msg)
 
 
 def _finish(
@@ -156,8 +166,6 @@ def _finish(
         for clip in conversion.clips
     }
     meta = {'settings': dict(settings), 'videos': videos}
-    partial_file = folder.root / f'{META_FILE}.tmp'
-    partial_file.write_text(json.dumps(meta, indent=1), encoding='utf-8')
-    partial_file.replace(folder.root / META_FILE)
+    write_whole(folder.root / META_FILE, json.dumps(meta, indent=1))
     (folder.root / UNFINISHED_FILE).unlink()
     shutil.rmtree(folder.aside)

@@ -1,6 +1,7 @@
 """Writes a clip of any source in DAVIS layout, whole or not at all."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.processing.supervised import Beat
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, VOID_LABEL
 from projects.sam2.datasets.synthetic.writing import write_mask
+from projects.sam2.ops import write_whole
 from projects.sam2.structures import FrameMasks, VideoSource
 
 MAX_OBJECTS = 254  # of a clip: a palette has 256 labels, background and void among them
 JPEG_QUALITY = 95
+PART_NAME, PART_PATTERN = '{}_part{}', r'(.+)_part[0-9]+'
 FRAME_FOLDER, MASK_FOLDER = 'JPEGImages', 'Annotations'
 
 
@@ -117,10 +120,7 @@ class DavisFolder:
                 shutil.rmtree(target, ignore_errors=True)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self.aside / name / kind / clip.name).rename(target)
-        records = self._records(name)
-        partial = records.with_suffix('.tmp')
-        partial.write_text(json.dumps([asdict(clip) for clip in clips]), 'utf-8')
-        partial.rename(records)
+        write_whole(self._records(name), json.dumps([asdict(clip) for clip in clips]))
         shutil.rmtree(self.aside / name)
 
     def _records(self, name: str) -> Path:
@@ -145,6 +145,19 @@ def davis_name(name: str) -> str:
         problem = f'cannot be written as the folder {written!r}'
         raise ClipDataError.at(repr(name), problem, 'rename the clip at its source')
     return written
+
+
+def whole_name(written: str) -> str | None:
+    """Name of the clip whose parts may be written under a name.
+
+    Args:
+        written: Name of a clip's folders.
+
+    Returns:
+        The name of the other's folders; None where no part is called so.
+    """
+    match = re.fullmatch(PART_PATTERN, written)
+    return None if match is None else match[1]
 
 
 def write_davis(
@@ -186,7 +199,7 @@ def write_davis(
             shares,
             [name]
             if len(shares) == 1
-            else [f'{name}_part{i}' for i in range(len(shares))],
+            else [PART_NAME.format(name, i) for i in range(len(shares))],
             strict=True,
         )
     )

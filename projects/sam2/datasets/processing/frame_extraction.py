@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import VIDEO_SUFFIX, find_file
 from projects.sam2.datasets.frames import VideoFileFrames
 from projects.sam2.datasets.limits import REPLACE_FILE
 from projects.sam2.datasets.listing import (
-    VIDEO_SUFFIX,
     child,
     find_stems,
     read_list,
 )
 from projects.sam2.datasets.processing.supervised import Beat
+from projects.sam2.ops import put_in_place
 
 JPEG_SUFFIX = '.jpg'
 
@@ -98,7 +99,8 @@ def extract_video(plan: ExtractionPlan, name: str, beat: Beat) -> int:
         ClipDataError: If the video is damaged, or another number of frames is there.
         OSError: If a frame cannot be written.
     """
-    header = VideoFileFrames.open(child(plan.videos, f'{name}{VIDEO_SUFFIX}'))
+    video = find_file(child(plan.videos, name), (VIDEO_SUFFIX,))
+    header = VideoFileFrames.open(video)
     expected = len(range(0, header.num_frames, plan.every))
     folder = child(plan.out, name)
     if folder.is_dir():
@@ -112,7 +114,8 @@ def extract_video(plan: ExtractionPlan, name: str, beat: Beat) -> int:
             _write_jpeg(aside / f'{index:05d}{JPEG_SUFFIX}', frame, plan.quality)
             beat()
         _check_number(aside, expected, plan)
-        _rename(aside, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return expected
@@ -164,22 +167,3 @@ def _check_number(folder: Path, expected: int, plan: ExtractionPlan) -> None:
         problem = f'holds {found} frames, expected {expected} with every={plan.every}'
         remedy = 'remove the folder to have the frames taken out again'
         raise ClipDataError.at(folder, problem, remedy)
-
-
-def _rename(aside: Path, folder: Path) -> None:
-    """Give a whole folder its name, its content on the disk before its name is."""
-    for path in aside.iterdir():
-        _sync(path)
-    _sync(aside)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    """Have the system write what it holds of a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from projects.sam2.datasets.listing import write_list
 from projects.sam2.datasets.synthetic.clips import ClipPlan, copy_iou, make_clip
+from projects.sam2.ops import write_whole
 
 META_FILE = 'meta.json'
 UNFINISHED_FILE = 'unfinished.json'  # there as long as clips are being written
@@ -166,8 +167,6 @@ def write_dataset(
         names = [entry['name'] for entry in clips[split]]
         write_list(lists / f'{split}.txt', names)
     meta = {'settings': dict(settings), 'clips': clips}
-    aside = root / f'{META_FILE}.tmp'
-    aside.write_text(json.dumps(meta, indent=1), encoding='utf-8')
-    aside.replace(root / META_FILE)
+    write_whole(root / META_FILE, json.dumps(meta, indent=1))
     marker.unlink()
     return meta

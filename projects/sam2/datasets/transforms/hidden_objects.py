@@ -21,7 +21,7 @@ class ClipAddHiddenObjects:
             frame of the clip shows, as many as there is room for.
         absent_probability: Share of clips that get an object of the video which no
             frame of the clip shows. Where there is no room it takes the place of the
-            last object.
+            last object, but never of the only one.
 
     Raises:
         ValueError: If ``max_num_objects`` is not positive.
@@ -54,6 +54,8 @@ class ClipAddHiddenObjects:
             self.later_probability,
             self.absent_probability,
         )
+        # A clip of which nothing is to be seen has no frame to be prompted on.
+        wants_absent = wants_absent and self.max_num_objects > 1
         if not wants_later and not wants_absent:
             return state
         first = {*state.first_ids}

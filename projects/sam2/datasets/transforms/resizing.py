@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
@@ -67,9 +68,8 @@ class Fit(GeometryOperation):
         return self.size
 
 
-@TRANSFORMS.register_module()
-class ClipResize(GeometryTransform):
-    """Stretches frames to one size.
+class OneSize(GeometryTransform):
+    """Brings all clips to one size; a subclass says by which operation.
 
     Args:
         size: Height and width.
@@ -77,6 +77,8 @@ class ClipResize(GeometryTransform):
     Raises:
         ValueError: If a side is not positive.
     """
+
+    operation: ClassVar[type[Resize | Fit]]
 
     def __init__(self, *, size: tuple[int, int]) -> None:
         self.size = checked(size)
@@ -91,7 +93,14 @@ class ClipResize(GeometryTransform):
             One operation for all frames.
         """
         del state
-        return [Resize(size=self.size)]
+        return [self.operation(size=self.size)]
+
+
+@TRANSFORMS.register_module()
+class ClipResize(OneSize):
+    """Stretches frames to one size, given as height and width."""
+
+    operation = Resize
 
 
 @TRANSFORMS.register_module()
@@ -127,33 +136,14 @@ class ClipRandomResize(GeometryTransform):
 
 
 @TRANSFORMS.register_module()
-class ClipFit(GeometryTransform):
+class ClipFit(OneSize):
     """Scales frames to fit into one size and pads them below or to the right.
 
     The padding has the mean colour and no object, as all that :class:`ClipWarp` takes
-    from outside a frame.
-
-    Args:
-        size: Height and width.
-
-    Raises:
-        ValueError: If a side is not positive.
+    from outside a frame. The size is height and width.
     """
 
-    def __init__(self, *, size: tuple[int, int]) -> None:
-        self.size = checked(size)
-
-    def draw(self, state: ClipState) -> list[GeometryOperation | None]:
-        """The same for every clip.
-
-        Args:
-            state: A clip.
-
-        Returns:
-            One operation for all frames.
-        """
-        del state
-        return [Fit(size=self.size)]
+    operation = Fit
 
 
 def checked(size: tuple[int, int]) -> tuple[int, int]:

@@ -47,19 +47,9 @@ class ClipVisualizationHook(Hook):
     the first one hands the strips to TensorBoard.
 
     Files lie in ``<work_dir>/<timestamp>/vis_data/clips``.
-
-    Args:
-        interval: Draw in every ``interval``-th validation, the first included.
     """
 
     priority = 'LOW'
-
-    def __init__(self, *, interval: int = 1) -> None:
-        if interval < 1:
-            msg = f'Expected an interval of at least 1, but got {interval}'
-            raise ValueError(msg)
-        self.interval = interval
-        self._validations = 0
 
     def after_val_iter(
         self,
@@ -72,12 +62,11 @@ class ClipVisualizationHook(Hook):
 
         Args:
             runner: Of the run.
-            batch_idx: Position in the validation.
+            batch_idx: Position in the validation or the test.
             data_batch: The videos' records.
             outputs: Their results.
         """
-        if self._validations % self.interval == 0:
-            _draw(runner, data_batch or (), outputs or ())
+        _draw(runner, data_batch or (), outputs or ())
 
     def after_val_epoch(
         self,
@@ -85,34 +74,10 @@ class ClipVisualizationHook(Hook):
         metrics: dict[str, float] | None = None,  # noqa: ARG002  the interface
     ) -> None:
         """Hand the strips on; the metric has waited for all processes."""
-        if self._validations % self.interval == 0:
-            _hand_on(runner)
-        self._validations += 1
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,  # noqa: ARG002  the interface
-        data_batch: Any = None,  # noqa: ANN401
-        outputs: Sequence[VideoResult] | None = None,
-    ) -> None:
-        """Draw the videos of a batch.
-
-        Args:
-            runner: Of the run.
-            batch_idx: Position in the test.
-            data_batch: The videos' records.
-            outputs: Their results.
-        """
-        _draw(runner, data_batch or (), outputs or ())
-
-    def after_test_epoch(
-        self,
-        runner: Runner,
-        metrics: dict[str, float] | None = None,  # noqa: ARG002  the interface
-    ) -> None:
-        """Hand the strips on."""
         _hand_on(runner)
+
+    after_test_iter = after_val_iter
+    after_test_epoch = after_val_epoch
 
 
 def _draw(

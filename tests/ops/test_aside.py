@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from projects.sam2.checkpoints.aside import written_aside
+from projects.sam2.ops import write_whole, written_aside
 
 
 def _write(folder: Path, content: str) -> None:
@@ -76,3 +76,17 @@ def test_what_a_killed_writer_left_is_removed_first(tmp_path: Path) -> None:
         _write(aside, 'whole')
     assert (tmp_path / 'model' / 'inner' / 'weights').read_text() == 'whole'
     assert [path.name for path in tmp_path.iterdir()] == ['model']
+
+
+def test_ending_of_a_file_is_kept_while_it_is_written(tmp_path: Path) -> None:
+    with written_aside(tmp_path / 'clip.mp4') as aside:
+        assert aside.name == '.clip.partial.mp4'
+        aside.touch()
+
+
+def test_text_and_bytes_are_written_whole(tmp_path: Path) -> None:
+    for content in ('größer\n', b'\x00\xff'):
+        write_whole(tmp_path / 'new' / 'file', content)
+        expected = content.encode() if isinstance(content, str) else content
+        assert (tmp_path / 'new' / 'file').read_bytes() == expected
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['file']

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['written_aside']
-
 
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
@@ -24,17 +22,41 @@ def written_aside(target: Path) -> Iterator[Path]:
         Where to write; what a killed writer left there is removed first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A fixed name, so that leftovers are found again.
-    aside = target.with_name(f'.{target.name}.partial')
+    # A fixed name, so that leftovers are found again; with the ending, by which some
+    # libraries tell what to write.
+    aside = target.with_name(f'.{target.stem}.partial{target.suffix}')
     _remove(aside)
     try:
         yield aside
-        for path in (*aside.rglob('*'), aside):
-            _flush(path)
-        aside.replace(target)
+        put_in_place(aside, target)
     except BaseException:
         _remove(aside)
         raise
+
+
+def write_whole(target: Path, content: bytes | str) -> None:
+    """Write a file as :func:`written_aside` says.
+
+    Args:
+        target: The place.
+        content: Text is encoded as UTF-8.
+    """
+    encoded = content.encode() if isinstance(content, str) else content
+    with written_aside(target) as aside:
+        aside.write_bytes(encoded)
+
+
+def put_in_place(aside: Path, target: Path) -> None:
+    """Rename what is whole, once it is on the disk.
+
+    Args:
+        aside: A file or a folder.
+        target: Its name, on the same file system. A file may be there already, a
+            folder only if it is empty.
+    """
+    for path in (*aside.rglob('*'), aside):
+        _flush(path)
+    aside.replace(target)
     _flush(target.parent)
 
 

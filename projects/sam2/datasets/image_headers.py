@@ -1,0 +1,122 @@
+"""Reads the size of an image from its header, however large it claims to be.
+
+Pillow opens no image of more pixels than a limit of its own, which is one for the whole
+process. A dataset has its own limits, so its images are opened by Pillow's readers of
+one format each, which check nothing.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
+
+JPEG_BEGIN = b'\xff\xd8'
+# Files of other kinds are not even tried: some formats run programs.
+READERS: dict[bytes, Callable[[BinaryIO], Image.Image]] = {
+    JPEG_BEGIN: JpegImageFile,
+    b'\x89PNG\r\n\x1a\n': PngImageFile,
+    b'BM': BmpImageFile,
+    b'II*\0': TiffImageFile,
+    b'MM\0*': TiffImageFile,
+    b'II+\0': TiffImageFile,
+    b'MM\0+': TiffImageFile,
+}
+WEBP_BYTES = 30  # up to the end of its longest header
+# What Pillow raises on damaged files, beside OSError.
+DAMAGES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    struct.error,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
+
+
+def check_header(
+    file: BinaryIO, path: Path, limits: ReadLimits = DEFAULT_LIMITS
+) -> tuple[int, int]:
+    """Read the size of an image and compare it with a limit.
+
+    Args:
+        file: Content of a JPEG, PNG, BMP, TIFF or WebP, at its beginning.
+        path: Where it came from, for the error.
+        limits: Its ``max_pixels`` counts.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        ClipDataError: If the content is no image, or claims too many pixels.
+    """
+    begin = file.read(WEBP_BYTES)
+    file.seek(0)
+    try:
+        height, width = _webp_size(begin) or _pillow_size(begin, file)
+    except DAMAGES as error:
+        problem = f'cannot be read ({error})'
+        raise ClipDataError.at(path, problem, REPLACE_FILE) from error
+    limits.check_pixels(path, height, width)
+    return height, width
+
+
+def open_png(encoded: bytes) -> AbstractContextManager[Image.Image]:
+    """Open a PNG of any size with Pillow.
+
+    Args:
+        encoded: Content of the file.
+
+    Returns:
+        The image, of which only the header is read. What is raised where there is none
+        is one of :data:`DAMAGES`.
+    """
+    return PngImageFile(io.BytesIO(encoded))
+
+
+def _pillow_size(begin: bytes, file: BinaryIO) -> tuple[int, int]:
+    reader = next(
+        (READERS[magic] for magic in READERS if begin.startswith(magic)), None
+    )
+    if reader is None:
+        raise UnidentifiedImageError(
+            'it begins as no JPEG, PNG, BMP, TIFF or WebP does'
+        )
+    with reader(file) as image:
+        return image.height, image.width
+
+
+def _webp_size(begin: bytes) -> tuple[int, int] | None:
+    """Size of a WebP, by its format's description; None for another file.
+
+    Pillow would claim the memory of the whole picture for it.
+    """
+    if begin[:4] != b'RIFF' or begin[8:12] != b'WEBP':
+        return None
+    begin = begin.ljust(WEBP_BYTES, b'\0')
+    match begin[12:16]:
+        case b'VP8 ':  # lossy
+            width, height = struct.unpack_from('<HH', begin, 26)
+            return height & 0x3FFF, width & 0x3FFF
+        case b'VP8L':  # without loss: 14 bits each, less one
+            (bits,) = struct.unpack_from('<I', begin, 21)
+            return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+        case b'VP8X':  # with more in it: 24 bits each, less one
+            width = int.from_bytes(begin[24:27], 'little')
+            height = int.from_bytes(begin[27:30], 'little')
+            return height + 1, width + 1
+    return None

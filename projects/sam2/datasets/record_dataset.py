@@ -1,0 +1,76 @@
+"""The base of sources with one annotation file for all clips."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from projects.sam2.datasets.json_files import read_json
+from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.listing import select_names
+from projects.sam2.datasets.record_store import (
+    Record,
+    RecordStore,
+    find_record,
+    pack_records,
+)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class RecordDataset(ListedDataset):
+    """Clips that one JSON file describes. It is read when the dataset is built.
+
+    Attributes:
+        annotation_file: The JSON file, relative to ``data_root``.
+    """
+
+    annotation_file: str
+
+    @property
+    def annotation_path(self) -> Path:
+        """Where the JSON file is."""
+        return self.root / self.annotation_file
+
+    @abstractmethod
+    def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
+        """Sort the annotations by clips.
+
+        Args:
+            content: What the file holds.
+
+        Yields:
+            Name and record of each clip that has an object.
+
+        Raises:
+            ClipDataError: If the file has another form.
+        """
+
+    @cached_property
+    def _records(self) -> RecordStore:
+        content = read_json(self.annotation_path, self.read_limits)
+        return pack_records(self.records_in(content), self.annotation_path)
+
+    def list_videos(self) -> list[str]:
+        """Names of the clips, see :meth:`ClipDataset.list_videos`."""
+        return select_names(
+            data_root=self.root,
+            where=self.annotation_path,
+            file_list=self.file_list,
+            exclude_list=self.exclude_list,
+            find=self._records.names,
+        )
+
+    def read_record(self, name: str) -> Record:
+        """Find what belongs to a clip.
+
+        Args:
+            name: One of :meth:`list_videos`.
+
+        Returns:
+            The record.
+
+        Raises:
+            ClipDataError: If there is none.
+        """
+        return find_record(self._records, name, self.annotation_path)

@@ -1,0 +1,96 @@
+"""Sizes from headers, of images that nobody could decode."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.image_headers import check_header, open_png
+from projects.sam2.datasets.limits import ReadLimits
+
+SIZE = (20_000, 10_000)  # width and height; Pillow refuses half as many pixels
+RAISED = ReadLimits(max_pixels=2 * 10**8)
+PATH = Path('picture')
+
+
+def encoded(form: str, size: tuple[int, int] = (30, 20), **settings: Any) -> bytes:  # noqa: ANN401  arguments
+    """A picture as Pillow writes it."""
+    target = io.BytesIO()
+    mode = settings.pop('mode', 'RGB')
+    Image.new(mode, size, 9).save(target, format=form, **settings)
+    return target.getvalue()
+
+
+def huge_png() -> bytes:
+    """A PNG that claims 200 million pixels."""
+    content = bytearray(encoded('PNG'))
+    struct.pack_into('>II', content, 16, *SIZE)
+    struct.pack_into('>I', content, 29, zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+def huge_jpeg() -> bytes:
+    """A JPEG that claims as many."""
+    content = bytearray(encoded('JPEG'))
+    struct.pack_into('>HH', content, content.index(b'\xff\xc0') + 5, *SIZE[::-1])
+    return bytes(content)
+
+
+def huge_webp() -> bytes:
+    """A WebP that claims as many."""
+    content = bytearray(encoded('WEBP', mode='RGBA', exif=b'Exif\0\0'))
+    assert content[12:16] == b'VP8X'
+    for place, side in ((24, SIZE[0]), (27, SIZE[1])):
+        content[place : place + 3] = (side - 1).to_bytes(3, 'little')
+    return bytes(content)
+
+
+@pytest.mark.parametrize('make', [huge_png, huge_jpeg, huge_webp])
+def test_only_the_limits_of_the_dataset_count(make: Any) -> None:  # noqa: ANN401  a function
+    content = make()
+    with pytest.raises((Image.DecompressionBombError, OSError)):
+        Image.open(io.BytesIO(content))
+    assert check_header(io.BytesIO(content), PATH, RAISED) == SIZE[::-1]
+    with pytest.raises(
+        ClipDataError, match=r'picture: claims 10000 x 20000.*raise max'
+    ):
+        check_header(io.BytesIO(content), PATH)
+
+
+@pytest.mark.filterwarnings('error')
+def test_label_image_beyond_the_limit_of_pillow_is_opened_in_silence() -> None:
+    with open_png(huge_png()) as image:
+        assert image.size == SIZE
+
+
+@pytest.mark.parametrize(
+    ('form', 'settings'),
+    [
+        ('JPEG', {}),
+        ('PNG', {}),
+        ('BMP', {}),
+        ('TIFF', {}),
+        ('TIFF', {'big_tiff': True}),
+        ('WEBP', {}),
+        ('WEBP', {'lossless': True}),
+        ('WEBP', {'mode': 'RGBA', 'exif': b'Exif\0\0'}),
+    ],
+)
+def test_size_equals_that_of_pillow_in_every_format(
+    form: str, settings: dict[str, Any]
+) -> None:
+    content = encoded(form, **settings)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = image.height, image.width
+    assert check_header(io.BytesIO(content), PATH) == expected == (20, 30)
+
+
+@pytest.mark.parametrize('content', [b'', b'GIF89a' + bytes(40), b'RIFF1234WEBPVP9 '])
+def test_other_files_are_refused_by_name(content: bytes) -> None:
+    with pytest.raises(ClipDataError, match='picture: cannot be read'):
+        check_header(io.BytesIO(content), PATH)

@@ -1,0 +1,78 @@
+"""What all sources of files have in common: options, lists, limits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects.sam2.datasets.annotated_video import AnnotatedVideo
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets.listed_dataset import ListedDataset
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Folders(ListedDataset):
+    """Names folders and opens none."""
+
+    folder: str = 'clips'
+
+    def list_videos(self) -> list[str]:
+        """Names of the folders."""
+        return self.names_in(self.folder)
+
+    def open_video(self, name: str) -> AnnotatedVideo:
+        """There is none."""
+        raise ClipDataError.at(self.root / name, 'is empty', 'fill it')
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    """Three clips and two lists."""
+    for name in ('b', 'a', 'c'):
+        (tmp_path / 'clips' / name).mkdir(parents=True)
+    (tmp_path / 'some.txt').write_text('c\na\n')
+    (tmp_path / 'not.txt').write_text('a\n')
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('lists', 'names'),
+    [
+        ({}, ['a', 'b', 'c']),
+        ({'file_list': 'some.txt'}, ['c', 'a']),
+        ({'exclude_list': 'not.txt'}, ['b', 'c']),
+        ({'file_list': 'some.txt', 'exclude_list': 'not.txt'}, ['c']),
+    ],
+)
+def test_lists_say_which_clips_count(
+    root: str, lists: dict[str, Any], names: Sequence[str]
+) -> None:
+    dataset = Folders(data_root=root, **lists)
+    assert [dataset.video_name(i) for i in range(len(dataset))] == names
+
+
+def test_options_of_source_and_base_need_their_names(root: str) -> None:
+    with pytest.raises(TypeError, match='positional'):
+        Folders(root)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match='data_rot'):
+        Folders(data_rot=root)  # type: ignore[call-arg]
+    with pytest.raises(FileNotFoundError, match='films is missing'):
+        Folders(data_root=root, folder='films')
+
+
+def test_limits_are_checked_before_a_clip_is_listed(root: str) -> None:
+    dataset = Folders(data_root=root, limits={'max_pixels': 7})
+    assert dataset.read_limits == ReadLimits(max_pixels=7)
+    with pytest.raises(ValueError, match='max_pixel'):
+        Folders(data_root=root, folder='films', limits={'max_pixel': 7})
+
+
+def test_pipeline_and_share_of_bad_clips_reach_the_base(root: str) -> None:
+    seen: list[Any] = []
+    dataset = Folders(data_root=root, pipeline=[seen.append], max_bad_share=0.0)  # type: ignore[list-item]
+    assert dataset.pipeline.transforms == [seen.append]
+    with pytest.raises(ClipDataError, match='is empty'):
+        dataset[0]
