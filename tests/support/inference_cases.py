@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from toy_videos import SIDE, SIZE, toy_frames, toy_model
 CONFIG = Config({'model': tiny_config(data_preprocessor={'image_size': (SIDE, SIDE)})})
 
 
-def present_model() -> SAM2:
+def present_model(**changes: Any) -> SAM2:  # noqa: ANN401  parts of a config
     """The small model; it takes every object for present, so that masks are shown."""
-    model = toy_model()
+    model = toy_model(**changes)
     head = model.mask_decoder.object_score_head
     with torch.no_grad():
         list(head.parameters())[-1].add_(50.0)

@@ -93,7 +93,8 @@ class SAM2OfflineRounds(SAM2VideoRounds):
                     is_final=number == self.num_frames,
                 )
                 _note_worst(worst, tracker.wrong_frames(shown, logits, view))
-            objects = [_corrected(tracker, source, one, worst) for one in objects]
+            if number < self.num_frames:
+                objects = [_corrected(tracker, source, one, worst) for one in objects]
 
 
 @MODELS.register_module()
