@@ -1,4 +1,4 @@
-"""SAM 2.1 tiny on own images with a PNG of labels each, validated with box prompts."""
+"""SAM 2.1 tiny on own images with a PNG of labels each; boxes and clicks validate."""
 
 _base_ = [
     './_base_/models/sam2_1_tiny.py',
@@ -8,4 +8,5 @@ _base_ = [
 ]
 
 model = {{_base_.image_validation}}
+default_hooks = dict(checkpoint=dict(save_best='mIoU_1_click'))
 load_from = 'checkpoints/sam2.1_hiera_tiny.pt'

@@ -1,6 +1,5 @@
-"""Images, clips of one frame, are validated with box prompts and get a score."""
+"""Images, clips of one frame, are validated with boxes and clicks and get scores."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from data_folders import (
 )
 from end_to_end_runs import IN_PROCESS, SMALLER, LossRecorder
 from projects.sam2.engine.config import load_config
+from projects.sam2.structures import PointLabel
 from tool_modules import ROOT
 
 BASE = ROOT / 'configs' / '_base_'
@@ -25,6 +25,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     'labelme': write_labelme,
     'sa1b': write_sa1b,
 }
+ROUNDS = ('box', '1_click', '3_clicks', '5_clicks')
+CLICKS = {PointLabel.POSITIVE, PointLabel.NEGATIVE}
 OWN_MODEL = 'model = {{_base_.image_validation}}\n'
 VALIDATION = {
     key: value
@@ -72,15 +74,21 @@ def metrics_of(cfg: Config) -> tuple[dict[str, float], LossRecorder]:
 
 
 @pytest.mark.parametrize('dataset', WRITERS)
-def test_image_gets_a_score_from_box_prompts(dataset: str, tmp_path: Path) -> None:
+def test_image_gets_a_score_for_each_kind_of_prompt(
+    dataset: str, tmp_path: Path
+) -> None:
     metrics, recorder = metrics_of(validation(dataset, tmp_path, OWN_MODEL))
-    assert all(math.isfinite(metrics[key]) for key in ('J&F', 'J', 'F'))
+    assert list(metrics) == [f'mIoU_{name}' for name in ROUNDS]
     # The weights are random: the truth did not come through the prompt.
-    assert 0 <= metrics['J&F'] < 95
+    assert all(0 <= score < 95 for score in metrics.values())
     (result,) = recorder.results
-    assert [scored.frames for scored in result.scores.objects] == [(0,), (0,)]
+    assert [one.name for one in result.rounds] == list(ROUNDS)
+    assert all(len(one.ious) == 2 for one in result.rounds)
+    (frame,) = result.masklets.frames
+    clicks = [mark for mark in frame.marks if mark.label in CLICKS]
+    assert len(clicks) == 2 * 5
 
 
-def test_protocol_of_davis_scores_no_image(tmp_path: Path) -> None:
-    metrics, _ = metrics_of(validation('labelme', tmp_path, ''))
-    assert math.isnan(metrics['J&F'])
+def test_image_validation_left_out_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='ClipPromptIoUAccumulator'):
+        metrics_of(validation('labelme', tmp_path, ''))

@@ -5,7 +5,7 @@ import torch
 
 from golden_models import golden_model
 from projects.sam2.models import SAM2PromptSimulator
-from projects.sam2.models.prompt_preview import preview_prompts
+from projects.sam2.models.prompt_preview import preview_clicks, preview_prompts
 from projects.sam2.models.prompt_simulator import (
     ClickGenerators,
     PromptKind,
@@ -80,3 +80,23 @@ def test_prompts_equal_those_of_training(kinds: tuple[PromptKind, PromptKind]) -
         if ours.points is not None and theirs.points is not None:
             assert torch.equal(ours.points.coords, theirs.points.coords)
             assert torch.equal(ours.points.labels, theirs.points.labels)
+
+
+def test_clicks_on_a_model_are_those_that_training_gives_it() -> None:
+    batch = two_clips()
+    plan = PromptPlan(
+        prompts={0: PromptKind.BOX},
+        correction_frames=frozenset({0, 2}),
+        remembered_frames=frozenset({0, 2}),
+    )
+    model = golden_model('preview:', prompt_simulator={'num_corrections': 2})
+    with torch.no_grad():
+        outputs = model.track(batch, plan, TrackingMode.TRAINING)
+    clicks = preview_clicks(model, batch, plan)
+    assert list(clicks) == [0, 2]
+    for frame, count in ((0, 2 + 2), (2, 2)):  # a box is two points
+        found, given = clicks[frame].points, outputs[frame].final.points
+        assert found is not None
+        assert given is not None
+        assert torch.equal(found.coords, given.coords)
+        assert found.coords.shape == (3, count, 2)

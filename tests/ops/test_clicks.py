@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from golden_cases import GoldenCase, discover, unpack_masks
+from literal_rounds import literal_click
 from projects.sam2.ops import (
     center_error_points,
     error_points_from_noise,
@@ -230,3 +231,13 @@ def test_no_click_falls_on_a_void_pixel() -> None:
     middle = center_error_points(truth, wrong & ignored, ignored)
     assert middle.coords.flatten().tolist() == [3, 3]
     assert middle.labels.item() == PointLabel.POSITIVE
+
+
+def test_middle_of_an_error_is_found_by_trying_every_pixel() -> None:
+    generator = torch.Generator().manual_seed(5)
+    blobs = torch.rand(2, 30, 1, 5, 7, generator=generator) < 0.5
+    truth, guess = blobs.repeat_interleave(3, dim=3).repeat_interleave(2, dim=4)
+    prompt = center_error_points(truth, guess)
+    for index in range(len(truth)):
+        expected = literal_click(truth[index, 0].numpy(), guess[index, 0].numpy())
+        assert _click(prompt, index) == expected

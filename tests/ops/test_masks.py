@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from golden_cases import GoldenCase, assert_exact, discover
-from projects.sam2.ops import NON_OVERLAPPING_LOGIT, count_pixels, non_overlapping
+from projects.sam2.evaluation import region_similarity
+from projects.sam2.ops import (
+    NON_OVERLAPPING_LOGIT,
+    count_pixels,
+    mask_ious,
+    non_overlapping,
+)
 
 
 @pytest.mark.golden
@@ -38,3 +44,20 @@ def test_areas_are_counted_whatever_the_layout() -> None:
     assert torch.equal(count_pixels(masks), masks.flatten(2).sum(dim=2))
     turned = masks.transpose(0, 1)[..., ::2]
     assert torch.equal(count_pixels(turned), turned.sum(dim=(2, 3)))
+
+
+@pytest.mark.parametrize('with_void', [False, True])
+def test_iou_of_masks_is_the_region_similarity(*, with_void: bool) -> None:
+    noise = torch.Generator().manual_seed(4)
+    first, second = torch.rand(2, 3, 1, 7, 9, generator=noise) < 0.4
+    first[2], second[2] = False, False
+    void = torch.rand(1, 1, 7, 9, generator=noise) < 0.3
+    found = mask_ious(first, second, void if with_void else None)
+    expected = [
+        region_similarity(
+            one[0].numpy(), other[0].numpy(), void[0, 0].numpy() if with_void else None
+        )
+        for one, other in zip(first, second, strict=True)
+    ]
+    assert found.tolist() == expected
+    assert expected[2] == 1.0

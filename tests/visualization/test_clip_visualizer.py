@@ -1,6 +1,8 @@
-"""The registered visualizer: files, and strips in TensorBoard."""
+"""The registered visualizer: files, and strips in TensorBoard and WandB."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -76,6 +78,47 @@ def test_strips_of_a_step_reach_tensorboard_and_lie_on_disk_once(
     assert events.Tags()['images'] == ['clips/set_squares']
     assert [event.step for event in events.Images('clips/set_squares')] == [3]
     assert len(list(tmp_path.rglob('*.png'))) == 2
+
+
+class _WandB(ModuleType):
+    """As much of wandb as MMEngine's backend calls."""
+
+    def __init__(self) -> None:
+        super().__init__('wandb')
+        self.logged: dict[str, np.ndarray] = {}
+        self.run = self
+
+    def init(self, **options: object) -> '_WandB':
+        """Begin a run."""
+        del options
+        return self
+
+    def Image(self, picture: np.ndarray) -> np.ndarray:  # noqa: N802  its name
+        """Wrap a picture."""
+        return picture
+
+    def log(self, entries: dict[str, np.ndarray], **options: object) -> None:
+        """Keep what is logged."""
+        del options
+        self.logged |= entries
+
+    def join(self) -> None:
+        """End the run."""
+
+
+def test_strips_reach_wandb(
+    tmp_path: Path, video: MemoryVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = _WandB()
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    visualizer = build(tmp_path, 'WandbVisBackend')
+    folder = tmp_path / 'clips'
+    visualizer.write_clip(video, true_masklets(video), folder=folder, step=3)
+    visualizer.add_strips(folder, 3)
+    visualizer.close()
+    (path,) = folder.glob('*.png')
+    assert list(wandb.logged) == ['clips/set_squares']
+    assert np.array_equal(wandb.logged['clips/set_squares'], _read_png(path))
 
 
 def test_drawn_frame_is_what_the_visualizer_shows(tmp_path: Path) -> None:

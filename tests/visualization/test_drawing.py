@@ -138,3 +138,35 @@ def test_frame_may_be_shown_at_another_size_than_its_masks(
         draw_overlay(shown, overlay, long_side=320),
         draw_overlay(frame, overlay, long_side=320),
     )
+
+
+def test_object_within_another_one_is_not_hidden(
+    frame: Picture, mask: np.ndarray
+) -> None:
+    small = np.zeros(SIZE, dtype=bool)
+    small[60:76, 44:60] = True
+    for ids, masks in (((1, 2), (mask, small)), ((2, 1), (small, mask))):
+        overlay = Overlay(object_ids=ids, masks=np.stack(masks))
+        image = draw_overlay(frame, overlay, long_side=160)
+        # Neither is its colour mixed with that of the other one.
+        expected = (frame[68, 58].astype(int) + object_color(2)) / 2
+        assert np.abs(image[68, 58] - expected).max() <= 1
+        expected = (frame[75, 100].astype(int) + object_color(1)) / 2
+        assert np.abs(image[75, 100] - expected).max() <= 1
+
+
+def test_ring_of_a_click_tells_its_object(frame: Picture) -> None:
+    image = resize(frame, (180, 320))
+    draw_marks(image, [mark(50, 20, PointLabel.NEGATIVE, 3)], 2.0)
+    colors = {tuple(value) for value in image.reshape(-1, 3).tolist()}
+    assert {object_color(3), NEGATIVE} <= colors
+
+
+def test_id_of_an_object_does_not_cover_a_click(
+    frame: Picture, mask: np.ndarray
+) -> None:
+    middle = mark(64, 54, PointLabel.POSITIVE, 2)
+    image = draw_overlay(frame, one_object(mask, marks=(middle,)), long_side=640)
+    # The disk about the centre is green and white, a plate black.
+    disk = image[4 * 54 - 4 : 4 * 54 + 8, 4 * 64 - 4 : 4 * 64 + 8]
+    assert disk[..., 1].min() >= POSITIVE[1]

@@ -1,12 +1,14 @@
 """Training clips as strips of their frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from projects.sam2.structures import FramePrompt, PointLabel, PointPrompt
 from projects.sam2.visualization import object_color
-from projects.sam2.visualization.colors import POSITIVE, WHITE
+from projects.sam2.visualization.colors import NEGATIVE, POSITIVE, WHITE
 from projects.sam2.visualization.text import Picture
 from projects.sam2.visualization.training_clips import (
     TrainingClip,
@@ -92,6 +94,15 @@ def test_prompted_objects_have_a_white_rim_where_they_are_prompted() -> None:
 def test_click_is_drawn() -> None:
     assert POSITIVE not in shown_colors(draw(clip({0: MASK})))
     assert POSITIVE in shown_colors(draw(clip({0: CLICK})))
+
+
+def test_clicks_on_errors_are_drawn_in_place_of_the_first_prompt() -> None:
+    both = points(PointLabel.POSITIVE, PointLabel.NEGATIVE)
+    first = clip({0: CLICK})
+    assert NEGATIVE not in shown_colors(draw(first))
+    assert NEGATIVE in shown_colors(draw(replace(first, clicks={0: both})))
+    # A frame may be corrected that was not prompted before.
+    assert POSITIVE in shown_colors(draw(replace(clip({}), clicks={1: both})))
 
 
 def test_frame_without_annotation_shows_no_mask() -> None:

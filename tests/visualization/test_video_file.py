@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.sam2.visualization import write_video
+from projects.sam2.visualization import VideoFile, write_video
 
 
 def grey(value: int, size: tuple[int, int] = (64, 96)) -> np.ndarray:
@@ -52,3 +52,14 @@ def test_missing_encoder_is_named(
     monkeypatch.setattr(cv2.VideoWriter, 'isOpened', lambda _: False)
     with pytest.raises(RuntimeError, match='no mp4v encoder'):
         write_video(tmp_path / 'clip.mp4', [grey(1)])
+
+
+def test_frames_may_come_one_at_a_time_at_their_own_rate(tmp_path: Path) -> None:
+    path = tmp_path / 'clip.mp4'
+    with VideoFile(path, frames_per_second=25.0) as video:
+        for value in (10, 200):
+            video.add(grey(value))
+        assert not path.exists()
+    reader = cv2.VideoCapture(str(path))
+    assert reader.get(cv2.CAP_PROP_FPS) == pytest.approx(25.0)
+    assert reader.get(cv2.CAP_PROP_FRAME_COUNT) == 2

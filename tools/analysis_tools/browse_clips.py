@@ -3,8 +3,8 @@
 The config's loader, preprocessor and prompt simulator make what is drawn, with the seed
 of the run: batch 3 of epoch 5 is the one that training meets there. Masks are tinted,
 prompted objects rimmed in white; the caption of a frame is its number in the video, the
-kind of its prompt and how many correction clicks it gets, which depend on the model
-and are not drawn.
+kind of its prompt and how many correction clicks it gets. Where these fall depends on
+what a model gets wrong: with --checkpoint they are drawn, too.
 
     python tools/analysis_tools/browse_clips.py configs/sam2_bplus_mose.py
     python tools/analysis_tools/browse_clips.py configs/sam2_bplus_mose.py \
@@ -32,14 +32,19 @@ from torch import Tensor  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 import projects.sam2  # noqa: E402, F401  registers the parts
+from projects.sam2.apis import build_sam2  # noqa: E402
 from projects.sam2.engine.config import load_config  # noqa: E402
 from projects.sam2.engine.samplers import (  # noqa: E402
     ClipBatchSampler,
     ClipMixBatchSampler,
 )
+from projects.sam2.models import SAM2  # noqa: E402
 from projects.sam2.models.clip_tracking import promptable_frames  # noqa: E402
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor  # noqa: E402
-from projects.sam2.models.prompt_preview import preview_prompts  # noqa: E402
+from projects.sam2.models.prompt_preview import (  # noqa: E402
+    preview_clicks,
+    preview_prompts,
+)
 from projects.sam2.models.prompt_simulator import (  # noqa: E402
     PromptPlan,
     SAM2PromptSimulator,
@@ -75,6 +80,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add('config', help='config file of a run')
     add('--out', type=Path, help='folder, or a .png for a sheet of all clips')
+    add('--checkpoint', help='a model whose errors are clicked on')
     add('--batches', type=int, default=4, help='how many (default 4)')
     add('--epoch', type=int, default=0, help='epochs before it (default 0)')
     add('--first', type=int, default=0, help='first batch of the epoch (default 0)')
@@ -106,6 +112,7 @@ def clips_of_batch(
     plan: PromptPlan,
     simulator: SAM2PromptSimulator,
     preprocessor: ClipDataPreprocessor,
+    model: SAM2 | None = None,
 ) -> Iterator[TrainingClip]:
     """Prepare a batch as the model does, and take its clips apart again.
 
@@ -114,6 +121,7 @@ def clips_of_batch(
         plan: Which frames are prompted.
         simulator: Draws the prompts.
         preprocessor: Collates and normalises.
+        model: Its errors are clicked on; None leaves correction clicks out.
 
     Yields:
         Each clip with its prompts.
@@ -121,6 +129,7 @@ def clips_of_batch(
     batch = preprocessor.collate(samples)
     plan = plan.restricted_to(promptable_frames(batch))
     prompts = preview_prompts(simulator, batch, plan)
+    clicks = {} if model is None else preview_clicks(model, batch, plan)
     frames = (batch.frames * preprocessor.std + preprocessor.mean).round()
     pixels = frames.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     for number, sample in enumerate(samples):
@@ -137,6 +146,7 @@ def clips_of_batch(
             corrections=dict.fromkeys(
                 plan.correction_frames, simulator.num_corrections
             ),
+            clicks={t: _part(points, chosen) for t, points in clicks.items()},
         )
 
 
@@ -176,6 +186,9 @@ def draw_clips(
     preprocessor = MODELS.build(
         cfg.model.get('data_preprocessor') or {'type': 'ClipDataPreprocessor'}
     )
+    model = None
+    if options.checkpoint:
+        model = build_sam2(cfg, options.checkpoint)
     batches.sampler.set_epoch(options.epoch)
     batches.start_at(options.first)
     for number, samples in enumerate(islice(loader, options.batches), options.first):
@@ -184,7 +197,7 @@ def draw_clips(
             step=options.epoch * len(batches) + number,
             seed=cfg.get('randomness', {}).get('seed') or 0,
         )
-        clips = clips_of_batch(samples, plan, simulator, preprocessor)
+        clips = clips_of_batch(samples, plan, simulator, preprocessor, model)
         for place, clip in enumerate(clips):
             picture = draw_training_clip(
                 clip, long_side=options.long_side, with_frames=with_frames

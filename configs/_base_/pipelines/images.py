@@ -11,17 +11,16 @@ train_pipeline = [
 ]
 train_dataloader = dict(batch_size=4)
 
-# For the model of a config of images, `model = dict({{_base_.image_validation}})`. The
-# protocol of DAVIS leaves out the first and the last frame, hence the only one; a mask
-# as the prompt would be scored against itself, so objects are prompted by boxes.
+# For the model of a config of images, `model = {{_base_.image_validation}}`. Boxes and
+# clicks prompt the objects: a mask as the prompt would be scored against itself.
 image_validation = dict(
     val_prompt_simulator=dict(
-        point_probability=1.0, box_probability=1.0, num_corrections=0
+        _delete_=True, type='SAM2ImageRounds', click_counts=(1, 3, 5)
     ),
     accumulators=[
-        dict(
-            type='JFAccumulator', protocol=dict(type='JFSAVProtocol', skip_ends=False)
-        ),
+        dict(type='ClipPromptIoUAccumulator'),
         dict(type='MaskletRecorder', max_videos=8, max_frames=1),
     ],
 )
+val_evaluator = [dict(type='ClipPromptIoUMetric')]
+test_evaluator = val_evaluator

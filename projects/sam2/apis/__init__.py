@@ -11,13 +11,19 @@ from projects.sam2.apis.building import (
 )
 from projects.sam2.apis.configs import load_model_config
 from projects.sam2.apis.image_predictor import SAM2ImagePredictor
+from projects.sam2.apis.inference_results import InferenceResult
+from projects.sam2.apis.inferencer import SAM2Inferencer
+from projects.sam2.apis.object_prompt import ObjectPrompt
 from projects.sam2.apis.streaming import SAM2Stream
 from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 
 __all__ = [
     'AutomaticMask',
+    'InferenceResult',
+    'ObjectPrompt',
     'SAM2AutomaticMaskGenerator',
     'SAM2ImagePredictor',
+    'SAM2Inferencer',
     'SAM2Stream',
     'SAM2VideoPredictor',
     'build_sam2',

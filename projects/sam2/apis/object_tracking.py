@@ -4,7 +4,7 @@ What is recalled and remembered is decided in :mod:`projects.sam2.models`; here 
 are brought together in batches, and kept apart again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +20,7 @@ from projects.sam2.models.frame_tracking import (
 )
 from projects.sam2.models.mask_heads import MaskHeads
 from projects.sam2.models.memory_bank import MemoryQuery
-from projects.sam2.models.memory_selection import MemorySelection, join_selections
+from projects.sam2.models.object_batches import follow_objects
 from projects.sam2.ops import fill_holes
 from projects.sam2.structures import (
     DecoderStep,
@@ -139,21 +139,17 @@ class ObjectTracking:
         Returns:
             The memory of each object, by id.
         """
-        task = FrameTask(query=query)
-        bank = self.heads.tracker.memory_bank
-        recalled = {one.object_id: bank.select(one.store, query) for one in objects}
         memories: dict[int, AnsweredMemory] = {}
-        for ids in self._batches(recalled):
-            selection = join_selections([recalled.pop(number) for number in ids])
-            every = torch.zeros(
-                len(ids), dtype=torch.int64, device=features.embedding.device
-            )
-            repeated = features.select(every)
-            steps = decode_frame(self.heads, repeated, selection, task)
-            output = remember_frame(self.heads, repeated, steps, task)
-            shown = self._filled(output.final.mask_logits)
-            made = self._memories(output, shown)
-            memories |= dict(zip(ids, made, strict=True))
+        for batch in follow_objects(
+            self.heads,
+            [one.store for one in objects],
+            features,
+            query,
+            max_batch_objects=self.max_batch_objects,
+        ):
+            ids = [objects[position].object_id for position in batch.positions]
+            shown = self._filled(batch.output.final.mask_logits)
+            memories |= zip(ids, self._memories(batch.output, shown), strict=True)
         return memories
 
     def query(
@@ -175,15 +171,6 @@ class ObjectTracking:
             mode=TrackingMode.EVALUATION,
             reverse=reverse,
         )
-
-    def _batches(self, recalled: dict[int, MemorySelection]) -> Iterator[list[int]]:
-        """Ids of objects whose memories have one shape, at most so many at a time."""
-        groups: dict[object, list[int]] = {}
-        for number, selection in recalled.items():
-            groups.setdefault(selection.shape, []).append(number)
-        for ids in groups.values():
-            for first in range(0, len(ids), self.max_batch_objects):
-                yield ids[first : first + self.max_batch_objects]
 
     def _filled(self, logits: Tensor) -> Tensor:
         """Masks without small holes."""

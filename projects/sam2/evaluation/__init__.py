@@ -38,6 +38,14 @@ from projects.sam2.evaluation.report import (
     format_tables,
     write_report,
 )
+from projects.sam2.evaluation.round_scores import (
+    ClipPromptIoUAccumulator,
+    ClipPromptIoUMetric,
+    JFRoundsAccumulator,
+    JFRoundsMetric,
+    RoundIoUs,
+    RoundScores,
+)
 from projects.sam2.evaluation.score_tracks import FrameObjects, ScoreTracks
 from projects.sam2.evaluation.scores import (
     ObjectScores,
@@ -51,6 +59,8 @@ __all__ = [
     'PROTOCOLS',
     'ClipLossAccumulator',
     'ClipLossMetric',
+    'ClipPromptIoUAccumulator',
+    'ClipPromptIoUMetric',
     'FrameObjects',
     'FrameScores',
     'JFAccumulator',
@@ -58,10 +68,14 @@ __all__ = [
     'JFDavisProtocol',
     'JFMetric',
     'JFProtocol',
+    'JFRoundsAccumulator',
+    'JFRoundsMetric',
     'JFSAVProtocol',
     'MaskletRecorder',
     'ObjectScores',
     'PredictionGaps',
+    'RoundIoUs',
+    'RoundScores',
     'ScoreSummary',
     'ScoreTracks',
     'VideoLosses',

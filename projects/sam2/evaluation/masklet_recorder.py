@@ -1,19 +1,18 @@
 """Keeps the predicted masks of a few videos for pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mmengine.registry import TASK_UTILS
 
 from projects.sam2.ops import encode_masks
 from projects.sam2.structures import (
     FrameMasklets,
-    FrameOutput,
     FramePrediction,
     Masklets,
-    PointLabel,
     PromptMark,
     VideoRecord,
     VideoResult,
+    marks_of_points,
 )
 
 DECODER_STRIDE = 4
@@ -67,7 +66,9 @@ class MaskletRecorder:
         on_stride = prediction.frame_index % self._stride == 0
         if not self._chosen or not (on_stride or annotated or prediction.prompted_ids):
             return
-        marks = tuple(_prompt_marks(prediction)) if prediction.prompted_ids else ()
+        marks = prediction.marks
+        if prediction.prompted_ids and not marks:
+            marks = tuple(_prompt_marks(prediction))
         encoded = encode_masks(prediction.masks) if prediction.object_ids else []
         self._frames.append(
             FrameMasklets(
@@ -98,31 +99,11 @@ def _prompt_marks(prediction: FramePrediction) -> Iterator[PromptMark]:
         logits = output.final.mask_logits  # (O, 1, H4, W4)
         ids = prediction.object_ids[first : first + len(logits)]
         first += len(logits)
-        scale = tuple(
-            file_side / (DECODER_STRIDE * side)
-            for file_side, side in zip(
-                prediction.masks.shape[1:], logits.shape[2:], strict=True
-            )
+        height, width = prediction.masks.shape[1:]
+        scale = (
+            width / (DECODER_STRIDE * logits.shape[3]),
+            height / (DECODER_STRIDE * logits.shape[2]),
         )
-        if set(ids) & set(prediction.prompted_ids):
-            yield from _marks_of(output, ids, scale)
-
-
-def _marks_of(
-    output: FrameOutput, object_ids: Sequence[int], scale: Sequence[float]
-) -> Iterator[PromptMark]:
-    """Points of one group; ``scale`` leads from the model's frame to the file's."""
-    points = output.final.points
-    if points is None:
-        return
-    for object_id, coords, labels in zip(
-        object_ids, points.coords.tolist(), points.labels.tolist(), strict=True
-    ):
-        for (x, y), label in zip(coords, labels, strict=True):
-            if label != PointLabel.PADDING:
-                yield PromptMark(
-                    object_id=object_id,
-                    x=x * scale[1],
-                    y=y * scale[0],
-                    label=PointLabel(label),
-                )
+        points = output.final.points
+        if points is not None and set(ids) & set(prediction.prompted_ids):
+            yield from marks_of_points(points, ids, scale)

@@ -3,6 +3,7 @@
 from projects.sam2.models.backbones import Hiera
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.image_encoder import SAM2ImageEncoder
+from projects.sam2.models.image_rounds import SAM2ImageRounds
 from projects.sam2.models.mask_decoder import SAM2MaskDecoder
 from projects.sam2.models.memory_attention import MemoryAttention
 from projects.sam2.models.memory_bank import MemoryBank, MemoryBankEmpty
@@ -13,6 +14,7 @@ from projects.sam2.models.prompt_encoder import SAM2PromptEncoder
 from projects.sam2.models.prompt_simulator import SAM2PromptSimulator
 from projects.sam2.models.sam2 import SAM2
 from projects.sam2.models.tracker import SAM2Tracker
+from projects.sam2.models.video_rounds import SAM2OfflineRounds, SAM2OnlineRounds
 
 __all__ = [
     'SAM2',
@@ -24,8 +26,11 @@ __all__ = [
     'MemoryBankEmpty',
     'MemoryEncoder',
     'SAM2ImageEncoder',
+    'SAM2ImageRounds',
     'SAM2MaskDecoder',
     'SAM2ObjectPointer',
+    'SAM2OfflineRounds',
+    'SAM2OnlineRounds',
     'SAM2PromptEncoder',
     'SAM2PromptSimulator',
     'SAM2Tracker',

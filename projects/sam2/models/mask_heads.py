@@ -91,6 +91,37 @@ class MaskHeads:
             points=points,
         )
 
+    def propose(
+        self,
+        *,
+        embedding: Tensor,
+        features: ImageFeatures,
+        points: PointPrompt,
+        earlier_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Decode the masks of an image; whether objects are there is not asked.
+
+        Args:
+            embedding: Features of a frame without memory, (O, C, H16, W16).
+            features: Of the frame, one for each object.
+            points: All points given so far.
+            earlier_logits: Masks of the previous answer, (O, 1, H4, W4), or None.
+
+        Returns:
+            The mask with the highest estimate of its IoU, (O, 1, H4, W4), logits.
+        """
+        decoded = self._run(
+            embedding=embedding,
+            features=features,
+            points=points,
+            earlier_logits=earlier_logits,
+            multimask=points.num_points <= MAX_AMBIGUOUS_POINTS,
+            mode=TrackingMode.EVALUATION,
+        )
+        best = decoded.ious.argmax(dim=1)
+        objects = torch.arange(len(best), device=best.device)
+        return at_least_float32(decoded.mask_logits)[objects, best][:, None]
+
     def adopt(
         self, *, mask: Tensor, features: ImageFeatures, mode: TrackingMode
     ) -> DecoderStep:

@@ -1,4 +1,4 @@
-"""The prompts that a batch is given in training, without a model."""
+"""The prompts that a batch is given in training, without a model and with one."""
 
 import torch
 
@@ -8,7 +8,8 @@ from projects.sam2.models.prompt_simulator import (
     PromptPlan,
     SAM2PromptSimulator,
 )
-from projects.sam2.structures import ClipBatch, FramePrompt
+from projects.sam2.models.sam2 import SAM2
+from projects.sam2.structures import ClipBatch, FramePrompt, TrackingMode
 
 
 def preview_prompts(
@@ -39,3 +40,26 @@ def preview_prompts(
             for _ in range(simulator.num_corrections):
                 simulator.correction(truth, torch.zeros_like(truth), clicks)
     return prompts
+
+
+@torch.no_grad()
+def preview_clicks(
+    model: SAM2, batch: ClipBatch, plan: PromptPlan
+) -> dict[int, FramePrompt]:
+    """Click on the errors of a model as it would be corrected in training.
+
+    Args:
+        model: Tracks the clips, with its prompts of training.
+        batch: The clips.
+        plan: Which frames are prompted.
+
+    Returns:
+        All points of each frame that has any, first prompts and correction clicks,
+        (O, …) of all objects of the batch.
+    """
+    outputs = model.track(batch, plan, TrackingMode.TRAINING)
+    return {
+        output.frame_index: FramePrompt(points=output.final.points)
+        for output in outputs
+        if output.final.points is not None
+    }

@@ -1,6 +1,6 @@
 """SAM 2, assembled and run the way MMEngine's Runner expects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -13,15 +13,20 @@ from projects.sam2.models.clip_tracking import track_clip
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.layers import sine_encoding_2d
 from projects.sam2.models.mask_heads import MaskHeads
+from projects.sam2.models.prompt_rounds import SAM2PromptRounds
 from projects.sam2.models.prompt_simulator import PromptPlan
+from projects.sam2.models.prompted_model import PromptedModel
 from projects.sam2.models.video_tracking import VideoTracker
 from projects.sam2.structures import (
     ClipBatch,
     FrameOutput,
+    FramePrediction,
     ImageFeatures,
+    RoundObserver,
     TrackingMode,
     VideoRecord,
     VideoResult,
+    VideoSource,
 )
 
 PartConfig = dict[str, Any]
@@ -37,8 +42,8 @@ class SAM2(BaseModel):
         prompt_encoder: Config of :class:`SAM2PromptEncoder`.
         mask_decoder: Config of :class:`SAM2MaskDecoder`.
         prompt_simulator: Config of the prompts in training.
-        val_prompt_simulator: Config of the prompts in validation; None takes those
-            of training.
+        val_prompt_simulator: Config of the prompts in validation, which may come in
+            rounds (:class:`SAM2PromptRounds`); None takes those of training.
         loss: Config of the loss; None for a model that only predicts.
         accumulators: Configs of what is made of the masks of a validation video, in
             ``TASK_UTILS``: each adds one field to the video's result.
@@ -185,7 +190,8 @@ class SAM2(BaseModel):
         """Track the objects of a video, its masks handed on frame by frame.
 
         Args:
-            record: The video; its objects are prompted where they appear first.
+            record: The video; its objects are prompted where they appear first, and
+                further where the prompts of validation come in rounds.
 
         Returns:
             What the accumulators made of the masks.
@@ -196,20 +202,35 @@ class SAM2(BaseModel):
                 'video_name': record.source.name,
             }
         )
-        tracker = VideoTracker(
-            heads=self.heads,
-            simulator=self.val_prompt_simulator,
-            preprocessor=self.data_preprocessor,
-            encode=self.encode,
-        )
         for accumulator in self.accumulators:
             accumulator.begin(record)
-        for prediction in tracker.track(record.source):
+        for prediction in self._predictions(record.source):
             for accumulator in self.accumulators:
-                accumulator.add(prediction)
+                if isinstance(accumulator, RoundObserver):
+                    accumulator.add_round(prediction)
+                elif prediction.prompt_round.is_final:
+                    accumulator.add(prediction)
         for accumulator in self.accumulators:
             accumulator.finish(result)
         return result
+
+    def _predictions(self, source: VideoSource) -> Iterator[FramePrediction]:
+        """Track a video, once or as often as its prompts have rounds."""
+        simulator = self.val_prompt_simulator
+        if isinstance(simulator, SAM2PromptRounds):
+            model = PromptedModel(
+                heads=self.heads,
+                preprocessor=self.data_preprocessor,
+                encode=self.encode,
+            )
+            return simulator.run(model, source)
+        tracker = VideoTracker(
+            heads=self.heads,
+            simulator=simulator,
+            preprocessor=self.data_preprocessor,
+            encode=self.encode,
+        )
+        return tracker.track(source)
 
     def encode(self, frames: Tensor) -> ImageFeatures:
         """Encode frames.

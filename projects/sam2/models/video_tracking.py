@@ -75,7 +75,7 @@ class VideoTracker:
         plan = self.simulator.plan(max(source.num_frames, 2), step=0)
         kind = plan.prompts[0]
         groups: list[ObjectGroup] = []
-        for frame, (pixels, truth) in enumerate(_read_ahead(source)):
+        for frame, (pixels, truth) in enumerate(read_ahead(source)):
             new = self._unseen(truth, groups)
             if not groups and new is None:
                 continue
@@ -180,10 +180,17 @@ class VideoTracker:
         return self.preprocessor.mask_prompt(as_mask)
 
 
-def _read_ahead(
+def read_ahead(
     source: VideoSource,
 ) -> Iterator[tuple[NDArray[np.uint8], FrameMasks | None]]:
-    """Frames and ground truth in order, the next one decoded meanwhile."""
+    """Decode frames and ground truth in order, the next one meanwhile.
+
+    Args:
+        source: The video.
+
+    Yields:
+        Each frame, (height, width, 3), with its ground truth or None.
+    """
 
     def read(frame: int) -> tuple[NDArray[np.uint8], FrameMasks | None]:
         return source.read_frame(frame), source.read_masks(frame)

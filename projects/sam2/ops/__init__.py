@@ -24,6 +24,7 @@ from projects.sam2.ops.crops import Crop, crops_of_image, grid_of_points
 from projects.sam2.ops.masks import (
     NON_OVERLAPPING_LOGIT,
     count_pixels,
+    mask_ious,
     non_overlapping,
 )
 from projects.sam2.ops.nms import suppress_boxes
@@ -59,6 +60,7 @@ __all__ = [
     'fill_holes',
     'grid_of_points',
     'jitter_boxes',
+    'mask_ious',
     'masks_to_boxes',
     'non_overlapping',
     'put_in_place',

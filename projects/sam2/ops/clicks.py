@@ -205,11 +205,16 @@ def center_error_points(
 
 def _deepest(region: NDArray[np.bool_]) -> tuple[int, float]:
     """Find the pixel of a region (H, W) farthest from its border, and how far."""
-    padded = np.pad(region.astype(np.uint8), 1)
+    left, top, width, height = cv2.boundingRect(region.view(np.uint8))
+    # Beyond the region's box all is border, whether frame or edge.
+    part = region[top : top + height, left : left + width]
+    padded = np.pad(part.astype(np.uint8), 1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    inside = depth[1:-1, 1:-1].ravel()
-    index = int(inside.argmax())
-    return index, float(inside[index])
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    if not depth[row, column]:
+        return 0, 0.0
+    index = (top + int(row) - 1) * region.shape[1] + left + int(column) - 1
+    return index, float(depth[row, column])
 
 
 def _clicks(*, x: Tensor, y: Tensor, is_positive: Tensor) -> PointPrompt:

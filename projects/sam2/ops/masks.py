@@ -35,3 +35,22 @@ def count_pixels(masks: Tensor) -> Tensor:
     """
     # Bytes are summed several times faster than bools, which a CPU first makes int64.
     return masks.flatten(-2).view(torch.uint8).sum(dim=-1, dtype=torch.int32)
+
+
+def mask_ious(first: Tensor, second: Tensor, ignored: Tensor | None = None) -> Tensor:
+    """Intersection over union of pairs of masks.
+
+    Args:
+        first: (O, 1, H, W), bool.
+        second: (O, 1, H, W), bool.
+        ignored: Void pixels, (O | 1, 1, H, W), bool, or None.
+
+    Returns:
+        (O,), float64, in [0, 1]; 1 where both masks are empty.
+    """
+    both, either = first & second, first | second
+    if ignored is not None:
+        both, either = both & ~ignored, either & ~ignored
+    shared = count_pixels(both)[:, 0].double()
+    union = count_pixels(either)[:, 0]
+    return torch.where(union > 0, shared / union.clamp(min=1), 1.0)

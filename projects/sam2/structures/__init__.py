@@ -20,9 +20,19 @@ docstring says otherwise. Frames are RGB.
 
 from projects.sam2.structures.clip import ClipBatch, ClipSample, ClipTargets
 from projects.sam2.structures.features import ImageFeatures
-from projects.sam2.structures.masklets import FrameMasklets, Masklets, PromptMark
+from projects.sam2.structures.masklets import (
+    FrameMasklets,
+    Masklets,
+    PromptMark,
+    marks_of_points,
+)
 from projects.sam2.structures.prompts import FramePrompt, PointLabel, PointPrompt
-from projects.sam2.structures.results import FramePrediction, VideoResult
+from projects.sam2.structures.results import (
+    FramePrediction,
+    PromptRound,
+    RoundObserver,
+    VideoResult,
+)
 from projects.sam2.structures.tracking import (
     DecoderStep,
     FrameMemory,
@@ -53,8 +63,11 @@ __all__ = [
     'PointLabel',
     'PointPrompt',
     'PromptMark',
+    'PromptRound',
+    'RoundObserver',
     'TrackingMode',
     'VideoRecord',
     'VideoResult',
     'VideoSource',
+    'marks_of_points',
 ]

@@ -1,10 +1,10 @@
 """Predicted masks of a video, packed for pictures and files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from projects.sam2.structures.prompts import PointLabel
+from projects.sam2.structures.prompts import PointLabel, PointPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,34 @@ class PromptMark:
     x: float
     y: float
     label: PointLabel
+
+
+def marks_of_points(
+    points: PointPrompt,
+    object_ids: Sequence[int],
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> Iterator[PromptMark]:
+    """List the points of a prompt.
+
+    Args:
+        points: Of the objects.
+        object_ids: Their ids.
+        scale: Pixels of the file for one of ``points``, in x and in y.
+
+    Yields:
+        The marks, those of an object one after another; padding leaves none.
+    """
+    for object_id, coords, labels in zip(
+        object_ids, points.coords.tolist(), points.labels.tolist(), strict=True
+    ):
+        for (x, y), label in zip(coords, labels, strict=True):
+            if label != PointLabel.PADDING:
+                yield PromptMark(
+                    object_id=object_id,
+                    x=x * scale[0],
+                    y=y * scale[1],
+                    label=PointLabel(label),
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ from projects.sam2.visualization.text import Picture, draw_labels
 
 MASK_OPACITY = 0.5
 VOID_OPACITY = 0.6
+CLICK_RIM = 3  # pixels about the disk of a click
+CLICKS = (PointLabel.POSITIVE, PointLabel.NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +75,20 @@ def draw_overlay(frame: Picture, overlay: Overlay, *, long_side: int) -> Picture
     masks = [_resize_mask(mask, size) for mask in overlay.masks]
     if overlay.void is not None:
         _grey(image, _resize_mask(overlay.void, size))
-    for object_id, mask in zip(overlay.object_ids, masks, strict=True):
-        _tint(image, mask, object_color(object_id))
-    for object_id, mask in zip(overlay.object_ids, masks, strict=True):
+    # What lies within another object is seen, not hidden by it.
+    drawn = sorted(
+        zip(overlay.object_ids, masks, strict=True),
+        key=lambda one: -np.count_nonzero(one[1]),
+    )
+    _tint(image, drawn)
+    for object_id, mask in drawn:
         prompted = object_id in overlay.prompted_ids
         _outline(image, mask, object_color(object_id), prompted=prompted)
-    draw_marks(image, overlay.marks, size[1] / overlay.masks.shape[2])
-    draw_labels(image, masks, overlay.object_ids)
+    scale = size[1] / overlay.masks.shape[2]
+    draw_marks(image, overlay.marks, scale)
+    half = (_click_radius(image) + CLICK_RIM,) * 2
+    clicks = [(_place(m, scale), half) for m in overlay.marks if m.label in CLICKS]
+    draw_labels(image, masks, overlay.object_ids, taken=clicks)
     return image
 
 
@@ -104,7 +113,8 @@ def resize(image: Picture, size: tuple[int, int]) -> Picture:
 def draw_marks(image: Picture, marks: Sequence[PromptMark], scale: float) -> None:
     """Draw prompt points and boxes into a picture.
 
-    Positive clicks are green with a plus, negative ones red with a minus.
+    Positive clicks are green with a plus, negative ones red with a minus, each within
+    a ring of its object's colour.
 
     Args:
         image: Drawn into.
@@ -113,11 +123,7 @@ def draw_marks(image: Picture, marks: Sequence[PromptMark], scale: float) -> Non
     """
     corners: dict[int, tuple[int, int]] = {}
     for mark in marks:
-        # A pixel's centre is half a pixel from its corner in both grids.
-        at = (
-            round((mark.x + 0.5) * scale - 0.5),
-            round((mark.y + 0.5) * scale - 0.5),
-        )
+        at = _place(mark, scale)
         if mark.label is PointLabel.BOX_TOP_LEFT:
             corners[mark.object_id] = at
         elif mark.label is PointLabel.BOX_BOTTOM_RIGHT:
@@ -126,7 +132,13 @@ def draw_marks(image: Picture, marks: Sequence[PromptMark], scale: float) -> Non
             color = object_color(mark.object_id)
             cv2.rectangle(image, first, at, color, 2, cv2.LINE_AA)
         else:
-            _click(image, at, positive=mark.label is PointLabel.POSITIVE)
+            _click(image, at, mark)
+
+
+def _place(mark: PromptMark, scale: float) -> tuple[int, int]:
+    """Where a mark lies in a picture: x and y."""
+    # A pixel's centre is half a pixel from its corner in both grids.
+    return round((mark.x + 0.5) * scale - 0.5), round((mark.y + 0.5) * scale - 0.5)
 
 
 def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -138,10 +150,15 @@ def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.b
     return resized
 
 
-def _tint(image: Picture, mask: NDArray[np.bool_], color: Color) -> None:
-    """Blend a colour into the pixels of a mask."""
-    mixed = (1 - MASK_OPACITY) * image[mask] + MASK_OPACITY * np.array(color)
-    image[mask] = np.rint(mixed).astype(np.uint8)
+def _tint(image: Picture, drawn: Sequence[tuple[int, NDArray[np.bool_]]]) -> None:
+    """Blend the colour of the last mask that covers it into each pixel."""
+    covered = np.zeros(image.shape[:2], dtype=bool)
+    colors = np.zeros_like(image)
+    for object_id, mask in drawn:
+        colors[mask] = object_color(object_id)
+        covered |= mask
+    mixed = (1 - MASK_OPACITY) * image[covered] + MASK_OPACITY * colors[covered]
+    image[covered] = np.rint(mixed).astype(np.uint8)
 
 
 def _grey(image: Picture, mask: NDArray[np.bool_]) -> None:
@@ -158,6 +175,12 @@ def _outline(
 
     Both lie outside of the mask, so that a small object stays visible.
     """
+    # Only what is near the mask is looked at.
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    margin = 4
+    rows = slice(max(0, top - margin), top + height + margin)
+    columns = slice(max(0, left - margin), left + width + margin)
+    image, mask = image[rows, columns], mask[rows, columns]
     line = _grown(mask, 1)
     rim = _grown(mask, 3 if prompted else 2) & ~line
     opacity = 1.0 if prompted else 0.5
@@ -175,12 +198,20 @@ def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     return grown
 
 
-def _click(image: Picture, at: tuple[int, int], *, positive: bool) -> None:
-    """Draw a click: a disk with a sign in it."""
-    radius = max(4, min(image.shape[:2]) // 40)
+def _click_radius(image: Picture) -> int:
+    """Of the disk of a click, in pixels."""
+    return max(4, int(min(image.shape[:2])) // 45)
+
+
+def _click(image: Picture, at: tuple[int, int], mark: PromptMark) -> None:
+    """Draw a click: a disk with a sign in it, and a ring of the object's colour."""
+    radius = _click_radius(image)
     x, y = at
     arm = max(2, radius - 3)
+    ring = object_color(mark.object_id)
+    cv2.circle(image, at, radius + CLICK_RIM, ring, cv2.FILLED, cv2.LINE_AA)
     cv2.circle(image, at, radius + 1, WHITE, cv2.FILLED, cv2.LINE_AA)
+    positive = mark.label is PointLabel.POSITIVE
     color = POSITIVE if positive else NEGATIVE
     cv2.circle(image, at, radius, color, cv2.FILLED, cv2.LINE_AA)
     cv2.line(image, (x - arm, y), (x + arm, y), WHITE, 2)

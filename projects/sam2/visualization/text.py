@@ -20,6 +20,9 @@ from projects.sam2.visualization.colors import (
 
 Picture = NDArray[np.uint8]
 Point = tuple[int, int]
+Plate = tuple[Point, Point]  # centre, and half the size
+
+FEW = 8  # objects up to which ids are written large
 
 
 def text_size(text: str, height: int) -> tuple[int, int]:
@@ -56,27 +59,32 @@ def draw_text(
 
 
 def draw_labels(
-    image: Picture, masks: Sequence[NDArray[np.bool_]], object_ids: Sequence[int]
+    image: Picture,
+    masks: Sequence[NDArray[np.bool_]],
+    object_ids: Sequence[int],
+    *,
+    taken: Sequence[Plate] = (),
 ) -> None:
     """Write the id of each object on a plate of its colour.
 
     A plate lies where the mask is thickest; beside the mask if that is smaller than
-    the plate or another plate is in the way.
+    the plate or something else is in the way.
 
     Args:
         image: Drawn into.
         masks: Of the picture's size; an empty one gets no plate.
         object_ids: One for each mask.
+        taken: Centre and half the size of what shall not be covered.
     """
-    letters = max(9, min(image.shape[:2]) // 22)
-    taken: list[tuple[Point, Point]] = []
+    letters = max(9, min(image.shape[:2]) // (26 if len(masks) <= FEW else 36))
+    occupied = [*taken]
     for object_id, mask in zip(object_ids, masks, strict=True):
         if not mask.any():
             continue
         line_height, width = text_size(str(object_id), letters)
         half = (width // 2 + 3, line_height // 2 + 1)
-        centre = _free_place(_places(mask, half), half, taken)
-        taken.append((centre, half))
+        centre = _free_place(_places(mask, half), half, occupied)
+        occupied.append((centre, half))
         _plate(image, object_id, centre, letters=letters)
 
 
@@ -112,9 +120,7 @@ def _places(mask: NDArray[np.bool_], half: Point) -> list[Point]:
     ]
 
 
-def _free_place(
-    places: Sequence[Point], half: Point, taken: Sequence[tuple[Point, Point]]
-) -> Point:
+def _free_place(places: Sequence[Point], half: Point, taken: Sequence[Plate]) -> Point:
     """The first place where no plate lies yet; the first of all if none is free."""
     for x, y in places:
         if all(

@@ -1,12 +1,17 @@
 """Pictures of training clips: augmented frames, masks and prompts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.structures import FramePrompt, PointLabel, PromptMark
+from projects.sam2.structures import (
+    FramePrompt,
+    PointLabel,
+    PromptMark,
+    marks_of_points,
+)
 from projects.sam2.visualization.drawing import (
     Overlay,
     draw_overlay,
@@ -38,6 +43,8 @@ class TrainingClip:
         frame_indices: Positions in the video.
         prompts: First prompts, (O, …), by the frame of the clip.
         corrections: Number of correction clicks, likewise.
+        clicks: Where a model was at hand, all points of a corrected frame, the first
+            prompt and the clicks on the errors of its masks, (O, …), likewise.
     """
 
     title: str
@@ -49,6 +56,7 @@ class TrainingClip:
     frame_indices: tuple[int, ...]
     prompts: Mapping[int, FramePrompt]
     corrections: Mapping[int, int]
+    clicks: Mapping[int, FramePrompt] = field(default_factory=dict)
 
 
 def draw_training_clip(
@@ -104,17 +112,7 @@ def prompt_marks(
     """
     if prompt.points is None:
         return ()
-    return tuple(
-        PromptMark(object_id=object_id, x=x, y=y, label=PointLabel(label))
-        for object_id, points, labels in zip(
-            object_ids,
-            prompt.points.coords.tolist(),
-            prompt.points.labels.tolist(),
-            strict=True,
-        )
-        for (x, y), label in zip(points, labels, strict=True)
-        if label != PointLabel.PADDING
-    )
+    return tuple(marks_of_points(prompt.points, object_ids))
 
 
 def _caption(clip: TrainingClip, time: int) -> str:
@@ -134,11 +132,12 @@ def _cells(clip: TrainingClip, time: int, long_side: int) -> tuple[Picture, Pict
     if not clip.annotated[time]:
         return plain, placeholder(plain, NOT_ANNOTATED)
     prompt = clip.prompts.get(time)
+    shown = clip.clicks.get(time, prompt)
     overlay = Overlay(
         object_ids=clip.object_ids,
         masks=clip.masks[time],
         prompted_ids=() if prompt is None else clip.object_ids,
-        marks=() if prompt is None else prompt_marks(prompt, clip.object_ids),
+        marks=() if shown is None else prompt_marks(shown, clip.object_ids),
         void=clip.void[time],
     )
     return plain, draw_overlay(frame, overlay, long_side=long_side)

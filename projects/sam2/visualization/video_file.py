@@ -1,61 +1,106 @@
 """Writes pictures as an mp4 file."""
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 
 from projects.sam2.ops import written_aside
 from projects.sam2.visualization.text import Picture
 
+__all__ = ['FRAMES_PER_SECOND', 'VideoFile', 'write_video']
+
 FRAMES_PER_SECOND = 12.0
 
 
-def write_video(path: Path, pictures: Iterable[Picture]) -> None:
-    """Write an mp4, aside first and renamed when it is whole.
+class VideoFile:
+    """An mp4 that takes pictures one at a time, in a ``with`` block.
+
+    It is written aside and renamed when it is whole; where the block fails nothing is
+    left of it, and an older file stays.
 
     Args:
         path: Ends in ``.mp4``; its folder is made where it is missing.
+        frames_per_second: At which it is shown.
+    """
+
+    def __init__(
+        self, path: Path, *, frames_per_second: float = FRAMES_PER_SECOND
+    ) -> None:
+        self.path = path
+        self.frames_per_second = frames_per_second
+        self._files = ExitStack()
+        self._aside = path
+        self._writer: cv2.VideoWriter | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> 'VideoFile':
+        """Begin; the encoder is opened with the first picture."""
+        self._aside = self._files.enter_context(written_aside(self.path))
+        return self
+
+    def add(self, picture: Picture) -> None:
+        """Append a picture.
+
+        Args:
+            picture: RGB, (height, width, 3), both sides even.
+
+        Raises:
+            ValueError: If it is of another size than the first.
+            RuntimeError: If OpenCV has no mp4v encoder.
+        """
+        if self._writer is None:
+            self._shape = picture.shape
+            self._writer = self._open(picture.shape[1], picture.shape[0])
+        if picture.shape != self._shape:
+            # OpenCV would leave it out without a word.
+            msg = f'{self.path}: expected pictures {self._shape}, got {picture.shape}'
+            raise ValueError(msg)
+        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Rename the file, or leave nothing of it; one without a picture is refused."""
+        if self._writer is not None:
+            self._writer.release()
+        elif error is None:
+            error = ValueError(f'{self.path}: there is no picture to write')
+            self._files.__exit__(ValueError, error, None)
+            raise error
+        self._files.__exit__(kind, error, trace)
+
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+        """Open the encoder."""
+        codec = cv2.VideoWriter.fourcc(*'mp4v')
+        writer = cv2.VideoWriter(
+            str(self._aside), codec, self.frames_per_second, (width, height)
+        )
+        if not writer.isOpened():
+            msg = (
+                f'{self.path}: this build of OpenCV has no mp4v encoder; install the '
+                'opencv-python wheel'
+            )
+            raise RuntimeError(msg)
+        return writer
+
+
+def write_video(path: Path, pictures: Iterable[Picture]) -> None:
+    """Write an mp4 of pictures.
+
+    Args:
+        path: As for :class:`VideoFile`.
         pictures: RGB, (height, width, 3), of one size, both sides even.
 
     Raises:
         ValueError: If there is no picture, or one of another size than the first.
         RuntimeError: If OpenCV has no mp4v encoder.
     """
-    with written_aside(path) as aside:
-        _encode(aside, pictures)
-
-
-def _encode(path: Path, pictures: Iterable[Picture]) -> None:
-    """Encode pictures; the file is closed, whatever happens."""
-    writer: cv2.VideoWriter | None = None
-    shape: tuple[int, ...] = ()
-    try:
+    with VideoFile(path) as video:
         for picture in pictures:
-            if writer is None:
-                shape = picture.shape
-                writer = _open(path, shape[1], shape[0])
-            if picture.shape != shape:
-                # OpenCV would leave it out without a word.
-                msg = f'{path}: expected pictures {shape}, but got {picture.shape}'
-                raise ValueError(msg)
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        if writer is None:
-            msg = f'{path}: there is no picture to write'
-            raise ValueError(msg)
-    finally:
-        if writer is not None:
-            writer.release()
-
-
-def _open(path: Path, width: int, height: int) -> cv2.VideoWriter:
-    """Open the encoder."""
-    codec = cv2.VideoWriter.fourcc(*'mp4v')
-    writer = cv2.VideoWriter(str(path), codec, FRAMES_PER_SECOND, (width, height))
-    if not writer.isOpened():
-        msg = (
-            f'{path}: this build of OpenCV has no mp4v encoder; install the '
-            'opencv-python wheel'
-        )
-        raise RuntimeError(msg)
-    return writer
+            video.add(picture)

@@ -7,9 +7,15 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
+from golden_models import tiny_config
+from projects.sam2.visualization.colors import NEGATIVE, POSITIVE
 from tool_modules import load_tool
+
+CLICK = (POSITIVE, NEGATIVE)
 
 CONFIG = """
 train_dataloader = dict(
@@ -86,6 +92,29 @@ def test_clips_are_those_that_training_meets(tool: ModuleType, config: Path) -> 
             assert len(part) == len(clip.object_ids)
 
 
+def pixels_of_clicks(path: Path) -> int:
+    """Pixels in the colours of clicks."""
+    picture = np.asarray(cv2.imread(str(path)))
+    return sum(
+        int((picture == np.array(color[::-1])).all(axis=2).sum()) for color in CLICK
+    )
+
+
+def test_correction_clicks_are_drawn_where_a_model_is_given(
+    tool: ModuleType, config: Path
+) -> None:
+    model = tiny_config(data_preprocessor={'image_size': (64, 64)})
+    model['prompt_simulator'] |= {'num_corrections': 2, 'point_probability': 1.0}
+    config.write_text(f'{CONFIG}\nmodel = {model}\n')
+    weights = config.parent / 'weights.pth'
+    torch.save({'state_dict': MODELS.build(model).state_dict()}, weights)
+    words = [str(config), '--batches', '1', '--out']
+    without = tool.main([*words, str(config.parent / 'a.png')])[0]
+    given = ['--checkpoint', str(weights)]
+    with_clicks = tool.main([*words, str(config.parent / 'b.png'), *given])[0]
+    assert pixels_of_clicks(with_clicks) > pixels_of_clicks(without) + 50
+
+
 def test_plan_is_that_of_the_step_of_training(
     tool: ModuleType, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +127,7 @@ def test_plan_is_that_of_the_step_of_training(
         return whole(self, num_frames, step, seed)
 
     monkeypatch.setattr(simulator, 'plan', note)
-    options = Namespace(epoch=3, first=1, batches=2, long_side=64)
+    options = Namespace(epoch=3, first=1, batches=2, long_side=64, checkpoint=None)
     drawn = tool.draw_clips(Config.fromfile(config), options, with_frames=False)
     assert len(list(drawn)) == 4
     assert asked == [(2, 10, 5), (2, 11, 5)]  # an epoch has three batches
@@ -109,6 +138,6 @@ def test_loader_without_a_batch_sampler_of_ours_is_refused(
 ) -> None:
     cfg = Config.fromfile(config)
     cfg.train_dataloader.pop('batch_sampler')
-    options = Namespace(epoch=0, first=0, batches=1, long_side=64)
+    options = Namespace(epoch=0, first=0, batches=1, long_side=64, checkpoint=None)
     with pytest.raises(TypeError, match='BatchSampler; give it a ClipBatchSampler'):
         list(tool.draw_clips(cfg, options, with_frames=False))

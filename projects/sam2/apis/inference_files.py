@@ -1,0 +1,134 @@
+"""Files of the inferencer: overlays, label maps, run lengths and arrays."""
+
+import json
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from projects.sam2.apis.inference_results import InferenceResult, InferredFrame
+from projects.sam2.datasets.synthetic import davis_palette
+from projects.sam2.ops import write_whole
+from projects.sam2.visualization import VideoFile
+from projects.sam2.visualization.clip_visualizer import write_png
+from projects.sam2.visualization.text import Picture
+
+__all__ = ['FORMATS', 'ResultFiles']
+
+FORMATS = ('png', 'json', 'npz')
+MAX_PALETTE_ID = 255
+VIS_FOLDER, PRED_FOLDER = 'vis', 'pred'
+
+
+@dataclass(slots=True, kw_only=True)
+class ResultFiles:
+    """Where the masks and pictures of one input go, written as they come.
+
+    ``vis/<name>.png`` or ``.mp4`` shows the masks over the input. ``pred/`` holds
+    ``<name>.png`` or, of a video, ``<name>/<frame>.png``, ids as a palette PNG (of 16
+    bits without palette beyond id 255; of overlapping objects the smallest);
+    ``<name>.json``, COCO's run lengths; and ``.npz`` beside the PNG with ``masks``,
+    ``object_ids`` and ``ious``.
+
+    Attributes:
+        folder: Made where it is missing.
+        name: Of the input.
+        formats: Some of ``FORMATS``.
+        frames_per_second: Of a video; None for an image.
+        written: Files so far.
+    """
+
+    folder: Path
+    name: str
+    formats: Collection[str]
+    frames_per_second: float | None = None
+    written: list[Path] = field(default_factory=list)
+    _open_files: ExitStack = field(default_factory=ExitStack)
+    _video: VideoFile | None = None
+
+    def __post_init__(self) -> None:
+        """Check the formats."""
+        unknown = sorted(set(self.formats) - set(FORMATS))
+        if unknown:
+            msg = f'Unknown format {unknown[0]!r}; give some of {", ".join(FORMATS)}'
+            raise ValueError(msg)
+
+    def __enter__(self) -> 'ResultFiles':
+        """Begin; files are made when there is something to write."""
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Finish the video, or leave nothing of it after a failure."""
+        self._open_files.__exit__(*failure)  # type: ignore[arg-type]  # handed on
+
+    def add_picture(self, picture: Picture) -> None:
+        """Write an overlay, or append it to the video.
+
+        Args:
+            picture: RGB, (height, width, 3), both sides even.
+        """
+        stem = self.folder / VIS_FOLDER / self.name
+        if self.frames_per_second is None:
+            path = _with_ending(stem, '.png')
+            write_png(path, picture)
+            self.written.append(path)
+            return
+        if self._video is None:
+            path = _with_ending(stem, '.mp4')
+            opened = VideoFile(path, frames_per_second=self.frames_per_second)
+            self._video = self._open_files.enter_context(opened)
+            self.written.append(path)
+        self._video.add(picture)
+
+    def add_masks(self, frame: InferredFrame) -> None:
+        """Write the masks of a frame.
+
+        Args:
+            frame: The frame.
+        """
+        stem = self.folder / PRED_FOLDER / self.name
+        if self.frames_per_second is not None:
+            stem /= f'{frame.frame_index:05d}'
+        if 'png' in self.formats:
+            self._write_labels(_with_ending(stem, '.png'), frame)
+        if 'npz' in self.formats:
+            path = _with_ending(stem, '.npz')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(
+                path,
+                masks=frame.masks,
+                object_ids=np.array(frame.object_ids, dtype=np.int64),
+                ious=np.array(frame.ious, dtype=np.float32),
+            )
+            self.written.append(path)
+
+    def finish(self, result: InferenceResult) -> None:
+        """Write what is known at the end alone.
+
+        Args:
+            result: Of the whole input.
+        """
+        if 'json' in self.formats:
+            path = _with_ending(self.folder / PRED_FOLDER / self.name, '.json')
+            write_whole(path, json.dumps(result.as_json()))
+            self.written.append(path)
+
+    def _write_labels(self, path: Path, frame: InferredFrame) -> None:
+        """Write ids as a PNG."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        labels = frame.label_map()
+        if labels.max(initial=0) > MAX_PALETTE_ID:
+            image = Image.fromarray(labels)
+        else:
+            image = Image.fromarray(labels.astype(np.uint8)).convert('P')
+            image.putpalette(davis_palette())
+        image.save(path, compress_level=1)
+        self.written.append(path)
+
+
+def _with_ending(stem: Path, ending: str) -> Path:
+    """Append an ending to a name that may hold dots itself."""
+    return stem.with_name(stem.name + ending)

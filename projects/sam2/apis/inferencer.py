@@ -1,0 +1,280 @@
+"""Segments images, videos and streams from files to files, as MM projects do."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.infer import BaseInferencer
+from mmengine.registry import INFERENCERS
+from mmengine.runner import CheckpointLoader
+from rich.progress import track
+
+from projects.sam2.apis.building import build_sam2, fitting_config
+from projects.sam2.apis.configs import load_model_config
+from projects.sam2.apis.inference_output import Output
+from projects.sam2.apis.inference_results import InferenceResult, InferredFrame
+from projects.sam2.apis.inference_sources import (
+    FileSource,
+    ImageInput,
+    InferenceInput,
+    StreamInput,
+    VideoInput,
+    list_sources,
+    open_source,
+)
+from projects.sam2.apis.object_prompt import ObjectPrompt
+from projects.sam2.apis.prompted_inference import PromptedInference
+from projects.sam2.checkpoints import weights_of
+from projects.sam2.models import SAM2
+from projects.sam2.visualization import ClipVisualizer, Overlay
+from projects.sam2.visualization.text import Picture
+
+__all__ = ['SAM2Inferencer']
+
+SHOWN_SIDES = (640, 1920)  # least and most of a picture's longer side, in pixels
+
+
+@INFERENCERS.register_module()
+class SAM2Inferencer(BaseInferencer):
+    """Prompts a model with images, folders, videos, addresses, cameras or arrays.
+
+    Images go through :class:`SAM2ImagePredictor`, or
+    :class:`SAM2AutomaticMaskGenerator` where there is no prompt; videos through
+    :class:`SAM2VideoPredictor`, cameras and live addresses through
+    :class:`SAM2Stream`.
+
+    Args:
+        model: As for :func:`load_model_config`; None goes by the weights.
+        weights: A checkpoint as for :func:`build_sam2`; None leaves them at random.
+        device: Where the model goes; None takes the best there is.
+        show_progress: Draw a progress bar.
+
+    Raises:
+        ValueError: If neither model nor weights are given.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | Path | Config | None = None,
+        weights: str | Path | None = None,
+        device: str | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        checkpoint = None if weights is None else str(weights)
+        config = _config_of(model, checkpoint)
+        super().__init__(
+            model=config,
+            weights=checkpoint,
+            device=device or get_device(),
+            scope='mmengine',
+            show_progress=show_progress,
+        )
+        self.model: SAM2
+        self.visualizer: ClipVisualizer
+        self.predictors = PromptedInference(self.model)
+
+    def __call__(  # type: ignore[override]  # prompts and outputs by name
+        self,
+        inputs: InferenceInput | list[InferenceInput],
+        *,
+        prompts: Sequence[ObjectPrompt] = (),
+        folder_is_video: bool = False,
+        max_frames: int | None = None,
+        return_vis: bool = False,
+        show: bool = False,
+        wait_time: float = 0.0,
+        out_dir: str | Path = '',
+        pred_formats: Collection[str] = ('png', 'json'),
+    ) -> dict[str, list[Any]]:
+        """Segment inputs.
+
+        Args:
+            inputs: Paths, addresses, numbers of cameras, or RGB arrays, (height,
+                width, 3) for an image and (T, height, width, 3) for a video.
+            prompts: For every input; none asks for everything in an image, or on the
+                first frame of a video, whose objects are then tracked.
+            folder_is_video: A folder holds the frames of one video, not images.
+            max_frames: Stop a video or stream after so many frames.
+            return_vis: Return the pictures.
+            show: Show each picture in a window.
+            wait_time: Seconds for which it is shown; 0 waits for a key.
+            out_dir: Folder for pictures and masks (:class:`ResultFiles`); nothing is
+                written where it is empty.
+            pred_formats: Files of masks: ``png``, ``json`` and ``npz``.
+
+        Returns:
+            ``predictions``, an :class:`InferenceResult` for each input, and
+            ``visualization``, its pictures.
+
+        Raises:
+            FileNotFoundError: If there is no such file or folder.
+            ValueError: If an input or a prompt cannot be used.
+        """
+
+        def draw(frame: InferredFrame, name: str) -> Picture:
+            return self.visualize(frame, name=name, show=show, wait_time=wait_time)
+
+        output = Output(
+            folder=Path(out_dir) if str(out_dir) else None,
+            formats=pred_formats,
+            draw=draw if show or return_vis or str(out_dir) else None,
+            keep_pictures=return_vis,
+        )
+        results: list[InferenceResult] = []
+        pictures: list[list[Picture]] = []
+        items = self._inputs_to_list(inputs, folder_is_video=folder_is_video)
+        bar = self.show_progress and len(items) > 1
+        for item in track(items, 'Inputs', disable=not bar):
+            with open_source(item, default_name=f'input_{len(results)}') as source:
+                name = _unused_name(source.name, [one.name for one in results])
+                frames = self.forward(source, prompts=prompts, max_frames=max_frames)
+                if not bar:
+                    frames = self._with_progress(frames, source, max_frames)
+                result, drawn = output.take(frames, source, name)
+            results.append(result)
+            pictures.append(drawn)
+        return self.postprocess(results, pictures)
+
+    def forward(  # type: ignore[override]  # a source, not a batch
+        self,
+        inputs: FileSource,
+        *,
+        prompts: Sequence[ObjectPrompt] = (),
+        max_frames: int | None = None,
+    ) -> Iterator[InferredFrame]:
+        """Segment one input.
+
+        Args:
+            inputs: An open input.
+            prompts: As for a call.
+            max_frames: As for a call.
+
+        Returns:
+            Its frames, as they are asked for.
+        """
+        if isinstance(inputs, ImageInput):
+            return iter([self.predictors.image(inputs.pixels, prompts)])
+        if isinstance(inputs, StreamInput):
+            found = self.predictors.stream(inputs, prompts)
+        else:
+            found = self.predictors.video(inputs, prompts)
+        return islice(found, max_frames)
+
+    def visualize(  # type: ignore[override]  # one frame at a time
+        self,
+        inputs: InferredFrame,
+        *,
+        name: str = '',
+        show: bool = False,
+        wait_time: float = 0.0,
+    ) -> Picture:
+        """Draw masks and prompts over a frame.
+
+        Args:
+            inputs: The frame.
+            name: Title of the window.
+            show: Show it.
+            wait_time: Seconds for which it is shown; 0 waits for a key.
+
+        Returns:
+            (shown height, shown width, 3), RGB.
+        """
+        overlay = Overlay(
+            object_ids=inputs.object_ids,
+            masks=inputs.masks,
+            prompted_ids=tuple({mark.object_id for mark in inputs.marks}),
+            marks=inputs.marks,
+        )
+        least, most = SHOWN_SIDES
+        side = min(max(*inputs.pixels.shape[:2], least), most)
+        picture: Picture = self.visualizer.draw_frame(
+            inputs.pixels, overlay, long_side=side
+        )
+        if show:
+            # OpenCV's windows keep up with a camera; they read BGR.
+            self.visualizer.show(
+                picture[..., ::-1], win_name=name, wait_time=wait_time, backend='cv2'
+            )
+        return picture
+
+    def postprocess(  # type: ignore[override]  # records
+        self, preds: list[InferenceResult], visualization: list[list[Picture]]
+    ) -> dict[str, list[Any]]:
+        """Pack what a call returns.
+
+        Args:
+            preds: One for each input.
+            visualization: Pictures of each input.
+
+        Returns:
+            Both, under the names that MM projects give them.
+        """
+        return {'predictions': preds, 'visualization': visualization}
+
+    def _inputs_to_list(  # type: ignore[override]  # folders of two kinds
+        self,
+        inputs: InferenceInput | list[InferenceInput],
+        *,
+        folder_is_video: bool = False,
+    ) -> list[InferenceInput]:
+        """Take folders and lists apart."""
+        return list_sources(inputs, folder_is_video=folder_is_video)
+
+    def _init_model(self, cfg: Config, weights: str | None, device: str) -> SAM2:  # type: ignore[override]
+        """Build the model; the weights are checked against it."""
+        return build_sam2(cfg, weights, device)
+
+    def _init_pipeline(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]  # noqa: ARG002
+        """None is needed: the predictors prepare what they are given."""
+        return lambda source: source
+
+    def _init_collate(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]  # noqa: ARG002
+        """None is needed: inputs are of any sizes, and go one by one."""
+        collate: Callable[[Any], Any] = pseudo_collate
+        return collate
+
+    def _init_visualizer(self, cfg: Config) -> ClipVisualizer:  # type: ignore[override]
+        """The config's kind of visualizer, without a log to write to."""
+        kind = cfg.get('visualizer', {}).get('type', 'ClipVisualizer')
+        bare = Config({'visualizer': {'type': kind}})
+        visualizer = super()._init_visualizer(bare)
+        if not isinstance(visualizer, ClipVisualizer):
+            msg = f'{kind} draws no masks; set visualizer to a ClipVisualizer'
+            raise ValueError(msg)  # noqa: TRY004  a value of the config
+        return visualizer
+
+    def _with_progress(
+        self,
+        frames: Iterator[InferredFrame],
+        source: FileSource,
+        max_frames: int | None,
+    ) -> Iterator[InferredFrame]:
+        """Frames, a bar being drawn meanwhile."""
+        total = max_frames
+        if isinstance(source, VideoInput):
+            length = source.frames.num_frames
+            total = length if max_frames is None else min(length, max_frames)
+        hidden = not self.show_progress or isinstance(source, ImageInput)
+        return iter(track(frames, source.name, total=total, disable=hidden))
+
+
+def _config_of(model: str | Path | Config | None, weights: str | None) -> Config:
+    """The config that is named, or else the one that fits the weights."""
+    if model is not None:
+        return load_model_config(model)
+    if weights is None:
+        msg = 'Neither a model nor weights are given; give at least one of them'
+        raise ValueError(msg)
+    loaded = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
+    return fitting_config(weights_of(loaded, source=weights), source=weights)
+
+
+def _unused_name(name: str, taken: Collection[str]) -> str:
+    """A name that no earlier input has: files are not written over."""
+    numbered = (f'{name}_{number}' for number in count(2))
+    return next(one for one in chain([name], numbered) if one not in taken)

@@ -1,0 +1,135 @@
+"""``tools/predict.py``: prompts of the command line, and errors of one line."""
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference_cases import CONFIG, write_clip, write_images, write_weights
+from projects.sam2.apis import ObjectPrompt
+from tool_modules import load_tool
+from toy_videos import SIZE
+
+Said = list[tuple[int, int, tuple[float, ...] | None, list[int]]]
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load_tool('predict')
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Config and checkpoint."""
+    folder = tmp_path_factory.mktemp('model')
+    CONFIG.dump(folder / 'config.py')
+    return [str(folder / 'config.py'), write_weights(folder / 'weights.pth')]
+
+
+def prompts_of(tool: ModuleType, line: str) -> Said:
+    """Object, frame, box and labels of each prompt of a command line."""
+    _, options = tool.parse_arguments(['in', 'config', 'checkpoint', *line.split()])
+    prompts: list[ObjectPrompt] = tool.read_prompts(options.said)
+    return [
+        (
+            p.object_id,
+            p.frame_index,
+            None if p.box is None else tuple(p.box),
+            list(p.labels),
+        )
+        for p in prompts
+    ]
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('', []),
+        ('--box 1 2 3 4', [(1, 0, (1, 2, 3, 4), [])]),
+        (
+            '--box 1 2 3 4 --negative 5 6 --box 1 1 9 9 --point 2 2',
+            [(1, 0, (1, 2, 3, 4), [0]), (2, 0, (1, 1, 9, 9), [1])],
+        ),
+        ('--point 1 2 --negative 3 4 --point 5 6', [(1, 0, None, [1, 0, 1])]),
+        ('--point 1 2 --box 0 0 3 4', [(1, 0, (0, 0, 3, 4), [1])]),
+        (
+            '--point 1 2 --object 7 --box 1 2 3 4 --frame 40 --box 2 3 4 5',
+            [(1, 0, None, [1]), (7, 0, (1, 2, 3, 4), []), (7, 40, (2, 3, 4, 5), [])],
+        ),
+    ],
+)
+def test_prompts_are_read_from_left_to_right(
+    tool: ModuleType, line: str, expected: Said
+) -> None:
+    assert prompts_of(tool, line) == expected
+
+
+def test_mask_holds_an_object_for_each_label(tool: ModuleType, tmp_path: Path) -> None:
+    labels = np.zeros(SIZE, dtype=np.uint8)
+    labels[2:9, 3:8], labels[20:30, 30:50] = 3, 8
+    path = tmp_path / 'mask.png'
+    Image.fromarray(labels).save(path)
+    _, options = tool.parse_arguments(
+        ['a', 'b', 'c', '--frame', '2', '--mask', str(path)]
+    )
+    prompts = tool.read_prompts(options.said)
+    assert [(p.object_id, p.frame_index) for p in prompts] == [(3, 2), (8, 2)]
+    assert np.array_equal(prompts[1].mask, labels == 8)
+
+
+def test_video_is_written_where_it_is_asked_for(
+    tool: ModuleType,
+    model: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    film, out = write_clip(tmp_path / 'film.mp4', 3), tmp_path / 'out'
+    words = ['--box', '4', '4', '20', '18', '--out-dir', str(out), '--device', 'cpu']
+    tool.main([str(film), *model, *words, '--formats', 'npz'])
+    assert 'film: 3 frames, objects: 1' in capsys.readouterr().out
+    written = {path.relative_to(out).as_posix() for path in out.rglob('*.*')}
+    frames = {f'pred/film/{index:05d}.npz' for index in range(3)}
+    assert written == {'vis/film.mp4', *frames}
+
+
+def test_folder_may_be_a_video(
+    tool: ModuleType, model: list[str], tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / 'clip', ['0.jpg', '1.jpg'])
+    words = ['--point', '9', '9', '--out-dir', str(tmp_path), '--device', 'cpu']
+    found = tool.main([str(folder), *model, *words, '--video', '--max-frames', '1'])
+    assert [len(result.frames) for result in found['predictions']] == [1]
+    found = tool.main([str(folder), *model, *words])
+    assert [result.name for result in found['predictions']] == ['0', '1']
+
+
+@pytest.mark.parametrize(
+    'case',
+    [
+        ('nowhere.jpg CONFIG CHECKPOINT --point 1 1', 'there is no such file'),
+        ('IMAGE nothing CHECKPOINT --point 1 1', 'nothing is no config'),
+        ('IMAGE CONFIG nothing.pth --point 1 1', 'nothing.pth'),
+        ('IMAGE CONFIG CHECKPOINT --point 900 1', 'outside'),
+        ('IMAGE CONFIG CHECKPOINT --box 9 9 1 1', 'inside out'),
+        ('IMAGE CONFIG CHECKPOINT --mask nothing.png', 'nothing.png'),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(
+    case: tuple[str, str],
+    tool: ModuleType,
+    model: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line, message = case
+    folder = write_images(tmp_path, ['0.jpg'])
+    names = {'IMAGE': f'{folder}/0.jpg', 'CONFIG': model[0], 'CHECKPOINT': model[1]}
+    words = [names.get(word, word) for word in line.split()]
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([*words, '--out-dir', str(tmp_path / 'out'), '--device', 'cpu'])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert 'error: ' in said
+    assert message in said

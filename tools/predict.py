@@ -1,0 +1,190 @@
+"""Segment an image, a folder, a video, an address or a camera.
+
+    python tools/predict.py photo.jpg sam2.1_hiera_t sam2.1_hiera_tiny.pt \
+        --box 60 30 130 120 --out-dir out
+    python tools/predict.py clip.mp4 CONFIG CHECKPOINT --point 95 70 --negative 20 20 \
+        --object 2 --box 200 80 260 160 --frame 40 --box 190 85 250 170
+    python tools/predict.py 0 CONFIG CHECKPOINT --point 320 240 --show
+
+INPUT is a file, a folder of images (with --video: frames of one video), an http or
+rtsp address, or the number of a camera. CONFIG is a file or a name that the model was
+released under. Prompts are read from left to right: --frame N and --object N say what
+those after them are about; --box begins another object where the one before has a box
+on the frame. A --mask holds an object for each label. Without a prompt everything is
+segmented.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+import projects.sam2  # noqa: E402, F401  after the path is set; registers the parts
+from projects.sam2.apis import ObjectPrompt, SAM2Inferencer  # noqa: E402
+from projects.sam2.apis.inference_files import FORMATS  # noqa: E402
+from projects.sam2.datasets.reading import read_labels  # noqa: E402
+
+DEFAULT_FOLDER = Path('work_dirs') / 'predict'
+# What a user can do about: anything else is a defect, and shows where it is.
+USER_ERRORS = (ValueError, OSError)
+
+
+class Said(argparse.Action):
+    """Keeps prompts in the order in which they were given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002  the base's signature
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401
+        option_string: str | None = None,
+    ) -> None:
+        """Append one."""
+        name = (option_string or '').lstrip('-')
+        namespace.said = [*namespace.said, (name, values)]
+
+
+@dataclass(slots=True, kw_only=True)
+class Sayings:
+    """What was said about one object on one frame."""
+
+    box: tuple[float, ...] | None = None
+    points: list[tuple[float, float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+
+def parse_arguments(
+    arguments: Sequence[str] | None,
+) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Read the command line.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        The parser, for errors, and one attribute for each option.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('input', help='file, folder, address, or number of a camera')
+    add('config', help='config file or released name')
+    add('checkpoint', help='released weights or a checkpoint of ours')
+    parser.set_defaults(said=[])
+    corners, place = ('X1', 'Y1', 'X2', 'Y2'), ('X', 'Y')
+    add('--box', nargs=4, type=float, action=Said, metavar=corners, help='of an object')
+    for name, where in (('--point', 'on the object'), ('--negative', 'outside of it')):
+        add(name, nargs=2, type=float, action=Said, metavar=place, help=where)
+    add('--mask', type=Path, action=Said, help='PNG with a label for each object')
+    add('--object', type=int, action=Said, metavar='N', help='what follows is of it')
+    add('--frame', type=int, action=Said, metavar='N', help='what follows is there')
+    add('--video', action='store_true', help='the folder holds frames of one video')
+    add('--max-frames', type=int, help='stop a video or stream after so many')
+    add('--out-dir', type=Path, default=DEFAULT_FOLDER, help=f'({DEFAULT_FOLDER})')
+    add('--formats', nargs='+', choices=FORMATS, default=['png', 'json'])
+    add('--device', help='such as cuda:0 or cpu; the best there is by default')
+    add('--show', action='store_true', help='in a window, while it runs')
+    return parser, parser.parse_args(arguments)
+
+
+def read_prompts(said: Sequence[tuple[str, Any]]) -> list[ObjectPrompt]:
+    """Bring what was said from left to right into one prompt for each object.
+
+    Args:
+        said: Names of options and their values.
+
+    Returns:
+        Prompts, one for each object and frame.
+    """
+    sayings: dict[tuple[int, int], Sayings] = {}
+    masks: list[ObjectPrompt] = []
+    frame, number = 0, 1
+    for name, value in said:
+        if name == 'frame':
+            frame = value
+        elif name == 'object':
+            number = value
+        elif name == 'mask':
+            masks += _prompts_of(value, frame)
+        else:
+            earlier = sayings.get((number, frame))
+            if name == 'box' and earlier is not None and earlier.box is not None:
+                number = 1 + max(known for known, _ in sayings)
+            _add(sayings.setdefault((number, frame), Sayings()), name, value)
+    prompts = [
+        ObjectPrompt(
+            object_id=number,
+            frame_index=frame,
+            points=one.points,
+            labels=one.labels,
+            box=one.box,
+        )
+        for (number, frame), one in sayings.items()
+    ]
+    return [*prompts, *masks]
+
+
+def _add(sayings: Sayings, name: str, value: Sequence[float]) -> None:
+    """Add a box or a point."""
+    if name == 'box':
+        sayings.box = tuple(value)
+    else:
+        sayings.points.append((value[0], value[1]))
+        sayings.labels.append(int(name == 'point'))
+
+
+def _prompts_of(path: Path, frame: int) -> list[ObjectPrompt]:
+    """Each label of a PNG as the mask of an object."""
+    labels = read_labels(path)
+    ids = sorted({*labels.flatten().tolist()} - {0})
+    if not ids:
+        msg = f'{path} holds no label but 0; draw the object with another one'
+        raise ValueError(msg)
+    return [
+        ObjectPrompt(object_id=number, frame_index=frame, mask=labels == number)
+        for number in ids
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Segment as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        What :class:`SAM2Inferencer` returns.
+    """
+    parser, options = parse_arguments(arguments)
+    try:
+        inferencer = SAM2Inferencer(
+            model=options.config, weights=options.checkpoint, device=options.device
+        )
+        found = inferencer(
+            options.input,
+            prompts=read_prompts(options.said),
+            folder_is_video=options.video,
+            max_frames=options.max_frames,
+            show=options.show,
+            wait_time=1e-3,
+            out_dir=options.out_dir,
+            pred_formats=options.formats,
+        )
+    except USER_ERRORS as error:
+        parser.exit(2, f'{parser.prog}: error: {" ".join(str(error).split())}\n')
+    for result in found['predictions']:
+        objects = {number for frame in result.frames for number in frame.object_ids}
+        found_in = '' if len(result.frames) == 1 else f'{len(result.frames)} frames, '
+        print(f'{result.name}: {found_in}objects: {len(objects)}')
+    print(f'Written to {options.out_dir}')
+    return found
+
+
+if __name__ == '__main__':
+    main()
