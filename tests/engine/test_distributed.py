@@ -7,7 +7,12 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
-from projects.sam2.engine.distributed import prepare_processes, set_rank_variables
+from projects.sam2.engine.distributed import (
+    LostProcessError,
+    lost_contact,
+    prepare_processes,
+    set_rank_variables,
+)
 
 SLURM = {'SLURM_PROCID': '3', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
 MPI = {
@@ -115,3 +120,27 @@ def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
         'broadcast_buffers': False,
         'device_ids': None,
     }
+
+
+@pytest.mark.parametrize(
+    ('error', 'is_lost'),
+    [
+        (RuntimeError('[gloo/x/unbound_buffer.cc:81] Timed out waiting 9ms'), True),
+        (RuntimeError('[gloo/x/pair.cc:5] Connection closed by peer [::1]:1'), True),
+        (RuntimeError('Connection reset by peer'), True),
+        (distributed.DistStoreError('wait timeout after 9ms'), True),
+        (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), False),
+        (LostProcessError('said already'), False),
+    ],
+)
+def test_lost_contact_is_told_from_other_errors(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError, *, is_lost: bool
+) -> None:
+    monkeypatch.setenv('RANK', '3')
+    monkeypatch.setenv('WORLD_SIZE', '8')
+    found = lost_contact(error, Config({'env_cfg': {'dist_cfg': {'timeout': 77}}}))
+    assert (found is not None) is is_lost
+    if found is not None:
+        assert 'Process 3 of 8' in str(found)
+        assert 'waits 77 s' in str(found)
+        assert str(error) in str(found)

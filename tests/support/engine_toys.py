@@ -6,8 +6,10 @@ path (``engine_toys.ToyModel``), so nothing here enters a registry.
 """
 
 import itertools
+import multiprocessing
 import os
 import signal
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,11 +56,11 @@ class ToyClips(Dataset[dict[str, Tensor]]):
 class ToyModel(BaseModel):
     """Two layers with dropout between them, and a part that is not always used."""
 
-    def __init__(self, *, dropout: float = 0.5) -> None:
+    def __init__(self, *, dropout: float = 0.5, width: int = 8) -> None:
         super().__init__()
-        self.first = nn.Linear(NUM_FEATURES, 8)
+        self.first = nn.Linear(NUM_FEATURES, width)
         self.dropout = nn.Dropout(dropout)
-        self.second = nn.Linear(8, 1)
+        self.second = nn.Linear(width, 1)
         self.sometimes = nn.Parameter(torch.zeros(1))
         self.never = nn.Parameter(torch.ones(1))
 
@@ -122,6 +124,60 @@ class ToyKillHook(Hook):
         """Kill, when it is time."""
         if runner.iter + 1 == self.iteration:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class ToySignalHook(Hook):
+    """Sends its own process a signal, and the workers of its loaders, too.
+
+    It does so after an iteration of training, or after the first one of the
+    validation that follows ``iteration`` iterations.
+    """
+
+    def __init__(
+        self, *, iteration: int, number: int, rank: int = 0, in_validation: bool = False
+    ) -> None:
+        self.iteration = iteration
+        self.number = number
+        self.rank = rank
+        self.in_validation = in_validation
+
+    def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
+        """Send, when it is time."""
+        if not self.in_validation and runner.iter + 1 == self.iteration:
+            self._send(runner)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, *_: object, **__: object
+    ) -> None:
+        """Send, when it is time."""
+        if self.in_validation and (runner.iter, batch_idx) == (self.iteration, 0):
+            self._send(runner)
+
+    def _send(self, runner: Runner) -> None:
+        """Send, on one process alone, and from outside, as a cluster does."""
+        if runner.rank == self.rank:
+            pids = [worker.pid for worker in multiprocessing.active_children()]
+            line = ' '.join(map(str, ['kill', f'-{self.number}', *pids, os.getpid()]))
+            subprocess.run(['sh', '-c', line], check=True)  # noqa: S603, S607
+
+
+class ToyNanHook(Hook):
+    """Spoils some batches of one process."""
+
+    def __init__(self, *, iterations: Sequence[int], rank: int = 0) -> None:
+        self.iterations = iterations
+        self.rank = rank
+
+    def before_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,  # noqa: ANN401  the interface
+    ) -> None:
+        """Spoil one clip of the batch."""
+        del batch_idx
+        if runner.iter + 1 in self.iterations and runner.rank == self.rank:
+            data_batch['features'][0].fill_(torch.nan)
 
 
 class ToyStopHook(Hook):
@@ -195,6 +251,8 @@ def toy_config(work_dir: Path, **changes: object) -> Config:
                     'rule': 'greater',
                 },
                 'random_state': {'type': 'ClipRandomStateHook'},
+                'non_finite': {'type': 'ClipNonFiniteHook'},
+                'preemption': {'type': 'ClipPreemptionHook'},
             },
             'custom_hooks': [],
             'log_level': 'WARNING',
@@ -226,6 +284,26 @@ def train(cfg: Config) -> Runner:
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner
+
+
+def write_checkpoint(folder: Path, iteration: int, **changes: object) -> Path:
+    """Write a checkpoint that a run could resume from, without a run.
+
+    Args:
+        folder: Where to.
+        iteration: What it holds.
+        changes: Of its parts; None leaves one out.
+    """
+    parts: dict[str, object] = {
+        'meta': {'epoch': 0, 'iter': iteration},
+        'state_dict': {'weight': torch.full((600,), float(iteration))},
+        'message_hub': {},
+        'optimizer': {},
+        **changes,
+    }
+    path = folder / f'iter_{iteration}.pth'
+    torch.save({key: part for key, part in parts.items() if part is not None}, path)
+    return path
 
 
 def load(path: Path) -> Any:  # noqa: ANN401  whatever was saved

@@ -1,7 +1,9 @@
-"""Several processes on machines without a GPU."""
+"""Several processes, also on machines without a GPU."""
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 from collections.abc import MutableMapping
 from datetime import timedelta
@@ -25,7 +27,52 @@ VARIABLES = {
     },
 }
 
-__all__ = ['prepare_processes', 'set_rank_variables']
+# gloo has no error of its own; these are its words, and torch's.
+LOST = re.compile(
+    r'gloo.*(timed out|connection|broken pipe|no route|unreachable)'
+    r'|connection (was )?(reset|closed|refused)|socket timeout|no route to host',
+    re.IGNORECASE | re.DOTALL,
+)
+
+__all__ = [
+    'LostProcessError',
+    'lost_contact',
+    'prepare_processes',
+    'set_rank_variables',
+]
+
+
+class LostProcessError(RuntimeError):
+    """Other processes of the run do not answer any more."""
+
+
+def lost_contact(error: RuntimeError, cfg: Config) -> LostProcessError | None:
+    """Tell whether an error says that another process is gone.
+
+    Args:
+        error: Of a collective operation, or of any other kind.
+        cfg: Of the run.
+
+    Returns:
+        What to say instead; None where the error is of another kind.
+    """
+    is_lost = isinstance(error, distributed.DistError) or LOST.search(str(error))
+    if isinstance(error, LostProcessError) or not is_lost:
+        return None
+    rank, world_size = (os.environ.get(key, '?') for key in ('RANK', 'WORLD_SIZE'))
+    return LostProcessError(
+        f'Process {rank} of {world_size}, on {socket.gethostname()}, lost contact with '
+        f'the others: they ended, or their machine cannot be reached (it waits '
+        f'{_timeout(cfg)} s for them, env_cfg.dist_cfg.timeout). When they can be '
+        f'reached, start the same command with --resume: it goes on from the last '
+        f'checkpoint. ({str(error).strip().splitlines()[0]})'
+    )
+
+
+def _timeout(cfg: Config) -> int:
+    """Seconds after which a process gives up waiting for the others."""
+    settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    return int(settings.get('timeout', DEFAULT_TIMEOUT))
 
 
 def prepare_processes(cfg: Config, launcher: str) -> None:
@@ -48,9 +95,9 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
     set_rank_variables(launcher, os.environ)
     wrapper = {'type': 'MMDistributedDataParallel', **cfg.get('model_wrapper_cfg', {})}
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
-    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', DEFAULT_TIMEOUT)
     if not distributed.is_initialized():
-        distributed.init_process_group('gloo', timeout=timedelta(seconds=seconds))
+        limit = timedelta(seconds=_timeout(cfg))
+        distributed.init_process_group('gloo', timeout=limit)
 
 
 def set_rank_variables(launcher: str, environment: MutableMapping[str, str]) -> None:

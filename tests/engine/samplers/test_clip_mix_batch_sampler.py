@@ -74,6 +74,8 @@ def test_all_processes_take_the_same_dataset_and_other_clips(
     hands = [list(mixed) for mixed in ranks]
     assert len({len(hand) for hand in hands}) == 1
     assert len({tuple(kinds(hand)) for hand in hands}) == 1
+    alone = make().clips_per_step
+    assert ranks[0].clips_per_step == [world_size * count for count in alone]
     for step in zip(*hands, strict=True):
         clips = [clip for batch in step for clip in batch]
         assert len(set(clips)) == len(clips)
