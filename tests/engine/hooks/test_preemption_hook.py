@@ -12,7 +12,7 @@ from engine_processes import run_processes
 from engine_toys import differences, load, toy_config, train
 from projects.sam2.engine.hooks.preemption_hook import EXIT_CODE, SIGNALS
 
-SEND = 'engine_toys.ToySignalHook'
+SEND = 'engine_mishaps.ToySignalHook'
 SAME = ('state_dict', 'optimizer', 'param_schedulers', 'random_states')
 
 
