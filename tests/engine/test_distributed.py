@@ -1,5 +1,6 @@
 """Processes find each other without a GPU, whoever launched them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_launchers_variables_are_told_in_torchs_names(
             'MASTER_PORT': '29500',
         }.items()
     )
+
+
+@pytest.mark.parametrize(('job', 'port'), [('7', '29507'), ('12345', '29845')])
+def test_jobs_on_one_machine_have_ports_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, job: str, port: str
+) -> None:
+    environment = {**SLURM, 'MASTER_ADDR': 'first', 'SLURM_JOB_ID': job}
+    set_rank_variables('slurm', environment)
+    assert environment['MASTER_PORT'] == port
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(os, 'environ', {'SLURM_JOB_ID': job})
+    prepare_processes(Config({}), 'slurm')
+    assert os.environ == {'SLURM_JOB_ID': job, 'MASTER_PORT': port}
 
 
 @pytest.mark.usefixtures('scontrol')

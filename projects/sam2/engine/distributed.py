@@ -5,14 +5,14 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
 
 import torch
 from mmengine.config import Config
 from torch import distributed
 
-DEFAULT_PORT = '29500'
+FIRST_PORT, NUM_PORTS = 29500, 1000  # the first is MMEngine's and torch's own
 DEFAULT_TIMEOUT = 1800  # seconds, MMEngine's and torch's own
 VARIABLES = {
     'slurm': {
@@ -80,7 +80,7 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
 
     MMEngine's launchers choose a CUDA device first and hand it to the model's wrapper.
     Called before the Runner is built, this leaves them nothing to do. With a GPU it
-    does nothing.
+    only chooses a port where SLURM launches.
 
     Args:
         cfg: ``model_wrapper_cfg.device_ids`` is set to None in place;
@@ -90,6 +90,8 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
     Raises:
         KeyError: If a variable that the launcher sets is missing.
     """
+    if launcher == 'slurm':
+        os.environ.setdefault('MASTER_PORT', _job_port(os.environ))
     if launcher == 'none' or torch.cuda.is_available():
         return
     set_rank_variables(launcher, os.environ)
@@ -116,9 +118,14 @@ def set_rank_variables(launcher: str, environment: MutableMapping[str, str]) -> 
             msg = f'--launcher {launcher} needs {theirs}; start with the launcher'
             raise KeyError(msg)
         environment[ours] = environment[theirs]
-    environment.setdefault('MASTER_PORT', DEFAULT_PORT)
+    environment.setdefault('MASTER_PORT', _job_port(environment))
     if 'MASTER_ADDR' not in environment:
         environment['MASTER_ADDR'] = _first_host(environment.get('SLURM_NODELIST', ''))
+
+
+def _job_port(environment: Mapping[str, str]) -> str:
+    """A port that jobs of one machine do not share; MMEngine's without a job."""
+    return str(FIRST_PORT + int(environment.get('SLURM_JOB_ID', '0')) % NUM_PORTS)
 
 
 def _first_host(nodes: str) -> str:

@@ -130,8 +130,11 @@ class ClipPreemptionHook(Hook):
             SystemExit: With code 75, if a signal stopped the run.
         """
         if self._is_preempted:
-            # It goes on listening: launchers end the others when one has ended.
             self._say(runner, f'after iteration {runner.iter}')
+            # Launchers send SIGTERM to all others as soon as one process has ended,
+            # and Python stops listening before its own end.
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
             raise SystemExit(EXIT_CODE)
         for number, handler in self._former.items():
             signal.signal(number, handler)
