@@ -16,7 +16,7 @@ CHECKPOINT=$2
 GPUS=$3
 shift 3
 
-exec "${PYTHON:-python}" -m torch.distributed.run \
+exec "${PYTHON:-python}" "$(dirname "$0")/launch.py" \
     --nnodes="${NNODES:-1}" \
     --node-rank="${NODE_RANK:-0}" \
     --nproc-per-node="$GPUS" \

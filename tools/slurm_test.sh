@@ -5,7 +5,8 @@
 #       tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of tools/test.py]
 #
 # GPUS is the number of processes; GPUS_PER_NODE=0 asks for none and runs GPUS processes
-# on CPUs. PYTHON chooses the interpreter, PORT the port of the first machine.
+# on CPUs. PYTHON chooses the interpreter, PORT the port of the first machine (by default
+# one that depends on the job).
 set -euo pipefail
 
 if [ "$#" -lt 4 ]; then
@@ -25,7 +26,9 @@ if [ "$GPUS_PER_NODE" -gt 0 ]; then
 else
     RESOURCES=()
 fi
-export MASTER_PORT=${PORT:-29500}
+if [ -n "${PORT:-}" ]; then
+    export MASTER_PORT=$PORT
+fi
 
 # SRUN_ARGS holds several words; bash before 4.4 takes an empty array for unset.
 # shellcheck disable=SC2086

@@ -5,7 +5,15 @@
 #       tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]
 #
 # GPUS is the number of processes; GPUS_PER_NODE=0 asks for none and runs GPUS processes
-# on CPUs. PYTHON chooses the interpreter, PORT the port of the first machine.
+# on CPUs. PYTHON chooses the interpreter, PORT the port of the first machine (by default
+# one that depends on the job).
+#
+# In a batch job that a signal stops, it puts the job back into the queue: with --resume
+# among the options the job goes on by itself until the run is done. Let SLURM send the
+# signal before the time is up:
+#
+#   sbatch --requeue --signal=USR1@120 --ntasks=8 ... --wrap \
+#       'tools/slurm_train.sh PARTITION JOB_NAME CONFIG --resume'
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
@@ -24,13 +32,29 @@ if [ "$GPUS_PER_NODE" -gt 0 ]; then
 else
     RESOURCES=()
 fi
-export MASTER_PORT=${PORT:-29500}
+if [ -n "${PORT:-}" ]; then
+    export MASTER_PORT=$PORT
+fi
 
 # SRUN_ARGS holds several words; bash before 4.4 takes an empty array for unset.
 # shellcheck disable=SC2086
-exec srun --partition="$PARTITION" --job-name="$JOB_NAME" \
-    --ntasks="$GPUS" ${RESOURCES[@]+"${RESOURCES[@]}"} \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
-    ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" \
-    "$CONFIG" --launcher slurm "$@"
+COMMAND=(srun --partition="$PARTITION" --job-name="$JOB_NAME"
+    --ntasks="$GPUS" ${RESOURCES[@]+"${RESOURCES[@]}"}
+    --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1
+    ${SRUN_ARGS:-}
+    "${PYTHON:-python}" -u "$(dirname "$0")/train.py"
+    "$CONFIG" --launcher slurm "$@")
+if [ -z "${SLURM_JOB_ID:-}" ]; then
+    exec "${COMMAND[@]}"
+fi
+
+# Signals are for the processes that train; this shell must see them end.
+trap : TERM USR1
+STATUS=0
+"${COMMAND[@]}" || STATUS=$?
+# The exit code of a run that a signal stopped and that has saved.
+if [ "$STATUS" -eq 75 ]; then
+    scontrol requeue "$SLURM_JOB_ID" ||
+        echo "job $SLURM_JOB_ID is not requeued: start it again with --resume" >&2
+fi
+exit "$STATUS"

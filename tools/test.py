@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process  # noqa: E402  after the path is set
 
 from projects.sam2.engine.command_line import (  # noqa: E402
     add_run_arguments,
+    call_tool,
     launched_runner,
 )
 from projects.sam2.engine.config import load_config  # noqa: E402
@@ -41,4 +42,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

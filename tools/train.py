@@ -9,6 +9,7 @@ use_repository_root()
 
 from projects.sam2.engine.command_line import (  # noqa: E402  after the path is set
     add_run_arguments,
+    call_tool,
     launched_runner,
 )
 from projects.sam2.engine.config import (  # noqa: E402
@@ -35,8 +36,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from this checkpoint; without a path, from the last one of the '
-        'work directory, or as the config says where there is none',
+        help='go on from this checkpoint; without a path, from the newest whole one of '
+        'the work directory, or as the config says where there is none',
     )
     parser.add_argument(
         '--amp', action='store_true', help='bfloat16 autocast, on any device'
@@ -55,11 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     apply_work_dir(cfg, options.work_dir)
     if options.amp:
         apply_bfloat16(cfg)
-    if not apply_resume(cfg, options.resume) and options.resume is not None:
-        print(f'No checkpoint in {cfg.work_dir} to resume from: a new run begins')
+    notices = apply_resume(cfg, options.resume)
     with launched_runner(cfg, options) as runner:
+        for notice in notices:
+            runner.logger.warning(notice)
         runner.train()
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

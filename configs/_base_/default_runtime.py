@@ -30,6 +30,8 @@ default_hooks = dict(
         save_best='J&F',
         rule='greater',
     ),
+    non_finite=dict(type='ClipNonFiniteHook', max_consecutive=5, max_total=100),
+    preemption=dict(type='ClipPreemptionHook'),
     visualization=dict(type='ClipVisualizationHook'),
 )
 visualizer = dict(

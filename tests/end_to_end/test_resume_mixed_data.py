@@ -1,5 +1,6 @@
-"""Mixed images and videos with accumulation: killed, resumed, the same weights."""
+"""Mixed images and videos with accumulation: killed, damaged, the same weights."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from end_to_end_runs import ONLY_TRAINING, PARTS_OF_CHECKPOINT, run_tool, small_config
+from end_to_end_runs import (
+    ONLY_TRAINING,
+    PARTS_OF_CHECKPOINT,
+    log_text,
+    run_tool,
+    small_config,
+)
 from engine_toys import differences, load
 
 # Fewer cores than workers are slow, not wrong.
@@ -61,8 +68,12 @@ def test_run_killed_between_two_halves_of_an_update_ends_like_a_whole_one(
     pointer = Path((tmp_path / 'killed' / 'last_checkpoint').read_text())
     before = load(pointer)
     assert (before['meta']['epoch'], before['meta']['iter']) == (0, 6)
+    # The crash took a part of the file with it: the one before it must do.
+    os.truncate(pointer, pointer.stat().st_size // 2)
 
     assert run('killed') == [0]
+    assert f'{pointer} is damaged' in log_text(pointer.parent)
+    assert f'Going on from {pointer.parent / "iter_4.pth"}' in log_text(pointer.parent)
     last = f'iter_{EPOCHS * PER_EPOCH}.pth'
     expected, found = load(tmp_path / 'whole' / last), load(tmp_path / 'killed' / last)
     parts = [part for part in PARTS_OF_CHECKPOINT if part in expected]

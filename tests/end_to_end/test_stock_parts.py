@@ -1,5 +1,6 @@
 """MMEngine's own dataset wrappers, hooks and options work with the real model."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from end_to_end_runs import (
     IN_PROCESS,
     ONLY_TRAINING,
+    SpoiltLoss,
     small_config,
     train_recorded,
     written_config,
@@ -119,6 +121,27 @@ def test_accumulated_gradients_step_once_for_two_batches(plain: Config) -> None:
     assert isinstance(runner.optim_wrapper, OptimWrapper)
     states = runner.optim_wrapper.optimizer.state.values()
     assert max(int(state['step']) for state in states) == 3
+
+
+@pytest.mark.parametrize('accumulated', [1, 2])
+@pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')
+def test_bad_loss_is_written_down_and_spoils_no_weight(
+    plain: Config, accumulated: int
+) -> None:
+    plain.optim_wrapper.accumulative_counts = accumulated
+    spoilt = f'{SpoiltLoss.__module__}.{SpoiltLoss.__name__}'
+    plain.custom_hooks = [{'type': spoilt, 'iteration': 4}]
+    runner, _ = train_recorded(plain)
+    assert isinstance(runner.optim_wrapper, OptimWrapper)
+    assert all(w.isfinite().all() for w in runner.model.state_dict().values())
+    (path,) = Path(plain.work_dir).glob('non_finite/iter_4_rank_0.json')
+    record = json.loads(path.read_text())
+    assert {len(clip['frames']) for clip in record['clips']} == {3}
+    assert all(clip['video'].startswith('train_') for clip in record['clips'])
+    assert record['losses']['loss'] == record['losses']['loss_mask'] == 'nan'
+    assert '0' in record['prompts']['first']
+    states = runner.optim_wrapper.optimizer.state.values()
+    assert max(int(state['step']) for state in states) == (5 if accumulated == 1 else 2)
 
 
 def test_amp_computes_in_bfloat16_and_keeps_weights_in_float32(plain: Config) -> None:

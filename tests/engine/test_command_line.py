@@ -11,7 +11,12 @@ from torch import distributed
 
 from engine_toys import toy_config
 from projects.sam2.engine import command_line
-from projects.sam2.engine.command_line import add_run_arguments, launched_runner
+from projects.sam2.engine.command_line import (
+    add_run_arguments,
+    call_tool,
+    launched_runner,
+)
+from projects.sam2.engine.distributed import LostProcessError
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -67,3 +72,24 @@ def test_process_that_fails_waits_for_no_other(tmp_path: Path, leave: Mock) -> N
     ):
         raise FloatingPointError(message)
     leave.assert_not_called()
+
+
+def test_lost_contact_becomes_an_error_that_says_what_to_do(
+    tmp_path: Path, leave: Mock
+) -> None:
+    message = '[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:1'
+    with (
+        pytest.raises(LostProcessError, match='with --resume: it goes on') as caught,
+        launched_runner(toy_config(tmp_path), parse('--launcher', 'pytorch')),
+    ):
+        raise RuntimeError(message)
+    assert message in str(caught.value)
+    leave.assert_not_called()
+
+
+def test_user_error_is_one_line_and_a_fault_of_the_program_is_not() -> None:
+    with pytest.raises(SystemExit) as ended:
+        call_tool(Mock(side_effect=FileNotFoundError('a.pth does not exist')))
+    assert ended.value.code == 'error: a.pth does not exist'
+    with pytest.raises(ZeroDivisionError):
+        call_tool(lambda: 1 // 0)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
+from engine_toys import write_checkpoint
 from projects.sam2.engine.config import (
     apply_bfloat16,
     apply_data_root,
@@ -113,28 +114,36 @@ def test_work_dir_is_the_argument_then_the_configs_then_the_configs_name(
 
 
 @pytest.mark.parametrize(
-    ('resume', 'has_checkpoint', 'resumes', 'load_from'),
+    ('resume', 'in_config', 'has_checkpoint', 'resumes', 'load_from'),
     [
-        (None, True, False, 'released.pt'),
-        ('auto', True, True, None),
-        ('auto', False, False, 'released.pt'),
-        ('some.pth', False, True, 'some.pth'),
+        (None, False, True, False, 'released.pt'),
+        ('auto', False, True, True, 'iter_8.pth'),
+        ('auto', False, False, False, 'released.pt'),
+        ('some.pth', False, False, True, 'some.pth'),
+        (None, True, True, True, 'iter_8.pth'),
+        (None, True, False, False, None),
     ],
 )
 def test_resume_starts_from_the_checkpoint_or_else_from_load_from(
     tmp_path: Path,
     resume: str | None,
     *,
+    in_config: bool,
     has_checkpoint: bool,
     resumes: bool,
     load_from: str | None,
 ) -> None:
     if has_checkpoint:
-        (tmp_path / 'last_checkpoint').write_text('iter_8.pth')
-    cfg = Config({'work_dir': str(tmp_path), 'load_from': 'released.pt'})
-    assert apply_resume(cfg, resume) is resumes
+        write_checkpoint(tmp_path, 8)
+    start = {'resume': True} if in_config else {'load_from': 'released.pt'}
+    cfg = Config({'work_dir': str(tmp_path), **start})
+    notices = apply_resume(cfg, resume)
     assert bool(cfg.get('resume', False)) is resumes
-    assert cfg.load_from == load_from
+    found = cfg.get('load_from')
+    assert (found and Path(found).name) == load_from
+    is_searched = resume == 'auto' or in_config
+    expected = [] if has_checkpoint or not is_searched else ['a new run begins']
+    assert [notice.partition(': ')[2] for notice in notices] == expected
 
 
 def test_amp_chooses_the_bfloat16_wrapper_and_keeps_its_arguments(cfg: Config) -> None:

@@ -1,5 +1,6 @@
 """Processes find each other without a GPU, whoever launched them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,12 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
-from projects.sam2.engine.distributed import prepare_processes, set_rank_variables
+from projects.sam2.engine.distributed import (
+    LostProcessError,
+    lost_contact,
+    prepare_processes,
+    set_rank_variables,
+)
 
 SLURM = {'SLURM_PROCID': '3', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
 MPI = {
@@ -43,6 +49,19 @@ def test_launchers_variables_are_told_in_torchs_names(
             'MASTER_PORT': '29500',
         }.items()
     )
+
+
+@pytest.mark.parametrize(('job', 'port'), [('7', '29507'), ('12345', '29845')])
+def test_jobs_on_one_machine_have_ports_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, job: str, port: str
+) -> None:
+    environment = {**SLURM, 'MASTER_ADDR': 'first', 'SLURM_JOB_ID': job}
+    set_rank_variables('slurm', environment)
+    assert environment['MASTER_PORT'] == port
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(os, 'environ', {'SLURM_JOB_ID': job})
+    prepare_processes(Config({}), 'slurm')
+    assert os.environ == {'SLURM_JOB_ID': job, 'MASTER_PORT': port}
 
 
 @pytest.mark.usefixtures('scontrol')
@@ -115,3 +134,27 @@ def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
         'broadcast_buffers': False,
         'device_ids': None,
     }
+
+
+@pytest.mark.parametrize(
+    ('error', 'is_lost'),
+    [
+        (RuntimeError('[gloo/x/unbound_buffer.cc:81] Timed out waiting 9ms'), True),
+        (RuntimeError('[gloo/x/pair.cc:5] Connection closed by peer [::1]:1'), True),
+        (RuntimeError('Connection reset by peer'), True),
+        (distributed.DistStoreError('wait timeout after 9ms'), True),
+        (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), False),
+        (LostProcessError('said already'), False),
+    ],
+)
+def test_lost_contact_is_told_from_other_errors(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError, *, is_lost: bool
+) -> None:
+    monkeypatch.setenv('RANK', '3')
+    monkeypatch.setenv('WORLD_SIZE', '8')
+    found = lost_contact(error, Config({'env_cfg': {'dist_cfg': {'timeout': 77}}}))
+    assert (found is not None) is is_lost
+    if found is not None:
+        assert 'Process 3 of 8' in str(found)
+        assert 'waits 77 s' in str(found)
+        assert str(error) in str(found)

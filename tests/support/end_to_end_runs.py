@@ -80,7 +80,8 @@ class LossRecorder(Hook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Keep what an iteration saw and found."""
-        self.losses.append((outputs or {})['loss'].item())
+        if outputs:
+            self.losses.append(outputs['loss'].item())
         self.clips[-1] += [(clip.video_name, clip.seed) for clip in data_batch or ()]
 
     def after_val_iter(
@@ -97,6 +98,20 @@ class LossRecorder(Hook):
     def all_finite(self) -> bool:
         """Whether there was an iteration, and none without a finite loss."""
         return bool(self.losses) and all(map(math.isfinite, self.losses))
+
+
+class SpoiltLoss(Hook):
+    """Makes the mask loss of one iteration no number."""
+
+    def __init__(self, *, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
+        """Spoil, when it is time, and mend afterwards."""
+        is_time = runner.iter + 1 == self.iteration
+        weight = math.nan if is_time else 20.0
+        model: Any = runner.model
+        model.loss_module.weights['loss_mask'] = weight
 
 
 def write_clips(root: Path, **num_clips: int) -> Path:

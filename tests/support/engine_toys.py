@@ -54,11 +54,11 @@ class ToyClips(Dataset[dict[str, Tensor]]):
 class ToyModel(BaseModel):
     """Two layers with dropout between them, and a part that is not always used."""
 
-    def __init__(self, *, dropout: float = 0.5) -> None:
+    def __init__(self, *, dropout: float = 0.5, width: int = 8) -> None:
         super().__init__()
-        self.first = nn.Linear(NUM_FEATURES, 8)
+        self.first = nn.Linear(NUM_FEATURES, width)
         self.dropout = nn.Dropout(dropout)
-        self.second = nn.Linear(8, 1)
+        self.second = nn.Linear(width, 1)
         self.sometimes = nn.Parameter(torch.zeros(1))
         self.never = nn.Parameter(torch.ones(1))
 
@@ -195,6 +195,8 @@ def toy_config(work_dir: Path, **changes: object) -> Config:
                     'rule': 'greater',
                 },
                 'random_state': {'type': 'ClipRandomStateHook'},
+                'non_finite': {'type': 'ClipNonFiniteHook'},
+                'preemption': {'type': 'ClipPreemptionHook'},
             },
             'custom_hooks': [],
             'log_level': 'WARNING',
@@ -226,6 +228,26 @@ def train(cfg: Config) -> Runner:
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner
+
+
+def write_checkpoint(folder: Path, iteration: int, **changes: object) -> Path:
+    """Write a checkpoint that a run could resume from, without a run.
+
+    Args:
+        folder: Where to.
+        iteration: What it holds.
+        changes: Of its parts; None leaves one out.
+    """
+    parts: dict[str, object] = {
+        'meta': {'epoch': 0, 'iter': iteration},
+        'state_dict': {'weight': torch.full((600,), float(iteration))},
+        'message_hub': {},
+        'optimizer': {},
+        **changes,
+    }
+    path = folder / f'iter_{iteration}.pth'
+    torch.save({key: part for key, part in parts.items() if part is not None}, path)
+    return path
 
 
 def load(path: Path) -> Any:  # noqa: ANN401  whatever was saved

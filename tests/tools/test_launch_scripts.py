@@ -60,8 +60,8 @@ def test_torchrun_is_told_of_all_machines(stubs: Path, name: str) -> None:
         '--master-port=7',
     ]
     words = call(stubs, name, *ARGUMENTS[name], **machines)
-    assert words[1:3] == ['-m', 'torch.distributed.run']
-    assert words[3:8] == expected
+    assert words[1] == str(TOOLS / 'launch.py')
+    assert words[2:7] == expected
     assert '--nnodes=1' in call(stubs, name, *ARGUMENTS[name])
 
 
@@ -86,6 +86,26 @@ def test_slurm_is_asked_for_what_the_variables_say(
     assert words[1:3] == ['--partition=part', '--job-name=job']
     assert set(present) <= set(words)
     assert absent not in words
+
+
+@pytest.mark.parametrize(
+    ('code', 'requeued'), [(75, True), (0, False), (1, False), (143, False)]
+)
+def test_job_that_a_signal_stopped_goes_back_into_the_queue(
+    stubs: Path, code: int, *, requeued: bool
+) -> None:
+    (stubs / 'srun').write_text(f'#!/bin/sh\nexit {code}\n')
+    scontrol = stubs / 'scontrol'
+    scontrol.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/asked"\n')
+    scontrol.chmod(0o755)
+    answer = subprocess.run(  # noqa: S603  our own script
+        [TOOLS / 'slurm_train.sh', *ARGUMENTS['slurm_train']],
+        env={'SLURM_JOB_ID': '17', 'PATH': f'{stubs}:{os.environ["PATH"]}'},
+        check=False,
+    )
+    assert answer.returncode == code
+    asked = stubs / 'asked'
+    assert (asked.exists() and asked.read_text()) == (requeued and 'requeue 17\n')
 
 
 @pytest.mark.parametrize('name', ARGUMENTS)

@@ -1,12 +1,15 @@
 """``tools/test.py`` scores the weights that it is given."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from engine_toys import load, toy_config, toy_config_file, train
-from tool_modules import load_tool
+from tool_modules import ROOT, TOOLS, load_tool
 
 
 def test_metrics_of_a_checkpoint_are_printed_as_json(
@@ -32,14 +35,21 @@ def test_metrics_of_a_checkpoint_are_printed_as_json(
     assert (tmp_path / 'scores').is_dir()
 
 
-def test_missing_checkpoint_stops_with_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize('missing', ['checkpoint', 'config'])
+def test_missing_file_is_named_in_one_line(tmp_path: Path, missing: str) -> None:
     config = toy_config_file(tmp_path / 'toy.py')
-    with pytest.raises(FileNotFoundError, match=r'nowhere\.pth'):
-        load_tool('test').main(
-            [
-                config,
-                str(tmp_path / 'nowhere.pth'),
-                '--work-dir',
-                str(tmp_path),
-            ]
-        )
+    words = [config, str(tmp_path / 'nowhere.pth'), '--work-dir', str(tmp_path)]
+    if missing == 'config':
+        words[0] = str(tmp_path / 'nowhere.py')
+    answer = subprocess.run(  # noqa: S603  our own script
+        [sys.executable, TOOLS / 'test.py', *words],
+        env={**os.environ, 'PYTHONPATH': str(ROOT / 'tests' / 'support')},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    errors = [line for line in answer.stderr.splitlines() if 'nowhere' in line]
+    assert len(errors) == 1
+    assert errors[0].startswith('error: ')
+    assert 'Traceback' not in answer.stderr

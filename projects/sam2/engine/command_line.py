@@ -2,17 +2,47 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from torch import distributed
 
+from projects.sam2.checkpoints import CheckpointMismatchError
 from projects.sam2.engine.config import apply_work_dir
-from projects.sam2.engine.distributed import prepare_processes
+from projects.sam2.engine.distributed import (
+    LostProcessError,
+    lost_contact,
+    prepare_processes,
+)
+from projects.sam2.engine.optim import NonFiniteLossError
 
-__all__ = ['add_run_arguments', 'launched_runner']
+# What the user can mend, or the cluster: where in the program it came up is of no use.
+PLAIN_ERRORS = (
+    FileNotFoundError,
+    CheckpointMismatchError,
+    LostProcessError,
+    NonFiniteLossError,
+)
+
+__all__ = ['add_run_arguments', 'call_tool', 'launched_runner']
+
+
+def call_tool(main: Callable[[], object]) -> None:
+    """Call a tool, whose error, where it is no fault of the program, is one line.
+
+    Args:
+        main: Of the tool.
+
+    Raises:
+        SystemExit: With the line, which Python prints, and exit code 1.
+    """
+    try:
+        main()
+    except PLAIN_ERRORS as error:
+        sys.exit(f'error: {error}')
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +78,20 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
 
     Yields:
         The Runner.
+
+    Raises:
+        LostProcessError: If the other processes do not answer any more.
     """
     os.environ.setdefault('LOCAL_RANK', str(options.local_rank))
     cfg.launcher = options.launcher
     apply_work_dir(cfg, options.work_dir)
-    prepare_processes(cfg, options.launcher)
-    yield Runner.from_cfg(cfg)
+    try:
+        prepare_processes(cfg, options.launcher)
+        yield Runner.from_cfg(cfg)
+    except RuntimeError as error:
+        lost = lost_contact(error, cfg)
+        if lost is None:
+            raise
+        raise lost from error
     if distributed.is_initialized():
         distributed.destroy_process_group()

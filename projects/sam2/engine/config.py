@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from projects.sam2.engine.resuming import find_resume_point
+
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
 
@@ -85,25 +87,35 @@ def apply_work_dir(cfg: Config, work_dir: str | None) -> None:
         cfg.work_dir = str(Path(DEFAULT_WORK_DIRS) / Path(cfg.filename).stem)
 
 
-def apply_resume(cfg: Config, resume: str | None) -> bool:
+def apply_resume(cfg: Config, resume: str | None) -> tuple[str, ...]:
     """Say where a run starts from.
 
     Args:
         cfg: Changed in place; its ``work_dir`` must be set.
-        resume: None to start anew, ``'auto'`` for the last checkpoint of the work
-            directory, else the checkpoint's path. With ``'auto'`` and no checkpoint
-            there, a run starts as its config says, ``load_from`` included: the
-            same command line starts a job and restarts it.
+        resume: None to start as the config says, ``'auto'`` for the newest whole
+            checkpoint of the work directory, else the checkpoint's path. With
+            ``'auto'`` and no checkpoint there, a run starts as its config says,
+            ``load_from`` included: the same command line starts a job and restarts it.
 
     Returns:
-        Whether the run resumes.
+        What the log should say: files that were passed over, or that none was found.
     """
+    if resume is None and cfg.get('resume') and not cfg.get('load_from'):
+        resume = 'auto'
     if resume is None:
-        return bool(cfg.get('resume', False))
-    cfg.resume = resume != 'auto' or (Path(cfg.work_dir) / 'last_checkpoint').is_file()
-    if cfg.resume:
-        cfg.load_from = None if resume == 'auto' else resume
-    return bool(cfg.resume)
+        return ()
+    if resume != 'auto':
+        cfg.resume, cfg.load_from = True, resume
+        return ()
+    point = find_resume_point(Path(cfg.work_dir))
+    cfg.resume = point.path is not None
+    if point.path is None:
+        nothing = f'No checkpoint in {cfg.work_dir} to resume from: a new run begins'
+        return (*point.problems, nothing)
+    cfg.load_from = str(point.path)
+    if not point.problems:
+        return ()
+    return (*point.problems, f'Going on from {point.path}, the newest that is whole')
 
 
 def apply_bfloat16(cfg: Config) -> None:

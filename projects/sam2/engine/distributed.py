@@ -1,16 +1,18 @@
-"""Several processes on machines without a GPU."""
+"""Several processes, also on machines without a GPU."""
 
 import os
+import re
 import shutil
+import socket
 import subprocess
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
 
 import torch
 from mmengine.config import Config
 from torch import distributed
 
-DEFAULT_PORT = '29500'
+FIRST_PORT, NUM_PORTS = 29500, 1000  # the first is MMEngine's and torch's own
 DEFAULT_TIMEOUT = 1800  # seconds, MMEngine's and torch's own
 VARIABLES = {
     'slurm': {
@@ -25,7 +27,52 @@ VARIABLES = {
     },
 }
 
-__all__ = ['prepare_processes', 'set_rank_variables']
+# gloo has no error of its own; these are its words, and torch's.
+LOST = re.compile(
+    r'gloo.*(timed out|connection|broken pipe|no route|unreachable)'
+    r'|connection (was )?(reset|closed|refused)|socket timeout|no route to host',
+    re.IGNORECASE | re.DOTALL,
+)
+
+__all__ = [
+    'LostProcessError',
+    'lost_contact',
+    'prepare_processes',
+    'set_rank_variables',
+]
+
+
+class LostProcessError(RuntimeError):
+    """Other processes of the run do not answer any more."""
+
+
+def lost_contact(error: RuntimeError, cfg: Config) -> LostProcessError | None:
+    """Tell whether an error says that another process is gone.
+
+    Args:
+        error: Of a collective operation, or of any other kind.
+        cfg: Of the run.
+
+    Returns:
+        What to say instead; None where the error is of another kind.
+    """
+    is_lost = isinstance(error, distributed.DistError) or LOST.search(str(error))
+    if isinstance(error, LostProcessError) or not is_lost:
+        return None
+    rank, world_size = (os.environ.get(key, '?') for key in ('RANK', 'WORLD_SIZE'))
+    return LostProcessError(
+        f'Process {rank} of {world_size}, on {socket.gethostname()}, lost contact with '
+        f'the others: they ended, or their machine cannot be reached (it waits '
+        f'{_timeout(cfg)} s for them, env_cfg.dist_cfg.timeout). When they can be '
+        f'reached, start the same command with --resume: it goes on from the last '
+        f'checkpoint. ({str(error).strip().splitlines()[0]})'
+    )
+
+
+def _timeout(cfg: Config) -> int:
+    """Seconds after which a process gives up waiting for the others."""
+    settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    return int(settings.get('timeout', DEFAULT_TIMEOUT))
 
 
 def prepare_processes(cfg: Config, launcher: str) -> None:
@@ -33,7 +80,7 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
 
     MMEngine's launchers choose a CUDA device first and hand it to the model's wrapper.
     Called before the Runner is built, this leaves them nothing to do. With a GPU it
-    does nothing.
+    only chooses a port where SLURM launches.
 
     Args:
         cfg: ``model_wrapper_cfg.device_ids`` is set to None in place;
@@ -43,14 +90,16 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
     Raises:
         KeyError: If a variable that the launcher sets is missing.
     """
+    if launcher == 'slurm':
+        os.environ.setdefault('MASTER_PORT', _job_port(os.environ))
     if launcher == 'none' or torch.cuda.is_available():
         return
     set_rank_variables(launcher, os.environ)
     wrapper = {'type': 'MMDistributedDataParallel', **cfg.get('model_wrapper_cfg', {})}
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
-    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', DEFAULT_TIMEOUT)
     if not distributed.is_initialized():
-        distributed.init_process_group('gloo', timeout=timedelta(seconds=seconds))
+        limit = timedelta(seconds=_timeout(cfg))
+        distributed.init_process_group('gloo', timeout=limit)
 
 
 def set_rank_variables(launcher: str, environment: MutableMapping[str, str]) -> None:
@@ -69,9 +118,14 @@ def set_rank_variables(launcher: str, environment: MutableMapping[str, str]) -> 
             msg = f'--launcher {launcher} needs {theirs}; start with the launcher'
             raise KeyError(msg)
         environment[ours] = environment[theirs]
-    environment.setdefault('MASTER_PORT', DEFAULT_PORT)
+    environment.setdefault('MASTER_PORT', _job_port(environment))
     if 'MASTER_ADDR' not in environment:
         environment['MASTER_ADDR'] = _first_host(environment.get('SLURM_NODELIST', ''))
+
+
+def _job_port(environment: Mapping[str, str]) -> str:
+    """A port that jobs of one machine do not share; MMEngine's without a job."""
+    return str(FIRST_PORT + int(environment.get('SLURM_JOB_ID', '0')) % NUM_PORTS)
 
 
 def _first_host(nodes: str) -> str:

@@ -11,6 +11,7 @@ from engine_toys import load, toy_config, train
 
 STOP = 'engine_toys.ToyStopHook'
 ACCUMULATE = 'optim_wrapper__accumulative_counts'
+BEST = ('default_hooks__checkpoint__save_best', 'default_hooks__checkpoint__rule')
 
 
 def stopped(work_dir: Path, iteration: int, **changes: object) -> Runner:
@@ -49,7 +50,7 @@ def test_stop_is_obeyed_after_the_next_optimizer_step(
 def test_one_process_that_asks_to_stop_stops_all(tmp_path: Path) -> None:
     hook = {'type': STOP, 'iteration': 2, 'rank': 1}
     assert run_processes(toy_config(tmp_path, custom_hooks=[hook]), 2) == [0, 0]
-    assert load(tmp_path / 'epoch_0.pth')['meta']['iter'] == 2
+    assert load(tmp_path / 'epoch_0_iter_2.pth')['meta']['iter'] == 2
 
 
 @pytest.mark.parametrize('is_owed', [True, False])
@@ -93,14 +94,34 @@ def test_changed_length_of_an_epoch_is_named(tmp_path: Path, iteration: int) -> 
         resumed(tmp_path, train_dataloader__batch_size=4)
 
 
-def test_changed_number_of_processes_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize('key', ['clips_per_step', 'epoch_num_batches'])
+def test_changed_number_of_processes_is_named(tmp_path: Path, key: str) -> None:
     stopped(tmp_path, 2)
-    path = tmp_path / 'epoch_0.pth'
+    path = tmp_path / 'epoch_0_iter_2.pth'
     checkpoint = load(path)
-    checkpoint['message_hub']['runtime_info']['num_processes'] = 2
+    info = checkpoint['message_hub']['runtime_info']
+    info.update({'num_processes': 2, key: [4] if key == 'clips_per_step' else 7})
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r'6 iterations on 2 .* now on 1 .*number of'):
+    with pytest.raises(ValueError, match=r'iterations on 2 .* now on 1 .*number of'):
         resumed(tmp_path)
+
+
+def test_fewer_processes_with_larger_batches_go_on_with_the_same_clips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = {'model__dropout': 0.0, 'val_dataloader': None}
+    plain |= {'val_cfg': None, 'val_evaluator': None}
+    plain |= dict.fromkeys(BEST)
+    whole = train(toy_config(tmp_path / 'whole', **plain)).model.state_dict()
+    run = tmp_path / 'run'
+    hook = {'type': STOP, 'iteration': 8}
+    two = {'custom_hooks': [hook], 'train_dataloader__batch_size': 1, **plain}
+    assert run_processes(toy_config(run, **two), 2) == [0, 0]
+    found = resumed(run, **plain)
+    assert found.train_dataloader.dataset.loaded
+    assert 'Going on with 1 processes in place of 2' in capsys.readouterr().out
+    for name, weights in found.model.state_dict().items():
+        torch.testing.assert_close(weights, whole[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(('iteration', 'is_found'), [(2, False), (8, True)])
@@ -108,7 +129,7 @@ def test_older_checkpoint_is_checked_by_its_position(
     tmp_path: Path, iteration: int, *, is_found: bool
 ) -> None:
     stopped(tmp_path, iteration)
-    path = tmp_path / f'epoch_{iteration // 6}.pth'
+    path = tmp_path / f'epoch_{iteration // 6}_iter_{iteration}.pth'
     checkpoint = load(path)
     for part in ('runtime_info', 'resumed_keys'):
         for key in ('epoch_num_batches', 'num_processes'):
@@ -125,7 +146,7 @@ def test_new_run_from_the_weights_of_one_with_longer_epochs_begins_anew(
     tmp_path: Path,
 ) -> None:
     stopped(tmp_path / 'old', 8)
-    weights = {'load_from': str(tmp_path / 'old' / 'epoch_1.pth')}
+    weights = {'load_from': str(tmp_path / 'old' / 'epoch_1_iter_8.pth')}
     new = toy_config(tmp_path / 'new', train_dataloader__batch_size=4, **weights)
     assert train(new).iter == 6
 

@@ -70,10 +70,12 @@ def test_one_batch_size_is_for_all_where_none_is_given() -> None:
 def test_all_processes_take_the_same_dataset_and_other_clips(
     monkeypatch: pytest.MonkeyPatch, world_size: int
 ) -> None:
+    alone = make().clips_per_step
     ranks = [make(monkeypatch, rank=(r, world_size)) for r in range(world_size)]
     hands = [list(mixed) for mixed in ranks]
     assert len({len(hand) for hand in hands}) == 1
     assert len({tuple(kinds(hand)) for hand in hands}) == 1
+    assert ranks[0].clips_per_step == [world_size * count for count in alone]
     for step in zip(*hands, strict=True):
         clips = [clip for batch in step for clip in batch]
         assert len(set(clips)) == len(clips)

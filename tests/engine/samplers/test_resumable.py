@@ -15,6 +15,11 @@ class Counting(ResumableBatchSampler):
         """Five."""
         return 5
 
+    @property
+    def clips_per_step(self) -> list[int]:
+        """One."""
+        return [1]
+
     def batches_from(self, first: int) -> Iterator[list[EpochIndex]]:
         """Batches from one on."""
         return ([EpochIndex(index, epoch=0)] for index in range(first, 5))

@@ -1,12 +1,16 @@
-"""Hooks: whole checkpoints, random states, pictures, less memory."""
+"""Hooks: checkpoints, random states, signals, bad losses, memory, pictures."""
 
 from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
 from projects.sam2.engine.hooks.checkpoint_hook import SAM2CheckpointHook
 from projects.sam2.engine.hooks.low_memory_hook import SAM2LowMemoryHook
+from projects.sam2.engine.hooks.non_finite_hook import ClipNonFiniteHook
+from projects.sam2.engine.hooks.preemption_hook import ClipPreemptionHook
 from projects.sam2.engine.hooks.random_state_hook import ClipRandomStateHook
 from projects.sam2.engine.hooks.visualization_hook import ClipVisualizationHook
 
 __all__ = [
+    'ClipNonFiniteHook',
+    'ClipPreemptionHook',
     'ClipRandomStateHook',
     'ClipVisualizationHook',
     'SAM2CheckpointCheckHook',

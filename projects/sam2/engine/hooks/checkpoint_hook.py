@@ -1,20 +1,21 @@
 """Checkpoints that are whole, resumable and pruned in that order."""
 
 import re
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from projects.sam2.engine.file_backend import ATOMIC_BACKEND
+from projects.sam2.engine.plain_types import to_plain
 
-__all__ = ['SAM2CheckpointHook', 'to_plain']
+__all__ = ['SAM2CheckpointHook']
 
 
 @HOOKS.register_module()
@@ -26,7 +27,11 @@ class SAM2CheckpointHook(CheckpointHook):
     - A checkpoint falls on an optimizer step: one that is due while gradients are
       being accumulated is written after the step that follows.
     - A run that is stopped in mid-epoch writes a checkpoint of where it stands
-      (unless ``save_last=False``).
+      (unless ``save_last=False``), ``epoch_1_iter_8.pth`` where names count epochs.
+    - A checkpoint that cannot be written, on a full disk for one, leaves those before
+      it as they are; the run says so, goes on and tries again at the next one. It
+      fails at its end if the last one is still missing.
+    - A best score makes no checkpoint to resume from beside those of the interval.
     - Files hold plain types, so that ``weights_only`` reads them.
     - Names of best checkpoints keep word characters alone: ``J&F`` gives ``best_JF_…``.
 
@@ -36,6 +41,7 @@ class SAM2CheckpointHook(CheckpointHook):
 
     last_ckpt: str | None  # type: ignore[assignment]  # MMEngine infers None
     _is_due = False
+    _problem: str | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Choose the file backend and learn what earlier runs wrote.
@@ -47,10 +53,9 @@ class SAM2CheckpointHook(CheckpointHook):
         if self.backend_args is None and '://' not in out_dir:
             self.backend_args = {'backend': ATOMIC_BACKEND}
         super().before_train(runner)
-        if self.max_keep_ckpts > 0:
-            # MMEngine's deque forgets the oldest on its own; here it goes when its
-            # file has gone.
-            self.kept_steps = list(self.keep_ckpt_ids)
+        # MMEngine's deque forgets the oldest on its own; here it goes when its file
+        # has gone.
+        self.kept_steps = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Write a checkpoint where one is due at the end of the epoch.
@@ -92,10 +97,15 @@ class SAM2CheckpointHook(CheckpointHook):
 
         Args:
             runner: Of the run.
+
+        Raises:
+            OSError: If the last checkpoint could not be written.
         """
         if self.save_last and runner.iter != self._saved_iteration(runner):
             self._is_due = True
             self._save_if_stepped(runner, epoch=runner.epoch, iteration=runner.iter)
+        if self._problem is not None:
+            raise OSError(self._problem)
         super().after_train(runner)
 
     def before_save_checkpoint(
@@ -129,7 +139,11 @@ class SAM2CheckpointHook(CheckpointHook):
         wrapper: Any = runner.optim_wrapper
         if not self._is_due or not wrapper.should_update():
             return
-        step = epoch if self.by_epoch else iteration
+        step: int | str = epoch if self.by_epoch else iteration
+        done = iteration - epoch * len(runner.train_dataloader)
+        if self.by_epoch and done and iteration == runner.iter:
+            # Stopped in mid-epoch: the file of the epoch's beginning stays.
+            step = f'{epoch}_iter_{iteration}'
         runner.logger.info(
             'Saving checkpoint at epoch %d, iteration %d', epoch, iteration
         )
@@ -138,36 +152,74 @@ class SAM2CheckpointHook(CheckpointHook):
         )
 
     def _save_checkpoint_with_step(
-        self, runner: Runner, step: int, meta: dict[str, Any]
+        self, runner: Runner, step: int | str, meta: dict[str, Any]
     ) -> None:
         """Write a checkpoint to resume from, then remove those that are too many."""
         runner.call_hook('before_gather_checkpoint')
         name = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        info = {'last_ckpt': self.last_ckpt, 'last_ckpt_iter': meta['iter']}
+        path = self.file_backend.join_path(self.out_dir, name)
+        info: dict[str, Any] = {'last_ckpt': path, 'last_ckpt_iter': meta['iter']}
+        kept = [*(one for one in self.kept_steps if one != step), step]
         if self.max_keep_ckpts > 0:
-            self.kept_steps = [kept for kept in self.kept_steps if kept != step]
-            self.kept_steps.append(step)
             # With the one to be removed: should the run die before it is, the
             # resumed run removes it.
-            info['keep_ckpt_ids'] = list(self.kept_steps)
-        runner.message_hub.update_info_dict(info)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-        )
+            info['keep_ckpt_ids'] = kept
         self._is_due = False
-        if is_main_process():
-            pointer = str(Path(runner.work_dir) / 'last_checkpoint')
-            backend = get_file_backend(backend_args={'backend': ATOMIC_BACKEND})
-            backend.put_text(self.last_ckpt, pointer)
-        self._prune()
+        if self._write(runner, name, info=info, meta=meta, to_resume=True):
+            self.last_ckpt, self.kept_steps = path, kept
+            self._prune()
+
+    def _write(
+        self,
+        runner: Runner,
+        name: str,
+        *,
+        info: dict[str, Any],
+        meta: dict[str, Any],
+        to_resume: bool,
+    ) -> bool:
+        """Write a checkpoint and what it says of itself; False where that fails.
+
+        The first process writes, and all learn what became of it.
+        """
+        hub = runner.message_hub
+        before = dict(hub.runtime_info)
+        hub.update_info_dict(info)
+        problem = None
+        try:
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer and to_resume,
+                save_param_scheduler=self.save_param_scheduler and to_resume,
+                meta=meta,
+                by_epoch=self.by_epoch and to_resume,
+                backend_args=self.backend_args,
+            )
+            if to_resume and is_main_process():
+                pointer = str(Path(runner.work_dir) / 'last_checkpoint')
+                backend = get_file_backend(backend_args={'backend': ATOMIC_BACKEND})
+                backend.put_text(info['last_ckpt'], pointer)
+        except OSError as error:
+            problem = f'{name} could not be written: {error}{_free(self.out_dir)}'
+        is_written = torch.tensor(int(problem is None))
+        all_reduce(is_written, op='min')
+        if is_written:
+            self._problem = None if to_resume else self._problem
+            return True
+        problem = problem or f'The first process could not write {name}'
+        self._problem = problem if to_resume else self._problem
+        for key in info:
+            hub.pop_info(key)
+        hub.update_info_dict({key: before[key] for key in info if key in before})
+        runner.logger.error(
+            '%s. What was saved before is as it was (%s); the run goes on and tries '
+            'again at its next checkpoint. Free space, or lower max_keep_ckpts',
+            problem,
+            self.last_ckpt or 'nothing yet',
+        )
+        return False
 
     def _prune(self) -> None:
         """Remove the oldest checkpoints beyond ``max_keep_ckpts``."""
@@ -190,8 +242,9 @@ class SAM2CheckpointHook(CheckpointHook):
             self._save_if_best(runner, key, rule, metrics)
             for key, rule in zip(self.key_indicators, self.rules, strict=True)
         ]
-        # Once more, so that the checkpoint to resume from knows the best score.
-        if any(improved) and self.last_ckpt is not None:
+        # Once more, so that the checkpoint of here knows the best score. Where there is
+        # none of here, a resumed run validates again.
+        if any(improved) and self._saved_iteration(runner) == runner.iter:
             self._is_due = True
             self._save_if_stepped(runner, epoch=runner.epoch, iteration=runner.iter)
 
@@ -216,17 +269,10 @@ class SAM2CheckpointHook(CheckpointHook):
             self.file_backend.join_path(self.out_dir, name),
             hub.get_info(path_name),
         )
-        hub.update_info_dict({score_name: score, path_name: path})
-        runner.save_checkpoint(
-            self.out_dir,
-            filename=name,
-            file_client_args=self.file_client_args,
-            save_optimizer=False,
-            save_param_scheduler=False,
-            meta={'epoch': runner.epoch, 'iter': runner.iter},
-            by_epoch=False,
-            backend_args=self.backend_args,
-        )
+        info = {score_name: score, path_name: path}
+        meta = {'epoch': runner.epoch, 'iter': runner.iter}
+        if not self._write(runner, name, info=info, meta=meta, to_resume=False):
+            return False
         if old_path != path:
             self._remove(old_path)
         if is_only:
@@ -237,24 +283,11 @@ class SAM2CheckpointHook(CheckpointHook):
         return True
 
 
-def to_plain(value: Any) -> Any:  # noqa: ANN401  whatever a checkpoint may hold
-    """Turn what NumPy made into Python's own types, at any depth.
-
-    Args:
-        value: Dicts, lists and tuples of anything.
-
-    Returns:
-        The same with NumPy scalars as numbers, arrays as lists, mappings as dicts.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {to_plain(key): to_plain(entry) for key, entry in value.items()}
-    if isinstance(value, tuple):
-        return tuple(to_plain(entry) for entry in value)
-    if isinstance(value, list):
-        return [to_plain(entry) for entry in value]
-    return value
+def _free(folder: str) -> str:
+    """How much room a local folder has, in words."""
+    if not Path(folder).is_dir():
+        return ''
+    return f' ({shutil.disk_usage(folder).free / 2**20:.1f} MiB are free there)'
 
 
 def _file_word(metric: str) -> str:

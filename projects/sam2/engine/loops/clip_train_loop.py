@@ -1,40 +1,52 @@
 """Epochs that resume where they were left and stop when they are told to."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmengine.dist import all_reduce, get_world_size
+from mmengine.optim import OptimWrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
+
+from projects.sam2.engine.optim import FiniteGuard
 
 __all__ = ['ClipTrainLoop']
 
 # Noted in the message hub, hence in checkpoints: what a position depends on.
 NUM_BATCHES = 'epoch_num_batches'
 NUM_PROCESSES = 'num_processes'
+STEP_SIZES = 'clips_per_step'
 REMEDY = (
-    'Resume with the clips, the batch size and the number of processes of the first '
-    'run, or start a new run from the weights, without --resume, with '
-    '--cfg-options load_from=<checkpoint>'
+    'Resume with the clips of the first run and as many of them in a step (batch size '
+    'times number of processes), or start a new run from the weights, without '
+    '--resume, with --cfg-options load_from=<checkpoint>'
 )
 
 
 @LOOPS.register_module()
 class ClipTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's epochs, with four things that they lack.
+    """MMEngine's epochs, with five things that they lack.
 
     - A run that resumes from a checkpoint of mid-epoch goes on with the next batch;
       what was seen is skipped by number and not decoded. This needs
       ``batch_sampler=dict(type='ClipBatchSampler')``.
     - Checkpoints know how many batches an epoch had on how many processes; a run that
-      resumes with others is stopped: it would skip or repeat clips.
+      resumes with others is stopped: it would skip or repeat clips. Other processes
+      are fine where they see, step by step, the same clips together.
     - A run that was killed between the last batch of an epoch and the end of its
       validation validates first when it resumes.
     - ``stop_training`` is obeyed after each optimizer step, on all processes as soon
       as one of them asks for it.
+    - With ``ClipNonFiniteHook`` no step is taken with a loss that is not finite.
 
     Hooks may define ``after_build_iterator(runner)``: it is called in each epoch once
-    the loader's iterator exists and before the first batch is asked for.
+    the loader's iterator exists and before the first batch is asked for; and
+    ``after_bad_batch(runner, data_batch, outputs, is_own)``, see that hook.
     """
+
+    _guard: FiniteGuard | None = None
 
     def run(self) -> nn.Module:
         """Train until the last epoch, or until a hook asks to stop.
@@ -49,6 +61,9 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train')
         self._check_record()
         self._check_position()
+        is_guarded = any(hasattr(hook, 'after_bad_batch') for hook in self.runner.hooks)
+        if is_guarded and isinstance(self.runner.optim_wrapper, OptimWrapper):
+            self._guard = FiniteGuard(self.runner.optim_wrapper)
         if self._epoch and self._batches_done == 0:
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self._stop_requested():
@@ -77,6 +92,32 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
+    def run_iter(self, idx: int, data_batch: Sequence[Any]) -> None:
+        """Train on a batch.
+
+        Args:
+            idx: Of the batch in the epoch.
+            data_batch: As the loader gives it.
+        """
+        runner, guard = self.runner, self._guard
+        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = runner.model.train_step(
+            data_batch, optim_wrapper=guard or runner.optim_wrapper
+        )
+        if guard is not None and guard.is_bad:
+            runner.call_hook(
+                'after_bad_batch',
+                data_batch=data_batch,
+                outputs=outputs,
+                is_own=guard.is_own,
+            )
+            # A mean over the latest losses would be spoilt for as long as it lasts.
+            outputs = {}
+        runner.call_hook(
+            'after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
+        )
+        self._iter += 1
+
     @property
     def _batches_done(self) -> int:
         """Batches of the current epoch that were trained on."""
@@ -86,10 +127,14 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         """Compare the epoch with that of the checkpoint, then note it for the next."""
         hub = self.runner.message_hub
         num_batches, num_processes = len(self.dataloader), get_world_size()
+        sizes = getattr(self.dataloader.batch_sampler, 'clips_per_step', None)
         # Older checkpoints have none.
         old_batches = hub.get_info(NUM_BATCHES, num_batches)
         old_processes = hub.get_info(NUM_PROCESSES, num_processes)
-        is_same = (old_batches, old_processes) == (num_batches, num_processes)
+        is_same_step = sizes is not None and hub.get_info(STEP_SIZES) == sizes
+        is_same = old_batches == num_batches and (
+            old_processes == num_processes or is_same_step
+        )
         if self._iter and not is_same:
             msg = (
                 f'The checkpoint was written after iteration {self._iter}, when an '
@@ -98,7 +143,15 @@ class ClipTrainLoop(EpochBasedTrainLoop):
                 f'processes. {REMEDY}'
             )
             raise ValueError(msg)
-        hub.update_info_dict({NUM_BATCHES: num_batches, NUM_PROCESSES: num_processes})
+        if self._iter and old_processes != num_processes:
+            self.runner.logger.warning(
+                'Going on with %d processes in place of %d: the clips of each step are '
+                'the same, dropout and the rounding of sums are not',
+                num_processes,
+                old_processes,
+            )
+        info = {NUM_BATCHES: num_batches, NUM_PROCESSES: num_processes}
+        hub.update_info_dict({**info, STEP_SIZES: sizes} if sizes else info)
 
     def _check_position(self) -> None:
         """Raise where the checkpoint's position is none of this loader."""

@@ -37,6 +37,11 @@ class ClipBatchSampler(ResumableBatchSampler):
         """Batches of a whole epoch, wherever the next one begins."""
         return ceil(len(self.sampler) / self.batch_size)
 
+    @property
+    def clips_per_step(self) -> list[int]:
+        """Clips of a step of all processes together."""
+        return [self.batch_size * self.sampler.world_size]
+
     def batches_from(self, first: int) -> Iterator[list[EpochIndex]]:
         """Give batches of the current epoch.
 

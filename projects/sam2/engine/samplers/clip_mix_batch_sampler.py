@@ -89,6 +89,11 @@ class ClipMixBatchSampler(ResumableBatchSampler):
         """Batches of a whole epoch, wherever the next one begins."""
         return sum(part.num_batches for part in self.parts)
 
+    @property
+    def clips_per_step(self) -> list[int]:
+        """Clips of a step of all processes together, of each dataset."""
+        return [part.batch_size * part.world_size for part in self.parts]
+
     def batches_from(self, first: int) -> Iterator[list[EpochIndex]]:
         """Give batches of the current epoch.
 

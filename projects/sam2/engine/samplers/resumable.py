@@ -20,6 +20,14 @@ class ResumableBatchSampler(Sampler[list[EpochIndex]]):
     def __len__(self) -> int:
         """Batches of a whole epoch, wherever the next one begins."""
 
+    @property
+    @abstractmethod
+    def clips_per_step(self) -> list[int]:
+        """Clips of a step of all processes together, of each dataset that is dealt.
+
+        Where these are equal, other processes see the same clips step by step.
+        """
+
     @abstractmethod
     def batches_from(self, first: int) -> Iterator[list[EpochIndex]]:
         """Give batches of the current epoch.

@@ -1,0 +1,108 @@
+"""A cluster that wants its machine back loses nothing of a run."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine_processes import run_processes
+from engine_toys import differences, load, toy_config, train
+from projects.sam2.engine.hooks.preemption_hook import EXIT_CODE, SIGNALS
+
+SEND = 'engine_mishaps.ToySignalHook'
+SAME = ('state_dict', 'optimizer', 'param_schedulers', 'random_states')
+
+
+@pytest.fixture
+def _handlers() -> Iterator[None]:
+    """Puts this process's own handlers back."""
+    before = [(number, signal.getsignal(number)) for number in SIGNALS]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+def send(number: int, **more: object) -> list[dict[str, Any]]:
+    """The hook that sends."""
+    return [{'type': SEND, 'number': int(number), **more}]
+
+
+@pytest.mark.parametrize(
+    ('number', 'world_size'), [(signal.SIGTERM, 1), (signal.SIGUSR1, 2)]
+)
+def test_stopped_and_resumed_run_ends_like_an_uninterrupted_one(
+    tmp_path: Path, number: int, world_size: int
+) -> None:
+    workers: dict[str, Any] = {
+        'train_dataloader__num_workers': 2,
+        'train_dataloader__batch_size': 2 // world_size,
+        'optim_wrapper__accumulative_counts': 2,
+    }
+    whole, run = tmp_path / 'whole', tmp_path / 'run'
+    assert run_processes(toy_config(whole, **workers), world_size) == [0] * world_size
+    # One process hears of it, its workers too, between the two halves of a step.
+    hooks = send(number, iteration=7, rank=world_size - 1)
+    cfg = toy_config(run, custom_hooks=hooks, **workers)
+    assert run_processes(cfg, world_size) == [EXIT_CODE] * world_size
+    stopped = run / 'epoch_1_iter_8.pth'
+    assert (run / 'last_checkpoint').read_text() == str(stopped)
+    assert load(stopped)['meta']['iter'] == 8
+
+    cfg = toy_config(run, resume=True, **workers)
+    assert run_processes(cfg, world_size) == [0] * world_size
+    expected, found = load(whole / 'epoch_2.pth'), load(run / 'epoch_2.pth')
+    assert {key: differences(expected[key], found[key]) for key in SAME} == {
+        key: [] for key in SAME
+    }
+    assert differences(load(stopped)['state_dict'], found['state_dict'])
+
+
+@pytest.mark.usefixtures('_handlers')
+def test_signal_in_validation_ends_at_once_and_the_validation_is_owed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hooks = send(signal.SIGTERM, iteration=6, in_validation=True)
+    with pytest.raises(SystemExit) as ended:
+        train(toy_config(tmp_path, custom_hooks=hooks))
+    assert ended.value.code == EXIT_CODE
+    assert 'Stopped by SIGTERM in mid-validation' in capsys.readouterr().out
+    assert not list(tmp_path.glob('best_*'))
+    again = train(toy_config(tmp_path, resume=True))
+    # The validation that was owed, and that of the second epoch.
+    assert again.val_dataloader.dataset.loaded == 2 * [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures('_handlers')
+def test_validation_of_what_is_not_saved_is_not_broken_off(tmp_path: Path) -> None:
+    hooks = send(signal.SIGTERM, iteration=6, in_validation=True)
+    interval = {'default_hooks__checkpoint__interval': 2}
+    with pytest.raises(SystemExit) as ended:
+        train(toy_config(tmp_path, custom_hooks=hooks, **interval))
+    assert ended.value.code == EXIT_CODE
+    assert [path.name for path in tmp_path.glob('best_*')] == ['best_JF_epoch_1.pth']
+    assert load(tmp_path / 'epoch_1.pth')['meta']['iter'] == 6
+
+
+@pytest.mark.usefixtures('_handlers')
+def test_run_that_is_at_its_end_is_done(tmp_path: Path) -> None:
+    hooks = send(signal.SIGUSR1, iteration=12)
+    before = signal.getsignal(signal.SIGUSR1)
+    cfg = toy_config(tmp_path, custom_hooks=hooks)
+    cfg.update(dict.fromkeys(('val_dataloader', 'val_cfg', 'val_evaluator')))
+    assert train(cfg).iter == 12
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_run_outside_the_main_thread_says_that_it_does_not_hear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = toy_config(tmp_path, train_cfg__max_epochs=1)
+    runs = []
+    thread = threading.Thread(target=lambda: runs.append(train(cfg)))
+    thread.start()
+    thread.join()
+    assert runs[0].iter == 6
+    assert 'SIGTERM and SIGUSR1 will not save' in capsys.readouterr().out

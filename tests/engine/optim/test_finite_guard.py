@@ -1,0 +1,93 @@
+"""No step is taken with a loss that is not finite, and nothing else changes."""
+
+from typing import Any
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from projects.sam2.engine.optim import FiniteGuard
+
+NAN, INF = float('nan'), float('inf')
+
+
+@pytest.fixture
+def weight() -> nn.Parameter:
+    return nn.Parameter(torch.zeros(()))
+
+
+def guarded(weight: nn.Parameter, **settings: Any) -> FiniteGuard:  # noqa: ANN401
+    """Plain descent at rate 1: the weight is minus the sum of the gradients."""
+    return FiniteGuard(OptimWrapper(torch.optim.SGD([weight], lr=1.0), **settings))
+
+
+def train(guard: FiniteGuard, weight: nn.Parameter, *slopes: float) -> list[bool]:
+    """Take batches whose gradients are known; tell which ones counted as bad."""
+    bad = []
+    for slope in slopes:
+        with guard.optim_context(nn.Identity()):
+            loss = weight * slope + 1
+        guard.update_params(loss)
+        bad.append(guard.is_bad)
+    return bad
+
+
+@pytest.mark.parametrize('slope', [NAN, INF, -INF])
+def test_bad_batch_changes_no_weight(weight: nn.Parameter, slope: float) -> None:
+    guard = guarded(weight)
+    assert train(guard, weight, 2, slope, 3) == [False, True, False]
+    assert weight.item() == -5
+    assert weight.grad is None
+
+
+def test_bad_batch_drops_the_step_that_it_is_part_of(weight: nn.Parameter) -> None:
+    guard = guarded(weight, accumulative_counts=2)
+    slopes = (2, 4, NAN, 8, 16, NAN, 32, 64)
+    assert train(guard, weight, *slopes) == [slope is NAN for slope in slopes]
+    # Means of the first and of the last pair alone.
+    assert weight.item() == -(3 + 48)
+    assert guard.wrapper._inner_count == 8
+
+
+def test_finite_loss_without_finite_gradient_steps_nowhere(
+    weight: nn.Parameter,
+) -> None:
+    decay = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.5)
+    guard = FiniteGuard(OptimWrapper(decay, clip_grad={'max_norm': 1.0}))
+    guard.update_params(weight.sqrt())
+    assert (guard.is_bad, guard.is_own) == (True, True)
+    assert weight.item() == 0
+    assert not decay.state
+    weight.data.fill_(1)
+    guard.update_params(weight.sqrt())
+    assert not guard.is_bad
+    assert 0 < weight.item() < 1
+
+
+@pytest.mark.parametrize('kind', ['norm', 'value'])
+def test_good_steps_are_clipped_as_ever(weight: nn.Parameter, kind: str) -> None:
+    limit = {'max_norm': 1.0} if kind == 'norm' else {'clip_value': 1.0}
+    guard = guarded(weight, clip_grad={'type': kind, **limit})
+    assert train(guard, weight, 5, 5) == [False, False]
+    assert weight.item() == pytest.approx(-2, rel=1e-5)
+
+
+def test_wrapper_that_scales_the_loss_looks_after_its_gradients_itself(
+    weight: nn.Parameter,
+) -> None:
+    class Scaling(OptimWrapper):
+        loss_scaler = None
+
+    limit = {'max_norm': 1.0}
+    wrapper = Scaling(torch.optim.SGD([weight], lr=1.0), clip_grad=limit)
+    FiniteGuard(wrapper).update_params(weight * 2)
+    assert wrapper.clip_func is torch.nn.utils.clip_grad_norm_
+    assert weight.item() == pytest.approx(-1, rel=1e-5)
+
+
+def test_loss_of_several_numbers_is_bad_if_one_is(weight: nn.Parameter) -> None:
+    guard = guarded(weight)
+    loss: Tensor = torch.stack([weight, weight * NAN])
+    guard.update_params(loss)
+    assert guard.is_own

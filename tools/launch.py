@@ -1,0 +1,80 @@
+"""torchrun, made fit for clusters: what ``tools/dist_train.sh`` starts.
+
+SIGTERM and SIGUSR1 are handed on to the processes that train, which save and end: the
+second one would end torchrun alone, and after the first its exit code is 1 whatever
+they do. The exit code is theirs where they agree, 75 for a run that a signal stopped.
+Arguments are torchrun's.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import get_args_parser, run
+
+HANDED_ON = (signal.SIGTERM, signal.SIGUSR1)
+OWN = 'SIGINT,SIGHUP,SIGQUIT'
+
+
+def children() -> list[int]:
+    """Processes that this one has started.
+
+    Returns:
+        Their ids.
+    """
+    found = []
+    for folder in Path('/proc').glob('[0-9]*'):
+        try:
+            fields = (folder / 'stat').read_text().rpartition(')')[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[1]) == os.getpid():
+            found.append(int(folder.name))
+    return found
+
+
+def hand_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the interface
+    """Send a signal to the processes that train.
+
+    Args:
+        number: Of the signal.
+        frame: Not used.
+    """
+    pids = children()
+    if not pids:
+        sys.exit(128 + number)  # none has started yet: as if nobody had listened
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start the processes and wait for them.
+
+    Args:
+        arguments: torchrun's; None takes those of the process.
+
+    Returns:
+        0, or the exit code of the processes that failed.
+    """
+    options = get_args_parser().parse_args(arguments)
+    # Older torch does not ask for it: a run saves there, too, but the code is 1.
+    vars(options)['signals_to_handle'] = OWN
+    for number in HANDED_ON:
+        signal.signal(number, hand_on)
+    try:
+        run(options)
+    except ChildFailedError as error:
+        codes = {rank: failed.exitcode for rank, failed in error.failures.items()}
+        named = ', '.join(f'process {rank}: {code}' for rank, code in codes.items())
+        print(f'Ended early, with exit codes ({named}); see above', file=sys.stderr)
+        (code, *others) = set(codes.values())
+        return 1 if others or code < 0 else code
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
