@@ -129,7 +129,8 @@ class ObjectTracking:
     ) -> dict[int, AnsweredMemory]:
         """Track objects on a frame without a prompt; nothing is changed.
 
-        Objects that attend to the same number of memories go in one batch.
+        Objects that attend to the same number of memories go in one batch. What does
+        not depend on memories, like the first self-attention, is done once for all.
 
         Args:
             objects: Each prompted on some frame.
@@ -145,12 +146,14 @@ class ObjectTracking:
         memories: dict[int, AnsweredMemory] = {}
         for ids in self._batches(recalled):
             selection = join_selections([recalled.pop(number) for number in ids])
-            every = torch.zeros(
-                len(ids), dtype=torch.int64, device=features.embedding.device
-            )
-            repeated = features.select(every)
-            steps = decode_frame(self.heads, repeated, selection, task)
-            output = remember_frame(self.heads, repeated, steps, task)
+            shared = features
+            if not selection.memories:  # nothing says how many objects there are
+                every = torch.zeros(
+                    len(ids), dtype=torch.int64, device=features.embedding.device
+                )
+                shared = features.select(every)
+            steps = decode_frame(self.heads, shared, selection, task)
+            output = remember_frame(self.heads, shared, steps, task)
             shown = self._filled(output.final.mask_logits)
             made = self._memories(output, shown)
             memories |= dict(zip(ids, made, strict=True))
