@@ -7,7 +7,12 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
-from projects.sam2.engine.distributed import prepare_processes, set_rank_variables
+from projects.sam2.engine.distributed import (
+    ProcessRank,
+    prepare_processes,
+    rank_of_process,
+    set_rank_variables,
+)
 
 SLURM = {'SLURM_PROCID': '3', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
 MPI = {
@@ -115,3 +120,22 @@ def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
         'broadcast_buffers': False,
         'device_ids': None,
     }
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'given'),
+    [
+        ('slurm', SLURM),
+        ('mpi', MPI),
+        ('pytorch', {'RANK': '3', 'WORLD_SIZE': '8', 'LOCAL_RANK': '1'}),
+    ],
+)
+def test_rank_is_told_without_a_process_group(
+    launcher: str, given: dict[str, str]
+) -> None:
+    expected = ProcessRank(index=3, count=8, local_index=1)
+    assert rank_of_process(launcher, given) == expected
+    assert rank_of_process('none', given) == ProcessRank(index=0, count=1)
+    assert not distributed.is_initialized()
+    with pytest.raises(KeyError, match=f'--launcher {launcher} needs'):
+        rank_of_process(launcher, {})

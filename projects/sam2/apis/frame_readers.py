@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -23,12 +23,12 @@ __all__ = [
     'open_frames',
 ]
 
-VideoLike = str | Path | Sequence[ImageLike] | NDArray[np.uint8]
 
 MAX_SKIP = 48  # frames ahead up to which decoding on is faster than to seek
 READ_BACK = 16  # frames decoded at once where a video file is read backwards
 
 
+@runtime_checkable
 class FrameReader(Protocol):
     """Frames of one video, all of one size."""
 
@@ -44,12 +44,15 @@ class FrameReader(Protocol):
         """Decode a frame: (height, width, 3), RGB."""
 
 
+VideoLike = str | Path | Sequence[ImageLike] | NDArray[np.uint8] | FrameReader
+
+
 def open_frames(video: VideoLike) -> FrameReader:
     """Open a video; its first frame is decoded, for the size.
 
     Args:
         video: A folder of JPEG files named by numbers; a video file; or frames as an
-            array (T, height, width, 3) or a list of images.
+            array (T, height, width, 3) or a list of images; or a reader of one's own.
 
     Returns:
         Its reader.
@@ -58,6 +61,8 @@ def open_frames(video: VideoLike) -> FrameReader:
         FileNotFoundError: If there is no such file or folder.
         ValueError: If there is no frame, or the first cannot be read.
     """
+    if isinstance(video, FrameReader):
+        return video
     if not isinstance(video, str | Path):
         return ArrayReader(video)
     path = Path(video).expanduser()

@@ -36,7 +36,8 @@ class SAM2VideoPredictor(VideoPrompting):
             corrected conditions the rest of the video, too.
         memory_dtype: Spatial memories are kept in this type; bfloat16, as in the
             released predictor, halves their size.
-        max_batch_objects: Track at most so many objects in one batch.
+        max_batch_objects: Track at most so many objects in one batch; on a CPU fewer,
+            where frames are large.
         num_cached_embeddings: Keep the image embeddings of so many frames.
     """
 
@@ -101,7 +102,8 @@ class SAM2VideoPredictor(VideoPrompting):
 
         Args:
             video_path: A folder of JPEG files named by numbers; a video file; or
-                frames as an array (T, height, width, 3) or a list of images.
+                frames as an array (T, height, width, 3) or a list of images; or a
+                ``FrameReader``.
             offload_video_to_cpu: As if it were always set: frames wait on the disk.
             offload_state_to_cpu: Makes no difference: what a pass has left behind
                 goes to the disk, and what it still reaches is needed on the device.
