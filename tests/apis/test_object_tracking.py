@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from projects.sam2.apis import SAM2VideoPredictor, object_tracking
+from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.models import mask_heads
 from toy_videos import click, toy_frames, toy_model, track
 
@@ -88,11 +88,3 @@ def test_objects_are_told_apart_without_memories() -> None:
         click(predictor, state, number=number)
     last = track(predictor, state)[1]
     assert last.mask_logits.shape[0] == last.ious.shape[0] == 2
-
-
-def test_batches_are_small_where_memories_are_large(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # 7 maps of 2 x 2 cells, 64 channels of 4 bytes: 7 kB for each object.
-    monkeypatch.setattr(object_tracking, 'CPU_TENSOR_BYTES', 15_000)
-    assert _batches(monkeypatch, {1: 0, 2: 0, 3: 0}) == [2, 1]

@@ -33,9 +33,6 @@ from projects.sam2.structures import (
 __all__ = ['ObjectTracking']
 
 FILLED_HOLE_LOGIT = 0.1  # just inside the mask
-# On a CPU, larger tensors are mapped anew each time: more than what a batch saves.
-CPU_TENSOR_BYTES = 2**25
-FLOAT_BYTES = 4
 EARLIER_LOGIT_LIMIT = 32.0  # of masks that a click refines
 
 
@@ -47,8 +44,7 @@ class ObjectTracking:
         heads: Prompt encoder, mask decoder and tracker.
         fill_hole_area: Holes of up to so many pixels of the stride-4 mask are filled.
         memory_dtype: Spatial memories are kept in this type.
-        max_batch_objects: Objects tracked in one batch; on a CPU fewer, where their
-            memories are large.
+        max_batch_objects: Objects tracked in one batch.
     """
 
     heads: MaskHeads
@@ -189,19 +185,8 @@ class ObjectTracking:
         for number, selection in recalled.items():
             groups.setdefault(selection.shape, []).append(number)
         for ids in groups.values():
-            limit = self._batch_limit(recalled[ids[0]])
-            for first in range(0, len(ids), limit):
-                yield ids[first : first + limit]
-
-    def _batch_limit(self, selection: MemorySelection) -> int:
-        """Objects of a batch that attend to such memories."""
-        maps = [memory.spatial for memory in selection.memories]
-        if not maps or maps[0].device.type != 'cpu':
-            return self.max_batch_objects
-        tokens = sum(one.shape[-2] * one.shape[-1] for one in maps)
-        channels: int = self.heads.tracker.object_pointer.embed_dims
-        num_bytes = FLOAT_BYTES * channels * tokens
-        return min(self.max_batch_objects, max(CPU_TENSOR_BYTES // num_bytes, 1))
+            for first in range(0, len(ids), self.max_batch_objects):
+                yield ids[first : first + self.max_batch_objects]
 
     def _filled(self, logits: Tensor) -> Tensor:
         """Masks without small holes."""

@@ -36,8 +36,7 @@ class SAM2VideoPredictor(VideoPrompting):
             corrected conditions the rest of the video, too.
         memory_dtype: Spatial memories are kept in this type; bfloat16, as in the
             released predictor, halves their size.
-        max_batch_objects: Track at most so many objects in one batch; on a CPU fewer,
-            where frames are large.
+        max_batch_objects: Track at most so many objects in one batch.
         num_cached_embeddings: Keep the image embeddings of so many frames.
     """
 
