@@ -29,7 +29,10 @@ def _found(model: SAM2, points_per_batch: int, min_iou: float) -> Candidates:
         min_iou=min_iou,
         min_stability=0.0,
         stability_offset=0.5,
+        threshold=0.0,
         repaired_area=0.0,
+        refines=False,
+        multimask=True,
     )
     crop = Crop(box=(0, 0, 80, 48), layer=0)
     with torch.no_grad():

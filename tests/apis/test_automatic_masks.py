@@ -10,6 +10,7 @@ from golden_models import golden_model
 from literal_masks import Settings, literal_masks
 from projects.sam2.apis import SAM2AutomaticMaskGenerator
 from projects.sam2.models import SAM2
+from projects.sam2.ops import decode_masks
 from toy_videos import toy_frames
 
 
@@ -37,6 +38,11 @@ def _generator(model: SAM2, how: Settings) -> SAM2AutomaticMaskGenerator:
         crop_n_layers=how.layers,
         crop_n_points_downscale_factor=how.downscale,
         min_mask_region_area=how.min_area,
+        mask_threshold=how.threshold,
+        use_m2m=how.refines,
+        multimask_output=how.multimask,
+        crop_overlap_ratio=how.overlap,
+        crop_nms_thresh=how.crop_nms,
     )
 
 
@@ -46,6 +52,12 @@ def _generator(model: SAM2, how: Settings) -> SAM2AutomaticMaskGenerator:
         Settings(4, 0.3, 0.1, 1.0, 0.9),
         Settings(4, 0.0, 0.0, 0.7, 0.99, layers=1, downscale=2),
         Settings(4, 0.0, 0.1, 0.5, 0.99, min_area=30),
+        Settings(4, 0.0, 0.1, 0.5, 0.99, threshold=0.3),
+        Settings(4, 0.0, 0.1, 0.5, 0.99, refines=True),
+        Settings(4, 0.0, 0.1, 0.5, 0.99, multimask=False),
+        Settings(
+            4, 0.0, 0.0, 0.7, 0.99, layers=1, downscale=2, overlap=0.6, crop_nms=0.3
+        ),
     ],
 )
 def test_masks_are_those_of_the_description(
@@ -55,12 +67,12 @@ def test_masks_are_those_of_the_description(
     expected = literal_masks(model, image, how)
     assert len(found) == len(expected) > 1
     for mine, literal in zip(found, expected, strict=True):
-        assert (mine['segmentation'] != literal['mask']).sum() <= 1
+        assert (np.asarray(mine['segmentation']) != literal['mask']).sum() <= 1
         x, y, width, height = mine['bbox']
         np.testing.assert_allclose(
             [x, y, x + width, y + height], literal['box'], atol=1
         )
-        assert mine['area'] == mine['segmentation'].sum()
+        assert mine['area'] == np.asarray(mine['segmentation']).sum()
         assert mine['predicted_iou'] == pytest.approx(literal['iou'], abs=1e-5)
         assert mine['stability_score'] == pytest.approx(literal['stability'], abs=1e-3)
         assert mine['point_coords'][0] == pytest.approx(literal['point'], abs=1e-3)
@@ -88,3 +100,72 @@ def test_image_other_than_rgb_is_refused(model: SAM2, image: NDArray[np.uint8]) 
     generator = _generator(model, Settings(1, 0.0, 0.0, 1.0, 0.7))
     with pytest.raises(ValueError, match='The image has shape'):
         generator.generate(image[..., 0])
+
+
+def test_each_output_mode_holds_the_same_masks(
+    model: SAM2, image: NDArray[np.uint8]
+) -> None:
+    arguments = {'points_per_side': 3, 'pred_iou_thresh': 0.0, 'box_nms_thresh': 0.99}
+    modes = ('binary_mask', 'uncompressed_rle', 'coco_rle')
+    found = {
+        mode: SAM2AutomaticMaskGenerator(
+            model,
+            stability_score_thresh=0.0,
+            output_mode=mode,  # type: ignore[arg-type]  # one of the three
+            **arguments,  # type: ignore[arg-type]  # numbers
+        ).generate(image)
+        for mode in modes
+    }
+    assert len(found['binary_mask']) > 1
+    for binary, plain, coco in zip(*found.values(), strict=True):
+        mask = np.asarray(binary['segmentation'])
+        runs: Any = plain['segmentation']
+        assert isinstance(runs['counts'], list)
+        # Written out from the definition: false and true runs, column by column.
+        values = np.arange(len(runs['counts'])) % 2 == 1
+        columns = np.repeat(values, runs['counts']).reshape(mask.shape[::-1])
+        assert np.array_equal(columns.T, mask)
+        code: Any = coco['segmentation']
+        assert isinstance(code['counts'], str)
+        assert np.array_equal(decode_masks([code])[0], mask)
+        assert binary['area'] == plain['area'] == coco['area'] == mask.sum()
+
+
+def test_own_points_take_the_place_of_the_grid(
+    model: SAM2, image: NDArray[np.uint8]
+) -> None:
+    how: dict[str, Any] = {
+        'pred_iou_thresh': 0.0,
+        'stability_score_thresh': 0.0,
+        'box_nms_thresh': 1.0,
+        'crop_n_layers': 1,
+    }
+    grids = [[[0.5, 0.5]], [[0.25, 0.75], [1.0, 0.0]]]
+    generator = SAM2AutomaticMaskGenerator(model, None, point_grids=grids, **how)
+    found = generator.generate(image)
+    height, width = image.shape[:2]
+    whole = {tuple(m['point_coords'][0]) for m in found if m['crop_box'][2] == width}
+    assert whole == {(width / 2, height / 2)}
+    for mask in (m for m in found if m['crop_box'][2] != width):
+        left, top, crop_width, crop_height = mask['crop_box']
+        x, y = mask['point_coords'][0]
+        share = ((x - left) / crop_width, (y - top) / crop_height)
+        assert share in {(0.25, 0.75), (1.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ({'points_per_side': None}, 'give one of the two'),
+        ({'point_grids': [[[0.5, 0.5]]]}, 'point_grids are given; give one of the two'),
+        ({'point_grids': [], 'points_per_side': None}, 'for each of 1 layers'),
+        ({'point_grids': [[0.5]], 'points_per_side': None}, r'shapes \[\(1,\)\]'),
+        ({'point_grids': [[[2, 0.5]]], 'points_per_side': None}, r'outside of \[0, 1'),
+        ({'output_mode': 'polygons'}, "output_mode is 'polygons'; give one of"),
+    ],
+)
+def test_what_cannot_be_generated_is_refused(
+    model: SAM2, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        SAM2AutomaticMaskGenerator(model, **wrong)

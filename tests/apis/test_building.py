@@ -18,11 +18,8 @@ from bridge_models import (
     small_model,
     write_small,
 )
-from projects.sam2.apis import (
-    build_sam2,
-    build_sam2_video_predictor,
-    fitting_config,
-)
+from projects.sam2.apis import build_sam2, fitting_config
+from projects.sam2.apis.building import default_device
 from projects.sam2.checkpoints import CheckpointKind, CheckpointMismatchError
 
 KINDS = [kind.value for kind in CheckpointKind]
@@ -50,20 +47,18 @@ def test_model_goes_to_the_device() -> None:
     assert {value.device.type for value in model.parameters()} == {'meta'}
 
 
-def test_video_predictor_comes_with_weights_size_and_holes_filled(
-    tmp_path: Path,
-) -> None:
-    wanted = small_model()
-    write_small(tmp_path / 'weights', KINDS[0], wanted)
-    config = config_file(tmp_path, small_config())
-    predictor = build_sam2_video_predictor(
-        config, tmp_path / 'weights', image_size=(64, 96)
-    )
-    assert_same_weights(dict(predictor.model.state_dict()), dict(wanted.state_dict()))
-    assert predictor.model.data_preprocessor.image_size == (64, 96)
-    assert predictor.session.options.fill_hole_area == 8
-    plain = build_sam2_video_predictor(config, apply_postprocessing=False)
-    assert plain.session.options.fill_hole_area == 0
+def test_device_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, device in ((True, 'cuda'), (False, 'cpu')):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda there=there: there)
+        assert default_device() == device
+        if not there:
+            model = build_sam2(Config({'model': small_config()}))
+            assert next(model.parameters()).device.type == device
+
+
+def test_unknown_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="mode is 'test'; give 'eval' or 'train'"):
+        build_sam2(Config({'model': small_config()}), mode='test')  # type: ignore[arg-type]
 
 
 def test_size_that_the_backbone_cannot_divide_is_refused() -> None:

@@ -1,5 +1,7 @@
 """Batches of objects: who goes together, and what an answer holds."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -49,3 +51,40 @@ def test_objects_with_fewer_memories_go_apart(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(mask_heads.MaskHeads, 'decode', decode)
     track(predictor, state, start_frame_idx=3)
     assert sizes == [1, 1]
+
+
+def test_what_needs_no_memory_is_done_once_for_all_objects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor = SAM2VideoPredictor(toy_model())
+    state = predictor.init_state(toy_frames(2))
+    for number in (1, 2, 3):
+        click(predictor, state, number=number)
+    predictor.propagate_in_video_preflight(state)
+    attended: list[int] = []
+    for layer in predictor.model.tracker.memory_attention.layers:
+        original = layer.self_attention.forward
+
+        def noted(
+            query: torch.Tensor,
+            *others: torch.Tensor,
+            original: Callable[..., torch.Tensor] = original,
+            **how: object,
+        ) -> torch.Tensor:
+            attended.append(len(query))
+            return original(query, *others, **how)
+
+        monkeypatch.setattr(layer.self_attention, 'forward', noted)
+    track(predictor, state)
+    assert attended == [1, 3]
+
+
+def test_objects_are_told_apart_without_memories() -> None:
+    predictor = SAM2VideoPredictor(
+        toy_model(tracker__memory_bank={'type': 'MemoryBankEmpty'})
+    )
+    state = predictor.init_state(toy_frames(2))
+    for number in (1, 2):
+        click(predictor, state, number=number)
+    last = track(predictor, state)[1]
+    assert last.mask_logits.shape[0] == last.ious.shape[0] == 2

@@ -78,7 +78,7 @@ def test_image_without_a_prompt_is_segmented_as_a_whole(
     assert found.object_ids == tuple(range(1, len(expected) + 1))
     assert len(expected) > 1
     for mask, one in zip(found.masks, expected, strict=True):
-        assert np.array_equal(mask, one['segmentation'])
+        assert np.array_equal(mask, np.asarray(one['segmentation']))
 
 
 def test_video_is_tracked_by_the_video_predictor(

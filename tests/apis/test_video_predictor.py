@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -69,43 +68,6 @@ def test_frames_are_tracked_in_the_order_asked_for(
     assert list(track(predictor, state, **how)) == frames
 
 
-def test_points_may_be_added_to_earlier_ones(
-    predictor: SAM2VideoPredictor, state: VideoState
-) -> None:
-    click(predictor, state)
-    predictor.add_new_points_or_box(
-        state, 0, 1, [[30, 30]], [0], clear_old_points=False
-    )
-    prompt = state.objects[1].prompts[0].points
-    assert prompt is not None
-    assert prompt.labels.tolist() == [[1, 0]]
-    click(predictor, state)
-    prompt = state.objects[1].prompts[0].points
-    assert prompt is not None
-    assert prompt.labels.tolist() == [[1]]
-
-
-def test_pixels_and_shares_mean_the_same(
-    predictor: SAM2VideoPredictor, state: VideoState
-) -> None:
-    pixels = predictor.add_new_points_or_box(state, 0, 1, box=[8, 12, 40, 24])
-    predictor.reset_state(state)
-    shares = predictor.add_new_points_or_box(
-        state, 0, 1, box=[0.1, 0.25, 0.5, 0.5], normalize_coords=False
-    )
-    assert torch.allclose(pixels.mask_logits, shares.mask_logits, atol=1e-4)
-
-
-def test_mask_prompt_is_shown_as_it_was_given(
-    predictor: SAM2VideoPredictor, state: VideoState
-) -> None:
-    mask = np.zeros(SIZE, bool)
-    mask[10:40, 20:60] = True
-    shown = predictor.add_new_mask(state, 0, 1, mask).mask_logits[0, 0] > 0
-    union = (shown | torch.from_numpy(mask)).sum()
-    assert (shown & torch.from_numpy(mask)).sum() / union > 0.75
-
-
 def test_object_without_an_answer_on_a_frame_is_shown_absent(
     predictor: SAM2VideoPredictor, state: VideoState
 ) -> None:
@@ -114,50 +76,6 @@ def test_object_without_an_answer_on_a_frame_is_shown_absent(
     assert (result.mask_logits[0] < -1023).all()
     assert result.object_score_logits.isnan().tolist() == [True, False]
     assert result.ious.isnan().tolist() == [True, False]
-
-
-def test_prompt_taken_back_leaves_what_was_tracked(
-    predictor: SAM2VideoPredictor, state: VideoState
-) -> None:
-    click(predictor, state)
-    before = track(predictor, state)[0]
-    after = predictor.clear_all_prompts_in_frame(state, 0, 1)
-    assert torch.equal(after.mask_logits, before.mask_logits)
-    assert not state.objects[1].is_prompted
-    with pytest.raises(ValueError, match='Object 1 has no prompt left'):
-        track(predictor, state)
-    click(predictor, state)
-    assert list(track(predictor, state)) == list(range(LENGTH))
-
-
-def test_removed_object_is_gone_and_the_others_go_on(
-    predictor: SAM2VideoPredictor, state: VideoState
-) -> None:
-    click(predictor, state, number=1)
-    alone = track(predictor, state)
-    predictor.reset_state(state)
-    click(predictor, state, number=1)
-    click(predictor, state, number=2, at=(40.0, 30.0))
-    click(predictor, state, frame=3, number=2, at=(40.0, 30.0))
-    ids, shown = predictor.remove_object(state, 2)
-    assert ids == [1]
-    assert [result.frame_index for result in shown] == [0, 3]
-    assert_same_results(track(predictor, state), alone, tolerance=1e-4)
-    assert predictor.remove_object(state, 2) == ([1], [])
-    assert predictor.remove_object(state, 1) == ([], [])
-    with pytest.raises(ValueError, match='There is no object to track'):
-        track(predictor, state)
-
-
-def test_reset_forgets_all_objects(
-    predictor: SAM2VideoPredictor, state: VideoState
-) -> None:
-    click(predictor, state)
-    first = track(predictor, state)
-    predictor.reset_state(state)
-    assert not state.objects
-    click(predictor, state)
-    assert_same_results(track(predictor, state), first)
 
 
 def test_cancelled_propagation_stops_and_can_be_taken_up_again(
@@ -191,54 +109,6 @@ def test_objects_come_and_go_while_frames_are_tracked(
     assert ids == [[1], [1], [1, 2], [1, 2], [2], [2]]
 
 
-@pytest.mark.parametrize(
-    ('prompt', 'message'),
-    [
-        ({'points': [[81, 9]], 'labels': [1]}, r'\(81, 9\) lies outside'),
-        ({'points': [[5, 5]], 'labels': [1, 1]}, 'one label for each point'),
-        ({'points': [[np.nan, 5]], 'labels': [1]}, 'points holds NaN'),
-        ({}, 'Neither points nor a box'),
-        ({'box': np.zeros((2, 4))}, 'has 2 objects; prompt one at a time'),
-        (
-            {'box': [1, 2, 3, 4], 'clear_old_points': False},
-            'A box comes before all points',
-        ),
-        (
-            {'points': [[5, 5]], 'labels': [1], 'frame_idx': 6},
-            'Frame 6 is not in 0 to 5',
-        ),
-    ],
-)
-def test_bad_prompt_is_named_and_changes_nothing(
-    predictor: SAM2VideoPredictor,
-    state: VideoState,
-    prompt: dict[str, Any],
-    message: str,
-) -> None:
-    click(predictor, state)
-    for number in (1, 2):
-        arguments = {'frame_idx': 0, 'obj_id': number} | prompt
-        with pytest.raises(ValueError, match=message):
-            predictor.add_new_points_or_box(state, **arguments)
-    assert list(state.objects) == [1]
-    assert list(track(predictor, state)) == list(range(LENGTH))
-
-
-def test_what_does_not_exist_is_named(
-    predictor: SAM2VideoPredictor, state: VideoState
-) -> None:
-    with pytest.raises(ValueError, match='no object 3; known ids: none yet'):
-        predictor.clear_all_prompts_in_frame(state, 0, 3)
-    click(predictor, state, number=5)
-    with pytest.raises(ValueError, match='no object 3; known ids: 5'):
-        predictor.remove_object(state, 3, strict=True)
-    with pytest.raises(ValueError, match='Frame 9 is not in 0 to 5'):
-        track(predictor, state, start_frame_idx=9)
-    with pytest.raises(ValueError, match=r'\(5, 5\), but the frames are \(48, 80\)'):
-        predictor.add_new_mask(state, 0, 6, np.zeros((5, 5), bool))
-    assert list(track(predictor, state)) == list(range(LENGTH))
-
-
 def test_bad_frame_in_the_middle_leaves_the_state_usable(
     predictor: SAM2VideoPredictor,
 ) -> None:
@@ -252,3 +122,16 @@ def test_bad_frame_in_the_middle_leaves_the_state_usable(
     frames[3] = good
     rest = track(predictor, state, start_frame_idx=3)
     assert list(rest) == [3, 4, 5]
+
+
+def test_options_of_the_release_change_no_mask(predictor: SAM2VideoPredictor) -> None:
+    plain = predictor.init_state(toy_frames(LENGTH))
+    options = ('offload_video_to_cpu', 'offload_state_to_cpu', 'async_loading_frames')
+    other = predictor.init_state(toy_frames(LENGTH), **dict.fromkeys(options, True))
+    shown = []
+    for state in (plain, other):
+        click(predictor, state)
+        predictor.propagate_in_video_preflight(state)
+        assert state.objects[1].store.conditioning
+        shown.append(track(predictor, state))
+    assert_same_results(shown[1], shown[0])

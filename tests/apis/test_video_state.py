@@ -5,7 +5,7 @@ import torch
 
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.apis.video_state import VideoFrameResult
-from toy_videos import click, toy_frames, toy_model, track
+from toy_videos import SIZE, click, toy_frames, toy_model, track
 
 
 def test_result_unpacks_as_frame_ids_and_masks() -> None:
@@ -37,6 +37,17 @@ def test_prompt_taken_back_becomes_a_tracked_memory() -> None:
     assert 0 not in one.tracked_in_reverse
     one.forget_passed(state.embeddings)
     assert list(one.tracked_in_reverse) == [1, 2]
+
+
+def test_state_answers_what_scripts_look_up() -> None:
+    predictor = SAM2VideoPredictor(toy_model())
+    state = predictor.init_state(toy_frames(3))
+    click(predictor, state, number=7)
+    assert (state['video_height'], state['video_width']) == SIZE
+    assert state['num_frames'] == 3
+    assert state['obj_ids'] == [7]
+    with pytest.raises(KeyError, match='there are num_frames, video_height'):
+        state['images']
 
 
 def test_unknown_object_and_frame_are_named() -> None:

@@ -10,8 +10,10 @@ from torch import distributed
 
 from projects.sam2.engine.distributed import (
     LostProcessError,
+    ProcessRank,
     lost_contact,
     prepare_processes,
+    rank_of_process,
     set_rank_variables,
 )
 
@@ -158,3 +160,22 @@ def test_lost_contact_is_told_from_other_errors(
         assert 'Process 3 of 8' in str(found)
         assert 'waits 77 s' in str(found)
         assert str(error) in str(found)
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'given'),
+    [
+        ('slurm', SLURM),
+        ('mpi', MPI),
+        ('pytorch', {'RANK': '3', 'WORLD_SIZE': '8', 'LOCAL_RANK': '1'}),
+    ],
+)
+def test_rank_is_told_without_a_process_group(
+    launcher: str, given: dict[str, str]
+) -> None:
+    expected = ProcessRank(index=3, count=8, local_index=1)
+    assert rank_of_process(launcher, given) == expected
+    assert rank_of_process('none', given) == ProcessRank(index=0, count=1)
+    assert not distributed.is_initialized()
+    with pytest.raises(KeyError, match=f'--launcher {launcher} needs'):
+        rank_of_process(launcher, {})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover_arrays
+from projects.sam2.models import memory_attention
 from projects.sam2.models.memory_attention import (
     MemoryAttention,
     MemoryAttentionLayer,
@@ -102,6 +103,28 @@ def test_shared_features_equal_repeated_ones(attention: MemoryAttention) -> None
     shared = given['tokens'][:1]
     repeated = attention(**{**given, 'tokens': shared.expand(3, -1, -1)})
     torch.testing.assert_close(attention(**{**given, 'tokens': shared}), repeated)
+
+
+@pytest.mark.parametrize(('num_bytes', 'sizes'), [(1, [1] * 3), (1000, [2, 1])])
+def test_objects_are_taken_apart_where_memories_are_large(
+    attention: MemoryAttention,
+    monkeypatch: pytest.MonkeyPatch,
+    num_bytes: int,
+    sizes: list[int],
+) -> None:
+    given = inputs(num_objects=3)  # 14 tokens of 8 channels: 448 bytes an object
+    with torch.no_grad():
+        whole = attention(**given)
+    monkeypatch.setattr(memory_attention, 'CPU_TENSOR_BYTES', num_bytes)
+    seen: list[int] = []
+    attention.get_submodule('layers.1.cross_attention').register_forward_pre_hook(
+        lambda _, args: seen.append(len(args[0]))
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(attention(**given), whole)
+    assert seen == sizes
+    attention(**given)  # with a graph: as it was trained
+    assert seen == [*sizes, 3]
 
 
 def change(attention: MemoryAttention, given: dict[str, Any], **new: Tensor) -> float:

@@ -32,6 +32,13 @@ def test_crops_are_those_of_the_released_generator() -> None:
     ]
 
 
+def test_overlap_is_a_share_of_the_short_side() -> None:
+    boxes = [crop.box for crop in crops_of_image((48, 80), 1, overlap_ratio=0.5)]
+    # int(0.5 * 48) = 24 pixels: sides of 36 and 52.
+    assert boxes[1] == (0, 0, 52, 36)
+    assert boxes[4] == (28, 12, 80, 48)
+
+
 def test_points_lie_in_the_middle_of_their_cells() -> None:
     assert grid_of_points(1).tolist() == [[0.5, 0.5]]
     expected = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]

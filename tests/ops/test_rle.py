@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from projects.sam2.ops import decode_masks, encode_masks
+from projects.sam2.ops import decode_masks, encode_masks, plain_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +51,13 @@ def test_long_and_short_runs_are_read_as_pycocotools_reads_them(radius: int) -> 
 def test_runs_are_counted_down_the_columns(mask: NDArray[np.bool_]) -> None:
     plain = {'size': [3, 2], 'counts': [1, 1, 1, 2, 1]}
     assert np.array_equal(decode_masks([plain]), mask)
+
+
+def test_runs_are_given_as_plain_numbers(mask: NDArray[np.bool_]) -> None:
+    runs = plain_runs(encode_masks(mask)[0])
+    assert runs == {'size': [3, 2], 'counts': [1, 1, 1, 2, 1]}
+    inverse = plain_runs(encode_masks(~mask)[0])
+    assert inverse['counts'] == [0, 1, 1, 1, 2, 1]
 
 
 def test_counts_may_be_bytes(mask: NDArray[np.bool_]) -> None:

@@ -119,7 +119,9 @@ class GoldenVideoRun:
             assert indices == self._array(f'{prefix}/updated_frames').tolist()
             yield from ((f'{prefix}/f{one.frame_index}', one) for one in frames)
         elif operation == 'clear':
-            yield prefix, predictor.clear_all_prompts_in_frame(state, **arguments)
+            left = predictor.clear_all_prompts_in_frame(state, **arguments)
+            assert left is not None
+            yield prefix, left
         else:
             assert operation == 'reset'
             predictor.reset_state(state)

@@ -27,6 +27,11 @@ class Settings:
     layers: int = 0
     downscale: int = 1
     min_area: float = 0.0
+    threshold: float = 0.0
+    refines: bool = False
+    multimask: bool = True
+    overlap: float = 512 / 1500
+    crop_nms: float = 0.7
 
 
 def box_of(mask: Mask) -> list[int]:
@@ -81,19 +86,20 @@ def literal_masks(
         model, max_hole_area=how.min_area, max_sprinkle_area=how.min_area
     )
     found: list[dict[str, Any]] = []
-    for crop in crops_of_image((image.shape[0], image.shape[1]), how.layers):
+    size = (image.shape[0], image.shape[1])
+    for crop in crops_of_image(size, how.layers, overlap_ratio=how.overlap):
         entries = masks_of_crop(predictor, image, crop, how)
         found += nms(entries, [entry['iou'] for entry in entries], how.nms)
     if how.layers:
         areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (e['crop'] for e in found)]
-        found = nms(found, [1 / area for area in areas], 0.7)
+        found = nms(found, [1 / area for area in areas], how.crop_nms)
     if how.min_area > 0:
         repaired, same = [], []
         for entry in found:
             mask = cleaned(entry['mask'], how.min_area)
             same.append(float(np.array_equal(mask, entry['mask'])))
             repaired.append(entry | {'mask': mask, 'box': box_of(mask)})
-        found = nms(repaired, same, max(how.nms, 0.7))
+        found = nms(repaired, same, max(how.nms, how.crop_nms))
     return found
 
 
@@ -108,13 +114,29 @@ def masks_of_crop(
     for row, column in product(range(side), repeat=2):
         x = (column + 0.5) / side * (right - left)
         y = (row + 0.5) / side * (bottom - top)
-        logits, ious, _ = predictor.predict([[x, y]], [1], return_logits=True)
-        for one, iou in zip(logits, ious, strict=True):
+        for one, iou in masks_at(predictor, (x, y), how):
             entry = judged(one, crop.box, image.shape[:2], how)
             if iou > how.min_iou and entry is not None:
                 point = [x + left, y + top]
                 entries.append(entry | {'iou': iou, 'point': point, 'crop': crop.box})
     return entries
+
+
+def masks_at(
+    predictor: SAM2ImagePredictor, point: tuple[float, float], how: Settings
+) -> list[tuple[NDArray[np.float32], float]]:
+    """Logits at a point, with their IoU; each fed back once, if so."""
+    asked: dict[str, Any] = {
+        'point_coords': [point],
+        'point_labels': [1],
+        'return_logits': True,
+    }
+    logits, ious, low_res = predictor.predict(**asked, multimask_output=how.multimask)
+    if not how.refines:
+        return list(zip(logits, ious, strict=True))
+    asked['multimask_output'] = False
+    refined = [predictor.predict(**asked, mask_input=one[None]) for one in low_res]
+    return [(answer[0][0], answer[1][0]) for answer in refined]
 
 
 def judged(
@@ -124,17 +146,17 @@ def judged(
     how: Settings,
 ) -> dict[str, Any] | None:
     """The mask at the size of the image; None if it is unstable or cut by the crop."""
-    outer = (logits > -how.offset).sum()
-    if not outer or (logits > how.offset).sum() / outer < how.min_stability:
+    outer = (logits > how.threshold - how.offset).sum()
+    inner = (logits > how.threshold + how.offset).sum()
+    if not outer or inner / outer < how.min_stability:
         return None
     left, top, right, bottom = crop
     mask = np.zeros(size, dtype=bool)
-    mask[top:bottom, left:right] = logits > 0
-    box = box_of(logits > 0)
+    mask[top:bottom, left:right] = logits > how.threshold
+    box = box_of(logits > how.threshold)
     box = [box[0] + left, box[1] + top, box[2] + left, box[3] + top]
     image_edges = (0, 0, size[1], size[0])
     for side, edge, image_edge in zip(box, crop, image_edges, strict=True):
         if abs(side - edge) <= 20 < abs(side - image_edge):
             return None
-    stability = (logits > how.offset).sum() / outer
-    return {'mask': mask, 'box': box, 'stability': stability}
+    return {'mask': mask, 'box': box, 'stability': inner / outer}

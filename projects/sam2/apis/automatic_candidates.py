@@ -40,15 +40,21 @@ class CandidateFilter:
         min_iou: Estimated IoU that a mask must exceed.
         min_stability: Stability that a mask must reach.
         stability_offset: How far the threshold moves for the stability.
+        threshold: Masks are where logits exceed it.
         repaired_area: Holes and parts of up to so many pixels of the stride-4 mask
             are closed and dropped.
+        refines: Each mask is fed back to the model once.
+        multimask: Three masks are decoded at each point, not one.
     """
 
     points_per_batch: int
     min_iou: float
     min_stability: float
     stability_offset: float
+    threshold: float
     repaired_area: float
+    refines: bool
+    multimask: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +175,7 @@ def find_candidates(
     size = (image.shape[0], image.shape[1])
     parts = []
     for points in shares.split(wanted.points_per_batch):
-        logits, ious, owners = _promising(model, encoded, points, wanted.min_iou)
+        logits, ious, owners = _promising(model, encoded, points, wanted)
         for chunk in torch.arange(len(ious)).split(MASKS_PER_CHUNK):
             enlarged = upsample_logits(repair(logits[chunk]), crop.size)
             masks = EnlargedMasks(
@@ -180,37 +186,57 @@ def find_candidates(
 
 
 def _promising(
-    model: SAM2, image: EncodedImage, points: Tensor, min_iou: float
+    model: SAM2, image: EncodedImage, points: Tensor, wanted: CandidateFilter
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Masks at points, (P, 2) shares, that the model itself expects enough of.
 
     Logits (N, 1, H4, W4), their estimated IoU (N,), and the points (N, 2).
     """
-    labels = torch.full((len(points), 1), PointLabel.POSITIVE, dtype=torch.int32)
     decoded = decode_low_res(
         model,
         image,
-        points=PointPrompt(coords=points[:, None], labels=labels),
+        points=_positive(points),
         earlier_logits=None,
-        multimask=True,
+        multimask=wanted.multimask,
     )
-    ious = decoded.ious.float().flatten()
     owners = points.repeat_interleave(decoded.ious.shape[1], dim=0)
-    good = (ious > min_iou).cpu()
-    logits = decoded.logits.flatten(0, 1)[:, None]
+    logits, ious = decoded.logits.flatten(0, 1)[:, None], decoded.ious.flatten()
+    if wanted.refines:
+        earlier = decoded.fed_back.flatten(0, 1)[:, None]
+        refined = [
+            decode_low_res(
+                model,
+                image,
+                points=_positive(owners[chunk]),
+                earlier_logits=earlier[chunk],
+                multimask=False,
+            )
+            for chunk in torch.arange(len(owners)).split(wanted.points_per_batch)
+        ]
+        logits = torch.cat([one.logits for one in refined])
+        ious = torch.cat([one.ious for one in refined])[:, 0]
+    ious = ious.float()
+    good = (ious > wanted.min_iou).cpu()
     return logits[good], ious.cpu()[good], owners[good]
+
+
+def _positive(points: Tensor) -> PointPrompt:
+    """Points, (P, 2), each on an object of its own."""
+    labels = torch.full((len(points), 1), PointLabel.POSITIVE, dtype=torch.int32)
+    return PointPrompt(coords=points[:, None], labels=labels)
 
 
 def _judge(
     masks: EnlargedMasks, crop: Crop, size: tuple[int, int], wanted: CandidateFilter
 ) -> Candidates:
     """Keep the stable masks of a crop that its edge does not cut."""
-    inner = count_pixels(masks.logits > wanted.stability_offset).float()
-    outer = count_pixels(masks.logits > -wanted.stability_offset).float()
+    threshold, offset = wanted.threshold, wanted.stability_offset
+    inner = count_pixels(masks.logits > threshold + offset).float()
+    outer = count_pixels(masks.logits > threshold - offset).float()
     stabilities = (inner / outer).cpu()
     # An empty mask is 0 / 0, which reaches no stability.
     stable = torch.nonzero(stabilities >= wanted.min_stability)[:, 0]
-    binary = masks.logits[stable.to(masks.logits.device)] > 0
+    binary = masks.logits[stable.to(masks.logits.device)] > threshold
     boxes = _of_empty_masks_zero(masks_to_boxes(binary[:, None]).cpu())
     left, top, *_ = crop.box
     boxes = boxes + torch.tensor([left, top, left, top], dtype=boxes.dtype)

@@ -3,42 +3,52 @@
 Kirillov et al., 2023, section 4 and appendix B, as released with SAM 2.
 """
 
-from collections.abc import Iterator
-from typing import TypedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from typing_extensions import Self
 
 from projects.sam2.apis.automatic_candidates import (
     CandidateFilter,
     Candidates,
     find_candidates,
 )
+from projects.sam2.apis.building import Device, build_sam2
 from projects.sam2.apis.inputs import ImageLike, read_image
+from projects.sam2.apis.pretrained import find_pretrained
 from projects.sam2.models import SAM2
 from projects.sam2.ops import (
+    OVERLAP_RATIO,
     Crop,
+    EncodedMask,
+    PlainRuns,
+    count_encoded_pixels,
     crops_of_image,
     decode_masks,
     encode_masks,
     grid_of_points,
     masks_to_boxes,
+    plain_runs,
     suppress_boxes,
     without_small_regions,
 )
 
 __all__ = ['AutomaticMask', 'SAM2AutomaticMaskGenerator']
 
-CROP_NMS_THRESHOLD = 0.7  # between masks of different crops
+OUTPUT_MODES = ('binary_mask', 'uncompressed_rle', 'coco_rle')
+Segmentation = NDArray[np.bool_] | EncodedMask | PlainRuns
 
 
 class AutomaticMask(TypedDict):
     """One mask, under the names that users of SAM 2 know.
 
     Attributes:
-        segmentation: (height, width), bool.
+        segmentation: (height, width), bool; or run lengths, where these are asked for.
         area: Pixels of the mask.
         bbox: ``[x, y, width, height]`` of the mask.
         predicted_iou: The model's own estimate.
@@ -47,7 +57,7 @@ class AutomaticMask(TypedDict):
         crop_box: ``[x, y, width, height]`` of the crop it was found in.
     """
 
-    segmentation: NDArray[np.bool_]
+    segmentation: Segmentation
     area: int
     bbox: list[float]
     predicted_iou: float
@@ -56,60 +66,104 @@ class AutomaticMask(TypedDict):
     crop_box: list[int]
 
 
+@dataclass(eq=False)
 class SAM2AutomaticMaskGenerator:
     """Finds the masks of all that is in an image.
 
-    Args:
+    Attributes:
         model: As :func:`build_sam2` gives it.
-        points_per_side: Points along a side of the image; squared for all of it.
+        points_per_side: Points along a side of the image; squared for all of it. None
+            where ``point_grids`` is given.
         points_per_batch: Points decoded at once.
         pred_iou_thresh: Masks that the model expects less of are dropped.
         stability_score_thresh: Masks less stable are dropped.
         stability_score_offset: How far the threshold moves for the stability.
+        mask_threshold: Masks are where logits exceed it.
         box_nms_thresh: Largest IoU of the boxes of two masks that both stay.
         crop_n_layers: Look at crops as well, finer in each layer.
+        crop_nms_thresh: As ``box_nms_thresh``, between masks of different crops.
+        crop_overlap_ratio: Overlap of neighbouring crops, over the short side.
         crop_n_points_downscale_factor: Points along a side are divided by it in each
             layer.
+        point_grids: In place of ``points_per_side``: for each layer, points as shares
+            of the sides, (P, 2).
         min_mask_region_area: Close holes and drop parts of fewer pixels.
+        output_mode: Kind of ``segmentation``: ``'binary_mask'``,
+            ``'uncompressed_rle'`` or ``'coco_rle'``.
+        use_m2m: Feed each mask back to the model once, for a better one.
+        multimask_output: Decode three masks at each point, not one.
 
     Raises:
-        ValueError: If no point is left in a layer, or in a batch.
+        ValueError: If no point is left in a layer or in a batch, the grids do not
+            fit the layers, or the output mode is unknown.
     """
 
-    def __init__(
-        self,
-        model: SAM2,
-        points_per_side: int = 32,
-        *,
-        points_per_batch: int = 64,
-        pred_iou_thresh: float = 0.8,
-        stability_score_thresh: float = 0.95,
-        stability_score_offset: float = 1.0,
-        box_nms_thresh: float = 0.7,
-        crop_n_layers: int = 0,
-        crop_n_points_downscale_factor: int = 1,
-        min_mask_region_area: float = 0.0,
-    ) -> None:
-        per_side = [
-            points_per_side // crop_n_points_downscale_factor**layer
-            for layer in range(crop_n_layers + 1)
-        ]
-        if min(*per_side, points_per_batch) < 1:
+    model: SAM2
+    points_per_side: int | None = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.8
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    mask_threshold: float = 0.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = OVERLAP_RATIO
+    crop_n_points_downscale_factor: int = 1
+    point_grids: Sequence[ArrayLike] | None = None
+    min_mask_region_area: float = 0.0
+    output_mode: Literal['binary_mask', 'uncompressed_rle', 'coco_rle'] = 'binary_mask'
+    use_m2m: bool = False
+    multimask_output: bool = True
+
+    def __post_init__(self) -> None:
+        """Check what was given, and lay the points out."""
+        if self.output_mode not in OUTPUT_MODES:
             msg = (
-                f'points_per_side is {per_side} by layer and points_per_batch '
-                f'{points_per_batch}; keep at least one point in each'
+                f'output_mode is {self.output_mode!r}; give one of '
+                f'{", ".join(map(repr, OUTPUT_MODES))}'
             )
             raise ValueError(msg)
-        self.model = model
-        self.grids = [grid_of_points(number) for number in per_side]
+        if self.points_per_batch < 1:
+            msg = (
+                f'points_per_batch is {self.points_per_batch}; keep at least one point'
+            )
+            raise ValueError(msg)
+        self.grids = self._grids()
         self.filter = CandidateFilter(
-            points_per_batch=points_per_batch,
-            min_iou=pred_iou_thresh,
-            min_stability=stability_score_thresh,
-            stability_offset=stability_score_offset,
-            repaired_area=min_mask_region_area,
+            points_per_batch=self.points_per_batch,
+            min_iou=self.pred_iou_thresh,
+            min_stability=self.stability_score_thresh,
+            stability_offset=self.stability_score_offset,
+            threshold=self.mask_threshold,
+            repaired_area=self.min_mask_region_area,
+            refines=self.use_m2m,
+            multimask=self.multimask_output,
         )
-        self.box_nms_thresh = box_nms_thresh
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_id: str,
+        *,
+        device: Device | None = None,
+        **settings: Any,  # noqa: ANN401  attributes of this class
+    ) -> Self:
+        """Make a generator by its model's name on Hugging Face.
+
+        Args:
+            model_id: See :func:`find_pretrained`.
+            device: Where the model goes; by default ``'cuda'`` where there is one.
+            settings: Attributes of the generator.
+
+        Returns:
+            The generator.
+
+        Raises:
+            OSError: If there is no such model, or no way to it.
+        """
+        model = build_sam2(*find_pretrained(model_id), device=device)
+        return cls(model, **settings)
 
     @torch.no_grad()
     def generate(self, image: ImageLike) -> list[AutomaticMask]:
@@ -127,16 +181,49 @@ class SAM2AutomaticMaskGenerator:
         """
         pixels = read_image(image, name='The image')
         size = (pixels.shape[0], pixels.shape[1])
-        crops = crops_of_image(size, len(self.grids) - 1)
+        crops = crops_of_image(
+            size, self.crop_n_layers, overlap_ratio=self.crop_overlap_ratio
+        )
         found = Candidates.joined([self._of_crop(pixels, crop) for crop in crops])
         if len(crops) > 1:
             # What was found in a small crop shows more detail.
             detail = 1 / torch.tensor([float(np.prod(c.size)) for c in found.crops])
-            kept = suppress_boxes(found.boxes, detail, threshold=CROP_NMS_THRESHOLD)
+            kept = suppress_boxes(found.boxes, detail, threshold=self.crop_nms_thresh)
             found = found.select(kept)
         if self.filter.repaired_area > 0:
             found = self._repaired(found)
-        return list(_as_dicts(found))
+        return list(self._as_dicts(found))
+
+    def _grids(self) -> list[NDArray[np.float64]]:
+        """Points of each layer, as shares of the sides."""
+        if (self.points_per_side is None) == (self.point_grids is None):
+            msg = (
+                f'points_per_side is {self.points_per_side} and point_grids '
+                f'{"is None" if self.point_grids is None else "are given"}; give one '
+                f'of the two, and None for the other'
+            )
+            raise ValueError(msg)
+        num_layers = self.crop_n_layers + 1
+        if self.points_per_side is not None:
+            factor = self.crop_n_points_downscale_factor
+            sides = [self.points_per_side // factor**n for n in range(num_layers)]
+            if min(sides) < 1:
+                msg = f'points_per_side is {sides} by layer; keep at least one point'
+                raise ValueError(msg)
+            return [grid_of_points(side) for side in sides]
+        grids = [np.asarray(grid, np.float64) for grid in self.point_grids or ()]
+        shapes = [grid.shape for grid in grids]
+        fit = all(len(s) == 2 and s[0] and s[1] == 2 for s in shapes)
+        if len(grids) != num_layers or not fit:
+            msg = (
+                f'point_grids have shapes {shapes}; give points (P, 2) for each of '
+                f'{num_layers} layers (the whole image, and crop_n_layers)'
+            )
+            raise ValueError(msg)
+        if not all(((grid >= 0) & (grid <= 1)).all() for grid in grids):
+            msg = 'point_grids have points outside of [0, 1]; give shares of the sides'
+            raise ValueError(msg)
+        return grids
 
     def _of_crop(self, image: NDArray[np.uint8], crop: Crop) -> Candidates:
         """The masks of one crop."""
@@ -156,26 +243,32 @@ class SAM2AutomaticMaskGenerator:
         unchanged = torch.from_numpy((cleaned == masks).all(axis=(1, 2)))
         boxes = masks_to_boxes(torch.from_numpy(cleaned)[:, None])
         repaired = found.with_masks(encode_masks(cleaned), boxes)
-        limit = max(self.box_nms_thresh, CROP_NMS_THRESHOLD)
+        limit = max(self.box_nms_thresh, self.crop_nms_thresh)
         # Masks that needed no repair are preferred.
         kept = suppress_boxes(boxes, unchanged.float(), threshold=limit)
         return repaired.select(kept)
 
+    def _as_dicts(self, found: Candidates) -> Iterator[AutomaticMask]:
+        """The masks under the names that users know."""
+        for index, code in enumerate(found.encoded):
+            crop = found.crops[index]
+            yield AutomaticMask(
+                segmentation=_in_mode(code, self.output_mode),
+                area=count_encoded_pixels(code),
+                bbox=_with_extent(found.boxes[index]),
+                predicted_iou=float(found.ious[index]),
+                point_coords=[found.points[index].tolist()],
+                stability_score=float(found.stabilities[index]),
+                crop_box=[crop.box[0], crop.box[1], crop.size[1], crop.size[0]],
+            )
 
-def _as_dicts(found: Candidates) -> Iterator[AutomaticMask]:
-    """The masks under the names that users know."""
-    for index, code in enumerate(found.encoded):
-        mask = decode_masks([code])[0]
-        crop = found.crops[index]
-        yield AutomaticMask(
-            segmentation=mask,
-            area=int(mask.sum()),
-            bbox=_with_extent(found.boxes[index]),
-            predicted_iou=float(found.ious[index]),
-            point_coords=[found.points[index].tolist()],
-            stability_score=float(found.stabilities[index]),
-            crop_box=[crop.box[0], crop.box[1], crop.size[1], crop.size[0]],
-        )
+
+def _in_mode(code: EncodedMask, mode: str) -> Segmentation:
+    """A mask in the form that was asked for."""
+    if mode == 'binary_mask':
+        mask: NDArray[np.bool_] = decode_masks([code])[0]
+        return mask
+    return code if mode == 'coco_rle' else plain_runs(code)
 
 
 def _with_extent(box: Tensor) -> list[float]:

@@ -1,18 +1,18 @@
 """Builds a model from a config and gives it weights."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from projects.sam2.apis.configs import load_model_config
-from projects.sam2.apis.video_predictor import SAM2VideoPredictor
+from projects.sam2.apis.released_overrides import read_overrides
 from projects.sam2.checkpoints import (
     CheckpointMismatchError,
     check_weights,
@@ -21,27 +21,64 @@ from projects.sam2.checkpoints import (
 )
 from projects.sam2.models import SAM2
 
-__all__ = ['build_sam2', 'build_sam2_video_predictor', 'fitting_config']
+__all__ = [
+    'BuildOptions',
+    'Device',
+    'build_sam2',
+    'default_device',
+    'fitting_config',
+]
 
-FILLED_HOLE_AREA = 8  # pixels of the stride-4 mask, as in the released predictor
+# A model may leave out this part.
+PART_TYPES = {'data_preprocessor': {'type': 'ClipDataPreprocessor'}}
+# What the release's `apply_postprocessing` sets, beside the holes that are filled.
+PLAIN_MODEL = {
+    'mask_decoder.stability_selection': False,
+    'tracker.binary_clicked_memories': False,
+}
+Device = str | torch.device
+
+
+class BuildOptions(TypedDict, total=False):
+    """What :func:`build_sam2` takes beside a config and a checkpoint.
+
+    Attributes:
+        device: See :func:`build_sam2`.
+        mode: Likewise.
+        hydra_overrides_extra: Likewise.
+        apply_postprocessing: Likewise.
+        image_size: Likewise.
+    """
+
+    device: Device | None
+    mode: Literal['eval', 'train']
+    hydra_overrides_extra: Sequence[str]
+    apply_postprocessing: bool
+    image_size: tuple[int, int] | None
 
 
 def build_sam2(
-    config: str | Path | Config,
-    checkpoint: str | Path | None = None,
-    device: str | torch.device = 'cpu',
+    config_file: str | Path | Config,
+    ckpt_path: str | Path | None = None,
+    device: Device | None = None,
     mode: Literal['eval', 'train'] = 'eval',
+    hydra_overrides_extra: Sequence[str] = (),
+    apply_postprocessing: bool = True,
     *,
     image_size: tuple[int, int] | None = None,
 ) -> SAM2:
     """Build a model and load its weights.
 
     Args:
-        config: As for :func:`load_model_config`; a released name will do.
-        checkpoint: A released file, a SAM 2 folder of Hugging Face's transformers, or
+        config_file: As for :func:`load_model_config`; a released name will do.
+        ckpt_path: A released file, a SAM 2 folder of Hugging Face's transformers, or
             a file of ours; None leaves the weights at random.
-        device: Where the model goes.
+        device: Where the model goes; by default ``'cuda'`` where there is one.
         mode: ``'eval'``, or ``'train'`` with dropout and the like.
+        hydra_overrides_extra: As in the release, ``'++model.image_size=512'``.
+        apply_postprocessing: Choose between the single mask and the best of three by
+            stability, and remember clicked masks as decided, as the config says;
+            False does neither.
         image_size: Height and width that images and frames are brought to, multiples
             of 32; by default what the config says.
 
@@ -51,53 +88,51 @@ def build_sam2(
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If the config has no model, the checkpoint is damaged, or a side
-            is no multiple of 32.
+        ValueError: If the config has no model, the checkpoint is damaged, a side
+            is no multiple of 32, the mode is unknown, or an override is.
     """
-    settings = copy.deepcopy(load_model_config(config).model)
+    if mode not in {'eval', 'train'}:
+        msg = f"mode is {mode!r}; give 'eval' or 'train'"
+        raise ValueError(msg)
+    asked = read_overrides(hydra_overrides_extra)
+    if asked.predictor:
+        names = ', '.join(asked.predictor)
+        msg = f'{names}: of a video predictor; use build_sam2_video_predictor'
+        raise ValueError(msg)
+    changes = ({} if apply_postprocessing else PLAIN_MODEL) | asked.model
     if image_size is not None:
-        preprocessor = settings.get('data_preprocessor') or {
-            'type': 'ClipDataPreprocessor'
-        }
-        settings['data_preprocessor'] = {**preprocessor, 'image_size': image_size}
-    model: SAM2 = MODELS.build(settings)
-    if checkpoint is not None:
-        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-        weights = weights_of(loaded, source=str(checkpoint))
-        check_weights(weights, model, source=str(checkpoint))
+        changes |= {'data_preprocessor.image_size': image_size}
+    model: SAM2 = MODELS.build(_changed(load_model_config(config_file).model, changes))
+    if ckpt_path is not None:
+        loaded = CheckpointLoader.load_checkpoint(str(ckpt_path), map_location='cpu')
+        weights = weights_of(loaded, source=str(ckpt_path))
+        check_weights(weights, model, source=str(ckpt_path))
         model.load_state_dict(weights)
-    model.to(device).train(mode == 'train')
+    model.to(device or default_device()).train(mode == 'train')
     return model
 
 
-def build_sam2_video_predictor(
-    config: str | Path | Config,
-    checkpoint: str | Path | None = None,
-    device: str | torch.device = 'cpu',
-    *,
-    image_size: tuple[int, int] | None = None,
-    apply_postprocessing: bool = True,
-) -> SAM2VideoPredictor:
-    """Build a video predictor; for other options make one of :func:`build_sam2`.
-
-    Args:
-        config: As for :func:`load_model_config`; a released name will do.
-        checkpoint: As for :func:`build_sam2`.
-        device: Where the model goes.
-        image_size: As for :func:`build_sam2`.
-        apply_postprocessing: Fill holes of up to 8 pixels of the stride-4 mask.
+def default_device() -> str:
+    """Where models go unless told otherwise.
 
     Returns:
-        The predictor.
-
-    Raises:
-        CheckpointMismatchError: If the weights are of another version or size.
-        FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: As from :func:`build_sam2`.
+        ``'cuda'`` where there is one, else ``'cpu'``.
     """
-    model = build_sam2(config, checkpoint, device, image_size=image_size)
-    area = FILLED_HOLE_AREA if apply_postprocessing else 0
-    return SAM2VideoPredictor(model, fill_hole_area=area)
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def _changed(model: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a model's config with other values, by their dotted paths."""
+    settings = copy.deepcopy(model)
+    for path, value in changes.items():
+        *parents, name = path.split('.')
+        part = settings
+        for parent in parents:
+            if part.get(parent) is None:
+                part[parent] = ConfigDict(PART_TYPES.get(parent, {}))
+            part = part[parent]
+        part[name] = value
+    return settings
 
 
 def fitting_config(

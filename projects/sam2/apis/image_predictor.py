@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import Self, Unpack
 
+from projects.sam2.apis.building import BuildOptions, build_sam2
 from projects.sam2.apis.image_decoding import (
     EncodedImage,
     LowResMasks,
@@ -18,10 +20,12 @@ from projects.sam2.apis.image_decoding import (
 from projects.sam2.apis.inputs import (
     ImageLike,
     TensorLike,
+    one_for_each,
     read_image,
     read_mask_logits,
     read_points,
 )
+from projects.sam2.apis.pretrained import find_pretrained
 from projects.sam2.models import SAM2
 from projects.sam2.ops import upsample_logits
 
@@ -57,6 +61,34 @@ class SAM2ImagePredictor:
             max_speck_area=max_sprinkle_area,
         )
         self._images: tuple[EncodedImage, ...] = ()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_id: str,
+        *,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+        **options: Unpack[BuildOptions],
+    ) -> Self:
+        """Make a predictor by its model's name on Hugging Face.
+
+        Args:
+            model_id: See :func:`find_pretrained`.
+            mask_threshold: See the class.
+            max_hole_area: Likewise.
+            max_sprinkle_area: Likewise.
+            options: Those of :func:`build_sam2`.
+
+        Returns:
+            The predictor.
+
+        Raises:
+            OSError: If there is no such model, or no way to it.
+        """
+        model = build_sam2(*find_pretrained(model_id), **options)
+        return cls(model, mask_threshold, max_hole_area, max_sprinkle_area)
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +134,6 @@ class SAM2ImagePredictor:
         point_labels: TensorLike | None = None,
         box: TensorLike | None = None,
         mask_input: TensorLike | None = None,
-        *,
         multimask_output: bool = True,
         return_logits: bool = False,
         normalize_coords: bool = True,
@@ -142,7 +173,6 @@ class SAM2ImagePredictor:
         point_labels_batch: Sequence[TensorLike | None] | None = None,
         box_batch: Sequence[TensorLike | None] | None = None,
         mask_input_batch: Sequence[TensorLike | None] | None = None,
-        *,
         multimask_output: bool = True,
         return_logits: bool = False,
         normalize_coords: bool = True,
@@ -168,7 +198,7 @@ class SAM2ImagePredictor:
         """
         self.image(0)
         columns = [
-            _one_for_each(batch, len(self._images), name)
+            one_for_each(batch, len(self._images), name)
             for batch, name in (
                 (point_coords_batch, 'point_coords_batch'),
                 (point_labels_batch, 'point_labels_batch'),
@@ -261,15 +291,3 @@ class SAM2ImagePredictor:
         one = len(masks) == 1
         first, second, third = ((p[0] if one else p).cpu().numpy() for p in parts)
         return first, second, third
-
-
-def _one_for_each(
-    batch: Sequence[TensorLike | None] | None, count: int, name: str
-) -> Sequence[TensorLike | None]:
-    """The prompts of each image; None for all where none are given."""
-    if batch is None:
-        return [None] * count
-    if len(batch) != count:
-        msg = f'{name} has {len(batch)} entries for {count} images; give one for each'
-        raise ValueError(msg)
-    return batch

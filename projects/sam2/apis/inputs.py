@@ -164,6 +164,30 @@ def read_mask(mask: TensorLike, *, size: Size) -> NDArray[np.bool_]:
     return pixels
 
 
+def one_for_each(
+    batch: Sequence[TensorLike | None] | None, count: int, name: str
+) -> Sequence[TensorLike | None]:
+    """Check prompts of a batch of images.
+
+    Args:
+        batch: One entry for each image; or None for no prompt of any.
+        count: Number of images.
+        name: What the prompts are called in an error.
+
+    Returns:
+        One entry for each image.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    if batch is None:
+        return [None] * count
+    if len(batch) != count:
+        msg = f'{name} has {len(batch)} entries for {count} images; give one for each'
+        raise ValueError(msg)
+    return batch
+
+
 def _labelled_points(points: TensorLike, labels: TensorLike) -> PointPrompt:
     """Points with their labels, as (O, P, 2) and (O, P)."""
     coords, kinds = _numbers(points, 'points'), _numbers(labels, 'labels')

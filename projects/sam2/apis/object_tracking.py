@@ -129,7 +129,8 @@ class ObjectTracking:
     ) -> dict[int, AnsweredMemory]:
         """Track objects on a frame without a prompt; nothing is changed.
 
-        Objects that attend to the same number of memories go in one batch.
+        Objects that attend to the same number of memories go in one batch. What does
+        not depend on memories, like the first self-attention, is done once for all.
 
         Args:
             objects: Each prompted on some frame.

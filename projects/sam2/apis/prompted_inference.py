@@ -164,7 +164,11 @@ class PromptedInference:
         """Whatever is in an image, the most certain first."""
         found = self.everything.generate(pixels)
         return [
-            Found(object_id=number, mask=one['segmentation'], iou=one['predicted_iou'])
+            Found(
+                object_id=number,
+                mask=np.asarray(one['segmentation'], dtype=np.bool_),
+                iou=one['predicted_iou'],
+            )
             for number, one in enumerate(found, start=1)
         ]
 

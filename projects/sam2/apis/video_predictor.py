@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import torch
+from typing_extensions import Self, Unpack
 
-from projects.sam2.apis.frame_readers import VideoLike, open_frames
-from projects.sam2.apis.image_decoding import points_of_model
-from projects.sam2.apis.inputs import TensorLike, read_mask, read_points
+from projects.sam2.apis.frame_readers import ReadAheadReader, VideoLike, open_frames
+from projects.sam2.apis.pretrained import find_pretrained
+from projects.sam2.apis.video_building import VideoBuildOptions, build_video_model
+from projects.sam2.apis.video_prompting import VideoPrompting
 from projects.sam2.apis.video_session import VideoSession
 from projects.sam2.apis.video_state import (
     VideoFrameResult,
@@ -14,12 +16,11 @@ from projects.sam2.apis.video_state import (
     VideoState,
 )
 from projects.sam2.models import SAM2
-from projects.sam2.structures import FrameMasks, FramePrompt, PointPrompt
 
 __all__ = ['SAM2VideoPredictor']
 
 
-class SAM2VideoPredictor:
+class SAM2VideoPredictor(VideoPrompting):
     """Prompts and tracks objects in videos.
 
     All that is known of a video is in its state, which :meth:`init_state` makes;
@@ -51,8 +52,7 @@ class SAM2VideoPredictor:
         max_batch_objects: int = 16,
         num_cached_embeddings: int = 8,
     ) -> None:
-        self.model = model
-        self.session = VideoSession(
+        session = VideoSession(
             model,
             VideoOptions(
                 fill_hole_area=fill_hole_area,
@@ -64,13 +64,49 @@ class SAM2VideoPredictor:
                 num_cached_embeddings=num_cached_embeddings,
             ),
         )
+        super().__init__(session)
 
-    def init_state(self, video_path: VideoLike) -> VideoState:
+    @classmethod
+    def from_pretrained(
+        cls, model_id: str, **options: Unpack[VideoBuildOptions]
+    ) -> Self:
+        """Make a predictor by its model's name on Hugging Face.
+
+        Args:
+            model_id: See :func:`find_pretrained`.
+            options: Those of :func:`build_sam2_video_predictor`.
+
+        Returns:
+            The predictor.
+
+        Raises:
+            OSError: If there is no such model, or no way to it.
+        """
+        model, chosen = build_video_model(*find_pretrained(model_id), **options)
+        return cls(model, **chosen)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def init_state(
+        self,
+        video_path: VideoLike,
+        offload_video_to_cpu: bool = False,
+        offload_state_to_cpu: bool = False,
+        async_loading_frames: bool = False,
+    ) -> VideoState:
         """Open a video; its frames are decoded when they are needed.
 
         Args:
             video_path: A folder of JPEG files named by numbers; a video file; or
-                frames as an array (T, height, width, 3) or a list of images.
+                frames as an array (T, height, width, 3) or a list of images; or a
+                ``FrameReader``.
+            offload_video_to_cpu: As if it were always set: frames wait on the disk.
+            offload_state_to_cpu: Makes no difference: what a pass has left behind
+                goes to the disk, and what it still reaches is needed on the device.
+            async_loading_frames: Decode the next frame while one is worked on.
 
         Returns:
             Its state, without objects.
@@ -79,95 +115,23 @@ class SAM2VideoPredictor:
             FileNotFoundError: If there is no such file or folder.
             ValueError: If it has no frame, or one that cannot be read.
         """
-        return self.session.open(open_frames(video_path))
+        del offload_video_to_cpu, offload_state_to_cpu
+        frames = open_frames(video_path)
+        return self.session.open(
+            ReadAheadReader(frames) if async_loading_frames else frames
+        )
 
-    def add_new_points_or_box(
-        self,
-        inference_state: VideoState,
-        frame_idx: int,
-        obj_id: int,
-        points: TensorLike | None = None,
-        labels: TensorLike | None = None,
-        *,
-        clear_old_points: bool = True,
-        normalize_coords: bool = True,
-        box: TensorLike | None = None,
-    ) -> VideoFrameResult:
-        """Prompt an object with points, a box, or both.
+    def propagate_in_video_preflight(self, inference_state: VideoState) -> None:
+        """Remember all prompts; :meth:`propagate_in_video` does it by itself.
 
         Args:
             inference_state: State of the video.
-            frame_idx: The frame.
-            obj_id: The object; a new one where the id is new.
-            points: (P, 2), ``(x, y)``.
-            labels: (P,), 1 on the object, 0 outside of it.
-            clear_old_points: Forget earlier points on this frame; a box asks for it.
-            normalize_coords: Coordinates are pixels of the video; otherwise shares
-                of its sides, in [0, 1].
-            box: (4,), corners ``(x, y, x, y)``.
-
-        Returns:
-            What is shown on the frame, of all objects.
 
         Raises:
-            ValueError: If the prompt is malformed or outside of the video. The state
-                stays as it was.
+            ValueError: If there is no object, or one without a prompt.
         """
-        state = inference_state
-        state.check_frame(frame_idx)
-        asked = read_points(
-            points=points,
-            labels=labels,
-            box=box,
-            size=state.frames.size,
-            in_pixels=normalize_coords,
-        )
-        if asked is None:
-            msg = 'Neither points nor a box are given; give at least one of them'
-            raise ValueError(msg)
-        if len(asked.coords) != 1:
-            msg = (
-                f'The prompt has {len(asked.coords)} objects; prompt one at a time, '
-                f'each by its obj_id'
-            )
-            raise ValueError(msg)
-        if box is not None and not clear_old_points:
-            msg = 'A box comes before all points of a frame; let clear_old_points be'
-            raise ValueError(msg)
-        prompt = points_of_model(self.model, asked)
-        if not clear_old_points:
-            prompt = _after_earlier(state, frame_idx, obj_id, prompt)
-        return self.session.prompt(state, frame_idx, obj_id, FramePrompt(points=prompt))
-
-    def add_new_mask(
-        self,
-        inference_state: VideoState,
-        frame_idx: int,
-        obj_id: int,
-        mask: TensorLike,
-    ) -> VideoFrameResult:
-        """Prompt an object with its mask.
-
-        Args:
-            inference_state: State of the video.
-            frame_idx: The frame.
-            obj_id: The object; a new one where the id is new.
-            mask: (height, width), of the size of the video.
-
-        Returns:
-            What is shown on the frame, of all objects.
-
-        Raises:
-            ValueError: If the mask has another size. The state stays as it was.
-        """
-        inference_state.check_frame(frame_idx)
-        pixels = read_mask(mask, size=inference_state.frames.size)
-        given = self.model.data_preprocessor.mask_prompt(
-            FrameMasks(object_ids=(obj_id,), masks=pixels[None])
-        )
-        return self.session.prompt(
-            inference_state, frame_idx, obj_id, FramePrompt(mask=given)
-        )
+        self.session.check_prompted(inference_state)
+        self.session.commit(inference_state)
 
     @torch.no_grad()
     def propagate_in_video(
@@ -175,7 +139,6 @@ class SAM2VideoPredictor:
         inference_state: VideoState,
         start_frame_idx: int | None = None,
         max_frame_num_to_track: int | None = None,
-        *,
         reverse: bool = False,
     ) -> Iterator[VideoFrameResult]:
         """Track all objects through the video.
@@ -197,8 +160,7 @@ class SAM2VideoPredictor:
         """
         state = inference_state
         state.cancelled.clear()
-        self.session.check_prompted(state)
-        self.session.commit(state)
+        self.propagate_in_video_preflight(state)
         start = start_frame_idx
         if start is None:
             start = min(min(one.store.conditioning) for one in state.objects.values())
@@ -222,68 +184,3 @@ class SAM2VideoPredictor:
             inference_state: State of the video.
         """
         inference_state.cancelled.set()
-
-    def clear_all_prompts_in_frame(
-        self, inference_state: VideoState, frame_idx: int, obj_id: int
-    ) -> VideoFrameResult:
-        """Take back what was said about an object on a frame.
-
-        Args:
-            inference_state: State of the video.
-            frame_idx: The frame.
-            obj_id: The object.
-
-        Returns:
-            What is shown on the frame, of all objects.
-
-        Raises:
-            ValueError: If there is no such object or frame.
-        """
-        inference_state.check_frame(frame_idx)
-        inference_state.object(obj_id).take_back(frame_idx)
-        return self.session.show(inference_state, frame_idx)
-
-    def remove_object(
-        self, inference_state: VideoState, obj_id: int, *, strict: bool = False
-    ) -> tuple[list[int], list[VideoFrameResult]]:
-        """Remove an object; the others go on.
-
-        Args:
-            inference_state: State of the video.
-            obj_id: The object.
-            strict: An unknown id is an error; otherwise nothing happens.
-
-        Returns:
-            Ids of the objects left, and what is now shown on the frames where the
-            object was prompted.
-
-        Raises:
-            ValueError: If the id is unknown, and ``strict`` is set.
-        """
-        state = inference_state
-        if strict:
-            state.object(obj_id)
-        removed = state.objects.pop(obj_id, None)
-        if removed is None or not state.objects:
-            return list(state.objects), []
-        shown = [self.session.show(state, frame) for frame in sorted(removed.prompts)]
-        return list(state.objects), shown
-
-    def reset_state(self, inference_state: VideoState) -> None:
-        """Forget all objects and prompts of a video.
-
-        Args:
-            inference_state: State of the video.
-        """
-        inference_state.objects.clear()
-
-
-def _after_earlier(
-    state: VideoState, frame_index: int, object_id: int, points: PointPrompt
-) -> PointPrompt:
-    """Points after those that were given on the frame before."""
-    if object_id not in state.objects:
-        return points
-    prompt = state.objects[object_id].prompts.get(frame_index)
-    earlier = None if prompt is None else prompt.points
-    return points if earlier is None else earlier.followed_by(points)

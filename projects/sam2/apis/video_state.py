@@ -11,7 +11,7 @@ from projects.sam2.apis.embedding_cache import EmbeddingCache
 from projects.sam2.apis.frame_readers import FrameReader
 from projects.sam2.apis.memory_archive import ArchivedMemoryStore
 from projects.sam2.models.frame_tracking import FrameTask
-from projects.sam2.structures import DecoderStep, FramePrompt
+from projects.sam2.structures import DecoderStep, FramePrompt, PointPrompt
 
 __all__ = [
     'PendingAnswer',
@@ -155,6 +155,20 @@ class VideoState:
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
+    def __getitem__(self, name: str) -> int | list[int]:
+        """What scripts look up in the state of the released predictor."""
+        height, width = self.frames.size
+        known: dict[str, int | list[int]] = {
+            'num_frames': self.frames.num_frames,
+            'video_height': height,
+            'video_width': width,
+            'obj_ids': list(self.objects),
+        }
+        if name not in known:
+            msg = f'{name!r}; there are {", ".join(known)}'
+            raise KeyError(msg)
+        return known[name]
+
     def object(self, object_id: int) -> TrackedObject:
         """Find an object.
 
@@ -172,6 +186,24 @@ class VideoState:
             msg = f'There is no object {object_id}; known ids: {known}'
             raise ValueError(msg)
         return self.objects[object_id]
+
+    def after_earlier(
+        self, frame_index: int, object_id: int, points: PointPrompt
+    ) -> PointPrompt:
+        """Add points to those that were given on a frame before.
+
+        Args:
+            frame_index: Position in the video.
+            object_id: The object, known or new.
+            points: The new points.
+
+        Returns:
+            All of them, the new ones last.
+        """
+        one = self.objects.get(object_id)
+        prompt = None if one is None else one.prompts.get(frame_index)
+        earlier = None if prompt is None else prompt.points
+        return points if earlier is None else earlier.followed_by(points)
 
     def check_frame(self, frame_index: int) -> None:
         """Check that the video has a frame.

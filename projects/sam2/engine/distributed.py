@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -36,8 +37,10 @@ LOST = re.compile(
 
 __all__ = [
     'LostProcessError',
+    'ProcessRank',
     'lost_contact',
     'prepare_processes',
+    'rank_of_process',
     'set_rank_variables',
 ]
 
@@ -73,6 +76,49 @@ def _timeout(cfg: Config) -> int:
     """Seconds after which a process gives up waiting for the others."""
     settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
     return int(settings.get('timeout', DEFAULT_TIMEOUT))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRank:
+    """Which of several processes this is.
+
+    Attributes:
+        index: Among all.
+        count: Of all.
+        local_index: Among those of this machine.
+    """
+
+    index: int = 0
+    count: int = 1
+    local_index: int = 0
+
+
+def rank_of_process(
+    launcher: str, environment: Mapping[str, str] = os.environ
+) -> ProcessRank:
+    """Ask a launcher which process this is, for work that needs no process group.
+
+    Args:
+        launcher: ``'none'`` for a process alone; ``'pytorch'``, ``'slurm'`` or
+            ``'mpi'``.
+        environment: Where the launcher says it.
+
+    Returns:
+        The rank.
+
+    Raises:
+        KeyError: If a variable of the launcher is missing.
+    """
+    if launcher == 'none':
+        return ProcessRank()
+    ours = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
+    names = [VARIABLES.get(launcher, {}).get(name, name) for name in ours]
+    missing = [name for name in names if name not in environment]
+    if missing:
+        msg = f'--launcher {launcher} needs {missing[0]}; start with the launcher'
+        raise KeyError(msg)
+    index, count, local_index = (int(environment[name]) for name in names)
+    return ProcessRank(index=index, count=count, local_index=local_index)
 
 
 def prepare_processes(cfg: Config, launcher: str) -> None:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from projects.sam2.models.layers import (
 __all__ = ['MemoryAttention']
 
 INPUT_POSITION_WEIGHT = 0.1
+CPU_TENSOR_BYTES = 2**25
 
 
 @MODELS.register_module()
@@ -165,6 +167,24 @@ class MemoryAttentionLayer(nn.Module):
             self.self_attention(normed, normed, normed, feature_size=feature_size)
         )
         tokens = tokens.expand(len(memory), -1, -1)
+        limit = _objects_at_once(tokens, memory)
+        parts = [
+            self._attend_to_memory(*part, num_pointer_tokens, feature_size)
+            for part in zip(
+                tokens.split(limit), keys.split(limit), memory.split(limit), strict=True
+            )
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _attend_to_memory(
+        self,
+        tokens: Tensor,
+        keys: Tensor,
+        memory: Tensor,
+        num_pointer_tokens: int,
+        feature_size: tuple[int, int],
+    ) -> Tensor:
+        """Cross-attention and feed-forward of some objects, (O, N, C)."""
         tokens = tokens + self.dropout(
             self.cross_attention(
                 self.norm2(tokens),
@@ -176,3 +196,15 @@ class MemoryAttentionLayer(nn.Module):
         )
         mixed: Tensor = tokens + self.dropout(self.mlp(tokens, norm=self.norm3))
         return mixed
+
+
+def _objects_at_once(tokens: Tensor, memory: Tensor) -> int:
+    """Objects whose projected memories, (O, L, C), are one tensor at a time.
+
+    Without a graph on a CPU they are kept below what the C library maps anew each time:
+    for large frames that costs more than a batch saves.
+    """
+    if torch.is_grad_enabled() or tokens.device.type != 'cpu':
+        return len(memory)
+    num_bytes = memory.shape[1] * tokens.shape[2] * tokens.element_size()
+    return max(CPU_TENSOR_BYTES // num_bytes, 1)

@@ -41,7 +41,8 @@ def follow_objects(
 ) -> Iterator[ObjectBatch]:
     """Track objects on a frame without a prompt; nothing is changed.
 
-    Objects that attend to the same number of memories go in one batch.
+    Objects that attend to the same number of memories go in one batch. What does not
+    depend on memories, like the first self-attention, is done once for all.
 
     Args:
         heads: Prompt encoder, mask decoder and tracker.
@@ -61,12 +62,14 @@ def follow_objects(
         for first in range(0, len(members), max_batch_objects):
             batch = tuple(members[first : first + max_batch_objects])
             selection = join_selections([recalled[position] for position in batch])
-            device = features.embedding.device
-            every = torch.zeros(len(batch), dtype=torch.int64, device=device)
-            repeated = features.select(every)
+            shared = features
+            if not selection.memories:  # nothing says how many objects there are
+                device = features.embedding.device
+                every = torch.zeros(len(batch), dtype=torch.int64, device=device)
+                shared = features.select(every)
             task = FrameTask(query=query)
-            steps = decode_frame(heads, repeated, selection, task)
+            steps = decode_frame(heads, shared, selection, task)
             yield ObjectBatch(
                 positions=batch,
-                output=remember_frame(heads, repeated, steps, task),
+                output=remember_frame(heads, shared, steps, task),
             )

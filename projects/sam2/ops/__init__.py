@@ -20,7 +20,12 @@ from projects.sam2.ops.components import (
     small_components,
     without_small_regions,
 )
-from projects.sam2.ops.crops import Crop, crops_of_image, grid_of_points
+from projects.sam2.ops.crops import (
+    OVERLAP_RATIO,
+    Crop,
+    crops_of_image,
+    grid_of_points,
+)
 from projects.sam2.ops.masks import (
     NON_OVERLAPPING_LOGIT,
     count_pixels,
@@ -36,15 +41,19 @@ from projects.sam2.ops.resize import (
 )
 from projects.sam2.ops.rle import (
     EncodedMask,
+    PlainRuns,
     count_encoded_pixels,
     decode_masks,
     encode_masks,
+    plain_runs,
 )
 
 __all__ = [
     'NON_OVERLAPPING_LOGIT',
+    'OVERLAP_RATIO',
     'Crop',
     'EncodedMask',
+    'PlainRuns',
     'at_least_float32',
     'boxes_to_points',
     'center_error_points',
@@ -63,6 +72,7 @@ __all__ = [
     'mask_ious',
     'masks_to_boxes',
     'non_overlapping',
+    'plain_runs',
     'put_in_place',
     'remove_specks',
     'resize_masks',

@@ -28,12 +28,16 @@ class Crop:
         return self.box[3] - self.box[1], self.box[2] - self.box[0]
 
 
-def crops_of_image(size: tuple[int, int], num_layers: int) -> list[Crop]:
+def crops_of_image(
+    size: tuple[int, int], num_layers: int, *, overlap_ratio: float = OVERLAP_RATIO
+) -> list[Crop]:
     """Lay overlapping crops over an image, finer in each layer.
 
     Args:
         size: Height and width of the image in pixels.
         num_layers: Layers beside the whole image.
+        overlap_ratio: Overlap of neighbouring crops of the first layer, over the
+            image's short side; half of it in the next.
 
     Returns:
         The whole image, then the crops of each layer, column by column.
@@ -42,7 +46,7 @@ def crops_of_image(size: tuple[int, int], num_layers: int) -> list[Crop]:
     crops = [Crop(box=(0, 0, width, height), layer=0)]
     for layer in range(1, num_layers + 1):
         per_side = 2**layer
-        overlap = int(OVERLAP_RATIO * min(size) * (2 / per_side))
+        overlap = int(overlap_ratio * min(size) * (2 / per_side))
         crop_height = math.ceil((overlap * (per_side - 1) + height) / per_side)
         crop_width = math.ceil((overlap * (per_side - 1) + width) / per_side)
         for column, row in product(range(per_side), repeat=2):

@@ -20,6 +20,18 @@ class EncodedMask(TypedDict):
     counts: str
 
 
+class PlainRuns(TypedDict):
+    """A mask as plain run lengths, which COCO reads as well.
+
+    Attributes:
+        size: Height and width in pixels.
+        counts: Lengths of the runs, column by column, false and true ones by turns.
+    """
+
+    size: list[int]
+    counts: list[int]
+
+
 def encode_masks(masks: NDArray[np.bool_]) -> list[EncodedMask]:
     """Encode masks.
 
@@ -86,6 +98,23 @@ def count_encoded_pixels(code: EncodedMask | Mapping[str, Any]) -> int:
     """
     height, width = code['size']
     return int(_checked_runs(code['counts'], height, width)[1::2].sum())
+
+
+def plain_runs(code: EncodedMask | Mapping[str, Any]) -> PlainRuns:
+    """Give the run lengths of a mask as numbers.
+
+    Args:
+        code: As COCO writes it.
+
+    Returns:
+        The same mask.
+
+    Raises:
+        ValueError: If the runs do not fill the mask.
+    """
+    height, width = code['size']
+    runs = _checked_runs(code['counts'], height, width)
+    return PlainRuns(size=[height, width], counts=runs.tolist())
 
 
 def _checked_runs(

@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import Pipe, Process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from typing import Generic, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, Literal, TypeVar
 
 import cv2
 
@@ -17,6 +18,8 @@ Task = TypeVar('Task')
 Result = TypeVar('Result')
 Beat = Callable[[], None]  # to be called now and then: says that work goes on
 Work = Callable[[Task, Beat], Result]
+
+StartMethod = Literal['fork', 'spawn', 'forkserver']
 
 LOOK_EVERY = 0.5  # seconds between looks at the clock
 ORPHAN_AFTER = 5.0  # seconds without a task until a worker looks for its parent
@@ -40,9 +43,13 @@ class Outcome(Generic[Task, Result]):
 class _Worker(Generic[Task, Result]):
     """A process, the task that it has, and its last sign of life."""
 
-    def __init__(self, work: Work[Task, Result]) -> None:
-        self.pipe, theirs = Pipe()
-        self._process = Process(
+    def __init__(
+        self, work: Work[Task, Result], start_method: StartMethod | None
+    ) -> None:
+        # Each kind of context has its own class of processes, which mypy does not see.
+        context: Any = get_context(start_method)
+        self.pipe, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
             target=_serve, args=(theirs, work, os.getpid()), daemon=True
         )
         self._process.start()
@@ -103,6 +110,7 @@ def run_supervised(
     *,
     num_workers: int,
     time_limit: float,
+    start_method: StartMethod | None = None,
 ) -> Generator[Outcome[Task, Result], None, None]:
     """Do tasks in processes, and go on when one of them hangs or dies.
 
@@ -112,6 +120,8 @@ def run_supervised(
             life. An error that it raises is the outcome of its task.
         num_workers: Processes; all work is done in them, so at least 1.
         time_limit: Seconds without a sign of life after which a process is ended.
+        start_method: How processes begin; None for the system's default. Work that
+            uses a GPU needs ``'spawn'``.
 
     Yields:
         An outcome for each task, in the order in which they end.
@@ -123,14 +133,15 @@ def run_supervised(
         msg = f'{num_workers} workers, {time_limit} s: give positive numbers'
         raise ValueError(msg)
     waiting = iter(tasks)
+    hire = partial(_Worker[Task, Result], work, start_method)
     busy: list[_Worker[Task, Result]] = []
     try:
         for task in islice(waiting, num_workers):
-            busy.append(_Worker(work))
+            busy.append(hire())
             busy[-1].give(task)
         while busy:
             wait([worker.pipe for worker in busy], timeout=LOOK_EVERY)
-            yield from _collect(busy, waiting, work, time_limit)
+            yield from _collect(busy, waiting, hire, time_limit)
     finally:
         for worker in busy:
             worker.stop()
@@ -139,7 +150,7 @@ def run_supervised(
 def _collect(
     busy: list[_Worker[Task, Result]],
     waiting: Iterator[Task],
-    work: Work[Task, Result],
+    hire: Callable[[], _Worker[Task, Result]],
     time_limit: float,
 ) -> Iterator[Outcome[Task, Result]]:
     """Outcomes that there are; each worker whose task ended gets another."""
@@ -148,16 +159,18 @@ def _collect(
         if outcome is None:
             continue
         busy.remove(worker)
-        busy += _go_on(worker, waiting, work)
+        busy += _go_on(worker, waiting, hire)
         yield outcome
 
 
 def _go_on(
-    worker: _Worker[Task, Result], waiting: Iterator[Task], work: Work[Task, Result]
+    worker: _Worker[Task, Result],
+    waiting: Iterator[Task],
+    hire: Callable[[], _Worker[Task, Result]],
 ) -> list[_Worker[Task, Result]]:
     """The worker with its next task, another in its place where it is dead."""
     for task in waiting:
-        able = worker if worker.is_alive else _Worker(work)
+        able = worker if worker.is_alive else hire()
         able.give(task)
         return [able]
     if worker.is_alive:

@@ -1,0 +1,77 @@
+"""The command that segments a data set."""
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tool_modules import load_tool
+from vos_folders import files_below, write_vos_data, write_vos_model
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load_tool('vos_inference')
+
+
+@pytest.fixture(scope='module')
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Config, checkpoint, frames and masks."""
+    root = tmp_path_factory.mktemp('vos')
+    write_vos_data(root)
+    places = (*write_vos_model(root), str(root / 'frames'), str(root / 'masks'))
+    return list(places)
+
+
+def test_masks_are_written_once(
+    tool: ModuleType,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = tmp_path / 'val.txt'
+    names.write_text('short\nlate\n')
+    command = [*words, str(tmp_path / 'out'), '--video-list', str(names)]
+    command += ['--device', 'cpu', '--apply-postprocessing']
+    assert tool.main(command) == 0
+    assert '2 videos: 2 segmented (5 frames), 0 done before' in capsys.readouterr().out
+    assert len(files_below(tmp_path / 'out')) == 5
+    assert tool.main(command) == 0
+    assert '2 videos: 0 segmented (0 frames), 2 done' in capsys.readouterr().out
+    with pytest.raises(FileExistsError, match='given first-seen, not all'):
+        tool.main([*command, '--given', 'all'])
+
+
+def test_video_that_fails_is_named(
+    tool: ModuleType,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = tmp_path / 'val.txt'
+    names.write_text('missing\nshort\n')
+    command = [*words, str(tmp_path / 'out'), '--video-list', str(names)]
+    assert tool.main([*command, '--per-object-png', '--image-size', '64', '96']) == 1
+    told = capsys.readouterr().out
+    assert '2 videos: 1 segmented (2 frames), 0 done before, 1 failed' in told
+    assert '! missing: ClipDataError' in told
+    assert set(files_below(tmp_path / 'out')) == {
+        f'short/001/0000{i}.png' for i in (0, 1)
+    }
+
+
+def test_options_reach_the_plan(tool: ModuleType) -> None:
+    words = 'c k f m o --given first-frame --masks-per-object --score-threshold 0.5'
+    more = '--vos-optimized --device cuda:1'
+    options = tool.parse_arguments(f'{words} {more}'.split())
+    plan = tool.make_plan(options)
+    assert (plan.given.value, plan.masks_per_object) == ('first-frame', True)
+    assert plan.score_threshold == 0.5
+    assert plan.build == {
+        'device': 'cuda:1',
+        'apply_postprocessing': False,
+        'vos_optimized': True,
+        'image_size': None,
+    }
+    # Masks do not depend on where they are made.
+    assert 'device' not in plan.settings

@@ -1,0 +1,281 @@
+"""Measure what a frame of a video costs with many objects, against a loop over them.
+
+The loop is the released way: features of the frame are made once, then each object is
+tracked by itself. Ours tracks them in one batch. Both run by turns in one process, on
+one thread, with full memories: a prompted frame and six others, and 16 object
+pointers. Weights and memories are random, all objects are judged present, and the masks
+of both ways are compared. CPU time counts, on a GPU the time until it is done.
+
+    python tools/benchmarks/video_objects.py --json work_dirs/video_objects.json
+    python tools/benchmarks/video_objects.py --device cuda --compile --rounds 20
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from projects.sam2.apis import SAM2VideoPredictor  # noqa: E402  after the path is set
+from projects.sam2.apis.memory_archive import (  # noqa: E402
+    AnsweredMemory,
+    ArchivedMemoryStore,
+)
+from projects.sam2.apis.video_building import build_video_model  # noqa: E402
+from projects.sam2.apis.video_state import TrackedObject  # noqa: E402
+from projects.sam2.models.frame_tracking import (  # noqa: E402
+    FrameTask,
+    decode_frame,
+    recall_memories,
+    remember_frame,
+)
+from projects.sam2.structures import ImageFeatures  # noqa: E402
+
+P = ParamSpec('P')
+Result = TypeVar('Result')
+FRAME = 20  # far enough from the first one for memories to be full
+TARGET = 1.02  # of the loop's time
+MAX_DIFFERENCE = 1e-4  # over the root mean square
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Median seconds per frame for some objects, without making its features.
+
+    Attributes:
+        num_objects: Objects.
+        loop_s: One after another.
+        batch_s: Together.
+        difference: Of the masks, largest over their root mean square.
+    """
+
+    num_objects: int
+    loop_s: float
+    batch_s: float
+    difference: float
+
+    @property
+    def ratio(self) -> float:
+        """Our time over the loop's."""
+        return self.batch_s / self.loop_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A predictor and a frame to track on.
+
+    Attributes:
+        predictor: Ours.
+        pixels: The frame, (1, 3, H, W), normalised.
+        device: Where it all is.
+    """
+
+    predictor: SAM2VideoPredictor
+    pixels: Tensor
+    device: torch.device
+
+    def features(self) -> ImageFeatures:
+        """Encode the frame."""
+        return self.predictor.model.encode(self.pixels)
+
+    def objects(self, count: int) -> list[TrackedObject]:
+        """Objects with full memories.
+
+        Args:
+            count: How many.
+
+        Returns:
+            The objects, prompted on frame 0 and tracked on the 15 latest frames.
+        """
+        return [
+            TrackedObject(object_id=number, store=self._store(number))
+            for number in range(count)
+        ]
+
+    def together(
+        self, objects: Sequence[TrackedObject], features: ImageFeatures
+    ) -> Tensor:
+        """Track objects our way; their masks, (O, 1, H4, W4)."""
+        tracking = self.predictor.session.tracking
+        memories = tracking.follow(objects, features, tracking.query(FRAME, 10 * FRAME))
+        return torch.cat([memories[one.object_id].mask_logits for one in objects])
+
+    def one_by_one(
+        self, objects: Sequence[TrackedObject], features: ImageFeatures
+    ) -> Tensor:
+        """Track objects the released way; their masks, (O, 1, H4, W4)."""
+        heads = self.predictor.model.heads
+        query = self.predictor.session.tracking.query(FRAME, 10 * FRAME)
+        task = FrameTask(query=query)
+        masks = []
+        for one in objects:
+            selection = recall_memories(heads, one.store, task)
+            steps = decode_frame(heads, features, selection, task)
+            output = remember_frame(heads, features, steps, task)
+            output.memory.spatial.to(torch.bfloat16)  # as it is kept
+            masks.append(output.final.mask_logits)
+        return torch.cat(masks)
+
+    def timed(
+        self, job: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[float, Result]:
+        """CPU time of a job, or on a GPU the time until it is done; and its result."""
+        clock = time.process_time if self.device.type == 'cpu' else time.perf_counter
+        self._wait()
+        start = clock()
+        result = job(*args, **kwargs)
+        self._wait()
+        return clock() - start, result
+
+    def _wait(self) -> None:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+
+    def _store(self, seed: int) -> ArchivedMemoryStore:
+        """Random memories."""
+        draw = torch.Generator().manual_seed(seed)
+        pointers = self.predictor.model.tracker.object_pointer
+        cells = [side // 16 for side in self.pixels.shape[-2:]]
+        shapes = {
+            'spatial': (1, pointers.memory_dims, *cells),
+            'object_pointer': (1, pointers.embed_dims),
+            'mask_logits': (1, 1, 4 * cells[0], 4 * cells[1]),
+            'object_score_logits': (1, 1),
+            'ious': (1, 1),
+        }
+        store = ArchivedMemoryStore(archive=None)
+        for frame in (0, *range(FRAME - 15, FRAME)):
+            made = {
+                name: torch.randn(shape, generator=draw).to(self.device)
+                for name, shape in shapes.items()
+            }
+            made['spatial'] = made['spatial'].to(torch.bfloat16)
+            store.add(frame, AnsweredMemory(**made), prompted=frame == 0)
+        return store
+
+
+def open_bench(options: argparse.Namespace) -> Bench:
+    """Build the predictor and a frame of noise.
+
+    Args:
+        options: Of the command line.
+
+    Returns:
+        What is measured.
+    """
+    torch.manual_seed(0)
+    model, _ = build_video_model(
+        options.config,
+        None,
+        device=options.device,
+        vos_optimized=options.compile,
+        image_size=None if options.size is None else (options.size, options.size),
+    )
+    limit = (
+        {} if options.max_batch is None else {'max_batch_objects': options.max_batch}
+    )
+    predictor = SAM2VideoPredictor(model, **limit)
+    with torch.no_grad():  # or all masks would be the same
+        predictor.model.mask_decoder.object_score_head.layers[-1].bias += 10
+    preprocessor = predictor.model.data_preprocessor
+    noise = np.random.default_rng(0)
+    shape = (*preprocessor.image_size, 3)
+    pixels = preprocessor.frame(noise.integers(0, 255, shape, dtype=np.uint8))
+    return Bench(predictor=predictor, pixels=pixels, device=predictor.device)
+
+
+@torch.no_grad()
+def measure(bench: Bench, num_objects: int, num_rounds: int) -> Timing:
+    """Track objects both ways by turns.
+
+    Args:
+        bench: Predictor and frame.
+        num_objects: How many.
+        num_rounds: Turns of each way; which runs first changes with each.
+
+    Returns:
+        Median times and the difference of the masks.
+    """
+    objects, features = bench.objects(num_objects), bench.features()
+    ways = {'batch': bench.together, 'loop': bench.one_by_one}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    masks: dict[str, Tensor] = {}
+    for turn in range(num_rounds):
+        for name in sorted(ways, reverse=turn % 2 == 1):
+            seconds, masks[name] = bench.timed(ways[name], objects, features)
+            times[name].append(seconds)
+    loop = masks['loop']
+    difference = (masks['batch'] - loop).abs().max() / loop.square().mean().sqrt()
+    return Timing(
+        num_objects=num_objects,
+        loop_s=statistics.median(times['loop']),
+        batch_s=statistics.median(times['batch']),
+        difference=difference.item(),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Timing]:
+    """Measure, print a table and write it.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        One timing for each number of objects.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--config', default='sam2.1_hiera_t', help='config or released name')
+    add('--objects', type=int, nargs='+', default=[1, 3, 10, 30], help='how many')
+    add('--rounds', type=int, default=3, help='turns of each way (default 3)')
+    add('--max-batch', type=int, help='objects of a batch (default: of the predictor)')
+    add('--size', type=int, help='side of the frames (default: of the config)')
+    add('--device', default='cpu', help='cpu (default) or cuda')
+    add('--compile', action='store_true', help='compile the parts first')
+    add('--json', type=Path, metavar='FILE', help='write the table')
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    bench = open_bench(options)
+    with torch.no_grad():
+        bench.features()
+        encode_s = statistics.median(
+            bench.timed(bench.features)[0] for _ in range(options.rounds)
+        )
+    print(f'features of a frame: {encode_s:.3f} s')
+    print(
+        f'{"objects":>7} {"loop s":>9} {"batch s":>9} {"ratio":>7} {"difference":>11}'
+    )
+    timings = []
+    for num_objects in options.objects:
+        one = measure(bench, num_objects, options.rounds)
+        row = f'{one.num_objects:7} {one.loop_s:9.3f} {one.batch_s:9.3f}'
+        print(f'{row} {one.ratio:7.3f} {one.difference:11.1e}', flush=True)
+        timings.append(one)
+    print(f'asked for: ratio at most {TARGET}, difference at most {MAX_DIFFERENCE}')
+    if options.json is not None:
+        report: dict[str, object] = {'device': options.device, 'encode_s': encode_s}
+        for one in timings:
+            report[f'objects_{one.num_objects}'] = asdict(one) | {'ratio': one.ratio}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=2), encoding='utf-8')
+    return timings
+
+
+if __name__ == '__main__':
+    main()
