@@ -1,10 +1,17 @@
-"""SAM 2.1 base+ on images and videos: SA-1B and SA-V, as in the paper's full training.
+"""SAM 2.1 base+ on images and videos: SA-1B and SA-V, after the paper's full training.
 
-Every batch is of one kind, with its own size: 8 images with up to 32 objects, which are
-always prompted with points, or 1 clip of 8 frames with up to 3. The paper's mixture is
-15.2% SA-1B, 70% SA-V and data that was not released; the two keep their proportion,
-for which SA-V is shown 127 times while SA-1B is shown once. An epoch is a thirtieth of
-that: some thousand steps on 256 GPUs. ``data_root`` holds ``SA-1B`` and ``sav``.
+From the paper (appendix D.2.2): 15.2% SA-1B and 70% SA-V, whose proportion is kept
+though the other 14.8% were not released; batches of one kind each, images of up to 32
+objects prompted with points, clips of 8 frames with up to 3; SA-V's manual masklets;
+no masks of over 90% of an image; the augmentation; learning rates and warm-up.
+
+Choices of this project: the shares are counted in batches; 8 images or 1 clip a batch
+and process; all of SA-1B, of which the paper takes a tenth that it does not name. SA-V
+is shown 127 times while SA-1B is shown once, and an epoch is a thirtieth of that: some
+thousand steps on 256 GPUs, 150 epochs of which are the run. It begins with the released
+weights in place of a pre-training on SA-1B, and the rates fall to a tenth.
+
+``data_root`` holds ``SA-1B`` and ``sav``.
 """
 
 _base_ = [
@@ -56,7 +63,7 @@ train_dataloader = dict(
                 data_root=data_root,
                 frame_folder='sav/sav_train',
                 annotation_folder='sav/sav_train',
-                kinds=('manual', 'auto'),
+                kinds=('manual',),
                 pipeline=video_pipeline,
             ),
         ],

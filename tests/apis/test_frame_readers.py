@@ -15,6 +15,7 @@ from projects.sam2.apis.frame_readers import (
     open_frames,
 )
 from projects.sam2.visualization.video_file import write_video
+from uneven_videos import set_durations
 
 SIZE = (32, 48)
 
@@ -64,6 +65,14 @@ def test_video_file_is_read_in_any_order(
     frames = open_frames(_mp4(tmp_path / 'v.mp4'))
     assert frames.num_frames == 30
     assert [_number(frames.read(index)) for index in order] == list(order)
+
+
+def test_film_that_is_not_shown_evenly_is_read_in_any_order(tmp_path: Path) -> None:
+    path = _mp4(tmp_path / 'v.mp4', length=90)
+    set_durations(path, [(60, 1536), (30, 512)])
+    frames = open_frames(path)
+    order = (85, 20, 3, 89)
+    assert [_number(frames.read(i)) for i in order] == [i % 32 for i in order]
 
 
 def test_far_frame_is_sought_and_not_decoded_to(

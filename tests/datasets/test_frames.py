@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from struct import pack
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from projects.sam2.datasets import frames
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.frames import ImageFrames, VideoFileFrames, open_frames
 from projects.sam2.datasets.limits import ReadLimits
+from uneven_videos import find_boxes, set_durations
 
 NUM_FRAMES = 70
 
@@ -47,6 +49,7 @@ def num_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def __init__(self, path: Path) -> None:
             self.capture = opened(path)
             self.grab, self.read = self.capture.grab, self.capture.read
+            self.get, self.release = self.capture.get, self.capture.release
 
         def set(self, prop: int, value: int) -> None:
             seeks.append(value)
@@ -79,6 +82,21 @@ def test_sampled_frames_take_one_seek(video: Path, num_seeks: list[int]) -> None
     assert num_seeks == [60]
     assert [number_of(reader.read(i)) for i in (2, 3, 9)] == [2, 3, 9]
     assert num_seeks == [60, 2]
+
+
+def test_film_that_is_not_shown_evenly_gives_the_same_frames(
+    tmp_path: Path, video: Path, num_seeks: list[int]
+) -> None:
+    path = tmp_path / 'ant.mp4'
+    path.write_bytes(video.read_bytes())
+    set_durations(path, [(30, 1536), (NUM_FRAMES - 30, 512)])
+    sought = cv2.VideoCapture(str(path))
+    sought.set(cv2.CAP_PROP_POS_FRAMES, 60)
+    assert number_of(sought.read()[1].astype(np.uint8)) != 60  # by its time
+    reader = open_frames(tmp_path, 'ant')
+    for index in (60, 2, 69, 30, 31, 0):
+        assert number_of(reader.read(index)) == index
+    assert num_seeks == []
 
 
 def read_in_child(path: Path, found: 'multiprocessing.Queue[int]') -> None:
@@ -128,8 +146,20 @@ def test_more_frames_than_bytes_are_refused(
             pass
 
     monkeypatch.setattr(frames, '_open_capture', lambda _: Boasting())
-    with pytest.raises(ClipDataError, match='claims 2147483648 frames in'):
+    with pytest.raises(ClipDataError, match='claims 2147483648 frames'):
         open_frames(video.parent, 'ant')
+
+
+def test_many_claimed_frames_are_refused_before_ffmpeg_counts_them(
+    tmp_path: Path, video: Path
+) -> None:
+    data = bytearray(video.read_bytes())
+    kinds = (b'moov', b'trak', b'mdia', b'minf', b'stbl', b'stsz')
+    place = find_boxes(data, kinds)[-1]
+    data[place + 12 : place + 20] = pack('>II', 1, 10**8)  # one byte each
+    (tmp_path / 'ant.mp4').write_bytes(data)
+    with pytest.raises(ClipDataError, match='claims 100000000 frames'):
+        open_frames(tmp_path, 'ant')
 
 
 def test_large_frames_are_refused_before_one_is_decoded(video: Path) -> None:

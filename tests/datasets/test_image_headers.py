@@ -1,5 +1,6 @@
 """Sizes from headers, of images that nobody could decode."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -10,7 +11,11 @@ import pytest
 from PIL import Image
 
 from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.image_headers import check_header, open_png
+from projects.sam2.datasets.image_headers import (
+    check_header,
+    open_png,
+    read_orientation,
+)
 from projects.sam2.datasets.limits import ReadLimits
 
 SIZE = (20_000, 10_000)  # width and height; Pillow refuses half as many pixels
@@ -94,3 +99,22 @@ def test_size_equals_that_of_pillow_in_every_format(
 def test_other_files_are_refused_by_name(content: bytes) -> None:
     with pytest.raises(ClipDataError, match='picture: cannot be read'):
         check_header(io.BytesIO(content), PATH)
+
+
+def test_orientation_of_an_image_without_a_note_is_upright() -> None:
+    for form in ('JPEG', 'PNG', 'BMP'):
+        assert read_orientation(io.BytesIO(encoded(form)), PATH) == 1
+
+
+@pytest.mark.filterwarnings('ignore:(Corrupt EXIF|Tag) data:UserWarning')
+def test_damaged_note_is_an_error_or_an_orientation() -> None:
+    noted = Image.Exif()
+    noted[0x0112] = 6
+    content = bytearray(encoded('JPEG', exif=noted))
+    assert read_orientation(io.BytesIO(content), PATH) == 6
+    found = []
+    for place in range(2, content.index(b'\xff\xdb') + 2):  # up to the tables
+        damaged = content[:place] + b'\xff' + content[place + 1 :]
+        with contextlib.suppress(ClipDataError):
+            found.append(read_orientation(io.BytesIO(damaged), PATH))
+    assert set(found) == {1, 6}

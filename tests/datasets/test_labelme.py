@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data_folders import labelme_content, object_masks, write_json, write_labelme
 from projects.sam2.datasets import ClipDataError, ClipLabelMeDataset
@@ -47,6 +47,26 @@ def test_rectangle_and_polygon_are_objects(data_root: Path) -> None:
     assert masks is not None
     assert masks.object_ids == video.object_ids() == (1, 2)
     np.testing.assert_array_equal(masks.masks, object_masks(0))
+
+
+@pytest.mark.parametrize('orientation', range(10))
+def test_image_is_turned_as_it_was_when_it_was_drawn_on(
+    data_root: Path, orientation: int
+) -> None:
+    noted = Image.Exif()
+    noted[0x0112] = orientation
+    stored = Image.open(data_root / 'ant.jpg')
+    stored.save(data_root / 'ant.jpg', exif=noted)
+    with Image.open(data_root / 'ant.jpg') as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    sides = {'imageHeight': upright.shape[0], 'imageWidth': upright.shape[1]}
+    write_json(data_root / 'ant.json', labelme_content() | sides | {'shapes': []})
+    video = ClipLabelMeDataset(data_root=str(data_root)).open_video('ant')
+    frame, masks = video.read_frame(0), video.read_masks(0)
+    assert frame.shape == upright.shape
+    assert np.abs(frame.astype(int) - upright).max() <= 3  # of two JPEG decoders
+    assert masks is not None
+    assert masks.masks.shape[1:] == upright.shape[:2]
 
 
 def test_circle_and_mask_are_objects(data_root: Path) -> None:

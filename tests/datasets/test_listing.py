@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.listing import (
@@ -46,6 +47,37 @@ def test_split_is_the_list_without_the_excluded(
         exclude_list=exclude_list,
     )
     assert found == names
+
+
+@pytest.mark.parametrize(
+    ('lines', 'says'),
+    [('frames/a\nz\n', True), ('z\na\n', False), ('\n', False)],
+    ids=['none_matches', 'one_matches', 'empty'],
+)
+def test_list_that_excludes_nothing_is_told(
+    data_root: Path,
+    lines: str,
+    says: bool,  # noqa: FBT001  what is expected
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (data_root / 'others.txt').write_text(lines)
+    logger = MMLogger.get_instance('listing', logger_name='listing')
+    logger.addHandler(caplog.handler)
+    list_names(
+        data_root=data_root,
+        folder=data_root / 'frames',
+        file_list=None,
+        exclude_list='others.txt',
+    )
+    logger.removeHandler(caplog.handler)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == says
+    assert all("none of 3 clips: it names 'frames/a'" in each for each in told)
+
+
+def test_mark_of_utf8_is_no_part_of_the_first_name(data_root: Path) -> None:
+    (data_root / 'marked.txt').write_text('a\nb\n', encoding='utf-8-sig')
+    assert read_list(data_root / 'marked.txt') == ['a', 'b']
 
 
 @pytest.mark.parametrize(

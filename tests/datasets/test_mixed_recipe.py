@@ -41,6 +41,12 @@ def test_videos_that_validate_lie_below_the_same_root(loader: str) -> None:
     assert source.file_list.startswith('sav/sav_val/')
 
 
+def test_clips_are_of_manual_masklets_and_images_of_smaller_masks() -> None:
+    images, videos = load_config(str(CONFIG)).train_dataloader.dataset.datasets
+    assert tuple(videos.kinds) == ('manual',)
+    assert images.max_area_share == 0.9
+
+
 def test_parts_come_in_the_papers_proportion_of_batches() -> None:
     cfg = load_config(str(CONFIG))
     mixed = cfg.train_dataloader.batch_sampler

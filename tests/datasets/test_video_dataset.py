@@ -96,6 +96,17 @@ def test_stride_must_be_positive(open_videos: Open) -> None:
         open_videos(frame_stride=0)
 
 
+def test_video_that_is_listed_twice_is_refused(root: Path) -> None:
+    (root / 'val.txt').write_text('bee\nant\nbee\n')
+    source = {
+        'type': 'ClipPaletteDataset',
+        'data_root': str(root),
+        'file_list': 'val.txt',
+    }
+    with pytest.raises(ValueError, match='1 videos are listed more than once, bee'):
+        ClipVideoDataset(dataset=source)
+
+
 def test_missing_video_raises_when_built(root: Path, open_videos: Open) -> None:
     for path in (root / 'Annotations' / 'bee').iterdir():
         path.unlink()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from projects.sam2.apis.inputs import ImageLike, Size, read_image
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, read_frame
+from projects.sam2.ops import seeks_exactly
 
 __all__ = [
     'ArrayReader',
@@ -168,7 +169,8 @@ class VideoFileReader:
     """Frames of a video file, decoded by OpenCV.
 
     Reading forwards decodes each frame once. Reading backwards decodes some frames at
-    a time and holds them.
+    a time and holds them; it begins anew for each time where a seek would find other
+    frames, as in films whose frames are not shown at even distances.
 
     Args:
         path: An mp4 or whatever else OpenCV reads.
@@ -181,6 +183,7 @@ class VideoFileReader:
         self._path = path
         self._capture = cv2.VideoCapture(str(path))
         self._next = 0
+        self._seeks_exactly: bool | None = None  # not known yet
         self._held: dict[int, NDArray[np.uint8]] = {}
         self.num_frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         if not self._capture.isOpened() or self.num_frames < 1:
@@ -208,8 +211,7 @@ class VideoFileReader:
         if frame_index < self._next:
             start = max(frame_index - READ_BACK + 1, 0)
         if frame_index < self._next or frame_index > self._next + MAX_SKIP:
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, start)
-            self._next = start
+            self._jump(start)
         held = {}
         while self._next <= frame_index:
             here = self._next
@@ -218,6 +220,18 @@ class VideoFileReader:
                 held[here] = frame
         self._held = held
         return held[frame_index]
+
+    def _jump(self, start: int) -> None:
+        """Seek; where that is not exact, go no further than to the beginning."""
+        if self._seeks_exactly is None:
+            rate = self._capture.get(cv2.CAP_PROP_FPS)
+            self._seeks_exactly = seeks_exactly(self._path, rate)
+        if self._seeks_exactly:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, start)
+            self._next = start
+        elif start < self._next:
+            self._capture = cv2.VideoCapture(str(self._path))
+            self._next = 0
 
     def _decode_next(self) -> NDArray[np.uint8]:
         """Decode the frame that the file stands at."""

@@ -20,8 +20,10 @@ from projects.sam2.datasets.limits import (
 )
 from projects.sam2.datasets.listing import child, list_files, stem_of
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, image_size, read_frame
+from projects.sam2.ops import read_video_timing, seeks_exactly
 
 MAX_FORWARD = 48  # frames that are passed over before a seek is quicker
+MAX_FRAMES = 2**22  # of a video: two days; FFmpeg takes memory for each that is claimed
 # How an mp4 begins after four bytes of length. Whatever else FFmpeg would play (lists
 # that name other files, for one) is refused.
 FIRST_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide')
@@ -80,6 +82,9 @@ class ImageFrames:
 class VideoFileFrames:
     """Frames of an mp4 file, decoded in turn: one seek, then forward.
 
+    Where the frames are not shown at even distances a seek would find others: such a
+    file is decoded from its beginning.
+
     Attributes:
         path: The file.
         num_frames: Frames, as its header says.
@@ -106,7 +111,8 @@ class VideoFileFrames:
         Raises:
             ClipDataError: If the file is missing, no mp4, or its frames are too large.
         """
-        num_bytes = check_file(path).st_size
+        most = min(check_file(path).st_size, MAX_FRAMES)
+        _check_claims(path, most)
         capture = _open_capture(path)
         asked = (
             cv2.CAP_PROP_FRAME_COUNT,
@@ -116,8 +122,8 @@ class VideoFileFrames:
         count, height, width = (int(capture.get(number)) for number in asked)
         capture.release()
         limits.check_pixels(path, height, width)
-        if not 0 < count <= num_bytes:
-            problem = f'claims {count} frames in {num_bytes} bytes'
+        if not 0 < count <= most:
+            problem = f'claims {count} frames, expected 1 to {most} of its size'
             raise ClipDataError.at(path, problem, REPLACE_FILE)
         return cls(path=path, num_frames=count, height=height, width=width)
 
@@ -157,12 +163,12 @@ class _Playhead:
         self.process = os.getpid()
         self._capture = _open_capture(path)
         self._next = 0
+        self._seeks_exactly: bool | None = None  # not known yet
 
     def read(self, frame_index: int) -> NDArray[np.uint8] | None:
         """Go to a frame and decode it; None where the file has none."""
         if not 0 <= frame_index - self._next <= MAX_FORWARD:
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame_index)
-            self._next = frame_index
+            self._jump(frame_index)
         while self._next < frame_index:
             if not self._capture.grab():
                 return None
@@ -170,6 +176,18 @@ class _Playhead:
         ok, frame = self._capture.read()
         self._next += 1
         return frame.astype(np.uint8, copy=False) if ok else None
+
+    def _jump(self, frame_index: int) -> None:
+        """Seek; where that is not exact, go no further than to the beginning."""
+        if self._seeks_exactly is None:
+            rate = self._capture.get(cv2.CAP_PROP_FPS)
+            self._seeks_exactly = seeks_exactly(self.path, rate)
+        if self._seeks_exactly:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame_index)
+            self._next = frame_index
+        elif frame_index < self._next:
+            self._capture = _open_capture(self.path)
+            self._next = 0
 
 
 class _Playheads(threading.local):
@@ -191,6 +209,17 @@ class _Playheads(threading.local):
 
 
 _playheads = _Playheads()
+
+
+def _check_claims(path: Path, most: int) -> None:
+    """Refuse a video of too many frames before FFmpeg makes a table of them."""
+    try:
+        claims = [timing.num_samples for timing in read_video_timing(path)]
+    except OSError:
+        return  # said where it is opened
+    if max(claims, default=0) > most:
+        problem = f'claims {max(claims)} frames, expected 1 to {most} of its size'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
 
 
 def _open_capture(path: Path) -> cv2.VideoCapture:

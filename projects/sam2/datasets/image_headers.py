@@ -32,6 +32,7 @@ READERS: dict[bytes, Callable[[BinaryIO], Image.Image]] = {
     b'II+\0': TiffImageFile,
     b'MM\0+': TiffImageFile,
 }
+ORIENTATION_TAG = 0x0112  # of Exif
 WEBP_BYTES = 30  # up to the end of its longest header
 # What Pillow raises on damaged files, beside OSError.
 DAMAGES = (
@@ -73,6 +74,33 @@ def check_header(
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error
     limits.check_pixels(path, height, width)
     return height, width
+
+
+def read_orientation(file: BinaryIO, path: Path) -> int:
+    """Read how a camera was held.
+
+    Args:
+        file: Content of an image file, at its beginning.
+        path: Where it came from, for the error.
+
+    Returns:
+        Exif's orientation, 1 to 8; 1 (upright) also where a JPEG has none, or one that
+        Exif does not know, and for images of other kinds.
+
+    Raises:
+        ClipDataError: If the content is a damaged JPEG.
+    """
+    is_jpeg = file.read(len(JPEG_BEGIN)) == JPEG_BEGIN
+    file.seek(0)
+    if not is_jpeg:
+        return 1
+    try:
+        with JpegImageFile(file) as image:
+            noted = image.getexif().get(ORIENTATION_TAG)
+    except DAMAGES as error:
+        problem = f'cannot be read ({error})'
+        raise ClipDataError.at(path, problem, REPLACE_FILE) from error
+    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1
 
 
 def open_png(encoded: bytes) -> AbstractContextManager[Image.Image]:

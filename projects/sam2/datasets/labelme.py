@@ -19,6 +19,8 @@ from projects.sam2.datasets.annotated_video import (
 )
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import find_file
+from projects.sam2.datasets.frames import ImageFrames
+from projects.sam2.datasets.image_headers import read_orientation
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
     expect,
@@ -37,6 +39,50 @@ from projects.sam2.structures import FrameMasks
 CIRCLE_CORNERS = 64
 SIDES = ('Height', 'Width')
 KINDS = ('polygon', 'rectangle', 'circle', 'mask')
+LYING = (5, 6, 7, 8)  # orientations that exchange height and width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UprightImage:
+    """An image turned as its camera noted: as LabelMe shows it to who draws on it.
+
+    Attributes:
+        stored: The image as it is in its file.
+    """
+
+    stored: ImageFrames
+
+    @property
+    def num_frames(self) -> int:
+        """The one."""
+        return self.stored.num_frames
+
+    def frame_name(self, frame_index: int) -> str:
+        """Stem of the image's file."""
+        return self.stored.frame_name(frame_index)
+
+    def size(self, frame_index: int) -> FrameSize:
+        """Height and width once it is turned, from its header."""
+        height, width = self.stored.size(frame_index)
+        lies = self._orientation(frame_index) in LYING
+        return (width, height) if lies else (height, width)
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode the image and turn it: (height, width, 3), RGB."""
+        turned = self.stored.read(frame_index)
+        orientation = self._orientation(frame_index)
+        if orientation in LYING:
+            turned = turned.swapaxes(0, 1)
+        if orientation in {3, 4, 7, 8}:
+            turned = turned[::-1]
+        if orientation in {2, 3, 6, 7}:
+            turned = turned[:, ::-1]
+        return np.ascontiguousarray(turned)
+
+    def _orientation(self, frame_index: int) -> int:
+        path = self.stored.folder / self.stored.files[frame_index]
+        with path.open('rb') as file:
+            return read_orientation(file, path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +198,8 @@ class ClipLabelMeDataset(ListedDataset):
     """Images annotated with LabelMe, as clips of one frame.
 
     ``<data_root>/<annotation_folder>/<name>.json`` and the image of the same name in
-    ``<image_folder>``; the path and the picture inside the JSON file are not used.
+    ``<image_folder>``; the path and the picture inside the JSON file are not used. An
+    image is turned as its camera noted, since LabelMe does so before it is drawn on.
     Polygons, rectangles, circles and masks are objects; those with one label and one
     ``group_id`` are one.
 
@@ -186,6 +233,7 @@ class ClipLabelMeDataset(ListedDataset):
         stem = child(self.root / self.annotation_folder, name)
         path = find_file(stem, ('.json',))
         check_file(path)
-        frames = open_image(self.root / self.image_folder, name, self.read_limits)
+        stored = open_image(self.root / self.image_folder, name, self.read_limits)
+        frames = UprightImage(stored=stored)
         masks = LabelMeMasks(path=path, limits=self.read_limits)
         return AnnotatedVideo(name=name, frames=frames, masks=masks)

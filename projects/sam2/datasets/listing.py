@@ -1,10 +1,12 @@
 """Which videos there are, and which files belong to one."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from mmengine.logging import print_log
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import (
@@ -41,7 +43,7 @@ def read_list(path: Path) -> list[str]:
     if path.suffix.lower() == '.json':
         return list(take(read_json(path), 'videos', dict, path))
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
         remedy = 'write the list in UTF-8, a clip a line'
         raise ClipDataError.at(path, f'is no text ({error})', remedy) from error
@@ -176,6 +178,8 @@ def select_names(
     names = find() if file_list is None else read_list(data_root / file_list)
     if exclude_list is not None:
         excluded = set(read_list(data_root / exclude_list))
+        if names and excluded and excluded.isdisjoint(names):
+            _warn_of_no_match(data_root / exclude_list, excluded, names)
         names = [name for name in names if name not in excluded]
     if not names:
         where = where if file_list is None else data_root / file_list
@@ -185,6 +189,15 @@ def select_names(
         )
         raise ValueError(msg)
     return names
+
+
+def _warn_of_no_match(path: Path, excluded: set[str], names: list[str]) -> None:
+    """A list of another split excludes nothing, but so does one of misspelt names."""
+    msg = (
+        f'{path} excludes none of {len(names)} clips: it names {min(excluded)!r}, they '
+        f'are called like {names[0]!r}; write them alike, or leave exclude_list out'
+    )
+    print_log(msg, 'current', logging.WARNING)
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Whole videos for validation."""
 
+from collections import Counter
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -23,7 +24,8 @@ class ClipVideoDataset(BaseDataset):
         frame_stride: Takes every n-th frame.
 
     Raises:
-        ValueError: If ``frame_stride`` is not positive.
+        ValueError: If ``frame_stride`` is not positive, or a video is listed twice: it
+            would count twice in the score.
     """
 
     METAINFO = ClipDataset.METAINFO
@@ -38,9 +40,17 @@ class ClipVideoDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Index the videos and their lengths, by which the sampler orders them."""
+        names = self.videos.list_videos()
+        doubles = [name for name, count in Counter(names).items() if count > 1]
+        if doubles:
+            msg = (
+                f'{len(doubles)} videos are listed more than once, {doubles[0]} among '
+                f'them; name each once in the list of the split'
+            )
+            raise ValueError(msg)
         return [
             {'video_name': name, 'num_frames': self.open_video(name).num_frames}
-            for name in self.videos.list_videos()
+            for name in names
         ]
 
     def open_video(self, name: str) -> VideoSource:

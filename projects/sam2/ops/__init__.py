@@ -1,4 +1,4 @@
-"""Pure functions on masks, boxes and clicks; files that are written whole."""
+"""Pure functions on masks, boxes and clicks; files that are written whole, or timed."""
 
 from projects.sam2.ops.aside import put_in_place, write_whole, written_aside
 from projects.sam2.ops.boxes import (
@@ -32,6 +32,7 @@ from projects.sam2.ops.masks import (
     mask_ious,
     non_overlapping,
 )
+from projects.sam2.ops.mp4_timing import read_video_timing, seeks_exactly
 from projects.sam2.ops.nms import suppress_boxes
 from projects.sam2.ops.resize import (
     at_least_float32,
@@ -74,10 +75,12 @@ __all__ = [
     'non_overlapping',
     'plain_runs',
     'put_in_place',
+    'read_video_timing',
     'remove_specks',
     'resize_masks',
     'sample_boxes',
     'sample_error_points',
+    'seeks_exactly',
     'small_components',
     'suppress_boxes',
     'upsample_logits',

@@ -13,6 +13,9 @@ from projects.sam2.datasets import (
     ClipSampleWhole,
     ClipState,
 )
+from projects.sam2.datasets.object_masks import ObjectIds, list_objects
+from projects.sam2.datasets.transforms import sampling
+from projects.sam2.structures import FrameMasks, VideoSource
 
 Make = Callable[..., ClipState]
 SIZE = (24, 32)
@@ -38,6 +41,21 @@ def draw(
 def test_every_start_is_drawn_and_frames_are_contiguous(make_state: Make) -> None:
     found = draw(make_state, ClipSampleFrames(num_frames=4, max_num_objects=1))
     assert found == {tuple(range(start, start + 4)) for start in range(7)}
+
+
+def test_frames_without_masks_are_not_asked_what_they_show(
+    make_state: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def note(source: VideoSource, index: int) -> tuple[ObjectIds, FrameMasks | None]:
+        asked.append(index)
+        return list_objects(source, index)
+
+    monkeypatch.setattr(sampling, 'list_objects', note)
+    sampler = ClipSampleFrames(num_frames=4, max_num_objects=1)
+    assert draw(make_state, sampler, annotated=(3,), num_draws=20) == {(3, 4, 5, 6)}
+    assert set(asked) == {3}
 
 
 def test_clips_grow_with_the_epoch(make_state: Make) -> None:

@@ -79,8 +79,11 @@ class ClipSampleFrames:
         gap = int(rng.choice([g for g in gaps if (length - 1) * g < len(candidates)]))
         step = -gap if rng.random() < self.reverse_probability else gap
         span = (length - 1) * gap
+        annotated = frozenset(source.annotated_frames())
         for start in rng.permutation(len(candidates) - span).tolist():
             first = start if step > 0 else start + span
+            if candidates[first] not in annotated:
+                continue  # nothing is known to be seen there
             chosen = [candidates[first + i * step] for i in range(length)]
             seen, masks = list_objects(source, chosen[0])
             if seen:
