@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 from typing_extensions import Self, Unpack
 
-from projects.sam2.apis.frame_readers import ReadAheadReader, VideoLike, open_frames
+from projects.sam2.apis.frame_readers import VideoLike, open_frames
 from projects.sam2.apis.pretrained import find_pretrained
+from projects.sam2.apis.read_ahead import ReadAheadReader
 from projects.sam2.apis.video_building import VideoBuildOptions, build_video_model
 from projects.sam2.apis.video_prompting import VideoPrompting
 from projects.sam2.apis.video_session import VideoSession
