@@ -193,6 +193,10 @@ def test_image_that_cannot_be_used_leaves_the_one_before(
     [
         ({'point_coords': [[80.5, 9]], 'point_labels': [1]}, 'lies outside'),
         ({'mask_input': np.zeros((1, 9, 9))}, r'\(1, 16, 16\)'),
+        (
+            {'mask_input': np.zeros((2, 1, 16, 16)), 'box': [[1, 1, 9, 9]] * 3},
+            'masks of 2 objects, the points or boxes are of 3',
+        ),
     ],
 )
 def test_bad_prompt_is_named_and_the_next_is_answered(
