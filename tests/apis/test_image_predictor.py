@@ -210,6 +210,10 @@ def test_image_that_cannot_be_used_leaves_the_one_before(
         ({'box': [1, 2, 300, 9]}, 'lies outside'),
         ({'mask_input': np.zeros((1, 9, 9))}, r'\(1, 16, 16\)'),
         ({'mask_input': np.full((1, 16, 16), np.nan)}, 'mask_input holds NaN'),
+        (
+            {'mask_input': np.zeros((2, 1, 16, 16)), 'box': [[1, 1, 9, 9]] * 3},
+            'masks of 2 objects, the points or boxes are of 3',
+        ),
     ],
 )
 def test_bad_prompt_is_named_and_the_next_is_answered(
