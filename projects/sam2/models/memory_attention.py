@@ -162,19 +162,30 @@ class MemoryAttentionLayer(nn.Module):
         Returns:
             (O, N, C).
         """
-        normed = self.norm1(tokens)
-        tokens = tokens + self.dropout(
-            self.self_attention(normed, normed, normed, feature_size=feature_size)
-        )
+        shared = len(tokens) < len(memory)
+        if shared:
+            tokens = self._attend_within(tokens, feature_size)
         tokens = tokens.expand(len(memory), -1, -1)
         limit = _objects_at_once(tokens, memory)
-        parts = [
-            self._attend_to_memory(*part, num_pointer_tokens, feature_size)
-            for part in zip(
-                tokens.split(limit), keys.split(limit), memory.split(limit), strict=True
+        parts = []
+        for own, own_keys, own_memory in zip(
+            tokens.split(limit), keys.split(limit), memory.split(limit), strict=True
+        ):
+            within = own if shared else self._attend_within(own, feature_size)
+            parts.append(
+                self._attend_to_memory(
+                    within, own_keys, own_memory, num_pointer_tokens, feature_size
+                )
             )
-        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _attend_within(self, tokens: Tensor, feature_size: tuple[int, int]) -> Tensor:
+        """Self-attention, (O | 1, N, C)."""
+        normed = self.norm1(tokens)
+        attended: Tensor = tokens + self.dropout(
+            self.self_attention(normed, normed, normed, feature_size=feature_size)
+        )
+        return attended
 
     def _attend_to_memory(
         self,
