@@ -7,7 +7,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.apis.frame_readers import ReadAheadReader, same_size
+from projects.sam2.apis.frame_readers import same_size
+from projects.sam2.apis.read_ahead import ReadAheadReader
 from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 from projects.sam2.apis.video_state import VideoState
 from projects.sam2.datasets.object_masks import read_objects, visible_objects
