@@ -2,8 +2,10 @@
 
 FRAMES has <video>/*.jpg or <video>.mp4. MASKS has <video>/<frame>.png with values that
 are object ids (DAVIS, MOSE, YouTube-VOS, LVOS), or, with --masks-per-object,
-<video>/<object>/<frame>.png (SA-V). OUT gets masks of all frames, at their size, the
-same way; --per-object-png writes a folder for each object, so that masks may overlap.
+<video>/<object>/<frame>.png (SA-V). OUT gets masks of all frames, at their size:
+<video>/<frame>.png with object ids, or, with --per-object-png, a folder for each
+object, so that masks may overlap. Folders of objects keep their names, which may count
+from 0; in one file for a frame, where 0 is the background, the value is one more.
 
 A video is there when all its masks are; videos that are done are passed over, so the
 same command goes on after an interruption. Videos that cannot be segmented are named at

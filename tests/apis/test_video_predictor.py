@@ -192,3 +192,11 @@ def test_options_of_the_release_change_no_mask(predictor: SAM2VideoPredictor) ->
         assert state.objects[1].store.conditioning
         shown.append(track(predictor, state))
     assert_same_results(shown[1], shown[0])
+
+
+def test_predictor_is_moved_and_set_as_a_module_is() -> None:
+    predictor = SAM2VideoPredictor(toy_model().train())
+    assert predictor.eval() is predictor
+    assert not any(part.training for part in predictor.model.modules())
+    assert predictor.to('meta') is predictor
+    assert predictor.device.type == 'meta'

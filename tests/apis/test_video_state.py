@@ -45,7 +45,10 @@ def test_state_answers_what_scripts_look_up() -> None:
     click(predictor, state, number=7)
     assert (state['video_height'], state['video_width']) == SIZE
     assert state['num_frames'] == 3
-    assert state['obj_ids'] == [7]
+    click(predictor, state, number=4)
+    assert state['obj_ids'] == [7, 4]
+    assert state['obj_idx_to_id'] == {0: 7, 1: 4}
+    assert state['obj_id_to_idx'] == {7: 0, 4: 1}
     with pytest.raises(KeyError, match='there are num_frames, video_height'):
         state['images']
 

@@ -155,14 +155,17 @@ class VideoState:
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def __getitem__(self, name: str) -> int | list[int]:
+    def __getitem__(self, name: str) -> int | list[int] | dict[int, int]:
         """What scripts look up in the state of the released predictor."""
         height, width = self.frames.size
-        known: dict[str, int | list[int]] = {
+        rows = dict(enumerate(self.objects))  # of the masks that are shown
+        known: dict[str, int | list[int] | dict[int, int]] = {
             'num_frames': self.frames.num_frames,
             'video_height': height,
             'video_width': width,
             'obj_ids': list(self.objects),
+            'obj_idx_to_id': rows,
+            'obj_id_to_idx': {object_id: row for row, object_id in rows.items()},
         }
         if name not in known:
             msg = f'{name!r}; there are {", ".join(known)}'
