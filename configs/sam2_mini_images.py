@@ -1,4 +1,4 @@
-"""The small SAM 2.1 from random weights on own images of 128 px: a first try on a CPU."""
+"""A small SAM 2.1 from random weights on own images of 128 px: a try on a CPU."""
 
 _base_ = [
     './_base_/models/sam2_1_mini.py',
