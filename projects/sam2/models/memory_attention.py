@@ -11,13 +11,13 @@ from projects.sam2.models.layers import (
     Dropout,
     ReLUDropout,
     RotaryAttention,
+    objects_at_once,
     recomputed,
 )
 
 __all__ = ['MemoryAttention']
 
 INPUT_POSITION_WEIGHT = 0.1
-CPU_TENSOR_BYTES = 2**25
 
 
 @MODELS.register_module()
@@ -166,7 +166,8 @@ class MemoryAttentionLayer(nn.Module):
         if shared:
             tokens = self._attend_within(tokens, feature_size)
         tokens = tokens.expand(len(memory), -1, -1)
-        limit = _objects_at_once(tokens, memory)
+        # The projected memories are the largest.
+        limit = objects_at_once(tokens, memory.shape[1] * tokens.shape[2])
         parts = []
         for own, own_keys, own_memory in zip(
             tokens.split(limit), keys.split(limit), memory.split(limit), strict=True
@@ -207,15 +208,3 @@ class MemoryAttentionLayer(nn.Module):
         )
         mixed: Tensor = tokens + self.dropout(self.mlp(tokens, norm=self.norm3))
         return mixed
-
-
-def _objects_at_once(tokens: Tensor, memory: Tensor) -> int:
-    """Objects whose projected memories, (O, L, C), are one tensor at a time.
-
-    Without a graph on a CPU they are kept below what the C library maps anew each time:
-    for large frames that costs more than a batch saves.
-    """
-    if torch.is_grad_enabled() or tokens.device.type != 'cpu':
-        return len(memory)
-    num_bytes = memory.shape[1] * tokens.shape[2] * tokens.element_size()
-    return max(CPU_TENSOR_BYTES // num_bytes, 1)
