@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
 from torch import Tensor
 
 from end_to_end_runs import (
     IN_PROCESS,
     ONLY_TRAINING,
     logged_metrics,
+    objects_of_clips,
     run_tool,
     small_config,
     write_weights,
@@ -54,12 +54,6 @@ def test_gradients_are_those_of_one_process_with_both_clips(
         expected, found = flattened(one), flattened(two)
         assert 0 < expected.norm() < torch.inf
         assert (found - expected).norm() <= 1e-5 * expected.norm()
-
-
-def objects_of_clips(cfg: Config) -> list[list[int]]:
-    """Number of objects of each clip, batch by batch."""
-    loader = Runner.build_dataloader(cfg.train_dataloader, seed=cfg.randomness.seed)
-    return [[len(clip.object_ids) for clip in batch] for batch in loader]
 
 
 def gradients(folder: Path, name: str) -> list[list[Tensor | None]]:

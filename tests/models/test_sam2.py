@@ -20,30 +20,7 @@ from projects.sam2.structures import (
     VideoRecord,
     VideoResult,
 )
-
-SIDE = 64
-
-
-def _sample(number: int) -> ClipSample:
-    """A bright square that moves over noise, with a second one that is dark."""
-    generator = torch.Generator().manual_seed(number)
-    frames = torch.randint(60, 140, (3, 3, SIDE, SIDE), generator=generator)
-    masklets = torch.zeros(3, 2, SIDE, SIDE, dtype=torch.bool)
-    for frame in range(3):
-        left = 6 + 8 * frame + number
-        masklets[frame, 0, 10:30, left : left + 18] = True
-        masklets[frame, 1, 38:56, 50 - left : 66 - left] = True
-        frames[frame, :, masklets[frame, 0]] = 230
-        frames[frame, :, masklets[frame, 1]] = 10
-    sample = ClipSample(
-        metainfo={'video_name': f'clip{number}', 'seed': number, 'sample_index': number}
-    )
-    sample.frames = frames.to(torch.uint8)
-    sample.masklets = masklets
-    sample.void = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
-    sample.annotated = torch.ones(3, dtype=torch.bool)
-    sample.object_ids = torch.tensor([1, 2])
-    return sample
+from square_clips import SIDE, square_sample
 
 
 @pytest.fixture
@@ -69,7 +46,7 @@ def test_training_lowers_the_loss(iteration: MessageHub) -> None:
     )
     trained: SAM2 = MODELS.build(config)
     optimizer = OptimWrapper(torch.optim.AdamW(trained.parameters(), lr=1e-3))
-    samples = [_sample(0), _sample(1)]
+    samples = [square_sample(0), square_sample(1)]
     losses: list[float] = []
     for step in range(8):
         iteration.update_info('iter', step % 2)
@@ -81,7 +58,7 @@ def test_training_lowers_the_loss(iteration: MessageHub) -> None:
 def test_same_step_gives_the_same_loss_and_another_step_other_prompts(
     model: SAM2, iteration: MessageHub
 ) -> None:
-    batch = model.data_preprocessor([_sample(0)])['inputs']
+    batch = model.data_preprocessor([square_sample(0)])['inputs']
 
     def total(step: int) -> float:
         iteration.update_info('iter', step)
@@ -97,7 +74,7 @@ def test_loss_of_a_batch_is_that_of_its_clips_by_their_objects(
     model: SAM2, iteration: MessageHub
 ) -> None:
     iteration.update_info('iter', 0)
-    samples = [_sample(0), _sample(1)]
+    samples = [square_sample(0), square_sample(1)]
 
     def terms(chosen: list[ClipSample]) -> dict[str, torch.Tensor]:
         losses: dict[str, torch.Tensor] = model(
@@ -117,7 +94,7 @@ def test_loss_of_a_batch_is_that_of_its_clips_by_their_objects(
     ('inputs', 'mode'), [('records', 'loss'), ('batch', 'predict'), ('batch', 'train')]
 )
 def test_mode_that_does_not_fit_is_named(model: SAM2, inputs: str, mode: str) -> None:
-    given = [] if inputs == 'records' else model.data_preprocessor([_sample(0)])
+    given = [] if inputs == 'records' else model.data_preprocessor([square_sample(0)])
     given = given['inputs'] if isinstance(given, dict) else given
     with pytest.raises(ValueError, match=f"Mode '{mode}' does not take"):
         model(given, mode=mode)
@@ -125,7 +102,7 @@ def test_mode_that_does_not_fit_is_named(model: SAM2, inputs: str, mode: str) ->
 
 def test_model_without_a_loss_says_what_is_missing() -> None:
     without: SAM2 = MODELS.build(tiny_config() | {'loss': None})
-    batch = without.data_preprocessor([_sample(0)])['inputs']
+    batch = without.data_preprocessor([square_sample(0)])['inputs']
     with pytest.raises(ValueError, match='give `loss` in its config'):
         without(batch, mode='loss')
 
@@ -170,11 +147,13 @@ def test_prediction_hands_masks_on_frame_by_frame() -> None:
 
 
 def test_flattened_images_are_found_by_clip_and_frame(model: SAM2) -> None:
-    batch: ClipBatch = model.data_preprocessor([_sample(0), _sample(1)])['inputs']
+    batch: ClipBatch = model.data_preprocessor([square_sample(0), square_sample(1)])[
+        'inputs'
+    ]
     plan = model.val_prompt_simulator.plan(3, step=0)
     with torch.no_grad():
         together = model.track(batch, plan, TrackingMode.EVALUATION)
-        single = model.data_preprocessor([_sample(1)])['inputs']
+        single = model.data_preprocessor([square_sample(1)])['inputs']
         alone = model.track(single, plan, TrackingMode.EVALUATION)
     for both, one in zip(together, alone, strict=True):
         found = both.final.mask_logits[2:]
@@ -214,7 +193,7 @@ def test_bfloat16_training_step_is_close_to_float32(
             'truth_click_probability': 1.0,
         },
     )
-    batch = model.data_preprocessor([_sample(0)])['inputs']
+    batch = model.data_preprocessor([square_sample(0)])['inputs']
     totals, norms = [], []
     for enabled in (False, True):
         model.zero_grad()

@@ -168,6 +168,12 @@ def written_config(cfg: Config) -> str:
     return str(path)
 
 
+def objects_of_clips(cfg: Config) -> list[list[int]]:
+    """Number of objects of each clip, batch by batch."""
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=cfg.randomness.seed)
+    return [[len(clip.object_ids) for clip in batch] for batch in loader]
+
+
 def train_recorded(cfg: Config) -> tuple[Runner, LossRecorder]:
     """Train in this process."""
     runner, recorder = Runner.from_cfg(cfg), LossRecorder()

@@ -16,6 +16,7 @@ from projects.sam2.apis.released_overrides import read_overrides
 from projects.sam2.checkpoints import (
     CheckpointMismatchError,
     check_weights,
+    fit_adapters,
     recognise_model,
     weights_of,
 )
@@ -105,7 +106,9 @@ def build_sam2(
     model: SAM2 = MODELS.build(_changed(load_model_config(config_file).model, changes))
     if ckpt_path is not None:
         loaded = CheckpointLoader.load_checkpoint(str(ckpt_path), map_location='cpu')
-        weights = weights_of(loaded, source=str(ckpt_path))
+        weights = fit_adapters(
+            weights_of(loaded, source=str(ckpt_path)), model.state_dict()
+        )
         check_weights(weights, model, source=str(ckpt_path))
         model.load_state_dict(weights)
     model.to(device or default_device()).train(mode == 'train')

@@ -4,6 +4,13 @@ Importing this package makes MMEngine read all checkpoints through
 :func:`read_checkpoint`.
 """
 
+from projects.sam2.checkpoints.adapters import (
+    ADAPTER_FIELD,
+    adapter_weights_of,
+    fit_adapters,
+    is_adapter_key,
+    to_plain_key,
+)
 from projects.sam2.checkpoints.checking import (
     CheckpointMismatchError,
     ModelKind,
@@ -32,16 +39,20 @@ from projects.sam2.checkpoints.reading import (
 from projects.sam2.checkpoints.writing import CheckpointKind, write_checkpoint
 
 __all__ = [
+    'ADAPTER_FIELD',
     'SOURCE_FIELD',
     'TRAINED_FIELD',
     'CheckpointKind',
     'CheckpointMismatchError',
     'ModelKind',
     'UnknownKeyError',
+    'adapter_weights_of',
     'check_weights',
+    'fit_adapters',
     'from_huggingface',
     'from_released',
     'huggingface_config',
+    'is_adapter_key',
     'map_from_huggingface',
     'map_from_released',
     'map_to_huggingface',
@@ -50,6 +61,7 @@ __all__ = [
     'read_checkpoint_url',
     'recognise_model',
     'to_huggingface',
+    'to_plain_key',
     'to_released',
     'weights_of',
     'write_checkpoint',

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from projects.sam2.checkpoints.adapters import is_adapter_key
 from projects.sam2.checkpoints.reading import MODEL_SIGN
 
 __all__ = [
@@ -33,6 +34,10 @@ SIZES = {
     (144, 48): 'large',
 }
 MAX_NAMED_KEYS = 8
+MERGING = (
+    'The file has adapters; use the config that it was trained with, or merge them by '
+    'tools/model_converters/convert_adapters.py merge.'
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -148,7 +153,10 @@ def check_weights(
     problems = [problem for problem in problems if problem]
     if problems:
         kinds = recognise_model(given), recognise_model(wanted)
-        lines = [f'{source} does not fit the model.', *_verdict(*kinds), *problems]
+        verdict = list(_verdict(*kinds))
+        if any(map(is_adapter_key, given)) and not any(map(is_adapter_key, wanted)):
+            verdict[1:] = [MERGING]
+        lines = [f'{source} does not fit the model.', *verdict, *problems]
         raise CheckpointMismatchError('\n'.join(lines))
 
 

@@ -11,7 +11,9 @@ from datetime import timedelta
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODEL_WRAPPERS
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 FIRST_PORT, NUM_PORTS = 29500, 1000  # the first is MMEngine's and torch's own
 DEFAULT_TIMEOUT = 1800  # seconds, MMEngine's and torch's own
@@ -129,8 +131,8 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
     only chooses a port where SLURM launches.
 
     Args:
-        cfg: ``model_wrapper_cfg.device_ids`` is set to None in place;
-            ``env_cfg.dist_cfg.timeout`` (seconds) is read.
+        cfg: ``model_wrapper_cfg.device_ids`` of a DDP wrapper is set to None in
+            place; ``env_cfg.dist_cfg.timeout`` (seconds) is read.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
@@ -142,7 +144,10 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
         return
     set_rank_variables(launcher, os.environ)
     wrapper = {'type': 'MMDistributedDataParallel', **cfg.get('model_wrapper_cfg', {})}
-    cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+    kind = MODEL_WRAPPERS.get(wrapper['type'])
+    if kind is not None and issubclass(kind, DistributedDataParallel):
+        wrapper['device_ids'] = None
+    cfg.model_wrapper_cfg = wrapper
     if not distributed.is_initialized():
         limit = timedelta(seconds=_timeout(cfg))
         distributed.init_process_group('gloo', timeout=limit)

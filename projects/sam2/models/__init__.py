@@ -1,5 +1,6 @@
 """The model and its registered parts."""
 
+from projects.sam2.models.adaptation import SAM2Freezing, SAM2LowRankAdapters
 from projects.sam2.models.backbones import Hiera
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.image_encoder import SAM2ImageEncoder
@@ -25,8 +26,10 @@ __all__ = [
     'MemoryBank',
     'MemoryBankEmpty',
     'MemoryEncoder',
+    'SAM2Freezing',
     'SAM2ImageEncoder',
     'SAM2ImageRounds',
+    'SAM2LowRankAdapters',
     'SAM2MaskDecoder',
     'SAM2ObjectPointer',
     'SAM2OfflineRounds',

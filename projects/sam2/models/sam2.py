@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
+from projects.sam2.models.adaptation import frozen_modules
 from projects.sam2.models.clip_tracking import track_clip
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.layers import sine_encoding_2d
@@ -48,7 +49,9 @@ class SAM2(BaseModel):
         accumulators: Configs of what is made of the masks of a validation video, in
             ``TASK_UTILS``: each adds one field to the video's result.
         data_preprocessor: Config of :class:`ClipDataPreprocessor`.
-        init_cfg: MMEngine's initialisation config.
+        adaptations: Configs of what is trained of it, in ``TASK_UTILS``, applied in
+            turn: :class:`SAM2Freezing`, :class:`SAM2LowRankAdapters`. A part of which
+            nothing is trained drops nothing at random either.
     """
 
     def __init__(
@@ -63,11 +66,10 @@ class SAM2(BaseModel):
         loss: PartConfig | None = None,
         accumulators: Sequence[PartConfig] = (),
         data_preprocessor: PartConfig | None = None,
-        init_cfg: PartConfig | None = None,
+        adaptations: Sequence[PartConfig] = (),
     ) -> None:
         super().__init__(
-            data_preprocessor=data_preprocessor or {'type': 'ClipDataPreprocessor'},
-            init_cfg=init_cfg,
+            data_preprocessor=data_preprocessor or {'type': 'ClipDataPreprocessor'}
         )
         self.data_preprocessor: ClipDataPreprocessor
         self.image_encoder = MODELS.build(image_encoder)
@@ -80,6 +82,27 @@ class SAM2(BaseModel):
         )
         self.loss_module = None if loss is None else MODELS.build(loss)
         self.accumulators = [TASK_UTILS.build(config) for config in accumulators]
+        for config in adaptations:
+            TASK_UTILS.build(config).adapt(self)
+        self._settle_frozen_parts()
+
+    def train(self, mode: bool = True) -> 'SAM2':  # noqa: FBT001, FBT002  torch's
+        """Switch dropout and the like on or off; it stays off in frozen parts.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The model.
+        """
+        super().train(mode)
+        self._settle_frozen_parts()
+        return self
+
+    def _settle_frozen_parts(self) -> None:
+        """Have frozen parts compute the same in training as in evaluation."""
+        for part in frozen_modules(self):
+            part.eval()
 
     @property
     def heads(self) -> MaskHeads:

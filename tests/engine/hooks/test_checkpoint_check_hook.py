@@ -19,7 +19,13 @@ from bridge_models import (
     write_small,
 )
 from golden_models import tiny_config
-from projects.sam2.checkpoints import CheckpointMismatchError, map_to_released
+from projects.sam2.checkpoints import (
+    ADAPTER_FIELD,
+    CheckpointMismatchError,
+    is_adapter_key,
+    map_to_released,
+    to_plain_key,
+)
 from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
 
 
@@ -127,3 +133,33 @@ def test_released_weights_of_2_0_stop_a_run_of_2_1(tmp_path: Path) -> None:
     message = str(raised.value)
     assert 'The file holds SAM 2.0' in message
     assert '3 missing: tracker.no_object_embedding' in message
+
+
+def test_plain_weights_and_a_file_of_adapters_arrive_in_an_adapted_model(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip('peft')
+    adapters = {'type': 'SAM2LowRankAdapters', 'layers': ['mask_decoder']}
+    config = {**tiny_config(), 'loss': None, 'adaptations': [adapters]}
+    model: nn.Module = MODELS.build(config)
+    plain = _small_sam2().state_dict()
+    earlier = {
+        key: torch.full_like(value, 0.5)
+        for key, value in model.state_dict().items()
+        if is_adapter_key(key)
+    }
+    (tmp_path / 'earlier').mkdir()
+    part = _saved(tmp_path / 'earlier', **{ADAPTER_FIELD: earlier})
+    runner = _runner_of(model, tmp_path, 'adapted')
+    (hook,) = [h for h in runner.hooks if isinstance(h, SAM2CheckpointCheckHook)]
+    hook.adapters = part
+    runner.load_checkpoint(_saved(tmp_path, state_dict=plain))
+    loaded = model.state_dict()
+    assert earlier
+    for key, value in loaded.items():
+        expected = earlier[key] if is_adapter_key(key) else plain[to_plain_key(key)]
+        assert torch.equal(value, expected), key
+    # What has adapters already, as a checkpoint to resume from, keeps them.
+    resumed = {key: value + 1 for key, value in loaded.items()}
+    runner.load_checkpoint(_saved(tmp_path, state_dict=resumed))
+    assert_same_weights(dict(model.state_dict()), resumed)

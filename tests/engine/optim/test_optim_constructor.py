@@ -60,6 +60,13 @@ def settings(model: nn.Module, **changes: object) -> dict[str, tuple[float, floa
     }
 
 
+def test_frozen_parameters_are_none_of_the_optimizers() -> None:
+    model = Model(Backbone())
+    model.image_encoder.requires_grad_(requires_grad=False)
+    names = settings(model).keys()
+    assert names == {n for n, _ in model.named_parameters() if n.startswith('head.')}
+
+
 def test_rates_fall_with_depth_and_only_in_the_backbone() -> None:
     recipe = {'backbone_lr_mult': 0.5, 'layer_decay': 0.9}
     found = settings(Model(Backbone()), paramwise_cfg=recipe)

@@ -2,6 +2,9 @@
 
 from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
 from projects.sam2.engine.hooks.checkpoint_hook import SAM2CheckpointHook
+from projects.sam2.engine.hooks.gradient_compression_hook import (
+    SAM2GradientCompressionHook,
+)
 from projects.sam2.engine.hooks.low_memory_hook import SAM2LowMemoryHook
 from projects.sam2.engine.hooks.non_finite_hook import ClipNonFiniteHook
 from projects.sam2.engine.hooks.preemption_hook import ClipPreemptionHook
@@ -15,5 +18,6 @@ __all__ = [
     'ClipVisualizationHook',
     'SAM2CheckpointCheckHook',
     'SAM2CheckpointHook',
+    'SAM2GradientCompressionHook',
     'SAM2LowMemoryHook',
 ]

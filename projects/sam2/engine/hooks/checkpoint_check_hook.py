@@ -7,7 +7,15 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from projects.sam2.checkpoints import SOURCE_FIELD, check_weights, weights_of
+from projects.sam2.checkpoints import (
+    SOURCE_FIELD,
+    adapter_weights_of,
+    check_weights,
+    fit_adapters,
+    is_adapter_key,
+    read_checkpoint,
+    weights_of,
+)
 
 __all__ = ['SAM2CheckpointCheckHook']
 
@@ -19,9 +27,20 @@ class SAM2CheckpointCheckHook(Hook):
     MMEngine loads what fits and logs the rest, so a run with half of its weights at
     random goes unnoticed. The priority lies before that of the EMA hook, which reads
     the weights, too.
+
+    A model with adapters takes the weights of a plain one: its layers get theirs, and
+    its adapters begin anew.
+
+    Args:
+        adapters: File of what an earlier run has trained, as ``convert_adapters.py
+            save`` writes it, to go on from where a plain checkpoint is loaded; None
+            for adapters that begin anew.
     """
 
     priority = 'VERY_HIGH'
+
+    def __init__(self, *, adapters: str | None = None) -> None:
+        self.adapters = adapters
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Raise where the weights do not fit.
@@ -32,9 +51,15 @@ class SAM2CheckpointCheckHook(Hook):
 
         Raises:
             CheckpointMismatchError: If they do not fit, or there are no weights.
+            ValueError: If the file of adapters is none.
         """
         source = checkpoint.get(SOURCE_FIELD, 'The loaded checkpoint')
         weights = weights_of(checkpoint, source=source)
         model = runner.model
         bare = model.get_submodule('module') if is_model_wrapper(model) else model
-        check_weights(weights, bare, source=source)
+        fitted = fit_adapters(weights, bare.state_dict())
+        if self.adapters is not None and not any(map(is_adapter_key, weights)):
+            given = read_checkpoint(self.adapters, 'cpu')
+            fitted |= adapter_weights_of(given, source=self.adapters)
+        check_weights(fitted, bare, source=source)
+        checkpoint['state_dict'] = fitted

@@ -24,6 +24,7 @@ class SAM2OptimWrapperConstructor:
       embeddings) keeps the full rate of the encoder.
     - Biases and layer norms over tokens (``nn.LayerNorm``) are not decayed; all else
       is, 2-D layer norms and embeddings among it.
+    - What is frozen is left out.
 
     Args:
         optim_wrapper_cfg: Of the wrapper, with ``optimizer``.
@@ -102,6 +103,8 @@ class SAM2OptimWrapperConstructor:
         }
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
             scale = self.encoder_scale if name.startswith(ENCODER) else 1.0
             if name.startswith(BACKBONE):
                 scale *= layer_scale(name.removeprefix(BACKBONE))

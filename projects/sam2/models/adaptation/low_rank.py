@@ -1,0 +1,124 @@
+"""LoRA (Hu et al., 2022) and DoRA (Liu et al., 2024) on chosen linear layers."""
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.registry import TASK_UTILS
+from torch import Tensor, nn
+
+from projects.sam2.checkpoints import is_adapter_key, to_plain_key
+from projects.sam2.models.adaptation.freezing import chosen
+
+__all__ = ['SAM2LowRankAdapters', 'merged_weights', 'trained_weights']
+
+
+@TASK_UTILS.register_module()
+class SAM2LowRankAdapters:
+    """Trains, in place of a layer's matrix, a product of two thin ones beside it.
+
+    The layers themselves are frozen, all else stays as it is. At first the model
+    computes what it did before. Needs the package ``peft``.
+
+    Args:
+        layers: Names of linear layers or of modules, with ``*`` for any characters;
+            of a module, all linear layers in it.
+        rank: Of the product.
+        alpha: The product counts ``alpha / rank`` times.
+        dropout: Share of a layer's input that its adapter does not see in training.
+        dora: Whether length and direction of the matrix's rows are adapted apart.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[str],
+        rank: int = 8,
+        alpha: int = 16,
+        dropout: float = 0.0,
+        dora: bool = False,
+    ) -> None:
+        self.layers = tuple(layers)
+        self.rank = rank
+        self.alpha = alpha
+        self.dropout = dropout
+        self.dora = dora
+
+    def adapt(self, model: nn.Module) -> None:
+        """Put the adapters in.
+
+        Args:
+            model: Whole, but not wrapped.
+
+        Raises:
+            ImportError: If ``peft`` is missing.
+            ValueError: If a pattern fits no linear layer.
+        """
+        try:
+            from peft import (  # noqa: PLC0415  optional
+                LoraConfig,
+                inject_adapter_in_model,
+            )
+        except ImportError as error:
+            msg = (
+                'SAM2LowRankAdapters needs peft; install it beside the torch that is '
+                'there: pip install "torch==<its version>" peft'
+            )
+            raise ImportError(msg) from error
+        linear = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear)
+        ]
+        names = sorted(chosen(linear, self.layers))
+        trained = {n for n, one in model.named_parameters() if one.requires_grad}
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            use_dora=self.dora,
+            target_modules='|'.join(map(re.escape, names)),
+        )
+        inject_adapter_in_model(config, model)
+        # peft froze all but the adapters.
+        for name, parameter in model.named_parameters():
+            if name in trained:
+                parameter.requires_grad_()
+
+
+def merged_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What a model without adapters needs to compute what one with adapters does.
+
+    Args:
+        model: With adapters; not changed.
+
+    Returns:
+        Weights by our plain names.
+    """
+    merged = copy.deepcopy(model)
+    for module in merged.modules():
+        if hasattr(module, 'base_layer'):
+            layer: Any = module
+            layer.merge(safe_merge=True)
+    return {
+        to_plain_key(key): value
+        for key, value in merged.state_dict().items()
+        if not is_adapter_key(key)
+    }
+
+
+def trained_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes.
+
+    Args:
+        model: Adapted.
+
+    Returns:
+        Its adapters, and the weights of all other layers that are not frozen.
+    """
+    return {
+        name: parameter.detach()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }

@@ -1,0 +1,123 @@
+"""Save what a run with frozen parts or adapters has trained, or merge it back.
+
+    python tools/model_converters/convert_adapters.py save CONFIG CHECKPOINT TARGET
+    python tools/model_converters/convert_adapters.py merge CONFIG CHECKPOINT TARGET
+
+`save` takes a checkpoint of such a run and writes what was trained, a small part of it.
+`merge` takes a checkpoint of the run, or what `save` wrote and the checkpoint that the
+run began with (`--base`), and writes a plain checkpoint of any kind, which computes the
+same without adapters and without peft. CONFIG is the config of the run. Of a run with
+an EMA hook the average is taken.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+import torch  # noqa: E402  after the path is set
+from mmengine.registry import MODELS  # noqa: E402
+
+from projects.sam2.apis.configs import load_model_config  # noqa: E402
+from projects.sam2.checkpoints import (  # noqa: E402
+    ADAPTER_FIELD,
+    CheckpointKind,
+    adapter_weights_of,
+    check_weights,
+    fit_adapters,
+    read_checkpoint,
+    weights_of,
+    write_checkpoint,
+)
+from projects.sam2.models import SAM2  # noqa: E402
+from projects.sam2.models.adaptation import (  # noqa: E402
+    merged_weights,
+    trained_weights,
+)
+from projects.sam2.ops import written_aside  # noqa: E402
+
+
+def load_trained(config: str, checkpoint: str, base: str | None) -> SAM2:
+    """Build the model of a run and load what it trained.
+
+    Args:
+        config: Of the run.
+        checkpoint: Of the run, or what :func:`save` wrote.
+        base: The checkpoint that the run began with, in the second case.
+
+    Returns:
+        The model, in evaluation mode.
+    """
+    settings = load_model_config(config).model
+    settings.update(loss=None, accumulators=[])  # they have no weights
+    model: SAM2 = MODELS.build(settings).eval()
+    loaded = read_checkpoint(checkpoint, 'cpu')
+    if base is None:
+        weights = weights_of(loaded, source=checkpoint)
+    else:
+        plain = weights_of(read_checkpoint(base, 'cpu'), source=base)
+        weights = fit_adapters(plain, model.state_dict())
+        weights |= adapter_weights_of(loaded, source=checkpoint)
+    check_weights(weights, model, source=checkpoint)
+    model.load_state_dict(weights)
+    return model
+
+
+def save(model: SAM2, target: Path) -> int:
+    """Write what was trained.
+
+    Args:
+        model: Of :func:`load_trained`.
+        target: A new file.
+
+    Returns:
+        The number of weights.
+
+    Raises:
+        FileExistsError: If there is something already.
+    """
+    if target.exists():
+        msg = f'{target} exists; remove it, or name another place to write to'
+        raise FileExistsError(msg)
+    weights = trained_weights(model)
+    with written_aside(target) as aside, aside.open('wb') as file:
+        torch.save({ADAPTER_FIELD: weights}, file)
+    return len(weights)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Convert as the command line says.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('command', choices=('save', 'merge'))
+    add('config', help='of the run')
+    add('checkpoint', help='of the run, or what `save` wrote')
+    add('target', type=Path, help='new file or folder to write')
+    add('--base', help='what the run began with; with what `save` wrote')
+    add('--to', choices=[kind.value for kind in CheckpointKind], default='mmsam2')
+    options = parser.parse_args(arguments)
+    model = load_trained(options.config, options.checkpoint, options.base)
+    if options.command == 'save':
+        print(f'{options.target}: {save(model, options.target)} trained weights')
+        return
+    weights = merged_weights(model)
+    settings = load_model_config(options.config).model
+    kind = CheckpointKind(options.to)
+    write_checkpoint(options.target, weights, kind, settings)
+    print(f'{options.target}: {len(weights)} weights, as {kind.value}')
+
+
+if __name__ == '__main__':
+    main()
