@@ -20,6 +20,7 @@ from projects.sam2.structures import ClipBatch, ClipTargets
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = ('plain', 'ours', 'low_memory')
 LOW_MEMORY = 'configs/_base_/schedules/finetune_40e_low_memory.py'
+LOW_MEMORY_HOOK = 'SAM2LowMemoryHook'
 MEGABYTE = 2**20
 TOOL = Path(__file__).with_name('train_step.py')
 
@@ -76,8 +77,9 @@ def build(setting: Setting, way: str) -> SAM2:
     torch.manual_seed(0)
     model: SAM2 = MODELS.build(config.model)
     model.train().to(setting.device)
-    if way == 'low_memory':
-        for hook in Config.fromfile(ROOT / LOW_MEMORY).custom_hooks:
+    source = Config.fromfile(ROOT / LOW_MEMORY) if way == 'low_memory' else config
+    for hook in source.get('custom_hooks', []) if way != 'plain' else []:
+        if hook.type == LOW_MEMORY_HOOK:
             HOOKS.build(hook).apply(model)
     return model
 

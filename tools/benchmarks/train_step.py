@@ -6,7 +6,7 @@
 Forward, loss and backward of one clip of noise, without the optimizer, by three ways:
 
 plain       everything that autograd would keep is kept (`plain_training.py`)
-ours        the config as it is
+ours        the config as it is, with its frozen parts, adapters and hook
 low_memory  with the hook of `configs/_base_/schedules/finetune_40e_low_memory.py`
 
 Times alternate in one process, and their medians are compared: CPU time on a CPU, where
