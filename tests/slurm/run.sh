@@ -4,7 +4,7 @@
 #   bash tests/slurm/run.sh
 #
 # - a job of two tasks trains, is stopped by a signal, requeued by an operator and
-#   pre-empted by a job of another partition; each time it resumes by itself, and it ends
+#   preempted by a job of another partition; each time it resumes by itself, and it ends
 #   with the weights of a job that nobody disturbed;
 # - tools/slurm_test.sh scores the result;
 # - frames of mp4 files are taken out by an array of jobs.
