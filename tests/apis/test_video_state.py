@@ -8,7 +8,7 @@ from projects.sam2.apis.video_state import VideoFrameResult
 from toy_videos import SIZE, click, toy_frames, toy_model, track
 
 
-def test_result_unpacks_as_frame_ids_and_masks() -> None:
+def test_result_is_a_triple_of_frame_ids_and_masks() -> None:
     masks = torch.zeros(2, 1, 4, 5)
     result = VideoFrameResult(
         frame_index=3,
@@ -20,6 +20,11 @@ def test_result_unpacks_as_frame_ids_and_masks() -> None:
     frame_idx, obj_ids, mask_logits = result
     assert (frame_idx, obj_ids) == (3, [7, 9])
     assert mask_logits is masks
+    assert result[0] == 3
+    assert result[2] is result[-1] is masks
+    assert len(result) == 3
+    with pytest.raises(IndexError):
+        result[3]
 
 
 def test_prompt_taken_back_becomes_a_tracked_memory() -> None:

@@ -50,7 +50,7 @@ class VideoOptions:
 class VideoFrameResult:
     """Masks of all objects on one frame.
 
-    It unpacks as the triple that users of SAM 2 know:
+    It unpacks and is indexed as the triple that users of SAM 2 know:
     ``frame_idx, obj_ids, mask_logits = result``.
 
     Attributes:
@@ -71,6 +71,14 @@ class VideoFrameResult:
     def __iter__(self) -> Iterator[int | list[int] | Tensor]:
         """Frame, ids and masks."""
         return iter((self.frame_index, self.object_ids, self.mask_logits))
+
+    def __getitem__(self, index: int) -> int | list[int] | Tensor:
+        """One of the three."""
+        return tuple(self)[index]
+
+    def __len__(self) -> int:
+        """Of the triple."""
+        return 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
