@@ -2,12 +2,14 @@
 
 FRAMES has <video>/*.jpg or <video>.mp4. MASKS has <video>/<frame>.png with values that
 are object ids (DAVIS, MOSE, YouTube-VOS, LVOS), or, with --masks-per-object,
-<video>/<object>/<frame>.png (SA-V). OUT gets masks of all frames, at their size, the
-same way; --per-object-png writes a folder for each object, so that masks may overlap.
+<video>/<object>/<frame>.png (SA-V). OUT gets masks of all frames, at their size:
+<video>/<frame>.png with object ids, or, with --per-object-png, a folder for each
+object, so that masks may overlap. Folders of objects keep their names, which may count
+from 0; in one file for a frame, where 0 is the background, the value is one more.
 
 A video is there when all its masks are; videos that are done are passed over, so the
 same command goes on after an interruption. Videos that cannot be segmented are named at
-the end, and the exit code is 1.
+the end, and the exit code is 1. It is 2 where none could be begun.
 
     python tools/vos_inference.py sam2.1_hiera_b+ sam2.1_hiera_base_plus.pt \
         data/DAVIS/JPEGImages/480p data/DAVIS/Annotations/480p work_dirs/davis \
@@ -152,14 +154,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; None takes those of the process.
 
     Returns:
-        0 where every video has its masks, else 1.
+        0 where every video has its masks, 1 where one has none, 2 where none could
+        be begun.
     """
     options = parse_arguments(arguments)
     plan = make_plan(options)
-    lengths = plan.lengths()
-    first = rank_of_process(options.launcher).index == 0
-    claim_folder(options.out, plan.settings, write=first)
-    outcomes = segment(plan, lengths, options)
+    try:
+        lengths = plan.lengths()
+        first = rank_of_process(options.launcher).index == 0
+        claim_folder(options.out, plan.settings, write=first)
+        outcomes = segment(plan, lengths, options)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
     bad = [outcome for outcome in outcomes if outcome.problem is not None]
     written = [outcome for outcome in outcomes if outcome.num_written]
     print(

@@ -56,6 +56,22 @@ def test_device_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
             assert next(model.parameters()).device.type == device
 
 
+@pytest.mark.parametrize(
+    ('device', 'message'),
+    [
+        ('gpu', "'gpu' is no device; give 'cpu'"),
+        ('cuda', 'There is no cuda: torch .* finds 0 GPUs; give another'),
+        ('cuda:1', 'There is no cuda:1: torch'),
+    ],
+)
+def test_device_that_is_not_there_is_refused(
+    device: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    with pytest.raises(ValueError, match=message):
+        build_sam2(Config({'model': small_config()}), device=device)
+
+
 def test_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="mode is 'test'; give 'eval' or 'train'"):
         build_sam2(Config({'model': small_config()}), mode='test')  # type: ignore[arg-type]

@@ -77,6 +77,24 @@ def test_label_images_and_folders_of_objects_score_alike(
     assert found.videos[0] == score_folder(task).videos[0]
 
 
+@pytest.mark.parametrize('zero_side', ['truth', 'pred'])
+def test_object_0_is_not_compared_with_a_background(
+    tmp_path: Path, zero_side: str
+) -> None:
+    for side in ('truth', 'pred'):
+        write = write_objects if side == zero_side else write_maps
+        write(tmp_path / side / 'a', square_maps())
+    folder = tmp_path / zero_side / 'a'
+    (folder / '001').rename(folder / '000')
+    task = ScoringTask(
+        pred=tmp_path / 'pred',
+        truth=tmp_path / 'truth',
+        protocol={'type': 'JFDavisProtocol'},
+    )
+    with pytest.raises(ClipDataError, match='object 0, which no label image can hold'):
+        score_folder(task)
+
+
 def test_processes_score_as_one_does(task: ScoringTask) -> None:
     told: list[tuple[int, int]] = []
     alone = score_folder(task)

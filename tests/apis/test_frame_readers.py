@@ -1,6 +1,5 @@
 """Frames come from folders, files and arrays; what is wrong with them is said."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from projects.sam2.apis.frame_readers import (
-    ArrayReader,
-    ReadAheadReader,
     VideoFileReader,
     open_frames,
 )
@@ -143,41 +140,3 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
             open_frames(video)
     with pytest.raises(FileNotFoundError, match='missing: there is no such file'):
         open_frames(tmp_path / 'missing')
-
-
-@pytest.mark.parametrize('order', [range(6), range(5, -1, -1), [0, 4, 2, 3, 4, 4, 0]])
-def test_frames_read_ahead_are_those_asked_for(
-    order: range | list[int], tmp_path: Path
-) -> None:
-    frames = ReadAheadReader(open_frames(_mp4(tmp_path / 'v.mp4', length=6)))
-    assert (frames.num_frames, frames.size) == (6, SIZE)
-    assert [_number(frames.read(index)) for index in order] == list(order)
-
-
-def test_next_frame_is_decoded_meanwhile() -> None:
-    decoded: list[int] = []
-    done = threading.Event()
-
-    class Noting(ArrayReader):
-        def read(self, frame_index: int) -> NDArray[np.uint8]:
-            decoded.append(frame_index)
-            if frame_index == 3:
-                done.set()
-            return super().read(frame_index)
-
-    frames = ReadAheadReader(Noting([_frame(index) for index in range(5)]))
-    frames.read(2)
-    assert done.wait(timeout=10)
-    assert decoded == [2, 3]
-    assert _number(frames.read(3)) == 3
-
-
-def test_bad_frame_ahead_is_an_error_when_it_is_asked_for() -> None:
-    pictures = [_frame(0), _frame(1)[:, :, 0], _frame(2)]
-    frames = ReadAheadReader(open_frames(pictures))
-    frames.read(0)
-    for _ in range(2):
-        with pytest.raises(ValueError, match='Frame 1 has shape'):
-            frames.read(1)
-    pictures[1] = _frame(1)
-    assert _number(frames.read(1)) == 1

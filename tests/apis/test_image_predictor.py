@@ -177,7 +177,16 @@ def test_pil_image_equals_its_array(predictor: SAM2ImagePredictor) -> None:
     assert torch.equal(predictor.get_image_embedding(), from_array)
 
 
-@pytest.mark.parametrize('bad', [_noise().astype(np.uint16), Image.new('L', (4, 4))])
+@pytest.mark.parametrize(
+    'bad',
+    [
+        pytest.param(_noise().astype(np.uint16), id='16 bits'),
+        pytest.param(_noise()[..., 0], id='grey'),
+        pytest.param(np.full((*SIZE, 3), np.nan), id='NaN'),
+        pytest.param(Image.new('L', (4, 4)), id='PIL grey'),
+        pytest.param(Image.new('I;16', (4, 4)), id='PIL 16 bits'),
+    ],
+)
 def test_image_that_cannot_be_used_leaves_the_one_before(
     predictor: SAM2ImagePredictor, bad: NDArray[np.uint8]
 ) -> None:
@@ -192,7 +201,19 @@ def test_image_that_cannot_be_used_leaves_the_one_before(
     ('prompt', 'message'),
     [
         ({'point_coords': [[80.5, 9]], 'point_labels': [1]}, 'lies outside'),
+        (
+            {'point_coords': [[5, 5]], 'point_labels': [1, 0]},
+            'one label for each point',
+        ),
+        ({'point_coords': [[np.nan, 5]], 'point_labels': [1]}, 'points holds NaN'),
+        ({'box': [1, 2, np.nan, 9]}, 'box holds NaN'),
+        ({'box': [1, 2, 300, 9]}, 'lies outside'),
         ({'mask_input': np.zeros((1, 9, 9))}, r'\(1, 16, 16\)'),
+        ({'mask_input': np.full((1, 16, 16), np.nan)}, 'mask_input holds NaN'),
+        (
+            {'mask_input': np.zeros((2, 1, 16, 16)), 'box': [[1, 1, 9, 9]] * 3},
+            'masks of 2 objects, the points or boxes are of 3',
+        ),
     ],
 )
 def test_bad_prompt_is_named_and_the_next_is_answered(
@@ -202,6 +223,9 @@ def test_bad_prompt_is_named_and_the_next_is_answered(
     good = predictor.predict([[5, 5]], [1])
     with pytest.raises(ValueError, match=message):
         predictor.predict(**prompt)
+    batch: dict[str, Any] = {f'{name}_batch': [v] for name, v in prompt.items()}
+    with pytest.raises(ValueError, match=message):
+        predictor.predict_batch(**batch)
     again = predictor.predict([[5, 5]], [1])
     assert all(np.array_equal(a, b) for a, b in zip(good, again, strict=True))
 

@@ -62,6 +62,7 @@ def test_pil_image_is_read_as_its_pixels() -> None:
         ({'points': [[5, np.nan]], 'labels': [1]}, 'points holds NaN'),
         ({'points': [[5, 5]], 'labels': [7]}, 'Unknown label 7; give 1'),
         ({'points': [[5, 5, 5]], 'labels': [1]}, r'\(1, 3\); give'),
+        ({'points': np.zeros((0, 2)), 'labels': []}, 'points are empty; give at least'),
         ({'box': [1, 2, 3]}, r'box has shape \(3,\); give'),
         ({'box': [30, 2, 3, 9]}, r'30.*is inside out; give \(x_min'),
         ({'box': [1, 2, 300, 9]}, r'\(300, 9\) lies outside'),
@@ -83,6 +84,19 @@ def test_box_comes_before_the_points() -> None:
     assert prompt.labels.tolist() == [[2, 3, 0]]
     expected = torch.tensor([[[0.1, 0.25], [0.5, 0.5], [0.25, 0.75]]])
     assert torch.allclose(prompt.coords, expected)
+
+
+def test_arrays_may_be_turned_round() -> None:
+    rows_and_columns = np.array([[36, 20], [10, 70]])
+    turned = _read(points=rows_and_columns[:, ::-1], labels=np.array([0, 1])[::-1])
+    assert turned is not None
+    straight = _read(points=[[20, 36], [70, 10]], labels=[1, 0])
+    assert straight is not None
+    assert torch.equal(turned.coords, straight.coords)
+    assert torch.equal(turned.labels, straight.labels)
+    mask = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) % 7 == 0
+    flipped = read_mask(mask[:, ::-1], size=SIZE)
+    assert np.array_equal(flipped, np.fliplr(mask))
 
 
 def test_shares_of_the_sides_are_taken_as_they_are() -> None:
@@ -122,3 +136,12 @@ def test_mask_prompt_has_the_size_of_the_frames() -> None:
         read_mask(mask.T, size=SIZE)
     with pytest.raises(ValueError, match='mask holds NaN'):
         read_mask(np.full(SIZE, np.nan), size=SIZE)
+
+
+@pytest.mark.parametrize('outside', [-4.5, 0.02])
+def test_scores_are_not_mistaken_for_a_mask(outside: float) -> None:
+    scores = np.full(SIZE, outside)
+    scores[3:9, 4:20] = 1.0
+    with pytest.raises(ValueError, match=rf'mask holds {outside}, but must be 0'):
+        read_mask(scores, size=SIZE)
+    assert read_mask(scores > 0.5, size=SIZE).sum() == 96

@@ -1,5 +1,8 @@
 """Memories on disk come back bit for bit."""
 
+import errno
+import os
+
 import pytest
 import torch
 
@@ -58,6 +61,36 @@ def test_tensors_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match='use a new archive'):
         archive.write(1, _tensors(0)[:2])
     assert torch.equal(archive.read(0)[0], _tensors(0)[0])
+
+
+def test_full_disk_is_named_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = ArchivedMemoryStore()
+    for frame in range(4):
+        store.add(frame, _memory(frame), prompted=False)
+    store.drop(0)
+    assert store.archive is not None
+    write, halves = os.pwrite, [True, False]
+
+    def write_on_full_disk(file: int, data: memoryview, offset: int) -> int:
+        if halves.pop(0):
+            return write(file, data[: len(data) // 2], offset)
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as full:
+        full.setattr(os, 'pwrite', write_on_full_disk)
+        with pytest.raises(OSError, match=r'No space left.*set TMPDIR') as no:
+            store.drop(1)
+    assert no.value.errno == errno.ENOSPC
+    assert 1 not in store.archive
+    for _ in range(2):
+        for frame in range(4):
+            found = store.answer(frame)
+            assert found is not None
+            assert torch.equal(found.spatial, _memory(frame).spatial)
+            if frame in store.tracked:
+                store.drop(frame)
 
 
 def test_dropped_memory_is_found_on_disk() -> None:

@@ -10,7 +10,7 @@ from projects.sam2.apis.frame_readers import ArrayReader
 from projects.sam2.apis.inference_results import InferredFrame
 from projects.sam2.apis.inference_sources import StreamInput, VideoInput
 from projects.sam2.apis.prompted_inference import PromptedInference
-from toy_videos import toy_frames
+from toy_videos import refuse_archives, toy_frames
 
 LENGTH = 17  # as long as a stream has to be, to equal a video
 FRAMES = toy_frames(LENGTH)
@@ -101,6 +101,17 @@ def test_video_is_tracked_by_the_video_predictor(
         assert np.array_equal(frame.masks, (result.mask_logits[:, 0] > 0).numpy())
         assert np.array_equal(frame.pixels, FRAMES[frame.frame_index])
     assert [len(frame.marks) for frame in found] == [2, 0, 0, 1, 0]
+
+
+def test_what_is_passed_leaves_nothing_on_disk(
+    predictors: PromptedInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_archives(monkeypatch)
+    prompts = [ObjectPrompt(object_id=3, box=BOX)]
+    longer = VideoInput(
+        name='longer', frames=ArrayReader(toy_frames(20)), frames_per_second=5.0
+    )
+    assert len(list(predictors.video(longer, prompts))) == 20
 
 
 def test_stream_shows_what_the_video_shows(predictors: PromptedInference) -> None:

@@ -1,12 +1,19 @@
 """The calls of the video predictor: what they return, change and refuse."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.apis.frame_readers import VideoFileReader
 from projects.sam2.apis.video_state import VideoState
+from projects.sam2.visualization.video_file import write_video
 from toy_videos import (
     SIZE,
     assert_same_results,
@@ -109,19 +116,69 @@ def test_objects_come_and_go_while_frames_are_tracked(
     assert ids == [[1], [1], [1, 2], [1, 2], [2], [2]]
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda frame: frame[:, :, 0], r'has shape \(48, 80\)'),
+        (lambda frame: frame.astype(np.uint16), 'holds uint16, not uint8'),
+        (lambda frame: frame * np.nan, 'holds float64 with NaN'),
+        (lambda frame: frame[:40], r'is \(40, 80\), but the first frame'),
+        (lambda frame: Image.fromarray(frame).convert('L'), "has mode 'L'"),
+    ],
+)
+@pytest.mark.parametrize('ahead', [False, True])
 def test_bad_frame_in_the_middle_leaves_the_state_usable(
+    *,
     predictor: SAM2VideoPredictor,
+    change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+    message: str,
+    ahead: bool,
 ) -> None:
     frames = toy_frames(LENGTH)
     good = frames[3]
-    frames[3] = good[:, :, 0]
-    state = predictor.init_state(frames)
+    frames[3] = change(good)
+    state = predictor.init_state(frames, async_loading_frames=ahead)
     click(predictor, state)
-    with pytest.raises(ValueError, match=r'Frame 3 has shape \(48, 80\)'):
+    with pytest.raises(ValueError, match=f'Frame 3 {message}'):
         track(predictor, state)
     frames[3] = good
     rest = track(predictor, state, start_frame_idx=3)
     assert list(rest) == [3, 4, 5]
+
+
+def test_what_is_no_video_leaves_the_predictor_usable(
+    predictor: SAM2VideoPredictor, tmp_path: Path, state: VideoState
+) -> None:
+    with pytest.raises(ValueError, match='holds no frames'):
+        predictor.init_state(tmp_path)
+    with pytest.raises(FileNotFoundError, match='there is no such file or folder'):
+        predictor.init_state(tmp_path / 'missing.mp4')
+    with pytest.raises(ValueError, match='Frame 0 holds uint16'):
+        predictor.init_state(np.stack(toy_frames(1)).astype(np.uint16))
+    click(predictor, state)
+    assert list(track(predictor, state)) == list(range(LENGTH))
+
+
+@pytest.mark.parametrize('ahead', [False, True])
+def test_video_that_ends_early_is_tracked_as_far_as_it_goes(
+    *, predictor: SAM2VideoPredictor, tmp_path: Path, ahead: bool
+) -> None:
+    write_video(tmp_path / 'v.mp4', toy_frames(LENGTH))
+    state = predictor.init_state(tmp_path / 'v.mp4')
+    reader = state.frames
+    assert isinstance(reader, VideoFileReader)
+    reader.num_frames = LENGTH + 2  # as a header that is wrong says
+    state = predictor.init_state(reader, async_loading_frames=ahead)
+    click(predictor, state)
+    seen: list[int] = []
+    passes = predictor.propagate_in_video(state)
+    with pytest.raises(ValueError, match=f'ends after {LENGTH} frames'):
+        seen.extend(shown.frame_index for shown in passes)
+    assert seen == list(range(LENGTH))
+    reached = track(predictor, state, start_frame_idx=LENGTH - 1, reverse=True)
+    assert list(reached) == list(range(LENGTH - 1, -1, -1))
+    click(predictor, state, frame=2, number=2)
+    assert state['obj_ids'] == [1, 2]
 
 
 def test_options_of_the_release_change_no_mask(predictor: SAM2VideoPredictor) -> None:
@@ -135,3 +192,11 @@ def test_options_of_the_release_change_no_mask(predictor: SAM2VideoPredictor) ->
         assert state.objects[1].store.conditioning
         shown.append(track(predictor, state))
     assert_same_results(shown[1], shown[0])
+
+
+def test_predictor_is_moved_and_set_as_a_module_is() -> None:
+    predictor = SAM2VideoPredictor(toy_model().train())
+    assert predictor.eval() is predictor
+    assert not any(part.training for part in predictor.model.modules())
+    assert predictor.to('meta') is predictor
+    assert predictor.device.type == 'meta'

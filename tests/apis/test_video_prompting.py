@@ -120,6 +120,9 @@ def test_reset_forgets_all_objects(
         ({'points': [[81, 9]], 'labels': [1]}, r'\(81, 9\) lies outside'),
         ({'points': [[5, 5]], 'labels': [1, 1]}, 'one label for each point'),
         ({'points': [[np.nan, 5]], 'labels': [1]}, 'points holds NaN'),
+        ({'points': [[5, 5]], 'labels': [9]}, 'Unknown label 9'),
+        ({'box': [1, 2, np.nan, 4]}, 'box holds NaN'),
+        ({'box': [1, 2, 300, 4]}, r'\(300, 4\) lies outside'),
         ({}, 'Neither points nor a box'),
         ({'box': np.zeros((2, 4))}, 'has 2 objects; prompt one at a time'),
         (
@@ -159,6 +162,9 @@ def test_what_does_not_exist_is_named(
         track(predictor, state, start_frame_idx=9)
     with pytest.raises(ValueError, match=r'\(5, 5\), but the frames are \(48, 80\)'):
         predictor.add_new_mask(state, 0, 6, np.zeros((5, 5), bool))
+    with pytest.raises(ValueError, match='mask holds NaN'):
+        predictor.add_new_mask(state, 0, 6, np.full(SIZE, np.nan))
+    assert list(state.objects) == [5]
     assert list(track(predictor, state)) == list(range(LENGTH))
 
 

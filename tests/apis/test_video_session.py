@@ -15,6 +15,7 @@ from toy_videos import (
     toy_frames,
     toy_model,
     track,
+    with_finite_scores,
 )
 
 SHORT_BANK = {'num_frames': 3, 'max_pointers': 4}
@@ -174,3 +175,18 @@ def test_frames_are_encoded_once_for_all_objects() -> None:
         click(predictor, state, number=number)
     track(predictor, state)
     assert encoded == [1] * 4
+
+
+@pytest.mark.parametrize('narrow_first', [False, True])
+def test_passes_with_and_without_autocast_may_follow_each_other(
+    *, narrow_first: bool
+) -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(20))
+    click(predictor, state)
+    for narrow in (narrow_first, not narrow_first):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=narrow):
+            shown = track(predictor, state)
+        assert shown[19].mask_logits.dtype is torch.float32
+        assert shown[19].object_score_logits.dtype is torch.float32
+        assert with_finite_scores(list(shown.values()))

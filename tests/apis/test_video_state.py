@@ -8,7 +8,7 @@ from projects.sam2.apis.video_state import VideoFrameResult
 from toy_videos import SIZE, click, toy_frames, toy_model, track
 
 
-def test_result_unpacks_as_frame_ids_and_masks() -> None:
+def test_result_is_a_triple_of_frame_ids_and_masks() -> None:
     masks = torch.zeros(2, 1, 4, 5)
     result = VideoFrameResult(
         frame_index=3,
@@ -20,6 +20,11 @@ def test_result_unpacks_as_frame_ids_and_masks() -> None:
     frame_idx, obj_ids, mask_logits = result
     assert (frame_idx, obj_ids) == (3, [7, 9])
     assert mask_logits is masks
+    assert result[0] == 3
+    assert result[2] is result[-1] is masks
+    assert len(result) == 3
+    with pytest.raises(IndexError):
+        result[3]
 
 
 def test_prompt_taken_back_becomes_a_tracked_memory() -> None:
@@ -45,7 +50,10 @@ def test_state_answers_what_scripts_look_up() -> None:
     click(predictor, state, number=7)
     assert (state['video_height'], state['video_width']) == SIZE
     assert state['num_frames'] == 3
-    assert state['obj_ids'] == [7]
+    click(predictor, state, number=4)
+    assert state['obj_ids'] == [7, 4]
+    assert state['obj_idx_to_id'] == {0: 7, 1: 4}
+    assert state['obj_id_to_idx'] == {7: 0, 4: 1}
     with pytest.raises(KeyError, match='there are num_frames, video_height'):
         state['images']
 

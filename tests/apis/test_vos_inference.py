@@ -11,7 +11,7 @@ from memory_videos import MemoryVideo
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.apis.vos_inference import GivenMasks, SourceReader, VideoSegmenter
 from projects.sam2.structures import FrameMasks
-from toy_videos import toy_model
+from toy_videos import refuse_archives, toy_model
 
 LATE = MemoryVideo(first_frames=(1, 3), length=6)
 
@@ -104,6 +104,13 @@ def test_higher_threshold_gives_smaller_masks(predictor: SAM2VideoPredictor) -> 
         for limit in (-0.5, 0.0, 0.5)
     ]
     assert areas[0] > areas[1] > areas[2]
+
+
+def test_what_is_passed_leaves_nothing_on_disk(
+    predictor: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_archives(monkeypatch)
+    assert len(_segment(predictor, MemoryVideo(length=20))) == 20
 
 
 def test_video_without_a_mask_is_refused(predictor: SAM2VideoPredictor) -> None:

@@ -53,19 +53,24 @@ def _to(plan: VOSPlan, root: Path, *, per_object: bool = False) -> VOSPlan:
 
 
 @pytest.fixture(scope='module')
-def whole(plan: VOSPlan) -> dict[str, bytes]:
+def outcomes(plan: VOSPlan) -> list[VideoOutcome]:
+    """What became of the videos in one process."""
+    return _run(plan)
+
+
+@pytest.fixture(scope='module')
+def whole(plan: VOSPlan, outcomes: list[VideoOutcome]) -> dict[str, bytes]:
     """All masks, written by one process."""
-    _run(plan)
+    assert outcomes
     return files_below(plan.out.root)
 
 
 def test_every_frame_gets_its_masks_the_longest_video_first(
-    plan: VOSPlan, tmp_path: Path, whole: dict[str, bytes]
+    plan: VOSPlan, outcomes: list[VideoOutcome], whole: dict[str, bytes]
 ) -> None:
     assert plan.lengths() == LENGTHS
-    done = [(one.name, one.num_written) for one in _run(_to(plan, tmp_path))]
+    done = [(one.name, one.num_written) for one in outcomes]
     assert done == [('long', 4), ('late', 3), ('short', 2)]
-    assert files_below(tmp_path) == whole
     names = {f'{n}/{i:05d}.png' for n, count in LENGTHS.items() for i in range(count)}
     assert set(whole) == names
     for name in VIDEOS:

@@ -79,6 +79,11 @@ def test_folder_belongs_to_its_settings(tmp_path: Path) -> None:
     for _ in range(2):
         claim_folder(tmp_path / 'out', settings, write=True)
     assert (tmp_path / 'out' / SETTINGS_FILE).is_file()
-    message = 'other settings .given all, not first-frame.; remove it or choose'
+    # No mask is there yet.
+    settings['given'] = 'first-seen'
+    claim_folder(tmp_path / 'out', settings, write=True)
+    (tmp_path / 'out' / 'a').mkdir()
+    claim_folder(tmp_path / 'out', settings, write=True)
+    message = 'other settings .given first-seen, not first-frame.; remove it or choose'
     with pytest.raises(FileExistsError, match=message):
         claim_folder(tmp_path / 'out', settings | {'given': 'first-frame'}, write=True)

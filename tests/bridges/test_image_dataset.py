@@ -1,5 +1,6 @@
 """Datasets of mmdetection and mmsegmentation as clips of one frame."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from data_folders import (
@@ -96,6 +97,15 @@ def test_instances_of_mmdetection_are_objects(tmp_path: Path) -> None:
     sample = dataset[0]
     assert sample.frames.shape == (1, 3, 16, 16)
     assert sample.masklets.shape == (1, 2, 16, 16)
+
+
+@pytest.mark.parametrize('make', [coco, segmentation])
+def test_default_scope_of_a_run_does_not_hide_the_dataset(
+    tmp_path: Path, make: Callable[[Path], dict[str, Any]]
+) -> None:
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        dataset = ClipBridgeDataset(dataset=make(tmp_path))
+    assert 'ant' in dataset.list_videos()
 
 
 def test_classes_of_mmsegmentation_are_objects(tmp_path: Path) -> None:

@@ -96,6 +96,24 @@ def test_file_with_code_is_refused(tmp_path: Path) -> None:
         _load(tmp_path / 'evil.pth', {'state_dict': {}, 'log': HistoryBuffer()})
 
 
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'\xff\xd8\xff', r'is no checkpoint, .*\(Unsupported operand 255\)$'),
+        (b'hello', r'\(5 bytes\) cannot be read'),  # to a KeyError of torch's
+        (b'J1', r'\(2 bytes\) cannot be read'),  # to an error of struct's
+    ],
+)
+def test_file_of_another_kind_is_refused_in_a_line(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / 'other.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as refused:
+        CheckpointLoader.load_checkpoint(str(path))
+    assert '\n' not in str(refused.value)
+
+
 def test_file_without_a_dict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r'list\.pth to hold a dict, but got list'):
         _load(tmp_path / 'list.pth', [1])

@@ -125,7 +125,7 @@ def decoded(path: Path) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
     capture.release()
 
 
-def test_strips_lie_on_disk_and_reach_tensorboard(
+def test_strips_and_videos_lie_on_disk_and_reach_tensorboard(
     run: Finished,
     events: Any,  # noqa: ANN401
 ) -> None:
@@ -137,4 +137,6 @@ def test_strips_lie_on_disk_and_reach_tensorboard(
         picture = cv2.imread(str(path))
         assert picture is not None
         assert picture.std() > 10
-    assert set(events.Tags()['images']) == {'clips/val_00000', 'clips/val_00001'}
+    names = {'clips/val_00000', 'clips/val_00001'}
+    videos = {f'{name}/video' for name in names}
+    assert set(events.Tags()['images']) == names | videos

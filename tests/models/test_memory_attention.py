@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover_arrays
-from projects.sam2.models import memory_attention
+from projects.sam2.models.layers import object_chunks
 from projects.sam2.models.memory_attention import (
     MemoryAttention,
     MemoryAttentionLayer,
@@ -115,7 +115,7 @@ def test_objects_are_taken_apart_where_memories_are_large(
     given = inputs(num_objects=3)  # 14 tokens of 8 channels: 448 bytes an object
     with torch.no_grad():
         whole = attention(**given)
-    monkeypatch.setattr(memory_attention, 'CPU_TENSOR_BYTES', num_bytes)
+    monkeypatch.setattr(object_chunks, 'CPU_TENSOR_BYTES', num_bytes)
     seen: list[int] = []
     attention.get_submodule('layers.1.cross_attention').register_forward_pre_hook(
         lambda _, args: seen.append(len(args[0]))

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover
-from projects.sam2.models.layers import sine_encoding_2d
+from projects.sam2.models.layers import object_chunks, sine_encoding_2d
 from projects.sam2.models.memory_encoder import ConvNeXtBlock, MemoryEncoder
 from released_weights import fill_released, released_keys, released_shapes
 
@@ -57,6 +57,22 @@ def test_objects_may_share_the_features_of_a_frame(encoder: MemoryEncoder) -> No
     assert memories.shape == (3, 4, 4, 6)
     repeated = encoder(embedding.expand(3, -1, -1, -1), masks)
     torch.testing.assert_close(memories, repeated)
+
+
+@pytest.mark.parametrize('shared', [True, False])
+@torch.no_grad()
+def test_objects_are_taken_apart_where_frames_are_large(
+    *, encoder: MemoryEncoder, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    embedding = torch.randn(1 if shared else 3, 8, 4, 6)
+    masks = torch.randn(3, 1, 64, 96)
+    whole = encoder(embedding, masks)
+    # 4 * 8 channels of 24 cells: 3072 bytes an object.
+    monkeypatch.setattr(object_chunks, 'CPU_TENSOR_BYTES', 7000)
+    sizes: list[int] = []
+    encoder.output.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    torch.testing.assert_close(encoder(embedding, masks), whole)
+    assert sizes == [2, 1]
 
 
 @torch.no_grad()

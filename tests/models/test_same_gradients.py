@@ -14,6 +14,7 @@ from golden_clips import golden_batch
 from golden_models import golden_model
 from kept_memory import kept_storages
 from projects.sam2.models import SAM2
+from projects.sam2.models.layers import recompute
 from projects.sam2.models.prompt_simulator import PromptKind, PromptPlan
 from projects.sam2.structures import TrackingMode
 from tool_modules import ROOT, load_tool
@@ -25,6 +26,11 @@ PROMPTS = [PromptKind.MASK, PromptKind.POINT]
 @pytest.fixture(scope='module')
 def plain() -> ModuleType:
     return load_tool('benchmarks/plain_training')
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recompute, 'SMALLEST_BYTES', 0)
 
 
 def low_memory(salt: str) -> SAM2:

@@ -97,6 +97,8 @@ up() {
   runs "$CLUSTER/slurmctld.pid" || { configure && slurmctld; }
   await scontrol ping
   runs "$CLUSTER/slurmd.pid" || slurmd
+  # Another one would hold the port.
+  await runs "$CLUSTER/slurmd.pid"
   await eval 'sinfo --noheader --partition=low --format=%t | grep -Eq "idle|mix|alloc"'
   sinfo
 }

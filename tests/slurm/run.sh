@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The tools on a real SLURM, set up on this machine by cluster.sh (root; ~5 minutes):
+# The tools on a real SLURM, set up on this machine by cluster.sh (root; ~5 minutes on an idle machine):
 #
 #   bash tests/slurm/run.sh
 #
 # - a job of two tasks trains, is stopped by a signal, requeued by an operator and
-#   pre-empted by a job of another partition; each time it resumes by itself, and it ends
+#   preempted by a job of another partition; each time it resumes by itself, and it ends
 #   with the weights of a job that nobody disturbed;
 # - tools/slurm_test.sh scores the result;
 # - frames of mp4 files are taken out by an array of jobs.
@@ -88,7 +88,7 @@ await 120 'more steps' has_trained 25
 say "pre-emption by partition high at $(iterations) iterations"
 srun --partition=high --ntasks=4 --job-name=urgent sleep 2
 (($(cat "$RUN"/*_*/*.log | grep -c 'Stopped by') > before)) ||
-  fail 'the job did not save when it was pre-empted'
+  fail 'the job did not save when it was preempted'
 await 120 'the third restart' has_restarted "$job" 3
 await 300 "the end of job $job" is_in_state "$job" COMPLETED
 

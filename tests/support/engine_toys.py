@@ -27,6 +27,17 @@ from torch.utils.data import Dataset
 NUM_FEATURES = 4
 
 RUNS = itertools.count()
+HOOKS: dict[str, Any] = {
+    'checkpoint': {
+        'type': 'SAM2CheckpointHook',
+        'interval': 1,
+        'save_best': 'J&F',
+        'rule': 'greater',
+    },
+    'random_state': {'type': 'ClipRandomStateHook'},
+    'non_finite': {'type': 'ClipNonFiniteHook'},
+    'preemption': {'type': 'ClipPreemptionHook'},
+}
 
 
 class ToyClips(Dataset[dict[str, Tensor]]):
@@ -187,17 +198,7 @@ def toy_config(work_dir: Path, **changes: object) -> Config:
             'test_dataloader': validation,
             'test_cfg': {},
             'test_evaluator': {'type': 'engine_toys.ToyMetric'},
-            'default_hooks': {
-                'checkpoint': {
-                    'type': 'SAM2CheckpointHook',
-                    'interval': 1,
-                    'save_best': 'J&F',
-                    'rule': 'greater',
-                },
-                'random_state': {'type': 'ClipRandomStateHook'},
-                'non_finite': {'type': 'ClipNonFiniteHook'},
-                'preemption': {'type': 'ClipPreemptionHook'},
-            },
+            'default_hooks': HOOKS,
             'custom_hooks': [],
             'log_level': 'WARNING',
         }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from golden_models import golden_model
 from memory_videos import MemoryVideo
 from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.apis.memory_archive import TensorArchive
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState
 from projects.sam2.models import SAM2
 
@@ -91,3 +93,13 @@ def with_finite_scores(results: Sequence[VideoFrameResult]) -> bool:
         and bool(torch.isfinite(one.ious).all())
         for one in results
     )
+
+
+def refuse_archives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a memory is written to disk."""
+
+    def write(self: TensorArchive, key: int, tensors: tuple[Tensor, ...]) -> None:
+        del self, tensors
+        pytest.fail(f'the memory of frame {key} went to disk')
+
+    monkeypatch.setattr(TensorArchive, 'write', write)

@@ -38,8 +38,8 @@ def test_masks_are_written_once(
     assert len(files_below(tmp_path / 'out')) == 5
     assert tool.main(command) == 0
     assert '2 videos: 0 segmented (0 frames), 2 done' in capsys.readouterr().out
-    with pytest.raises(FileExistsError, match='given first-seen, not all'):
-        tool.main([*command, '--given', 'all'])
+    assert tool.main([*command, '--given', 'all']) == 2
+    assert 'given first-seen, not all' in capsys.readouterr().err
 
 
 def test_video_that_fails_is_named(
@@ -58,6 +58,39 @@ def test_video_that_fails_is_named(
     assert set(files_below(tmp_path / 'out')) == {
         f'short/001/0000{i}.png' for i in (0, 1)
     }
+
+
+@pytest.mark.parametrize(
+    'mistake',
+    [
+        (0, 'sam2_tyni.py', 'sam2_tyni.py is no config'),
+        (1, 'nowhere.pth', 'nowhere.pth does not exist'),
+        (2, 'nowhere', 'nowhere is no folder'),
+        (3, 'nowhere', 'nowhere is no folder'),
+        (6, 'nowhere.txt', 'nowhere.txt is missing'),
+        (8, 'gpu', "'gpu' is no device"),
+    ],
+)
+def test_mistake_is_one_line_and_can_be_mended(
+    tool: ModuleType,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    mistake: tuple[int, str, str],
+) -> None:
+    position, word, error = mistake
+    names = tmp_path / 'val.txt'
+    names.write_text('short\n')
+    command = [*words, str(tmp_path / 'out'), '--video-list', str(names)]
+    command += ['--device', 'cpu']
+    wrong = list(command)
+    wrong[position] = word
+    assert tool.main(wrong) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith('error: ')
+    assert error in last
+    # The folder of the masks is as good as new.
+    assert tool.main(command) == 0
 
 
 def test_options_reach_the_plan(tool: ModuleType) -> None:

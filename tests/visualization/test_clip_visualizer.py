@@ -1,6 +1,7 @@
-"""The registered visualizer: files, and strips in TensorBoard and WandB."""
+"""The registered visualizer: files, strips and videos in TensorBoard and WandB."""
 
 import sys
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mmengine.registry import VISUALIZERS
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from memory_videos import MemoryVideo
@@ -63,7 +65,7 @@ def test_video_without_a_frame_is_passed_over(
     assert not list(tmp_path.iterdir())
 
 
-def test_strips_of_a_step_reach_tensorboard_and_lie_on_disk_once(
+def test_strips_and_videos_of_a_step_reach_tensorboard_and_lie_on_disk_once(
     tmp_path: Path, video: MemoryVideo
 ) -> None:
     visualizer = build(tmp_path, 'LocalVisBackend', 'TensorboardVisBackend')
@@ -75,8 +77,12 @@ def test_strips_of_a_step_reach_tensorboard_and_lie_on_disk_once(
     # TensorBoard has no annotations.
     events: Any = EventAccumulator(str(tmp_path / 'vis_data'))  # type: ignore[no-untyped-call]
     events.Reload()
-    assert events.Tags()['images'] == ['clips/set_squares']
-    assert [event.step for event in events.Images('clips/set_squares')] == [3]
+    names = ['clips/set_squares', 'clips/set_squares/video']
+    assert sorted(events.Tags()['images']) == names
+    for name in names:
+        assert [event.step for event in events.Images(name)] == [3]
+    moving = Image.open(BytesIO(events.Images(names[1])[0].encoded_image_string))
+    assert moving.n_frames == video.num_frames  # type: ignore[attr-defined]  # a GIF
     assert len(list(tmp_path.rglob('*.png'))) == 2
 
 
@@ -85,7 +91,7 @@ class _WandB(ModuleType):
 
     def __init__(self) -> None:
         super().__init__('wandb')
-        self.logged: dict[str, np.ndarray] = {}
+        self.logged: dict[str, Any] = {}
         self.run = self
 
     def init(self, **options: object) -> '_WandB':
@@ -97,7 +103,12 @@ class _WandB(ModuleType):
         """Wrap a picture."""
         return picture
 
-    def log(self, entries: dict[str, np.ndarray], **options: object) -> None:
+    def Video(self, path: str, **options: object) -> str:  # noqa: N802  its name
+        """Wrap a video."""
+        del options
+        return path
+
+    def log(self, entries: dict[str, Any], **options: object) -> None:
         """Keep what is logged."""
         del options
         self.logged |= entries
@@ -106,7 +117,7 @@ class _WandB(ModuleType):
         """End the run."""
 
 
-def test_strips_reach_wandb(
+def test_strips_and_videos_reach_wandb(
     tmp_path: Path, video: MemoryVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wandb = _WandB()
@@ -117,7 +128,8 @@ def test_strips_reach_wandb(
     visualizer.add_strips(folder, 3)
     visualizer.close()
     (path,) = folder.glob('*.png')
-    assert list(wandb.logged) == ['clips/set_squares']
+    assert list(wandb.logged) == ['clips/set_squares', 'clips/set_squares/video']
+    assert wandb.logged['clips/set_squares/video'] == str(path.with_suffix('.mp4'))
     assert np.array_equal(wandb.logged['clips/set_squares'], _read_png(path))
 
 

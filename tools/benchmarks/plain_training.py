@@ -1,10 +1,11 @@
 """A training step the plain way, for comparison: all that autograd would keep is kept.
 
 Every candidate mask is enlarged with its graph and has its loss computed, attention is
-written out, and nothing is computed twice.
+written out, windows are padded first and projected with their padding, and nothing is
+computed twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -20,6 +21,13 @@ from projects.sam2.losses import (
 )
 from projects.sam2.losses.functional import BINARY_CROSS_ENTROPY
 from projects.sam2.losses.multi_step import FrameTruth
+from projects.sam2.models.backbones.hiera_blocks import (
+    HieraAttention,
+    join_windows,
+    pool,
+    split_windows,
+    window_grid,
+)
 from projects.sam2.models.layers import Dropout, ReLUDropout, attention, recompute
 from projects.sam2.ops import at_least_float32, upsample_logits
 from projects.sam2.structures import DecoderStep
@@ -39,6 +47,7 @@ def plain_way() -> Iterator[None]:
             (recompute, 'checkpoint', plain_call),
             (attention, 'is_plain_cpu', lambda _: False),
             (functional, 'scaled_dot_product_attention', plain_attention),
+            (HieraAttention, 'forward', plain_windows),
             (Dropout, 'forward', plain_dropout),
             (ReLUDropout, 'forward', plain_relu_dropout),
             (SAM2MultiStepLoss, '_step_losses', plain_step_losses),
@@ -59,6 +68,32 @@ def plain_attention(
     """Attention written out, its matrix of weights kept."""
     logits = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
     return functional.dropout(logits.softmax(dim=-1), dropout_p) @ value
+
+
+def plain_windows(
+    self: HieraAttention,
+    maps: Tensor,
+    *,
+    norm: Callable[[Tensor], Tensor],
+    window_size: int,
+) -> Tensor:
+    """Attention in windows that are padded before anything else is done."""
+    normed = norm(maps)
+    windows = split_windows(normed, window_size) if window_size else normed
+    query, key, value = self.qkv(windows).chunk(3, dim=-1)
+    query = pool(query) if self.pools else query
+    gathered = plain_attention(*map(self._heads, (query, key, value)))
+    joined = gathered.transpose(1, 2).flatten(2).unflatten(1, query.shape[1:3])
+    attended: Tensor = self.output(joined)
+    if not window_size:
+        return attended
+    height, width = maps.shape[1:3]
+    scale = 2 if self.pools else 1
+    return join_windows(
+        attended,
+        window_grid((height, width), window_size),
+        (height // scale, width // scale),
+    )
 
 
 def plain_dropout(self: Dropout, tensor: Tensor) -> Tensor:

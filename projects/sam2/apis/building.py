@@ -90,7 +90,8 @@ def build_sam2(
         CheckpointMismatchError: If the weights are of another version or size.
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the config has no model, the checkpoint is damaged, a side
-            is no multiple of 32, the mode is unknown, or an override is.
+            is no multiple of 32, the device is not there, the mode is unknown, or
+            an override is.
     """
     if mode not in {'eval', 'train'}:
         msg = f"mode is {mode!r}; give 'eval' or 'train'"
@@ -103,6 +104,7 @@ def build_sam2(
     changes = ({} if apply_postprocessing else PLAIN_MODEL) | asked.model
     if image_size is not None:
         changes |= {'data_preprocessor.image_size': image_size}
+    place = usable_device(device)
     model: SAM2 = MODELS.build(_changed(load_model_config(config_file).model, changes))
     if ckpt_path is not None:
         loaded = CheckpointLoader.load_checkpoint(str(ckpt_path), map_location='cpu')
@@ -111,7 +113,7 @@ def build_sam2(
         )
         check_weights(weights, model, source=str(ckpt_path))
         model.load_state_dict(weights)
-    model.to(device or default_device()).train(mode == 'train')
+    model.to(place).train(mode == 'train')
     return model
 
 
@@ -122,6 +124,34 @@ def default_device() -> str:
         ``'cuda'`` where there is one, else ``'cpu'``.
     """
     return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def usable_device(device: Device | None) -> torch.device:
+    """Check a device.
+
+    Args:
+        device: As for :func:`build_sam2`.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: If its name is unknown, or it is a GPU that is not there.
+    """
+    try:
+        place = torch.device(device or default_device())
+    except RuntimeError as error:
+        msg = (
+            f"{device!r} is no device; give 'cpu', 'cuda' or, for one of them, 'cuda:1'"
+        )
+        raise ValueError(msg) from error
+    if place.type == 'cuda' and (place.index or 0) >= torch.cuda.device_count():
+        msg = (
+            f'There is no {place}: torch {torch.__version__} finds '
+            f"{torch.cuda.device_count()} GPUs; give another device, such as 'cpu'"
+        )
+        raise ValueError(msg)
+    return place
 
 
 def _changed(model: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

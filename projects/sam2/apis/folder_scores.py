@@ -118,12 +118,14 @@ def score_video(task: ScoringTask, name: str, beat: Beat = lambda: None) -> Vide
         Its scores; where there is no prediction all objects count as empty.
 
     Raises:
-        ClipDataError: See :func:`score_folder`.
+        ClipDataError: See :func:`score_folder`; or if a folder is called 0 on one side
+            and the other has label images, where 0 is the background.
     """
     truth = open_mask_video(task.truth / name, binary=task.binary)
     pred = None
     if (task.pred / name).is_dir():
         pred = open_mask_video(task.pred / name, binary=task.binary)
+        _check_numbers(truth, pred)
     tracks = ScoreTracks(TASK_UTILS.build(dict(task.protocol)))
     tracks.begin(range(len(truth.stems)))
     as_maps = truth.object_files is None and (pred is None or pred.object_files is None)
@@ -138,6 +140,17 @@ def score_video(task: ScoringTask, name: str, beat: Beat = lambda: None) -> Vide
             raise ClipDataError(f'{task.pred / name}, frame {stem}: {error}') from error
         beat()
     return tracks.finish(name)
+
+
+def _check_numbers(truth: MaskVideo, pred: MaskVideo) -> None:
+    """Check that the numbers of folders and labels can mean the same."""
+    sides = [one for one in (truth, pred) if one.object_files is not None]
+    if len(sides) == 1 and 0 in (sides[0].object_files or {}):
+        problem = 'has a folder for object 0, which no label image can hold'
+        remedy = (
+            'compare it with folders of objects (vos_inference.py: --per-object-png)'
+        )
+        raise ClipDataError.at(sides[0].folder, problem, remedy)
 
 
 def _score_all(

@@ -1,8 +1,6 @@
 """Reads the frames of a video one at a time, when they are asked for."""
 
-import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -18,7 +16,6 @@ __all__ = [
     'ArrayReader',
     'FolderReader',
     'FrameReader',
-    'ReadAheadReader',
     'VideoFileReader',
     'VideoLike',
     'open_frames',
@@ -244,48 +241,6 @@ class VideoFileReader:
             raise ValueError(msg)
         self._next += 1
         return np.ascontiguousarray(frame[..., ::-1], dtype=np.uint8)
-
-
-class ReadAheadReader:
-    """Decodes the next frame while one is worked on, in the direction of reading.
-
-    Args:
-        frames: Reads them, in one other thread.
-    """
-
-    def __init__(self, frames: FrameReader) -> None:
-        self._frames = frames
-        self.size = frames.size
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        weakref.finalize(self, self._thread.shutdown, wait=False)
-        self._ahead: dict[int, Future[NDArray[np.uint8]]] = {}
-        self._latest = -1
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of the video."""
-        return self._frames.num_frames
-
-    def read(self, frame_index: int) -> NDArray[np.uint8]:
-        """Wait for a frame, and have the next one decoded.
-
-        Args:
-            frame_index: Position in the video.
-
-        Returns:
-            (height, width, 3), RGB.
-        """
-        awaited = self._ahead.pop(frame_index, None) or self._submit(frame_index)
-        following = frame_index + (1 if frame_index > self._latest else -1)
-        self._latest = frame_index
-        frame = awaited.result()
-        self._ahead.clear()
-        if 0 <= following < self.num_frames:
-            self._ahead[following] = self._submit(following)
-        return frame
-
-    def _submit(self, frame_index: int) -> 'Future[NDArray[np.uint8]]':
-        return self._thread.submit(self._frames.read, frame_index)
 
 
 def same_size(frame: NDArray[np.uint8], size: Size, name: str) -> NDArray[np.uint8]:

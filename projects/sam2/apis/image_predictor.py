@@ -20,6 +20,7 @@ from projects.sam2.apis.image_decoding import (
 from projects.sam2.apis.inputs import (
     ImageLike,
     TensorLike,
+    check_counts,
     one_for_each,
     read_image,
     read_mask_logits,
@@ -272,6 +273,7 @@ class SAM2ImagePredictor:
             low_res = (4 * image.cells[0], 4 * image.cells[1])
             earlier = read_mask_logits(mask_input, size=low_res, name='mask_input')
             earlier = earlier.to(self.device)
+            check_counts(earlier, asked)
         return decode_low_res(
             self.model,
             image,

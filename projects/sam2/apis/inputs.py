@@ -102,6 +102,9 @@ def read_points(
     if not parts:
         return None
     prompt = _joined(parts)
+    if not prompt.labels.shape[1]:
+        msg = 'points are empty; give at least one, or None in place of them'
+        raise ValueError(msg)
     shares = prompt.coords / scale if in_pixels else prompt.coords
     outside = ((shares < 0) | (shares > 1)).any(dim=-1)
     outside &= prompt.labels != PointLabel.PADDING
@@ -140,6 +143,25 @@ def read_mask_logits(mask: TensorLike, *, size: Size, name: str) -> Tensor:
     return logits
 
 
+def check_counts(mask_logits: Tensor, points: PointPrompt | None) -> None:
+    """Check that earlier masks and points are of the same objects.
+
+    Args:
+        mask_logits: (O, 1, H4, W4); one mask serves any number of objects.
+        points: Of each object, or None.
+
+    Raises:
+        ValueError: If there are masks of another number of objects.
+    """
+    count = len(mask_logits) if points is None else len(points.coords)
+    if len(mask_logits) not in {1, count}:
+        msg = (
+            f'mask_input has masks of {len(mask_logits)} objects, the points or boxes '
+            f'are of {count}; give one for each, or one for all'
+        )
+        raise ValueError(msg)
+
+
 def read_mask(mask: TensorLike, *, size: Size) -> NDArray[np.bool_]:
     """Check a mask that is given as a prompt.
 
@@ -151,13 +173,21 @@ def read_mask(mask: TensorLike, *, size: Size) -> NDArray[np.bool_]:
         (height, width).
 
     Raises:
-        ValueError: If it has another size, or a number is not finite.
+        ValueError: If it has another size, holds scores of an object (negative numbers
+            or parts of one), or a number is not finite.
     """
     numbers = _numbers(mask, 'mask')
     if tuple(numbers.shape) != size:
         msg = (
             f'mask has shape {tuple(numbers.shape)}, but the frames are {size}; resize '
             f'it to (height, width) of the video'
+        )
+        raise ValueError(msg)
+    scores = (numbers < 0) | ((numbers > 0) & (numbers < 1))
+    if scores.any():
+        msg = (
+            f'mask holds {numbers[scores][0].item():g}, but must be 0 outside of the '
+            f'object alone; compare logits with 0 first, probabilities with 0.5'
         )
         raise ValueError(msg)
     pixels: NDArray[np.bool_] = (numbers != 0).numpy()
@@ -238,6 +268,8 @@ def _check_order(corners: Tensor) -> None:
 
 def _numbers(values: TensorLike, name: str) -> Tensor:
     """Finite numbers as a float tensor on the CPU."""
+    if isinstance(values, np.ndarray):
+        values = values.copy()  # torch takes none that is turned round, or read-only
     try:
         tensor = torch.as_tensor(values, dtype=torch.float32).cpu()
     except (TypeError, ValueError, RuntimeError) as error:

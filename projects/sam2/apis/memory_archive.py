@@ -1,5 +1,6 @@
 """Memories that no longer fit in memory: on disk, until a prompt comes back to them."""
 
+import os
 import tempfile
 import weakref
 from dataclasses import dataclass, field, fields
@@ -33,12 +34,13 @@ class AnsweredMemory(FrameMemory):
 class TensorArchive:
     """Tensors of the same shapes for each key, in a memory-mapped file.
 
-    The file has no name and goes with the archive. Only the record that is read or
-    written is mapped, so that the resident memory stays small.
+    The file has no name and goes with the archive. Only the record that is read is
+    mapped, so that the resident memory stays small; records are written plainly, since
+    a mapped one ends the process where the disk is full.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix='sam2-memories-')  # noqa: SIM115  open as long as the archive lives
+        self._file = tempfile.TemporaryFile(buffering=0, prefix='sam2-memories-')  # noqa: SIM115  open as long as the archive lives
         weakref.finalize(self, self._file.close)
         self._slots: dict[int, int] = {}
         self._free: list[int] = []
@@ -58,6 +60,7 @@ class TensorArchive:
 
         Raises:
             ValueError: If types or shapes differ from those of the first.
+            OSError: If the disk is full; nothing is kept then.
         """
         kinds = tuple((tensor.dtype, tensor.shape) for tensor in tensors)
         raw = [_as_bytes(tensor) for tensor in tensors]
@@ -67,12 +70,19 @@ class TensorArchive:
         if kinds != self._kinds:
             msg = f'Expected tensors {self._kinds}, but got {kinds}; use a new archive'
             raise ValueError(msg)
-        slot = self._slots.get(key)
+        slot = self._slots.pop(key, None)
         if slot is None:
             slot = self._free.pop() if self._free else len(self._slots)
-        mapped = self._map(slot)
-        mapped[:] = np.concatenate(raw)
         self._slots[key] = slot
+        try:
+            self._fill(slot, np.concatenate(raw))
+        except OSError as error:
+            self.discard(key)
+            msg = (
+                f'A memory cannot be written to {tempfile.gettempdir()} '
+                f'({error.strerror}); make room there, or set TMPDIR to another disk'
+            )
+            raise OSError(error.errno, msg) from error
 
     def read(self, key: int) -> tuple[Tensor, ...]:
         """Read tensors back, bit for bit.
@@ -83,7 +93,11 @@ class TensorArchive:
         Returns:
             The tensors, on the CPU.
         """
-        record = np.array(self._map(self._slots[key]))
+        size = sum(self._num_bytes)
+        offset = self._slots[key] * size
+        record = np.array(
+            np.memmap(self._file, np.uint8, mode='r', offset=offset, shape=(size,))
+        )
         ends = np.cumsum(self._num_bytes)
         parts = np.split(record, ends[:-1])
         return tuple(
@@ -100,12 +114,12 @@ class TensorArchive:
         if key in self._slots:
             self._free.append(self._slots.pop(key))
 
-    def _map(self, slot: int) -> NDArray[np.uint8]:
-        """Map one record; the file grows where it must."""
-        size = sum(self._num_bytes)
-        return np.memmap(
-            self._file, dtype=np.uint8, mode='r+', offset=slot * size, shape=(size,)
-        )
+    def _fill(self, slot: int, record: NDArray[np.uint8]) -> None:
+        """Write one record; the file grows where it must."""
+        left, offset = record.data, slot * record.size
+        while left:
+            written = os.pwrite(self._file.fileno(), left, offset)
+            left, offset = left[written:], offset + written
 
 
 @dataclass(slots=True)
@@ -153,11 +167,12 @@ class ArchivedMemoryStore(MemoryStore):
         Args:
             frame_index: Position in the video.
         """
-        memory = self.tracked.pop(frame_index)
         if self.archive is not None:
+            memory = self.tracked[frame_index]
             names = [one.name for one in fields(AnsweredMemory)]
             tensors = tuple(getattr(memory, name) for name in names)
             self.archive.write(frame_index, tensors)
+        del self.tracked[frame_index]
 
     def erase(self, frame_index: int) -> None:
         """Forget the tracked memory of a frame for good, where there is one.

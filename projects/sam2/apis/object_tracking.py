@@ -21,7 +21,7 @@ from projects.sam2.models.frame_tracking import (
 from projects.sam2.models.mask_heads import MaskHeads
 from projects.sam2.models.memory_bank import MemoryQuery
 from projects.sam2.models.object_batches import follow_objects
-from projects.sam2.ops import fill_holes
+from projects.sam2.ops import at_least_float32, fill_holes
 from projects.sam2.structures import (
     DecoderStep,
     FrameOutput,
@@ -180,16 +180,21 @@ class ObjectTracking:
         return fill_holes(logits, max_area=self.fill_hole_area, value=FILLED_HOLE_LOGIT)
 
     def _memories(self, output: FrameOutput, shown: Tensor) -> list[AnsweredMemory]:
-        """Take the memories of a batch apart, by object."""
+        """Take the memories of a batch apart, by object.
+
+        What is shown is of one type, also where only some calls run under autocast.
+        """
         step = output.final
         spatial = output.memory.spatial.to(self.memory_dtype)
-        best = step.candidate_ious.amax(dim=1, keepdim=True)
+        masks = at_least_float32(shown)
+        scores = at_least_float32(step.object_score_logits)
+        best = at_least_float32(step.candidate_ious).amax(dim=1, keepdim=True)
         return [
             AnsweredMemory(
                 spatial=spatial[n : n + 1].clone(),
                 object_pointer=output.memory.object_pointer[n : n + 1].clone(),
-                mask_logits=shown[n : n + 1].clone(),
-                object_score_logits=step.object_score_logits[n : n + 1].clone(),
+                mask_logits=masks[n : n + 1].clone(),
+                object_score_logits=scores[n : n + 1].clone(),
                 ious=best[n : n + 1].clone(),
             )
             for n in range(len(spatial))

@@ -100,7 +100,8 @@ class PromptedInference:
         Raises:
             ValueError: If a prompt is malformed or outside of the video.
         """
-        state = self.videos.session.open(video.frames)
+        # Nobody comes back to a frame: what is passed need not be kept on disk.
+        state = self.videos.session.open(video.frames, revisits=False)
         if not prompts:
             prompts = self._masks_of(video.frames.read(0))
         for prompt in prompts:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import torch
 from typing_extensions import Self, Unpack
 
-from projects.sam2.apis.frame_readers import ReadAheadReader, VideoLike, open_frames
+from projects.sam2.apis.building import Device
+from projects.sam2.apis.frame_readers import VideoLike, open_frames
 from projects.sam2.apis.pretrained import find_pretrained
+from projects.sam2.apis.read_ahead import ReadAheadReader
 from projects.sam2.apis.video_building import VideoBuildOptions, build_video_model
 from projects.sam2.apis.video_prompting import VideoPrompting
 from projects.sam2.apis.video_session import VideoSession
@@ -89,6 +91,27 @@ class SAM2VideoPredictor(VideoPrompting):
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def to(self, device: Device) -> Self:
+        """Move the model, as scripts do with the released predictor, a module.
+
+        Args:
+            device: Where it goes; open videos afterwards.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.to(device)
+        return self
+
+    def eval(self) -> Self:
+        """Set the model to evaluation, as scripts do with the released predictor.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.eval()
+        return self
 
     def init_state(
         self,

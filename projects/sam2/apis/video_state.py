@@ -50,7 +50,7 @@ class VideoOptions:
 class VideoFrameResult:
     """Masks of all objects on one frame.
 
-    It unpacks as the triple that users of SAM 2 know:
+    It unpacks and is indexed as the triple that users of SAM 2 know:
     ``frame_idx, obj_ids, mask_logits = result``.
 
     Attributes:
@@ -71,6 +71,14 @@ class VideoFrameResult:
     def __iter__(self) -> Iterator[int | list[int] | Tensor]:
         """Frame, ids and masks."""
         return iter((self.frame_index, self.object_ids, self.mask_logits))
+
+    def __getitem__(self, index: int) -> int | list[int] | Tensor:
+        """One of the three."""
+        return tuple(self)[index]
+
+    def __len__(self) -> int:
+        """Of the triple."""
+        return 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,14 +163,17 @@ class VideoState:
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def __getitem__(self, name: str) -> int | list[int]:
+    def __getitem__(self, name: str) -> int | list[int] | dict[int, int]:
         """What scripts look up in the state of the released predictor."""
         height, width = self.frames.size
-        known: dict[str, int | list[int]] = {
+        rows = dict(enumerate(self.objects))  # of the masks that are shown
+        known: dict[str, int | list[int] | dict[int, int]] = {
             'num_frames': self.frames.num_frames,
             'video_height': height,
             'video_width': width,
             'obj_ids': list(self.objects),
+            'obj_idx_to_id': rows,
+            'obj_id_to_idx': {object_id: row for row, object_id in rows.items()},
         }
         if name not in known:
             msg = f'{name!r}; there are {", ".join(known)}'

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.apis.frame_readers import same_size
+from projects.sam2.apis.read_ahead import ReadAheadReader
 from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 from projects.sam2.apis.video_state import VideoState
 from projects.sam2.datasets.object_masks import read_objects, visible_objects
@@ -92,7 +93,8 @@ class VideoSegmenter:
             ValueError: If no mask shows an object.
         """
         frames = SourceReader(source)
-        state = self.predictor.init_state(frames, async_loading_frames=True)
+        # Nobody comes back to a frame: what is passed need not be kept on disk.
+        state = self.predictor.session.open(ReadAheadReader(frames), revisits=False)
         annotated = set(source.annotated_frames())
         tracked = None
         for frame in range(source.num_frames):

@@ -88,6 +88,10 @@ class VOSPlan:
             FileNotFoundError: If a folder or the list is missing.
             ValueError: If there is no video.
         """
+        for folder in (self.frames, self.masks):
+            if not folder.is_dir():
+                msg = f'{folder} is no folder; check the path'
+                raise FileNotFoundError(msg)
         kind = ClipObjectFolderDataset if self.masks_per_object else ClipPaletteDataset
         file_list = None if self.file_list is None else str(self.file_list.absolute())
         return kind(
@@ -173,7 +177,7 @@ class VOSWorker:
         build = dict(self.plan.build)
         device = build.pop('device', None) or default_device()
         if device == 'cuda':
-            device = f'cuda:{index % torch.cuda.device_count()}'
+            device = f'cuda:{index % max(torch.cuda.device_count(), 1)}'
         plan = self.plan
         overrides = [f'++model.non_overlap_masks={not plan.out.per_object}'.lower()]
         return build_sam2_video_predictor(

@@ -81,6 +81,8 @@ class MaskFolder:
 def claim_folder(root: Path, settings: Mapping[str, Any], *, write: bool) -> None:
     """Make sure that a folder holds masks of these settings alone.
 
+    A run that wrote no mask, for a misspelt path perhaps, leaves nothing to respect.
+
     Args:
         root: The folder; made where it is missing.
         settings: What the masks are made with.
@@ -91,7 +93,7 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, write: bool) -> Non
     """
     path = root / SETTINGS_FILE
     wanted = {name: str(value) for name, value in settings.items()}
-    if path.is_file():
+    if path.is_file() and _holds_masks(root):
         found = json.loads(path.read_text(encoding='utf-8'))
         if found == wanted:
             return
@@ -104,6 +106,11 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, write: bool) -> Non
         raise FileExistsError(msg)
     if write:
         write_whole(path, json.dumps(wanted, indent=1))
+
+
+def _holds_masks(root: Path) -> bool:
+    """Is anything there beside settings and what a killed process left?"""
+    return any(not path.name.startswith('.') for path in root.iterdir())
 
 
 def _write_labels(path: Path, masks: FrameMasks) -> None:

@@ -153,7 +153,8 @@ def build_inner(config: Mapping[str, Any]) -> BaseDataset:
     ensure_operators()
     import_module(f'{scope}.datasets')
     registry = import_module(f'{scope}.registry').DATASETS
-    dataset: BaseDataset = registry.build({**config, 'type': name})
+    # A run's default scope would otherwise take the place of the registry's own.
+    dataset: BaseDataset = registry.build({**config, 'type': name, '_scope_': scope})
     return dataset
 
 

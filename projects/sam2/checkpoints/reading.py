@@ -5,6 +5,7 @@ add a row. Nothing in a file is ever run.
 """
 
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,15 +224,22 @@ def _unpickled(path: Path, map_location: str | torch.device | None) -> object:
     except pickle.UnpicklingError as error:
         msg = (
             f'{path} is no checkpoint, or holds objects that may run code on loading; '
-            f'save its state dict alone, or plain types beside it ({error})'
+            f'save its state dict alone, or plain types beside it ({_reason(error)})'
         )
         raise ValueError(msg) from error
-    except (EOFError, RuntimeError) as error:
+    # The unpickler takes the bytes of a text for instructions.
+    except (EOFError, RuntimeError, LookupError, struct.error) as error:
         msg = (
             f'{path} ({path.stat().st_size} bytes) cannot be read: {error}; if it is '
             f'damaged or was not fetched whole, fetch it again'
         )
         raise ValueError(msg) from error
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """What torch found, without its advice to let the file run code."""
+    *_, found = str(error).split('WeightsUnpickler error:')
+    return found.strip().split('\n', 1)[0].split(' Please use ', 1)[0]
 
 
 def _converted(loaded: object, source: str) -> Checkpoint:

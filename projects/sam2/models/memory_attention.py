@@ -11,13 +11,13 @@ from projects.sam2.models.layers import (
     Dropout,
     ReLUDropout,
     RotaryAttention,
+    objects_at_once,
     recomputed,
 )
 
 __all__ = ['MemoryAttention']
 
 INPUT_POSITION_WEIGHT = 0.1
-CPU_TENSOR_BYTES = 2**25
 
 
 @MODELS.register_module()
@@ -162,19 +162,31 @@ class MemoryAttentionLayer(nn.Module):
         Returns:
             (O, N, C).
         """
+        shared = len(tokens) < len(memory)
+        if shared:
+            tokens = self._attend_within(tokens, feature_size)
+        tokens = tokens.expand(len(memory), -1, -1)
+        # The projected memories are the largest.
+        limit = objects_at_once(tokens, memory.shape[1] * tokens.shape[2])
+        parts = []
+        for own, own_keys, own_memory in zip(
+            tokens.split(limit), keys.split(limit), memory.split(limit), strict=True
+        ):
+            within = own if shared else self._attend_within(own, feature_size)
+            parts.append(
+                self._attend_to_memory(
+                    within, own_keys, own_memory, num_pointer_tokens, feature_size
+                )
+            )
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _attend_within(self, tokens: Tensor, feature_size: tuple[int, int]) -> Tensor:
+        """Self-attention, (O | 1, N, C)."""
         normed = self.norm1(tokens)
-        tokens = tokens + self.dropout(
+        attended: Tensor = tokens + self.dropout(
             self.self_attention(normed, normed, normed, feature_size=feature_size)
         )
-        tokens = tokens.expand(len(memory), -1, -1)
-        limit = _objects_at_once(tokens, memory)
-        parts = [
-            self._attend_to_memory(*part, num_pointer_tokens, feature_size)
-            for part in zip(
-                tokens.split(limit), keys.split(limit), memory.split(limit), strict=True
-            )
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return attended
 
     def _attend_to_memory(
         self,
@@ -196,15 +208,3 @@ class MemoryAttentionLayer(nn.Module):
         )
         mixed: Tensor = tokens + self.dropout(self.mlp(tokens, norm=self.norm3))
         return mixed
-
-
-def _objects_at_once(tokens: Tensor, memory: Tensor) -> int:
-    """Objects whose projected memories, (O, L, C), are one tensor at a time.
-
-    Without a graph on a CPU they are kept below what the C library maps anew each time:
-    for large frames that costs more than a batch saves.
-    """
-    if torch.is_grad_enabled() or tokens.device.type != 'cpu':
-        return len(memory)
-    num_bytes = memory.shape[1] * tokens.shape[2] * tokens.element_size()
-    return max(CPU_TENSOR_BYTES // num_bytes, 1)

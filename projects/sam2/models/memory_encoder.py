@@ -6,12 +6,19 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.sam2.models.layers import LayerNorm2d, apply_after, recomputed
+from projects.sam2.models.layers import (
+    LayerNorm2d,
+    apply_after,
+    objects_at_once,
+    recomputed,
+)
 
 __all__ = ['MemoryEncoder']
 
 LAYER_SCALE = 1e-6
 MASK_CHANNELS = (1, 4, 16, 64, 256)  # four times as many at half the resolution
+STRIDE = 16
+EXPANSION = 4  # of the channels within a block
 
 
 NUM_FUSER_LAYERS = 2
@@ -59,18 +66,24 @@ class MemoryEncoder(nn.Module):
         return self._encode(embedding, mask)
 
     def _encode(self, embedding: Tensor, mask: Tensor) -> Tensor:
-        """Bring the mask to the features, add and fuse."""
-        masks = self.mask_downsampler(mask)
+        """Bring the masks to the features, add and fuse."""
         features = self.pixel_projection(embedding)
-        if masks.shape[-2:] != features.shape[-2:]:
+        height, width = features.shape[-2:]
+        if mask.shape[-2:] != (STRIDE * height, STRIDE * width):
             msg = (
                 f'Expected a mask 16 times as large as the features of '
                 f'{tuple(embedding.shape[-2:])}, but got {tuple(mask.shape[-2:])}; '
                 f'resize the mask to the frame that the model sees'
             )
             raise ValueError(msg)
-        memory: Tensor = self.output(self.fuser(features + masks))
-        return memory
+        features = features.expand(len(mask), -1, -1, -1)
+        # Between the layers of a block's MLP is the largest.
+        limit = objects_at_once(mask, EXPANSION * features[0].numel())
+        memories = [
+            self.output(self.fuser(own + self.mask_downsampler(part)))
+            for own, part in zip(features.split(limit), mask.split(limit), strict=True)
+        ]
+        return memories[0] if len(memories) == 1 else torch.cat(memories)
 
 
 class MaskDownsampler(nn.Module):
@@ -124,9 +137,9 @@ class ConvNeXtBlock(nn.Module):
             embed_dims, embed_dims, kernel_size=7, padding=3, groups=embed_dims
         )
         self.norm = LayerNorm2d(embed_dims)
-        self.expand = nn.Linear(embed_dims, 4 * embed_dims)
+        self.expand = nn.Linear(embed_dims, EXPANSION * embed_dims)
         self.activation = nn.GELU()
-        self.reduce = nn.Linear(4 * embed_dims, embed_dims)
+        self.reduce = nn.Linear(EXPANSION * embed_dims, embed_dims)
         self.scale = nn.Parameter(torch.full((embed_dims,), LAYER_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from projects.sam2.ops import write_whole
 from projects.sam2.structures import Masklets, VideoSource
 from projects.sam2.visualization.clip_pictures import draw_strip, draw_video
 from projects.sam2.visualization.drawing import Overlay, draw_overlay
+from projects.sam2.visualization.moving_pictures import add_video
 from projects.sam2.visualization.text import Picture
 from projects.sam2.visualization.video_file import write_video
 
@@ -21,7 +22,8 @@ class ClipVisualizer(Visualizer):
     """Draws videos with prompts, ground truth and predicted masklets.
 
     Of each video it writes a strip (``.png``) and a video of ground truth beside
-    prediction (``.mp4``), and hands the strips to TensorBoard and other backends.
+    prediction (``.mp4``), and hands them to TensorBoard, Weights & Biases and, the
+    strips alone, to other backends.
     """
 
     def draw_frame(
@@ -92,7 +94,7 @@ class ClipVisualizer(Visualizer):
 
     @master_only
     def add_strips(self, folder: Path, step: int) -> None:
-        """Hand all strips of a step, whoever drew them, to TensorBoard and the like.
+        """Hand all strips and videos of a step to TensorBoard and the like.
 
         Args:
             folder: Where :meth:`write_clip` put them.
@@ -100,11 +102,14 @@ class ClipVisualizer(Visualizer):
         """
         for path in sorted(folder.glob(f'*_{step}.png')):
             name = f'{folder.name}/{path.stem.removesuffix(f"_{step}")}'
-            picture = _read_png(path)
+            picture, video = _read_png(path), path.with_suffix('.mp4')
             for backend in self._vis_backends.values():
                 # The local one would write the same file once more.
-                if not isinstance(backend, LocalVisBackend):
-                    backend.add_image(name, picture, step)
+                if isinstance(backend, LocalVisBackend):
+                    continue
+                backend.add_image(name, picture, step)
+                if video.is_file():
+                    add_video(backend, f'{name}/video', video, step)
 
 
 def _stem(video_name: str) -> str:

@@ -47,6 +47,12 @@ def test_dataset_without_clips_is_refused() -> None:
         find_sources({'type': 'mmdet.CocoDataset'})
 
 
+def test_misspelt_member_of_a_concatenation_is_refused() -> None:
+    wrong = {'type': 'RepeatDataset', 'dataset': {**ANT, 'type': 'ClipPalletDataset'}}
+    with pytest.raises(ValueError, match=r'RepeatDataset of ClipPalletDataset lists'):
+        find_sources({'type': 'ConcatDataset', 'datasets': [wrong, BEE]})
+
+
 @pytest.mark.parametrize('loader', ['train', 'val', 'test'])
 def test_config_of_a_run_has_a_dataset_for_each_loader(loader: str) -> None:
     cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / 'davis.py')

@@ -54,8 +54,11 @@ def test_what_is_not_frozen_gets_the_gradients_that_it_got_before() -> None:
     assert found.keys() == {
         name for name in before if not name.startswith((TRUNK, 'tracker.'))
     }
+    # A bias of keys has no gradient but rounding errors.
+    floor = 1e-8 * max(float(gradient.norm()) for gradient in before.values())
     for name, gradient in found.items():
-        assert torch.allclose(gradient, before[name], rtol=1e-5, atol=1e-7), name
+        error = float((gradient - before[name]).norm())
+        assert error <= 1e-5 * float(before[name].norm()) + floor, name
 
 
 def test_all_but_a_part_is_frozen_by_two_patterns() -> None:

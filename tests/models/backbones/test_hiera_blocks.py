@@ -110,7 +110,7 @@ def test_padding_takes_part_in_attention(out_dims: int) -> None:
     corner = literal_attention(block.attention, padded[0, 4:, 4:])
     stride = out_dims // 4
     side = 2 // stride
-    attended = block._attend(maps, (6 // stride, 6 // stride))
+    attended = block.attention(maps, norm=block.norm1, window_size=4)
     torch.testing.assert_close(attended[0, -side:, -side:], corner[:side, :side])
 
 

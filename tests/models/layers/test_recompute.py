@@ -1,10 +1,11 @@
 """What is computed twice: the same gradients, and less that is kept."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from kept_memory import kept_storages
-from projects.sam2.models.layers import apply_after, recomputed
+from projects.sam2.models.layers import apply_after, recompute, recomputed
 
 
 def gradients(value: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -35,7 +36,21 @@ def test_only_the_input_is_kept() -> None:
     assert sum(kept_storages(lambda: part(tensor))) >= 4 * 2 * 16 * 64
 
 
-def test_the_layer_after_a_cheap_step_runs_once() -> None:
+def test_small_tensors_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recompute, 'SMALLEST_BYTES', 4 * 16 * 8)
+    layer = nn.Linear(8, 8)
+    small, large = (torch.randn(n, 8, requires_grad=True) * 1 for n in (15, 16))
+    activation = nn.functional.gelu
+    kept = kept_storages(lambda: apply_after(activation, layer, small))
+    assert kept.count(small.nbytes) == 2
+    kept = kept_storages(lambda: apply_after(activation, layer, large))
+    assert kept == [large.nbytes]
+
+
+def test_the_layer_after_a_cheap_step_runs_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recompute, 'SMALLEST_BYTES', 0)
     calls: list[str] = []
     layer = nn.Linear(4, 4)
 

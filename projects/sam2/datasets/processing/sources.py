@@ -51,26 +51,26 @@ def find_sources(config: Mapping[str, Any]) -> list[DatasetConfig]:
         The configs of its sources, without their pipelines, each once.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or a member of a concatenation has none.
     """
     found = _sources_below(config)
     if not found:
+        kinds, part = [config.get('type')], config.get('dataset')
+        while isinstance(part, Mapping):
+            kinds, part = [*kinds, part.get('type')], part.get('dataset')
         msg = (
-            f'{config.get("type")} lists no clips: give a data set with list_videos '
-            f'and open_video, or a wrapper of some'
+            f'{" of ".join(map(str, kinds))} lists no clips: check how the type is '
+            f'spelt, and give a data set with list_videos and open_video'
         )
         raise ValueError(msg)
     return [each for i, each in enumerate(found) if each not in found[:i]]
 
 
 def _sources_below(config: Mapping[str, Any]) -> list[DatasetConfig]:
-    inner = [config.get('dataset'), *config.get('datasets', ())]
-    found = [
-        source
-        for part in inner
-        if isinstance(part, Mapping)
-        for source in _sources_below(part)
-    ]
+    inner = config.get('dataset')
+    found = _sources_below(inner) if isinstance(inner, Mapping) else []
+    for part in config.get('datasets', ()):
+        found += find_sources(part)
     if found or not _lists_clips(config.get('type')):
         return found
     return [{key: value for key, value in config.items() if key != 'pipeline'}]

@@ -1,7 +1,9 @@
 """Blocks of the Hiera backbone."""
 
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -72,28 +74,65 @@ class HieraAttention(nn.Module):
         self.output = nn.Linear(out_dims, out_dims)
 
     def forward(
-        self, maps: Tensor, *, prepare: Callable[[Tensor], Tensor] | None = None
+        self,
+        maps: Tensor,
+        *,
+        norm: Callable[[Tensor], Tensor] | None = None,
+        window_size: int = 0,
     ) -> Tensor:
         """Attend within each window.
 
         Args:
-            maps: (B, h, w, in_dims), B counting the windows.
-            prepare: Makes such windows of ``maps``; they are not kept.
+            maps: (B, h, w, in_dims).
+            norm: Applied to the maps first; what it gives is not kept.
+            window_size: Side of a window; 0 attends to the whole map.
 
         Returns:
             (B, h, w, out_dims), h and w halved where the queries are pooled.
         """
-        query, key, value = apply_after(prepare, self.qkv, maps).chunk(3, dim=-1)
+        query, key, value = self._project(maps, norm, window_size).chunk(3, dim=-1)
         if self.pools:
             query = pool(query)
-        height, width = query.shape[1:3]
+        size = (query.shape[1], query.shape[2])
         gathered = functional.scaled_dot_product_attention(
             self._heads(query), self._heads(key), self._heads(value)
         )
         # (B, heads, h * w, C / heads) -> (B, h, w, C)
-        joined = gathered.transpose(1, 2).flatten(2).unflatten(1, (height, width))
-        attended: Tensor = self.output(joined)
-        return attended
+        joined = gathered.transpose(1, 2).flatten(2).unflatten(1, size)
+        if not window_size:
+            return apply_after(None, self.output, joined)
+        height, width = maps.shape[1:3]
+        join = partial(
+            join_windows,
+            # Pooled windows are half as large: the grid is that of both.
+            grid=window_grid((height, width), window_size),
+            out_size=(height // 2, width // 2) if self.pools else (height, width),
+        )
+        # Joined first, for the padding is not asked for.
+        return apply_after(join, self.output, joined)
+
+    def _project(
+        self,
+        maps: Tensor,
+        norm: Callable[[Tensor], Tensor] | None,
+        window_size: int,
+    ) -> Tensor:
+        """Queries, keys and values of each window, (windows, h, w, 3 * out_dims)."""
+        if not window_size:
+            return apply_after(norm, self.qkv, maps)
+        height, width = maps.shape[1:3]
+        if height % window_size == 0 and width % window_size == 0:
+            split = partial(_split_normed, norm=norm, side=window_size)
+            return apply_after(split, self.qkv, maps)
+        # Padded cells are zero before the projection: what that makes of a zero is
+        # put there, in place of a product of zeros.
+        projected = split_windows(apply_after(norm, self.qkv, maps), window_size)
+        inside = split_windows(maps.new_ones(1, height, width, 1), window_size)
+        of_zero: Tensor = self.qkv(maps.new_zeros(maps.shape[-1]))
+        per_map = projected.unflatten(0, (len(maps), -1))
+        return torch.addcmul(per_map, (1 - inside).to(of_zero.dtype), of_zero).flatten(
+            0, 1
+        )
 
     def _heads(self, windows: Tensor) -> Tensor:
         """Split channels: (B, h, w, C) -> (B, heads, h * w, C / heads), a view."""
@@ -163,7 +202,7 @@ class HieraBlock(nn.Module):
         kept = maps
         if self.shortcut is not None:
             kept = recomputed(self._pooled, self.shortcut, maps)
-        attended = self._attend(maps, (kept.shape[1], kept.shape[2]))
+        attended = self.attention(maps, norm=self.norm1, window_size=self.window_size)
         maps = kept + self.drop_path(attended)
         mixed: Tensor = maps + self.drop_path(self.mlp(maps, norm=self.norm2))
         return mixed
@@ -172,27 +211,19 @@ class HieraBlock(nn.Module):
         """The shortcut of a block that halves the map."""
         return pool(shortcut(self.norm1(maps)))
 
-    def _attend(self, maps: Tensor, out_size: tuple[int, int]) -> Tensor:
-        """Attention in windows, or in the whole map: (B, h, w, C) -> out_size."""
-        attended: Tensor = self.attention(maps, prepare=self._windows)
-        if not self.window_size:
-            return attended
-        # Blocks that halve the map halve their windows, too: the grid is that of both.
-        grid = window_grid((maps.shape[1], maps.shape[2]), self.window_size)
-        return join_windows(attended, grid, out_size)
-
-    def _windows(self, maps: Tensor) -> Tensor:
-        """What the attention reads: normed, and cut into windows."""
-        normed: Tensor = self.norm1(maps)
-        size = self.window_size
-        return split_windows(normed, size) if size else normed
-
 
 def pool(maps: Tensor) -> Tensor:
     """Largest of each 2 x 2 cells: (B, h, w, C) -> (B, h / 2, w / 2, C)."""
     # The permuted map is in channels-last layout, which the pooling keeps.
     channels_first = maps.permute(0, 3, 1, 2)
     return functional.max_pool2d(channels_first, kernel_size=2).permute(0, 2, 3, 1)
+
+
+def _split_normed(
+    maps: Tensor, *, norm: Callable[[Tensor], Tensor] | None, side: int
+) -> Tensor:
+    """Windows of what the norm, if any, makes of maps."""
+    return split_windows(maps if norm is None else norm(maps), side)
 
 
 def window_grid(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from projects.sam2.models.layers.dropout import Dropout, ReLUDropout
 from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
 from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
+from projects.sam2.models.layers.object_chunks import objects_at_once
 from projects.sam2.models.layers.position_encoding import (
     sine_encoding_1d,
     sine_encoding_2d,
@@ -23,6 +24,7 @@ __all__ = [
     'ReLUDropout',
     'RotaryAttention',
     'apply_after',
+    'objects_at_once',
     'recomputed',
     'sine_encoding_1d',
     'sine_encoding_2d',

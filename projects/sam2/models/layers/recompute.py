@@ -11,6 +11,9 @@ __all__ = ['apply_after', 'recomputed']
 
 Result = TypeVar('Result')
 
+# Smaller tensors are kept: they are not worth the time of a second call.
+SMALLEST_BYTES = 2**20
+
 
 def recomputed(
     function: Callable[..., Result],
@@ -43,7 +46,7 @@ def apply_after(
     layer: Callable[[Tensor], Tensor],
     tensor: Tensor,
 ) -> Tensor:
-    """Apply a layer to what a cheap step makes of a tensor, which is not kept.
+    """Apply a layer to what a cheap step makes, which is kept only where it is small.
 
     Args:
         step: A norm, an activation, another order of the elements; None for none.
@@ -55,11 +58,13 @@ def apply_after(
     """
     if step is None:
         return layer(tensor)
+    if tensor.nbytes < SMALLEST_BYTES:
+        return _chain(step, layer, tensor)
     return recomputed(_chain, step, layer, tensor)
 
 
 def _chain(
     step: Callable[[Tensor], Tensor], layer: Callable[[Tensor], Tensor], tensor: Tensor
 ) -> Tensor:
-    """What is called twice."""
+    """One after the other."""
     return layer(step(tensor))

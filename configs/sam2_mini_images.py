@@ -1,0 +1,22 @@
+"""A small SAM 2.1 from random weights on own images of 128 px: a try on a CPU."""
+
+_base_ = [
+    './_base_/models/sam2_1_mini.py',
+    './_base_/datasets/label_images.py',
+    './_base_/schedules/mini.py',
+    './_base_/default_runtime.py',
+]
+
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='ClipSampleFrames', num_frames=1, max_num_objects=8),
+            *_base_.load_clip,
+            dict(type='ClipResize', size=_base_.image_size),
+            dict(type='ClipWarp'),
+            dict(type='ClipPack'),
+        ]
+    )
+)
+model = {{_base_.image_validation}}
+default_hooks = dict(checkpoint=dict(save_best='mIoU_1_click'))

@@ -1,0 +1,53 @@
+"""A pass through a video keeps as much late as early."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bridge_models import config_file, small_config
+from projects.sam2.models.memory_bank import MemoryBank
+from tool_modules import load_tool
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load_tool('benchmarks/video_memory')
+
+
+def _run(tool: ModuleType, folder: Path) -> dict[str, Any]:
+    settings = small_config()
+    settings['data_preprocessor']['image_size'] = (32, 32)
+    settings['tracker']['memory_bank'] |= {'num_frames': 3, 'max_pointers': 4}
+    words = [
+        '--config',
+        config_file(folder, settings),
+        '--frames',
+        '24',
+        '--mark',
+        '12',
+    ]
+    tool.main([*words, '--json', str(folder / 'new' / 'report.json')])
+    read: dict[str, Any] = json.loads((folder / 'new' / 'report.json').read_text())
+    return read
+
+
+def test_as_much_is_kept_at_the_end_as_in_the_middle(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    report = _run(tool, tmp_path)
+    for kind in ('jpeg', 'mp4'):
+        assert report[kind]['num_frames'] == 24
+        # Of each of two objects the prompt and the four latest frames, 8 embeddings.
+        assert report[kind]['kept_at_mark'] == report[kind]['kept_at_end'] == 18
+        assert report[kind]['change_mb'] < tool.TARGET_MB
+
+
+def test_bank_that_forgets_nothing_is_seen(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryBank, 'forget', lambda *_: None)
+    row = _run(tool, tmp_path)['jpeg']
+    assert row['kept_at_end'] - row['kept_at_mark'] >= 20

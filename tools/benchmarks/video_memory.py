@@ -1,0 +1,188 @@
+"""Measure whether a long video takes more memory than a short one.
+
+A small model tracks two objects through frames that are JPEG files, and through an mp4.
+The memory of the process is noted after frame 200 and until the last one, and so is
+what the state of the video keeps in memory.
+
+    python tools/benchmarks/video_memory.py --json work_dirs/video_memory.json
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from resident_memory import resident_mb  # type: ignore[import-not-found]  # noqa: E402
+
+from projects.sam2.apis import (  # noqa: E402  after the path is set
+    SAM2VideoPredictor,
+    build_sam2_video_predictor,
+)
+from projects.sam2.apis.video_state import VideoState  # noqa: E402
+from projects.sam2.visualization.video_file import write_video  # noqa: E402
+
+SIZE = (96, 128)
+POINTS = ((30.0, 40.0), (90.0, 60.0))  # one on each object
+TARGET_MB = 50.0  # between the first mark and the end, either way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """Memory of a pass, in megabytes.
+
+    Attributes:
+        kind: How the frames are stored.
+        num_frames: Frames of the video.
+        at_mark_mb: Held after the frame from which on it should not grow.
+        most_mb: Most from then on.
+        least_mb: Least from then on.
+        kept_at_mark: Memories and embeddings in memory then.
+        kept_at_end: And after the last frame.
+    """
+
+    kind: str
+    num_frames: int
+    at_mark_mb: float
+    most_mb: float
+    least_mb: float
+    kept_at_mark: int
+    kept_at_end: int
+
+    @property
+    def change_mb(self) -> float:
+        """Largest change since the mark."""
+        return max(self.most_mb - self.at_mark_mb, self.at_mark_mb - self.least_mb)
+
+
+def frames(count: int) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a moving pattern.
+
+    Args:
+        count: How many.
+
+    Yields:
+        (height, width, 3), RGB.
+    """
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    for index in range(count):
+        shades = [np.sin((x + index * speed) / 9 + y / 7) for speed in (1, 2, 3)]
+        yield (127 * (1 + np.stack(shades, axis=-1))).astype(np.uint8)
+
+
+def write_frames(folder: Path, count: int) -> dict[str, Path]:
+    """Write the video in both ways.
+
+    Args:
+        folder: Where to.
+        count: Frames.
+
+    Returns:
+        Its path for each way.
+    """
+    places = {'jpeg': folder / 'frames', 'mp4': folder / 'video.mp4'}
+    places['jpeg'].mkdir()
+    for index, frame in enumerate(frames(count)):
+        Image.fromarray(frame).save(places['jpeg'] / f'{index:05d}.jpg')
+    write_video(places['mp4'], frames(count))
+    return places
+
+
+def kept(state: VideoState) -> int:
+    """Entries that a video's state holds in memory: memories and embeddings."""
+    stores = [one.store for one in state.objects.values()]
+    memories = sum(len(store.tracked) + len(store.conditioning) for store in stores)
+    embeddings = sum(index in state.embeddings for index in range(state.num_frames))
+    return memories + embeddings
+
+
+def measure(
+    predictor: SAM2VideoPredictor, kind: str, path: Path, *, mark: int
+) -> Growth:
+    """Track the objects through the whole video.
+
+    Args:
+        predictor: Of a small model.
+        kind: How the frames are stored.
+        path: Where they are.
+        mark: Frame from which on memory should not grow.
+
+    Returns:
+        What was held.
+    """
+    state = predictor.init_state(path)
+    for number, point in enumerate(POINTS, start=1):
+        predictor.add_new_points_or_box(state, 0, number, [point], [1])
+    held: list[float] = []
+    kept_at_mark = 0
+    for shown in predictor.propagate_in_video(state):
+        if shown.frame_index == mark:
+            kept_at_mark = kept(state)
+        if shown.frame_index >= mark:
+            held.append(resident_mb())
+    return Growth(
+        kind=kind,
+        num_frames=state.num_frames,
+        at_mark_mb=held[0],
+        most_mb=max(held),
+        least_mb=min(held),
+        kept_at_mark=kept_at_mark,
+        kept_at_end=kept(state),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Growth]:
+    """Measure, print a table and write it.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+
+    Returns:
+        One row for each way of storing frames.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--config', default='_base_/models/sam2_1_mini.py', help='config or name')
+    add('--frames', type=int, default=2000, help='of the video (default 2000)')
+    add('--mark', type=int, default=200, help='first frame that counts (default 200)')
+    add('--json', type=Path, metavar='FILE', help='write the table')
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    predictor = build_sam2_video_predictor(options.config, device='cpu')
+    rows = []
+    print(
+        f'frames   MB at {options.mark}   most   least   kept at {options.mark}   end'
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, path in write_frames(Path(folder), options.frames).items():
+            row = measure(predictor, kind, path, mark=options.mark)
+            held = f'{row.at_mark_mb:10.1f} {row.most_mb:6.1f} {row.least_mb:7.1f}'
+            text = f'{kind:6} {held} {row.kept_at_mark:13} {row.kept_at_end:5}'
+            print(text, flush=True)
+            rows.append(row)
+    print(f'asked for: a change of at most {TARGET_MB:g} MB')
+    if options.json is not None:
+        report = {row.kind: asdict(row) | {'change_mb': row.change_mb} for row in rows}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=2), encoding='utf-8')
+    return rows
+
+
+if __name__ == '__main__':
+    main()
