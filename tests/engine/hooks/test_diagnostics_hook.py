@@ -32,7 +32,7 @@ def test_run_logs_losses_by_step_and_frame_norms_speed_and_memory(
         name.removeprefix('train/'): buffer.current()
         for name, buffer in runner.message_hub.log_scalars.items()
     }
-    norms = [value for name, value in scalars.items() if name.startswith('grad_norm_')]
+    norms = [value for name, value in scalars.items() if name.startswith('gradient_')]
     assert len(norms) > 5
     # Measured after clipping, and told as before it.
     assert sum(norm**2 for norm in norms) ** 0.5 == pytest.approx(

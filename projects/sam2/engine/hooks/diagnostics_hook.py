@@ -38,7 +38,7 @@ class ClipDiagnosticsHook(Hook):
 
     - ``step_<kind>``: the loss of a step per object, by what led to it: ``mask``,
       ``points``, ``tracked`` and ``corrected``.
-    - ``grad_norm_<part>``: norms of the gradients by part, before they are clipped.
+    - ``gradient_<part>``: norms of the gradients by part, before they are clipped.
     - ``samples_per_second``, of all processes; ``data_share`` of the time that is spent
       waiting for data; ``peak_megabytes`` of the GPU, or else of the process.
 
@@ -135,7 +135,8 @@ class ClipDiagnosticsHook(Hook):
             # Clipping shortens all by one factor.
             scale = scalars['train/grad_norm'].current() / max(after, 1e-30)
         return {
-            f'grad_norm_{part}': scale * value
+            # MMEngine would average what is called grad_norm over many logs.
+            f'gradient_{part}': scale * value
             for part, value in zip(norms, values, strict=True)
         }
 
