@@ -12,7 +12,6 @@ from engine_toys import ToyModel, differences, load, toy_config
 from projects.sam2.engine.sharding import SAM2FullySharded
 
 SHARDED = {'type': 'SAM2FullySharded', 'parts': ['first']}
-PARTS = ('state_dict', 'optimizer')
 
 
 def _train(work_dir: Path, *, sharded: bool, **changes: object) -> Path:
@@ -34,28 +33,23 @@ def _numbers(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def test_weights_and_states_are_those_of_ddp_and_a_run_resumes(tmp_path: Path) -> None:
+def test_run_goes_on_from_a_checkpoint_of_ddp_to_the_weights_of_ddp(
+    tmp_path: Path,
+) -> None:
     ddp = _train(tmp_path / 'ddp', sharded=False)
-    ours = _train(tmp_path / 'ours', sharded=True)
-    expected, found = (_numbers(load(run / 'epoch_2.pth')) for run in (ddp, ours))
+    begun = ddp / 'epoch_1.pth'
+    ours = _train(tmp_path / 'ours', sharded=True, resume=True, load_from=str(begun))
+    before, expected, found = (
+        _numbers(load(path))
+        for path in (begun, ddp / 'epoch_2.pth', ours / 'epoch_2.pth')
+    )
     # `never` has no gradient anywhere, `sometimes` on one process alone.
     assert found.keys() == expected.keys()
     assert '0.exp_avg' in found
+    assert len(differences(before, expected)) > 0.8 * len(before)
     for name, value in expected.items():
         assert found[name].shape == value.shape, name
         assert torch.allclose(found[name], value, rtol=1e-5, atol=1e-6), name
-    assert (ours / 'best_JF_epoch_2.pth').is_file() == (
-        ddp / 'best_JF_epoch_2.pth'
-    ).is_file()
-    resumed = _train(
-        tmp_path / 'resumed',
-        sharded=True,
-        resume=True,
-        load_from=str(ours / 'epoch_1.pth'),
-    )
-    one, other = (load(run / 'epoch_2.pth') for run in (ours, resumed))
-    for part in PARTS:
-        assert not differences(one[part], other[part])
 
 
 def test_part_that_is_not_there_is_named() -> None:

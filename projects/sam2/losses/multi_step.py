@@ -1,6 +1,6 @@
 """The loss of a clip: all frames, all correction steps, all candidate masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from projects.sam2.ops import at_least_float32, upsample_logits
 from projects.sam2.structures import ClipTargets, DecoderStep, FrameOutput
 
 FocalConfig = FocalShape | Mapping[str, Any]
+LossObserver = Callable[[FrameOutput, Sequence[Mapping[str, Tensor]]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,7 @@ class SAM2MultiStepLoss(nn.Module):
         self.class_focal = None if class_focal is None else _shape(class_focal)
         self.supervise_all_ious = supervise_all_ious
         self.iou_l1 = iou_l1
+        self.observer: LossObserver | None = None  # told of each step of each frame
 
     def forward(
         self, outputs: Sequence[FrameOutput], targets: ClipTargets
@@ -158,6 +160,8 @@ class SAM2MultiStepLoss(nn.Module):
         # Reduced precision would lose small areas among a million pixels.
         with torch.autocast(masks.device.type, enabled=False):
             steps = [self._step_losses(step, truth) for step in output.steps]
+        if self.observer is not None:
+            self.observer(output, steps)
         return {
             name: torch.stack([terms[name] for terms in steps]).sum()
             for name in self.weights

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.optim.scheduler import CosineAnnealingLR
 from torch import nn
 
@@ -58,6 +58,23 @@ def settings(model: nn.Module, **changes: object) -> dict[str, tuple[float, floa
         for group in wrapper.optimizer.param_groups
         for parameter in group['params']
     }
+
+
+def test_fused_steps_are_those_of_the_usual_ones() -> None:
+    found = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        model = Model(Backbone())
+        optimizer = {'type': 'AdamW', 'lr': 0.1, 'weight_decay': 0.1, 'fused': fused}
+        cfg = {'optimizer': optimizer, 'constructor': 'SAM2OptimWrapperConstructor'}
+        wrapper = build_optim_wrapper(model, Config(cfg)._cfg_dict)
+        assert isinstance(wrapper, OptimWrapper)
+        for _ in range(2):
+            total = torch.stack([(p - 1).square().sum() for p in model.parameters()])
+            wrapper.update_params(total.sum())
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    plain, fused_ones = found
+    assert torch.allclose(plain, fused_ones, rtol=1e-5)
 
 
 def test_frozen_parameters_are_none_of_the_optimizers() -> None:

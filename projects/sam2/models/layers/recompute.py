@@ -34,7 +34,8 @@ def recomputed(
     Returns:
         What the function returns; gradients are those of a plain call.
     """
-    if not torch.is_grad_enabled():
+    # A compiler decides itself what to compute twice.
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return function(*args, **kwargs)
     result: Result = checkpoint(function, *args, use_reentrant=False, **kwargs)
     return result

@@ -1,0 +1,128 @@
+"""Compiles parts of the model for training."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from time import perf_counter
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+
+__all__ = ['SAM2CompileHook']
+
+
+@HOOKS.register_module()
+class SAM2CompileHook(Hook):
+    """Compiles regions with ``torch.compile``, and lets them warm up.
+
+    What surrounds them (the choice of memories, prompts, the loss) runs as it is.
+    Results differ by rounding. Compiling needs a C++ compiler, on a GPU Triton as well.
+
+    Args:
+        static: Names of modules whose inputs have the same shape in every step, with
+            ``*`` for any characters: ``image_encoder.backbone.blocks.*``.
+        dynamic: Those whose inputs vary in length: the memory grows from frame to
+            frame, and clips differ in their number of objects.
+        warm_up: Before the first step its batch is run forward and backward with the
+            prompts of as many steps as this, so that what they need is compiled by
+            then. Weights, gradients and random streams stay as they are.
+
+    Raises:
+        ValueError: In ``before_train``, if a name fits no module.
+    """
+
+    def __init__(
+        self, *, static: Sequence[str], dynamic: Sequence[str] = (), warm_up: int = 0
+    ) -> None:
+        self.static = tuple(static)
+        self.dynamic = tuple(dynamic)
+        self.warm_up = warm_up
+        self._is_warm = warm_up == 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Compile, which happens when a part is first called.
+
+        Args:
+            runner: Holds the model.
+        """
+        self.apply(_bare(runner))
+
+    def apply(self, model: nn.Module) -> None:
+        """Compile parts of a model that no runner holds.
+
+        Args:
+            model: Not wrapped.
+
+        Raises:
+            ValueError: If a name fits no module.
+        """
+        for patterns, is_dynamic in ((self.static, False), (self.dynamic, True)):
+            for part in _named(model, patterns):
+                part.compile(dynamic=is_dynamic)
+
+    def before_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,  # noqa: ARG002
+        data_batch: Any = None,  # noqa: ANN401  whatever the loader gives
+    ) -> None:
+        """Warm up before the first step.
+
+        Args:
+            runner: Of the run.
+            batch_idx: Batch of the epoch.
+            data_batch: Of the loader.
+        """
+        if self._is_warm:
+            return
+        self._is_warm = True
+        start, hub, first = perf_counter(), runner.message_hub, runner.iter
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            for step in range(first, first + self.warm_up):
+                # The model takes its prompts from the step.
+                hub.update_info('iter', step)
+                _run_through(runner, data_batch)
+        hub.update_info('iter', first)
+        runner.logger.info(
+            'Compiled parts have warmed up, in %.0f s', perf_counter() - start
+        )
+
+
+def _run_through(runner: Runner, data_batch: object) -> None:
+    """Go forward and backward, and forget the gradients."""
+    wrapper: Any = runner.optim_wrapper
+    model = _bare(runner)
+    with wrapper.optim_context(model):
+        batch = model.data_preprocessor(data_batch, training=True)
+        total, _ = model.parse_losses(model(**batch, mode='loss'))
+    total.backward()
+    model.zero_grad(set_to_none=True)
+
+
+def _bare(runner: Runner) -> Any:  # noqa: ANN401  a model of MMEngine
+    """The model without the wrapper of several processes."""
+    model: Any = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def _named(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+    """Modules by their names."""
+    named = dict(model.named_modules())
+    found = []
+    for pattern in patterns:
+        # A `*` stays between two dots: a block, and not what is in it.
+        depth = pattern.count('.')
+        fitting = [
+            one
+            for name, one in named.items()
+            if fnmatchcase(name, pattern) and name.count('.') == depth
+        ]
+        if not fitting:
+            msg = f'{pattern!r} fits no module; there are {list(named)[1:9]} and others'
+            raise ValueError(msg)
+        found += fitting
+    return found

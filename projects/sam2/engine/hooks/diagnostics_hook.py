@@ -1,0 +1,197 @@
+"""Says in the logs how training goes, and what it costs."""
+
+import resource
+from collections.abc import Sized
+from time import perf_counter
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from projects.sam2.engine.loss_parts import LossParts
+from projects.sam2.engine.shares import whole
+
+__all__ = ['ClipDiagnosticsHook', 'gradient_norms']
+
+# Parts whose gradients are measured apart; all else is `other`.
+PARTS = (
+    'image_encoder.backbone',
+    'image_encoder.neck',
+    'tracker.memory_attention',
+    'tracker.memory_encoder',
+    'prompt_encoder',
+    'mask_decoder',
+)
+OTHER = 'other'
+MEGABYTE = 2**20
+KILOBYTE = 2**10
+
+
+@HOOKS.register_module()
+class ClipDiagnosticsHook(Hook):
+    """Logs what is behind the loss and the time of a step.
+
+    - ``step_<kind>``: the loss of a step per object, by what led to it: ``mask``,
+      ``points``, ``tracked`` and ``corrected``.
+    - ``gradient_<part>``: norms of the gradients by part, before they are clipped.
+    - ``samples_per_second``, of all processes; ``data_share`` of the time that is spent
+      waiting for data; ``peak_megabytes`` of the GPU, or else of the process.
+
+    The visualizer's backends (TensorBoard, ``scalars.json``) get the terms of the loss
+    for each kind of step and each frame as well. All is of the first process. Between
+    two logs nothing waits for the device.
+
+    Args:
+        interval: Iterations between two logs; that of ``LoggerHook``.
+    """
+
+    priority = 'NORMAL'  # before the hook that logs
+
+    def __init__(self, *, interval: int = 10) -> None:
+        self.interval = interval
+        self._losses = LossParts()
+        self._norms: dict[str, Tensor] = {}
+        self._batch = 0
+        self._num_clips = 0
+        self._since = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin to listen to the loss and to the optimizer.
+
+        Args:
+            runner: Of the run.
+        """
+        bare: Any = runner.model
+        bare = bare.module if is_model_wrapper(bare) else bare
+        loss: Any = getattr(bare, 'loss_module', None)
+        if hasattr(loss, 'observer'):
+            loss.observer = self._losses.add
+        wrapper: Any = runner.optim_wrapper
+        counts = getattr(wrapper, '_accumulative_counts', 1)
+
+        def before_step(*_: object) -> None:
+            # The last step before a log.
+            if self._batch % self.interval >= self.interval - counts:
+                self._norms = gradient_norms(bare)
+
+        if isinstance(getattr(wrapper, 'optimizer', None), torch.optim.Optimizer):
+            wrapper.optimizer.register_step_pre_hook(before_step)
+        self._since = perf_counter()
+
+    def before_train_iter(
+        self,
+        runner: Runner,  # noqa: ARG002
+        batch_idx: int,
+        data_batch: object = None,
+    ) -> None:
+        """Count the clips.
+
+        Args:
+            runner: Of the run.
+            batch_idx: Batch of the epoch.
+            data_batch: Of the loader.
+        """
+        self._batch = batch_idx
+        self._num_clips += len(data_batch) if isinstance(data_batch, Sized) else 0
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,  # noqa: ARG002
+        outputs: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> None:
+        """Log, when it is time.
+
+        Args:
+            runner: Of the run.
+            batch_idx: Batch of the epoch.
+            data_batch: Of the loader.
+            outputs: Of the model.
+        """
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        details = self._losses.take()
+        brief = _totals(details) | self._gradients(runner) | self._costs(runner)
+        for name, value in brief.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+        if details:
+            runner.visualizer.add_scalars(details, step=runner.iter + 1)
+
+    def _gradients(self, runner: Runner) -> dict[str, float]:
+        """Norms of the last step's gradients, as they were before clipping."""
+        norms, self._norms = self._norms, {}
+        if not norms:
+            return {}
+        values = torch.stack(list(norms.values())).tolist()
+        scalars, wrapper = runner.message_hub.log_scalars, runner.optim_wrapper
+        scale, after = 1.0, sum(value**2 for value in values) ** 0.5
+        if getattr(wrapper, 'clip_grad_kwargs', None) and 'train/grad_norm' in scalars:
+            # Clipping shortens all by one factor.
+            scale = scalars['train/grad_norm'].current() / max(after, 1e-30)
+        return {
+            # MMEngine would average what is called grad_norm over many logs.
+            f'gradient_{part}': scale * value
+            for part, value in zip(norms, values, strict=True)
+        }
+
+    def _costs(self, runner: Runner) -> dict[str, float]:
+        """Speed and memory since the last log."""
+        now = perf_counter()
+        clips, self._num_clips = self._num_clips, 0
+        passed, self._since = now - self._since, now
+        found = {
+            'samples_per_second': get_world_size() * clips / passed,
+            'peak_megabytes': _peak_megabytes(),
+        }
+        scalars = runner.message_hub.log_scalars
+        if 'train/data_time' in scalars and 'train/time' in scalars:
+            waiting, whole_time = (
+                scalars[f'train/{name}'].mean(self.interval)
+                for name in ('data_time', 'time')
+            )
+            found['data_share'] = float(waiting / whole_time)
+        return found
+
+
+def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
+    """Measure gradients by part.
+
+    Args:
+        model: Not wrapped, after a backward pass.
+
+    Returns:
+        The norm of each part that has gradients, by the last word of its name.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            part = next((one for one in PARTS if name.startswith(f'{one}.')), OTHER)
+            norm = whole(torch.linalg.vector_norm(parameter.grad.detach()))
+            found.setdefault(part.rpartition('.')[2], []).append(norm)
+    return {
+        part: torch.linalg.vector_norm(torch.stack(norms))
+        for part, norms in found.items()
+    }
+
+
+def _totals(details: dict[str, float]) -> dict[str, float]:
+    """The loss of each kind of step, all terms together."""
+    totals: dict[str, float] = {}
+    for name, value in details.items():
+        by, which, _ = name.split('/')
+        if by == 'step':
+            totals[f'step_{which}'] = totals.get(f'step_{which}', 0.0) + value
+    return totals
+
+
+def _peak_megabytes() -> float:
+    """The most memory that was in use so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / MEGABYTE
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KILOBYTE

@@ -1,0 +1,133 @@
+"""Compiled parts compute what they did before."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from bridge_models import assert_same_weights
+from golden_models import golden_model
+from projects.sam2.engine.hooks import SAM2CompileHook
+from projects.sam2.models import SAM2
+from projects.sam2.models.prompt_simulator import PromptPlan
+from square_clips import SIDE, square_sample
+
+PARTS = [
+    ('static', 'image_encoder.backbone.blocks.0'),
+    ('static', 'tracker.memory_encoder'),
+    ('dynamic', 'tracker.memory_attention.layers.0'),
+    ('dynamic', 'mask_decoder'),
+]
+
+
+@pytest.fixture
+def model() -> SAM2:
+    """The golden model, in training."""
+    return golden_model('v17', data_preprocessor={'image_size': (SIDE, SIDE)}).train()
+
+
+def _gradients(model: SAM2) -> tuple[float, Tensor]:
+    """Loss of a clip, and all gradients as one vector."""
+    model.zero_grad()
+    batch = model.data_preprocessor([square_sample(0)])['inputs']
+    total = torch.stack(list(model(batch, mode='loss').values())).sum()
+    total.backward()
+    gradients = [one.grad for one in model.parameters() if one.grad is not None]
+    return total.item(), torch.cat([gradient.flatten() for gradient in gradients])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    'SAM2_COMPILE_TESTS' not in os.environ or shutil.which('g++') is None,
+    reason='set SAM2_COMPILE_TESTS; needs a C++ compiler and some minutes',
+)
+@pytest.mark.filterwarnings('ignore')  # of the compiler's own
+@pytest.mark.parametrize(('shapes', 'part'), PARTS)
+def test_compiled_part_gives_the_same_loss_and_gradients(
+    model: SAM2,
+    shapes: str,
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
+    monkeypatch.setattr('torch._inductor.config.compile_threads', 1)
+    expected, gradients = _gradients(model)
+    hook = {'type': 'SAM2CompileHook', 'static': [], shapes: [part]}
+    HOOKS.build(hook).apply(model)
+    torch.compiler.reset()
+    found, compiled = _gradients(model)
+    assert list(tmp_path.rglob('*.so')), 'nothing was compiled'
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert (compiled - gradients).norm() <= 1e-4 * gradients.norm()
+
+
+@pytest.mark.filterwarnings('ignore')  # of the compiler's own
+def test_regions_are_traced_without_a_break(model: SAM2) -> None:
+    expected, gradients = _gradients(model)
+    for part in (
+        'image_encoder.backbone.blocks.0',
+        'tracker.memory_attention.layers.0',
+    ):
+        model.get_submodule(part).compile(backend='eager', fullgraph=True)
+    torch.compiler.reset()
+    found, traced = _gradients(model)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert (traced - gradients).norm() <= 1e-4 * gradients.norm()
+
+
+def test_a_block_is_compiled_and_not_what_is_in_it() -> None:
+    model = golden_model('v17')
+    SAM2CompileHook(static=['image_encoder.backbone.blocks.*']).apply(model)
+    done = [n for n, one in model.named_modules() if one._compiled_call_impl]
+    assert done == [f'image_encoder.backbone.blocks.{index}' for index in range(8)]
+
+
+def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
+    model: SAM2,
+) -> None:
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    runner: Any = SimpleNamespace(
+        model=model,
+        optim_wrapper=OptimWrapper(optimizer),
+        message_hub=hub,
+        iter=5,
+        logger=logging.getLogger(__name__),
+    )
+    steps: list[int] = []
+    plan = model.prompt_simulator.plan
+
+    def noted(num_frames: int, step: int, seed: int) -> PromptPlan:
+        steps.append(step)
+        torch.rand(1)  # as dropout would
+        planned: PromptPlan = plan(num_frames, step=step, seed=seed)
+        return planned
+
+    model.prompt_simulator.plan = noted
+    weights = {name: one.clone() for name, one in model.state_dict().items()}
+    stream = torch.get_rng_state()
+    hook = SAM2CompileHook(static=[], warm_up=2)
+    for batch in range(2):
+        hook.before_train_iter(runner, batch, [square_sample(0)])
+    assert steps == [5, 6]
+    assert hub.get_info('iter') == 5
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(one.grad is None for one in model.parameters())
+    assert_same_weights(dict(model.state_dict()), weights)
+
+
+def test_part_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'decoder' fits no module.*'image_encoder'"):
+        SAM2CompileHook(static=['decoder']).apply(golden_model('v17'))

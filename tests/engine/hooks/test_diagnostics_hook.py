@@ -1,0 +1,76 @@
+"""The logs say what is behind the loss and the time of a step."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from end_to_end_runs import (
+    IN_PROCESS,
+    ONLY_TRAINING,
+    small_config,
+    train_recorded,
+    write_clips,
+)
+from projects.sam2.engine.hooks.diagnostics_hook import gradient_norms
+
+
+def test_run_logs_losses_by_step_and_frame_norms_speed_and_memory(
+    tmp_path: Path,
+) -> None:
+    data = write_clips(tmp_path / 'data', train=4, val=1)
+    options = {
+        'default_hooks.diagnostics.interval': 1,
+        'optim_wrapper.clip_grad.max_norm': 1e-3,  # all are shortened
+        'model.prompt_simulator.point_probability': 0.0,
+    }
+    cfg = small_config(data, tmp_path / 'run', IN_PROCESS, ONLY_TRAINING, options)
+    runner, recorder = train_recorded(cfg)
+    scalars = {
+        name.removeprefix('train/'): buffer.current()
+        for name, buffer in runner.message_hub.log_scalars.items()
+    }
+    norms = [value for name, value in scalars.items() if name.startswith('gradient_')]
+    assert len(norms) > 5
+    # Measured after clipping, and told as before it.
+    assert sum(norm**2 for norm in norms) ** 0.5 == pytest.approx(
+        scalars['grad_norm'], rel=1e-3
+    )
+    assert scalars['grad_norm'] > 1e-2
+    assert scalars['samples_per_second'] > 0
+    assert 0 < scalars['data_share'] < 1
+    assert scalars['peak_megabytes'] > 50
+    lines = [
+        json.loads(line)
+        for path in Path(cfg.work_dir).glob('*/vis_data/scalars.json')
+        for line in path.read_text().splitlines()
+    ]
+    steps = [line for line in lines if 'frame/00/loss_mask' in line]
+    assert len(steps) == len(recorder.losses) == 2
+    last = steps[-1]
+    assert {name.split('/')[1] for name in last if name.startswith('frame/')} == {
+        '00',
+        '01',
+        '02',
+    }
+    tracked = [last[f'step/tracked/loss_{term}'] for term in ('mask', 'dice', 'iou')]
+    tracked.append(last['step/tracked/loss_class'])
+    assert scalars['step_tracked'] == pytest.approx(sum(tracked), rel=1e-4)
+    # A step's loss is the sum over frames of the mean over objects.
+    whole = sum(value for name, value in last.items() if name.startswith('frame/'))
+    assert 'step_corrected' not in scalars
+    assert whole == pytest.approx(recorder.losses[-1], rel=1e-3)
+
+
+def test_norms_of_parts_make_up_that_of_the_whole() -> None:
+    model = nn.ModuleDict(
+        {'mask_decoder': nn.Linear(2, 2), 'loss': nn.Linear(2, 1), 'idle': nn.ReLU()}
+    )
+    for value, parameter in enumerate(model.parameters(), start=1):
+        parameter.grad = torch.full_like(parameter, value)
+    norms = gradient_norms(model)
+    assert norms.keys() == {'mask_decoder', 'other'}
+    assert norms['mask_decoder'].item() == pytest.approx((4 * 1 + 2 * 4) ** 0.5)
+    assert norms['other'].item() == pytest.approx((2 * 9 + 1 * 16) ** 0.5)

@@ -1,0 +1,69 @@
+"""Terms of the loss are told apart by kind of step and by frame."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from projects.sam2.engine.loss_parts import LossParts, kind_of_step
+from projects.sam2.structures import (
+    DecoderStep,
+    FrameMemory,
+    FrameOutput,
+    PointPrompt,
+)
+
+POINTS = PointPrompt(coords=torch.zeros(2, 1, 2), labels=torch.ones(2, 1))
+
+
+def _step(*, given: bool = False, points: PointPrompt | None = None) -> DecoderStep:
+    masks = torch.zeros(2, 1, 4, 4)
+    return DecoderStep(
+        candidate_logits=masks,
+        candidate_ious=torch.zeros(2, 1),
+        mask_logits=masks,
+        object_pointer=torch.zeros(2, 8),
+        object_score_logits=torch.zeros(2, 1),
+        full_logits=masks if given else None,
+        points=points,
+    )
+
+
+def _frame(index: int, *steps: DecoderStep) -> FrameOutput:
+    memory = FrameMemory(spatial=torch.zeros(1), object_pointer=torch.zeros(1))
+    return FrameOutput(frame_index=index, steps=steps, memory=memory)
+
+
+def _terms(mask: float, dice: float) -> dict[str, Tensor]:
+    return {'loss_mask': torch.tensor(mask), 'loss_dice': torch.tensor(dice)}
+
+
+def test_kinds_of_steps_are_told_apart() -> None:
+    clicked = _step(points=POINTS)
+    assert kind_of_step(_step(given=True), 0) == 'mask'
+    assert kind_of_step(clicked, 0) == 'points'
+    assert kind_of_step(_step(), 0) == 'tracked'
+    assert kind_of_step(clicked, 1) == 'corrected'
+
+
+def test_means_are_of_steps_and_objects() -> None:
+    parts = LossParts()
+    clicked = _step(points=POINTS)
+    parts.add(_frame(0, clicked, clicked), [_terms(8.0, 4.0), _terms(6.0, 2.0)])
+    parts.add(_frame(1, _step()), [_terms(2.0, 2.0)])
+    parts.add(_frame(1, _step()), [_terms(4.0, 0.0)])
+    # Two objects; frame 0 has two steps, and so has frame 1 in two clips.
+    assert parts.take() == pytest.approx(
+        {
+            'step/points/loss_mask': 4.0,
+            'step/points/loss_dice': 2.0,
+            'step/corrected/loss_mask': 3.0,
+            'step/corrected/loss_dice': 1.0,
+            'step/tracked/loss_mask': 1.5,
+            'step/tracked/loss_dice': 0.5,
+            'frame/00/loss_mask': 3.5,
+            'frame/00/loss_dice': 1.5,
+            'frame/01/loss_mask': 1.5,
+            'frame/01/loss_dice': 0.5,
+        }
+    )
+    assert parts.take() == {}
