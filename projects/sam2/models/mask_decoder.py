@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
+from projects.sam2.models.layers.pixel_linear import PixelLinear
 from projects.sam2.models.layers.recompute import apply_after, recomputed
 from projects.sam2.models.prompt_encoder import PromptEmbeddings
 from projects.sam2.models.two_way_transformer import TwoWayTransformer
@@ -88,9 +89,7 @@ class SAM2MaskDecoder(nn.Module):
             nn.GELU(),
         )
         self.high_res_projections = (
-            nn.ModuleList(
-                nn.Conv2d(embed_dims, dims, kernel_size=1) for dims in (dims_4, dims_8)
-            )
+            nn.ModuleList(PixelLinear(embed_dims, dims) for dims in (dims_4, dims_8))
             if high_res_features
             else None
         )

@@ -11,6 +11,7 @@ from projects.sam2.models.layers import (
     Dropout,
     ReLUDropout,
     RotaryAttention,
+    chunks,
     objects_at_once,
     recomputed,
 )
@@ -170,7 +171,7 @@ class MemoryAttentionLayer(nn.Module):
         limit = objects_at_once(tokens, memory.shape[1] * tokens.shape[2])
         parts = []
         for own, own_keys, own_memory in zip(
-            tokens.split(limit), keys.split(limit), memory.split(limit), strict=True
+            *(chunks(tensor, limit) for tensor in (tokens, keys, memory)), strict=True
         ):
             within = own if shared else self._attend_within(own, feature_size)
             parts.append(

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from projects.sam2.models.layers import (
     LayerNorm2d,
+    PixelLinear,
     apply_after,
+    chunks,
     objects_at_once,
     recomputed,
 )
@@ -42,7 +44,7 @@ class MemoryEncoder(nn.Module):
         super().__init__()
         self.with_cp = False  # set to compute twice what is inside
         self.mask_downsampler = MaskDownsampler(embed_dims=embed_dims)
-        self.pixel_projection = nn.Conv2d(embed_dims, embed_dims, kernel_size=1)
+        self.pixel_projection = PixelLinear(embed_dims, embed_dims)
         self.fuser = nn.Sequential(
             *(ConvNeXtBlock(embed_dims=embed_dims) for _ in range(NUM_FUSER_LAYERS))
         )
@@ -81,7 +83,9 @@ class MemoryEncoder(nn.Module):
         limit = objects_at_once(mask, EXPANSION * features[0].numel())
         memories = [
             self.output(self.fuser(own + self.mask_downsampler(part)))
-            for own, part in zip(features.split(limit), mask.split(limit), strict=True)
+            for own, part in zip(
+                chunks(features, limit), chunks(mask, limit), strict=True
+            )
         ]
         return memories[0] if len(memories) == 1 else torch.cat(memories)
 

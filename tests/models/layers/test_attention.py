@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
+from projects.sam2.models.layers import attention as module
 from projects.sam2.models.layers.attention import Attention
+
+RATE = 0.25
 
 
 def _literal(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -45,6 +49,50 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.allclose(attention(tokens, tokens, tokens), expected)
     attention.eval()
     torch.testing.assert_close(attention(tokens, tokens, tokens), expected)
+
+
+@pytest.mark.parametrize('with_graph', [True, False])
+@pytest.mark.parametrize('num_heads', [1, 2])
+def test_narrow_values_of_many_weights_are_projected_last_to_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, num_heads: int, *, with_graph: bool
+) -> None:
+    monkeypatch.setattr(module, 'FEW_WEIGHTS', 0)
+    torch.manual_seed(0)
+    attention = Attention(embed_dims=16, num_heads=num_heads, kv_dims=6).eval()
+    query, (key, value) = torch.randn(2, 5, 16), torch.randn(2, 2, 7, 6)
+    calls: list[tuple[int, ...]] = []
+    attention.value.register_forward_hook(
+        lambda _, given, __: calls.append(tuple(given[0].shape))
+    )
+    with torch.set_grad_enabled(with_graph):
+        found = attention(query, key, value)
+    assert calls == [(2, 5, 6) if num_heads == 1 else (2, 7, 6)]
+    torch.testing.assert_close(found, _literal(attention, query, key, value))
+
+
+@pytest.mark.parametrize('adapted', [False, True])
+def test_the_order_of_gathering_and_projection_changes_nothing_under_dropout(
+    monkeypatch: pytest.MonkeyPatch, *, adapted: bool
+) -> None:
+    torch.manual_seed(0)
+    attention = Attention(embed_dims=16, num_heads=1, kv_dims=6, dropout=RATE).double()
+    if adapted:
+        config = LoraConfig(target_modules=['value'], init_lora_weights=False)
+        inject_adapter_in_model(config, attention)
+    query, key, value = (
+        torch.randn(2, length, channels).double().requires_grad_()
+        for length, channels in ((5, 16), (7, 6), (7, 6))
+    )
+    differentiated = [query, key, value]
+    differentiated += [p for p in attention.parameters() if p.requires_grad]
+    results = []
+    for narrow in (True, False):
+        monkeypatch.setattr(Attention, '_has_narrow_values', narrow)
+        torch.manual_seed(1)
+        found = attention(query, key, value)
+        gradients = torch.autograd.grad(found.square().sum(), differentiated)
+        results.append((found, gradients))
+    torch.testing.assert_close(*results)
 
 
 def test_heads_that_do_not_divide_the_channels_are_refused() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projects.sam2.models.layers import objects_at_once
+from projects.sam2.models.layers import chunks, objects_at_once
 
 MEGABYTE = 2**20
 
@@ -29,3 +29,9 @@ def test_batch_stays_whole_with_a_graph_and_on_other_devices() -> None:
     with torch.no_grad():
         elsewhere = torch.zeros(20, 1, device='meta')
         assert objects_at_once(elsewhere, 99 * MEGABYTE) == 20
+
+
+def test_a_batch_that_is_small_enough_is_its_only_chunk() -> None:
+    batch = torch.arange(5)
+    assert chunks(batch, 5)[0] is batch
+    assert [chunk.tolist() for chunk in chunks(batch, 2)] == [[0, 1], [2, 3], [4]]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -42,7 +41,9 @@ class HieraPatchEmbedding(nn.Module):
             (B, H4, W4, C).
         """
         embedded: Tensor = self.projection(images)
-        return embedded.permute(0, 2, 3, 1)  # (B, C, H4, W4) -> (B, H4, W4, C)
+        # (B, C, H4, W4) -> (B, H4, W4, C), in memory as well: all that follows works
+        # on channels.
+        return embedded.permute(0, 2, 3, 1).contiguous()
 
 
 class HieraAttention(nn.Module):
@@ -126,13 +127,11 @@ class HieraAttention(nn.Module):
             return apply_after(split, self.qkv, maps)
         # Padded cells are zero before the projection: what that makes of a zero is
         # put there, in place of a product of zeros.
-        projected = split_windows(apply_after(norm, self.qkv, maps), window_size)
-        inside = split_windows(maps.new_ones(1, height, width, 1), window_size)
+        padded = _pad(apply_after(norm, self.qkv, maps), window_size)
         of_zero: Tensor = self.qkv(maps.new_zeros(maps.shape[-1]))
-        per_map = projected.unflatten(0, (len(maps), -1))
-        return torch.addcmul(per_map, (1 - inside).to(of_zero.dtype), of_zero).flatten(
-            0, 1
-        )
+        outside = 1 - _pad(of_zero.new_ones(1, height, width, 1), window_size)
+        padded += outside * of_zero
+        return split_windows(padded, window_size)
 
     def _heads(self, windows: Tensor) -> Tensor:
         """Split channels: (B, h, w, C) -> (B, heads, h * w, C / heads), a view."""
@@ -249,14 +248,24 @@ def split_windows(maps: Tensor, side: int) -> Tensor:
     Returns:
         (B * rows * columns, side, side, C).
     """
-    height, width = maps.shape[1:3]
-    below, beside = -height % side, -width % side
-    if below or beside:
-        maps = functional.pad(maps, (0, 0, 0, beside, 0, below))
     # (B, h, w, C) -> (B, rows, columns, side, side, C)
-    cut = maps.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+    cut = (
+        _pad(maps, side)
+        .unflatten(2, (-1, side))
+        .unflatten(1, (-1, side))
+        .transpose(2, 3)
+    )
     windows: Tensor = cut.flatten(0, 2)
     return windows
+
+
+def _pad(maps: Tensor, side: int) -> Tensor:
+    """Continue maps (B, h, w, C) with zeros to whole windows."""
+    height, width = maps.shape[1:3]
+    below, beside = -height % side, -width % side
+    if not (below or beside):
+        return maps
+    return functional.pad(maps, (0, 0, 0, beside, 0, below))
 
 
 def join_windows(

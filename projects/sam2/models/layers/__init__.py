@@ -6,7 +6,8 @@ from projects.sam2.models.layers.dropout import Dropout, ReLUDropout
 from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
 from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
-from projects.sam2.models.layers.object_chunks import objects_at_once
+from projects.sam2.models.layers.object_chunks import chunks, objects_at_once
+from projects.sam2.models.layers.pixel_linear import PixelLinear
 from projects.sam2.models.layers.position_encoding import (
     sine_encoding_1d,
     sine_encoding_2d,
@@ -21,9 +22,11 @@ __all__ = [
     'Dropout',
     'FourierPositionEncoding',
     'LayerNorm2d',
+    'PixelLinear',
     'ReLUDropout',
     'RotaryAttention',
     'apply_after',
+    'chunks',
     'objects_at_once',
     'recomputed',
     'sine_encoding_1d',

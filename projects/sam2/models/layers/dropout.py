@@ -98,7 +98,7 @@ class Dropout(nn.Module):
 
 
 class ReLUDropout(nn.Module):
-    """ReLU, then dropout, of which the result alone is kept.
+    """ReLU, then dropout, in place: of both only the result is there in the end.
 
     Where the result is 0 there is no gradient, be it that the input was negative or
     that it was dropped.
@@ -115,7 +115,7 @@ class ReLUDropout(nn.Module):
         """Rectify and drop.
 
         Args:
-            tensor: Of any shape.
+            tensor: Of any shape; what some layer has made, and nothing else reads.
 
         Returns:
             The same shape.
@@ -188,12 +188,13 @@ class _ReLUDropout(torch.autograd.Function):
         rate: float,
     ) -> Tensor:
         """Rectify and drop."""
-        result = tensor.relu()
-        if is_plain_cpu(tensor):
+        result = tensor.relu_()
+        if is_plain_cpu(tensor) and tensor.is_contiguous():
             masks = KeepMasks(draw_seed(), rate)
-            result = masks.apply(result.contiguous().mul_(masks.scale))
+            masks.apply(result.mul_(masks.scale))
         else:
-            result = functional.dropout(result, rate)
+            functional.dropout(result, rate, inplace=True)
+        ctx.mark_dirty(tensor)
         ctx.rate = rate
         ctx.save_for_backward(result)
         return result

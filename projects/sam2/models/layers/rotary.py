@@ -139,6 +139,4 @@ class RotaryAttention(Attention):
         placed = rotate(keys[:, :, :num_placed], table)
         if num_unrotated:
             placed = torch.cat([placed, keys[:, :, num_placed:]], dim=2)
-        return self._attend(
-            rotate(queries, table), placed, self._heads(self.value(value))
-        )
+        return self._attend(rotate(queries, table), placed, value)

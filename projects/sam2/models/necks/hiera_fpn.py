@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from projects.sam2.models.layers import PixelLinear
 from projects.sam2.ops import at_least_float32
 
 __all__ = ['HieraFPN']
@@ -46,8 +47,7 @@ class HieraFPN(BaseModule):
         self.top_down_levels = frozenset(top_down_levels)
         # Coarse to fine, the order of the released weights.
         self.lateral_convs = nn.ModuleList(
-            nn.Conv2d(channels, out_channels, kernel_size=1)
-            for channels in reversed(in_channels)
+            PixelLinear(channels, out_channels) for channels in reversed(in_channels)
         )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:

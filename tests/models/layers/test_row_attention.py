@@ -1,0 +1,102 @@
+"""Attention with dropout against one that writes its weights out."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from projects.sam2.models.layers import row_attention as module
+from projects.sam2.models.layers.attention import Attention
+from projects.sam2.models.layers.dropout import KeepMasks
+from projects.sam2.models.layers.row_attention import row_attention
+
+RATE = 0.25
+SHAPES = {'query': (2, 3, 7, 4), 'key': (2, 3, 11, 4), 'value': (2, 3, 11, 5)}
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a head take several turns, the last of them fewer."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(module, 'NUM_ROWS', 3)
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    query, key, value = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        for shape in SHAPES.values()
+    )
+    return query, key, value
+
+
+def literal(
+    query: Tensor, key: Tensor, value: Tensor, seed: int, rate: float
+) -> tuple[Tensor, Tensor]:
+    """The formula, with the weights that the seed drops."""
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1)
+    if rate:
+        masks = KeepMasks(seed, rate)
+        rows = [
+            torch.from_numpy(masks.draw(count * weights.shape[-1])).view(count, -1)
+            for _ in range(6)
+            for count in (3, 3, 1)
+        ]
+        kept = torch.cat(rows).view(weights.shape)
+        assert not kept.all()
+        weights = weights * kept / (1 - rate)
+    return weights @ value, weights.sum(dim=-1, keepdim=True)
+
+
+@pytest.mark.parametrize('rate', [0.0, RATE])
+@pytest.mark.parametrize('kept_bytes', [0, 2**20])
+def test_values_and_gradients_equal_the_formula(
+    monkeypatch: pytest.MonkeyPatch, rate: float, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(module, 'draw_seed', lambda: 3)
+    monkeypatch.setattr(module, 'KEPT_BYTES', kept_bytes)
+    given = inputs()
+    found, expected = row_attention(*given, rate), literal(*given, 3, rate)
+    torch.testing.assert_close(found, expected)
+    upstream = [torch.randn_like(one) for one in expected]
+    theirs = torch.autograd.grad(expected, given, upstream)
+    # Twice: what is kept is not written into.
+    for retain in (True, False):
+        ours = torch.autograd.grad(found, given, upstream, retain_graph=retain)
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('kept_bytes', [0, 4 * 64 * 64])
+def test_weights_are_kept_once_where_they_are_small(
+    monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(module, 'KEPT_BYTES', kept_bytes)
+    query, key, value = (
+        torch.randn(1, 64, 4, requires_grad=True) * 1 for _ in range(3)
+    )
+    shapes: list[torch.Size] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        shapes.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        row_attention(query, key, value, RATE)
+    assert shapes
+    assert shapes.count(torch.Size([1, 64, 64])) == bool(kept_bytes)
+
+
+def test_attention_takes_this_way_in_training_alone() -> None:
+    attention = Attention(embed_dims=8, num_heads=2, dropout=RATE)
+    tokens = torch.randn(1, 6, 8)
+    names = {type(node).__name__ for node in graph(attention(tokens, tokens, tokens))}
+    assert '_RowAttentionBackward' in names
+    attention.eval()
+    names = {type(node).__name__ for node in graph(attention(tokens, tokens, tokens))}
+    assert '_RowAttentionBackward' not in names
+
+
+def graph(tensor: Tensor) -> list[object]:
+    """All nodes that a tensor comes from."""
+    nodes: list[object] = [tensor.grad_fn]
+    for node in nodes:
+        nodes += [n for n, _ in getattr(node, 'next_functions', ()) if n is not None]
+    return nodes
