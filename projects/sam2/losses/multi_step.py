@@ -108,18 +108,24 @@ class SAM2MultiStepLoss(nn.Module):
         self.observer: LossObserver | None = None  # told of each step of each frame
 
     def forward(
-        self, outputs: Sequence[FrameOutput], targets: ClipTargets
+        self,
+        outputs: Sequence[FrameOutput],
+        targets: ClipTargets,
+        *,
+        num_objects: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Score the outputs of a batch of clips.
 
         Args:
             outputs: One for each frame that counts, in any order.
             targets: Ground truth of all frames.
+            num_objects: What the terms are divided by where these are not all objects
+                of the step; by default :meth:`count_objects`.
 
         Returns:
             ``loss_mask``, ``loss_dice``, ``loss_iou`` and ``loss_class``, scalars,
             weighted, summed over frames and steps and divided by the number of
-            objects (the mean over all processes). Their sum is minimised.
+            objects. Their sum is minimised.
         """
         nothing = torch.zeros((), device=targets.masks.device)
         totals = dict.fromkeys(self.weights, nothing)
@@ -133,8 +139,22 @@ class SAM2MultiStepLoss(nn.Module):
                 annotated=targets.annotated[frame],
             )
             totals = {name: totals[name] + terms[name] for name in totals}
-        num_objects = _mean_num_objects(targets.masks)
+        if num_objects is None:
+            num_objects = self.count_objects(targets)
         return {name: total / num_objects for name, total in totals.items()}
+
+    def count_objects(self, targets: ClipTargets) -> Tensor:
+        """Count what the terms of a step are divided by; all processes take part.
+
+        Args:
+            targets: Ground truth of all objects of this process.
+
+        Returns:
+            The mean over all processes, at least one; a scalar.
+        """
+        count = torch.tensor(float(targets.masks.shape[1]), device=targets.masks.device)
+        all_reduce(count, op='mean')
+        return count.clamp(min=1.0)
 
     def frame_losses(
         self,
@@ -241,10 +261,3 @@ class SAM2MultiStepLoss(nn.Module):
 def _shape(config: FocalConfig) -> FocalShape:
     """Take a shape as it is, or build it from its config."""
     return config if isinstance(config, FocalShape) else FocalShape(**config)
-
-
-def _mean_num_objects(masks: Tensor) -> Tensor:
-    """Objects of a process, at least one, as the mean over all processes."""
-    count = torch.tensor(float(masks.shape[1]), device=masks.device)
-    all_reduce(count, op='mean')
-    return count.clamp(min=1.0)

@@ -31,21 +31,17 @@ def track_clip(
 ) -> tuple[FrameOutput, ...]:
     """Track all objects of a batch of clips, prompted as planned.
 
-    A later frame that some clip has no annotation for is tracked only: a prompt made
-    of its empty mask would say that the objects are gone.
-
     Args:
         heads: Prompt encoder, mask decoder and tracker.
         simulator: Draws the prompts and the correction clicks.
         batch: The clips.
         features: Of all frames, (B * T, ...), video-major.
-        plan: Which frames are prompted.
+        plan: Which frames are prompted; of :func:`promptable_frames` alone.
         mode: Training or evaluation.
 
     Returns:
         One output for each frame, in the order of the clip.
     """
-    plan = plan.restricted_to(promptable_frames(batch))
     clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
     store = MemoryStore()
     outputs: dict[int, FrameOutput] = {}
@@ -78,6 +74,9 @@ def track_clip(
 
 def promptable_frames(batch: ClipBatch) -> list[int]:
     """Name the frames that may be prompted.
+
+    A later frame that some clip has no annotation for is tracked only: a prompt made
+    of its empty mask would say that the objects are gone.
 
     Args:
         batch: The clips.

@@ -10,10 +10,11 @@ from mmengine.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
 from projects.sam2.models.adaptation import frozen_modules
-from projects.sam2.models.clip_tracking import track_clip
+from projects.sam2.models.clip_tracking import promptable_frames, track_clip
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.layers import sine_encoding_2d
 from projects.sam2.models.mask_heads import MaskHeads
+from projects.sam2.models.object_groups import groups_of_objects, losses_in_groups
 from projects.sam2.models.prompt_rounds import SAM2PromptRounds
 from projects.sam2.models.prompt_simulator import PromptPlan
 from projects.sam2.models.prompted_model import PromptedModel
@@ -80,6 +81,7 @@ class SAM2(BaseModel):
         self.val_prompt_simulator = MODELS.build(
             val_prompt_simulator or prompt_simulator
         )
+        self.objects_at_once: int | None = None  # in training; None takes all
         self.loss_module = None if loss is None else MODELS.build(loss)
         self.accumulators = [TASK_UTILS.build(config) for config in accumulators]
         for config in adaptations:
@@ -171,19 +173,30 @@ class SAM2(BaseModel):
         Raises:
             ValueError: If the model has no loss.
         """
-        if self.loss_module is None:
+        score = self.loss_module
+        if score is None:
             msg = 'This model was built without a loss; give `loss` in its config'
             raise ValueError(msg)
         # Equal on all ranks, and the same again after a resume.
         hub = MessageHub.get_current_instance()
-        plan = self.prompt_simulator.plan(
-            batch.num_frames,
-            step=hub.get_info('iter', 0),
-            seed=hub.get_info('seed', 0),
-        )
-        outputs = self.track(batch, plan, TrackingMode.TRAINING)
-        terms: dict[str, Tensor] = self.loss_module(outputs, batch.targets)
-        return terms
+        step, seed = (hub.get_info(name, 0) for name in ('iter', 'seed'))
+        plan = self.prompt_simulator.plan(batch.num_frames, step, seed)
+        features = self.encode(batch.frames)
+        # Decided for all objects: groups of them are tracked by one plan.
+        plan = plan.restricted_to(promptable_frames(batch))
+        count = score.count_objects(batch.targets)
+
+        def losses(some: ClipBatch, features: ImageFeatures) -> dict[str, Tensor]:
+            outputs = self._track(some, features, plan, TrackingMode.TRAINING)
+            terms: dict[str, Tensor] = score(outputs, some.targets, num_objects=count)
+            return terms
+
+        if self.objects_at_once is None:
+            return losses(batch, features)
+        groups = groups_of_objects(batch, self.objects_at_once)
+        parts = (self.tracker, self.prompt_encoder, self.mask_decoder)
+        parameters = [one for part in parts for one in part.parameters()]
+        return losses_in_groups(groups, features, parameters, losses)
 
     def track(
         self, batch: ClipBatch, plan: PromptPlan, mode: TrackingMode
@@ -198,12 +211,23 @@ class SAM2(BaseModel):
         Returns:
             One output for each frame.
         """
+        plan = plan.restricted_to(promptable_frames(batch))
+        return self._track(batch, self.encode(batch.frames), plan, mode)
+
+    def _track(
+        self,
+        batch: ClipBatch,
+        features: ImageFeatures,
+        plan: PromptPlan,
+        mode: TrackingMode,
+    ) -> tuple[FrameOutput, ...]:
+        """Track clips whose frames are encoded."""
         training = mode is TrackingMode.TRAINING
         return track_clip(
             self.heads,
             self.prompt_simulator if training else self.val_prompt_simulator,
             batch=batch,
-            features=self.encode(batch.frames),
+            features=features,
             plan=plan,
             mode=mode,
         )
@@ -219,12 +243,8 @@ class SAM2(BaseModel):
         Returns:
             What the accumulators made of the masks.
         """
-        result = VideoResult(
-            metainfo={
-                'sample_index': record.sample_index,
-                'video_name': record.source.name,
-            }
-        )
+        name, index = record.source.name, record.sample_index
+        result = VideoResult(metainfo={'sample_index': index, 'video_name': name})
         for accumulator in self.accumulators:
             accumulator.begin(record)
         for prediction in self._predictions(record.source):

@@ -1,7 +1,12 @@
 """Computing twice is switched on where it is asked for."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
+import torch
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from golden_models import golden_model
 from projects.sam2.engine.hooks import SAM2LowMemoryHook
@@ -9,14 +14,30 @@ from projects.sam2.engine.hooks import SAM2LowMemoryHook
 
 def test_named_parts_compute_twice_and_no_others() -> None:
     model = golden_model('v17')
-    SAM2LowMemoryHook(parts=['mask_decoder'], frames_at_once=2).apply(model)
+    hook = SAM2LowMemoryHook(
+        parts=['mask_decoder'], frames_at_once=2, objects_at_once=3
+    )
+    hook.apply(model)
     assert model.mask_decoder.with_cp
     assert not model.tracker.memory_attention.with_cp
     assert not model.image_encoder.backbone.with_cp
     assert model.image_encoder.frames_at_once == 2
+    assert model.objects_at_once == 3
 
 
 def test_a_part_that_is_not_there_is_named_with_those_that_are() -> None:
     hook = HOOKS.build({'type': 'SAM2LowMemoryHook', 'parts': ['decoder']})
     with pytest.raises(ValueError, match=r"'decoder' .*'image_encoder.backbone'"):
         hook.apply(golden_model('v17'))
+
+
+def test_objects_in_groups_are_refused_where_gradients_are_scaled() -> None:
+    runner = SimpleNamespace(
+        model=golden_model('v17'), optim_wrapper=SimpleNamespace(cast_dtype=None)
+    )
+    hook = SAM2LowMemoryHook(objects_at_once=1)
+    hook.before_train(cast('Runner', runner))
+    assert runner.model.objects_at_once == 1
+    runner.optim_wrapper.cast_dtype = torch.float16
+    with pytest.raises(ValueError, match='bfloat16'):
+        hook.before_train(cast('Runner', runner))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -27,13 +28,22 @@ class SAM2LowMemoryHook(Hook):
             ``tracker.memory_encoder`` and ``mask_decoder``.
         frames_at_once: How many frames the image encoder takes at a time; None for
             all. With the backbone among the parts, its memory grows with these alone.
+        objects_at_once: How many objects of a batch are tracked at a time; None for
+            all. Each group is differentiated before the next one begins, so what the
+            tracker keeps does not grow with the objects, at the cost of smaller
+            batches alone. Not for sharded models, nor for float16.
     """
 
     def __init__(
-        self, *, parts: Sequence[str], frames_at_once: int | None = None
+        self,
+        *,
+        parts: Sequence[str] = (),
+        frames_at_once: int | None = None,
+        objects_at_once: int | None = None,
     ) -> None:
         self.parts = tuple(parts)
         self.frames_at_once = frames_at_once
+        self.objects_at_once = objects_at_once
 
     def before_train(self, runner: Runner) -> None:
         """Switch it on.
@@ -42,9 +52,14 @@ class SAM2LowMemoryHook(Hook):
             runner: Holds the model.
 
         Raises:
-            ValueError: If the model has no such part.
+            ValueError: If the model has no such part, or objects are to be tracked in
+                groups in float16, whose gradients need a scale that is not known yet.
         """
         model = runner.model
+        precision = getattr(runner.optim_wrapper, 'cast_dtype', None)
+        if self.objects_at_once is not None and precision is torch.float16:
+            msg = 'objects_at_once does not work with float16; set dtype="bfloat16"'
+            raise ValueError(msg)
         self.apply(model.get_submodule('module') if is_model_wrapper(model) else model)
 
     def apply(self, model: nn.Module) -> None:
@@ -62,8 +77,11 @@ class SAM2LowMemoryHook(Hook):
                 msg = f'{name!r} cannot compute twice; parts take some of {list(able)}'
                 raise ValueError(msg)
             setattr(able[name], RECOMPUTES, True)
+        # Attributes of ours, which torch's typing takes for modules.
         if self.frames_at_once is not None:
-            model.get_submodule(ENCODER).frames_at_once = self.frames_at_once  # type: ignore[assignment]  # an attribute of ours, no module
+            model.get_submodule(ENCODER).frames_at_once = self.frames_at_once  # type: ignore[assignment]
+        if self.objects_at_once is not None:
+            model.objects_at_once = self.objects_at_once  # type: ignore[assignment]
 
 
 def _can(part: nn.Module) -> bool:
