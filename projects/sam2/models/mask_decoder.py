@@ -212,8 +212,10 @@ class SAM2MaskDecoder(nn.Module):
 
     def _masks(self, kernels: Tensor, upscaled: Tensor) -> Tensor:
         """Score all pixels by all kernels: (O, M, H4, W4)."""
-        pixels: Tensor = self.upscaling[-1](upscaled)
-        masks: Tensor = (kernels @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
+        # (O, C, H4, W4) -> (O, H4, W4, C), the layout that the gradient shall have too.
+        pixels: Tensor = self.upscaling[-1](upscaled).permute(0, 2, 3, 1)
+        scores = pixels.flatten(1, 2) @ kernels.mT  # (O, H4 * W4, M)
+        masks: Tensor = scores.mT.contiguous().unflatten(2, pixels.shape[1:3])
         return masks
 
     def _object_score(self, tokens: Tensor) -> Tensor:
