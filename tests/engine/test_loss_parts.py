@@ -15,14 +15,16 @@ from projects.sam2.structures import (
 POINTS = PointPrompt(coords=torch.zeros(2, 1, 2), labels=torch.ones(2, 1))
 
 
-def _step(*, given: bool = False, points: PointPrompt | None = None) -> DecoderStep:
-    masks = torch.zeros(2, 1, 4, 4)
+def _step(
+    *, given: bool = False, points: PointPrompt | None = None, num_objects: int = 2
+) -> DecoderStep:
+    masks = torch.zeros(num_objects, 1, 4, 4)
     return DecoderStep(
         candidate_logits=masks,
-        candidate_ious=torch.zeros(2, 1),
+        candidate_ious=torch.zeros(num_objects, 1),
         mask_logits=masks,
-        object_pointer=torch.zeros(2, 8),
-        object_score_logits=torch.zeros(2, 1),
+        object_pointer=torch.zeros(num_objects, 8),
+        object_score_logits=torch.zeros(num_objects, 1),
         full_logits=masks if given else None,
         points=points,
     )
@@ -67,3 +69,12 @@ def test_means_are_of_steps_and_objects() -> None:
         }
     )
     assert parts.take() == {}
+
+
+def test_objects_count_alike_in_whatever_groups_they_come() -> None:
+    parts = LossParts()
+    parts.add(_frame(0, _step(num_objects=3)), [_terms(9.0, 6.0)])
+    parts.add(_frame(0, _step(num_objects=1)), [_terms(1.0, 0.0)])
+    found = parts.take()
+    assert found['step/tracked/loss_mask'] == pytest.approx(2.5)
+    assert found['frame/00/loss_dice'] == pytest.approx(1.5)

@@ -45,6 +45,13 @@ def change_one_byte_of_a_weight(path: Path) -> None:
     path.write_bytes(content)
 
 
+def change_one_byte_that_says_how_to_read(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    # A dict is to be filled from a stack where nothing was put yet.
+    content[content.index(b'\x80\x02}')] = ord('u')
+    path.write_bytes(content)
+
+
 def test_newest_is_what_has_most_iterations(work_dir: Path) -> None:
     point = find_resume_point(work_dir)
     assert point.path == work_dir / 'iter_10.pth'
@@ -61,10 +68,11 @@ def test_pointer_that_was_not_written_any_more_hides_nothing(work_dir: Path) -> 
 @pytest.mark.parametrize(
     ('damage', 'message'),
     [
-        (truncate, 'iter_10.pth is damaged: PytorchStreamReader failed'),
+        (truncate, 'iter_10.pth is damaged: File is not a zip file'),
         (empty, 'iter_10.pth is damaged: the file is empty'),
         (write_text, 'iter_10.pth is damaged: '),
         (change_one_byte_of_a_weight, 'has other bytes than were written'),
+        (change_one_byte_that_says_how_to_read, 'iter_10.pth is damaged: Bad CRC-32'),
         (remove, 'last_checkpoint names'),
     ],
 )

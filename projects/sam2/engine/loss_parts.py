@@ -46,12 +46,13 @@ class LossParts:
         for index, (step, terms) in enumerate(zip(output.steps, steps, strict=True)):
             self._terms = tuple(terms)
             values = torch.stack([terms[name].detach() for name in self._terms])
-            values = values / max(len(step.mask_logits), 1)
             kind = kind_of_step(step, index)
             for key in (('step', kind), ('frame', f'{output.frame_index:02}')):
                 earlier = self._sums.get(key)
                 self._sums[key] = values if earlier is None else earlier + values
-                self._counts[key] = self._counts.get(key, 0) + 1
+                # Groups of objects differ in size, as clips do.
+                number = len(step.mask_logits)
+                self._counts[key] = self._counts.get(key, 0) + number
 
     def take(self) -> dict[str, float]:
         """Read the means and begin anew; the device is waited for once.

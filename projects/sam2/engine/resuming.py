@@ -12,6 +12,8 @@ import torch
 POINTER = 'last_checkpoint'
 # What a checkpoint to resume from has and one of weights alone lacks.
 PARTS = frozenset({'state_dict', 'meta', 'message_hub', 'optimizer'})
+# In a file of torch: how its tensors are put together. Reading it checks its bytes.
+RECIPE = '/data.pkl'
 UNREADABLE = (
     OSError,
     EOFError,
@@ -92,6 +94,12 @@ def _iteration(path: Path) -> int | None:
     if path.stat().st_size == 0:
         msg = 'the file is empty'
         raise ValueError(msg)
+    # torch reads past changed bytes, and fails in any way at all where they are not
+    # weights but what says how to read them.
+    with ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(RECIPE):
+                archive.read(name)
     # Mapped into memory: the weights are not read.
     held: Any = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     if not isinstance(held, dict) or not held.keys() >= PARTS:

@@ -163,3 +163,15 @@ def test_plain_weights_and_a_file_of_adapters_arrive_in_an_adapted_model(
     resumed = {key: value + 1 for key, value in loaded.items()}
     runner.load_checkpoint(_saved(tmp_path, state_dict=resumed))
     assert_same_weights(dict(model.state_dict()), resumed)
+
+
+def test_file_of_what_was_trained_is_refused_where_it_would_undo_training(
+    tmp_path: Path,
+) -> None:
+    # Frozen parts, no adapters: a checkpoint to resume from looks like any other.
+    model = _small_sam2()
+    part = _saved(tmp_path, **{ADAPTER_FIELD: {}})
+    runner = _runner_of(model, tmp_path, 'frozen')
+    hook = SAM2CheckpointCheckHook(adapters=part)
+    with pytest.raises(ValueError, match=r'convert_adapters\.py merge'):
+        hook.after_load_checkpoint(runner, {'state_dict': model.state_dict()})

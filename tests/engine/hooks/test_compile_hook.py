@@ -3,16 +3,18 @@
 import logging
 import os
 import shutil
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.config as compiler_settings
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from bridge_models import assert_same_weights
 from golden_models import golden_model
@@ -84,6 +86,35 @@ def test_regions_are_traced_without_a_break(model: SAM2) -> None:
     found, traced = _gradients(model)
     assert found == pytest.approx(expected, rel=1e-5)
     assert (traced - gradients).norm() <= 1e-4 * gradients.norm()
+
+
+class Step(nn.Module):
+    """Differs from others by a number, as blocks do by their rate of drop path."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """Add the number."""
+        return tensor + self.number
+
+
+def test_all_blocks_are_compiled_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+
+    def note(graph: fx.GraphModule, _: list[Tensor]) -> fx.GraphModule:
+        traced.append(graph)
+        return graph
+
+    plain = nn.Module.compile
+    monkeypatch.setattr(nn.Module, 'compile', partialmethod(plain, backend=note))
+    model = nn.Sequential(*map(Step, range(12)))
+    torch.compiler.reset()
+    with compiler_settings.patch(recompile_limit=8):
+        SAM2CompileHook(static=['*']).apply(model)
+        assert model(torch.zeros(2)).tolist() == [66, 66]
+    assert len(traced) == 12
 
 
 def test_a_block_is_compiled_and_not_what_is_in_it() -> None:

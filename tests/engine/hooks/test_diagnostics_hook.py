@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from torch import nn
 
 from end_to_end_runs import (
@@ -14,7 +17,11 @@ from end_to_end_runs import (
     train_recorded,
     write_clips,
 )
-from projects.sam2.engine.hooks.diagnostics_hook import gradient_norms
+from projects.sam2.engine.hooks import diagnostics_hook
+from projects.sam2.engine.hooks.diagnostics_hook import (
+    ClipDiagnosticsHook,
+    gradient_norms,
+)
 
 
 def test_run_logs_losses_by_step_and_frame_norms_speed_and_memory(
@@ -74,3 +81,21 @@ def test_norms_of_parts_make_up_that_of_the_whole() -> None:
     assert norms.keys() == {'mask_decoder', 'other'}
     assert norms['mask_decoder'].item() == pytest.approx((4 * 1 + 2 * 4) ** 0.5)
     assert norms['other'].item() == pytest.approx((2 * 9 + 1 * 16) ** 0.5)
+
+
+def test_speed_is_that_of_training_without_the_validation_between_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr(diagnostics_hook, 'perf_counter', lambda: seconds)
+    hub = MessageHub('speed')
+    runner: Any = SimpleNamespace(message_hub=hub, optim_wrapper=None)
+    hook = ClipDiagnosticsHook(interval=2)
+    for _ in range(2):
+        hook.before_train_epoch(runner)
+        for batch in range(3):  # the last one is in no log
+            hook.before_train_iter(runner, batch, ['clip', 'another'])
+            seconds += 1
+            hook.after_train_iter(runner, batch)
+        assert hub.get_scalar('train/samples_per_second').current() == 2
+        seconds += 1000

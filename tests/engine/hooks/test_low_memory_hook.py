@@ -31,13 +31,20 @@ def test_a_part_that_is_not_there_is_named_with_those_that_are() -> None:
         hook.apply(golden_model('v17'))
 
 
-def test_objects_in_groups_are_refused_where_gradients_are_scaled() -> None:
+@pytest.mark.parametrize('precision', [None, torch.float16])
+def test_objects_in_groups_are_refused_where_gradients_are_scaled(
+    precision: torch.dtype | None,
+) -> None:
     runner = SimpleNamespace(
         model=golden_model('v17'), optim_wrapper=SimpleNamespace(cast_dtype=None)
     )
     hook = SAM2LowMemoryHook(objects_at_once=1)
     hook.before_train(cast('Runner', runner))
     assert runner.model.objects_at_once == 1
-    runner.optim_wrapper.cast_dtype = torch.float16
-    with pytest.raises(ValueError, match='bfloat16'):
+    # As MMEngine's AmpOptimWrapper, which is not to be had without a GPU.
+    wrapper = SimpleNamespace(loss_scaler=None, cast_dtype=torch.bfloat16)
+    runner.optim_wrapper = wrapper
+    hook.before_train(cast('Runner', runner))
+    wrapper.cast_dtype = precision
+    with pytest.raises(ValueError, match='SAM2BFloat16OptimWrapper'):
         hook.before_train(cast('Runner', runner))

@@ -89,3 +89,15 @@ def test_without_gradients_nothing_is_prepared() -> None:
     with torch.no_grad():
         assert recomputed(layer, tensor).grad_fn is None
         assert torch.equal(apply_after(None, layer, tensor), layer(tensor))
+
+
+def test_a_compiler_traces_it_for_sizes_that_it_does_not_know() -> None:
+    layer = nn.Linear(4, 4)
+
+    def both(tensor: Tensor) -> Tensor:
+        return apply_after(nn.functional.gelu, layer, tensor)
+
+    tensor = torch.randn(3, 4)
+    torch.compiler.reset()
+    traced = torch.compile(both, backend='eager', fullgraph=True, dynamic=True)
+    assert torch.equal(traced(tensor), both(tensor))

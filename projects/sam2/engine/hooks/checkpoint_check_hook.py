@@ -34,7 +34,8 @@ class SAM2CheckpointCheckHook(Hook):
     Args:
         adapters: File of what an earlier run has trained, as ``convert_adapters.py
             save`` writes it, to go on from where a plain checkpoint is loaded; None
-            for adapters that begin anew.
+            for adapters that begin anew. For models with adapters alone: of others no
+            weight tells whether a run has trained it since.
     """
 
     priority = 'VERY_HIGH'
@@ -51,13 +52,21 @@ class SAM2CheckpointCheckHook(Hook):
 
         Raises:
             CheckpointMismatchError: If they do not fit, or there are no weights.
-            ValueError: If the file of adapters is none.
+            ValueError: If the file of adapters is none, or the model has none.
         """
         source = checkpoint.get(SOURCE_FIELD, 'The loaded checkpoint')
         weights = weights_of(checkpoint, source=source)
         model = runner.model
         bare = model.get_submodule('module') if is_model_wrapper(model) else model
-        fitted = fit_adapters(weights, bare.state_dict())
+        wanted = bare.state_dict()
+        if self.adapters is not None and not any(map(is_adapter_key, wanted)):
+            msg = (
+                f'adapters={self.adapters!r} of SAM2CheckpointCheckHook needs a model '
+                f'with SAM2LowRankAdapters; merge the file (convert_adapters.py merge '
+                f'--base) and load the result instead'
+            )
+            raise ValueError(msg)
+        fitted = fit_adapters(weights, wanted)
         if self.adapters is not None and not any(map(is_adapter_key, weights)):
             given = read_checkpoint(self.adapters, 'cpu')
             fitted |= adapter_weights_of(given, source=self.adapters)

@@ -14,6 +14,9 @@ from torch import nn
 
 __all__ = ['SAM2CompileHook']
 
+# Of a part: shapes, training and evaluation, with a graph and without.
+NUM_VARIANTS = 8
+
 
 @HOOKS.register_module()
 class SAM2CompileHook(Hook):
@@ -60,9 +63,14 @@ class SAM2CompileHook(Hook):
         Raises:
             ValueError: If a name fits no module.
         """
-        for patterns, is_dynamic in ((self.static, False), (self.dynamic, True)):
-            for part in _named(model, patterns):
-                part.compile(dynamic=is_dynamic)
+        parts = [
+            (part, is_dynamic)
+            for patterns, is_dynamic in ((self.static, False), (self.dynamic, True))
+            for part in _named(model, patterns)
+        ]
+        _allow_variants(NUM_VARIANTS * len(parts))
+        for part, is_dynamic in parts:
+            part.compile(dynamic=is_dynamic)
 
     def before_train_iter(
         self,
@@ -90,6 +98,20 @@ class SAM2CompileHook(Hook):
         runner.logger.info(
             'Compiled parts have warmed up, in %.0f s', perf_counter() - start
         )
+
+
+def _allow_variants(number: int) -> None:
+    """Let all parts be compiled.
+
+    torch counts what it compiles of a method, which all blocks of the backbone share,
+    and runs what is beyond its limit, 8 at first, as it is.
+    """
+    import torch._dynamo.config as settings  # noqa: PLC0415  takes half a second
+
+    # Their newer names, recompile_limit and the like, are unknown to torch 2.5.
+    for name in ('cache_size_limit', 'accumulated_cache_size_limit'):
+        limit = max(number, getattr(settings, name))
+        setattr(settings, name, limit)
 
 
 def _run_through(runner: Runner, data_batch: object) -> None:

@@ -81,7 +81,10 @@ class ClipDiagnosticsHook(Hook):
 
         if isinstance(getattr(wrapper, 'optimizer', None), torch.optim.Optimizer):
             wrapper.optimizer.register_step_pre_hook(before_step)
-        self._since = perf_counter()
+
+    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002
+        """Begin to count anew: speed is that of training, without validation."""
+        self._num_clips, self._since = 0, perf_counter()
 
     def before_train_iter(
         self,

@@ -56,9 +56,11 @@ class SAM2LowMemoryHook(Hook):
                 groups in float16, whose gradients need a scale that is not known yet.
         """
         model = runner.model
-        precision = getattr(runner.optim_wrapper, 'cast_dtype', None)
-        if self.objects_at_once is not None and precision is torch.float16:
-            msg = 'objects_at_once does not work with float16; set dtype="bfloat16"'
+        if self.objects_at_once is not None and _scales_losses(runner.optim_wrapper):
+            msg = (
+                'objects_at_once does not work with float16; set '
+                "optim_wrapper.type='SAM2BFloat16OptimWrapper'"
+            )
             raise ValueError(msg)
         self.apply(model.get_submodule('module') if is_model_wrapper(model) else model)
 
@@ -87,3 +89,10 @@ class SAM2LowMemoryHook(Hook):
 def _can(part: nn.Module) -> bool:
     """Whether a module knows how to compute twice."""
     return hasattr(part, RECOMPUTES)
+
+
+def _scales_losses(wrapper: object) -> bool:
+    """Whether a wrapper scales losses for gradients in float16."""
+    precision = getattr(wrapper, 'cast_dtype', None)
+    # Without a type AmpOptimWrapper takes a GPU's own, which is float16.
+    return hasattr(wrapper, 'loss_scaler') and precision in (None, torch.float16)

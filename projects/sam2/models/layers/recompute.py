@@ -58,7 +58,8 @@ def apply_after(
     """
     if step is None:
         return layer(tensor)
-    if tensor.nbytes < SMALLEST_BYTES:
+    # While a compiler traces, sizes may be symbols, and it decides anyway.
+    if torch.compiler.is_compiling() or tensor.nbytes < SMALLEST_BYTES:
         return _chain(step, layer, tensor)
     return recomputed(_chain, step, layer, tensor)
 
