@@ -14,6 +14,7 @@ from mmengine.config import Config
 from torch import distributed
 
 from engine_toys import train
+from plain_config_text import use_plain_config_text
 from projects.sam2.engine.distributed import prepare_processes
 
 CHILD_SECONDS = 120
@@ -95,6 +96,7 @@ def _child(
 ) -> None:
     """One process."""
     torch.set_num_threads(1)
+    use_plain_config_text()
     # As in a process that was started by hand; the Runner would warn of the change.
     multiprocessing.set_start_method('fork', force=True)
     os.environ.update(variables)
