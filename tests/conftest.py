@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 from golden_errors import WORST, error_table, join_errors
+from plain_config_text import use_plain_config_text
 
 MANAGERS = (MMLogger, MessageHub, Visualizer, DefaultScope)
 
@@ -20,6 +21,12 @@ MANAGERS = (MMLogger, MessageHub, Visualizer, DefaultScope)
 def _one_thread() -> None:
     """Sums are the same however many workers run side by side."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _plain_config_text() -> None:
+    """Text that nobody reads is not laid out."""
+    use_plain_config_text()
 
 
 @pytest.fixture(autouse=True)

@@ -141,7 +141,6 @@ def test_portrait_clip_with_sparse_masks_and_a_late_object_trains_and_validates(
         {'type': 'JFAccumulator', 'protocol': late_ones_count},
         {'type': 'MaskletRecorder'},
     ]
-    del cfg.default_hooks.visualization
     _, recorder = train_recorded(cfg)
     assert recorder.all_finite
     assert [[name for name, _ in seen] for seen in recorder.clips] == [['caps']] * 3

@@ -157,7 +157,10 @@ def small_config(data_root: Path, work_dir: Path, *options: dict[str, Any]) -> C
     }
     for more in options:
         changes.update(more)
-    return load_config(CONFIG, changes)
+    cfg = load_config(CONFIG, changes)
+    # Pictures take a third of a small run's time; `test_training_run.py` looks at them.
+    del cfg.default_hooks.visualization
+    return cfg
 
 
 def written_config(cfg: Config) -> str:

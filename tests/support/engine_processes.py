@@ -14,9 +14,17 @@ from mmengine.config import Config
 from torch import distributed
 
 from engine_toys import train
+from plain_config_text import use_plain_config_text
 from projects.sam2.engine.distributed import prepare_processes
 
 CHILD_SECONDS = 120
+# What a run imports late: two seconds and more in each process of its own.
+IMPORTED_ONCE = (
+    'engine_processes',
+    'matplotlib.pyplot',
+    'torch._dynamo',
+    'torch.utils.tensorboard',
+)
 SPAWNER = multiprocessing.get_context('forkserver')
 
 
@@ -67,7 +75,7 @@ def call_in_processes(
 
 def _start_server() -> None:
     """Start the process that imports all this once, and from which children fork."""
-    SPAWNER.set_forkserver_preload(['engine_processes'])
+    SPAWNER.set_forkserver_preload([*IMPORTED_ONCE])
     # Python 3.11's server does not take over sys.path.
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
         forkserver.ensure_running()
@@ -95,6 +103,7 @@ def _child(
 ) -> None:
     """One process."""
     torch.set_num_threads(1)
+    use_plain_config_text()
     # As in a process that was started by hand; the Runner would warn of the change.
     multiprocessing.set_start_method('fork', force=True)
     os.environ.update(variables)

@@ -53,6 +53,23 @@ class Setting:
     num_threads: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """What a process that did nothing but train needed.
+
+    Attributes:
+        megabytes: Highest memory above that of the loaded model.
+        seconds: Of its last step.
+        forward_seconds: Of the forward pass of that step.
+        trained_parameters: Numbers that the optimizer would hold states for.
+    """
+
+    megabytes: float
+    seconds: float
+    forward_seconds: float
+    trained_parameters: int
+
+
 def build(setting: Setting, way: str) -> SAM2:
     """Build the model of a way, with the same weights for all.
 
@@ -184,23 +201,31 @@ def take_times(
     return {way: taken[1:] for way, taken in times.items()}
 
 
-def measure_peak(setting: Setting, way: str) -> float:
-    """Measure the peak of memory of two steps; to be called in a fresh process.
+def measure_peak(setting: Setting, way: str, num_steps: int) -> Peak:
+    """Measure the peak of memory of some steps; to be called in a fresh process.
 
     Args:
         setting: What is measured.
         way: One of ``WAYS``.
+        num_steps: How many.
 
     Returns:
-        Megabytes above the loaded model.
+        What they needed.
     """
     model, clip = build(setting, way), make_clip(setting)
     on_cpu = setting.device == 'cpu'
     loaded = resident('VmRSS') if on_cpu else torch.cuda.memory_allocated()
-    for _ in range(2):
-        run_step(model, clip, setting, way)
+    times = [run_step(model, clip, setting, way) for _ in range(num_steps)]
     highest = resident('VmHWM') if on_cpu else torch.cuda.max_memory_allocated()
-    return (highest - loaded) / MEGABYTE
+    seconds, forward_seconds = times[-1]
+    return Peak(
+        megabytes=(highest - loaded) / MEGABYTE,
+        seconds=seconds,
+        forward_seconds=forward_seconds,
+        trained_parameters=sum(
+            weight.numel() for weight in model.parameters() if weight.requires_grad
+        ),
+    )
 
 
 def resident(name: str) -> int:
@@ -217,21 +242,22 @@ def resident(name: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def peak_in_child(setting: Setting, way: str) -> float:
+def peak_in_child(setting: Setting, way: str, num_steps: int) -> Peak:
     """Measure a peak in a process of its own.
 
     Args:
         setting: What is measured.
         way: One of ``WAYS``.
+        num_steps: How many.
 
     Returns:
-        Megabytes above the loaded model.
+        What they needed.
     """
-    job = json.dumps({'setting': asdict(setting), 'way': way})
+    job = {'setting': asdict(setting), 'way': way, 'num_steps': num_steps}
     done = subprocess.run(  # noqa: S603  the tool, by this interpreter
-        [sys.executable, TOOL, '--peak-of', job],
+        [sys.executable, TOOL, '--peak-of', json.dumps(job)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     )
-    return float(done.stdout.splitlines()[-1])
+    return Peak(**json.loads(done.stdout.splitlines()[-1]))

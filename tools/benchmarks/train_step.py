@@ -13,6 +13,12 @@ Times alternate in one process, and their medians are compared: CPU time on a CP
 a busy machine slows all alike, and elapsed time on a GPU. Peaks are taken in a fresh
 process each: on a CPU the highest resident memory less that after the model is built,
 on a GPU the highest allocated memory less that of the model.
+
+A recipe is measured with the clips and the precision that it trains with, here in one
+step alone, for models whose steps take minutes:
+
+    python tools/benchmarks/train_step.py configs/sam2_bplus_mose_16gb.py \
+        --as-trained --prompt points --ways ours --rounds 0
 """
 
 import argparse
@@ -30,6 +36,8 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
+from config_sizes import Sizes, sizes_of  # type: ignore[import-not-found]  # noqa: E402
+from mmengine.config import Config  # noqa: E402
 from step_measurement import (  # type: ignore[import-not-found]  # noqa: E402
     WAYS,
     Setting,
@@ -44,6 +52,7 @@ from step_parts import (  # type: ignore[import-not-found]  # noqa: E402
 )
 
 MILLION = 1e6
+DEFAULTS = Sizes(image_size=512, num_frames=4, num_objects=3, dtype='float32')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +64,15 @@ class StepReport:
         seconds: Of a step, median.
         forward_seconds: Of its forward pass and loss, median.
         peak_megabytes: Above the loaded model.
-        parts: What the parts have of it.
+        trained_parameters: Numbers that the optimizer would hold states for.
+        parts: What the parts have of it; nothing where no rounds were asked for.
     """
 
     way: str
     seconds: float
     forward_seconds: float
     peak_megabytes: float
+    trained_parameters: int
     parts: Parts
 
 
@@ -71,20 +82,28 @@ def measure(setting: Setting, ways: list[str], rounds: int) -> list[StepReport]:
     Args:
         setting: What is measured.
         ways: Some of ``WAYS``.
-        rounds: Steps of each way that count.
+        rounds: Steps of each way that count; with 0 the one step that the peak is
+            taken of.
 
     Returns:
         One report for each.
     """
-    peaks = {way: peak_in_child(setting, way) for way in ways}
-    times = take_times(setting, ways, rounds)
+    num_steps = 2 if rounds else 1
+    peaks = {way: peak_in_child(setting, way, num_steps) for way in ways}
+    if rounds:
+        times = take_times(setting, ways, rounds)
+    else:
+        times = {
+            way: [(peak.seconds, peak.forward_seconds)] for way, peak in peaks.items()
+        }
     return [
         StepReport(
             way=way,
             seconds=statistics.median(whole for whole, _ in times[way]),
             forward_seconds=statistics.median(forward for _, forward in times[way]),
-            peak_megabytes=peaks[way],
-            parts=measure_parts(setting, way),
+            peak_megabytes=peaks[way].megabytes,
+            trained_parameters=peaks[way].trained_parameters,
+            parts=measure_parts(setting, way) if rounds else Parts(),
         )
         for way in ways
     ]
@@ -119,11 +138,13 @@ def show(reports: list[StepReport]) -> None:
     Args:
         reports: Of :func:`measure`.
     """
-    print(f'{"way":12} {"step s":>8} {"forward s":>10} {"peak MB":>9}')
+    titles = f'{"way":12} {"step s":>8} {"forward s":>10} {"peak MB":>9}'
+    print(f'{titles} {"trained M":>10}')
     for report in reports:
         row = f'{report.way:12} {report.seconds:8.2f} {report.forward_seconds:10.2f}'
-        print(f'{row} {report.peak_megabytes:9.0f}')
-    for report in reports:
+        trained = report.trained_parameters / MILLION
+        print(f'{row} {report.peak_megabytes:9.0f} {trained:10.2f}')
+    for report in filter(lambda report: report.parts.seconds, reports):
         print(f'\n{report.way}: {"part":26} {"forward s":>10} {"kept MB":>9}')
         for part in (*PARTS, 'other'):
             seconds = report.parts.seconds.get(part)
@@ -132,44 +153,73 @@ def show(reports: list[StepReport]) -> None:
             print(f'{"":{len(report.way) + 1}} {part:26} {shown:>10} {kept:9.0f}')
 
 
-def main() -> None:
-    """Measure, print tables and write ratios."""
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         'config', nargs='?', default='configs/_base_/models/sam2_1_tiny.py'
     )
-    parser.add_argument('--image-size', type=int, default=512, help='in pixels')
-    parser.add_argument('--num-frames', type=int, default=4, help='of the clip')
-    parser.add_argument('--num-objects', type=int, default=3, help='of the clip')
+    parser.add_argument(
+        '--as-trained',
+        action='store_true',
+        help="size, frames, objects and precision of the config's own training, "
+        'where they are not given here',
+    )
+    parser.add_argument('--image-size', type=int, help='in pixels (512)')
+    parser.add_argument('--num-frames', type=int, help='of the clip (4)')
+    parser.add_argument('--num-objects', type=int, help='of the clip (3)')
     parser.add_argument('--prompt', choices=('mask', 'points'), default='mask')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), help='(float32)')
     parser.add_argument('--no-dropout', action='store_true')
     parser.add_argument('--threads', type=int, default=1, help='of torch, on a CPU')
-    parser.add_argument('--rounds', type=int, default=3, help='steps of each way')
+    parser.add_argument(
+        '--rounds', type=int, default=3, help='steps of each way; 0: peaks alone'
+    )
     parser.add_argument('--ways', nargs='+', choices=WAYS, default=list(WAYS))
     parser.add_argument('--json', type=Path, help='file for figures and ratios')
     parser.add_argument('--peak-of', help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def setting_of(arguments: argparse.Namespace) -> Setting:
+    """Join what the command line and the config say.
+
+    Args:
+        arguments: Of :func:`parse_arguments`.
+
+    Returns:
+        What is measured.
+    """
+    sizes = DEFAULTS
+    if arguments.as_trained:
+        sizes = sizes_of(Config.fromfile(arguments.config))
+    return Setting(
+        config=arguments.config,
+        image_size=arguments.image_size or sizes.image_size,
+        num_frames=arguments.num_frames or sizes.num_frames,
+        num_objects=arguments.num_objects or sizes.num_objects,
+        prompt=arguments.prompt,
+        device=arguments.device,
+        dtype=arguments.dtype or sizes.dtype,
+        dropout=not arguments.no_dropout,
+        num_threads=arguments.threads,
+    )
+
+
+def main() -> None:
+    """Measure, print tables and write ratios."""
+    arguments = parse_arguments()
     if arguments.peak_of is not None:
         job = json.loads(arguments.peak_of)
         setting = Setting(**job['setting'])
         torch.set_num_threads(setting.num_threads)
-        print(measure_peak(setting, job['way']))
+        peak = measure_peak(setting, job['way'], job['num_steps'])
+        print(json.dumps(asdict(peak)))
         return
-    setting = Setting(
-        config=arguments.config,
-        image_size=arguments.image_size,
-        num_frames=arguments.num_frames,
-        num_objects=arguments.num_objects,
-        prompt=arguments.prompt,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        dropout=not arguments.no_dropout,
-        num_threads=arguments.threads,
-    )
+    setting = setting_of(arguments)
     torch.set_num_threads(setting.num_threads)
     reports = measure(setting, arguments.ways, arguments.rounds)
     show(reports)

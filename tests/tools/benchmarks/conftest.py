@@ -31,4 +31,4 @@ def setting(tool: ModuleType) -> Any:  # noqa: ANN401  a record of the tool
 
 @pytest.fixture
 def job(setting: Any) -> dict[str, Any]:  # noqa: ANN401  a record of the tool
-    return {'setting': asdict(setting), 'way': 'ours'}
+    return {'setting': asdict(setting), 'way': 'ours', 'num_steps': 2}

@@ -9,6 +9,8 @@ from unittest import mock
 
 import pytest
 
+from tool_modules import ROOT, load_tool
+
 
 def report(tool: ModuleType, way: str, seconds: float, peak: float) -> Any:  # noqa: ANN401  a record of the tool
     return tool.StepReport(
@@ -16,6 +18,7 @@ def report(tool: ModuleType, way: str, seconds: float, peak: float) -> Any:  # n
         seconds=seconds,
         forward_seconds=seconds / 3,
         peak_megabytes=peak,
+        trained_parameters=1,
         parts=tool.Parts(),
     )
 
@@ -35,25 +38,52 @@ def test_ratios_are_ours_over_plain(tool: ModuleType) -> None:
     assert tool.ratios(reports[1:]) == {}
 
 
+def run(tool: ModuleType, path: Path, *words: str) -> dict[str, Any]:
+    """Call the tool with a given peak, and read what it writes."""
+    peak = load_tool('benchmarks/step_measurement').Peak(
+        megabytes=12.0, seconds=3.0, forward_seconds=1.0, trained_parameters=5
+    )
+    argv = ['train_step.py', *words, '--ways', 'ours', '--json', str(path)]
+    with (
+        mock.patch.object(sys, 'argv', argv),
+        mock.patch.object(tool, 'peak_in_child', return_value=peak) as in_child,
+    ):
+        tool.main()
+    written: dict[str, Any] = json.loads(path.read_text())
+    written['steps_of_peak'] = in_child.call_args.args[2]
+    return written
+
+
 def test_the_report_is_written_and_shown(
     tool: ModuleType,
     job: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    sizes = ['--image-size', '64', '--num-frames', '1', '--num-objects', '1']
     path = tmp_path / 'out' / 'step.json'
-    argv = ['train_step.py', job['setting']['config'], '--image-size', '64']
-    argv += ['--num-frames', '1', '--num-objects', '1', '--rounds', '1']
-    argv += ['--ways', 'ours', '--json', str(path)]
-    with (
-        mock.patch.object(sys, 'argv', argv),
-        mock.patch.object(tool, 'peak_in_child', return_value=12.0),
-    ):
-        tool.main()
-    written = json.loads(path.read_text())
+    written = run(tool, path, job['setting']['config'], *sizes, '--rounds', '1')
     assert written['ways'][0]['peak_megabytes'] == 12.0
     assert written['ways'][0]['seconds'] > 0
+    assert written['ways'][0]['seconds'] != 3.0
+    assert written['setting']['dtype'] == 'float32'
+    assert written['steps_of_peak'] == 2
     assert 'mask_decoder' in capsys.readouterr().out
+
+
+def test_recipe_is_measured_with_its_own_clips_save_for_what_is_given(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    recipe = str(ROOT / 'configs/sam2_bplus_mose_8gb.py')
+    words = ['--as-trained', '--num-objects', '2', '--rounds', '0']
+    written = run(tool, tmp_path / 'step.json', recipe, *words)
+    setting = written['setting']
+    assert (setting['image_size'], setting['num_frames']) == (512, 4)
+    assert (setting['num_objects'], setting['dtype']) == (2, 'bfloat16')
+    # Without rounds, the step of the peak is the only one.
+    assert written['steps_of_peak'] == 1
+    assert written['ways'][0]['seconds'] == 3.0
+    assert written['ways'][0]['trained_parameters'] == 5
 
 
 def test_the_child_prints_its_peak(
@@ -62,4 +92,5 @@ def test_the_child_prints_its_peak(
     argv = ['train_step.py', '--peak-of', json.dumps(job)]
     with mock.patch.object(sys, 'argv', argv):
         tool.main()
-    assert float(capsys.readouterr().out.splitlines()[-1]) > 0
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed['megabytes'] > 0
