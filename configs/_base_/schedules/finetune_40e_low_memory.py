@@ -1,4 +1,7 @@
-"""The published schedule in less memory: activations are computed twice."""
+"""The published schedule in the least memory.
+
+Activations are computed twice, and objects are trained one after another.
+"""
 
 _base_ = './finetune_40e.py'
 
@@ -12,5 +15,6 @@ custom_hooks = [
             'mask_decoder',
         ],
         frames_at_once=1,
+        objects_at_once=1,
     )
 ]
