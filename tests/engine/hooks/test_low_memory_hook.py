@@ -31,6 +31,13 @@ def test_a_part_that_is_not_there_is_named_with_those_that_are() -> None:
         hook.apply(golden_model('v17'))
 
 
+@pytest.mark.parametrize('number', [0, -1, 'all'])
+@pytest.mark.parametrize('name', ['frames_at_once', 'objects_at_once'])
+def test_numbers_that_are_not_positive_are_refused(name: str, number: object) -> None:
+    with pytest.raises(ValueError, match=f'{name} is {number!r}; give'):
+        HOOKS.build({'type': 'SAM2LowMemoryHook', name: number})
+
+
 @pytest.mark.parametrize('precision', [None, torch.float16])
 def test_objects_in_groups_are_refused_where_gradients_are_scaled(
     precision: torch.dtype | None,

@@ -12,6 +12,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+from projects.sam2.engine.sharding import SAM2FullySharded
+
 __all__ = ['SAM2CompileHook']
 
 # Of a part: shapes, training and evaluation, with a graph and without.
@@ -32,10 +34,12 @@ class SAM2CompileHook(Hook):
             frame, and clips differ in their number of objects.
         warm_up: Before the first step its batch is run forward and backward with the
             prompts of as many steps as this, so that what they need is compiled by
-            then. Weights, gradients and random streams stay as they are.
+            then. Weights, gradients and random streams stay as they are. Not for
+            sharded models.
 
     Raises:
-        ValueError: In ``before_train``, if a name fits no module.
+        ValueError: In ``before_train``, if a name fits no module, or a sharded model
+            is to warm up.
     """
 
     def __init__(
@@ -51,7 +55,14 @@ class SAM2CompileHook(Hook):
 
         Args:
             runner: Holds the model.
+
+        Raises:
+            ValueError: If a name fits no module, or a sharded model is to warm up.
         """
+        if self.warm_up and isinstance(runner.model, SAM2FullySharded):
+            # Its processes agree on gradients in steps that are taken whole.
+            msg = f'warm_up is {self.warm_up}; a sharded model takes no warm-up, give 0'
+            raise ValueError(msg)
         self.apply(_bare(runner))
 
     def apply(self, model: nn.Module) -> None:

@@ -32,6 +32,9 @@ class SAM2LowMemoryHook(Hook):
             all. Each group is differentiated before the next one begins, so what the
             tracker keeps does not grow with the objects, at the cost of smaller
             batches alone. Not for sharded models, nor for float16.
+
+    Raises:
+        ValueError: If a number is not positive.
     """
 
     def __init__(
@@ -41,6 +44,13 @@ class SAM2LowMemoryHook(Hook):
         frames_at_once: int | None = None,
         objects_at_once: int | None = None,
     ) -> None:
+        for name, number in (
+            ('frames_at_once', frames_at_once),
+            ('objects_at_once', objects_at_once),
+        ):
+            if number is not None and (not isinstance(number, int) or number < 1):
+                msg = f'{name} is {number!r}; give a number of at least 1, or None'
+                raise ValueError(msg)
         self.parts = tuple(parts)
         self.frames_at_once = frames_at_once
         self.objects_at_once = objects_at_once
