@@ -1,5 +1,6 @@
 """What every test shares: quiet globals and the real clips, where they are at hand."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ def _one_thread() -> None:
 def _plain_config_text() -> None:
     """Text that nobody reads is not laid out."""
     use_plain_config_text()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _imported_is_no_garbage() -> None:
+    """Spare MMEngine's datasets, which collect garbage each, what modules hold."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Runs in processes of their own."""
 
+import gc
 import multiprocessing
 import os
 import socket
@@ -103,6 +104,7 @@ def _child(
 ) -> None:
     """One process."""
     torch.set_num_threads(1)
+    gc.freeze()  # as in the tests' own process
     use_plain_config_text()
     # As in a process that was started by hand; the Runner would warn of the change.
     multiprocessing.set_start_method('fork', force=True)
