@@ -50,6 +50,16 @@ def test_objects_of_all_clips_stand_one_after_another(
     ]
 
 
+def test_batch_without_an_object_names_its_clips(
+    preprocessor: ClipDataPreprocessor,
+) -> None:
+    samples = [_sample(seed, 0, void=False) for seed in (3, 4)]
+    with pytest.raises(ValueError, match=r'No clip .* an object \(clip3, clip4\)'):
+        preprocessor(samples, training=True)
+    samples.append(_sample(5, 1, void=False))
+    assert preprocessor(samples)['inputs'].video_of_object.tolist() == [2]
+
+
 def test_frames_are_video_major_and_normalised(
     preprocessor: ClipDataPreprocessor,
 ) -> None:

@@ -174,12 +174,13 @@ def test_argument_out_of_range_is_named(
         SAM2PromptSimulator(**arguments)
 
 
-def test_plan_is_restricted_in_all_its_parts() -> None:
+def test_frame_that_a_clip_has_no_annotation_of_is_left_out_of_the_plan() -> None:
     plan = PromptPlan(
         prompts={0: PromptKind.BOX, 3: PromptKind.POINT},
         correction_frames=frozenset({0, 2, 3}),
         remembered_frames=frozenset({0, 2, 3}),
     )
-    restricted = plan.restricted_to([0, 1, 2])
+    annotated = torch.tensor([[1, 0], [1, 1], [1, 1], [1, 0]], dtype=torch.bool)
+    restricted = plan.where_annotated(annotated)
     assert restricted.prompts == {0: PromptKind.BOX}
     assert restricted.correction_frames == restricted.remembered_frames == {0, 2}

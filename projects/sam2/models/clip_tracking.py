@@ -36,7 +36,7 @@ def track_clip(
         simulator: Draws the prompts and the correction clicks.
         batch: The clips.
         features: Of all frames, (B * T, ...), video-major.
-        plan: Which frames are prompted; of :func:`promptable_frames` alone.
+        plan: Which frames are prompted; see :meth:`PromptPlan.where_annotated`.
         mode: Training or evaluation.
 
     Returns:
@@ -70,22 +70,6 @@ def track_clip(
             frame, outputs[frame].memory, prompted=frame in plan.remembered_frames
         )
     return tuple(outputs[frame] for frame in sorted(outputs))
-
-
-def promptable_frames(batch: ClipBatch) -> list[int]:
-    """Name the frames that may be prompted.
-
-    A later frame that some clip has no annotation for is tracked only: a prompt made
-    of its empty mask would say that the objects are gone.
-
-    Args:
-        batch: The clips.
-
-    Returns:
-        The first frame, and those that are annotated in all clips.
-    """
-    annotated = batch.targets.annotated.all(dim=1).tolist()
-    return [frame for frame, known in enumerate(annotated) if known or frame == 0]
 
 
 def tracking_order(plan: PromptPlan, num_frames: int) -> Iterator[int]:

@@ -80,7 +80,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             The batch, on this module's device.
 
         Raises:
-            ValueError: If the clips differ in length or frame size.
+            ValueError: If the clips differ in length or frame size, or show no object.
         """
         shapes = {tuple(sample.frames.shape) for sample in samples}
         if len(shapes) > 1:
@@ -95,6 +95,10 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             for sample in samples
         ]
         counts = [clip.masklets.shape[1] for clip in clips]
+        if not any(counts):
+            names = ', '.join(sample.video_name for sample in samples)
+            msg = f'No clip of the batch shows an object ({names}); leave them out'
+            raise ValueError(msg)
         video_of_object = torch.repeat_interleave(
             torch.arange(len(clips)), torch.tensor(counts)
         ).to(self.device)

@@ -2,7 +2,7 @@
 
 import torch
 
-from projects.sam2.models.clip_tracking import promptable_frames, tracking_order
+from projects.sam2.models.clip_tracking import tracking_order
 from projects.sam2.models.prompt_simulator import (
     ClickGenerators,
     PromptPlan,
@@ -29,7 +29,7 @@ def preview_prompts(
     Returns:
         The prompt of each conditioning frame, (O, …) of all objects of the batch.
     """
-    plan = plan.restricted_to(promptable_frames(batch))
+    plan = plan.where_annotated(batch.targets.annotated)
     clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
     prompts: dict[int, FramePrompt] = {}
     for frame in tracking_order(plan, batch.num_frames):

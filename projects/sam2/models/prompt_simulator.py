@@ -1,6 +1,6 @@
 """Simulated prompts: a mask, a box or clicks (Ravi et al., 2024, appendix D.2.2)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, get_args
@@ -40,15 +40,19 @@ class PromptPlan:
     correction_frames: frozenset[int]
     remembered_frames: frozenset[int]
 
-    def restricted_to(self, frames: Collection[int]) -> 'PromptPlan':
-        """Leave out frames that cannot be prompted.
+    def where_annotated(self, annotated: Tensor) -> 'PromptPlan':
+        """Leave out later frames that some clip has no annotation for.
+
+        A prompt made of their empty masks would say that the objects are gone.
 
         Args:
-            frames: Those that can be.
+            annotated: Of each frame and each clip or object, (T, B), bool.
 
         Returns:
-            A plan that treats all other frames as tracked ones.
+            A plan that treats those frames as tracked ones.
         """
+        known = annotated.all(dim=1).nonzero().flatten().tolist()
+        frames = {0, *known}
         return PromptPlan(
             prompts={
                 frame: kind for frame, kind in self.prompts.items() if frame in frames

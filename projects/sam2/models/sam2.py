@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
 from projects.sam2.models.adaptation import frozen_modules
-from projects.sam2.models.clip_tracking import promptable_frames, track_clip
+from projects.sam2.models.clip_tracking import track_clip
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.layers import sine_encoding_2d
 from projects.sam2.models.mask_heads import MaskHeads
@@ -183,7 +183,7 @@ class SAM2(BaseModel):
         plan = self.prompt_simulator.plan(batch.num_frames, step, seed)
         features = self.encode(batch.frames)
         # Decided for all objects: groups of them are tracked by one plan.
-        plan = plan.restricted_to(promptable_frames(batch))
+        plan = plan.where_annotated(batch.targets.annotated)
         count = score.count_objects(batch.targets)
 
         def losses(some: ClipBatch, features: ImageFeatures) -> dict[str, Tensor]:
@@ -211,7 +211,7 @@ class SAM2(BaseModel):
         Returns:
             One output for each frame.
         """
-        plan = plan.restricted_to(promptable_frames(batch))
+        plan = plan.where_annotated(batch.targets.annotated)
         return self._track(batch, self.encode(batch.frames), plan, mode)
 
     def _track(

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -136,7 +137,7 @@ def test_released_weights_of_2_0_stop_a_run_of_2_1(tmp_path: Path) -> None:
 
 
 def test_plain_weights_and_a_file_of_adapters_arrive_in_an_adapted_model(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip('peft')
     adapters = {'type': 'SAM2LowRankAdapters', 'layers': ['mask_decoder']}
@@ -161,8 +162,11 @@ def test_plain_weights_and_a_file_of_adapters_arrive_in_an_adapted_model(
         assert torch.equal(value, expected), key
     # What has adapters already, as a checkpoint to resume from, keeps them.
     resumed = {key: value + 1 for key, value in loaded.items()}
+    warning = Mock()
+    monkeypatch.setattr(runner.logger, 'warning', warning)
     runner.load_checkpoint(_saved(tmp_path, state_dict=resumed))
     assert_same_weights(dict(model.state_dict()), resumed)
+    assert 'has adapters already' in warning.call_args.args[0]
 
 
 def test_file_of_what_was_trained_is_refused_where_it_would_undo_training(

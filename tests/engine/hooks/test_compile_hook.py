@@ -7,6 +7,7 @@ from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -148,6 +149,8 @@ def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
         return planned
 
     model.prompt_simulator.plan = noted
+    observer = Mock()
+    model.loss_module.observer = observer
     weights = {name: one.clone() for name, one in model.state_dict().items()}
     stream = torch.get_rng_state()
     hook = SAM2CompileHook(static=[], warm_up=2)
@@ -155,6 +158,8 @@ def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
         hook.before_train_iter(runner, batch, [square_sample(0)])
     assert steps == [5, 6]
     assert hub.get_info('iter') == 5
+    assert model.loss_module.observer is observer
+    observer.assert_not_called()
     assert torch.equal(torch.get_rng_state(), stream)
     assert all(one.grad is None for one in model.parameters())
     assert_same_weights(dict(model.state_dict()), weights)

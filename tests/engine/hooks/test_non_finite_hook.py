@@ -30,7 +30,11 @@ def written(work_dir: Path) -> list[str]:
 
 
 def test_record_names_videos_frames_objects_and_prompts(tmp_path: Path) -> None:
-    simulator = SAM2PromptSimulator(point_probability=1.0)
+    simulator = SAM2PromptSimulator(
+        point_probability=1.0,
+        num_conditioning_frames=(3, 3),
+        num_correction_frames=(3, 3),
+    )
     hub = MessageHub('non_finite')
     hub.update_info_dict({'iter': 6, 'seed': 7})
     runner = Mock(work_dir=str(tmp_path), iter=6, epoch=1, message_hub=hub)
@@ -65,11 +69,12 @@ def test_record_names_videos_frames_objects_and_prompts(tmp_path: Path) -> None:
             'seed_of_clicks': 99,
         }
     ]
-    plan = simulator.plan(3, step=6, seed=7)
+    kinds = simulator.plan(3, step=6, seed=7).prompts
+    # The frame without annotation is tracked.
     assert record['prompts'] == {
-        'first': {str(frame): kind.value for frame, kind in plan.prompts.items()},
-        'corrected_frames': sorted(plan.correction_frames),
-        'remembered_frames': sorted(plan.remembered_frames),
+        'first': {str(frame): kinds[frame].value for frame in (0, 2)},
+        'corrected_frames': [0, 2],
+        'remembered_frames': [0, 2],
     }
     assert (record['iteration'], record['epoch'], record['rank']) == (7, 2, 0)
 

@@ -67,7 +67,14 @@ class SAM2CheckpointCheckHook(Hook):
             )
             raise ValueError(msg)
         fitted = fit_adapters(weights, wanted)
-        if self.adapters is not None and not any(map(is_adapter_key, weights)):
+        if self.adapters is not None and any(map(is_adapter_key, weights)):
+            runner.logger.warning(
+                '%s has adapters already: adapters=%r of SAM2CheckpointCheckHook is '
+                'not read',
+                source,
+                self.adapters,
+            )
+        elif self.adapters is not None:
             given = read_checkpoint(self.adapters, 'cpu')
             fitted |= adapter_weights_of(given, source=self.adapters)
         check_weights(fitted, bare, source=source)

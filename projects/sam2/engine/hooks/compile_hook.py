@@ -1,6 +1,7 @@
 """Compiles parts of the model for training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from time import perf_counter
 from typing import Any
@@ -129,11 +130,22 @@ def _run_through(runner: Runner, data_batch: object) -> None:
     """Go forward and backward, and forget the gradients."""
     wrapper: Any = runner.optim_wrapper
     model = _bare(runner)
-    with wrapper.optim_context(model):
+    with wrapper.optim_context(model), _unobserved(getattr(model, 'loss_module', None)):
         batch = model.data_preprocessor(data_batch, training=True)
         total, _ = model.parse_losses(model(**batch, mode='loss'))
     total.backward()
     model.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _unobserved(loss: Any) -> Iterator[None]:  # noqa: ANN401  or None
+    """Keep steps that are not taken out of the logs."""
+    observer = getattr(loss, 'observer', None)
+    if observer is not None:
+        loss.observer = None
+    yield
+    if observer is not None:
+        loss.observer = observer
 
 
 def _bare(runner: Runner) -> Any:  # noqa: ANN401  a model of MMEngine

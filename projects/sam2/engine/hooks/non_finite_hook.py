@@ -176,6 +176,7 @@ def _prompts(runner: Runner, clips: tuple[ClipSample, ...]) -> dict[str, Any]:
     plan = simulator.plan(
         len(clips[0].frames), step=hub.get_info('iter', 0), seed=hub.get_info('seed', 0)
     )
+    plan = plan.where_annotated(torch.stack([clip.annotated for clip in clips], dim=1))
     return {
         'first': {str(frame): kind.value for frame, kind in plan.prompts.items()},
         'corrected_frames': sorted(plan.correction_frames),

@@ -1,7 +1,6 @@
 """Steps whose loss is not finite are not taken."""
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,6 +8,8 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+
+from projects.sam2.engine.shares import whole
 
 __all__ = ['FiniteGuard', 'NonFiniteLossError']
 
@@ -24,8 +25,8 @@ class FiniteGuard:
     together: if one of them has a bad loss, none goes backward, so that nobody waits
     for gradients that do not come. Where gradients are accumulated, the whole step is
     dropped: what had been gathered for it, and the rest of its batches. A step is
-    dropped, too, if clipping finds that its gradients have no finite norm; a wrapper
-    that scales the loss looks after that itself.
+    dropped, too, if its gradients have no finite norm; a wrapper that scales the loss
+    looks after that itself.
 
     All that is not an update (state, counts, rates) is the wrapper's own.
 
@@ -42,9 +43,7 @@ class FiniteGuard:
         self.is_bad = False
         self.is_own = False
         self._is_dropping = False
-        self._clip: Any = None
-        if wrapper.clip_grad_kwargs and not hasattr(wrapper, 'loss_scaler'):
-            self._watch_clipping()
+        self._looks_at_gradients = not hasattr(wrapper, 'loss_scaler')
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
         """The wrapper's own context of the forward pass.
@@ -59,7 +58,7 @@ class FiniteGuard:
         return context
 
     def update_params(self, loss: Tensor) -> None:
-        """Go backward and step, unless the loss of any process is not finite.
+        """Go backward and step, unless a loss or the gradient is not finite.
 
         Args:
             loss: Of the batch.
@@ -74,26 +73,22 @@ class FiniteGuard:
         else:
             wrapper.backward(wrapper.scale_loss(loss))
         if wrapper.should_update():
+            if self._looks_at_gradients and not self._is_dropping:
+                self._is_dropping = not self._has_finite_gradients()
+                self.is_bad = self.is_own = self._is_dropping
             if not self._is_dropping:
                 wrapper.step()
             wrapper.zero_grad()
             self._is_dropping = False
 
-    def _watch_clipping(self) -> None:
-        """Learn the norm that clipping measures."""
-        self._clip, self.wrapper.clip_func = self.wrapper.clip_func, self._clip_or_drop
-
-    def _clip_or_drop(
-        self, parameters: Sequence[nn.Parameter], **settings: float
-    ) -> Tensor | None:
-        """Clip, and where that is in vain leave nothing to step with."""
-        norm: Tensor | None = self._clip(parameters, **settings)
-        if norm is None or math.isfinite(float(norm)):
-            return norm
-        for parameter in parameters:
-            parameter.grad = None
-        self.is_bad = self.is_own = True
-        return None
+    def _has_finite_gradients(self) -> bool:
+        """Whether the gradients have a finite norm; the same on all processes."""
+        parameters = [
+            one for group in self.wrapper.param_groups for one in group['params']
+        ]
+        # Without a limit it measures alone.
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm=math.inf)
+        return bool(whole(norm).isfinite())
 
 
 def _anywhere(*, is_true: bool) -> bool:
