@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,7 +20,6 @@ from projects.sam2.losses import (
     focal_elements,
     mask_ious,
 )
-from projects.sam2.losses.functional import BINARY_CROSS_ENTROPY
 from projects.sam2.losses.multi_step import FrameTruth
 from projects.sam2.models.backbones.hiera_blocks import (
     HieraAttention,
@@ -134,16 +134,22 @@ def plain_step_losses(
     best = combined.argmin(dim=1, keepdim=True)
     error = step.candidate_ious - mask_ious(full, truth.masks)
     error = error.abs() if self.iou_l1 else error.square()
-    present = truth.masks.flatten(1).any(dim=1)
-    score = focal_elements(
-        step.object_score_logits[:, 0],
-        present,
-        self.class_focal or BINARY_CROSS_ENTROPY,
-    )
+    counts = present = truth.masks.flatten(1).any(dim=1)
+    if self.class_focal is None:
+        counts, score = torch.ones_like(present), torch.zeros_like(focal[:, 0])
+    else:
+        score = focal_elements(
+            step.object_score_logits[:, 0], present, self.class_focal
+        )
     terms = {
-        'loss_mask': focal.gather(1, best)[:, 0] * present,
-        'loss_dice': dice.gather(1, best)[:, 0] * present,
-        'loss_iou': error.mean(dim=1) * present,
+        'loss_mask': focal.gather(1, best)[:, 0] * counts,
+        'loss_dice': dice.gather(1, best)[:, 0] * counts,
+        'loss_iou': (
+            error.mean(dim=1)
+            if self.supervise_all_ious
+            else error.gather(1, best)[:, 0]
+        )
+        * counts,
         'loss_class': score,
     }
     return {

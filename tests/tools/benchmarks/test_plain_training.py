@@ -1,5 +1,6 @@
 """The plain way to train gives the same losses, and is switched back."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +12,20 @@ from projects.sam2.models.layers import Dropout, ReLUDropout
 from tool_modules import load_tool
 
 
+@pytest.mark.parametrize('changes', [{}, {'class_focal': None}])
 @pytest.mark.parametrize('prompt', ['mask', 'points'])
-def test_losses_equal_ours(setting: Any, prompt: str) -> None:  # noqa: ANN401  a record of a tool
+def test_losses_equal_ours(setting: Any, prompt: str, changes: dict[str, None]) -> None:  # noqa: ANN401  a record of a tool
     setting = replace(setting, prompt=prompt, dropout=False)
     measurement = load_tool('benchmarks/step_measurement')
     clip = measurement.make_clip(setting)
-    ours = measurement.build(setting, 'ours').loss(clip)
-    with measurement.plain_way():
-        plain = measurement.build(setting, 'plain').loss(clip)
+    found = []
+    for way in ('ours', 'plain'):
+        model = measurement.build(setting, way)
+        for name, value in {**changes, 'supervise_all_ious': not changes}.items():
+            setattr(model.loss_module, name, value)
+        with measurement.plain_way() if way == 'plain' else nullcontext():
+            found.append(model.loss(clip))
+    ours, plain = found
     assert ours.keys() == plain.keys()
     for name, value in ours.items():
         torch.testing.assert_close(value, plain[name], rtol=1e-5, atol=1e-6)
