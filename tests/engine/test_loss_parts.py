@@ -7,7 +7,6 @@ from torch import Tensor
 from projects.sam2.engine.loss_parts import LossParts, kind_of_step
 from projects.sam2.structures import (
     DecoderStep,
-    FrameMemory,
     FrameOutput,
     PointPrompt,
 )
@@ -31,8 +30,7 @@ def _step(
 
 
 def _frame(index: int, *steps: DecoderStep) -> FrameOutput:
-    memory = FrameMemory(spatial=torch.zeros(1), object_pointer=torch.zeros(1))
-    return FrameOutput(frame_index=index, steps=steps, memory=memory)
+    return FrameOutput(frame_index=index, steps=steps)
 
 
 def _terms(mask: float, dice: float) -> dict[str, Tensor]:

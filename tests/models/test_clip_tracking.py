@@ -28,6 +28,7 @@ from projects.sam2.structures import (
     ClipTargets,
     FrameOutput,
     PointPrompt,
+    RememberedFrame,
     TrackingMode,
 )
 
@@ -71,8 +72,9 @@ def _outputs_by_name(outputs: tuple[FrameOutput, ...]) -> Iterator[tuple[str, Te
         name = f'f{output.frame_index}'
         lows = [step.mask_logits for step in output.steps]
         yield f'{name}/pred_low', torch.cat(lows, dim=1)
-        yield f'{name}/mem', output.memory.spatial
-        yield f'{name}/ptr', output.memory.object_pointer
+        if isinstance(output, RememberedFrame):
+            yield f'{name}/mem', output.memory.spatial
+        yield f'{name}/ptr', output.final.object_pointer
         for number, step in enumerate(output.steps):
             yield f'{name}/s{number}/iou', step.candidate_ious
             yield f'{name}/s{number}/score', step.object_score_logits
@@ -88,6 +90,9 @@ def test_training_step_equals_the_released_one(case: GoldenCase) -> None:
     model, batch, outputs = recorded_run(case)
     for name, value in _outputs_by_name(outputs):
         assert_close(value, case.arrays[name], 1e-4, f'{case.name}/{name}')
+    remembered = [isinstance(output, RememberedFrame) for output in outputs]
+    # Nothing attends to the frame that is tracked last.
+    assert sum(remembered) == len(outputs) - 1
     assert model.loss_module is not None
     terms = model.loss_module(outputs, batch.targets)
     for ours, (released, weight) in LOSSES.items():

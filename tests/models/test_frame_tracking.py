@@ -11,10 +11,10 @@ from projects.sam2.models import SAM2, SAM2Tracker
 from projects.sam2.models.frame_tracking import FrameTask, track_frame
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
 from projects.sam2.structures import (
-    FrameOutput,
     FramePrompt,
     ImageFeatures,
     PointPrompt,
+    RememberedFrame,
     TrackingMode,
 )
 
@@ -58,7 +58,7 @@ def _run(
     correct: Callable[[Tensor], PointPrompt] | None = None,
     mode: TrackingMode = TrackingMode.EVALUATION,
     reread: bool = False,
-) -> FrameOutput:
+) -> RememberedFrame:
     task = FrameTask(
         query=MemoryQuery(frame_index=0, num_video_frames=8, mode=mode),
         prompt=prompt,

@@ -2,7 +2,7 @@
 
 import torch
 
-from projects.sam2.structures import DecoderStep, FrameMemory, FrameOutput
+from projects.sam2.structures import DecoderStep, FrameOutput
 
 
 def _step(value: float) -> DecoderStep:
@@ -16,6 +16,5 @@ def _step(value: float) -> DecoderStep:
 
 
 def test_final_answer_is_that_after_all_corrections() -> None:
-    memory = FrameMemory(spatial=torch.zeros(1), object_pointer=torch.zeros(1))
-    output = FrameOutput(frame_index=3, steps=(_step(1.0), _step(2.0)), memory=memory)
+    output = FrameOutput(frame_index=3, steps=(_step(1.0), _step(2.0)))
     assert output.final is output.steps[1]

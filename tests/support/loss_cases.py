@@ -17,7 +17,6 @@ import projects.sam2.losses  # noqa: F401  registers the parts
 from projects.sam2.structures import (
     ClipTargets,
     DecoderStep,
-    FrameMemory,
     FrameOutput,
 )
 
@@ -69,10 +68,8 @@ def make_step(
 
 
 def make_output(frame_index: int, steps: Sequence[DecoderStep]) -> FrameOutput:
-    """The steps of a frame, with a memory that holds nothing."""
-    pointer = steps[-1].object_pointer
-    memory = FrameMemory(spatial=pointer[:, :, None, None], object_pointer=pointer)
-    return FrameOutput(frame_index=frame_index, steps=tuple(steps), memory=memory)
+    """The steps of a frame."""
+    return FrameOutput(frame_index=frame_index, steps=tuple(steps))
 
 
 def random_step(

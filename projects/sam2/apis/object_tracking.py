@@ -24,9 +24,9 @@ from projects.sam2.models.object_batches import follow_objects
 from projects.sam2.ops import at_least_float32, fill_holes
 from projects.sam2.structures import (
     DecoderStep,
-    FrameOutput,
     FramePrompt,
     ImageFeatures,
+    RememberedFrame,
     TrackingMode,
 )
 
@@ -179,7 +179,7 @@ class ObjectTracking:
             return logits
         return fill_holes(logits, max_area=self.fill_hole_area, value=FILLED_HOLE_LOGIT)
 
-    def _memories(self, output: FrameOutput, shown: Tensor) -> list[AnsweredMemory]:
+    def _memories(self, output: RememberedFrame, shown: Tensor) -> list[AnsweredMemory]:
         """Take the memories of a batch apart, by object.
 
         What is shown is of one type, also where only some calls run under autocast.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from projects.sam2.models.correction import click_on_errors
-from projects.sam2.models.frame_tracking import FrameTask, track_frame
+from projects.sam2.models.frame_tracking import FrameTask, segment_frame, track_frame
 from projects.sam2.models.mask_heads import MaskHeads
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
 from projects.sam2.models.prompt_simulator import (
@@ -45,7 +45,8 @@ def track_clip(
     clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
     store = MemoryStore()
     outputs: dict[int, FrameOutput] = {}
-    for frame in tracking_order(plan, batch.num_frames):
+    order = tuple(tracking_order(plan, batch.num_frames))
+    for frame in order:
         truth = batch.targets.masks[frame][:, None]
         void = batch.targets.void
         ignored = None if void is None else void[frame][:, None]
@@ -65,10 +66,11 @@ def track_clip(
             num_corrections=simulator.num_corrections,
         )
         frame_features = features.select(batch.frame_of_object(frame))
-        outputs[frame] = track_frame(heads, frame_features, store, task)
-        store.add(
-            frame, outputs[frame].memory, prompted=frame in plan.remembered_frames
-        )
+        if frame == order[-1]:
+            outputs[frame] = segment_frame(heads, frame_features, store, task)
+            break
+        outputs[frame] = tracked = track_frame(heads, frame_features, store, task)
+        store.add(frame, tracked.memory, prompted=frame in plan.remembered_frames)
     return tuple(outputs[frame] for frame in sorted(outputs))
 
 

@@ -19,6 +19,7 @@ from projects.sam2.structures import (
     FramePrompt,
     ImageFeatures,
     PointPrompt,
+    RememberedFrame,
     TrackingMode,
 )
 
@@ -53,7 +54,7 @@ class FrameTask:
 
 def track_frame(
     heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
-) -> FrameOutput:
+) -> RememberedFrame:
     """Segment the objects of a frame and make a memory of them.
 
     Args:
@@ -65,9 +66,27 @@ def track_frame(
     Returns:
         All decoding steps and the memory.
     """
+    segmented = segment_frame(heads, features, store, task)
+    return remember_frame(heads, features, segmented.steps, task)
+
+
+def segment_frame(
+    heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
+) -> FrameOutput:
+    """Segment the objects of a frame that no other attends to.
+
+    Args:
+        heads: Prompt encoder, mask decoder and tracker.
+        features: Of the frame, one for each object.
+        store: Memories so far; read, not changed.
+        task: The frame, its prompt and its corrections.
+
+    Returns:
+        All decoding steps.
+    """
     selection = recall_memories(heads, store, task)
     steps = decode_frame(heads, features, selection, task)
-    return remember_frame(heads, features, steps, task)
+    return FrameOutput(frame_index=task.query.frame_index, steps=steps)
 
 
 def recall_memories(
@@ -97,7 +116,7 @@ def remember_frame(
     features: ImageFeatures,
     steps: tuple[DecoderStep, ...],
     task: FrameTask,
-) -> FrameOutput:
+) -> RememberedFrame:
     """Make a memory of what was decoded on a frame.
 
     Args:
@@ -125,7 +144,8 @@ def remember_frame(
         binary=evaluation and decided,
     )
     memory = FrameMemory(spatial=spatial, object_pointer=last.object_pointer)
-    return FrameOutput(frame_index=task.query.frame_index, steps=steps, memory=memory)
+    frame_index = task.query.frame_index
+    return RememberedFrame(frame_index=frame_index, steps=steps, memory=memory)
 
 
 def decode_frame(

@@ -13,7 +13,7 @@ from projects.sam2.models.frame_tracking import (
 from projects.sam2.models.mask_heads import MaskHeads
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
 from projects.sam2.models.memory_selection import join_selections
-from projects.sam2.structures import FrameOutput, ImageFeatures
+from projects.sam2.structures import ImageFeatures, RememberedFrame
 
 __all__ = ['ObjectBatch', 'follow_objects']
 
@@ -28,7 +28,7 @@ class ObjectBatch:
     """
 
     positions: tuple[int, ...]
-    output: FrameOutput
+    output: RememberedFrame
 
 
 def follow_objects(

@@ -27,10 +27,10 @@ from projects.sam2.ops import (
 from projects.sam2.structures import (
     DecoderStep,
     FrameMasks,
-    FrameOutput,
     FramePrompt,
     ImageFeatures,
     PointPrompt,
+    RememberedFrame,
 )
 
 __all__ = ['FrameTruth', 'PromptedModel']
@@ -193,7 +193,7 @@ class PromptedModel:
         *,
         num_clicks: int,
         tracked_logits: Tensor | None = None,
-    ) -> FrameOutput:
+    ) -> RememberedFrame:
         """Click on one object of a frame, each time where its mask is most wrong.
 
         A mask without any error gets no further click.

@@ -37,6 +37,7 @@ from projects.sam2.structures.tracking import (
     DecoderStep,
     FrameMemory,
     FrameOutput,
+    RememberedFrame,
     TrackingMode,
 )
 from projects.sam2.structures.video import (
@@ -64,6 +65,7 @@ __all__ = [
     'PointPrompt',
     'PromptMark',
     'PromptRound',
+    'RememberedFrame',
     'RoundObserver',
     'TrackingMode',
     'VideoRecord',

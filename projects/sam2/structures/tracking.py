@@ -60,19 +60,28 @@ class FrameMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameOutput:
-    """All that was decoded on a frame, and the memory of it.
+    """All that was decoded on a frame.
 
     Attributes:
         frame_index: Position in the clip or video.
         steps: The first answer, then one for each correction click.
-        memory: What the memory bank keeps.
     """
 
     frame_index: int
     steps: tuple[DecoderStep, ...]
-    memory: FrameMemory
 
     @property
     def final(self) -> DecoderStep:
         """The answer after all corrections."""
         return self.steps[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberedFrame(FrameOutput):
+    """What was decoded on a frame that others may attend to.
+
+    Attributes:
+        memory: What the memory bank keeps.
+    """
+
+    memory: FrameMemory

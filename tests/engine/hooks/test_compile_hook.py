@@ -150,6 +150,7 @@ def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
 
     model.prompt_simulator.plan = noted
     observer = Mock()
+    assert model.loss_module is not None
     model.loss_module.observer = observer
     weights = {name: one.clone() for name, one in model.state_dict().items()}
     stream = torch.get_rng_state()
