@@ -98,7 +98,7 @@ def test_mask_prompt_becomes_the_mask_as_in_the_released_model(
     heads = golden_model(case.spec['salt']).heads
     masks = unpack_masks(case.arrays['masks_bits'], (3, 1, IMAGE_SIZE, IMAGE_SIZE))
     with torch.no_grad():
-        step = heads.adopt(mask=masks, features=_features(case), mode=EVALUATION)
+        step = heads.adopt(mask=masks, features=_features(case))
     found = {
         'ious': step.candidate_ious,
         'low': step.mask_logits,

@@ -167,7 +167,7 @@ def decode_frame(
     """
     mode = task.query.mode
     if task.prompt is not None and task.prompt.mask is not None:
-        return (heads.adopt(mask=task.prompt.mask, features=features, mode=mode),)
+        return (heads.adopt(mask=task.prompt.mask, features=features),)
     embedding = heads.tracker.recall(features, selection)
     points = None if task.prompt is None else task.prompt.points
     step = heads.decode(

@@ -81,6 +81,7 @@ class SAM2MaskDecoder(nn.Module):
         self.iou_token = nn.Embedding(1, embed_dims)
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, embed_dims)
         self.object_score_token = nn.Embedding(1, embed_dims) if object_score else None
+        self._first_mask = 2 if object_score else 1  # after the token of the IoU
         self.upscaling = nn.Sequential(
             nn.ConvTranspose2d(embed_dims, dims_8, kernel_size=2, stride=2),
             LayerNorm2d(dims_8),
@@ -160,6 +161,22 @@ class SAM2MaskDecoder(nn.Module):
             return _stable(decoded)
         return _part(decoded, slice(0, 1))
 
+    def read(
+        self, *, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
+    ) -> tuple[Tensor, Tensor]:
+        """Decode what is remembered of a mask that is given, and draw none.
+
+        Args:
+            embedding: Image embedding of each object, (O, C, H16, W16).
+            position: Its position encoding, (1, C, H16, W16).
+            prompts: Of the objects, made of their masks.
+
+        Returns:
+            The token of the one mask, (O, C), and the object score, (O, 1), logits.
+        """
+        read = partial(recomputed, self._read) if self.with_cp else self._read
+        return read(embedding, position, prompts)
+
     def _decode(
         self,
         embedding: Tensor,
@@ -168,18 +185,8 @@ class SAM2MaskDecoder(nn.Module):
         high_res: tuple[Tensor, Tensor] | None,
     ) -> MaskDecoderOutput:
         """Decode the masks of all mask tokens."""
-        own_tokens = [self.iou_token.weight, self.mask_tokens.weight]
-        if self.object_score_token is not None:
-            own_tokens.insert(0, self.object_score_token.weight)
-        own = torch.cat(own_tokens).expand(len(prompts.sparse), -1, -1)
-        tokens, image = self.transformer(
-            tokens=torch.cat([own, prompts.sparse], dim=1),
-            image=embedding + prompts.dense,
-            position=position,
-        )
-        first_mask = own.shape[1] - NUM_MASK_TOKENS
-        iou_token = tokens[:, first_mask - 1]
-        mask_tokens = tokens[:, first_mask : own.shape[1]]
+        tokens, image = self._transform(embedding, position, prompts)
+        mask_tokens = tokens[:, self._first_mask :][:, :NUM_MASK_TOKENS]
         upscaled = self._upscale(image, high_res)
         kernels = torch.stack(
             [
@@ -192,10 +199,32 @@ class SAM2MaskDecoder(nn.Module):
         )  # (O, M, C / 8)
         return MaskDecoderOutput(
             mask_logits=recomputed(self._masks, kernels, upscaled),
-            ious=self.iou_head(iou_token),
+            ious=self.iou_head(tokens[:, self._first_mask - 1]),
             mask_tokens=mask_tokens,
             object_score_logits=self._object_score(tokens),
         )
+
+    def _read(
+        self, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
+    ) -> tuple[Tensor, Tensor]:
+        """Decode the token of the one mask and the object score."""
+        tokens, _ = self._transform(embedding, position, prompts)
+        return tokens[:, self._first_mask], self._object_score(tokens)
+
+    def _transform(
+        self, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
+    ) -> tuple[Tensor, Tensor]:
+        """Let the decoder's tokens and the prompts' see the image, and it them."""
+        own_tokens = [self.iou_token.weight, self.mask_tokens.weight]
+        if self.object_score_token is not None:
+            own_tokens.insert(0, self.object_score_token.weight)
+        own = torch.cat(own_tokens).expand(len(prompts.sparse), -1, -1)
+        tokens, image = self.transformer(
+            tokens=torch.cat([own, prompts.sparse], dim=1),
+            image=embedding + prompts.dense,
+            position=position,
+        )
+        return tokens, image
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor] | None) -> Tensor:
         """Bring the image to stride 4: (O, C, H16, W16) -> (O, C / 8, H4, W4).

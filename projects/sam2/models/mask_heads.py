@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from projects.sam2.models.mask_decoder import MaskDecoderOutput, SAM2MaskDecoder
-from projects.sam2.models.prompt_encoder import SAM2PromptEncoder
+from projects.sam2.models.prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 from projects.sam2.models.tracker import SAM2Tracker
 from projects.sam2.ops import at_least_float32, downsample_logits
 from projects.sam2.structures import (
@@ -122,15 +122,12 @@ class MaskHeads:
         objects = torch.arange(len(best), device=best.device)
         return at_least_float32(decoded.mask_logits)[objects, best][:, None]
 
-    def adopt(
-        self, *, mask: Tensor, features: ImageFeatures, mode: TrackingMode
-    ) -> DecoderStep:
+    def adopt(self, *, mask: Tensor, features: ImageFeatures) -> DecoderStep:
         """Take a mask prompt as the mask of the frame.
 
         Args:
             mask: (O, 1, H, W), bool.
             features: Of the frame, one for each object.
-            mode: Training or evaluation.
 
         Returns:
             The mask as logits; the decoder gives the object pointer alone.
@@ -139,20 +136,20 @@ class MaskHeads:
         full_logits = at_least_float32(given) * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
         height, width = mask.shape[-2:]
         logits = downsample_logits(full_logits, (height // 4, width // 4))
-        decoded = self._run(
-            embedding=features.embedding,
-            features=features,
-            points=None,
-            earlier_logits=self.tracker.mask_prompt_downsample(given),
-            multimask=False,
-            mode=mode,
+        embedding = features.embedding
+        token, object_score = self.mask_decoder.read(
+            embedding=embedding,
+            position=self._position(embedding),
+            prompts=self._prompts(
+                embedding, None, self.tracker.mask_prompt_downsample(given)
+            ),
         )
         pointers = self.tracker.object_pointer
-        pointer = pointers(decoded.mask_tokens[:, 0], decoded.object_score_logits > 0)
+        pointer = pointers(token, object_score > 0)
         present = mask.flatten(1).any(dim=1, keepdim=True)
         return DecoderStep(
             candidate_logits=logits,
-            candidate_ious=torch.ones_like(decoded.ious[:, :1]),
+            candidate_ious=torch.ones_like(object_score),
             mask_logits=logits,
             # Both judgements count: the decoder's above, and the mask's own.
             object_pointer=pointers.blend(pointer, present),
@@ -171,23 +168,35 @@ class MaskHeads:
         mode: TrackingMode,
     ) -> MaskDecoderOutput:
         """Encode the prompt and decode."""
-        num_objects = embedding.shape[0]
-        size = (embedding.shape[-2], embedding.shape[-1])
-        prompts = self.prompt_encoder(
-            points=_no_point(embedding) if points is None else points,
-            mask_logits=earlier_logits,
-            embedding_size=size,
-            num_objects=num_objects,
-        )
         output: MaskDecoderOutput = self.mask_decoder(
             embedding=embedding,
-            position=self.prompt_encoder.dense_position(size),
-            prompts=prompts,
+            position=self._position(embedding),
+            prompts=self._prompts(embedding, points, earlier_logits),
             high_res=(features.high_res_8, features.high_res_4),
             multimask=multimask,
             select_by_stability=mode is TrackingMode.EVALUATION,
         )
         return output
+
+    def _position(self, embedding: Tensor) -> Tensor:
+        """Position encoding of an embedding, (1, C, H16, W16)."""
+        size = (embedding.shape[-2], embedding.shape[-1])
+        return self.prompt_encoder.dense_position(size)
+
+    def _prompts(
+        self,
+        embedding: Tensor,
+        points: PointPrompt | None,
+        earlier_logits: Tensor | None,
+    ) -> PromptEmbeddings:
+        """Encode the prompts of all objects."""
+        prompts: PromptEmbeddings = self.prompt_encoder(
+            points=_no_point(embedding) if points is None else points,
+            mask_logits=earlier_logits,
+            embedding_size=(embedding.shape[-2], embedding.shape[-1]),
+            num_objects=embedding.shape[0],
+        )
+        return prompts
 
 
 def _no_point(embedding: Tensor) -> PointPrompt:
