@@ -19,7 +19,7 @@ model_wrapper_cfg = dict(
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),
-    diagnostics=dict(type='ClipDiagnosticsHook', interval=10),
+    diagnostics=dict(type='ClipDiagnosticsHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     random_state=dict(type='ClipRandomStateHook'),

@@ -6,10 +6,12 @@ from torch import Tensor
 
 from projects.sam2.checkpoints import (
     ADAPTER_FIELD,
+    CheckpointMismatchError,
     adapter_weights_of,
     fit_adapters,
     is_adapter_key,
     to_plain_key,
+    weights_of,
 )
 
 PLAIN: dict[str, Tensor] = {
@@ -50,3 +52,9 @@ def test_other_file_than_one_of_adapters_is_named() -> None:
     assert adapter_weights_of({ADAPTER_FIELD: PLAIN}, source='x') == PLAIN
     with pytest.raises(ValueError, match=r"x.pth is no file of adapters.*'state_dict'"):
         adapter_weights_of({'state_dict': PLAIN}, source='x.pth')
+
+
+def test_file_of_what_was_trained_is_not_taken_for_a_checkpoint() -> None:
+    message = r'part\.pth .* not the rest; .*--base.*adapters'
+    with pytest.raises(CheckpointMismatchError, match=message):
+        weights_of({ADAPTER_FIELD: PLAIN}, source='part.pth')

@@ -100,8 +100,8 @@ def test_file_with_code_is_refused(tmp_path: Path) -> None:
     ('content', 'message'),
     [
         (b'\xff\xd8\xff', r'is no checkpoint, .*\(Unsupported operand 255\)$'),
-        (b'hello', r'\(5 bytes\) cannot be read'),  # to a KeyError of torch's
-        (b'J1', r'\(2 bytes\) cannot be read'),  # to an error of struct's
+        (b'hello', r'\(5 bytes\) is no checkpoint'),  # to a KeyError of torch's
+        (b'J1', r'\(2 bytes\) is no checkpoint'),  # to an error of struct's
     ],
 )
 def test_file_of_another_kind_is_refused_in_a_line(

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from projects.sam2.checkpoints.adapters import is_adapter_key
+from projects.sam2.checkpoints.adapters import ADAPTER_FIELD, is_adapter_key
 from projects.sam2.checkpoints.reading import MODEL_SIGN
 
 __all__ = [
@@ -110,6 +110,13 @@ def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tenso
     Raises:
         CheckpointMismatchError: If there are none.
     """
+    if ADAPTER_FIELD in checkpoint:
+        msg = (
+            f'{source} holds what a run has trained, and not the rest; merge it with '
+            f'the plain file that the run began with (convert_adapters.py merge '
+            f'--base), or name it as default_hooks.checkpoint_check.adapters'
+        )
+        raise CheckpointMismatchError(msg)
     if 'state_dict' not in checkpoint:
         msg = (
             f'{source} holds no weights that this project can read, but '

@@ -230,8 +230,9 @@ def _unpickled(path: Path, map_location: str | torch.device | None) -> object:
     # The unpickler takes the bytes of a text for instructions.
     except (EOFError, RuntimeError, LookupError, struct.error) as error:
         msg = (
-            f'{path} ({path.stat().st_size} bytes) cannot be read: {error}; if it is '
-            f'damaged or was not fetched whole, fetch it again'
+            f'{path} ({path.stat().st_size} bytes) is no checkpoint, or damaged: '
+            f'{error}; fetch it again, or take another one (of your own run, --resume '
+            f'without a name finds the newest that is whole)'
         )
         raise ValueError(msg) from error
 

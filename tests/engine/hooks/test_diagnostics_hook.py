@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from mmengine.hooks import LoggerHook
 from mmengine.logging import MessageHub
 from torch import nn
 
@@ -29,7 +31,7 @@ def test_run_logs_losses_by_step_and_frame_norms_speed_and_memory(
 ) -> None:
     data = write_clips(tmp_path / 'data', train=4, val=1)
     options = {
-        'default_hooks.diagnostics.interval': 1,
+        'default_hooks.logger.interval': 1,
         'optim_wrapper.clip_grad.max_norm': 1e-3,  # all are shortened
         'model.prompt_simulator.point_probability': 0.0,
     }
@@ -83,14 +85,64 @@ def test_norms_of_parts_make_up_that_of_the_whole() -> None:
     assert norms['other'].item() == pytest.approx((2 * 9 + 1 * 16) ** 0.5)
 
 
+def idle_runner(name: str, logger: LoggerHook) -> Any:  # noqa: ANN401  stands for a runner
+    """A runner whose epochs have three batches and whose model has no loss."""
+    return SimpleNamespace(
+        model=nn.Identity(),
+        hooks=[logger],
+        train_dataloader=range(3),
+        message_hub=MessageHub(name),
+        optim_wrapper=None,
+        visualizer=Mock(),
+        logger=Mock(),
+        iter=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ('interval', 'ignore_last', 'logged'),
+    [
+        (2, True, [1]),
+        (2, False, [1, 2]),
+        (10, True, [2]),  # all that a short epoch has
+        (10, False, [2]),
+    ],
+)
+def test_what_is_logged_is_there_whenever_the_logger_logs(
+    interval: int, logged: list[int], *, ignore_last: bool
+) -> None:
+    logger = LoggerHook(interval=interval, ignore_last=ignore_last)
+    runner = idle_runner(f'when {interval} {ignore_last}', logger)
+    hook, found = ClipDiagnosticsHook(), []
+    hook.before_train(runner)
+    scalars = runner.message_hub.log_scalars
+    for batch in range(3):
+        hook.before_train_iter(runner, batch, ['clip'])
+        hook.after_train_iter(runner, batch)
+        if scalars.pop('train/samples_per_second', None) is not None:
+            found.append(batch)
+    assert found == logged
+
+
+def test_kind_of_step_that_did_not_occur_is_not_shown_again() -> None:
+    runner = idle_runner('kinds', LoggerHook(interval=1))
+    runner.message_hub.update_scalar('train/step_points', 2.5)
+    runner.message_hub.update_scalar('train/loss', 2.5)
+    hook = ClipDiagnosticsHook()
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 0)
+    assert 'train/step_points' not in runner.message_hub.log_scalars
+    assert 'train/loss' in runner.message_hub.log_scalars
+
+
 def test_speed_is_that_of_training_without_the_validation_between_epochs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds = 0.0
     monkeypatch.setattr(diagnostics_hook, 'perf_counter', lambda: seconds)
-    hub = MessageHub('speed')
-    runner: Any = SimpleNamespace(message_hub=hub, optim_wrapper=None)
-    hook = ClipDiagnosticsHook(interval=2)
+    runner = idle_runner('speed', LoggerHook(interval=2))
+    hub, hook = runner.message_hub, ClipDiagnosticsHook()
+    hook.before_train(runner)
     for _ in range(2):
         hook.before_train_epoch(runner)
         for batch in range(3):  # the last one is in no log

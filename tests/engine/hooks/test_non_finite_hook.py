@@ -80,9 +80,12 @@ def test_record_names_videos_frames_objects_and_prompts(tmp_path: Path) -> None:
 
 
 def test_run_survives_a_bad_batch_and_its_logs_show_finite_losses(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = train(toy_config(tmp_path, custom_hooks=spoil(2, 5)))
+    shown = capsys.readouterr().out
+    for iteration in (2, 5):
+        assert f'The loss or gradient of iteration {iteration} is not finite' in shown
     assert written(tmp_path) == ['iter_2_rank_0.json', 'iter_5_rank_0.json']
     assert all(w.isfinite().all() for w in runner.model.state_dict().values())
     history, _ = runner.message_hub.get_scalar('train/loss').data

@@ -94,6 +94,23 @@ def test_changed_length_of_an_epoch_is_named(tmp_path: Path, iteration: int) -> 
         resumed(tmp_path, train_dataloader__batch_size=4)
 
 
+def test_changed_clips_of_a_step_are_named_where_the_epoch_stays_as_long(
+    tmp_path: Path,
+) -> None:
+    stopped(tmp_path, 2, train_dataloader__batch_size=4)
+    message = r'3 iterations on 1 processes, 4 clips to a step, .* 3 .* 5 clips to a'
+    with pytest.raises(ValueError, match=message):
+        resumed(tmp_path, train_dataloader__batch_size=5)
+
+
+def test_run_that_has_ended_says_that_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(toy_config(tmp_path))
+    resumed(tmp_path)
+    assert 'of epoch 2 of 2: nothing is left' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('key', ['clips_per_step', 'epoch_num_batches'])
 def test_changed_number_of_processes_is_named(tmp_path: Path, key: str) -> None:
     stopped(tmp_path, 2)
@@ -132,7 +149,7 @@ def test_older_checkpoint_is_checked_by_its_position(
     path = tmp_path / f'epoch_{iteration // 6}_iter_{iteration}.pth'
     checkpoint = load(path)
     for part in ('runtime_info', 'resumed_keys'):
-        for key in ('epoch_num_batches', 'num_processes'):
+        for key in ('epoch_num_batches', 'num_processes', 'clips_per_step'):
             del checkpoint['message_hub'][part][key]
     torch.save(checkpoint, path)
     if not is_found:

@@ -44,7 +44,11 @@ class SAM2CompileHook(Hook):
     """
 
     def __init__(
-        self, *, static: Sequence[str], dynamic: Sequence[str] = (), warm_up: int = 0
+        self,
+        *,
+        static: Sequence[str] = (),
+        dynamic: Sequence[str] = (),
+        warm_up: int = 0,
     ) -> None:
         self.static = tuple(static)
         self.dynamic = tuple(dynamic)

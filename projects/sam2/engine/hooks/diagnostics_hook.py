@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -36,24 +36,21 @@ KILOBYTE = 2**10
 class ClipDiagnosticsHook(Hook):
     """Logs what is behind the loss and the time of a step.
 
-    - ``step_<kind>``: the loss of a step per object, by what led to it: ``mask``,
-      ``points``, ``tracked`` and ``corrected``.
+    - ``step_<kind>``: the loss of a step per object since the last log, by what led to
+      it: ``mask``, ``points``, ``tracked`` and ``corrected``, as far as they occurred.
     - ``gradient_<part>``: norms of the gradients by part, before they are clipped.
     - ``samples_per_second``, of all processes; ``data_share`` of the time that is spent
       waiting for data; ``peak_megabytes`` of the GPU, or else of the process.
 
     The visualizer's backends (TensorBoard, ``scalars.json``) get the terms of the loss
-    for each kind of step and each frame as well. All is of the first process. Between
-    two logs nothing waits for the device.
-
-    Args:
-        interval: Iterations between two logs; that of ``LoggerHook``.
+    for each kind of step and each frame as well. All is of the first process. It is
+    logged whenever ``LoggerHook`` logs; in between nothing waits for the device.
     """
 
     priority = 'NORMAL'  # before the hook that logs
 
-    def __init__(self, *, interval: int = 10) -> None:
-        self.interval = interval
+    def __init__(self) -> None:
+        self._logger = LoggerHook()
         self._losses = LossParts()
         self._norms: dict[str, Tensor] = {}
         self._batch = 0
@@ -66,8 +63,12 @@ class ClipDiagnosticsHook(Hook):
         Args:
             runner: Of the run.
         """
+        for hook in runner.hooks:
+            if isinstance(hook, LoggerHook):
+                self._logger = hook
         bare: Any = runner.model
         bare = bare.module if is_model_wrapper(bare) else bare
+        _say_what_is_trained(runner, bare)
         loss: Any = getattr(bare, 'loss_module', None)
         if hasattr(loss, 'observer'):
             loss.observer = self._losses.add
@@ -75,8 +76,8 @@ class ClipDiagnosticsHook(Hook):
         counts = getattr(wrapper, '_accumulative_counts', 1)
 
         def before_step(*_: object) -> None:
-            # The last step before a log.
-            if self._batch % self.interval >= self.interval - counts:
+            batches = range(self._batch, self._batch + counts)
+            if any(self._is_logged(runner, batch) for batch in batches):
                 self._norms = gradient_norms(bare)
 
         if isinstance(getattr(wrapper, 'optimizer', None), torch.optim.Optimizer):
@@ -117,14 +118,26 @@ class ClipDiagnosticsHook(Hook):
             data_batch: Of the loader.
             outputs: Of the model.
         """
-        if not self.every_n_inner_iters(batch_idx, self.interval):
+        if not self._is_logged(runner, batch_idx):
             return
         details = self._losses.take()
+        for name in [*runner.message_hub.log_scalars]:
+            # Or the last one would be shown until such a step comes again.
+            if name.startswith('train/step_'):
+                runner.message_hub.log_scalars.pop(name)
         brief = _totals(details) | self._gradients(runner) | self._costs(runner)
         for name, value in brief.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
         if details:
             runner.visualizer.add_scalars(details, step=runner.iter + 1)
+
+    def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether ``LoggerHook`` logs after this batch."""
+        logger, num_batches = self._logger, len(runner.train_dataloader)
+        if self.every_n_inner_iters(batch_idx, logger.interval):
+            return True
+        shows_rest = not logger.ignore_last or num_batches <= logger.interval
+        return shows_rest and batch_idx + 1 == num_batches
 
     def _gradients(self, runner: Runner) -> dict[str, float]:
         """Norms of the last step's gradients, as they were before clipping."""
@@ -155,7 +168,7 @@ class ClipDiagnosticsHook(Hook):
         scalars = runner.message_hub.log_scalars
         if 'train/data_time' in scalars and 'train/time' in scalars:
             waiting, whole_time = (
-                scalars[f'train/{name}'].mean(self.interval)
+                scalars[f'train/{name}'].mean(self._logger.interval)
                 for name in ('data_time', 'time')
             )
             found['data_share'] = float(waiting / whole_time)
@@ -181,6 +194,16 @@ def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
         part: torch.linalg.vector_norm(torch.stack(norms))
         for part, norms in found.items()
     }
+
+
+def _say_what_is_trained(runner: Runner, model: nn.Module) -> None:
+    """Log how much of a model is not frozen."""
+    sizes = [(one.numel(), one.requires_grad) for one in model.parameters()]
+    trained = sum(size for size, is_trained in sizes if is_trained)
+    whole_size = sum(size for size, _ in sizes)
+    runner.logger.info(
+        'Trained are %.3f of %.3f million parameters', trained / 1e6, whole_size / 1e6
+    )
 
 
 def _totals(details: dict[str, float]) -> dict[str, float]:

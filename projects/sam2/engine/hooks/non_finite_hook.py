@@ -107,22 +107,21 @@ class ClipNonFiniteHook(Hook):
                 },
             )
             _write(runner, batch, folder)
-        runner.logger.warning(
-            'The loss or gradient of iteration %d is not finite: no step was taken '
-            '(%d in a row, %d in all). The batch is written down in %s',
-            runner.iter + 1,
-            self._in_a_row,
-            total,
-            folder,
+        # One text for each: MMEngine's logger drops warnings with a format that it saw.
+        warning = (
+            f'The loss or gradient of iteration {runner.iter + 1} is not finite: no '
+            f'step was taken ({self._in_a_row} in a row, {total} in all). The batch is '
+            f'written down in {folder}'
         )
+        runner.logger.warning(warning)
         if self._in_a_row >= self.max_consecutive or total >= self.max_total:
             msg = (
                 f'{self._in_a_row} losses in a row and {total} in all were not finite, '
                 f'the last one at iteration {runner.iter + 1}; the limits are '
                 f'max_consecutive={self.max_consecutive} and '
                 f'max_total={self.max_total} of ClipNonFiniteHook. Look at the batches '
-                f'in {folder}; lower the learning rate, or start from an earlier '
-                f'checkpoint with --resume <checkpoint>'
+                f'in {folder}; go on from an earlier checkpoint, or start a new run '
+                f'with a lower learning rate from its weights (load_from=<checkpoint>)'
             )
             raise NonFiniteLossError(msg)
 

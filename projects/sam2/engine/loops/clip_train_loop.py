@@ -64,6 +64,13 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         is_guarded = any(hasattr(hook, 'after_bad_batch') for hook in self.runner.hooks)
         if is_guarded and isinstance(self.runner.optim_wrapper, OptimWrapper):
             self._guard = FiniteGuard(self.runner.optim_wrapper)
+        if self._epoch >= self._max_epochs:
+            self.runner.logger.warning(
+                'The checkpoint is of epoch %d of %d: nothing is left to train. A new '
+                'run begins with its weights by load_from',
+                self._epoch,
+                self._max_epochs,
+            )
         if self._epoch and self._batches_done == 0:
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self._stop_requested():
@@ -131,16 +138,17 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         # Older checkpoints have none.
         old_batches = hub.get_info(NUM_BATCHES, num_batches)
         old_processes = hub.get_info(NUM_PROCESSES, num_processes)
-        is_same_step = sizes is not None and hub.get_info(STEP_SIZES) == sizes
-        is_same = old_batches == num_batches and (
-            old_processes == num_processes or is_same_step
-        )
-        if self._iter and not is_same:
+        old_sizes = hub.get_info(STEP_SIZES)
+        if sizes is None or old_sizes is None:
+            is_same_step = old_processes == num_processes
+        else:
+            is_same_step = old_sizes == sizes
+        if self._iter and (old_batches != num_batches or not is_same_step):
             msg = (
                 f'The checkpoint was written after iteration {self._iter}, when an '
-                f'epoch had {old_batches} iterations on {old_processes} processes, '
-                f'but it has {num_batches} iterations now on {num_processes} '
-                f'processes. {REMEDY}'
+                f'epoch had {old_batches} iterations on {old_processes} processes'
+                f'{_of_clips(old_sizes)}, but it has {num_batches} iterations now on '
+                f'{num_processes} processes{_of_clips(sizes)}. {REMEDY}'
             )
             raise ValueError(msg)
         if self._iter and old_processes != num_processes:
@@ -195,3 +203,10 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         # Before the run, so that checkpoints written at its end know of it.
         hub.update_info('epochs_validated', self._epoch)
         val_loop.run()
+
+
+def _of_clips(sizes: list[int] | None) -> str:
+    """Say how many clips a step has, where that is known."""
+    if sizes is None:
+        return ''
+    return f', {" or ".join(map(str, sizes))} clips to a step'
