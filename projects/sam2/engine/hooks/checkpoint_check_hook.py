@@ -77,5 +77,6 @@ class SAM2CheckpointCheckHook(Hook):
         elif self.adapters is not None:
             given = read_checkpoint(self.adapters, 'cpu')
             fitted |= adapter_weights_of(given, source=self.adapters)
+            runner.logger.info('Adapters are those of %s', self.adapters)
         check_weights(fitted, bare, source=source)
         checkpoint['state_dict'] = fitted
