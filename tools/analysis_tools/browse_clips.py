@@ -39,7 +39,6 @@ from projects.sam2.engine.samplers import (  # noqa: E402
     ClipMixBatchSampler,
 )
 from projects.sam2.models import SAM2  # noqa: E402
-from projects.sam2.models.clip_tracking import promptable_frames  # noqa: E402
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor  # noqa: E402
 from projects.sam2.models.prompt_preview import (  # noqa: E402
     preview_clicks,
@@ -127,7 +126,7 @@ def clips_of_batch(
         Each clip with its prompts.
     """
     batch = preprocessor.collate(samples)
-    plan = plan.restricted_to(promptable_frames(batch))
+    plan = plan.where_annotated(batch.targets.annotated)
     prompts = preview_prompts(simulator, batch, plan)
     clicks = {} if model is None else preview_clicks(model, batch, plan)
     frames = (batch.frames * preprocessor.std + preprocessor.mean).round()
