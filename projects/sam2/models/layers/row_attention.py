@@ -15,9 +15,9 @@ __all__ = ['row_attention']
 
 # Rows of the weights that are worked on at once: they stay in the cache.
 NUM_ROWS = 256
-# Weights of a head up to this size are kept, as those of a frame of 512 px by itself:
-# making them again costs time, and larger ones are what fills the memory.
-KEPT_BYTES = 2**22
+# Weights of a head up to this size are kept: a hundred such heads are worth the time
+# that making them again takes, larger ones are what fills the memory.
+KEPT_BYTES = 2**24
 
 
 def row_attention(
