@@ -54,11 +54,15 @@ class MLP(nn.Module):
             (..., out_dims).
         """
         first, *others = self.layers
-        tokens = apply_after(norm, first, tokens)
+        # Rows of a matrix: what a layer makes of them is no view, so an activation may
+        # work in place.
+        leading = tokens.shape[:-1]
+        tokens = apply_after(norm, first, tokens.reshape(-1, tokens.shape[-1]))
         for layer in others:
             # Of ReLU only the result is kept, which the layer keeps anyway.
             if isinstance(self.activation, nn.GELU):
                 tokens = apply_after(self.activation, layer, tokens)
             else:
                 tokens = layer(self.activation(tokens))
+        tokens = tokens.reshape(*leading, tokens.shape[-1])
         return tokens.sigmoid() if self.sigmoid_output else tokens
