@@ -40,7 +40,8 @@ def track_clip(
         mode: Training or evaluation.
 
     Returns:
-        One output for each frame, in the order of the clip.
+        One output for each frame, in the order of the clip; all but that which was
+        tracked last are remembered.
     """
     clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
     store = MemoryStore()
@@ -66,6 +67,7 @@ def track_clip(
             num_corrections=simulator.num_corrections,
         )
         frame_features = features.select(batch.frame_of_object(frame))
+        # Nothing attends to the frame that is tracked last.
         if frame == order[-1]:
             outputs[frame] = segment_frame(heads, frame_features, store, task)
             break

@@ -1,6 +1,7 @@
 """No step is taken with a loss that is not finite, and nothing else changes."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -76,11 +77,12 @@ def test_good_steps_are_clipped_as_ever(weight: nn.Parameter, kind: str) -> None
     assert weight.item() == pytest.approx(-2, rel=1e-5)
 
 
+@pytest.mark.parametrize('is_enabled', [True, False])
 def test_wrapper_that_scales_the_loss_looks_after_its_gradients_itself(
-    weight: nn.Parameter,
+    weight: nn.Parameter, *, is_enabled: bool
 ) -> None:
     class Scaling(OptimWrapper):
-        loss_scaler = None
+        loss_scaler = Mock(is_enabled=lambda: is_enabled)
         num_steps = 0
 
         def step(self, **_: Any) -> None:  # noqa: ANN401  of torch
@@ -90,7 +92,7 @@ def test_wrapper_that_scales_the_loss_looks_after_its_gradients_itself(
     guard = FiniteGuard(wrapper)
     guard.update_params(weight.sqrt())
     assert weight.grad is None
-    assert (wrapper.num_steps, guard.is_bad) == (1, False)
+    assert (wrapper.num_steps, guard.is_bad) == (is_enabled, not is_enabled)
 
 
 def test_loss_of_several_numbers_is_bad_if_one_is(weight: nn.Parameter) -> None:

@@ -1,4 +1,4 @@
-"""Steps whose loss is not finite are not taken."""
+"""Steps whose loss or gradient is not finite are not taken."""
 
 import math
 from contextlib import AbstractContextManager
@@ -35,7 +35,7 @@ class FiniteGuard:
 
     Attributes:
         is_bad: Whether the last batch had a bad loss or gradient, on any process.
-        is_own: Whether it was this process's.
+        is_own: Whether it was this process's; a gradient is that of all processes.
     """
 
     def __init__(self, wrapper: OptimWrapper) -> None:
@@ -43,7 +43,8 @@ class FiniteGuard:
         self.is_bad = False
         self.is_own = False
         self._is_dropping = False
-        self._looks_at_gradients = not hasattr(wrapper, 'loss_scaler')
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        self._looks_at_gradients = scaler is None or not scaler.is_enabled()
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
         """The wrapper's own context of the forward pass.
@@ -82,13 +83,12 @@ class FiniteGuard:
             self._is_dropping = False
 
     def _has_finite_gradients(self) -> bool:
-        """Whether the gradients have a finite norm; the same on all processes."""
-        parameters = [
-            one for group in self.wrapper.param_groups for one in group['params']
-        ]
-        # Without a limit it measures alone.
+        """Whether the gradients have a finite norm, on all processes."""
+        groups = self.wrapper.optimizer.param_groups
+        parameters = [one for group in groups for one in group['params']]
+        # Without a limit the gradients stay as they are.
         norm = nn.utils.clip_grad_norm_(parameters, max_norm=math.inf)
-        return bool(whole(norm).isfinite())
+        return not _anywhere(is_true=not bool(whole(norm).isfinite()))
 
 
 def _anywhere(*, is_true: bool) -> bool:
