@@ -48,7 +48,7 @@ class ClipNonFiniteHook(Hook):
     """Lets a run survive a few losses that are not finite.
 
     With this hook ``ClipTrainLoop`` takes no step with such a batch, on any process.
-    Each process whose own loss was bad, and every process where the gradient was, writes
+    Each process whose own loss was bad, and each one where the gradient was, writes
     ``<work_dir>/non_finite/iter_<n>_rank_<r>.json``: the terms of the loss, and
     videos, frames, objects, seeds and prompts of the batch.
 
