@@ -21,10 +21,10 @@ from projects.sam2.losses import (
     mask_ious,
 )
 from projects.sam2.losses.multi_step import FrameTruth
-from projects.sam2.models.backbones.hiera_blocks import (
-    HieraAttention,
+from projects.sam2.models.backbones.window_attention import HieraAttention, pool
+from projects.sam2.models.backbones.windows import (
     join_windows,
-    pool,
+    pad_to_windows,
     split_windows,
     window_grid,
 )
@@ -78,11 +78,15 @@ def plain_windows(
     window_size: int,
 ) -> Tensor:
     """Attention in windows that are padded before anything else is done."""
-    normed = norm(maps)
-    windows = split_windows(normed, window_size) if window_size else normed
+    windows = norm(maps)
+    if window_size:
+        padded = pad_to_windows(windows, window_size)
+        windows = split_windows(padded, (window_size, window_size))
     query, key, value = self.qkv(windows).chunk(3, dim=-1)
     query = pool(query) if self.pools else query
-    gathered = plain_attention(*map(self._heads, (query, key, value)))
+    gathered = plain_attention(
+        *(self._heads(part.flatten(1, 2)) for part in (query, key, value))
+    )
     joined = gathered.transpose(1, 2).flatten(2).unflatten(1, query.shape[1:3])
     attended: Tensor = self.output(joined)
     if not window_size:

@@ -2,7 +2,7 @@
 
 from projects.sam2.models.layers.attention import Attention
 from projects.sam2.models.layers.drop_path import DropPath
-from projects.sam2.models.layers.dropout import Dropout, ReLUDropout
+from projects.sam2.models.layers.dropout import Dropout, ReLUDropout, is_plain_cpu
 from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
 from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
@@ -27,6 +27,7 @@ __all__ = [
     'RotaryAttention',
     'apply_after',
     'chunks',
+    'is_plain_cpu',
     'objects_at_once',
     'recomputed',
     'sine_encoding_1d',
