@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from projects.sam2.models.layers import RotaryAttention
 from projects.sam2.models.layers import row_attention as module
 from projects.sam2.models.layers.attention import Attention
 from projects.sam2.models.layers.dropout import KeepMasks
-from projects.sam2.models.layers.row_attention import row_attention
+from projects.sam2.models.layers.row_attention import Made, row_attention
 
 RATE = 0.25
 SHAPES = {'query': (2, 3, 7, 4), 'key': (2, 3, 11, 4), 'value': (2, 3, 11, 5)}
@@ -54,7 +55,9 @@ def test_values_and_gradients_equal_the_formula(
     monkeypatch.setattr(module, 'draw_seed', lambda: 3)
     monkeypatch.setattr(module, 'KEPT_BYTES', kept_bytes)
     given = inputs()
-    found, expected = row_attention(*given, rate), literal(*given, 3, rate)
+    query, key, value = given
+    found = row_attention(query, Made.by(lambda one: one * 1, key), value, rate)
+    expected = literal(*given, 3, rate)
     torch.testing.assert_close(found, expected)
     upstream = [torch.randn_like(one) for one in expected]
     theirs = torch.autograd.grad(expected, given, upstream)
@@ -79,9 +82,32 @@ def test_weights_are_kept_once_where_they_are_small(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        row_attention(query, key, value, RATE)
+        row_attention(query, Made.given(key), value, RATE)
     assert shapes
     assert shapes.count(torch.Size([1, 64, 64])) == bool(kept_bytes)
+
+
+@pytest.mark.parametrize('adapted', [False, True])
+def test_keys_that_a_linear_layer_makes_are_made_again(*, adapted: bool) -> None:
+    attention = RotaryAttention(embed_dims=8, num_heads=1, kv_dims=4, dropout=RATE)
+    if adapted:
+        attention.key = nn.Sequential(attention.key)  # type: ignore[assignment]
+    calls = []
+    attention.key.register_forward_hook(lambda *_: calls.append('key'))
+    tokens, memory = torch.randn(1, 4, 8), torch.randn(1, 6, 4, requires_grad=True)
+    kept: list[torch.Size] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        attended = attention(tokens, memory, memory.detach(), num_unrotated=2)
+    assert calls == ['key']
+    # Channels of all heads for the keys, before or after they are taken apart.
+    assert kept.count(torch.Size([1, 1, 6, 8])) == adapted
+    attended.sum().backward()
+    assert calls == ['key'] * (1 if adapted else 2)
 
 
 def test_attention_takes_this_way_in_training_alone() -> None:

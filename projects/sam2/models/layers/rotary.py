@@ -1,6 +1,7 @@
 """Rotary position encoding along two axes, in real numbers (Heo et al., 2024)."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -134,9 +135,20 @@ class RotaryAttention(Attention):
                 f'place); give the feature_size of the map'
             )
             raise ValueError(msg)
-        queries, keys = self._heads(self.query(query)), self._heads(self.key(key))
-        table = rotary_table(height, width, keys.shape[-1], keys.device)
-        placed = rotate(keys[:, :, :num_placed], table)
-        if num_unrotated:
-            placed = torch.cat([placed, keys[:, :, num_placed:]], dim=2)
-        return self._attend(rotate(queries, table), placed, value)
+        channels = self.internal_dims // self.num_heads
+        table = rotary_table(height, width, channels, key.device)
+        return self._attend(
+            rotate(self._heads(self.query(query)), table),
+            self._made_key(partial(self._place, table, num_placed), key),
+            value,
+        )
+
+    def _place(
+        self, table: tuple[Tensor, Tensor], num_placed: int, tokens: Tensor
+    ) -> Tensor:
+        """Split heads and rotate the tokens that have a place."""
+        heads = self._heads(tokens)
+        placed = rotate(heads[:, :, :num_placed], table)
+        if num_placed == heads.shape[2]:
+            return placed
+        return torch.cat([placed, heads[:, :, num_placed:]], dim=2)

@@ -1,8 +1,8 @@
 """Attention for training on a CPU, with dropout, some rows of weights at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from projects.sam2.models.layers.dropout import KeepMasks, draw_seed
 
-__all__ = ['row_attention']
+__all__ = ['Made', 'row_attention']
 
 # Rows of the weights that are worked on at once: they stay in the cache.
 NUM_ROWS = 256
@@ -19,30 +19,76 @@ NUM_ROWS = 256
 # that making them again takes, larger ones are what fills the memory.
 KEPT_BYTES = 2**24
 
+Maker = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A tensor that can be made again: what it is made of is kept in its place.
+
+    Attributes:
+        tensor: With its graph.
+        source: What it is made of.
+        make: Makes it of the source, the same each time.
+    """
+
+    tensor: Tensor
+    source: Tensor
+    make: Maker
+
+    @classmethod
+    def by(cls, make: Maker, source: Tensor) -> Self:
+        """Make it.
+
+        Args:
+            make: Makes it of the source, the same each time.
+            source: What it is made of.
+
+        Returns:
+            It, and how it was made.
+        """
+        return cls(make(source), source, make)
+
+    @classmethod
+    def given(cls, tensor: Tensor) -> Self:
+        """Take a tensor that is not to be made again.
+
+        Args:
+            tensor: Of any shape.
+
+        Returns:
+            It, made of itself.
+        """
+        return cls(tensor, tensor, lambda tensor: tensor)
+
 
 def row_attention(
-    query: Tensor, key: Tensor, value: Tensor, rate: float = 0.0
+    query: Tensor, key: Made, value: Tensor, rate: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention whose weights may be dropped at random.
 
     torch's fast kernels for the CPU know no dropout, nor values of other widths than
     the keys, and the slow one keeps three copies of the weights. This one works through
     some rows at a time, keeps the weights once where they are small, and makes them
-    again in the backward pass where they are not, the dropped ones among them.
+    again in the backward pass where they are not, the dropped ones among them. Of the
+    keys it keeps what they are made of.
 
     Args:
         query: (..., N, C), on the CPU.
         key: (..., L, C).
-        value: (..., L, Cv).
+        value: (..., L, Cv), kept.
         rate: Share of weights dropped, in [0, 1); those that stay are scaled up.
 
     Returns:
         What is gathered, (..., N, Cv), and the sum of the weights that each query has
         left, (..., N, 1), which is 1 without dropout; both differentiable once.
     """
-    flat = [tensor.flatten(0, -3) for tensor in (query, key, value)]
     masks = KeepMasks(draw_seed(), rate) if rate else None
-    gathered, left = _RowAttention.apply(*flat, masks)  # type: ignore[no-untyped-call]  # torch
+    gathered, left = _RowAttention.apply(  # type: ignore[no-untyped-call]  # torch
+        *(tensor.flatten(0, -3) for tensor in (query, key.tensor, value)),
+        # The gradient of the source goes by the keys.
+        _Kept(source=key.source.detach(), make_key=key.make, masks=masks),
+    )
     heads = query.shape[:-2]
     return gathered.unflatten(0, heads), left.unflatten(0, heads)
 
@@ -64,6 +110,21 @@ class _Rows:
     query: Tensor
     key: Tensor
     value: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What the backward pass needs besides tensors with gradients.
+
+    Attributes:
+        source: What the keys are made of.
+        make_key: Makes them.
+        masks: Which weights stay; None for all.
+    """
+
+    source: Tensor
+    make_key: Maker
+    masks: KeepMasks | None
 
 
 def _parts(query: Tensor, key: Tensor, value: Tensor) -> Iterator[_Rows]:
@@ -99,9 +160,10 @@ class _RowAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        masks: KeepMasks | None,
+        besides: _Kept,
     ) -> tuple[Tensor, Tensor]:
         """Gather (O, N, Cv) from the values, and sum up weights, (O, N, 1)."""
+        masks = besides.masks
         shape = *query.shape[:2], key.shape[1]
         gathered = query.new_empty(*shape[:2], value.shape[2])
         sums, left = query.new_empty(*shape[:2], 1), query.new_empty(*shape[:2], 1)
@@ -121,8 +183,8 @@ class _RowAttention(torch.autograd.Function):
         if masks is not None:
             gathered.mul_(masks.scale)
             left.mul_(masks.scale)
-        ctx.save_for_backward(query, key, value, gathered, left, sums, kept)
-        ctx.masks = masks
+        ctx.save_for_backward(query, besides.source, value, gathered, left, sums, kept)
+        ctx.make_key, ctx.masks = besides.make_key, masks
         return gathered, left
 
     @staticmethod
@@ -131,9 +193,10 @@ class _RowAttention(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401  as above
         of_gathered: Tensor,
         of_left: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, None]:
+    ) -> tuple[Tensor | None, ...]:
         """Differentiate the weights row by row, made again if they were not kept."""
-        query, key, value, gathered, left, sums, kept = ctx.saved_tensors
+        query, source, value, gathered, left, sums, kept = ctx.saved_tensors
+        key = ctx.make_key(source).flatten(0, -3)
         masks: KeepMasks | None = ctx.masks
         of_query = torch.empty_like(query)
         of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)
@@ -164,4 +227,5 @@ class _RowAttention(torch.autograd.Function):
             of_logits.mul_(torch.abs(weights, out=remaining))
             of_key[part.head].addmm_(of_logits.t(), part.query)
             torch.mm(of_logits, part.key, out=of_query[place])
-        return of_query.mul_(query.shape[2] ** -0.5), of_key, of_value, None
+        of_query.mul_(query.shape[2] ** -0.5)
+        return of_query, of_key, of_value, None
