@@ -28,7 +28,12 @@ from projects.sam2.models.backbones.windows import (
     split_windows,
     window_grid,
 )
-from projects.sam2.models.layers import Dropout, ReLUDropout, attention, recompute
+from projects.sam2.models.layers import (
+    ReLUDropout,
+    ResidualDropout,
+    attention,
+    recompute,
+)
 from projects.sam2.ops import at_least_float32, upsample_logits
 from projects.sam2.structures import DecoderStep
 
@@ -48,7 +53,7 @@ def plain_way() -> Iterator[None]:
             (attention, 'is_plain_cpu', lambda _: False),
             (functional, 'scaled_dot_product_attention', plain_attention),
             (HieraAttention, 'forward', plain_windows),
-            (Dropout, 'forward', plain_dropout),
+            (ResidualDropout, 'forward', plain_residual_dropout),
             (ReLUDropout, 'forward', plain_relu_dropout),
             (SAM2MultiStepLoss, '_step_losses', plain_step_losses),
         ):
@@ -100,9 +105,11 @@ def plain_windows(
     )
 
 
-def plain_dropout(self: Dropout, tensor: Tensor) -> Tensor:
-    """Dropout of torch."""
-    return functional.dropout(tensor, self.rate, self.training)
+def plain_residual_dropout(
+    self: ResidualDropout, shortcut: Tensor, branch: Tensor
+) -> Tensor:
+    """Dropout of torch, then the sum."""
+    return shortcut + functional.dropout(branch, self.rate, self.training)
 
 
 def plain_relu_dropout(self: ReLUDropout, tensor: Tensor) -> Tensor:

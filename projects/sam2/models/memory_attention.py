@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from projects.sam2.models.layers import (
     MLP,
-    Dropout,
     ReLUDropout,
+    ResidualDropout,
     RotaryAttention,
     chunks,
     objects_at_once,
@@ -140,7 +140,7 @@ class MemoryAttentionLayer(nn.Module):
         self.norm1 = nn.LayerNorm(embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.norm3 = nn.LayerNorm(embed_dims)
-        self.dropout = Dropout(dropout)
+        self.dropout = ResidualDropout(dropout)
 
     def forward(
         self,
@@ -184,8 +184,9 @@ class MemoryAttentionLayer(nn.Module):
     def _attend_within(self, tokens: Tensor, feature_size: tuple[int, int]) -> Tensor:
         """Self-attention, (O | 1, N, C)."""
         normed = self.norm1(tokens)
-        attended: Tensor = tokens + self.dropout(
-            self.self_attention(normed, normed, normed, feature_size=feature_size)
+        attended: Tensor = self.dropout(
+            tokens,
+            self.self_attention(normed, normed, normed, feature_size=feature_size),
         )
         return attended
 
@@ -198,14 +199,16 @@ class MemoryAttentionLayer(nn.Module):
         feature_size: tuple[int, int],
     ) -> Tensor:
         """Cross-attention and feed-forward of some objects, (O, N, C)."""
-        tokens = tokens + self.dropout(
+        tokens = self.dropout(
+            tokens,
             self.cross_attention(
-                self.norm2(tokens),
+                tokens,
                 keys,
                 memory,
+                norm=self.norm2,
                 feature_size=feature_size,
                 num_unrotated=num_pointer_tokens,
-            )
+            ),
         )
-        mixed: Tensor = tokens + self.dropout(self.mlp(tokens, norm=self.norm3))
+        mixed: Tensor = self.dropout(tokens, self.mlp(tokens, norm=self.norm3))
         return mixed

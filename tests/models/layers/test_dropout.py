@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from projects.sam2.models.layers.dropout import (
-    Dropout,
+    PIECE,
     KeepMasks,
     ReLUDropout,
+    ResidualDropout,
     draw_seed,
 )
 
@@ -37,10 +38,28 @@ def test_a_seed_gives_the_same_masks_and_another_one_others() -> None:
     assert (drawn != first.draw(1001)).any()
 
 
-@pytest.mark.parametrize('kind', [Dropout, ReLUDropout])
+def test_noise_in_pieces_is_the_noise_of_the_whole() -> None:
+    count = 2 * PIECE + 7
+    dropped = KeepMasks(5, RATE).apply(torch.ones(count))
+    assert (dropped.numpy() == KeepMasks(5, RATE).draw(count)).all()
+
+
+def drop(kind: type[nn.Module], tensor: Tensor, rate: float = RATE) -> Tensor:
+    """What a kind of dropout makes of a tensor, beside a shortcut of nothing."""
+    made = tensor.clone()  # both work in place
+    module = kind(rate)
+    dropped: Tensor = (
+        module(torch.zeros_like(made), made)
+        if kind is ResidualDropout
+        else module(made)
+    )
+    return dropped
+
+
+@pytest.mark.parametrize('kind', [ResidualDropout, ReLUDropout])
 def test_the_gradient_goes_where_the_value_went(kind: type[nn.Module]) -> None:
     tensor = torch.randn(40, 50, requires_grad=True)
-    dropped = kind(RATE)(tensor.clone())  # ReLUDropout works in place
+    dropped = drop(kind, tensor)
     rectified = tensor.relu() if kind is ReLUDropout else tensor
     kept = dropped != 0
     torch.testing.assert_close(dropped, rectified * kept / (1 - RATE))
@@ -51,30 +70,47 @@ def test_the_gradient_goes_where_the_value_went(kind: type[nn.Module]) -> None:
     assert abs(kept[alive].float().mean() - (1 - RATE)) < 0.05
 
 
-@pytest.mark.parametrize('kind', [Dropout, ReLUDropout])
+@pytest.mark.parametrize('kind', [ResidualDropout, ReLUDropout])
 def test_dropout_follows_the_random_stream_of_torch(kind: type[nn.Module]) -> None:
     tensor = torch.randn(100)
     state = torch.get_rng_state()
-    first = kind(RATE)(tensor.clone())
-    assert not torch.equal(first, kind(RATE)(tensor.clone()))
+    first = drop(kind, tensor)
+    assert not torch.equal(first, drop(kind, tensor))
     torch.set_rng_state(state)
-    assert torch.equal(first, kind(RATE)(tensor.clone()))
+    assert torch.equal(first, drop(kind, tensor))
 
 
-@pytest.mark.parametrize('kind', [Dropout, ReLUDropout])
+@pytest.mark.parametrize('kind', [ResidualDropout, ReLUDropout])
 def test_half_precision_and_transposed_maps_are_dropped_too(
     kind: type[nn.Module],
 ) -> None:
     half = torch.ones(1000, dtype=torch.bfloat16)
-    assert 0.5 < (kind(RATE)(half) > 0).float().mean() < 0.9
+    assert 0.5 < (drop(kind, half) > 0).float().mean() < 0.9
     tensor = torch.rand(20, 30).T + 1
     assert not tensor.is_contiguous()
-    dropped = kind(RATE)(tensor.clone())
+    dropped = drop(kind, tensor)
     torch.testing.assert_close(dropped, tensor * (dropped != 0) / (1 - RATE))
 
 
 @pytest.mark.parametrize('rate', [0.0, RATE])
 def test_nothing_is_dropped_in_evaluation(rate: float) -> None:
     tensor = torch.randn(50)
-    assert torch.equal(Dropout(rate).eval()(tensor), tensor)
+    residual = ResidualDropout(rate).eval()
+    assert torch.equal(residual(torch.ones(50), tensor), 1 + tensor)
     assert torch.equal(ReLUDropout(rate).eval()(tensor), tensor.relu())
+
+
+@pytest.mark.parametrize('as_view', [False, True])
+def test_the_shortcut_gets_the_whole_gradient(*, as_view: bool) -> None:
+    shortcut, tensor = (torch.randn(4, 6, 5, requires_grad=True) for _ in range(2))
+    # What a linear layer makes of a batch is a view of rows.
+    branch = tensor.flatten(0, 1) * 1
+    branch = branch.view(4, 6, 5) if as_view else branch
+    own = shortcut if as_view else shortcut.flatten(0, 1)
+    added = ResidualDropout(RATE)(own, branch).view(4, 6, 5)
+    kept = (added - shortcut).abs() > 1e-6
+    assert 0.5 < kept.float().mean() < 0.9
+    torch.testing.assert_close(added, shortcut + tensor * kept / (1 - RATE))
+    upstream = torch.randn(4, 6, 5)
+    gradients = torch.autograd.grad(added, (shortcut, tensor), upstream)
+    torch.testing.assert_close(gradients, (upstream, upstream * kept / (1 - RATE)))

@@ -8,7 +8,7 @@ from projects.sam2.models.layers import RotaryAttention
 from projects.sam2.models.layers import row_attention as module
 from projects.sam2.models.layers.attention import Attention
 from projects.sam2.models.layers.dropout import KeepMasks
-from projects.sam2.models.layers.row_attention import Made, row_attention
+from projects.sam2.models.layers.row_attention import Keys, row_attention
 
 RATE = 0.25
 SHAPES = {'query': (2, 3, 7, 4), 'key': (2, 3, 11, 4), 'value': (2, 3, 11, 5)}
@@ -56,7 +56,7 @@ def test_values_and_gradients_equal_the_formula(
     monkeypatch.setattr(module, 'KEPT_BYTES', kept_bytes)
     given = inputs()
     query, key, value = given
-    found = row_attention(query, Made.by(lambda one: one * 1, key), value, rate)
+    found = row_attention(query, Keys(key, lambda one: one * 1), value, rate)
     expected = literal(*given, 3, rate)
     torch.testing.assert_close(found, expected)
     upstream = [torch.randn_like(one) for one in expected]
@@ -82,7 +82,7 @@ def test_weights_are_kept_once_where_they_are_small(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        row_attention(query, Made.given(key), value, RATE)
+        row_attention(query, Keys(key, lambda one: one), value, RATE)
     assert shapes
     assert shapes.count(torch.Size([1, 64, 64])) == bool(kept_bytes)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from projects.sam2.models.layers import Dropout, ReLUDropout
+from projects.sam2.models.layers import ReLUDropout, ResidualDropout
 from tool_modules import load_tool
 
 
@@ -33,11 +33,11 @@ def test_losses_equal_ours(setting: Any, prompt: str, changes: dict[str, None]) 
 
 def test_the_plain_way_ends_with_its_block() -> None:
     plain_training = load_tool('benchmarks/plain_training')
-    before = functional.scaled_dot_product_attention, Dropout.forward
+    before = functional.scaled_dot_product_attention, ResidualDropout.forward
     with plain_training.plain_way():
         assert functional.scaled_dot_product_attention is not before[0]
-        assert Dropout.forward is not before[1]
-    assert before == (functional.scaled_dot_product_attention, Dropout.forward)
+        assert ResidualDropout.forward is not before[1]
+    assert before == (functional.scaled_dot_product_attention, ResidualDropout.forward)
 
 
 def test_plain_attention_equals_that_of_torch() -> None:
@@ -49,12 +49,14 @@ def test_plain_attention_equals_that_of_torch() -> None:
     )
 
 
-@pytest.mark.parametrize('kind', [Dropout, ReLUDropout])
-def test_plain_dropout_drops_at_the_same_rate(
-    kind: type[Dropout] | type[ReLUDropout],
-) -> None:
+@pytest.mark.parametrize('residual', [False, True])
+def test_plain_dropout_drops_at_the_same_rate(*, residual: bool) -> None:
     plain_training = load_tool('benchmarks/plain_training')
+    ones = torch.ones(100_000)
     with plain_training.plain_way():
-        dropped = kind(0.3)(torch.ones(100_000))
+        if residual:
+            dropped = ResidualDropout(0.3)(torch.zeros_like(ones), ones)
+        else:
+            dropped = ReLUDropout(0.3)(ones)
     assert abs(float((dropped > 0).float().mean()) - 0.7) < 0.01
     assert abs(float(dropped.max()) - 1 / 0.7) < 1e-6

@@ -16,7 +16,7 @@ from projects.sam2.models.backbones.windows import (
     split_windows,
     window_grid,
 )
-from projects.sam2.models.layers import apply_after, is_plain_cpu
+from projects.sam2.models.layers import apply_after, is_plain_cpu, recomputed
 
 __all__ = ['HieraAttention', 'pool']
 
@@ -169,7 +169,7 @@ class HieraAttention(nn.Module):
         query, key, value = tokens.chunk(3, dim=-1)
         query = query[:, :num_cells].unflatten(1, windows.shape[1:3])
         if self.pools:
-            query = pool(query)
+            query = recomputed(pool, query)  # not its 64-bit indices are kept
         size = query.shape[1:3]
         query = self._heads(query.flatten(1, 2))
         gathered = functional.scaled_dot_product_attention(

@@ -2,7 +2,11 @@
 
 from projects.sam2.models.layers.attention import Attention
 from projects.sam2.models.layers.drop_path import DropPath
-from projects.sam2.models.layers.dropout import Dropout, ReLUDropout, is_plain_cpu
+from projects.sam2.models.layers.dropout import (
+    ReLUDropout,
+    ResidualDropout,
+    is_plain_cpu,
+)
 from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
 from projects.sam2.models.layers.mlp import MLP
 from projects.sam2.models.layers.norm import LayerNorm2d
@@ -19,11 +23,11 @@ __all__ = [
     'MLP',
     'Attention',
     'DropPath',
-    'Dropout',
     'FourierPositionEncoding',
     'LayerNorm2d',
     'PixelLinear',
     'ReLUDropout',
+    'ResidualDropout',
     'RotaryAttention',
     'apply_after',
     'chunks',

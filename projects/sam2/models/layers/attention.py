@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from projects.sam2.models.layers.dropout import is_plain_cpu
-from projects.sam2.models.layers.row_attention import Made, row_attention
+from projects.sam2.models.layers.row_attention import Keys, row_attention
 from projects.sam2.models.layers.tile_attention import tile_attention
 
 __all__ = ['Attention']
@@ -69,10 +69,10 @@ class Attention(nn.Module):
             (O, N, C).
         """
         return self._attend(
-            self._heads(self.query(query)), self._made_key(self._heads, key), value
+            self._heads(self.query(query)), self._keys(self._heads, key), value
         )
 
-    def _made_key(self, place: Callable[[Tensor], Tensor], tokens: Tensor) -> Made:
+    def _keys(self, place: Callable[[Tensor], Tensor], tokens: Tensor) -> Keys:
         """Project tokens to keys.
 
         Args:
@@ -80,26 +80,26 @@ class Attention(nn.Module):
             tokens: (O, L, Ckv).
 
         Returns:
-            (O, heads, L, C / heads), made again later if a linear layer makes it of
+            (O, heads, L, C / heads), made again later if a linear layer makes them of
             fewer channels, which is cheap; another layer, such as one with an adapter,
             may draw random numbers.
         """
         layer = self.key
         if type(layer) is nn.Linear and self.kv_dims < self.internal_dims:
-            return Made.by(lambda source: place(layer(source)), tokens)
-        return Made.given(place(layer(tokens)))
+            return Keys(tokens, lambda source: place(layer(source)))
+        return Keys(place(layer(tokens)), lambda made: made)
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """Split channels into heads: (O, N, C) -> (O, heads, N, C / heads)."""
         split: Tensor = tokens.unflatten(-1, (self.num_heads, -1))
         return split.transpose(1, 2)
 
-    def _attend(self, query: Tensor, key: Made, tokens: Tensor) -> Tensor:
+    def _attend(self, query: Tensor, keys: Keys, tokens: Tensor) -> Tensor:
         """Attend within each head and join the heads.
 
         Args:
             query: (O, heads, N, C / heads).
-            key: (O, heads, L, C / heads).
+            keys: (O, heads, L, C / heads).
             tokens: What values are made of, (O, L, Ckv).
 
         Returns:
@@ -107,15 +107,15 @@ class Attention(nn.Module):
         """
         rate = self.dropout if self.training else 0.0
         is_plain = is_plain_cpu(query)
-        is_large = query.shape[-2] * key.tensor.shape[-2] >= FEW_WEIGHTS
+        is_large = query.shape[-2] * keys.source.shape[-2] >= FEW_WEIGHTS
         if is_plain and self._has_narrow_values and (rate or is_large):
-            return self._attend_before_projection(query, key, tokens, rate)
+            return self._attend_before_projection(query, keys, tokens, rate)
         value = self._heads(self.value(tokens))
         if is_plain and rate:
-            gathered, _ = row_attention(query, key, value, rate)
+            gathered, _ = row_attention(query, keys, value, rate)
         else:
             gathered = functional.scaled_dot_product_attention(
-                query, key.tensor, value, dropout_p=rate
+                query, keys.made(), value, dropout_p=rate
             )
         # (O, heads, N, C / heads) -> (O, N, C)
         joined: Tensor = self.output(gathered.transpose(1, 2).flatten(2))
@@ -127,7 +127,7 @@ class Attention(nn.Module):
         return self.num_heads == 1 and self.kv_dims < self.internal_dims
 
     def _attend_before_projection(
-        self, query: Tensor, key: Made, tokens: Tensor, rate: float
+        self, query: Tensor, keys: Keys, tokens: Tensor, rate: float
     ) -> Tensor:
         """Gather from narrow tokens and project what is gathered, (O, N, C).
 
@@ -136,14 +136,14 @@ class Attention(nn.Module):
         """
         value = tokens.unsqueeze(1)
         if rate:
-            gathered, left = row_attention(query, key, value, rate)
+            gathered, left = row_attention(query, keys, value, rate)
             # The bias is gathered as often as the weights that are left say.
             bias = (left.squeeze(1) - 1) * self.value.bias
         elif torch.is_grad_enabled():
-            gathered, _ = row_attention(query, key, value)
+            gathered, _ = row_attention(query, keys, value)
             bias = None
         else:
-            gathered, bias = tile_attention(query, key.tensor, value), None
+            gathered, bias = tile_attention(query, keys.made(), value), None
         projected = self.value(gathered.squeeze(1))
         joined: Tensor = self.output(projected if bias is None else projected + bias)
         return joined

@@ -9,11 +9,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ['Dropout', 'KeepMasks', 'ReLUDropout', 'draw_seed', 'is_plain_cpu']
+__all__ = [
+    'KeepMasks',
+    'ReLUDropout',
+    'ResidualDropout',
+    'draw_seed',
+    'is_plain_cpu',
+]
 
 # Noise is compared in 16 bits: rates are exact to 1 / 65536.
 NOISE_LEVELS = 65536
 NOISE_PER_WORD = 4  # 16-bit numbers in a 64-bit word
+# Elements that get their noise at once: a multiple of the words, small for the cache.
+PIECE = 2**17
 
 
 def draw_seed() -> int:
@@ -67,13 +75,18 @@ class KeepMasks:
             ``tensor``.
         """
         elements = tensor.view(-1).numpy()
-        # NumPy multiplies by booleans faster than torch does, or fills by a mask.
-        np.multiply(elements, self.draw(len(elements)), out=elements)
+        for start in range(0, len(elements), PIECE):
+            piece = elements[start : start + PIECE]
+            # NumPy multiplies by booleans faster than torch does, or fills by a mask.
+            np.multiply(piece, self.draw(len(piece)), out=piece)
         return tensor
 
 
-class Dropout(nn.Module):
-    """``nn.Dropout``, which on a CPU keeps a seed for the backward pass, not noise.
+class ResidualDropout(nn.Module):
+    """Drops elements of a branch and adds the branch to its shortcut.
+
+    On a CPU a seed is kept for the backward pass, not noise, and no other memory than
+    that of the branch is written.
 
     Args:
         rate: Share of elements dropped in training, in [0, 1).
@@ -83,18 +96,24 @@ class Dropout(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, tensor: Tensor) -> Tensor:
-        """Drop elements in training and scale up the others.
+    def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        """Drop, scale up what stays, and add.
 
         Args:
-            tensor: Of any shape.
+            shortcut: Of any shape.
+            branch: Of the same shape; what some layer has made, and nothing else reads.
 
         Returns:
             The same shape.
         """
-        if not self.training or self.rate == 0:
-            return tensor
-        return _drop(tensor, self.rate)
+        rate = self.rate if self.training else 0.0
+        if rate == 0:
+            return shortcut + branch
+        if not is_plain_cpu(branch) or not branch.is_contiguous():
+            return shortcut + functional.dropout(branch, rate)
+        masks = KeepMasks(draw_seed(), rate)
+        added: Tensor = _DropAndAdd.apply(branch, shortcut, masks)  # type: ignore[no-untyped-call]  # torch
+        return added
 
 
 class ReLUDropout(nn.Module):
@@ -141,41 +160,33 @@ def is_plain_cpu(tensor: Tensor) -> bool:
     return is_fine and tensor.is_cpu and not torch.compiler.is_compiling()
 
 
-def _drop(tensor: Tensor, rate: float) -> Tensor:
-    """Dropout by the way that suits the device."""
-    if not is_plain_cpu(tensor):
-        return functional.dropout(tensor, rate)
-    dropped: Tensor = _SeededDropout.apply(tensor, KeepMasks(draw_seed(), rate))  # type: ignore[no-untyped-call]  # torch
-    return dropped
-
-
-def _drop_anew(tensor: Tensor, masks: KeepMasks) -> Tensor:
-    """What the first of the masks makes of a tensor, as a new one."""
-    masks.restart()
-    return masks.apply((tensor * masks.scale).contiguous())
-
-
-class _SeededDropout(torch.autograd.Function):
-    """Dropout whose noise is drawn again in the backward pass."""
+class _DropAndAdd(torch.autograd.Function):
+    """Dropout in place, and a sum, of which nothing but the seed is kept."""
 
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401  torch gives it attributes at will
-        tensor: Tensor,
+        branch: Tensor,
+        shortcut: Tensor,
         masks: KeepMasks,
     ) -> Tensor:
-        """Drop and scale."""
+        """Drop, scale and add."""
+        added = masks.apply(branch.mul_(masks.scale)).add_(shortcut)
+        ctx.mark_dirty(branch)
         ctx.masks = masks
-        return _drop_anew(tensor, masks)
+        return added
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any,  # noqa: ANN401  as above
         gradient: Tensor,
-    ) -> tuple[Tensor, None]:
-        """Drop and scale what was dropped and scaled."""
-        return _drop_anew(gradient, ctx.masks), None
+    ) -> tuple[Tensor, Tensor, None]:
+        """Drop and scale what was dropped and scaled; the shortcut gets all."""
+        masks: KeepMasks = ctx.masks
+        masks.restart()
+        scaled = (gradient * masks.scale).contiguous()
+        return masks.apply(scaled), gradient, None
 
 
 class _ReLUDropout(torch.autograd.Function):

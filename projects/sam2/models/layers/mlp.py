@@ -1,6 +1,7 @@
 """Stack of linear layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -53,16 +54,31 @@ class MLP(nn.Module):
         Returns:
             (..., out_dims).
         """
-        first, *others = self.layers
         # Rows of a matrix: what a layer makes of them is no view, so an activation may
         # work in place.
         leading = tokens.shape[:-1]
-        tokens = apply_after(norm, first, tokens.reshape(-1, tokens.shape[-1]))
-        for layer in others:
-            # Of ReLU only the result is kept, which the layer keeps anyway.
-            if isinstance(self.activation, nn.GELU):
+        tokens = tokens.reshape(-1, tokens.shape[-1])
+        if isinstance(self.activation, nn.GELU):
+            first, *others = self.layers
+            tokens = apply_after(norm, first, tokens)
+            for layer in others:
                 tokens = apply_after(self.activation, layer, tokens)
-            else:
-                tokens = layer(self.activation(tokens))
+        else:
+            # Where ReLU follows, products are computed again as well: here the layers
+            # between are eight times as wide as the input, which alone is kept.
+            *hidden, last = self.layers
+            tokens = apply_after(partial(self._hide, hidden, norm), last, tokens)
         tokens = tokens.reshape(*leading, tokens.shape[-1])
         return tokens.sigmoid() if self.sigmoid_output else tokens
+
+    def _hide(
+        self,
+        layers: Sequence[nn.Module],
+        norm: Callable[[Tensor], Tensor] | None,
+        rows: Tensor,
+    ) -> Tensor:
+        """What the last layer is applied to."""
+        rows = rows if norm is None else norm(rows)
+        for layer in layers:
+            rows = self.activation(layer(rows))
+        return rows

@@ -1,6 +1,7 @@
 """Rotary position encoding along two axes, in real numbers (Heo et al., 2024)."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from projects.sam2.models.layers.attention import Attention
 from projects.sam2.models.layers.constant_cache import cached_constant
 from projects.sam2.models.layers.position_encoding import wavelengths
+from projects.sam2.models.layers.recompute import apply_after
 
 __all__ = ['RotaryAttention', 'rotary_table', 'rotate']
 
@@ -106,6 +108,7 @@ class RotaryAttention(Attention):
         key: Tensor,
         value: Tensor,
         *,
+        norm: Callable[[Tensor], Tensor] | None = None,
         feature_size: tuple[int, int] | None = None,
         num_unrotated: int = 0,
     ) -> Tensor:
@@ -116,6 +119,7 @@ class RotaryAttention(Attention):
             key: The cells of R maps of the same size, followed by tokens without a
                 place, (O, R * N + num_unrotated, Ckv).
             value: As ``key``.
+            norm: Applied to the query first; what it gives is not kept.
             feature_size: Height and width of the map; by default it is square.
             num_unrotated: Tokens without a place.
 
@@ -138,8 +142,8 @@ class RotaryAttention(Attention):
         channels = self.internal_dims // self.num_heads
         table = rotary_table(height, width, channels, key.device)
         return self._attend(
-            rotate(self._heads(self.query(query)), table),
-            self._made_key(partial(self._place, table, num_placed), key),
+            rotate(self._heads(apply_after(norm, self.query, query)), table),
+            self._keys(partial(self._place, table, num_placed), key),
             value,
         )
 

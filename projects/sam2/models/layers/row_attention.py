@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from projects.sam2.models.layers.dropout import KeepMasks, draw_seed
 
-__all__ = ['Made', 'row_attention']
+__all__ = ['Keys', 'row_attention']
 
 # Rows of the weights that are worked on at once: they stay in the cache.
 NUM_ROWS = 256
@@ -19,51 +19,30 @@ NUM_ROWS = 256
 # that making them again takes, larger ones are what fills the memory.
 KEPT_BYTES = 2**24
 
-Maker = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A tensor that can be made again: what it is made of is kept in its place.
+class Keys:
+    """Keys, by what they are made of: that is kept in their place.
 
     Attributes:
-        tensor: With its graph.
-        source: What it is made of.
-        make: Makes it of the source, the same each time.
+        source: What they are made of, (O, ...); a tensor with its graph.
+        make: Makes keys of the source, the same each time.
     """
 
-    tensor: Tensor
     source: Tensor
-    make: Maker
+    make: Callable[[Tensor], Tensor]
 
-    @classmethod
-    def by(cls, make: Maker, source: Tensor) -> Self:
-        """Make it.
-
-        Args:
-            make: Makes it of the source, the same each time.
-            source: What it is made of.
+    def made(self) -> Tensor:
+        """Make them.
 
         Returns:
-            It, and how it was made.
+            (O, heads, L, C).
         """
-        return cls(make(source), source, make)
-
-    @classmethod
-    def given(cls, tensor: Tensor) -> Self:
-        """Take a tensor that is not to be made again.
-
-        Args:
-            tensor: Of any shape.
-
-        Returns:
-            It, made of itself.
-        """
-        return cls(tensor, tensor, lambda tensor: tensor)
+        return self.make(self.source)
 
 
 def row_attention(
-    query: Tensor, key: Made, value: Tensor, rate: float = 0.0
+    query: Tensor, key: Keys, value: Tensor, rate: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention whose weights may be dropped at random.
 
@@ -85,7 +64,7 @@ def row_attention(
     """
     masks = KeepMasks(draw_seed(), rate) if rate else None
     gathered, left = _RowAttention.apply(  # type: ignore[no-untyped-call]  # torch
-        *(tensor.flatten(0, -3) for tensor in (query, key.tensor, value)),
+        *(tensor.flatten(0, -3) for tensor in (query, key.made(), value)),
         # The gradient of the source goes by the keys.
         _Kept(source=key.source.detach(), make_key=key.make, masks=masks),
     )
@@ -123,7 +102,7 @@ class _Kept:
     """
 
     source: Tensor
-    make_key: Maker
+    make_key: Callable[[Tensor], Tensor]
     masks: KeepMasks | None
 
 
