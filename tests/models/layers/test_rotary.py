@@ -156,3 +156,23 @@ def test_tokens_that_do_not_fit_the_map_are_refused(
 def test_odd_pairs_per_head_are_refused() -> None:
     with pytest.raises(ValueError, match='12 channels in 2 heads'):
         RotaryAttention(embed_dims=12, num_heads=2)
+
+
+def test_norm_of_the_query_is_applied_and_not_kept() -> None:
+    torch.manual_seed(0)
+    attention = RotaryAttention(embed_dims=256, num_heads=1, kv_dims=64)
+    norm = torch.nn.LayerNorm(256)
+    tokens, memory = torch.randn(1, 1024, 256), torch.randn(1, 1024, 64)
+    kept: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        attended = attention(tokens, memory, memory, norm=norm)
+    normed = norm(tokens)
+    torch.testing.assert_close(attended, attention(normed, memory, memory))
+    assert any(torch.equal(one, tokens) for one in kept)
+    rows = [one for one in kept if one.numel() == normed.numel()]
+    assert not any(torch.allclose(one.view_as(normed), normed) for one in rows)
