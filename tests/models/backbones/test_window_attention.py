@@ -69,7 +69,7 @@ def literal_windows(attention: HieraAttention, normed: Tensor) -> Tensor:
     return torch.cat(rows, dim=1)[:, : height // stride, : width // stride]
 
 
-@pytest.mark.parametrize('size', [(8, 4), (6, 10), (2, 6), (8, 6), (10, 8)])
+@pytest.mark.parametrize('size', [(8, 4), (6, 10), (2, 6), (8, 6), (9, 7), (10, 5)])
 @pytest.mark.parametrize('out_dims', [6, 12])
 @pytest.mark.parametrize('plain_cpu', [True, False])
 def test_padding_takes_part_in_attention(

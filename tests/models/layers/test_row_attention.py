@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from projects.sam2.models.layers import RotaryAttention
 from projects.sam2.models.layers import row_attention as module
@@ -56,7 +57,7 @@ def test_values_and_gradients_equal_the_formula(
     monkeypatch.setattr(module, 'KEPT_BYTES', kept_bytes)
     given = inputs()
     query, key, value = given
-    found = row_attention(query, Keys(key, lambda one: one * 1), value, rate)
+    found = row_attention(query, Keys((key,), lambda one: one * 1), value, rate)
     expected = literal(*given, 3, rate)
     torch.testing.assert_close(found, expected)
     upstream = [torch.randn_like(one) for one in expected]
@@ -82,7 +83,7 @@ def test_weights_are_kept_once_where_they_are_small(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        row_attention(query, Keys(key, lambda one: one), value, RATE)
+        row_attention(query, Keys((key,), lambda one: one), value, RATE)
     assert shapes
     assert shapes.count(torch.Size([1, 64, 64])) == bool(kept_bytes)
 
@@ -92,8 +93,6 @@ def test_keys_that_a_linear_layer_makes_are_made_again(*, adapted: bool) -> None
     attention = RotaryAttention(embed_dims=8, num_heads=1, kv_dims=4, dropout=RATE)
     if adapted:
         attention.key = nn.Sequential(attention.key)  # type: ignore[assignment]
-    calls = []
-    attention.key.register_forward_hook(lambda *_: calls.append('key'))
     tokens, memory = torch.randn(1, 4, 8), torch.randn(1, 6, 4, requires_grad=True)
     kept: list[torch.Size] = []
 
@@ -102,12 +101,56 @@ def test_keys_that_a_linear_layer_makes_are_made_again(*, adapted: bool) -> None
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        attended = attention(tokens, memory, memory.detach(), num_unrotated=2)
-    assert calls == ['key']
+        attention(tokens, memory, memory.detach(), num_unrotated=2)
     # Channels of all heads for the keys, before or after they are taken apart.
     assert kept.count(torch.Size([1, 1, 6, 8])) == adapted
-    attended.sum().backward()
-    assert calls == ['key'] * (1 if adapted else 2)
+
+
+def gradients(attention: RotaryAttention, *, functionally: bool) -> list[Tensor]:
+    """Of what goes in and of all weights, with the same dropout each time."""
+    torch.manual_seed(2)
+    tokens, memory = (
+        torch.randn(2, length, channels, dtype=torch.float64, requires_grad=True)
+        for length, channels in ((4, 8), (6, 4))
+    )
+    weights: dict[str, Tensor] = dict(attention.named_parameters())
+    options = {'num_unrotated': 2}
+    if functionally:
+        other = RotaryAttention(embed_dims=8, num_heads=1, kv_dims=4, dropout=RATE)
+        given = tokens, memory, memory
+        torch.manual_seed(3)
+        attended = functional_call(other.double(), weights, given, options)
+    else:
+        torch.manual_seed(3)
+        attended = attention(tokens, memory, memory, **options)
+    wanted = (tokens, memory, *weights.values())
+    return list(torch.autograd.grad(attended.square().sum(), wanted))
+
+
+@pytest.mark.parametrize('functionally', [False, True])
+def test_keys_made_again_have_the_gradients_of_kept_ones(
+    monkeypatch: pytest.MonkeyPatch, *, functionally: bool
+) -> None:
+    attention = RotaryAttention(
+        embed_dims=8, num_heads=1, kv_dims=4, dropout=RATE
+    ).double()
+    found = gradients(attention, functionally=functionally)
+    monkeypatch.setattr(
+        Attention,
+        '_keys',
+        lambda self, place, tokens: Keys((place(self.key(tokens)),), lambda one: one),
+    )
+    torch.testing.assert_close(found, gradients(attention, functionally=False))
+
+
+def test_weights_that_change_before_the_backward_pass_are_noticed() -> None:
+    attention = RotaryAttention(embed_dims=8, num_heads=1, kv_dims=4, dropout=RATE)
+    tokens, memory = torch.randn(1, 4, 8), torch.randn(1, 6, 4)
+    attended = attention(tokens, memory, memory, num_unrotated=2)
+    with torch.no_grad():
+        attention.key.weight.mul_(2)
+    with pytest.raises(RuntimeError, match='inplace'):
+        attended.sum().backward()
 
 
 def test_attention_takes_this_way_in_training_alone() -> None:

@@ -86,10 +86,13 @@ class HieraAttention(nn.Module):
         if size[0] % window_size == 0 and size[1] % window_size == 0:
             attended = self._attend_in_windows(maps, norm, (window_size, window_size))
             return apply_after(None, self.output, attended)
-        if is_plain_cpu(maps):
-            attended = self._attend_without_padding(maps, norm, window_size)
+        of_zero: Tensor = self.qkv(maps.new_zeros(maps.shape[-1]))
+        # A cell that has no neighbour is pooled with padded ones.
+        is_whole = not self.pools or not (size[0] % 2 or size[1] % 2)
+        if is_plain_cpu(of_zero) and is_whole:
+            attended = self._attend_without_padding(maps, norm, window_size, of_zero)
             return apply_after(None, self.output, attended)
-        attended = self._attend(self._padded_windows(maps, norm, window_size))
+        attended = self._attend(self._padded_windows(maps, norm, window_size, of_zero))
         join = partial(
             join_windows,
             # Pooled windows are half as large: the grid is that of both.
@@ -99,25 +102,25 @@ class HieraAttention(nn.Module):
         # Joined first, for the padding is not asked for.
         return apply_after(join, self.output, attended)
 
-    def _padded_windows(self, maps: Tensor, norm: Norm | None, side: int) -> Tensor:
+    def _padded_windows(
+        self, maps: Tensor, norm: Norm | None, side: int, of_zero: Tensor
+    ) -> Tensor:
         """Queries, keys and values of padded windows, (windows, h, w, 3 * out_dims)."""
         # Padded cells are zero before the projection: what that makes of a zero is
         # put there, in place of a product of zeros.
         padded = pad_to_windows(apply_after(norm, self.qkv, maps), side)
-        of_zero = self._of_zero(maps)
         outside = 1 - pad_to_windows(of_zero.new_ones(1, *maps.shape[1:3], 1), side)
         padded += outside * of_zero
         return split_windows(padded, (side, side))
 
     def _attend_without_padding(
-        self, maps: Tensor, norm: Norm | None, side: int
+        self, maps: Tensor, norm: Norm | None, side: int, of_zero: Tensor
     ) -> Tensor:
         """Attention in windows of which those at the edges are smaller, (B, h, w, C).
 
         Padded cells all have the same key, so one that counts as often as there are
         cells stands for them, and they ask for nothing.
         """
-        of_zero = self._of_zero(maps)
         rows = []
         for across, height in bands(maps.shape[1], side):
             parts = []
@@ -181,11 +184,6 @@ class HieraAttention(nn.Module):
         # (B, heads, h * w, C / heads) -> (B, h, w, C)
         joined: Tensor = gathered.transpose(1, 2).flatten(2).unflatten(1, size)
         return joined
-
-    def _of_zero(self, maps: Tensor) -> Tensor:
-        """What the projection makes of a padded cell, (3 * out_dims,)."""
-        projected: Tensor = self.qkv(maps.new_zeros(maps.shape[-1]))
-        return projected
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """Split channels: (B, N, C) -> (B, heads, N, C / heads), a view."""

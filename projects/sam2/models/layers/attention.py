@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 from projects.sam2.models.layers.dropout import is_plain_cpu
@@ -85,9 +86,15 @@ class Attention(nn.Module):
             may draw random numbers.
         """
         layer = self.key
-        if type(layer) is nn.Linear and self.kv_dims < self.internal_dims:
-            return Keys(tokens, lambda source: place(layer(source)))
-        return Keys(place(layer(tokens)), lambda made: made)
+        is_narrow = type(layer) is nn.Linear and self.kv_dims < self.internal_dims
+        # A layer that is sharded by itself gathers its weights when it is called.
+        if is_narrow and not isinstance(layer.weight, DTensor):
+            # The weights are handed on: those of now, whatever the layer has later.
+            return Keys(
+                (tokens, layer.weight, layer.bias),
+                lambda *given: place(functional.linear(*given)),
+            )
+        return Keys((place(layer(tokens)),), lambda made: made)
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """Split channels into heads: (O, N, C) -> (O, heads, N, C / heads)."""
@@ -107,7 +114,7 @@ class Attention(nn.Module):
         """
         rate = self.dropout if self.training else 0.0
         is_plain = is_plain_cpu(query)
-        is_large = query.shape[-2] * keys.source.shape[-2] >= FEW_WEIGHTS
+        is_large = query.shape[-2] * keys.sources[0].shape[-2] >= FEW_WEIGHTS
         if is_plain and self._has_narrow_values and (rate or is_large):
             return self._attend_before_projection(query, keys, tokens, rate)
         value = self._heads(self.value(tokens))

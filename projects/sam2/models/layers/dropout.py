@@ -85,8 +85,7 @@ class KeepMasks:
 class ResidualDropout(nn.Module):
     """Drops elements of a branch and adds the branch to its shortcut.
 
-    On a CPU a seed is kept for the backward pass, not noise, and no other memory than
-    that of the branch is written.
+    On a CPU a seed is kept for the backward pass, not noise.
 
     Args:
         rate: Share of elements dropped in training, in [0, 1).
@@ -101,7 +100,7 @@ class ResidualDropout(nn.Module):
 
         Args:
             shortcut: Of any shape.
-            branch: Of the same shape; what some layer has made, and nothing else reads.
+            branch: Of the same shape.
 
         Returns:
             The same shape.
@@ -109,7 +108,7 @@ class ResidualDropout(nn.Module):
         rate = self.rate if self.training else 0.0
         if rate == 0:
             return shortcut + branch
-        if not is_plain_cpu(branch) or not branch.is_contiguous():
+        if not is_plain_cpu(branch):
             return shortcut + functional.dropout(branch, rate)
         masks = KeepMasks(draw_seed(), rate)
         added: Tensor = _DropAndAdd.apply(branch, shortcut, masks)  # type: ignore[no-untyped-call]  # torch
@@ -160,8 +159,14 @@ def is_plain_cpu(tensor: Tensor) -> bool:
     return is_fine and tensor.is_cpu and not torch.compiler.is_compiling()
 
 
+def _drop_anew(tensor: Tensor, masks: KeepMasks) -> Tensor:
+    """What the first of the masks makes of a tensor, as a new one."""
+    masks.restart()
+    return masks.apply((tensor * masks.scale).contiguous())
+
+
 class _DropAndAdd(torch.autograd.Function):
-    """Dropout in place, and a sum, of which nothing but the seed is kept."""
+    """Dropout and a sum in one new tensor; nothing but the seed is kept."""
 
     @staticmethod
     def forward(
@@ -171,10 +176,8 @@ class _DropAndAdd(torch.autograd.Function):
         masks: KeepMasks,
     ) -> Tensor:
         """Drop, scale and add."""
-        added = masks.apply(branch.mul_(masks.scale)).add_(shortcut)
-        ctx.mark_dirty(branch)
         ctx.masks = masks
-        return added
+        return _drop_anew(branch, masks).add_(shortcut)
 
     @staticmethod
     @once_differentiable
@@ -183,10 +186,7 @@ class _DropAndAdd(torch.autograd.Function):
         gradient: Tensor,
     ) -> tuple[Tensor, Tensor, None]:
         """Drop and scale what was dropped and scaled; the shortcut gets all."""
-        masks: KeepMasks = ctx.masks
-        masks.restart()
-        scaled = (gradient * masks.scale).contiguous()
-        return masks.apply(scaled), gradient, None
+        return _drop_anew(gradient, ctx.masks), gradient, None
 
 
 class _ReLUDropout(torch.autograd.Function):

@@ -64,8 +64,8 @@ class MLP(nn.Module):
             for layer in others:
                 tokens = apply_after(self.activation, layer, tokens)
         else:
-            # Where ReLU follows, products are computed again as well: here the layers
-            # between are eight times as wide as the input, which alone is kept.
+            # Where ReLU follows, products are computed again as well: in memory
+            # attention rows are eight times as wide as the input, which alone is kept.
             *hidden, last = self.layers
             tokens = apply_after(partial(self._hide, hidden, norm), last, tokens)
         tokens = tokens.reshape(*leading, tokens.shape[-1])

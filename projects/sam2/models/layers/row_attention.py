@@ -25,12 +25,13 @@ class Keys:
     """Keys, by what they are made of: that is kept in their place.
 
     Attributes:
-        source: What they are made of, (O, ...); a tensor with its graph.
-        make: Makes keys of the source, the same each time.
+        sources: What they are made of, with its graph: tokens (O, L, ...), weights.
+        make: Makes keys of these, the same each time, and reads nothing else that
+            may change.
     """
 
-    source: Tensor
-    make: Callable[[Tensor], Tensor]
+    sources: tuple[Tensor, ...]
+    make: Callable[..., Tensor]
 
     def made(self) -> Tensor:
         """Make them.
@@ -38,11 +39,11 @@ class Keys:
         Returns:
             (O, heads, L, C).
         """
-        return self.make(self.source)
+        return self.make(*self.sources)
 
 
 def row_attention(
-    query: Tensor, key: Keys, value: Tensor, rate: float = 0.0
+    query: Tensor, keys: Keys, value: Tensor, rate: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention whose weights may be dropped at random.
 
@@ -54,7 +55,7 @@ def row_attention(
 
     Args:
         query: (..., N, C), on the CPU.
-        key: (..., L, C).
+        keys: Make (..., L, C).
         value: (..., L, Cv), kept.
         rate: Share of weights dropped, in [0, 1); those that stay are scaled up.
 
@@ -64,9 +65,13 @@ def row_attention(
     """
     masks = KeepMasks(draw_seed(), rate) if rate else None
     gathered, left = _RowAttention.apply(  # type: ignore[no-untyped-call]  # torch
-        *(tensor.flatten(0, -3) for tensor in (query, key.made(), value)),
-        # The gradient of the source goes by the keys.
-        _Kept(source=key.source.detach(), make_key=key.make, masks=masks),
+        *(tensor.flatten(0, -3) for tensor in (query, keys.made(), value)),
+        _Means(
+            # Their gradients go by the keys.
+            sources=tuple(source.detach() for source in keys.sources),
+            make_keys=keys.make,
+            masks=masks,
+        ),
     )
     heads = query.shape[:-2]
     return gathered.unflatten(0, heads), left.unflatten(0, heads)
@@ -92,17 +97,17 @@ class _Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    """What the backward pass needs besides tensors with gradients.
+class _Means:
+    """By what the backward pass makes again what is not kept.
 
     Attributes:
-        source: What the keys are made of.
-        make_key: Makes them.
+        sources: What the keys are made of, without a graph.
+        make_keys: Makes them.
         masks: Which weights stay; None for all.
     """
 
-    source: Tensor
-    make_key: Callable[[Tensor], Tensor]
+    sources: tuple[Tensor, ...]
+    make_keys: Callable[..., Tensor]
     masks: KeepMasks | None
 
 
@@ -139,10 +144,10 @@ class _RowAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        besides: _Kept,
+        means: _Means,
     ) -> tuple[Tensor, Tensor]:
         """Gather (O, N, Cv) from the values, and sum up weights, (O, N, 1)."""
-        masks = besides.masks
+        masks = means.masks
         shape = *query.shape[:2], key.shape[1]
         gathered = query.new_empty(*shape[:2], value.shape[2])
         sums, left = query.new_empty(*shape[:2], 1), query.new_empty(*shape[:2], 1)
@@ -162,8 +167,8 @@ class _RowAttention(torch.autograd.Function):
         if masks is not None:
             gathered.mul_(masks.scale)
             left.mul_(masks.scale)
-        ctx.save_for_backward(query, besides.source, value, gathered, left, sums, kept)
-        ctx.make_key, ctx.masks = besides.make_key, masks
+        ctx.save_for_backward(query, value, gathered, left, sums, kept, *means.sources)
+        ctx.make_keys, ctx.masks = means.make_keys, masks
         return gathered, left
 
     @staticmethod
@@ -174,8 +179,8 @@ class _RowAttention(torch.autograd.Function):
         of_left: Tensor,
     ) -> tuple[Tensor | None, ...]:
         """Differentiate the weights row by row, made again if they were not kept."""
-        query, source, value, gathered, left, sums, kept = ctx.saved_tensors
-        key = ctx.make_key(source).flatten(0, -3)
+        query, value, gathered, left, sums, kept, *sources = ctx.saved_tensors
+        key = ctx.make_keys(*sources).flatten(0, -3)
         masks: KeepMasks | None = ctx.masks
         of_query = torch.empty_like(query)
         of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)
