@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover_arrays
-from projects.sam2.models.layers import object_chunks
+from projects.sam2.models.layers import object_chunks, recompute
 from projects.sam2.models.memory_attention import (
     MemoryAttention,
     MemoryAttentionLayer,
@@ -189,3 +189,19 @@ def test_each_kind_of_dropout_is_there(place: str) -> None:
         for _ in range(2)
     )
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(('num_maps', 'calls'), [(3, 1), (4, 2)])
+def test_hidden_rows_of_frames_with_many_memories_are_computed_twice(
+    attention: MemoryAttention,
+    monkeypatch: pytest.MonkeyPatch,
+    num_maps: int,
+    calls: int,
+) -> None:
+    monkeypatch.setattr(recompute, 'SMALLEST_BYTES', 0)
+    seen: list[int] = []
+    attention.get_submodule('layers.1.mlp.layers.0').register_forward_hook(
+        lambda *_: seen.append(1)
+    )
+    attention(**inputs(num_maps=num_maps)).square().sum().backward()
+    assert len(seen) == calls

@@ -19,6 +19,9 @@ from projects.sam2.models.layers import (
 __all__ = ['MemoryAttention']
 
 INPUT_POSITION_WEIGHT = 0.1
+# Frames that attend to more memories are what fills the memory of a step: their hidden
+# rows are computed twice.
+FEW_MEMORIES = 3
 
 
 @MODELS.register_module()
@@ -210,5 +213,8 @@ class MemoryAttentionLayer(nn.Module):
                 num_unrotated=num_pointer_tokens,
             ),
         )
-        mixed: Tensor = self.dropout(tokens, self.mlp(tokens, norm=self.norm3))
+        num_places = memory.shape[1] - num_pointer_tokens
+        few = num_places <= FEW_MEMORIES * tokens.shape[1]
+        hidden = self.mlp(tokens, norm=self.norm3, keeps_hidden=few)
+        mixed: Tensor = self.dropout(tokens, hidden)
         return mixed

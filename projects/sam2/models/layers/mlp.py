@@ -43,13 +43,19 @@ class MLP(nn.Module):
         self.sigmoid_output = sigmoid_output
 
     def forward(
-        self, tokens: Tensor, *, norm: Callable[[Tensor], Tensor] | None = None
+        self,
+        tokens: Tensor,
+        *,
+        norm: Callable[[Tensor], Tensor] | None = None,
+        keeps_hidden: bool = True,
     ) -> Tensor:
         """Apply the layers to the last dimension.
 
         Args:
             tokens: (..., in_dims).
             norm: Applied to the tokens first; what it gives is not kept.
+            keeps_hidden: Keep what is between the layers for the backward pass, except
+                what an activation makes; otherwise the tokens alone are kept.
 
         Returns:
             (..., out_dims).
@@ -58,14 +64,16 @@ class MLP(nn.Module):
         # work in place.
         leading = tokens.shape[:-1]
         tokens = tokens.reshape(-1, tokens.shape[-1])
-        if isinstance(self.activation, nn.GELU):
+        if keeps_hidden:
             first, *others = self.layers
             tokens = apply_after(norm, first, tokens)
             for layer in others:
-                tokens = apply_after(self.activation, layer, tokens)
+                # Of ReLU only the result is kept, which the layer keeps anyway.
+                if isinstance(self.activation, nn.GELU):
+                    tokens = apply_after(self.activation, layer, tokens)
+                else:
+                    tokens = layer(self.activation(tokens))
         else:
-            # Where ReLU follows, products are computed again as well: in memory
-            # attention rows are eight times as wide as the input, which alone is kept.
             *hidden, last = self.layers
             tokens = apply_after(partial(self._hide, hidden, norm), last, tokens)
         tokens = tokens.reshape(*leading, tokens.shape[-1])
