@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -212,6 +213,15 @@ def assert_within(
     error = float(np.abs(found - wanted).max(initial=0.0))
     note_error(error, tolerance)
     assert error <= tolerance, f'{what}: off by {error:.2e}, more than {tolerance:.0e}'
+
+
+def unpack_archive(archive: Path, folder: Path) -> None:
+    """Unpack an archive of the golden data."""
+    with tarfile.open(archive) as opened:
+        if hasattr(tarfile, 'data_filter'):
+            opened.extractall(folder, filter='data')
+        else:  # before Python 3.11.4
+            opened.extractall(folder)  # noqa: S202  the project's own files
 
 
 def unpack_masks(bits: NDArray[np.uint8], shape: Iterable[int]) -> Tensor:

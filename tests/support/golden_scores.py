@@ -1,6 +1,5 @@
 """Golden scores of single masks and of videos, as many as the files hold."""
 
-import tarfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden_cases import GoldenCase, discover, golden_dir, unpack_masks
+from golden_cases import (
+    GoldenCase,
+    discover,
+    golden_dir,
+    unpack_archive,
+    unpack_masks,
+)
 from score_files import MaskPair
 
 PARTS = ('hw', 'gt_bits', 'pred_bits', 'gt_bmap_bits', 'bound_pix', 'JF')
@@ -94,8 +99,7 @@ class GoldenScores:
         present = [archive for archive in archives if archive.is_file()]
         if not present:
             pytest.skip(f'no {archives[0]}; set SAM2_GOLDEN_DIR')
-        with tarfile.open(present[0]) as opened:
-            opened.extractall(folder, filter='data')
+        unpack_archive(present[0], folder)
         found = [next(folder.rglob(f'{self.kind}_{k}'), None) for k in ('gt', 'pred')]
         if found[0] is None or found[1] is None:
             pytest.skip(f'{present[0].name} has no {self.kind}_gt and {self.kind}_pred')

@@ -5,7 +5,6 @@ affine transforms and colours.
 """
 
 import random
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from golden_cases import GoldenCase, assert_exact
+from golden_cases import GoldenCase, assert_exact, unpack_archive
 from projects.sam2.datasets import (
     ClipLoadFrames,
     ClipLoadMasklets,
@@ -39,8 +38,7 @@ def unpack(case: GoldenCase, folder: Path) -> Path:
     present = [archive for archive in archives if archive.is_file()]
     if not present:
         pytest.skip(f'no {archives[0]} beside {case.path.name}')
-    with tarfile.open(present[0]) as opened:
-        opened.extractall(folder, filter='data')
+    unpack_archive(present[0], folder)
     return folder / 'data'
 
 
