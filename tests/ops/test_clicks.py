@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -158,16 +159,16 @@ def test_objects_draw_one_number_each(truth: Tensor, prediction: Tensor) -> None
     assert torch.equal(generator.get_state(), counted.get_state())
 
 
-def _slow_center(region: NDArray[np.bool_]) -> tuple[float, set[tuple[int, int]]]:
-    """Greatest distance to the next pixel outside, and the pixels that have it."""
+def _slow_center(region: NDArray[np.bool_]) -> tuple[int, tuple[int, int]]:
+    """Greatest squared distance to the next pixel outside, and the first such pixel."""
     padded = np.pad(region, 1)
     outside = np.argwhere(~padded)
-    best: dict[float, set[tuple[int, int]]] = {0.0: set()}
+    deepest, place = 0, (0, 0)
     for y, x in np.argwhere(padded):
-        squared = ((outside - (y, x)) ** 2).sum(axis=1).min()
-        best.setdefault(float(squared), set()).add((int(x) - 1, int(y) - 1))
-    deepest = max(best)
-    return deepest, best[deepest]
+        squared = int(((outside - (y, x)) ** 2).sum(axis=1).min())
+        if squared > deepest:
+            deepest, place = squared, (int(x) - 1, int(y) - 1)
+    return deepest, place
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -178,11 +179,37 @@ def test_center_click_is_farthest_from_the_border_of_the_larger_error(
     coarse = torch.from_numpy(rng.random((2, 1, 4, 5)) > 0.5)
     truth, prediction = coarse.repeat_interleave(5, 2).repeat_interleave(5, 3)[:, None]
     regions = error_regions(truth, prediction)
-    missing, places_missing = _slow_center(regions.false_negatives[0, 0].numpy())
-    surplus, places_surplus = _slow_center(regions.false_positives[0, 0].numpy())
+    missing, place_missing = _slow_center(regions.false_negatives[0, 0].numpy())
+    surplus, place_surplus = _slow_center(regions.false_positives[0, 0].numpy())
     x, y, label = _click(center_error_points(truth, prediction), 0)
     assert label == int(missing > surplus)
-    assert (x, y) in (places_missing if label else places_surplus)
+    assert (x, y) == (place_missing if label else place_surplus)
+
+
+def test_last_bits_of_distances_do_not_move_a_click(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OpenCV's distances differ in them by where an array lies in memory."""
+    measure = cv2.distanceTransform
+    rng = np.random.default_rng(8)
+
+    def measure_roughly(*arguments: object) -> NDArray[np.float32]:
+        depth = measure(*arguments)
+        return depth * (1 + rng.choice([-1e-7, 0, 1e-7], depth.shape))
+
+    truth = torch.zeros(2, 1, 40, 60, dtype=torch.bool)
+    truth[0, 0, 5:25, 10:50] = True  # a ridge of equal distances
+    truth[1, 0, 30:36, 10:16] = True  # two errors of one depth
+    guess = torch.zeros_like(truth)
+    guess[1, 0, 5:11, 20:26] = True
+    exact = center_error_points(truth, guess)
+    assert _click(exact, 0) == (19, 14, 1)
+    assert _click(exact, 1) == (22, 7, 0)
+    monkeypatch.setattr(cv2, 'distanceTransform', measure_roughly)
+    for _ in range(20):
+        rough = center_error_points(truth, guess)
+        assert torch.equal(rough.coords, exact.coords)
+        assert torch.equal(rough.labels, exact.labels)
 
 
 def test_the_edge_of_the_frame_counts_as_a_border() -> None:

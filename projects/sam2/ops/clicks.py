@@ -178,7 +178,8 @@ def center_error_points(
     """Click in the middle of the largest error, as an attentive user does.
 
     The middle is the pixel farthest from the border of the wrong region, the
-    frame's edge being a border too.
+    frame's edge being a border too; the first in the order of reading where several
+    are as far.
 
     Args:
         truth: (O, 1, H, W), bool.
@@ -203,18 +204,30 @@ def center_error_points(
     return _clicks(x=pixel % width, y=pixel // width, is_positive=is_positive)
 
 
-def _deepest(region: NDArray[np.bool_]) -> tuple[int, float]:
-    """Find the pixel of a region (H, W) farthest from its border, and how far."""
+def _deepest(region: NDArray[np.bool_]) -> tuple[int, int]:
+    """Find the pixel of a region (H, W) farthest from its border, and how far.
+
+    Args:
+        region: Wrong pixels.
+
+    Returns:
+        Its index, the first one's of several, and its squared distance in pixels.
+    """
     left, top, width, height = cv2.boundingRect(region.view(np.uint8))
+    if not width:
+        return 0, 0
     # Beyond the region's box all is border, whether frame or edge.
     part = region[top : top + height, left : left + width]
     padded = np.pad(part.astype(np.uint8), 1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
-    if not depth[row, column]:
-        return 0, 0.0
+    # Equal distances differ in their last bits, by where the array lies in memory;
+    # their squares are whole numbers.
+    deep = np.flatnonzero(depth > 0.999 * depth.max())
+    squares = np.rint(np.square(depth.flat[deep], dtype=np.float64)).astype(int)
+    first = int(squares.argmax())
+    row, column = np.unravel_index(deep[first], depth.shape)
     index = (top + int(row) - 1) * region.shape[1] + left + int(column) - 1
-    return index, float(depth[row, column])
+    return index, int(squares[first])
 
 
 def _clicks(*, x: Tensor, y: Tensor, is_positive: Tensor) -> PointPrompt:
