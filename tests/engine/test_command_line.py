@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import sys
+import weakref
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -93,3 +96,21 @@ def test_user_error_is_one_line_and_a_fault_of_the_program_is_not() -> None:
     assert ended.value.code == 'error: a.pth does not exist'
     with pytest.raises(ZeroDivisionError):
         call_tool(lambda: 1 // 0)
+
+
+def test_runner_is_let_go_before_the_program_ends() -> None:
+    left: list[weakref.ref[Mock]] = []
+
+    def end(*, code: int | None) -> None:
+        runner = Mock()
+        runner.attach_mock(runner, 'loop')  # which holds the Runner
+        left.append(weakref.ref(runner))
+        if code is not None:
+            sys.exit(code)
+
+    call_tool(partial(end, code=None))
+    assert left.pop()() is None
+    with pytest.raises(SystemExit) as ended:
+        call_tool(partial(end, code=75))
+    assert ended.value.code == 75
+    assert left.pop()() is None

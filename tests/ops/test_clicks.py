@@ -193,9 +193,12 @@ def test_last_bits_of_distances_do_not_move_a_click(
     measure = cv2.distanceTransform
     rng = np.random.default_rng(8)
 
-    def measure_roughly(*arguments: object) -> NDArray[np.float32]:
-        depth = measure(*arguments)
-        return depth * (1 + rng.choice([-1e-7, 0, 1e-7], depth.shape))
+    def measure_roughly(
+        region: NDArray[np.uint8], kind: int, size: int
+    ) -> NDArray[np.float64]:
+        noise: NDArray[np.float64] = rng.choice([-1e-7, 0, 1e-7], region.shape)
+        depth = np.asarray(measure(region, kind, size), np.float64)
+        return depth + noise * depth
 
     truth = torch.zeros(2, 1, 40, 60, dtype=torch.bool)
     truth[0, 0, 5:25, 10:50] = True  # a ridge of equal distances

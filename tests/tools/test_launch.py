@@ -7,8 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import (
+    ChildFailedError,
+    ProcessFailure,
+)
 
 from tool_modules import TOOLS, load_tool
 
@@ -84,3 +89,29 @@ def test_children_are_those_that_this_process_has_started() -> None:
         assert child.pid in load_tool('launch').children()
         child.kill()
     assert child.pid not in load_tool('launch').children()
+
+
+@pytest.mark.parametrize(
+    ('codes', 'expected'),
+    [
+        ((75, 75), 75),
+        ((75, -15), 75),
+        ((-9, 75), 75),
+        ((75, 1), 1),
+        ((75, -6), 1),
+        ((-9, -9), 1),
+        ((3, 3), 3),
+    ],
+)
+def test_run_that_has_saved_is_told_from_one_that_failed(
+    codes: tuple[int, ...], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = load_tool('launch')
+    failures = {
+        rank: ProcessFailure(rank, 100 + rank, code, '<N/A>')
+        for rank, code in enumerate(codes)
+    }
+    error = ChildFailedError('train.py', failures)
+    monkeypatch.setattr(launch, 'run', Mock(side_effect=error))
+    monkeypatch.setattr(launch.signal, 'signal', Mock())
+    assert launch.main(['train.py']) == expected

@@ -59,8 +59,11 @@ def test_two_processes_train_and_one_finds_the_score_that_they_found(
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
     work_dir = tmp_path / 'run'
+    watched = tmp_path / 'watched.py'
+    imports = ['projects.sam2', 'engine_toys', 'group_threads']
+    watched.write_text(f'_base_ = {config!r}\ncustom_imports = dict(imports={imports})')
     answer = subprocess.run(  # noqa: S603  our own script
-        [TOOLS / 'dist_train.sh', config, '2', '--work-dir', str(work_dir)],
+        [TOOLS / 'dist_train.sh', watched, '2', '--work-dir', str(work_dir)],
         env={
             **os.environ,
             'PORT': port,
@@ -73,6 +76,8 @@ def test_two_processes_train_and_one_finds_the_score_that_they_found(
         check=False,
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
+    # One that still runs at Python's own end may abort the process.
+    assert answer.stdout.count('threads of the group: 0\n') == 2
     saved = load(work_dir / 'epoch_1.pth')
     assert saved['meta']['iter'] == 3
     assert len(saved['random_states']) == 2

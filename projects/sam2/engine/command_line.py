@@ -1,6 +1,7 @@
 """What the command lines of training and of scoring have in common."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,13 +9,13 @@ from contextlib import contextmanager
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
-from torch import distributed
 
 from projects.sam2.checkpoints import CheckpointMismatchError
 from projects.sam2.engine.config import apply_work_dir
 from projects.sam2.engine.distributed import (
     LostProcessError,
     lost_contact,
+    part_from_processes,
     prepare_processes,
 )
 from projects.sam2.engine.optim import NonFiniteLossError
@@ -37,12 +38,21 @@ def call_tool(main: Callable[[], object]) -> None:
         main: Of the tool.
 
     Raises:
-        SystemExit: With the line, which Python prints, and exit code 1.
+        SystemExit: With the line, which Python prints, and exit code 1; or the tool's
+            own.
     """
+    code: str | int | None = None
     try:
         main()
     except PLAIN_ERRORS as error:
         sys.exit(f'error: {error}')
+    except SystemExit as ended:
+        code = ended.code
+    # The Runner stands in cycles and keeps the process group, whose threads would still
+    # run at Python's own end: one that lets go of a tensor then aborts the process.
+    gc.collect()
+    if code is not None:
+        sys.exit(code)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,5 +103,4 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
         if lost is None:
             raise
         raise lost from error
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    part_from_processes()

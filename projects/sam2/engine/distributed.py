@@ -41,6 +41,7 @@ __all__ = [
     'LostProcessError',
     'ProcessRank',
     'lost_contact',
+    'part_from_processes',
     'prepare_processes',
     'rank_of_process',
     'set_rank_variables',
@@ -151,6 +152,12 @@ def prepare_processes(cfg: Config, launcher: str) -> None:
     if not distributed.is_initialized():
         limit = timedelta(seconds=_timeout(cfg))
         distributed.init_process_group('gloo', timeout=limit)
+
+
+def part_from_processes() -> None:
+    """Leave the process group, if there is one; all processes do so at one point."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def set_rank_variables(launcher: str, environment: MutableMapping[str, str]) -> None:

@@ -68,6 +68,7 @@ def test_signal_in_validation_ends_at_once_and_the_validation_is_owed(
     with pytest.raises(SystemExit) as ended:
         train(toy_config(tmp_path, custom_hooks=hooks))
     assert ended.value.code == EXIT_CODE
+    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
     assert 'Stopped by SIGTERM in mid-validation' in capsys.readouterr().out
     assert not list(tmp_path.glob('best_*'))
     again = train(toy_config(tmp_path, resume=True))
@@ -82,6 +83,7 @@ def test_validation_of_what_is_not_saved_is_not_broken_off(tmp_path: Path) -> No
     with pytest.raises(SystemExit) as ended:
         train(toy_config(tmp_path, custom_hooks=hooks, **interval))
     assert ended.value.code == EXIT_CODE
+    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
     assert [path.name for path in tmp_path.glob('best_*')] == ['best_JF_epoch_1.pth']
     assert load(tmp_path / 'epoch_1.pth')['meta']['iter'] == 6
 

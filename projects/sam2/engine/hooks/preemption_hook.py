@@ -14,6 +14,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from projects.sam2.engine.distributed import part_from_processes
+
 # EX_TEMPFAIL of sysexits.h: not done, but a later attempt will get further.
 EXIT_CODE = 75
 SIGNALS = tuple(
@@ -99,6 +101,7 @@ class ClipPreemptionHook(Hook):
         saved = runner.message_hub.get_info('last_ckpt_iter', None)
         if self._received and saved == runner.iter:
             self._say(runner, 'in mid-validation')
+            _hear_no_more()
             raise SystemExit(EXIT_CODE)
 
     def after_val_epoch(
@@ -131,10 +134,8 @@ class ClipPreemptionHook(Hook):
         """
         if self._is_preempted:
             self._say(runner, f'after iteration {runner.iter}')
-            # Launchers send SIGTERM to all others as soon as one process has ended,
-            # and Python stops listening before its own end.
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+            _hear_no_more()
+            part_from_processes()
             raise SystemExit(EXIT_CODE)
         for number, handler in self._former.items():
             signal.signal(number, handler)
@@ -157,6 +158,16 @@ class ClipPreemptionHook(Hook):
             where,
             EXIT_CODE,
         )
+
+
+def _hear_no_more() -> None:
+    """Ignore the signals until the process has ended.
+
+    Launchers send SIGTERM to all others as soon as one process has ended, and Python
+    stops listening before its own end.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _begin_deaf(begin: Callable[[int], None] | None, worker: int) -> None:
