@@ -1,6 +1,7 @@
 """Tools share their options, and part from the other processes when they are done."""
 
 import argparse
+import multiprocessing
 import os
 import sys
 import weakref
@@ -47,6 +48,20 @@ def test_runner_is_built_where_it_was_told_to_work(
         assert not runner.distributed
         assert os.environ['LOCAL_RANK'] == '2'
     monkeypatch.delenv('LOCAL_RANK')
+
+
+def test_workers_end_while_the_runner_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    cfg = toy_config(tmp_path, train_cfg__max_epochs=1)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=1, persistent_workers=True)
+    others = set(multiprocessing.active_children())
+    with launched_runner(cfg, parse('--launcher', 'none')) as runner:
+        runner.train()
+        assert len(set(multiprocessing.active_children()) - others) == 2
+    assert set(multiprocessing.active_children()) <= others
 
 
 @pytest.fixture

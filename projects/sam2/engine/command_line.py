@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from projects.sam2.checkpoints import CheckpointMismatchError
 from projects.sam2.engine.config import apply_work_dir
@@ -97,10 +97,25 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
     apply_work_dir(cfg, options.work_dir)
     try:
         prepare_processes(cfg, options.launcher)
-        yield Runner.from_cfg(cfg)
+        runner = Runner.from_cfg(cfg)
+        try:
+            yield runner
+        finally:
+            _end_workers(runner)
     except RuntimeError as error:
         lost = lost_contact(error, cfg)
         if lost is None:
             raise
         raise lost from error
     part_from_processes()
+
+
+def _end_workers(runner: Runner) -> None:
+    """Let go of the loaders, which end their workers.
+
+    Garbage collection would take the workers' queues first, and then wait five seconds
+    for each worker to notice.
+    """
+    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):  # noqa: SLF001  the properties build what is not built
+        if isinstance(loop, BaseLoop):
+            del loop.dataloader
