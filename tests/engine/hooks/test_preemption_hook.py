@@ -1,5 +1,6 @@
 """A cluster that wants its machine back loses nothing of a run."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch._C import _set_worker_signal_handlers
+from torch.utils.data._utils import signal_handling
 
 from engine_processes import run_processes
 from engine_toys import differences, load, toy_config, train
@@ -108,3 +111,18 @@ def test_run_outside_the_main_thread_says_that_it_does_not_hear(
     thread.join()
     assert runs[0].iter == 6
     assert 'SIGTERM and SIGUSR1 will not save' in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures('_handlers')
+def test_worker_that_has_just_begun_does_not_hear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare_and_hear() -> None:
+        _set_worker_signal_handlers()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(
+        signal_handling, '_set_worker_signal_handlers', prepare_and_hear
+    )
+    workers = {'train_dataloader__num_workers': 2, 'val_dataloader__num_workers': 1}
+    assert train(toy_config(tmp_path, **workers)).iter == 12

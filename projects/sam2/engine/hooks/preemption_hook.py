@@ -1,10 +1,12 @@
 """Saves and ends when the cluster asks for the machine."""
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.context import ForkContext, ForkProcess
 from types import FrameType
 from typing import Any
 
@@ -13,6 +15,7 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from projects.sam2.engine.distributed import part_from_processes
 
@@ -62,9 +65,8 @@ class ClipPreemptionHook(Hook):
         self._former = {one: signal.signal(one, self._note) for one in SIGNALS}
         val_loop = runner.val_loop
         for loader in (runner.train_dataloader, val_loop and val_loop.dataloader):
-            if loader is not None:
-                begin = loader.worker_init_fn
-                loader.worker_init_fn = partial(_begin_deaf, begin)
+            if loader is not None and loader.num_workers:
+                _have_deaf_workers(loader)
 
     def after_train_iter(
         self,
@@ -168,6 +170,35 @@ def _hear_no_more() -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+class _DeafProcess(ForkProcess):
+    """A process whose first thread never hears the cluster's signals."""
+
+    def start(self) -> None:
+        """Block them before the process is there: it inherits what is blocked."""
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+class _DeafContext(ForkContext):
+    """Starts such processes."""
+
+    Process = _DeafProcess
+
+
+def _have_deaf_workers(loader: DataLoader[Any]) -> None:
+    """Have a loader start workers that the cluster's signals do not end.
+
+    Workers that are not forked are deaf only once they have begun.
+    """
+    loader.worker_init_fn = partial(_begin_deaf, loader.worker_init_fn)
+    chosen = loader.multiprocessing_context or multiprocessing.get_context()
+    if isinstance(chosen, ForkContext):
+        loader.multiprocessing_context = _DeafContext()
 
 
 def _begin_deaf(begin: Callable[[int], None] | None, worker: int) -> None:
