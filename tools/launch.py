@@ -2,8 +2,9 @@
 
 SIGTERM and SIGUSR1 are handed on to the processes that train, which save and end: the
 second one would end torchrun alone, and after the first its exit code is 1 whatever
-they do. The exit code is theirs where they agree, 75 for a run that a signal stopped:
-torchrun then ends those that have not ended yet. Arguments are torchrun's.
+they do. The exit code is 75 for a run that a signal stopped, even if torchrun has to
+end the rest of it; else that of the processes where they agree. Arguments are
+torchrun's.
 """
 
 import os
@@ -18,9 +19,7 @@ from torch.distributed.run import get_args_parser, run
 
 HANDED_ON = (signal.SIGTERM, signal.SIGUSR1)
 OWN = 'SIGINT,SIGHUP,SIGQUIT'
-# Of a process that has saved; torchrun ends the others by the two signals.
 STOPPED = 75
-CODES_OF_STOPPED = {STOPPED, -signal.SIGTERM, -signal.SIGKILL}
 
 
 def children() -> list[int]:
@@ -74,9 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codes = {rank: failed.exitcode for rank, failed in error.failures.items()}
         named = ', '.join(f'process {rank}: {code}' for rank, code in codes.items())
         print(f'Ended early, with exit codes ({named}); see above', file=sys.stderr)
-        (code, *others) = found = set(codes.values())
-        if STOPPED in found <= CODES_OF_STOPPED:
+        # What the others do then no longer matters: all is saved. After a crash,
+        # though, torchrun's own SIGTERM may stop them in the same way.
+        if error.get_first_failure()[1].exitcode == STOPPED:
             return STOPPED
+        (code, *others) = set(codes.values())
         return 1 if others or code < 0 else code
     return 0
 

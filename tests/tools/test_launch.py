@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import (
     ProcessFailure,
 )
 
+from projects.sam2.engine.hooks.preemption_hook import EXIT_CODE
 from tool_modules import TOOLS, load_tool
 
 # Ends like a run that a signal stopped: late, and with its exit code.
@@ -96,9 +97,9 @@ def test_children_are_those_that_this_process_has_started() -> None:
     [
         ((75, 75), 75),
         ((75, -15), 75),
-        ((-9, 75), 75),
-        ((75, 1), 1),
-        ((75, -6), 1),
+        ((75, 1), 75),
+        ((-9, 75), 1),
+        ((1, 75), 1),
         ((-9, -9), 1),
         ((3, 3), 3),
     ],
@@ -107,10 +108,13 @@ def test_run_that_has_saved_is_told_from_one_that_failed(
     codes: tuple[int, ...], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = load_tool('launch')
+    assert launch.STOPPED == EXIT_CODE
     failures = {
         rank: ProcessFailure(rank, 100 + rank, code, '<N/A>')
         for rank, code in enumerate(codes)
     }
+    for second, failure in enumerate(failures.values()):
+        vars(failure)['timestamp'] = second
     error = ChildFailedError('train.py', failures)
     monkeypatch.setattr(launch, 'run', Mock(side_effect=error))
     monkeypatch.setattr(launch.signal, 'signal', Mock())

@@ -48,8 +48,9 @@ def call_tool(main: Callable[[], object]) -> None:
         sys.exit(f'error: {error}')
     except SystemExit as ended:
         code = ended.code
-    # The Runner stands in cycles and keeps the process group, whose threads would still
-    # run at Python's own end: one that lets go of a tensor then aborts the process.
+    # The Runner stands in cycles and keeps the group that the process has parted from,
+    # whose threads would still run at Python's own end: one that lets go of a tensor
+    # then aborts the process.
     gc.collect()
     if code is not None:
         sys.exit(code)
@@ -87,7 +88,7 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
         options: With what :func:`add_run_arguments` adds.
 
     Yields:
-        The Runner.
+        The Runner; not for use afterwards, when its loaders are gone.
 
     Raises:
         LostProcessError: If the other processes do not answer any more.
@@ -111,11 +112,11 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
 
 
 def _end_workers(runner: Runner) -> None:
-    """Let go of the loaders, which end their workers.
+    """Let go of the loaders, which end the workers that no running loop holds.
 
     Garbage collection would take the workers' queues first, and then wait five seconds
     for each worker to notice.
     """
     for loop in (runner._train_loop, runner._val_loop, runner._test_loop):  # noqa: SLF001  the properties build what is not built
         if isinstance(loop, BaseLoop):
-            del loop.dataloader
+            vars(loop).pop('dataloader', None)

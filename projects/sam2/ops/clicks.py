@@ -194,9 +194,9 @@ def center_error_points(
     missing = regions.false_negatives.flatten(0, 1).cpu().numpy()
     pixels, signs = [], []
     for one_surplus, one_missing in zip(surplus, missing, strict=True):
-        negative_pixel, negative_depth = _deepest(one_surplus)
-        positive_pixel, positive_depth = _deepest(one_missing)
-        signs.append(positive_depth > negative_depth)
+        negative_pixel, negative_square = _deepest(one_surplus)
+        positive_pixel, positive_square = _deepest(one_missing)
+        signs.append(positive_square > negative_square)
         pixels.append(positive_pixel if signs[-1] else negative_pixel)
     pixel = torch.tensor(pixels, dtype=torch.int64, device=truth.device)[:, None]
     is_positive = torch.tensor(signs, dtype=torch.bool, device=truth.device)[:, None]
@@ -221,7 +221,7 @@ def _deepest(region: NDArray[np.bool_]) -> tuple[int, int]:
     padded = np.pad(part.astype(np.uint8), 1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Equal distances differ in their last bits, by where the array lies in memory;
-    # their squares are whole numbers.
+    # their squares are whole numbers, found exactly up to some 880 pixels.
     deep = np.flatnonzero(depth > 0.999 * depth.max())
     squares = np.rint(np.square(depth.flat[deep], dtype=np.float64)).astype(int)
     first = int(squares.argmax())

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from torch._C import _set_worker_signal_handlers
@@ -13,6 +14,7 @@ from torch.utils.data._utils import signal_handling
 
 from engine_processes import run_processes
 from engine_toys import differences, load, toy_config, train
+from projects.sam2.engine.hooks import preemption_hook
 from projects.sam2.engine.hooks.preemption_hook import EXIT_CODE, SIGNALS
 
 SEND = 'engine_mishaps.ToySignalHook'
@@ -61,6 +63,24 @@ def test_stopped_and_resumed_run_ends_like_an_uninterrupted_one(
         key: [] for key in SAME
     }
     assert differences(load(stopped)['state_dict'], found['state_dict'])
+
+
+@pytest.mark.usefixtures('_handlers')
+@pytest.mark.parametrize(('in_validation', 'agreed'), [(False, True), (True, False)])
+def test_processes_part_where_all_of_them_end(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    in_validation: bool,
+    agreed: bool,
+) -> None:
+    part = Mock()
+    monkeypatch.setattr(preemption_hook, 'part_from_processes', part)
+    iteration = 6 if in_validation else 5
+    hooks = send(signal.SIGTERM, iteration=iteration, in_validation=in_validation)
+    with pytest.raises(SystemExit):
+        train(toy_config(tmp_path, custom_hooks=hooks))
+    assert part.called == agreed
 
 
 @pytest.mark.usefixtures('_handlers')
@@ -124,5 +144,5 @@ def test_worker_that_has_just_begun_does_not_hear(
     monkeypatch.setattr(
         signal_handling, '_set_worker_signal_handlers', prepare_and_hear
     )
-    workers = {'train_dataloader__num_workers': 2, 'val_dataloader__num_workers': 1}
+    workers = {f'{name}_dataloader__num_workers': 1 for name in ('train', 'val')}
     assert train(toy_config(tmp_path, **workers)).iter == 12

@@ -21,9 +21,7 @@ from projects.sam2.engine.distributed import part_from_processes
 
 # EX_TEMPFAIL of sysexits.h: not done, but a later attempt will get further.
 EXIT_CODE = 75
-SIGNALS = tuple(
-    getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1') if hasattr(signal, name)
-)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 __all__ = ['EXIT_CODE', 'ClipPreemptionHook']
 
@@ -36,7 +34,8 @@ class ClipPreemptionHook(Hook):
     the same step, and ``SAM2CheckpointHook`` writes where they stand. The program then
     ends with exit code 75 (a run that was at its end anyway, with 0), and ``--resume``
     goes on as if nothing had happened. Workers of the data loaders do not heed these
-    signals, which clusters send to all processes of a job.
+    signals, which clusters send to all processes of a job. A program that catches the
+    end goes on without the process group, and deaf to both signals.
 
     A signal during validation ends the process at once where a checkpoint of here is
     there; the resumed run validates first. Else it ends after the validation.
@@ -183,6 +182,10 @@ class _DeafProcess(ForkProcess):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
+    def terminate(self) -> None:
+        """End it; one that hangs before it listens would not hear SIGTERM."""
+        self.kill()
+
 
 class _DeafContext(ForkContext):
     """Starts such processes."""
@@ -195,25 +198,25 @@ def _have_deaf_workers(loader: DataLoader[Any]) -> None:
 
     Workers that are not forked are deaf only once they have begun.
     """
-    loader.worker_init_fn = partial(_begin_deaf, loader.worker_init_fn)
+    loader.worker_init_fn = partial(_begin_deaf, os.getpid(), loader.worker_init_fn)
     chosen = loader.multiprocessing_context or multiprocessing.get_context()
     if isinstance(chosen, ForkContext):
         loader.multiprocessing_context = _DeafContext()
 
 
-def _begin_deaf(begin: Callable[[int], None] | None, worker: int) -> None:
+def _begin_deaf(trainer: int, begin: Callable[[int], None] | None, worker: int) -> None:
     """Begin a loader's worker that the cluster's signals do not end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     listener = threading.Thread(
-        target=_heed_parent, args=(os.getppid(),), name='heed_parent', daemon=True
+        target=_heed_trainer, args=(trainer,), name='heed_trainer', daemon=True
     )
     listener.start()
     if begin is not None:
         begin(worker)
 
 
-def _heed_parent(parent: int) -> None:
-    """End a worker if its own parent says so, which waits for that at its end."""
-    while signal.sigwaitinfo(SIGNALS).si_pid != parent:
+def _heed_trainer(trainer: int) -> None:
+    """End a worker if the process that trains says so, which waits for that."""
+    while signal.sigwaitinfo(SIGNALS).si_pid != trainer:
         pass
     os._exit(0)
