@@ -50,11 +50,19 @@ def test_runner_is_built_where_it_was_told_to_work(
     monkeypatch.delenv('LOCAL_RANK')
 
 
+@pytest.mark.parametrize(
+    'loop',
+    [
+        {'type': 'ClipTrainLoop', 'max_epochs': 1},
+        {'type': 'IterBasedTrainLoop', 'max_iters': 4, 'val_interval': 2},
+    ],
+)
 def test_workers_end_while_the_runner_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loop: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('LOCAL_RANK', '0')
-    cfg = toy_config(tmp_path, train_cfg__max_epochs=1)
+    cfg = toy_config(tmp_path)
+    cfg.train_cfg = loop
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(num_workers=1, persistent_workers=True)
     others = set(multiprocessing.active_children())

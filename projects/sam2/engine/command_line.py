@@ -119,4 +119,6 @@ def _end_workers(runner: Runner) -> None:
     """
     for loop in (runner._train_loop, runner._val_loop, runner._test_loop):  # noqa: SLF001  the properties build what is not built
         if isinstance(loop, BaseLoop):
-            vars(loop).pop('dataloader', None)
+            # The second is that of MMEngine's IterBasedTrainLoop.
+            for name in ('dataloader', 'dataloader_iterator'):
+                vars(loop).pop(name, None)
