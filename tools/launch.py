@@ -72,10 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChildFailedError as error:
         codes = {rank: failed.exitcode for rank, failed in error.failures.items()}
         named = ', '.join(f'process {rank}: {code}' for rank, code in codes.items())
-        print(f'Ended early, with exit codes ({named}); see above', file=sys.stderr)
+        is_stopped = error.get_first_failure()[1].exitcode == STOPPED
+        what = 'Stopped by a signal, and saved' if is_stopped else 'Ended early'
+        print(f'{what}, with exit codes ({named}); see above', file=sys.stderr)
         # What the others do then no longer matters: all is saved. After a crash,
         # though, torchrun's own SIGTERM may stop them in the same way.
-        if error.get_first_failure()[1].exitcode == STOPPED:
+        if is_stopped:
             return STOPPED
         (code, *others) = set(codes.values())
         return 1 if others or code < 0 else code

@@ -71,7 +71,7 @@ def test_signal_reaches_all_processes_and_their_exit_code_comes_back(
     # The second one ends a second later, and nobody cuts it short.
     for rank in (0, 1):
         assert (worker.parent / f'heard_{rank}').read_text() == str(int(number))
-    assert 'Ended early, with exit codes (process 0: 75' in said
+    assert 'Stopped by a signal, and saved, with exit codes (process 0: 75' in said
     assert 'Traceback' not in said
 
 
