@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch._dynamo.config as compiler_settings
+import torch._inductor.config as inductor_settings
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
@@ -65,12 +66,12 @@ def test_compiled_part_gives_the_same_loss_and_gradients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
-    monkeypatch.setattr('torch._inductor.config.compile_threads', 1)
     expected, gradients = _gradients(model)
     hook = {'type': 'SAM2CompileHook', 'static': [], shapes: [part]}
     HOOKS.build(hook).apply(model)
     torch.compiler.reset()
-    found, compiled = _gradients(model)
+    with inductor_settings.patch(compile_threads=1):
+        found, compiled = _gradients(model)
     assert list(tmp_path.rglob('*.so')), 'nothing was compiled'
     assert found == pytest.approx(expected, rel=1e-5)
     assert (compiled - gradients).norm() <= 1e-4 * gradients.norm()
