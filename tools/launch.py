@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser, run
 
 HANDED_ON = (signal.SIGTERM, signal.SIGUSR1)
 OWN = 'SIGINT,SIGHUP,SIGQUIT'
+# ClipPreemptionHook's; to import that takes seconds that a launcher does not need.
 STOPPED = 75
 
 
