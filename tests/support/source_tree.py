@@ -122,14 +122,6 @@ def fields(node: ast.AST) -> dict[str, bool]:
     }
 
 
-def has_logic(source: Source) -> bool:
-    """Whether a file holds a function that does something."""
-    return any(
-        isinstance(node, Function) and not all(map(_says_nothing, node.body))
-        for node in source.nodes
-    )
-
-
 @lru_cache(maxsize=1)
 def configs() -> Mapping[str, Config]:
     """Every config of the repository, its bases merged, by path."""
@@ -200,14 +192,6 @@ def _given_name(call: ast.Call) -> str | None:
         if word.arg == 'name' and isinstance(word.value, ast.Constant):
             return str(word.value.value)
     return None
-
-
-def _says_nothing(statement: ast.stmt) -> bool:
-    """Whether a statement is a docstring, an ellipsis or ``pass``."""
-    constant = isinstance(statement, ast.Expr) and isinstance(
-        statement.value, ast.Constant
-    )
-    return constant or isinstance(statement, ast.Pass)
 
 
 def _set_below(node: object) -> Iterator[tuple[str, str]]:
