@@ -107,13 +107,22 @@ def test_rows_of_files_hold_recall_and_decay(tmp_path: Path) -> None:
     for name in (OBJECT_FILE, VIDEO_FILE):
         with (tmp_path / name).open(newline='') as file:
             rows = list(csv.DictReader(file))
-        assert [rows[0][f'{score} recall'] for score in 'JF'] == ['0.0', '100.0']
-        assert [rows[0][f'{score} frame recall'] for score in 'JF'] == ['25.0', '100.0']
+        recalls = {
+            name: [rows[0][f'{score} {name}'] for score in 'JF']
+            for name in ('recall', 'sequence recall')
+        }
+        assert recalls == {
+            'recall': ['25.0', '100.0'],
+            'sequence recall': ['0.0', '100.0'],
+        }
         # Frames 1 to 3 less frames 6 to 8, of 8.
         assert [rows[0][f'{score} decay'] for score in 'JF'] == ['46.7', '0.0']
     assert rows[1]['J decay'] == '-'
     text = describe_summary(summarise([video]))
-    assert 'J 0.0, F 100.0, by frames: J 25.0, F 100.0; decay: J 46.7, F 0.0' in text
+    assert text == (
+        'recall (frames above 50): J 25.0, F 100.0; sequence recall (objects above 50):'
+        ' J 0.0, F 100.0; decay: J 46.7, F 0.0'
+    )
 
 
 def test_gaps_are_named_but_not_too_many() -> None:

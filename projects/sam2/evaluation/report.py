@@ -19,8 +19,8 @@ _HEADER = ('video', 'object', 'frames', 'J&F', 'J', 'F')
 _MORE = (
     'J recall',
     'F recall',
-    'J frame recall',
-    'F frame recall',
+    'J sequence recall',
+    'F sequence recall',
     'J decay',
     'F decay',
 )
@@ -143,9 +143,10 @@ def describe_summary(summary: ScoreSummary) -> str:
         Text, 0 to 100.
     """
     return (
-        f'recall (above 50): J {summary.j_recall:.1f}, F {summary.f_recall:.1f}, by '
-        f'frames: J {summary.j_frame_recall:.1f}, F {summary.f_frame_recall:.1f}; '
-        f'decay: J {summary.j_decay:.1f}, F {summary.f_decay:.1f}'
+        f'recall (frames above 50): J {summary.j_recall:.1f}, F '
+        f'{summary.f_recall:.1f}; sequence recall (objects above 50): J '
+        f'{summary.j_sequence_recall:.1f}, F {summary.f_sequence_recall:.1f}; decay: J '
+        f'{summary.j_decay:.1f}, F {summary.f_decay:.1f}'
     )
 
 
@@ -162,7 +163,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     objects = [scores for video in videos for scores in video.objects]
     more = [
-        _decimals(*each.recalls, *each.frame_recalls, *each.decays) for each in objects
+        _decimals(*each.recalls, *each.sequence_recalls, *each.decays)
+        for each in objects
     ]
     rows = [
         (*row, *columns) for row, columns in zip(object_rows(videos), more, strict=True)
@@ -188,7 +190,7 @@ def _video_means(video: VideoScores) -> _Row:
     mean = summarise([video])
     values = (
         *(mean.j_recall, mean.f_recall),
-        *(mean.j_frame_recall, mean.f_frame_recall),
+        *(mean.j_sequence_recall, mean.f_sequence_recall),
         *(mean.j_decay, mean.f_decay),
     )
     return _decimals(*(value / 100 for value in values))

@@ -13,8 +13,8 @@ _MEANS = (
     'f',
     'j_recall',
     'f_recall',
-    'j_frame_recall',
-    'f_frame_recall',
+    'j_sequence_recall',
+    'f_sequence_recall',
     'j_decay',
     'f_decay',
 )
@@ -59,21 +59,26 @@ class ObjectScores:
 
     @property
     def recalls(self) -> tuple[float, float]:
-        """Recall of J and of F: whether the mean is above one half.
+        """Recall of J and of F: the share of the frames on which they exceed one half.
 
-        Over a set it is the share of such objects, as Perazzi et al. (2016) define it
-        and as it is published for each sequence.
-        """
-        return float(self.j > RECALL_ABOVE), float(self.f > RECALL_ABOVE)
-
-    @property
-    def frame_recalls(self) -> tuple[float, float]:
-        """Share of the frames on which J and F are above one half.
-
-        What the toolkit of DAVIS 2017 calls recall.
+        As davis2017-evaluation defines it.
         """
         j, f = (np.asarray(v) > RECALL_ABOVE for v in (self.frame_j, self.frame_f))
         return float(np.mean(j)), float(np.mean(f))
+
+    @property
+    def frame_recalls(self) -> tuple[float, float]:
+        """Earlier name of :attr:`recalls`."""
+        return self.recalls
+
+    @property
+    def sequence_recalls(self) -> tuple[float, float]:
+        """Whether the mean J and the mean F exceed one half: 1 or 0.
+
+        Averaged over a dataset it is the recall of Perazzi et al. (2016), the share of
+        sequences that score above one half; an object is a sequence here.
+        """
+        return float(self.j > RECALL_ABOVE), float(self.f > RECALL_ABOVE)
 
     @property
     def decays(self) -> tuple[float, float]:
@@ -148,12 +153,14 @@ class ScoreSummary:
         f: Contour accuracy.
         num_objects: Objects of all videos.
         num_videos: Videos, those without an object among them.
-        j_recall: Recall of J, see :class:`ObjectScores`.
-        f_recall: Recall of F.
-        j_frame_recall: Recall of J by frames.
-        f_frame_recall: Recall of F by frames.
-        j_decay: Decay of J.
-        f_decay: Decay of F.
+        j_recall: Share of the frames of an object whose J exceeds one half, averaged
+            over the objects: the recall of davis2017-evaluation.
+        f_recall: Likewise of F.
+        j_sequence_recall: Share of the objects whose mean J exceeds one half: the
+            recall of Perazzi et al. (2016).
+        f_sequence_recall: Likewise of F.
+        j_decay: How much J falls, see :func:`score_decay`.
+        f_decay: How much F falls.
     """
 
     j: float
@@ -162,8 +169,8 @@ class ScoreSummary:
     num_videos: int
     j_recall: float
     f_recall: float
-    j_frame_recall: float
-    f_frame_recall: float
+    j_sequence_recall: float
+    f_sequence_recall: float
     j_decay: float
     f_decay: float
 
@@ -171,6 +178,16 @@ class ScoreSummary:
     def j_and_f(self) -> float:
         """Mean of both."""
         return (self.j + self.f) / 2
+
+    @property
+    def j_frame_recall(self) -> float:
+        """Earlier name of :attr:`j_recall`."""
+        return self.j_recall
+
+    @property
+    def f_frame_recall(self) -> float:
+        """Earlier name of :attr:`f_recall`."""
+        return self.f_recall
 
 
 def score_decay(values: Sequence[float]) -> float:
@@ -202,7 +219,7 @@ def summarise(videos: Sequence[VideoScores]) -> ScoreSummary:
     """
     objects = [scores for video in videos for scores in video.objects]
     rows = [
-        (each.j, each.f, *each.recalls, *each.frame_recalls, *each.decays)
+        (each.j, each.f, *each.recalls, *each.sequence_recalls, *each.decays)
         for each in objects
     ]
     columns = [*zip(*rows, strict=True)] or [(math.nan,)] * len(_MEANS)
