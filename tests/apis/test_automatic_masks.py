@@ -87,13 +87,10 @@ def test_nothing_good_enough_gives_no_mask(
     assert _generator(model, how).generate(image) == []
 
 
-@pytest.mark.parametrize(
-    'wrong', [{'points_per_side': 0}, {'points_per_batch': 0}, {'crop_n_layers': 3}]
-)
-def test_grid_without_points_is_refused(model: SAM2, wrong: dict[str, Any]) -> None:
-    arguments = {'points_per_side': 4, 'crop_n_points_downscale_factor': 2} | wrong
+def test_layer_without_points_is_refused(model: SAM2) -> None:
+    arguments = {'points_per_side': 4, 'crop_n_points_downscale_factor': 2}
     with pytest.raises(ValueError, match='keep at least one point'):
-        SAM2AutomaticMaskGenerator(model, **arguments)
+        SAM2AutomaticMaskGenerator(model, crop_n_layers=3, **arguments)
 
 
 def test_image_other_than_rgb_is_refused(model: SAM2, image: NDArray[np.uint8]) -> None:
@@ -162,6 +159,19 @@ def test_own_points_take_the_place_of_the_grid(
         ({'point_grids': [[0.5]], 'points_per_side': None}, r'shapes \[\(1,\)\]'),
         ({'point_grids': [[[2, 0.5]]], 'points_per_side': None}, r'outside of \[0, 1'),
         ({'output_mode': 'polygons'}, "output_mode is 'polygons'; give one of"),
+        ({'points_per_side': 2.5}, r'points_per_side is 2\.5 \(float\); give a whole'),
+        ({'points_per_side': 0}, 'points_per_side is 0; give a number of at least 1'),
+        ({'points_per_batch': 0}, 'points_per_batch is 0; give a number of at least 1'),
+        ({'pred_iou_thresh': '0.8'}, r"pred_iou_thresh is '0\.8' \(str\); give a"),
+        (
+            {'stability_score_thresh': 95},
+            'score_thresh is 95; give a number of at most',
+        ),
+        ({'box_nms_thresh': -0.1}, r'box_nms_thresh is -0\.1; give a number from 0'),
+        ({'crop_n_layers': True}, r'crop_n_layers is True \(bool\)'),
+        ({'crop_overlap_ratio': np.nan}, r'crop_overlap_ratio is nan \(float\)'),
+        ({'min_mask_region_area': -1}, 'min_mask_region_area is -1; give'),
+        ({'use_m2m': 'no'}, r"use_m2m is 'no' \(str\); give True or False"),
     ],
 )
 def test_what_cannot_be_generated_is_refused(
@@ -169,3 +179,21 @@ def test_what_cannot_be_generated_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         SAM2AutomaticMaskGenerator(model, **wrong)
+
+
+def test_settings_that_are_changed_later_count(
+    model: SAM2, image: NDArray[np.uint8]
+) -> None:
+    how: dict[str, Any] = {
+        'points_per_side': 3,
+        'pred_iou_thresh': 0.0,
+        'stability_score_thresh': 0.0,
+    }
+    changed = SAM2AutomaticMaskGenerator(model, output_mode='coco_rle')
+    for name, value in how.items():
+        setattr(changed, name, value)
+    same = SAM2AutomaticMaskGenerator(model, output_mode='coco_rle', **how)
+    assert changed.generate(image) == same.generate(image) != []
+    with pytest.raises(ValueError, match='pred_iou_thresh is 80; give'):
+        changed.pred_iou_thresh = 80
+    assert changed.pred_iou_thresh == 0.0

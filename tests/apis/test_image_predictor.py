@@ -200,7 +200,7 @@ def test_image_that_cannot_be_used_leaves_the_one_before(
 @pytest.mark.parametrize(
     ('prompt', 'message'),
     [
-        ({'point_coords': [[80.5, 9]], 'point_labels': [1]}, 'lies outside'),
+        ({'point_coords': [[85, 9]], 'point_labels': [1]}, 'lies outside'),
         (
             {'point_coords': [[5, 5]], 'point_labels': [1, 0]},
             'one label for each point',

@@ -8,10 +8,14 @@ import torch
 from PIL import Image
 
 from projects.sam2.apis.inputs import (
+    read_flag,
     read_image,
     read_mask,
     read_mask_logits,
+    read_number,
+    read_object_id,
     read_points,
+    read_whole_number,
 )
 from projects.sam2.structures import PointPrompt
 
@@ -54,8 +58,8 @@ def test_pil_image_is_read_as_its_pixels() -> None:
 @pytest.mark.parametrize(
     ('prompt', 'message'),
     [
-        ({'points': [[80.5, 9]], 'labels': [1]}, r'\(80\.5, 9\) lies outside'),
-        ({'points': [[5, -1]], 'labels': [1]}, r'image of 80 x 48 \(width x height'),
+        ({'points': [[84.5, 9]], 'labels': [1]}, r'\(84\.5, 9\) lies outside'),
+        ({'points': [[5, -3]], 'labels': [1]}, r'image of 80 x 48 \(width x height'),
         ({'points': [[5, 5]], 'labels': [1, 0]}, 'one label for each point'),
         ({'points': [[5, 5]]}, 'points come without labels'),
         ({'labels': [1]}, 'labels come without points'),
@@ -66,6 +70,9 @@ def test_pil_image_is_read_as_its_pixels() -> None:
         ({'box': [1, 2, 3]}, r'box has shape \(3,\); give'),
         ({'box': [30, 2, 3, 9]}, r'30.*is inside out; give \(x_min'),
         ({'box': [1, 2, 300, 9]}, r'\(300, 9\) lies outside'),
+        ({'box': [81, 2, 90, 9]}, r'\(81, 2\) lies outside'),
+        ({'box': [5, -9, 9, -1]}, r'\(9, -1\) lies outside'),
+        ({'box': [[1, 2, 3, 4], [-90, 2, 9, 9]]}, r'\(-90, 2\) lies outside'),
         ({'box': 'left'}, 'box cannot be read as numbers'),
         (
             {'box': np.ones((2, 4)), 'points': [[5, 5]], 'labels': [1]},
@@ -108,9 +115,86 @@ def test_shares_of_the_sides_are_taken_as_they_are() -> None:
         read_points(points=[[40, 20]], **arguments)  # type: ignore[arg-type]
 
 
-def test_last_corner_of_the_image_is_inside_and_nothing_is_no_prompt() -> None:
-    assert _read(points=[[0, 0], [80, 48]], labels=[1, 1]) is not None
+def test_points_and_boxes_a_little_beyond_the_border_are_not_clamped() -> None:
+    for x, y in ((0, 0), (80, 48), (80.5, -0.5), (-4, 50)):
+        prompt = _read(points=[[x, y]], labels=[1])
+        assert prompt is not None
+        assert torch.allclose(prompt.coords[0, 0], torch.tensor([x / 80, y / 48]))
+    for box in ((-0.4, 40, 60, 47), (20, 40, 80.3, 48.1), (-30, -20, 0, 70)):
+        prompt = _read(box=box)
+        assert prompt is not None
+        expected = torch.tensor(box).view(1, 2, 2) / torch.tensor([80, 48])
+        assert torch.allclose(prompt.coords, expected)
+
+
+def test_nothing_is_no_prompt() -> None:
     assert _read() is None
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (3, 3),
+        (3.0, 3),
+        (np.uint8(3), 3),
+        (np.int64(-3), -3),
+        (np.float32(3), 3),
+        (np.array(3), 3),
+        (torch.tensor(3), 3),
+        (torch.tensor(3.0, dtype=torch.float16), 3),
+        (2**80, 2**80),
+        ('cat', 'cat'),
+        (np.str_('cat'), 'cat'),
+    ],
+)
+def test_equal_ids_of_any_type_are_one(given: object, expected: object) -> None:
+    number = read_object_id(given)
+    assert number == expected
+    assert type(number) is type(expected)
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        None,
+        True,
+        np.bool_(1),
+        torch.ones((), dtype=torch.bool),
+        3.5,
+        np.nan,
+        float('inf'),
+        torch.tensor([3]),
+        np.array([[3]]),
+        [3],
+        (1, 2),
+        b'3',
+        3 + 0j,
+        object(),
+    ],
+    ids=repr,
+)
+def test_all_else_is_no_id(given: object) -> None:
+    with pytest.raises(ValueError, match=r'^obj_id is .*; give a whole number or a st'):
+        read_object_id(given)
+
+
+def test_numbers_and_flags_are_read_by_name_and_range() -> None:
+    assert read_whole_number(np.float64(4), name='n', least=1, most=4) == 4
+    assert read_number(np.float32(0.5), name='t', most=1) == 0.5
+    assert read_flag(np.bool_(0), name='f') is False
+    assert read_flag(1, name='f') is True
+    for value, message in (
+        ('4', r"^n is '4' \(str\); give a whole number from 1 to 4$"),
+        (2.5, r'^n is 2\.5 \(float\); give a whole number from 1 to 4$'),
+        (5, '^n is 5; give a number from 1 to 4$'),
+        (np.arange(3), r'^n is a ndarray of shape \(3,\); give a whole'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_whole_number(value, name='n', least=1, most=4)
+    with pytest.raises(ValueError, match=r'^t is nan \(float\); give a number of at m'):
+        read_number(np.nan, name='t', most=1)
+    with pytest.raises(ValueError, match=r"^f is 'false' \(str\); give True or False"):
+        read_flag('false', name='f')
 
 
 def test_earlier_logits_have_the_size_of_the_models_masks() -> None:

@@ -117,7 +117,7 @@ def test_reset_forgets_all_objects(
 @pytest.mark.parametrize(
     ('prompt', 'message'),
     [
-        ({'points': [[81, 9]], 'labels': [1]}, r'\(81, 9\) lies outside'),
+        ({'points': [[85, 9]], 'labels': [1]}, r'\(85, 9\) lies outside'),
         ({'points': [[5, 5]], 'labels': [1, 1]}, 'one label for each point'),
         ({'points': [[np.nan, 5]], 'labels': [1]}, 'points holds NaN'),
         ({'points': [[5, 5]], 'labels': [9]}, 'Unknown label 9'),
@@ -133,6 +133,8 @@ def test_reset_forgets_all_objects(
             {'points': [[5, 5]], 'labels': [1], 'frame_idx': 6},
             'Frame 6 is not in 0 to 5',
         ),
+        ({'box': [1, 2, 3, 4], 'frame_idx': 0.5}, r'frame_idx is 0\.5 \(float\)'),
+        ({'box': [1, 2, 3, 4], 'obj_id': True}, r'obj_id is True \(bool\); give'),
     ],
 )
 def test_bad_prompt_is_named_and_changes_nothing(

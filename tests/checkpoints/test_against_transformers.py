@@ -21,6 +21,8 @@ from bridge_models import (
     small_model,
 )
 from golden_cases import relative_error
+from projects.sam2.apis import SAM2ImagePredictor
+from projects.sam2.apis.image_decoding import preprocess_image
 from projects.sam2.checkpoints import (
     CheckpointKind,
     read_checkpoint,
@@ -174,6 +176,43 @@ def test_image_gives_the_same_masks(
         ('scores', actual.object_score_logits, scores),
     ):
         _assert_near(ours_is, theirs_is, name)
+
+
+@pytest.mark.parametrize(
+    'prompt',
+    [
+        pytest.param({'box': [-0.4, 40.0, 60.0, 80.0]}, id='box by rounding'),
+        pytest.param({'box': [20.0, -40.0, 230.7, 170.0]}, id='box far beyond'),
+        pytest.param({'points': [[200.6, 150.5], [-3.0, 9.0]]}, id='points'),
+        pytest.param(
+            {'box': [50.0, 60.0, 202.0, 151.0], 'points': [[-1.0, -1.0]]}, id='both'
+        ),
+    ],
+)
+@torch.no_grad()
+def test_prompts_beyond_the_border_give_the_same_masks(
+    image_models: tuple[SAM2, Any], prompt: dict[str, Any]
+) -> None:
+    ours, theirs = image_models
+    width, height = 200, 150
+    noise = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8)
+    predictor = SAM2ImagePredictor(ours)
+    predictor.set_image(noise.numpy())
+    points, box = prompt.get('points'), prompt.get('box')
+    labels = None if points is None else [1] * len(points)
+    _, ious, low_res = predictor.predict(points, labels, box, multimask_output=False)
+    height_seen, width_seen = ours.data_preprocessor.image_size
+    scale = torch.tensor([width_seen / width, height_seen / height])
+    expected = theirs(
+        pixel_values=preprocess_image(ours, noise.numpy()),
+        input_points=None if points is None else torch.tensor([[points]]) * scale,
+        input_labels=None if labels is None else torch.tensor([[labels]]),
+        input_boxes=None if box is None else torch.tensor([[box]]) * scale.repeat(2),
+        multimask_output=False,
+    )
+    limited = expected.pred_masks[0, 0].clamp(-32, 32)
+    _assert_near(torch.from_numpy(low_res), limited, 'masks')
+    _assert_near(torch.from_numpy(ious), expected.iou_scores[0, 0], 'ious')
 
 
 def _compare(

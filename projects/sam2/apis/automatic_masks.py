@@ -19,7 +19,14 @@ from projects.sam2.apis.automatic_candidates import (
     find_candidates,
 )
 from projects.sam2.apis.building import Device, build_sam2
-from projects.sam2.apis.inputs import ImageLike, read_image
+from projects.sam2.apis.inputs import (
+    POINT_MARGIN,
+    ImageLike,
+    read_flag,
+    read_image,
+    read_number,
+    read_whole_number,
+)
 from projects.sam2.apis.pretrained import find_pretrained
 from projects.sam2.models import SAM2
 from projects.sam2.ops import (
@@ -42,6 +49,24 @@ __all__ = ['AutomaticMask', 'SAM2AutomaticMaskGenerator']
 
 OUTPUT_MODES = ('binary_mask', 'uncompressed_rle', 'coco_rle')
 Segmentation = NDArray[np.bool_] | EncodedMask | PlainRuns
+# How each setting is read: its smallest and largest value, None for no limit.
+COUNTS = {
+    'points_per_side': 1,
+    'points_per_batch': 1,
+    'crop_n_layers': 0,
+    'crop_n_points_downscale_factor': 1,
+}
+NUMBERS: dict[str, tuple[float | None, float | None]] = {
+    'pred_iou_thresh': (None, 1.0),
+    'stability_score_thresh': (None, 1.0),
+    'stability_score_offset': (0.0, None),
+    'mask_threshold': (None, None),
+    'box_nms_thresh': (0.0, 1.0),
+    'crop_nms_thresh': (0.0, 1.0),
+    'crop_overlap_ratio': (0.0, 1.0),
+    'min_mask_region_area': (0.0, None),
+}
+FLAGS = ('use_m2m', 'multimask_output')
 
 
 class AutomaticMask(TypedDict):
@@ -70,6 +95,8 @@ class AutomaticMask(TypedDict):
 class SAM2AutomaticMaskGenerator:
     """Finds the masks of all that is in an image.
 
+    Settings may be changed between images: ``generator.pred_iou_thresh = 0.6``.
+
     Attributes:
         model: As :func:`build_sam2` gives it.
         points_per_side: Points along a side of the image; squared for all of it. None
@@ -86,7 +113,7 @@ class SAM2AutomaticMaskGenerator:
         crop_n_points_downscale_factor: Points along a side are divided by it in each
             layer.
         point_grids: In place of ``points_per_side``: for each layer, points as shares
-            of the sides, (P, 2).
+            of the sides, (P, 2); they may lie 0.05 beyond the border.
         min_mask_region_area: Close holes and drop parts of fewer pixels.
         output_mode: Kind of ``segmentation``: ``'binary_mask'``,
             ``'uncompressed_rle'`` or ``'coco_rle'``.
@@ -94,8 +121,8 @@ class SAM2AutomaticMaskGenerator:
         multimask_output: Decode three masks at each point, not one.
 
     Raises:
-        ValueError: If no point is left in a layer or in a batch, the grids do not
-            fit the layers, or the output mode is unknown.
+        ValueError: If a setting has another type or is out of range, no point is left
+            in a layer, or the grids do not fit the layers.
     """
 
     model: SAM2
@@ -117,29 +144,25 @@ class SAM2AutomaticMaskGenerator:
     multimask_output: bool = True
 
     def __post_init__(self) -> None:
-        """Check what was given, and lay the points out."""
-        if self.output_mode not in OUTPUT_MODES:
+        """Check that the points fit the layers."""
+        self._grids()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Read a setting: a wrong one is named where it is set."""
+        if name in COUNTS and not (name == 'points_per_side' and value is None):
+            value = read_whole_number(value, name=name, least=COUNTS[name])
+        elif name in NUMBERS:
+            least, most = NUMBERS[name]
+            value = read_number(value, name=name, least=least, most=most)
+        elif name in FLAGS:
+            value = read_flag(value, name=name)
+        elif name == 'output_mode' and value not in OUTPUT_MODES:
             msg = (
-                f'output_mode is {self.output_mode!r}; give one of '
+                f'output_mode is {value!r}; give one of '
                 f'{", ".join(map(repr, OUTPUT_MODES))}'
             )
             raise ValueError(msg)
-        if self.points_per_batch < 1:
-            msg = (
-                f'points_per_batch is {self.points_per_batch}; keep at least one point'
-            )
-            raise ValueError(msg)
-        self.grids = self._grids()
-        self.filter = CandidateFilter(
-            points_per_batch=self.points_per_batch,
-            min_iou=self.pred_iou_thresh,
-            min_stability=self.stability_score_thresh,
-            stability_offset=self.stability_score_offset,
-            threshold=self.mask_threshold,
-            repaired_area=self.min_mask_region_area,
-            refines=self.use_m2m,
-            multimask=self.multimask_output,
-        )
+        object.__setattr__(self, name, value)
 
     @classmethod
     def from_pretrained(
@@ -184,15 +207,31 @@ class SAM2AutomaticMaskGenerator:
         crops = crops_of_image(
             size, self.crop_n_layers, overlap_ratio=self.crop_overlap_ratio
         )
-        found = Candidates.joined([self._of_crop(pixels, crop) for crop in crops])
+        grids, wanted = self._grids(), self._filter()
+        found = Candidates.joined(
+            [self._of_crop(pixels, crop, grids[crop.layer], wanted) for crop in crops]
+        )
         if len(crops) > 1:
             # What was found in a small crop shows more detail.
             detail = 1 / torch.tensor([float(np.prod(c.size)) for c in found.crops])
             kept = suppress_boxes(found.boxes, detail, threshold=self.crop_nms_thresh)
             found = found.select(kept)
-        if self.filter.repaired_area > 0:
+        if self.min_mask_region_area > 0:
             found = self._repaired(found)
         return list(self._as_dicts(found))
+
+    def _filter(self) -> CandidateFilter:
+        """What makes a mask good, by the settings as they are now."""
+        return CandidateFilter(
+            points_per_batch=self.points_per_batch,
+            min_iou=self.pred_iou_thresh,
+            min_stability=self.stability_score_thresh,
+            stability_offset=self.stability_score_offset,
+            threshold=self.mask_threshold,
+            repaired_area=self.min_mask_region_area,
+            refines=self.use_m2m,
+            multimask=self.multimask_output,
+        )
 
     def _grids(self) -> list[NDArray[np.float64]]:
         """Points of each layer, as shares of the sides."""
@@ -220,16 +259,21 @@ class SAM2AutomaticMaskGenerator:
                 f'{num_layers} layers (the whole image, and crop_n_layers)'
             )
             raise ValueError(msg)
-        if not all(((grid >= 0) & (grid <= 1)).all() for grid in grids):
+        least, most = -POINT_MARGIN, 1 + POINT_MARGIN
+        if not all(((grid >= least) & (grid <= most)).all() for grid in grids):
             msg = 'point_grids have points outside of [0, 1]; give shares of the sides'
             raise ValueError(msg)
         return grids
 
-    def _of_crop(self, image: NDArray[np.uint8], crop: Crop) -> Candidates:
+    def _of_crop(
+        self,
+        image: NDArray[np.uint8],
+        crop: Crop,
+        grid: NDArray[np.float64],
+        wanted: CandidateFilter,
+    ) -> Candidates:
         """The masks of one crop."""
-        found = find_candidates(
-            self.model, image, crop, self.grids[crop.layer], self.filter
-        )
+        found = find_candidates(self.model, image, crop, grid, wanted)
         kept = suppress_boxes(found.boxes, found.ious, threshold=self.box_nms_thresh)
         return found.select(kept)
 
@@ -238,7 +282,7 @@ class SAM2AutomaticMaskGenerator:
         if not len(found.encoded):
             return found
         masks = decode_masks(found.encoded)
-        area = self.filter.repaired_area
+        area = self.min_mask_region_area
         cleaned = np.stack([without_small_regions(mask, area) for mask in masks])
         unchanged = torch.from_numpy((cleaned == masks).all(axis=(1, 2)))
         boxes = masks_to_boxes(torch.from_numpy(cleaned)[:, None])

@@ -1,6 +1,9 @@
-"""Reads what a user gives: images, points, boxes, masks; errors say what is wrong."""
+"""Reads what a user gives: images, prompts, ids, numbers; errors say what is wrong."""
 
+import math
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +19,8 @@ ImageLike = NDArray[np.uint8] | Image.Image
 TensorLike = ArrayLike | Tensor
 
 KNOWN_LABELS = tuple(int(label) for label in PointLabel)
+# A point may lie beyond the border by this share of the side, and by two pixels.
+POINT_MARGIN, POINT_MARGIN_PIXELS = 0.05, 2.0
 CONVERT_TO_RGB = "convert it to 8-bit RGB first, with PIL: image.convert('RGB')"
 
 
@@ -81,8 +86,10 @@ def read_points(
         None where neither was given.
 
     Raises:
-        ValueError: If points and labels do not belong together, or a number is
-            not finite, outside of the image or no label.
+        ValueError: If points and labels do not belong together, a number is not finite
+            or no label, or a point or a box lies outside of the image. A little beyond
+            its border is still inside: 5 % of the side, at least two pixels, for a
+            point; for a box, that it meets the image. Nothing is clamped.
     """
     if (points is None) != (labels is None):
         given, missing = ('points', 'labels')[:: 1 if labels is None else -1]
@@ -105,15 +112,8 @@ def read_points(
     if not prompt.labels.shape[1]:
         msg = 'points are empty; give at least one, or None in place of them'
         raise ValueError(msg)
+    _check_inside(prompt, scale if in_pixels else torch.ones(2), in_pixels=in_pixels)
     shares = prompt.coords / scale if in_pixels else prompt.coords
-    outside = ((shares < 0) | (shares > 1)).any(dim=-1)
-    outside &= prompt.labels != PointLabel.PADDING
-    if outside.any():
-        x, y = prompt.coords[outside][0].tolist()
-        extent = f'{size[1]} x {size[0]} (width x height)' if in_pixels else '1 x 1'
-        hint = '' if in_pixels else ': normalize_coords=False takes shares of the sides'
-        msg = f'({x:g}, {y:g}) lies outside of the image of {extent}{hint}'
-        raise ValueError(msg)
     return PointPrompt(coords=shares, labels=prompt.labels)
 
 
@@ -257,6 +257,34 @@ def _joined(parts: Sequence[PointPrompt]) -> PointPrompt:
     return boxes.followed_by(points)
 
 
+def _check_inside(prompt: PointPrompt, extent: Tensor, *, in_pixels: bool) -> None:
+    """Raise where a point or a box lies outside of an image of (width, height)."""
+    margin = POINT_MARGIN * extent
+    if in_pixels:
+        margin = margin.clamp(min=POINT_MARGIN_PIXELS)
+    labels = prompt.labels[..., None]
+    is_first, is_last = (
+        labels == corner
+        for corner in (PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT)
+    )
+    # A box meets the image where its first corner does not lie behind it, and its last
+    # not before it. Beyond the border it may reach as far as the image is large: what
+    # is farther away belongs to another image, or is no share of the sides.
+    least = torch.where(is_first, -extent, torch.where(is_last, 0.0, -margin))
+    most = torch.where(
+        is_first, extent, torch.where(is_last, 2 * extent, extent + margin)
+    )
+    outside = ((prompt.coords < least) | (prompt.coords > most)).any(dim=-1)
+    outside &= prompt.labels != PointLabel.PADDING
+    if outside.any():
+        x, y = prompt.coords[outside][0].tolist()
+        width, height = extent.tolist()
+        size = f'{width:g} x {height:g}' + (' (width x height)' if in_pixels else '')
+        hint = '' if in_pixels else ': normalize_coords=False takes shares of the sides'
+        msg = f'({x:g}, {y:g}) lies outside of the image of {size}{hint}'
+        raise ValueError(msg)
+
+
 def _check_order(corners: Tensor) -> None:
     """Raise where the second corner of a box, (O, 2, 2), comes before the first."""
     wrong = (corners[:, 1] < corners[:, 0]).any(dim=-1)
@@ -264,6 +292,154 @@ def _check_order(corners: Tensor) -> None:
         numbers = corners[wrong][0].flatten().tolist()
         msg = f'box {numbers} is inside out; give (x_min, y_min, x_max, y_max)'
         raise ValueError(msg)
+
+
+def read_object_id(obj_id: object) -> Any:  # noqa: ANN401  an int or a str
+    """Read the id of an object of a video.
+
+    Args:
+        obj_id: A whole number of any type (NumPy's, a tensor without dimensions, 3.0),
+            or a string.
+
+    Returns:
+        A plain int or str: equal ids are one object, whatever they came as.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(obj_id, str):
+        return str(obj_id)
+    number = _whole(obj_id)
+    if number is None:
+        msg = f'obj_id is {_told(obj_id)}; give a whole number or a string'
+        raise ValueError(msg)
+    return number
+
+
+def read_whole_number(
+    value: object, *, name: str, least: int | None = None, most: int | None = None
+) -> int:
+    """Read a count, or a position.
+
+    Args:
+        value: A whole number of any type.
+        name: What it is called in an error.
+        least: Smallest that is allowed; None for any.
+        most: Largest that is allowed; None for any.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: If it is no whole number, or out of range.
+    """
+    number = _whole(value)
+    if number is None:
+        msg = f'{name} is {_told(value)}; give a whole number{_range(least, most)}'
+        raise ValueError(msg)
+    _check_range(number, name, least, most)
+    return number
+
+
+def read_number(
+    value: object, *, name: str, least: float | None = None, most: float | None = None
+) -> float:
+    """Read a setting such as a threshold.
+
+    Args:
+        value: A number of any type.
+        name: What it is called in an error.
+        least: Smallest that is allowed; None for any.
+        most: Largest that is allowed; None for any.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: If it is no finite number, or out of range.
+    """
+    plain = _plain(value)
+    if not isinstance(plain, int | float) or not math.isfinite(plain):
+        msg = f'{name} is {_told(value)}; give a number{_range(least, most)}'
+        raise ValueError(msg)
+    _check_range(plain, name, least, most)
+    return plain
+
+
+def read_flag(value: object, *, name: str) -> bool:
+    """Read a setting that is on or off.
+
+    Args:
+        value: True or False, or 1 or 0, of any type.
+        name: What it is called in an error.
+
+    Returns:
+        The setting.
+
+    Raises:
+        ValueError: If it is something else: a text such as ``'false'`` counts as true
+            in Python.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    plain = _plain(value)
+    if plain not in {0, 1}:
+        msg = f'{name} is {_told(value)}; give True or False'
+        raise ValueError(msg)
+    return bool(plain)
+
+
+def _plain(value: object) -> int | float | None:
+    """A number of any type as a plain one; None where it is no single number."""
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        return None
+    if isinstance(value, np.ndarray | Tensor):
+        if value.ndim or value.dtype in {np.dtype(bool), torch.bool}:
+            return None
+        value = value.item()
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        pass
+    if not hasattr(value, '__float__'):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _whole(value: object) -> int | None:
+    """A whole number of any type as a plain one; None where it is none."""
+    plain = _plain(value)
+    if isinstance(plain, float):
+        return int(plain) if plain.is_integer() else None
+    return plain
+
+
+def _check_range(
+    number: float, name: str, least: float | None, most: float | None
+) -> None:
+    """Raise where a number is too small or too large."""
+    if (least is not None and number < least) or (most is not None and number > most):
+        msg = f'{name} is {number}; give a number{_range(least, most)}'
+        raise ValueError(msg)
+
+
+def _range(least: float | None, most: float | None) -> str:
+    """The end of a sentence that asks for a number."""
+    if least is not None and most is not None:
+        return f' from {least} to {most}'
+    if least is not None:
+        return f' of at least {least}'
+    return '' if most is None else f' of at most {most}'
+
+
+def _told(value: object) -> str:
+    """A wrong value in an error, and its type."""
+    if isinstance(value, np.ndarray | Tensor) and value.ndim:
+        return f'a {type(value).__name__} of shape {tuple(value.shape)}'
+    return f'{value!r} ({type(value).__name__})'
 
 
 def _numbers(values: TensorLike, name: str) -> Tensor:

@@ -7,6 +7,7 @@ from typing_extensions import Self, Unpack
 
 from projects.sam2.apis.building import Device
 from projects.sam2.apis.frame_readers import VideoLike, open_frames
+from projects.sam2.apis.inputs import read_whole_number
 from projects.sam2.apis.pretrained import find_pretrained
 from projects.sam2.apis.read_ahead import ReadAheadReader
 from projects.sam2.apis.video_building import VideoBuildOptions, build_video_model
@@ -185,12 +186,16 @@ class SAM2VideoPredictor(VideoPrompting):
         state.cancelled.clear()
         self.propagate_in_video_preflight(state)
         start = start_frame_idx
-        if start is None:
+        if start is not None:
+            start = read_whole_number(start, name='start_frame_idx')
+        else:
             start = min(min(one.store.conditioning) for one in state.objects.values())
         state.check_frame(start)
         last = 0 if reverse else state.frames.num_frames - 1
         if max_frame_num_to_track is not None:
-            reach = max_frame_num_to_track
+            reach = read_whole_number(
+                max_frame_num_to_track, name='max_frame_num_to_track', least=0
+            )
             last = max(start - reach, last) if reverse else min(start + reach, last)
         order = range(start, last - 1, -1) if reverse else range(start, last + 1)
         if reverse and start == 0:

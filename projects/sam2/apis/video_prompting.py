@@ -1,7 +1,13 @@
 """What users say about the objects of a video, with the calls that they know."""
 
 from projects.sam2.apis.image_decoding import points_of_model
-from projects.sam2.apis.inputs import TensorLike, read_mask, read_points
+from projects.sam2.apis.inputs import (
+    TensorLike,
+    read_mask,
+    read_object_id,
+    read_points,
+    read_whole_number,
+)
 from projects.sam2.apis.video_session import VideoSession
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState
 from projects.sam2.structures import FrameMasks, FramePrompt
@@ -52,6 +58,8 @@ class VideoPrompting:
                 stays as it was.
         """
         state = inference_state
+        obj_id = read_object_id(obj_id)
+        frame_idx = read_whole_number(frame_idx, name='frame_idx')
         state.check_frame(frame_idx)
         asked = read_points(
             points=points,
@@ -100,6 +108,8 @@ class VideoPrompting:
         Raises:
             ValueError: If the mask has another size. The state stays as it was.
         """
+        obj_id = read_object_id(obj_id)
+        frame_idx = read_whole_number(frame_idx, name='frame_idx')
         inference_state.check_frame(frame_idx)
         pixels = read_mask(mask, size=inference_state.frames.size)
         given = self.model.data_preprocessor.mask_prompt(
@@ -130,6 +140,8 @@ class VideoPrompting:
         Raises:
             ValueError: If there is no such object or frame.
         """
+        obj_id = read_object_id(obj_id)
+        frame_idx = read_whole_number(frame_idx, name='frame_idx')
         inference_state.check_frame(frame_idx)
         inference_state.object(obj_id).take_back(frame_idx)
         if not need_output:
@@ -159,6 +171,7 @@ class VideoPrompting:
             ValueError: If the id is unknown, and ``strict`` is set.
         """
         state = inference_state
+        obj_id = read_object_id(obj_id)
         if strict:
             state.object(obj_id)
         removed = state.objects.pop(obj_id, None)
