@@ -7,7 +7,7 @@ import pytest
 from mmengine.logging import MMLogger
 
 from projects.sam2.datasets.bad_clips import BadClipLedger, ClipMarks
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, ClipDrawError
 
 
 def reject(ledger: BadClipLedger, *names: str) -> None:
@@ -86,3 +86,19 @@ def test_each_skipped_clip_is_logged_once_with_the_count(
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
     assert 'Skipped b (2 bad of 2 clips tried): b: broken' in messages[1]
+
+
+def test_clip_of_which_a_sample_is_made_is_not_bad_for_a_lost_draw() -> None:
+    ledger = BadClipLedger(num_clips=10, max_share=0.1)
+    attempt(ledger, 3)
+    lost, broken = ClipDrawError('a: lost'), ClipDataError('b: broken')
+    ledger.reject(0, 'a', lost)
+    ledger.accept(0, 'a')
+    assert (len(ledger.rejected), ledger.reasons) == (0, {})
+    ledger.reject(0, 'a', lost)  # it was used before
+    ledger.reject(1, 'b', broken)
+    ledger.reject(1, 'b', ClipDrawError('b: lost'))
+    ledger.accept(1, 'b')  # a file of it stays broken
+    assert (len(ledger.rejected), ledger.reasons) == (1, {'b': 'b: broken'})
+    with pytest.raises(ClipDataError, match='2 of 3 clips'):
+        ledger.reject(2, 'c', lost)

@@ -17,7 +17,9 @@ from mmengine.dataset import (
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from projects.sam2.datasets import ClipDataError, ClipPaletteDataset
+from projects.sam2.datasets import ClipDataError, ClipPaletteDataset, ClipState
+from projects.sam2.datasets.clip_dataset import MAX_RETRIES
+from projects.sam2.datasets.errors import ClipDrawError
 from projects.sam2.structures import ClipSample
 from projects.sam2.structures.epoch_index import EpochIndex, set_dataset_epoch
 
@@ -259,6 +261,55 @@ def test_clip_lost_to_random_choices_is_drawn_again_before_it_counts(
     pipeline[5] = {'type': 'ClipResize', 'size': (1, 1)}
     with pytest.raises(ClipDataError, match='bee: no object is left'):
         build(root, pipeline=pipeline, max_bad_share=0.0)[1]
+
+
+class LoseDraws:
+    """Loses a number of draws of each clip, as random choices may.
+
+    Args:
+        of_clip: How many of them, by the name of the clip; of others, none.
+    """
+
+    def __init__(self, **of_clip: int) -> None:
+        self.left = of_clip
+        self.drawn: list[str] = []
+
+    def __call__(self, state: ClipState) -> ClipState:
+        """Lose the clip, or pass it on."""
+        name = state.source.name
+        self.drawn.append(name)
+        if self.left.get(name, 0):
+            self.left[name] -= 1
+            raise ClipDrawError.at(name, 'lost', 'draw again')
+        return state
+
+
+def test_clip_in_the_place_of_another_is_drawn_as_often_as_any(
+    root: Path, build: Build
+) -> None:
+    many = 1 + MAX_RETRIES
+    dataset = build(root, max_bad_share=0.5)
+    losing = LoseDraws(ant=many, bee=MAX_RETRIES, cat=MAX_RETRIES)
+    dataset.pipeline.transforms.insert(0, losing)
+    other = dataset[0].video_name
+    assert losing.drawn == ['ant'] * many + [other] * many
+    assert list(dataset.bad_clips.reasons) == ['ant']
+
+
+def test_clip_is_loaded_as_in_training_but_never_replaced(
+    root: Path, build: Build, dataset: ClipPaletteDataset
+) -> None:
+    assert same(dataset.load_clip((2, 1)), dataset[2, 1])
+    losing = LoseDraws(ant=MAX_RETRIES, bee=1 + MAX_RETRIES)
+    dataset.pipeline.transforms.insert(0, losing)
+    assert dataset.load_clip(0).video_name == 'ant'
+    with pytest.raises(ClipDrawError, match='bee: lost'):
+        dataset.load_clip(1)
+    break_frames(root, 'cat')
+    with pytest.raises(ClipDataError, match='JPEGImages/cat'):
+        build(root, max_bad_share=1.0).load_clip(2)
+    with pytest.raises(IndexError, match='3 clips'):
+        dataset.load_clip(3)
 
 
 def test_missing_root_is_named_with_a_remedy(tmp_path: Path, build: Build) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, ClipDrawError
 
 NUM_NAMED = 20
 MIN_ATTEMPTS = 20
@@ -30,6 +30,16 @@ class ClipMarks:
         """Clips that are marked."""
         return self._count
 
+    def __contains__(self, index: int) -> bool:
+        """Whether a clip is marked."""
+        return bool(self._bits[index // 8] & 1 << index % 8)
+
+    def discard(self, index: int) -> None:
+        """Take the mark from a clip, if it has one."""
+        if index in self:
+            self._bits[index // 8] ^= 1 << index % 8
+            self._count -= 1
+
     def add(self, index: int) -> bool:
         """Mark a clip.
 
@@ -39,9 +49,8 @@ class ClipMarks:
         Returns:
             Whether it was not marked before.
         """
-        place, bit = index // 8, 1 << index % 8
-        is_new = not self._bits[place] & bit
-        self._bits[place] |= bit
+        is_new = index not in self
+        self._bits[index // 8] |= 1 << index % 8
         self._count += is_new
         return is_new
 
@@ -57,7 +66,10 @@ class BadClipLedger:
             where the dataset has fewer), so that one bad clip among the first does
             not end a long run.
         attempted: The clips tried.
-        rejected: Those that were skipped.
+        rejected: Those that were skipped. A clip that random choices lost is not among
+            them once others made a sample of it.
+        used: Clips of which a sample was made.
+        lost: Rejected clips that random choices lost.
         reasons: Why a clip was skipped, by its name; of the first 20.
     """
 
@@ -65,19 +77,36 @@ class BadClipLedger:
     max_share: float
     attempted: ClipMarks = field(init=False)
     rejected: ClipMarks = field(init=False)
+    used: ClipMarks = field(init=False)
+    lost: ClipMarks = field(init=False)
     reasons: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Nothing was tried yet."""
         self.attempted = ClipMarks(self.num_clips)
         self.rejected = ClipMarks(self.num_clips)
+        self.used = ClipMarks(self.num_clips)
+        self.lost = ClipMarks(self.num_clips)
 
     def attempt(self, index: int) -> None:
         """Note that a clip is tried."""
         self.attempted.add(index)
 
+    def accept(self, index: int, name: str) -> None:
+        """Note that a clip was used: it is not bad because chance lost it before.
+
+        Args:
+            index: Position of the clip in the dataset.
+            name: Its name.
+        """
+        self.used.add(index)
+        if index in self.lost:
+            self.lost.discard(index)
+            self.rejected.discard(index)
+            self.reasons.pop(name, None)
+
     def reject(self, index: int, name: str, error: ClipDataError) -> None:
-        """Note and log that a clip is skipped.
+        """Note and log that a clip is skipped, unless only this draw of it was lost.
 
         Args:
             index: Position of the clip in the dataset.
@@ -87,6 +116,13 @@ class BadClipLedger:
         Raises:
             ClipDataError: If the share of bad clips is exceeded.
         """
+        if isinstance(error, ClipDrawError):
+            if index in self.used:
+                return
+            if index not in self.rejected:
+                self.lost.add(index)
+        else:
+            self.lost.discard(index)
         if self.rejected.add(index):
             if len(self.reasons) < NUM_NAMED:
                 self.reasons[name] = str(error)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import VideoSource
 from projects.sam2.structures.epoch_index import EpochIndex
 
-MAX_DRAWS = 20
-MAX_RETRIES = 5  # of a clip that was lost to random choices
+MAX_RETRIES = 11  # of a clip that was lost to random choices
+MAX_DRAWS = 20 * (1 + MAX_RETRIES)  # for an item, of one clip after another
 
 
 class ClipDataset(BaseDataset):
     """Clips for training. A source of videos says which there are and opens them.
 
     An item depends on the run's seed, the epoch and the position that its index
-    carries, never on a rank or worker. A clip that cannot be used is
-    logged and counted, and another is drawn from the item's own random numbers.
+    carries, never on a rank or worker. Where random choices leave nothing of a clip,
+    it is drawn again. A clip that cannot be used is logged and counted, and another
+    is drawn from the item's own random numbers.
 
     Args:
         data_root: Folder of the data; None for clips that are not read from files.
@@ -155,33 +157,69 @@ class ClipDataset(BaseDataset):
             IndexError: If the index is out of range.
             ClipDataError: If too many clips are bad.
         """
+        index = self._index(idx)
+        clip, retries = int(index) % len(self), 0
+        for draw in range(MAX_DRAWS):
+            name = self.video_name(clip)
+            self.bad_clips.attempt(clip)
+            try:
+                sample = self._draw(index, clip, draw)
+            except ClipDataError as error:
+                if isinstance(error, ClipDrawError) and retries < MAX_RETRIES:
+                    retries += 1
+                    continue
+                self.bad_clips.reject(clip, name, error)
+            else:
+                self.bad_clips.accept(clip, name)
+                return sample
+            retries = 0
+            *_, replacing = self._seeds(index, draw)
+            clip = int(np.random.default_rng(replacing).integers(len(self)))
+        raise ClipDataError(self.bad_clips.summary())
+
+    def load_clip(self, idx: int | tuple[int, int]) -> Any:  # noqa: ANN401  as the pipeline ends
+        """Load a clip as training does, but never another in its place.
+
+        Args:
+            idx: As of ``dataset[idx]``.
+
+        Returns:
+            What the pipeline makes of it, a ``ClipSample``.
+
+        Raises:
+            IndexError: If the index is out of range.
+            ClipDataError: If training cannot use the clip.
+        """
+        index = self._index(idx)
+        clip = int(index) % len(self)
+        for draw in range(MAX_RETRIES):
+            with suppress(ClipDrawError):
+                return self._draw(index, clip, draw)
+        return self._draw(index, clip, MAX_RETRIES)
+
+    def _index(self, idx: int | tuple[int, int]) -> EpochIndex:
+        """What was asked for, with its epoch."""
         index = EpochIndex.of(idx, int(self._epoch))
         if not -len(self) <= index < len(self):
             msg = f'index {int(index)} is out of range for {len(self)} clips'
             raise IndexError(msg)
-        drawn, retries = int(index) % len(self), 0
-        for draw in range(MAX_DRAWS):
-            seeds = np.random.SeedSequence(
-                (index.seed, index.epoch, index.position % 2**32, draw)
+        return index
+
+    @staticmethod
+    def _seeds(index: EpochIndex, draw: int) -> list[np.random.SeedSequence]:
+        """Seeds of a draw: of its transforms, its clicks, and the clip after it."""
+        entropy = (index.seed, index.epoch, index.position % 2**32, draw)
+        return np.random.SeedSequence(entropy).spawn(3)
+
+    def _draw(self, index: EpochIndex, clip: int, draw: int) -> Any:  # noqa: ANN401  as the pipeline ends
+        """Pass a clip through the pipeline with the random numbers of a draw."""
+        drawing, clicking, _ = self._seeds(index, draw)
+        return self.run_pipeline(
+            ClipState(
+                source=self.open_video(self.video_name(clip)),
+                sample_index=clip,
+                seed=int(clicking.generate_state(1)[0]),
+                rng=np.random.default_rng(drawing),
+                epoch=index.epoch,
             )
-            drawing, clicking, redrawing = seeds.spawn(3)
-            name = self.video_name(drawn)
-            self.bad_clips.attempt(drawn)
-            try:
-                return self.run_pipeline(
-                    ClipState(
-                        source=self.open_video(name),
-                        sample_index=drawn,
-                        seed=int(clicking.generate_state(1)[0]),
-                        rng=np.random.default_rng(drawing),
-                        epoch=index.epoch,
-                    )
-                )
-            except ClipDataError as error:
-                retries += 1
-                if isinstance(error, ClipDrawError) and retries <= MAX_RETRIES:
-                    continue
-                self.bad_clips.reject(drawn, name, error)
-            retries = 0
-            drawn = int(np.random.default_rng(redrawing).integers(len(self)))
-        raise ClipDataError(self.bad_clips.summary())
+        )

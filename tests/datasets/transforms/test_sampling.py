@@ -1,10 +1,14 @@
 """Which frames and objects a clip gets."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from projects.sam2.datasets import (
@@ -18,6 +22,7 @@ from projects.sam2.datasets.transforms import sampling
 from projects.sam2.structures import FrameMasks, VideoSource
 
 Make = Callable[..., ClipState]
+Objects = dict[int, tuple[int, ...]]  # of each annotated frame
 SIZE = (24, 32)
 
 
@@ -127,11 +132,160 @@ def test_reversed_clips_run_backwards(make_state: Make) -> None:
     assert found == forward | {frames[::-1] for frames in forward}
 
 
-def test_gaps_that_fit_are_drawn(make_state: Make) -> None:
-    sampler = ClipSampleFrames(num_frames=4, max_num_objects=1, frame_gaps=(1, 3, 4))
-    found = draw(make_state, sampler)
-    assert {frames[1] - frames[0] for frames in found} == {1, 3}  # 4 needs 13 frames
-    assert (0, 3, 6, 9) in found
+@pytest.mark.parametrize(('num_frames', 'fitting'), [(9, (1, 2)), (10, (1, 2, 3))])
+def test_gaps_are_drawn_from_those_for_which_the_video_is_long_enough(
+    make_state: Make, num_frames: int, fitting: tuple[int, ...]
+) -> None:
+    masks = {index: shown(1) for index in range(num_frames)}
+
+    def clips(*gaps: int) -> list[tuple[int, ...]]:
+        sampler = ClipSampleFrames(num_frames=4, max_num_objects=1, frame_gaps=gaps)
+        states = (make_state(masks, num_frames=num_frames, seed=s) for s in range(30))
+        return [sampler(state).frame_indices for state in states]
+
+    found = clips(1, 2, 3, 4)
+    assert found == clips(*fitting)
+    assert {frames[1] - frames[0] for frames in found} == {*fitting}
+
+
+def test_widest_gap_spans_the_whole_video(make_state: Make) -> None:
+    sampler = ClipSampleFrames(num_frames=4, max_num_objects=1, frame_gaps=(3,))
+    assert draw(make_state, sampler, num_draws=5) == {(0, 3, 6, 9)}
+
+
+# Frames and objects as they were drawn before other gaps and directions were tried.
+DENSE = dict.fromkeys(range(12), (1, 2, 3, 4))
+LATE: Objects = {index: (5, 6) if index >= 7 else () for index in range(12)}
+SPARSE: Objects = {0: (1, 2), 3: (2,), 4: (2, 3), 8: (1,), 11: (1, 4)}
+RECORDED: list[tuple[Objects, int, list[Any]]] = [
+    (DENSE, 0, [(11, 8, 5, 2), (1, 3, 4), 912]),
+    (DENSE, 1, [(5, 7, 9, 11), (3, 2, 4), 409]),
+    (DENSE, 4, [(1, 4, 7, 10), (2, 3, 1), 626]),
+    (LATE, 0, [(11, 8, 5, 2), (6, 5), 175]),
+    (LATE, 3, [(9, 6, 3, 0), (5, 6), 39]),
+    (SPARSE, 0, [(0, 3, 4, 8), (2, 1), 40]),
+    (SPARSE, 3, [(8, 4, 3, 0), (1,), 236]),
+]
+
+
+@pytest.mark.parametrize(('objects', 'seed', 'expected'), RECORDED)
+def test_clip_whose_first_draw_works_is_as_it_always_was(
+    make_state: Make,
+    objects: Objects,
+    seed: int,
+    expected: list[Any],
+) -> None:
+    masks = {index: shown(*ids) for index, ids in objects.items()}
+    state = make_state(masks, num_frames=12, seed=seed)
+    sampled = ClipSampleFrames(
+        num_frames=4, max_num_objects=3, frame_gaps=(1, 2, 3), reverse_probability=0.5
+    )(state)
+    # The number behind them shows that no more random numbers were taken.
+    rest = int(state.rng.integers(1000))
+    assert [sampled.frame_indices, sampled.object_ids, rest] == expected
+
+
+@dataclass(frozen=True)
+class Case:
+    """A video and a sampler."""
+
+    num_frames: int
+    annotated: frozenset[int]
+    seen: frozenset[int]
+    length: int
+    gaps: frozenset[int]
+    reverse: float
+
+    @property
+    def objects(self) -> Objects:
+        """Objects of each annotated frame."""
+        frames = [index for index in self.annotated if index < self.num_frames]
+        return {index: (1,) if index in self.seen else () for index in frames}
+
+    def clips(self) -> set[tuple[int, ...]]:
+        """Clips of which one may be drawn, listed one after another."""
+        beginnings = {index for index, ids in self.objects.items() if ids}
+        signs = {0.0: (1,), 0.5: (1, -1), 1.0: (-1,)}[self.reverse]
+        steps = [sign * gap for sign in signs for gap in self.gaps]
+        for frames in (sorted(self.objects), range(self.num_frames)):
+            places = [
+                [start + i * step for i in range(self.length)]
+                for step, start in product(steps, range(len(frames)))
+            ]
+            clips = {
+                tuple(frames[place] for place in clip)
+                for clip in places
+                if min(clip) >= 0 and max(clip) < len(frames)
+            }
+            allowed = {clip for clip in clips if clip[0] in beginnings}
+            if allowed:
+                return allowed
+        return set()
+
+
+CASES = st.builds(
+    Case,
+    num_frames=st.integers(1, 9),
+    annotated=st.frozensets(st.integers(0, 8)),
+    seen=st.frozensets(st.integers(0, 8)),
+    length=st.integers(1, 4),
+    gaps=st.frozensets(st.integers(1, 3), min_size=1),
+    reverse=st.sampled_from([0.0, 0.5, 1.0]),
+)
+
+
+@given(case=CASES, seed=st.integers(0, 99))
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_video_is_refused_only_if_no_clip_can_be_taken_from_it(
+    make_state: Make, case: Case, seed: int
+) -> None:
+    masks = {index: shown(*ids) for index, ids in case.objects.items()}
+    state = make_state(masks, num_frames=case.num_frames, seed=seed)
+    sampler = ClipSampleFrames(
+        num_frames=case.length,
+        max_num_objects=1,
+        frame_gaps=sorted(case.gaps),
+        reverse_probability=case.reverse,
+    )
+    allowed = case.clips()
+    if allowed:
+        assert sampler(state).frame_indices in allowed
+    else:
+        with pytest.raises(ClipDataError, match=r'shows no object|needs \d+ frames'):
+            sampler(state)
+
+
+def test_each_frame_is_looked_at_once_before_a_video_is_refused(
+    make_state: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def note(source: VideoSource, index: int) -> tuple[ObjectIds, FrameMasks | None]:
+        looked.append(index)
+        return list_objects(source, index)
+
+    monkeypatch.setattr(sampling, 'list_objects', note)
+    sampler = ClipSampleFrames(
+        num_frames=3, max_num_objects=1, frame_gaps=(1, 2), reverse_probability=0.5
+    )
+    with pytest.raises(ClipDataError, match='shows no object'):
+        sampler(make_state({index: shown() for index in range(10)}, num_frames=10))
+    assert sorted(looked) == [*range(10)]
+
+
+def test_clips_that_never_run_backwards_say_so_where_that_would_help(
+    make_state: Make,
+) -> None:
+    state = make_state({9: shown(1)}, num_frames=10)
+    sampler = ClipSampleFrames(num_frames=2, max_num_objects=1)
+    with pytest.raises(ClipDataError, match='set reverse_probability'):
+        sampler(state)
+    sampler = ClipSampleFrames(num_frames=2, max_num_objects=1, reverse_probability=0.1)
+    assert sampler(state).frame_indices == (9, 8)
 
 
 def test_sparse_clip_takes_annotated_frames(make_state: Make) -> None:

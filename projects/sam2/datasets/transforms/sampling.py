@@ -1,9 +1,10 @@
 """Chooses the frames and the objects of a clip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from projects.sam2.datasets.errors import ClipDataError
@@ -19,7 +20,9 @@ class ClipSampleFrames:
     """Takes frames at a regular distance, and objects visible in the first of them.
 
     Where masks are sparse, the frames are taken among the annotated ones, as long as
-    there are enough; otherwise among all, beginning at an annotated one.
+    there are enough; otherwise among all, beginning at an annotated one. Where no clip
+    of the drawn gap and direction begins with an object, the other gaps and directions
+    are tried, at last among all frames: a video is refused only if none of them does.
 
     Args:
         num_frames: Frames of a clip.
@@ -72,34 +75,88 @@ class ClipSampleFrames:
         Raises:
             ClipDataError: If the video is too short or shows no object.
         """
-        rng, source = state.rng, state.source
+        source = state.source
         length = value_in_epoch(self.lengths, state.epoch)
         gaps = value_in_epoch(self.gaps, state.epoch)
-        candidates = candidate_frames(source, (length - 1) * min(gaps) + 1)
-        gap = int(rng.choice([g for g in gaps if (length - 1) * g < len(candidates)]))
-        step = -gap if rng.random() < self.reverse_probability else gap
-        span = (length - 1) * gap
+        blank: set[int] = set()  # annotated frames that turned out to show no object
+        for candidates in candidate_frames(source, (length - 1) * min(gaps) + 1):
+            for step in self._draw_steps(state.rng, gaps, length, len(candidates)):
+                sampled = self._begin(state, candidates, step, length, blank)
+                if sampled is not None:
+                    return sampled
+        problem = f'shows no object on a frame with which a clip of {length} can begin'
+        backwards = '' if self.reverse_probability else ', set reverse_probability'
+        remedy = (
+            f'annotate an object, lower num_frames{backwards}, or put the clip on the '
+            f'exclude list'
+        )
+        raise ClipDataError.at(source.name, problem, remedy)
+
+    def _draw_steps(
+        self,
+        rng: np.random.Generator,
+        gaps: Sequence[int],
+        length: int,
+        num_candidates: int,
+    ) -> Iterator[int]:
+        """Draw a step from frame to frame, then all others in random order.
+
+        The others cost random numbers only where they are needed: a clip whose first
+        step works is the same as if there were no others.
+        """
+        fitting = [gap for gap in gaps if (length - 1) * gap < num_candidates]
+        gap = int(rng.choice(fitting))
+        first = -gap if rng.random() < self.reverse_probability else gap
+        yield first
+        signs = [1] * (self.reverse_probability < 1) + [-1] * (
+            self.reverse_probability > 0
+        )
+        others = {sign * gap for sign in signs for gap in fitting} - {first}
+        yield from rng.permutation(sorted(others)).tolist()
+
+    def _begin(
+        self,
+        state: ClipState,
+        candidates: Sequence[int],
+        step: int,
+        length: int,
+        blank: set[int],
+    ) -> ClipState | None:
+        """Look for a start from which a clip can be taken.
+
+        Args:
+            state: A clip of which nothing was chosen yet.
+            candidates: Frames among which the clip is taken.
+            step: From one frame of the clip to the next; negative runs backwards.
+            length: Frames of the clip.
+            blank: Frames that show no object; those found on the way are added.
+
+        Returns:
+            The sampled clip, or None.
+        """
+        rng, source = state.rng, state.source
         annotated = frozenset(source.annotated_frames())
+        span = (length - 1) * abs(step)
         for start in rng.permutation(len(candidates) - span).tolist():
             first = start if step > 0 else start + span
-            if candidates[first] not in annotated:
+            if candidates[first] not in annotated or candidates[first] in blank:
                 continue  # nothing is known to be seen there
             chosen = [candidates[first + i * step] for i in range(length)]
             seen, masks = list_objects(source, chosen[0])
-            if seen:
-                count = min(len(seen), self.max_num_objects)
-                picked = rng.choice(len(seen), size=count, replace=False)
-                ids = tuple(seen[i] for i in picked.tolist())
-                return replace(
-                    state,
-                    frame_indices=tuple(chosen),
-                    object_ids=ids,
-                    first_ids=seen,
-                    first_masks=masks or read_objects(source, chosen[0], ids),
-                )
-        problem = 'shows no object on a frame with which a clip can begin'
-        remedy = 'annotate an object, or put the clip on the exclude list'
-        raise ClipDataError.at(source.name, problem, remedy)
+            if not seen:
+                blank.add(chosen[0])
+                continue
+            count = min(len(seen), self.max_num_objects)
+            picked = rng.choice(len(seen), size=count, replace=False)
+            ids = tuple(seen[i] for i in picked.tolist())
+            return replace(
+                state,
+                frame_indices=tuple(chosen),
+                object_ids=ids,
+                first_ids=seen,
+                first_masks=masks or read_objects(source, chosen[0], ids),
+            )
+        return None
 
 
 @TRANSFORMS.register_module()
@@ -173,24 +230,25 @@ def value_in_epoch(begun: Sequence[tuple[int, Value]], epoch: int) -> Value:
     return [value for start, value in begun if start <= epoch][-1]
 
 
-def candidate_frames(source: VideoSource, needed: int) -> Sequence[int]:
+def candidate_frames(source: VideoSource, needed: int) -> Iterator[Sequence[int]]:
     """Frames among which a clip is taken.
 
     Args:
         source: The video.
         needed: Frames that a clip spans.
 
-    Returns:
-        The annotated frames, as long as there are enough; else all.
+    Yields:
+        The annotated frames, where there are enough; then all frames.
 
     Raises:
         ClipDataError: If the video is too short.
     """
     annotated = source.annotated_frames()
     if len(annotated) >= needed:
-        return annotated
+        yield annotated
     if source.num_frames < needed:
         problem = f'needs {needed} frames, has {source.num_frames}'
         remedy = 'lower num_frames or drop the video'
         raise ClipDataError.at(source.name, problem, remedy)
-    return range(source.num_frames)
+    if len(annotated) < source.num_frames:
+        yield range(source.num_frames)
