@@ -59,6 +59,22 @@ def test_frame_that_lacks_a_mask_is_not_annotated(data_root: Path) -> None:
     assert open_ant(data_root).annotated_frames() == (0,)
 
 
+def test_frame_that_lacks_a_mask_in_one_of_two_files_is_not_annotated(
+    data_root: Path,
+) -> None:
+    both = ('manual', 'auto')
+    lacking: list[Any] = [rle(0), [rle(4)[0], None], rle(8)]
+    for kind, other in (both, both[::-1]):
+        whole = {'masklet': [rle(0), rle(4), rle(8)]}
+        write_json(data_root / f'ant_{other}.json', whole)
+        write_json(data_root / f'ant_{kind}.json', {'masklet': lacking})
+        assert open_ant(data_root, kinds=both).annotated_frames() == (0, 8)
+        assert masks_of(open_ant(data_root, kinds=both), 8).object_ids == (0, 1, 2, 3)
+        write_json(data_root / f'ant_{kind}.json', {'masklet': lacking[:1]})
+        assert open_ant(data_root, kinds=both).annotated_frames() == (0,)
+        assert open_ant(data_root, kinds=(other,)).annotated_frames() == (0, 4, 8)
+
+
 def test_extracted_frames_are_known_by_their_numbers(data_root: Path) -> None:
     (data_root / 'ant.mp4').unlink()
     write_frames(data_root / 'frames')

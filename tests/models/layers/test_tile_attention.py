@@ -32,6 +32,25 @@ def test_logits_beyond_the_range_of_exponents_are_harmless() -> None:
     )
 
 
+@pytest.mark.parametrize('order', [1, -1])
+@pytest.mark.parametrize('scale', [88.0, 1e4, 1e30])
+def test_extreme_logits_are_summed_up_against_the_highest_of_all_tiles(
+    monkeypatch: pytest.MonkeyPatch, scale: float, order: int
+) -> None:
+    monkeypatch.setattr(module, 'NUM_ROWS', 3)
+    monkeypatch.setattr(module, 'NUM_COLUMNS', 4)
+    torch.manual_seed(0)
+    # Logits of every row from -scale to scale, tile after tile higher or lower. Rows
+    # of the same sign as the query, of the other sign, and of equal logits.
+    query = torch.tensor([1.0, -1.0, 0.0, 0.5, -0.5]).view(1, -1, 1)
+    key = order * torch.linspace(-scale, scale, 22).view(1, -1, 1)
+    value = torch.randn(1, 22, 3)
+    logits = (query.double() @ key.double().mT).softmax(dim=-1)
+    torch.testing.assert_close(
+        tile_attention(query, key, value), (logits @ value.double()).float()
+    )
+
+
 def test_inputs_stay_as_they_are() -> None:
     given = torch.randn(3, 1, 5, 4).unbind()
     before = [tensor.clone() for tensor in given]
