@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from projects.sam2.ops import resize_masks
+from projects.sam2.ops import match_weights, resize_masks
 from projects.sam2.structures import (
     ClipBatch,
     ClipSample,
@@ -47,6 +47,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             msg = f'image_size is {image_size}; give multiples of 32'
             raise ValueError(msg)
         self.image_size = image_size
+        self._mean = torch.tensor(mean).view(3, 1, 1)
+        self._std = torch.tensor(std).view(3, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -126,7 +128,11 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         Returns:
             The same shape, float.
         """
-        return (frames.float() - self.mean) / self.std
+        mean, std = self.mean, self.std
+        if mean.dtype.itemsize < torch.float32.itemsize:
+            # A model of half precision has rounded its buffers.
+            mean, std = (exact.to(mean.device) for exact in (self._mean, self._std))
+        return match_weights((frames.float() - mean) / std, self.mean)
 
     def frame(self, frame: NDArray[np.uint8]) -> Tensor:
         """Prepare one frame of a video.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
 from projects.sam2.models.layers.norm import LayerNorm2d
+from projects.sam2.ops import match_weights
 from projects.sam2.structures import PointLabel, PointPrompt
 
 __all__ = ['EMBEDDING_STRIDE', 'PromptEmbeddings', 'SAM2PromptEncoder']
@@ -148,7 +149,8 @@ class SAM2PromptEncoder(nn.Module):
                 f'{tuple(mask_logits.shape[-2:])}; resize them first'
             )
             raise ValueError(msg)
-        dense: Tensor = self.mask_downscaling(mask_logits)
+        weight = self.no_mask_embedding.weight
+        dense: Tensor = self.mask_downscaling(match_weights(mask_logits, weight))
         return dense
 
 

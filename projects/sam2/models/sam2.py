@@ -19,6 +19,7 @@ from projects.sam2.models.prompt_rounds import SAM2PromptRounds
 from projects.sam2.models.prompt_simulator import PromptPlan
 from projects.sam2.models.prompted_model import PromptedModel
 from projects.sam2.models.video_tracking import VideoTracker
+from projects.sam2.ops import match_weights
 from projects.sam2.structures import (
     ClipBatch,
     FrameOutput,
@@ -288,10 +289,13 @@ class SAM2(BaseModel):
         high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)
         return ImageFeatures(
             embedding=stride_16,
-            position=sine_encoding_2d(
-                channels=stride_16.shape[1],
-                size=(stride_16.shape[2], stride_16.shape[3]),
-                device=stride_16.device,
+            position=match_weights(
+                sine_encoding_2d(
+                    channels=stride_16.shape[1],
+                    size=(stride_16.shape[2], stride_16.shape[3]),
+                    device=stride_16.device,
+                ),
+                self.tracker.no_memory_embedding,
             ),
             high_res_8=high_res_8,
             high_res_4=high_res_4,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from projects.sam2.models.layers import sine_encoding_2d
 from projects.sam2.models.memory_bank import MemoryBank, MemorySelection
-from projects.sam2.ops import non_overlapping
+from projects.sam2.ops import match_weights, non_overlapping
 from projects.sam2.structures import ImageFeatures
 
 # Mask probabilities are stretched to [-10, 10] before they are remembered.
@@ -113,8 +113,9 @@ class SAM2Tracker(nn.Module):
             (O, Cm, H16, W16).
         """
         mask = (logits > 0).to(logits.dtype) if binary else logits.sigmoid()
+        scaled = mask * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
         memory: Tensor = self.memory_encoder(
-            features.embedding, mask * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
+            features.embedding, match_weights(scaled, self.no_memory_embedding)
         )
         if self.no_object_embedding is None:
             return memory
@@ -145,6 +146,7 @@ class SAM2Tracker(nn.Module):
             )
             row = self.temporal_embedding[recalled.age - 1]  # age 0: the last row
             tokens.append(spatial.flatten(2).transpose(1, 2))
+            encoding = match_weights(encoding, row)
             positions.append(encoding.flatten(2).transpose(1, 2) + row)
         num_pointer_tokens = 0
         if selection.pointers:

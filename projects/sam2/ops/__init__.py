@@ -37,6 +37,7 @@ from projects.sam2.ops.nms import suppress_boxes
 from projects.sam2.ops.resize import (
     at_least_float32,
     downsample_logits,
+    match_weights,
     resize_masks,
     upsample_logits,
 )
@@ -72,6 +73,7 @@ __all__ = [
     'jitter_boxes',
     'mask_ious',
     'masks_to_boxes',
+    'match_weights',
     'non_overlapping',
     'plain_runs',
     'put_in_place',

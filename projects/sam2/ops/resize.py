@@ -19,6 +19,20 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def match_weights(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Bring numbers to the type of weights that are not float32.
+
+    Args:
+        tensor: Floats of any shape, such as a constant or pixels.
+        weight: A weight of the part that reads them.
+
+    Returns:
+        The same numbers; ``tensor`` itself beside float32, where autocast chooses the
+        type.
+    """
+    return tensor if weight.dtype is torch.float32 else tensor.to(weight.dtype)
+
+
 def upsample_logits(logits: Tensor, size: Size) -> Tensor:
     """Enlarge mask logits.
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from projects.sam2.ops import at_least_float32, match_weights
+
 __all__ = ['FourierPositionEncoding']
 
 
@@ -34,11 +36,12 @@ class FourierPositionEncoding(nn.Module):
             (..., C).
         """
         x, y = (2 * positions - 1).unsqueeze(-1).unbind(-2)
-        x_frequency, y_frequency = self.gaussian_matrix
+        x_frequency, y_frequency = at_least_float32(self.gaussian_matrix)
         # Not a matrix product: autocast would round positions to bfloat16, which
         # tells no two pixels of a large frame apart.
         angles = 2 * math.pi * (x * x_frequency + y * y_frequency)
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        encoded = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return match_weights(encoded, self.gaussian_matrix)
 
     def grid(self, size: tuple[int, int]) -> Tensor:
         """Encode the centres of the cells of a map.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from projects.sam2.models.layers import PixelLinear
-from projects.sam2.ops import at_least_float32
+from projects.sam2.ops import at_least_float32, match_weights
 
 __all__ = ['HieraFPN']
 
@@ -73,6 +73,6 @@ class HieraFPN(BaseModule):
                 coarse = functional.interpolate(
                     at_least_float32(outputs[-1]), scale_factor=2, mode='nearest'
                 )
-                lateral = lateral + coarse
+                lateral = match_weights(lateral + coarse, conv.weight)
             outputs.append(lateral)
         return tuple(reversed(outputs))
