@@ -9,8 +9,10 @@ import torch
 from projects.sam2.apis.memory_archive import (
     AnsweredMemory,
     ArchivedMemoryStore,
+    ArchiveSpace,
     TensorArchive,
 )
+from toy_videos import open_files
 
 
 def _tensors(seed: int) -> tuple[torch.Tensor, ...]:
@@ -41,26 +43,50 @@ def test_tensors_come_back_bit_for_bit() -> None:
 
 
 def test_place_of_what_was_discarded_is_used_again() -> None:
-    archive = TensorArchive()
+    space = ArchiveSpace()
+    archive = TensorArchive(space)
     for key in range(3):
         archive.write(key, _tensors(key))
-    size = archive._file.seek(0, 2)
+    size = space.num_bytes
     archive.discard(1)
     archive.discard(77)
     assert 1 not in archive
     archive.write(5, _tensors(5))
     archive.write(0, _tensors(8))
-    assert archive._file.seek(0, 2) == size
+    assert space.num_bytes == size
     for key, seed in ((0, 8), (2, 2), (5, 5)):
         assert torch.equal(archive.read(key)[1], _tensors(seed)[1])
 
 
-def test_tensors_of_another_shape_are_refused() -> None:
-    archive = TensorArchive()
-    archive.write(0, _tensors(0))
-    with pytest.raises(ValueError, match='use a new archive'):
-        archive.write(1, _tensors(0)[:2])
-    assert torch.equal(archive.read(0)[0], _tensors(0)[0])
+@pytest.mark.parametrize('in_memory', [False, True])
+def test_archives_of_one_space_share_its_place(*, in_memory: bool) -> None:
+    space = ArchiveSpace(in_memory=in_memory)
+    archives = [TensorArchive(space) for _ in range(3)]
+    for seed, archive in enumerate(archives):
+        archive.write(0, _tensors(seed), note='first')
+        archive.write(1, _tensors(10 + seed)[:2])  # other shapes are fine
+    for seed, archive in enumerate(archives):
+        assert torch.equal(archive.read(0)[2], _tensors(seed)[2])
+        assert torch.equal(archive.read(1)[0], _tensors(10 + seed)[0])
+        assert (archive.note(0), archive.note(1)) == ('first', None)
+    size = space.num_bytes
+    del archives[1], archive
+    another = TensorArchive(space)
+    another.write(7, _tensors(7))
+    assert space.num_bytes == size
+    assert torch.equal(another.read(7)[0], _tensors(7)[0])
+    assert torch.equal(archives[0].read(0)[0], _tensors(0)[0])
+
+
+def test_one_file_is_opened_with_the_first_record_and_closed_with_the_last() -> None:
+    before, space = open_files(), ArchiveSpace()
+    archives = [TensorArchive(space) for _ in range(9)]
+    assert open_files() == before
+    for key in range(9):
+        archives[key].write(key, _tensors(0))
+    assert len(open_files() - before) == 1
+    del archives, space
+    assert open_files() == before
 
 
 def test_full_disk_is_named_and_nothing_is_lost(
@@ -86,7 +112,7 @@ def test_full_disk_is_named_and_nothing_is_lost(
     assert 1 not in store.archive
     for _ in range(2):
         for frame in range(4):
-            found = store.answer(frame)
+            found = store.tracked_memory(frame)
             assert found is not None
             assert torch.equal(found.spatial, _memory(frame).spatial)
             if frame in store.tracked:
@@ -99,7 +125,7 @@ def test_dropped_memory_is_found_on_disk() -> None:
         store.add(frame, _memory(frame), prompted=frame == 0)
     store.drop(2)
     assert list(store.tracked) == [1, 3]
-    found, expected = store.answer(2), _memory(2)
+    found, expected = store.tracked_memory(2), _memory(2)
     assert found is not None
     for name in ('spatial', 'object_pointer', 'mask_logits', 'ious'):
         assert torch.equal(getattr(found, name), getattr(expected, name))
@@ -112,8 +138,7 @@ def test_new_memory_replaces_the_one_on_disk() -> None:
     store.drop(1)
     store.add(1, _memory(5), prompted=True)
     assert store.tracked_memory(1) is None
-    found = store.answer(1)
-    assert found is not None
+    found = store.conditioning[1]
     assert torch.equal(found.spatial, _memory(5).spatial)
 
 

@@ -143,7 +143,7 @@ def test_memories_are_kept_in_the_type_asked_for() -> None:
         state = predictor.init_state(toy_frames(2))
         click(predictor, state)
         track(predictor, state)
-        memory = state.objects[1].store.answer(1)
+        memory = state.objects[1].store.tracked_memory(1)
         assert memory is not None
         assert memory.spatial.dtype is dtype
 

@@ -12,6 +12,7 @@ from golden_cases import GoldenCase, assert_close
 from golden_errors import note_error
 from golden_predictions import case_model
 from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.apis.memory_archive import AnsweredMemory
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState
 
 SIZE = (136, 240)
@@ -162,8 +163,8 @@ class GoldenVideoRun:
             store = self.state.objects[int(number[3:])].store
             frame = int(frame_name[1:])
             assert (frame in store.conditioning) is (kind == 'c'), name
-            memory = store.answer(frame)
-            assert memory is not None, name
+            memory = store.conditioning.get(frame) or store.tracked_memory(frame)
+            assert isinstance(memory, AnsweredMemory), name
             expected = self._array(name)
             if what == 'mem':
                 spatial = memory.spatial[0].float()

@@ -1,6 +1,7 @@
 """A small model with a video predictor, and what users say to it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,15 @@ def with_finite_scores(results: Sequence[VideoFrameResult]) -> bool:
 def refuse_archives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where a memory is written to disk."""
 
-    def write(self: TensorArchive, key: int, tensors: tuple[Tensor, ...]) -> None:
-        del self, tensors
+    def write(
+        self: TensorArchive, key: int, tensors: tuple[Tensor, ...], note: object
+    ) -> None:
+        del self, tensors, note
         pytest.fail(f'the memory of frame {key} went to disk')
 
     monkeypatch.setattr(TensorArchive, 'write', write)
+
+
+def open_files() -> set[Path]:
+    """Files that this process holds open, by their number."""
+    return set(Path('/proc/self/fd').iterdir())

@@ -159,12 +159,18 @@ class Bench:
         }
         store = ArchivedMemoryStore(archive=None)
         for frame in (0, *range(FRAME - 15, FRAME)):
-            made = {
+            drawn = {
                 name: torch.randn(shape, generator=draw).to(self.device)
                 for name, shape in shapes.items()
             }
-            made['spatial'] = made['spatial'].to(torch.bfloat16)
-            store.add(frame, AnsweredMemory(**made), prompted=frame == 0)
+            memory = AnsweredMemory(
+                spatial=drawn['spatial'].to(torch.bfloat16),
+                object_pointer=drawn['object_pointer'],
+                mask_logits=drawn['mask_logits'],
+                object_score_logits=drawn['object_score_logits'],
+                ious=drawn['ious'],
+            )
+            store.add(frame, memory, prompted=frame == 0)
         return store
 
 

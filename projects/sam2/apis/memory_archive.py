@@ -1,9 +1,15 @@
-"""Memories that no longer fit in memory: on disk, until a prompt comes back to them."""
+"""Memories that a pass has left behind: on disk, until a prompt returns to them."""
 
 import os
 import tempfile
 import weakref
-from dataclasses import dataclass, field, fields
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from io import FileIO
+from itertools import count, islice
+from operator import itemgetter
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,12 +19,23 @@ from torch import Tensor
 from projects.sam2.models.memory_bank import MemoryStore
 from projects.sam2.structures import FrameMemory
 
-__all__ = ['AnsweredMemory', 'ArchivedMemoryStore', 'TensorArchive']
+__all__ = [
+    'AnsweredMemory',
+    'ArchiveSpace',
+    'ArchivedMemoryStore',
+    'FrameAnswer',
+    'MaskEncoding',
+    'MemoryRestorer',
+    'TensorArchive',
+]
+
+MAX_WAITING_BYTES = 1 << 28  # copies off the device that are not written yet
+NUM_RESTORED = 8  # restored memories that an object holds: a pass needs 6 at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredMemory(FrameMemory):
-    """The memory of one object on a frame, with the mask that was shown.
+class FrameAnswer:
+    """What is shown of one object on a frame.
 
     Attributes:
         mask_logits: (1, 1, H4, W4), small holes filled where that was asked for.
@@ -31,79 +48,373 @@ class AnsweredMemory(FrameMemory):
     ious: Tensor
 
 
-class TensorArchive:
-    """Tensors of the same shapes for each key, in a memory-mapped file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskEncoding:
+    """How a spatial memory is encoded from a mask.
 
-    The file has no name and goes with the archive. Only the record that is read is
-    mapped, so that the resident memory stays small; records are written plainly, since
-    a mapped one ends the process where the disk is full.
+    Attributes:
+        binary: The mask is thresholded, as masks of prompted frames are.
+        autocast: Type of autocast that is in force; None without autocast.
+    """
+
+    binary: bool = False
+    autocast: torch.dtype | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredMemory(FrameMemory):
+    """The memory of one object on a frame, with the mask that was shown.
+
+    Attributes:
+        mask_logits: (1, 1, H4, W4), small holes filled where that was asked for.
+        object_score_logits: (1, 1).
+        ious: Estimated IoU of the mask, (1, 1).
+        encoded_logits: The mask that ``spatial`` encodes, (1, 1, H4, W4); None if it
+            is ``mask_logits``.
+        encoding: How it was encoded.
+    """
+
+    mask_logits: Tensor
+    object_score_logits: Tensor
+    ious: Tensor
+    encoded_logits: Tensor | None = None
+    encoding: MaskEncoding = MaskEncoding()
+
+    @property
+    def mask_to_encode(self) -> Tensor:
+        """The mask that ``spatial`` encodes, (1, 1, H4, W4)."""
+        return self.mask_logits if self.encoded_logits is None else self.encoded_logits
+
+
+class MemoryRestorer(Protocol):
+    """Makes again what is not kept of a memory."""
+
+    def shown(self, encoded_logits: Tensor) -> Tensor:
+        """The mask that is shown, of the one that was encoded: (1, 1, H4, W4)."""
+
+    def spatial(
+        self,
+        frame_index: int,
+        encoded_logits: Tensor,
+        object_score_logits: Tensor,
+        encoding: MaskEncoding,
+    ) -> Tensor:
+        """Encode the mask of a frame again: (1, Cm, H16, W16)."""
+
+
+@dataclass(slots=True)
+class _Record:
+    """Tensors that are kept: in the space, or on their way to it.
+
+    Attributes:
+        layout: Types and shapes of the tensors, and the note that came with them.
+        size: In bytes.
+        serial: Counts the records of a space in the order of writing.
+        offset: Where in the space; -1 while the record is on its way.
+        copied: Bytes on the CPU, or soon there; None once they are written.
+        event: The device is done with copying; None where nothing was copied.
+    """
+
+    layout: '_Layout'
+    size: int
+    serial: int
+    offset: int = -1
+    copied: Tensor | None = None
+    event: torch.cuda.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Types and shapes of the tensors of a record, and a note."""
+
+    kinds: tuple[tuple[torch.dtype, torch.Size], ...]
+    note: Hashable
+
+    def sizes(self) -> list[int]:
+        """Bytes of each tensor."""
+        return [shape.numel() * dtype.itemsize for dtype, shape in self.kinds]
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """Records of one archive, the oldest first, and keys that made room."""
+
+    records: dict[int, _Record] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
+
+
+class ArchiveSpace:
+    """One temporary file, or host memory, that archives share.
+
+    The file is opened when something is written, has no name, and goes with the last
+    archive. Where a limit is reached, the records written longest ago make room.
+
+    Args:
+        max_bytes: Limit; None for no limit.
+        in_memory: Keep the records in host memory, without a file.
+    """
+
+    def __init__(
+        self, *, max_bytes: int | None = None, in_memory: bool = False
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0  # that the file has, or had at most
+        self._records: _TemporaryFile | _HostMemory
+        self._records = _HostMemory() if in_memory else _TemporaryFile()
+        self._free: dict[int, list[int]] = {}  # offsets by size
+        self._shelves: dict[int, _Shelf] = {}
+        self._waiting: deque[tuple[_Shelf, int, _Record]] = deque()
+        self._waiting_bytes = 0
+        self._layouts: dict[_Layout, _Layout] = {}
+        self._serials = count()
+
+    def add_shelf(self) -> _Shelf:
+        """Make room for one archive."""
+        shelf = _Shelf()
+        self._shelves[id(shelf)] = shelf
+        return shelf
+
+    def remove_shelf(self, shelf: _Shelf) -> None:
+        """Let go of an archive's records."""
+        for key in tuple(shelf.records):
+            self.discard(shelf, key)
+        del self._shelves[id(shelf)]
+
+    def put(
+        self, shelf: _Shelf, key: int, tensors: tuple[Tensor, ...], note: Hashable
+    ) -> None:
+        """Copy tensors to the CPU, and write what has arrived there."""
+        layout = _Layout(tuple((t.dtype, t.shape) for t in tensors), note)
+        layout = self._layouts.setdefault(layout, layout)
+        copied, event = _copy_off(_as_bytes(tensors))
+        record = _Record(
+            layout=layout,
+            size=len(copied),
+            serial=next(self._serials),
+            copied=copied,
+            event=event,
+        )
+        shelf.records[key] = record
+        self._waiting.append((shelf, key, record))
+        self._waiting_bytes += record.size
+        try:
+            self._write_arrived()
+        except OSError:
+            self.discard(shelf, key)
+            raise
+
+    def get(self, record: _Record, num_tensors: int) -> tuple[Tensor, ...]:
+        """The first tensors of a record, on the CPU."""
+        sizes = record.layout.sizes()[:num_tensors]
+        if record.copied is None:
+            raw = self._records.read(record.offset, sum(sizes))
+        else:
+            if record.event is not None:
+                record.event.synchronize()
+            raw = record.copied[: sum(sizes)]
+        return tuple(
+            part.clone().view(dtype).view(shape)  # a copy is aligned for its type
+            for part, (dtype, shape) in zip(
+                raw.split(sizes), record.layout.kinds[:num_tensors], strict=True
+            )
+        )
+
+    def discard(self, shelf: _Shelf, key: int) -> None:
+        """Let go of a record; its place is used again."""
+        record = shelf.records.pop(key, None)
+        if record is None:
+            return
+        if record.copied is not None:
+            record.copied = None  # it waits no more
+            self._waiting_bytes -= record.size
+        else:
+            self._records.free(record.offset)
+            self._free.setdefault(record.size, []).append(record.offset)
+
+    def _write_arrived(self) -> None:
+        """Write the copies that have arrived; wait where too many are on the way."""
+        while self._waiting:
+            shelf, key, record = self._waiting[0]
+            too_many = self._waiting_bytes > MAX_WAITING_BYTES
+            if record.event is not None and not record.event.query() and not too_many:
+                return
+            if record.event is not None:
+                record.event.synchronize()
+            if record.copied is not None:  # it was not discarded meanwhile
+                self._write(shelf, key, record, record.copied)
+            self._waiting.popleft()
+
+    def _write(self, shelf: _Shelf, key: int, record: _Record, copied: Tensor) -> None:
+        """Write one record; older ones make room where there is a limit."""
+        offset = self._allocate(record)
+        if offset is None:  # not even alone
+            self.discard(shelf, key)
+            shelf.lost.append(key)
+            return
+        try:
+            self._records.write(offset, copied.numpy())
+        except OSError as error:
+            self._free.setdefault(record.size, []).append(offset)
+            msg = (
+                f'A memory cannot be written to {tempfile.gettempdir()} '
+                f'({error.strerror}); make room there, set TMPDIR to another disk, or '
+                f'lower max_archive_gb of the predictor'
+            )
+            raise OSError(error.errno, msg) from error
+        record.offset, record.copied, record.event = offset, None, None
+        self._waiting_bytes -= record.size
+
+    def _allocate(self, record: _Record) -> int | None:
+        """Find a place for a record; None where the limit leaves none."""
+        limit = self.max_bytes
+        while not self._free.get(record.size):
+            if limit is None or self.num_bytes + record.size <= limit:
+                offset, self.num_bytes = self.num_bytes, self.num_bytes + record.size
+                return offset
+            oldest = self._oldest(before=record.serial)
+            if oldest is None:
+                if record.size > limit:
+                    return None
+                # All places are free, and all of them are of other sizes.
+                self._free.clear()
+                self.num_bytes = 0
+                continue
+            shelf, key = oldest
+            self.discard(shelf, key)
+            shelf.lost.append(key)
+        return self._free[record.size].pop()
+
+    def _oldest(self, *, before: int) -> tuple[_Shelf, int] | None:
+        """The record that was written first, if it is older than another one."""
+        # A dict keeps the order of writing, so each shelf begins with its oldest.
+        firsts = [
+            (record.serial, shelf, key)
+            for shelf in self._shelves.values()
+            for key, record in islice(shelf.records.items(), 1)
+            if record.serial < before
+        ]
+        if not firsts:
+            return None
+        _, shelf, key = min(firsts, key=itemgetter(0))
+        return shelf, key
+
+
+class _TemporaryFile:
+    """Bytes in a file without a name, opened with the first of them.
+
+    It is written plainly: a memory-mapped file ends the process on a full disk.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0, prefix='sam2-memories-')  # noqa: SIM115  open as long as the archive lives
-        weakref.finalize(self, self._file.close)
-        self._slots: dict[int, int] = {}
-        self._free: list[int] = []
-        self._kinds: tuple[tuple[torch.dtype, torch.Size], ...] = ()
-        self._num_bytes: tuple[int, ...] = ()
+        self._file: FileIO | None = None
+
+    def write(self, offset: int, data: NDArray[np.uint8]) -> None:
+        """Write bytes; the file grows where it must."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0, prefix='sam2-memories-')  # noqa: SIM115  open as long as the space lives
+            weakref.finalize(self, self._file.close)
+        left = data.data
+        while left:
+            written = os.pwrite(self._file.fileno(), left, offset)
+            left, offset = left[written:], offset + written
+
+    def read(self, offset: int, size: int) -> Tensor:
+        """Read bytes that were written."""
+        if self._file is None:
+            msg = 'Nothing was written yet'
+            raise ValueError(msg)
+        data = bytearray()
+        while len(data) < size:
+            part = os.pread(self._file.fileno(), size - len(data), offset + len(data))
+            if not part:
+                msg = f'The file of memories ends at byte {offset + len(data)}'
+                raise OSError(msg)
+            data += part
+        return torch.frombuffer(data, dtype=torch.uint8)
+
+    def free(self, offset: int) -> None:
+        """Nothing to do: the place is written over."""
+
+
+class _HostMemory:
+    """Bytes in host memory, with the calls of the file."""
+
+    def __init__(self) -> None:
+        self._data: dict[int, Tensor] = {}
+
+    def write(self, offset: int, data: NDArray[np.uint8]) -> None:
+        """Keep a copy: what is copied off a device lies in pinned memory."""
+        self._data[offset] = torch.from_numpy(data.copy())
+
+    def read(self, offset: int, size: int) -> Tensor:
+        """Bytes that were kept."""
+        return self._data[offset][:size]
+
+    def free(self, offset: int) -> None:
+        """Give the memory back."""
+        del self._data[offset]
+
+
+class TensorArchive:
+    """Tensors for each frame of one object, bit for bit.
+
+    Args:
+        space: Where they are kept, shared with the other objects of a video; by
+            default a temporary file of its own.
+    """
+
+    def __init__(self, space: ArchiveSpace | None = None) -> None:
+        self._space = ArchiveSpace() if space is None else space
+        self._shelf = self._space.add_shelf()
+        weakref.finalize(self, self._space.remove_shelf, self._shelf).atexit = False
 
     def __contains__(self, key: int) -> bool:
         """Is something kept under a key?"""
-        return key in self._slots
+        return key in self._shelf.records
 
-    def write(self, key: int, tensors: tuple[Tensor, ...]) -> None:
+    def write(
+        self, key: int, tensors: tuple[Tensor, ...], note: Hashable = None
+    ) -> None:
         """Keep tensors, in place of earlier ones of this key.
+
+        The device is not waited for: they are copied off it while it works on, and
+        written with a later call.
 
         Args:
             key: Not negative.
-            tensors: Of the types and shapes of the first that were written.
+            tensors: At least one.
+            note: Kept with them, in memory.
 
         Raises:
-            ValueError: If types or shapes differ from those of the first.
-            OSError: If the disk is full; nothing is kept then.
+            OSError: If the disk is full; these tensors are not kept then.
         """
-        kinds = tuple((tensor.dtype, tensor.shape) for tensor in tensors)
-        raw = [_as_bytes(tensor) for tensor in tensors]
-        if not self._kinds:
-            self._kinds = kinds
-            self._num_bytes = tuple(part.size for part in raw)
-        if kinds != self._kinds:
-            msg = f'Expected tensors {self._kinds}, but got {kinds}; use a new archive'
-            raise ValueError(msg)
-        slot = self._slots.pop(key, None)
-        if slot is None:
-            slot = self._free.pop() if self._free else len(self._slots)
-        self._slots[key] = slot
-        try:
-            self._fill(slot, np.concatenate(raw))
-        except OSError as error:
-            self.discard(key)
-            msg = (
-                f'A memory cannot be written to {tempfile.gettempdir()} '
-                f'({error.strerror}); make room there, or set TMPDIR to another disk'
-            )
-            raise OSError(error.errno, msg) from error
+        self.discard(key)
+        self._space.put(self._shelf, key, tensors, note)
 
-    def read(self, key: int) -> tuple[Tensor, ...]:
-        """Read tensors back, bit for bit.
+    def read(self, key: int, num_tensors: int | None = None) -> tuple[Tensor, ...]:
+        """Read tensors back.
+
+        Args:
+            key: One that was written.
+            num_tensors: Read the first of them alone; None for all.
+
+        Returns:
+            The tensors, on the CPU.
+        """
+        record = self._shelf.records[key]
+        every = len(record.layout.kinds)
+        return self._space.get(record, every if num_tensors is None else num_tensors)
+
+    def note(self, key: int) -> Hashable:
+        """The note that was written with tensors.
 
         Args:
             key: One that was written.
 
         Returns:
-            The tensors, on the CPU.
+            The note.
         """
-        size = sum(self._num_bytes)
-        offset = self._slots[key] * size
-        record = np.array(
-            np.memmap(self._file, np.uint8, mode='r', offset=offset, shape=(size,))
-        )
-        ends = np.cumsum(self._num_bytes)
-        parts = np.split(record, ends[:-1])
-        return tuple(
-            torch.from_numpy(part).view(dtype).view(shape)
-            for part, (dtype, shape) in zip(parts, self._kinds, strict=True)
-        )
+        return self._shelf.records[key].layout.note
 
     def discard(self, key: int) -> None:
         """Let go of a key; its place is used again.
@@ -111,26 +422,27 @@ class TensorArchive:
         Args:
             key: One that was written, or not.
         """
-        if key in self._slots:
-            self._free.append(self._slots.pop(key))
+        self._space.discard(self._shelf, key)
 
-    def _fill(self, slot: int, record: NDArray[np.uint8]) -> None:
-        """Write one record; the file grows where it must."""
-        left, offset = record.data, slot * record.size
-        while left:
-            written = os.pwrite(self._file.fileno(), left, offset)
-            left, offset = left[written:], offset + written
+    def take_lost(self) -> list[int]:
+        """Keys that made room for newer ones since the last call."""
+        lost, self._shelf.lost = self._shelf.lost, []
+        return lost
 
 
 @dataclass(slots=True)
 class ArchivedMemoryStore(MemoryStore):
-    """Memories of one object: what the running pass reaches, and the rest on disk.
+    """Memories of one object: what the running pass reaches, and the rest archived.
 
     Attributes:
         archive: Takes what the pass lets go of; None forgets it.
+        restorer: Makes spatial memories again, which are then not archived; None
+            archives them, three times the bytes.
     """
 
     archive: TensorArchive | None = field(default_factory=TensorArchive)
+    restorer: MemoryRestorer | None = None
+    _restored: OrderedDict[int, AnsweredMemory] = field(default_factory=OrderedDict)
 
     def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
         """Keep the memory of a frame, in place of an earlier one of that frame.
@@ -141,8 +453,7 @@ class ArchivedMemoryStore(MemoryStore):
             prompted: The frame conditions the rest of the video.
         """
         MemoryStore.add(self, frame_index, memory, prompted=prompted)
-        if self.archive is not None:
-            self.archive.discard(frame_index)
+        self._discard(frame_index)
 
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
         """Look up the memory of a frame that does not condition the video.
@@ -151,27 +462,55 @@ class ArchivedMemoryStore(MemoryStore):
             frame_index: Position in the video.
 
         Returns:
-            The memory, read from disk where it was let go of; or None.
+            The memory, restored where it was let go of; or None.
         """
         kept = self.tracked.get(frame_index)
         if kept is not None or self.archive is None or frame_index not in self.archive:
             return kept
-        device = self._device()
-        names = [one.name for one in fields(AnsweredMemory)]
-        tensors = [tensor.to(device) for tensor in self.archive.read(frame_index)]
-        return AnsweredMemory(**dict(zip(names, tensors, strict=True)))
+        if frame_index not in self._restored:
+            self._restored[frame_index] = self._restore(self.archive, frame_index)
+        self._restored.move_to_end(frame_index)
+        while len(self._restored) > NUM_RESTORED:
+            self._restored.popitem(last=False)
+        return self._restored[frame_index]
 
-    def drop(self, frame_index: int) -> None:
-        """Move a tracked memory to disk.
+    def tracked_pointer(self, frame_index: int) -> Tensor | None:
+        """Look up the object pointer alone of a frame, which needs no restoring.
 
         Args:
             frame_index: Position in the video.
+
+        Returns:
+            (1, C), or None.
         """
-        if self.archive is not None:
-            memory = self.tracked[frame_index]
-            names = [one.name for one in fields(AnsweredMemory)]
-            tensors = tuple(getattr(memory, name) for name in names)
-            self.archive.write(frame_index, tensors)
+        kept = self.tracked.get(frame_index)
+        if kept is not None:
+            return kept.object_pointer
+        if self.archive is None or frame_index not in self.archive:
+            return None
+        return self.archive.read(frame_index, 1)[0].to(self._device())
+
+    def drop(self, frame_index: int) -> None:
+        """Move a tracked memory to the archive.
+
+        Args:
+            frame_index: Position in the video.
+
+        Raises:
+            OSError: If the disk is full; the memory stays where it is.
+        """
+        memory = self.tracked[frame_index]
+        if self.archive is not None and isinstance(memory, AnsweredMemory):
+            made_again = self.restorer is not None
+            tensors: tuple[Tensor, ...] = (
+                memory.object_pointer,
+                memory.mask_to_encode if made_again else memory.mask_logits,
+                memory.object_score_logits,
+                memory.ious,
+            )
+            if not made_again:
+                tensors = (*tensors, memory.spatial)
+            self.archive.write(frame_index, tensors, memory.encoding)
         del self.tracked[frame_index]
 
     def erase(self, frame_index: int) -> None:
@@ -181,29 +520,97 @@ class ArchivedMemoryStore(MemoryStore):
             frame_index: Position in the video.
         """
         self.tracked.pop(frame_index, None)
-        if self.archive is not None:
-            self.archive.discard(frame_index)
+        self._discard(frame_index)
 
-    def answer(self, frame_index: int) -> AnsweredMemory | None:
+    def answer(self, frame_index: int) -> FrameAnswer | None:
         """Look up what was shown on a frame.
 
         Args:
             frame_index: Position in the video.
 
         Returns:
-            The memory of the frame with its mask, or None.
+            The mask and its scores, or None.
         """
-        memory = self.conditioning.get(frame_index) or self.tracked_memory(frame_index)
-        return memory if isinstance(memory, AnsweredMemory) else None
+        memory = self.conditioning.get(frame_index) or self.tracked.get(frame_index)
+        if isinstance(memory, AnsweredMemory):
+            return FrameAnswer(
+                mask_logits=memory.mask_logits,
+                object_score_logits=memory.object_score_logits,
+                ious=memory.ious,
+            )
+        if (
+            memory is not None
+            or self.archive is None
+            or frame_index not in self.archive
+        ):
+            return None
+        _, mask, score, ious = self._read(self.archive, frame_index, 4)
+        return FrameAnswer(
+            mask_logits=mask if self.restorer is None else self.restorer.shown(mask),
+            object_score_logits=score,
+            ious=ious,
+        )
+
+    def take_lost(self) -> list[int]:
+        """Frames whose memories made room for newer ones since the last call."""
+        lost = [] if self.archive is None else self.archive.take_lost()
+        for frame_index in lost:
+            self._restored.pop(frame_index, None)
+        return lost
+
+    def _restore(self, archive: TensorArchive, frame_index: int) -> AnsweredMemory:
+        """Read a memory; encode its mask again where that alone was kept."""
+        pointer, mask, score, ious, *rest = self._read(archive, frame_index)
+        encoding = archive.note(frame_index)
+        if not isinstance(encoding, MaskEncoding):
+            encoding = MaskEncoding()
+        if self.restorer is None:
+            (spatial,) = rest
+            shown, encoded = mask, None
+        else:
+            spatial = self.restorer.spatial(frame_index, mask, score, encoding)
+            shown, encoded = self.restorer.shown(mask), mask
+        return AnsweredMemory(
+            spatial=spatial,
+            object_pointer=pointer,
+            mask_logits=shown,
+            object_score_logits=score,
+            ious=ious,
+            encoded_logits=encoded,
+            encoding=encoding,
+        )
+
+    def _read(
+        self, archive: TensorArchive, frame_index: int, num_tensors: int | None = None
+    ) -> list[Tensor]:
+        """Read tensors to where memories are used."""
+        device = self._device()
+        return [tensor.to(device) for tensor in archive.read(frame_index, num_tensors)]
+
+    def _discard(self, frame_index: int) -> None:
+        """Forget what is archived of a frame."""
+        self._restored.pop(frame_index, None)
+        if self.archive is not None:
+            self.archive.discard(frame_index)
 
     def _device(self) -> torch.device:
         """Where the memories are used."""
-        some = next(iter((self.conditioning or self.tracked).values()), None)
-        return torch.device('cpu') if some is None else some.object_pointer.device
+        memory = next(iter((self.conditioning or self.tracked).values()), None)
+        return torch.device('cpu') if memory is None else memory.object_pointer.device
 
 
-def _as_bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    """The bytes of a tensor of any type."""
-    flat = tensor.detach().cpu().contiguous().view(-1)
-    raw: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
-    return raw
+def _as_bytes(tensors: tuple[Tensor, ...]) -> Tensor:
+    """The bytes of tensors of any types, where the tensors are."""
+    return torch.cat(
+        [t.detach().contiguous().view(-1).view(torch.uint8) for t in tensors]
+    )
+
+
+def _copy_off(raw: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Start a copy to the CPU; the event tells when a copy off a GPU is done."""
+    if raw.device.type != 'cuda':
+        return raw.cpu(), None
+    copied = raw.to('cpu', non_blocking=True)  # to pinned memory
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(raw.device))
+    return copied, event

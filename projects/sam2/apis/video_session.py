@@ -4,7 +4,11 @@ import torch
 
 from projects.sam2.apis.embedding_cache import EmbeddingCache
 from projects.sam2.apis.frame_readers import FrameReader
-from projects.sam2.apis.memory_archive import ArchivedMemoryStore, TensorArchive
+from projects.sam2.apis.memory_archive import (
+    ArchivedMemoryStore,
+    ArchiveSpace,
+    TensorArchive,
+)
 from projects.sam2.apis.object_tracking import ObjectTracking
 from projects.sam2.apis.video_results import show_frame
 from projects.sam2.apis.video_state import (
@@ -71,6 +75,7 @@ class VideoSession:
             ),
             num_frames=frames.num_frames if num_frames is None else num_frames,
             revisits=revisits,
+            archive_space=ArchiveSpace() if revisits else None,
         )
 
     @torch.no_grad()
@@ -91,7 +96,8 @@ class VideoSession:
         features = state.embeddings.get(frame_index)
         one = state.objects.get(object_id)
         if one is None:
-            archive = TensorArchive() if state.revisits else None
+            space = state.archive_space
+            archive = None if space is None else TensorArchive(space)
             store = ArchivedMemoryStore(archive=archive)
             one = TrackedObject(object_id=object_id, store=store)
         task = self.tracking.prompt_task(one, prompt, frame_index, state.num_frames)

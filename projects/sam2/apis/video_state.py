@@ -9,7 +9,7 @@ from torch import Tensor
 
 from projects.sam2.apis.embedding_cache import EmbeddingCache
 from projects.sam2.apis.frame_readers import FrameReader
-from projects.sam2.apis.memory_archive import ArchivedMemoryStore
+from projects.sam2.apis.memory_archive import ArchivedMemoryStore, ArchiveSpace
 from projects.sam2.models.frame_tracking import FrameTask
 from projects.sam2.structures import DecoderStep, FramePrompt, PointPrompt
 
@@ -151,7 +151,8 @@ class VideoState:
         frames: Reads its frames.
         embeddings: Features of the latest frames.
         num_frames: Length that the time of object pointers is scaled by.
-        revisits: Memories that the running pass has left behind are kept on disk.
+        revisits: Memories that the running pass has left behind are archived.
+        archive_space: Where all objects archive them.
         objects: By id, in the order in which they were added.
         cancelled: Set to stop a running propagation.
     """
@@ -160,6 +161,7 @@ class VideoState:
     embeddings: EmbeddingCache
     num_frames: int
     revisits: bool = True
+    archive_space: ArchiveSpace | None = None
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 

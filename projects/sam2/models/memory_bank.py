@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mmengine.registry import MODELS
+from torch import Tensor
 
 from projects.sam2.models.memory_selection import (
     MemoryQuery,
@@ -60,6 +61,18 @@ class MemoryStore:
             The memory, or None.
         """
         return self.tracked.get(frame_index)
+
+    def tracked_pointer(self, frame_index: int) -> Tensor | None:
+        """Look up the object pointer of a frame that does not condition the video.
+
+        Args:
+            frame_index: Position in the clip or video.
+
+        Returns:
+            (O, C), or None.
+        """
+        memory = self.tracked_memory(frame_index)
+        return None if memory is None else memory.object_pointer
 
     def drop(self, frame_index: int) -> None:
         """Let go of a tracked memory that the running pass reaches no more.
@@ -227,9 +240,15 @@ def _tracked_pointers(
     """Pointers of the latest tracked frames, latest first."""
     for offset in range(1, horizon):
         frame = query.frame_index - offset * query.direction
-        memory = _ordinary(store, chosen, frame)
-        if memory is not None:
-            yield RecalledPointer(pointer=memory.object_pointer, time_offset=offset)
+        if frame in chosen:
+            continue
+        conditioning = store.conditioning.get(frame)
+        if conditioning is None:
+            pointer = store.tracked_pointer(frame)
+        else:
+            pointer = conditioning.object_pointer
+        if pointer is not None:
+            yield RecalledPointer(pointer=pointer, time_offset=offset)
 
 
 @MODELS.register_module()
