@@ -1,10 +1,11 @@
 """torchrun, made fit for clusters: what ``tools/dist_train.sh`` starts.
 
-SIGTERM and SIGUSR1 are handed on to the processes that train, which save and end: the
-second one would end torchrun alone, and after the first its exit code is 1 whatever
-they do. The exit code is 75 for a run that a signal stopped, even if torchrun has to
-end the rest of it; else that of the processes where they agree. Arguments are
-torchrun's.
+SIGTERM, SIGUSR1 and Ctrl-C (SIGINT) are handed on to the processes that train, which
+save and end: the second one would end torchrun alone, after the others torchrun would
+kill what has not ended within 30 seconds, and its exit code is 1 whatever the processes
+do. The exit code is 75 for a run that SIGTERM or SIGUSR1 stopped and 130 for one that
+Ctrl-C stopped, even if torchrun has to end the rest of it; else that of the processes
+where they agree. Arguments are torchrun's.
 """
 
 import os
@@ -17,10 +18,10 @@ from types import FrameType
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
-HANDED_ON = (signal.SIGTERM, signal.SIGUSR1)
-OWN = 'SIGINT,SIGHUP,SIGQUIT'
+HANDED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+OWN = 'SIGHUP,SIGQUIT'
 # ClipPreemptionHook's; to import that takes seconds that a launcher does not need.
-STOPPED = 75
+STOPPED, INTERRUPTED = 75, 130
 
 
 def children() -> list[int]:
@@ -73,13 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChildFailedError as error:
         codes = {rank: failed.exitcode for rank, failed in error.failures.items()}
         named = ', '.join(f'process {rank}: {code}' for rank, code in codes.items())
-        is_stopped = error.get_first_failure()[1].exitcode == STOPPED
-        what = 'Stopped by a signal, and saved' if is_stopped else 'Ended early'
-        print(f'{what}, with exit codes ({named}); see above', file=sys.stderr)
+        first = error.get_first_failure()[1].exitcode
+        is_stopped = first in {STOPPED, INTERRUPTED}
+        what = {STOPPED: 'Stopped by a signal, and saved', INTERRUPTED: 'Interrupted'}
+        how = what.get(first, 'Ended early')
+        print(f'{how}, with exit codes ({named}); see above', file=sys.stderr)
         # What the others do then no longer matters: all is saved. After a crash,
         # though, torchrun's own SIGTERM may stop them in the same way.
         if is_stopped:
-            return STOPPED
+            return first
         (code, *others) = set(codes.values())
         return 1 if others or code < 0 else code
     return 0

@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import subprocess
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,6 +46,20 @@ class ToySignalHook(Hook):
             pids = [worker.pid for worker in multiprocessing.active_children()]
             line = ' '.join(map(str, ['kill', f'-{self.number}', *pids, os.getpid()]))
             subprocess.run(['sh', '-c', line], check=True)  # noqa: S603, S607
+
+
+class ToySlowHook(Hook):
+    """Waits after an iteration, and marks in the work directory that it does."""
+
+    def __init__(self, *, iteration: int, seconds: float) -> None:
+        self.iteration = iteration
+        self.seconds = seconds
+
+    def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
+        """Wait, when it is time."""
+        if runner.iter + 1 == self.iteration:
+            Path(runner.work_dir, f'waits_{runner.rank}').touch()
+            time.sleep(self.seconds)
 
 
 class ToyNanHook(Hook):

@@ -15,7 +15,10 @@ from torch.distributed.elastic.multiprocessing.errors import (
     ProcessFailure,
 )
 
-from projects.sam2.engine.hooks.preemption_hook import EXIT_CODE
+from projects.sam2.engine.hooks.preemption_hook import (
+    EXIT_CODE,
+    INTERRUPT_EXIT_CODE,
+)
 from tool_modules import TOOLS, load_tool
 
 # Ends like a run that a signal stopped: late, and with its exit code.
@@ -97,6 +100,8 @@ def test_children_are_those_that_this_process_has_started() -> None:
     [
         ((75, 75), 75),
         ((75, -15), 75),
+        ((130, 75), 130),
+        ((130, 130), 130),
         ((75, 1), 75),
         ((-9, 75), 1),
         ((1, 75), 1),
@@ -108,7 +113,7 @@ def test_run_that_has_saved_is_told_from_one_that_failed(
     codes: tuple[int, ...], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = load_tool('launch')
-    assert launch.STOPPED == EXIT_CODE
+    assert (launch.STOPPED, launch.INTERRUPTED) == (EXIT_CODE, INTERRUPT_EXIT_CODE)
     failures = {
         rank: ProcessFailure(rank, 100 + rank, code, '<N/A>')
         for rank, code in enumerate(codes)

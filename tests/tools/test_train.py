@@ -2,9 +2,12 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,28 @@ from tool_modules import ROOT, TOOLS, load_tool
 def config(tmp_path: Path) -> str:
     """A config file of the toy run, of one epoch."""
     return toy_config_file(tmp_path / 'toy.py', train_cfg__max_epochs=1)
+
+
+def environment() -> dict[str, str]:
+    """Variables of a program that trains the toy run, among processes of its own."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    return {
+        **os.environ,
+        'PORT': port,
+        'PYTHON': sys.executable,
+        'PYTHONPATH': str(ROOT / 'tests' / 'support'),
+        'OMP_NUM_THREADS': '1',
+    }
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something has happened, for a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_arguments_are_those_of_mm_tools() -> None:
@@ -56,22 +81,13 @@ def test_same_command_line_starts_and_restarts_a_run(
 def test_two_processes_train_and_one_finds_the_score_that_they_found(
     config: str, tmp_path: Path
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = str(probe.getsockname()[1])
     work_dir = tmp_path / 'run'
     watched = tmp_path / 'watched.py'
     imports = ['projects.sam2', 'engine_toys', 'group_threads']
     watched.write_text(f'_base_ = {config!r}\ncustom_imports = dict(imports={imports})')
     answer = subprocess.run(  # noqa: S603  our own script
         [TOOLS / 'dist_train.sh', watched, '2', '--work-dir', str(work_dir)],
-        env={
-            **os.environ,
-            'PORT': port,
-            'PYTHON': sys.executable,
-            'PYTHONPATH': str(ROOT / 'tests' / 'support'),
-            'OMP_NUM_THREADS': '1',
-        },
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -88,3 +104,56 @@ def test_two_processes_train_and_one_finds_the_score_that_they_found(
     metrics = load_tool('test').main(words)
     best = saved['message_hub']['runtime_info']['best_score']
     assert metrics['J&F'] == pytest.approx(best, rel=1e-9)
+
+
+def interruptible_config(path: Path, seconds: float) -> str:
+    """A config file of a run with workers that waits in its second iteration."""
+    hook = {'type': 'engine_mishaps.ToySlowHook', 'iteration': 2, 'seconds': seconds}
+    workers = {'train_dataloader__num_workers': 1}
+    return toy_config_file(path, custom_hooks=[hook], **workers)
+
+
+def test_ctrl_c_saves_and_ends_the_run_of_several_processes(tmp_path: Path) -> None:
+    config, work_dir = interruptible_config(tmp_path / 'toy.py', 1.0), tmp_path / 'run'
+    words = [TOOLS / 'dist_train.sh', config, '2', '--work-dir', work_dir]
+    with subprocess.Popen(  # noqa: S603  our own script
+        words,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        wait_for(lambda: len(list(work_dir.glob('waits_*'))) == 2)
+        # To all processes of the group, as the terminal sends it, and once more as
+        # from a launcher that hands it on.
+        os.killpg(running.pid, signal.SIGINT)
+        os.killpg(running.pid, signal.SIGINT)
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert 'Ctrl-C: a checkpoint is written at the next optimizer step' in said
+    assert 'Traceback' not in said
+    saved = Path((work_dir / 'last_checkpoint').read_text())
+    assert load(saved)['meta']['iter'] in {2, 3}
+
+
+def test_second_ctrl_c_ends_the_run_at_once(tmp_path: Path) -> None:
+    config, work_dir = interruptible_config(tmp_path / 'toy.py', 60.0), tmp_path / 'run'
+    with subprocess.Popen(  # noqa: S603  our own script
+        [sys.executable, TOOLS / 'train.py', config, '--work-dir', work_dir],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        wait_for((work_dir / 'waits_0').exists)
+        os.killpg(running.pid, signal.SIGINT)
+        time.sleep(1)
+        assert running.poll() is None
+        os.killpg(running.pid, signal.SIGINT)
+        # Workers hold the pipe as long as they live.
+        said, _ = running.communicate(timeout=10)
+    assert running.returncode == 130, said
+    assert 'A second Ctrl-C ends it at once' in said
+    assert not (work_dir / 'last_checkpoint').exists()

@@ -15,7 +15,12 @@ from torch.utils.data._utils import signal_handling
 from engine_processes import run_processes
 from engine_toys import differences, load, toy_config, train
 from projects.sam2.engine.hooks import preemption_hook
-from projects.sam2.engine.hooks.preemption_hook import EXIT_CODE, SIGNALS
+from projects.sam2.engine.hooks.preemption_hook import (
+    EXIT_CODE,
+    INTERRUPT_EXIT_CODE,
+    SIGNALS,
+)
+from projects.sam2.engine.optim import NonFiniteLossError
 
 SEND = 'engine_mishaps.ToySignalHook'
 SAME = ('state_dict', 'optimizer', 'param_schedulers', 'random_states')
@@ -24,7 +29,8 @@ SAME = ('state_dict', 'optimizer', 'param_schedulers', 'random_states')
 @pytest.fixture
 def _handlers() -> Iterator[None]:
     """Puts this process's own handlers back."""
-    before = [(number, signal.getsignal(number)) for number in SIGNALS]
+    numbers = (*SIGNALS, signal.SIGINT)
+    before = [(number, signal.getsignal(number)) for number in numbers]
     yield
     for number, handler in before:
         signal.signal(number, handler)
@@ -36,10 +42,15 @@ def send(number: int, **more: object) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ('number', 'world_size'), [(signal.SIGTERM, 1), (signal.SIGUSR1, 2)]
+    ('number', 'world_size', 'exit_code'),
+    [
+        (signal.SIGTERM, 1, EXIT_CODE),
+        (signal.SIGUSR1, 2, EXIT_CODE),
+        (signal.SIGINT, 1, INTERRUPT_EXIT_CODE),
+    ],
 )
 def test_stopped_and_resumed_run_ends_like_an_uninterrupted_one(
-    tmp_path: Path, number: int, world_size: int
+    tmp_path: Path, number: int, world_size: int, exit_code: int
 ) -> None:
     workers: dict[str, Any] = {
         'train_dataloader__num_workers': 2,
@@ -51,7 +62,7 @@ def test_stopped_and_resumed_run_ends_like_an_uninterrupted_one(
     # One process hears of it, its workers too, between the two halves of a step.
     hooks = send(number, iteration=7, rank=world_size - 1)
     cfg = toy_config(run, custom_hooks=hooks, **workers)
-    assert run_processes(cfg, world_size) == [EXIT_CODE] * world_size
+    assert run_processes(cfg, world_size) == [exit_code] * world_size
     stopped = run / 'epoch_1_iter_8.pth'
     assert (run / 'last_checkpoint').read_text() == str(stopped)
     assert load(stopped)['meta']['iter'] == 8
@@ -146,3 +157,14 @@ def test_worker_that_has_just_begun_does_not_hear(
     )
     workers = {f'{name}_dataloader__num_workers': 1 for name in ('train', 'val')}
     assert train(toy_config(tmp_path, **workers)).iter == 12
+
+
+@pytest.mark.usefixtures('_handlers')
+def test_run_that_fails_gives_ctrl_c_back(tmp_path: Path) -> None:
+    # Else a notebook could not be interrupted any more.
+    before = signal.getsignal(signal.SIGINT)
+    hooks = [{'type': 'engine_mishaps.ToyNanHook', 'iterations': range(2, 7)}]
+    with pytest.raises(NonFiniteLossError):
+        train(toy_config(tmp_path, custom_hooks=hooks))
+    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.set_wakeup_fd(-1) == -1

@@ -1,9 +1,10 @@
-"""Saves and ends when the cluster asks for the machine."""
+"""Saves and ends when the cluster asks for the machine, or the user presses Ctrl-C."""
 
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.context import ForkContext, ForkProcess
@@ -18,27 +19,39 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from projects.sam2.engine.distributed import part_from_processes
+from projects.sam2.engine.loops import ClipTrainLoop
 
 # EX_TEMPFAIL of sysexits.h: not done, but a later attempt will get further.
 EXIT_CODE = 75
+# What shells report of a program that Ctrl-C ended. Not 75: job scripts start a run
+# anew after that, and a user who interrupts it wants it to end.
+INTERRUPT_EXIT_CODE = 128 + signal.SIGINT
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# The terminal sends SIGINT to all processes of a job, and a launcher may hand it on to
+# them as well: what comes within so many seconds is the same key press.
+SAME_KEY_PRESS = 0.5
 
-__all__ = ['EXIT_CODE', 'ClipPreemptionHook']
+__all__ = ['EXIT_CODE', 'INTERRUPT_EXIT_CODE', 'ClipPreemptionHook']
 
 
 @HOOKS.register_module()
 class ClipPreemptionHook(Hook):
-    """Obeys SIGTERM and SIGUSR1: a checkpoint at the next optimizer step, then the end.
+    """Stops training on SIGTERM, SIGUSR1 and Ctrl-C, with a checkpoint.
+
+    The checkpoint is written at the next optimizer step, then the program ends: with
+    exit code 75 after SIGTERM and SIGUSR1, with 130 after Ctrl-C (SIGINT), and with 0
+    where the run was at its end anyway. ``--resume`` continues as if nothing had
+    happened. A second Ctrl-C ends the process at once, without a checkpoint.
 
     One process that gets the signal is enough: ``ClipTrainLoop`` stops all of them at
-    the same step, and ``SAM2CheckpointHook`` writes where they stand. The program then
-    ends with exit code 75 (a run that was at its end anyway, with 0), and ``--resume``
-    goes on as if nothing had happened. Workers of the data loaders do not heed these
-    signals, which clusters send to all processes of a job. A program that catches the
-    end goes on without the process group, and deaf to both signals.
+    the same step, and ``SAM2CheckpointHook`` writes the checkpoint. Workers of the data
+    loaders ignore these signals, which clusters and terminals send to all processes of
+    a job. A program that catches the ``SystemExit`` continues without the process
+    group, and ignores SIGTERM and SIGUSR1.
 
-    A signal during validation ends the process at once where a checkpoint of here is
-    there; the resumed run validates first. Else it ends after the validation.
+    A signal during validation ends the process at once if the checkpoint of this
+    iteration is there; the resumed run validates first. Otherwise the process ends
+    after the validation.
     """
 
     # After the hook that writes checkpoints.
@@ -48,6 +61,7 @@ class ClipPreemptionHook(Hook):
         self._received = 0
         self._is_preempted = False
         self._former: dict[int, Any] = {}
+        self._listener: _InterruptListener | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Begin to listen.
@@ -61,7 +75,12 @@ class ClipPreemptionHook(Hook):
                 'SIGTERM and SIGUSR1 will not save'
             )
             return
-        self._former = {one: signal.signal(one, self._note) for one in SIGNALS}
+        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        # MMEngine's loop of epochs would go on to the end of the epoch.
+        if isinstance(runner.train_loop, ClipTrainLoop):
+            self._former[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
+            self._listener = _InterruptListener(runner)
+            self._listener.start()
         val_loop = runner.val_loop
         for loader in (runner.train_dataloader, val_loop and val_loop.dataloader):
             if loader is not None and loader.num_workers:
@@ -97,13 +116,13 @@ class ClipPreemptionHook(Hook):
             outputs: Not used.
 
         Raises:
-            SystemExit: With code 75.
+            SystemExit: With code 75, or 130 after Ctrl-C.
         """
         saved = runner.message_hub.get_info('last_ckpt_iter', None)
         if self._received and saved == runner.iter:
             self._say(runner, 'in mid-validation')
-            _hear_no_more()
-            raise SystemExit(EXIT_CODE)
+            self._stop_listening(is_ending=True)
+            raise SystemExit(self._exit_code)
 
     def after_val_epoch(
         self,
@@ -131,15 +150,46 @@ class ClipPreemptionHook(Hook):
             runner: Of the run.
 
         Raises:
-            SystemExit: With code 75, if a signal stopped the run.
+            SystemExit: With code 75, or 130 after Ctrl-C, if a signal stopped the run.
         """
         if self._is_preempted:
             self._say(runner, f'after iteration {runner.iter}')
-            _hear_no_more()
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
             part_from_processes()
-            raise SystemExit(EXIT_CODE)
+            self._stop_listening(is_ending=True)
+            raise SystemExit(self._exit_code)
+        self._stop_listening()
+
+    def after_train_failure(self, runner: Runner) -> None:  # noqa: ARG002
+        """Stop listening, since nothing stops at a signal any more.
+
+        Args:
+            runner: Not used.
+        """
+        self._stop_listening()
+
+    def _stop_listening(self, *, is_ending: bool = False) -> None:
+        """Give the signals their former handlers back.
+
+        Args:
+            is_ending: SIGTERM and SIGUSR1 are ignored instead until the process has
+                ended: launchers send SIGTERM to all others as soon as one process has
+                ended, and Python stops listening before its own end.
+        """
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            ignores = is_ending and number in SIGNALS
+            signal.signal(number, signal.SIG_IGN if ignores else handler)
+        self._former = {}
+
+    @property
+    def _exit_code(self) -> int:
+        """Exit code that tells what stopped the run."""
+        is_interrupt = self._received == signal.SIGINT
+        return INTERRUPT_EXIT_CODE if is_interrupt else EXIT_CODE
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Called by Python between any two instructions: no more than this."""
@@ -157,26 +207,64 @@ class ClipPreemptionHook(Hook):
             '--resume goes on. Exit code %d',
             signal.Signals(self._received).name,
             where,
-            EXIT_CODE,
+            self._exit_code,
         )
 
 
-def _hear_no_more() -> None:
-    """Ignore the signals until the process has ended.
+class _InterruptListener(threading.Thread):
+    """Ends the process at the second Ctrl-C.
 
-    Launchers send SIGTERM to all others as soon as one process has ended, and Python
-    stops listening before its own end.
+    Python calls a signal's handler between two instructions of the main thread, which
+    may wait for a GPU or for another process in a single one. This thread reads the
+    numbers of the signals that Python writes to a pipe in the meantime.
+
+    Args:
+        runner: Its log says what the first Ctrl-C does.
     """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+
+    STOP = 0  # the number of no signal
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(name='interrupt_listener', daemon=True)
+        self._runner = runner
+        self._receiver, self._sender = os.pipe()
+        os.set_blocking(self._sender, False)
+        self._former = signal.set_wakeup_fd(self._sender, warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        """Wait for signals, until told to stop."""
+        first: float | None = None
+        while (number := os.read(self._receiver, 1)[0]) != self.STOP:
+            if number != signal.SIGINT:
+                continue
+            now = time.monotonic()
+            if first is None:
+                first = now
+                self._runner.logger.warning(
+                    'Ctrl-C: a checkpoint is written at the next optimizer step, then '
+                    'the run ends. A second Ctrl-C ends it at once, without one'
+                )
+            elif now - first > SAME_KEY_PRESS:
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+                os._exit(INTERRUPT_EXIT_CODE)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        signal.set_wakeup_fd(self._former)
+        # Closing the pipe would not end the thread: forked workers hold it, too.
+        os.write(self._sender, bytes([self.STOP]))
+        self.join()
+        os.close(self._sender)
+        os.close(self._receiver)
 
 
 class _DeafProcess(ForkProcess):
-    """A process whose first thread never hears the cluster's signals."""
+    """A process whose first thread never gets the signals that stop a run."""
 
     def start(self) -> None:
         """Block them before the process is there: it inherits what is blocked."""
-        former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGINT))
         try:
             super().start()
         finally:
@@ -194,7 +282,7 @@ class _DeafContext(ForkContext):
 
 
 def _have_deaf_workers(loader: DataLoader[Any]) -> None:
-    """Have a loader start workers that the cluster's signals do not end.
+    """Have a loader start workers that the signals which stop a run do not end.
 
     Workers that are not forked are deaf only once they have begun.
     """
@@ -205,8 +293,8 @@ def _have_deaf_workers(loader: DataLoader[Any]) -> None:
 
 
 def _begin_deaf(trainer: int, begin: Callable[[int], None] | None, worker: int) -> None:
-    """Begin a loader's worker that the cluster's signals do not end."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Begin a loader's worker that the signals which stop a run do not end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGINT))
     listener = threading.Thread(
         target=_heed_trainer, args=(trainer,), name='heed_trainer', daemon=True
     )

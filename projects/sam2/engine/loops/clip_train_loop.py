@@ -42,8 +42,9 @@ class ClipTrainLoop(EpochBasedTrainLoop):
     - With ``ClipNonFiniteHook`` no step is taken with a loss that is not finite.
 
     Hooks may define ``after_build_iterator(runner)``: it is called in each epoch once
-    the loader's iterator exists and before the first batch is asked for; and
-    ``after_bad_batch(runner, data_batch, outputs, is_own)``, see that hook.
+    the loader's iterator exists and before the first batch is asked for;
+    ``after_bad_batch(runner, data_batch, outputs, is_own)``, see that hook; and
+    ``after_train_failure(runner)``, called where training ends with an error.
     """
 
     _guard: FiniteGuard | None = None
@@ -59,25 +60,12 @@ class ClipTrainLoop(EpochBasedTrainLoop):
                 processes, or from a position that this loader does not have.
         """
         self.runner.call_hook('before_train')
-        self._check_record()
-        self._check_position()
-        is_guarded = any(hasattr(hook, 'after_bad_batch') for hook in self.runner.hooks)
-        if is_guarded and isinstance(self.runner.optim_wrapper, OptimWrapper):
-            self._guard = FiniteGuard(self.runner.optim_wrapper)
-        if self._epoch >= self._max_epochs:
-            self.runner.logger.warning(
-                'The checkpoint is of epoch %d of %d: nothing is left to train. A new '
-                'run begins with its weights by load_from',
-                self._epoch,
-                self._max_epochs,
-            )
-        if self._epoch and self._batches_done == 0:
-            self._validate_if_due()
-        while self._epoch < self._max_epochs and not self._stop_requested():
-            self.run_epoch()
-            if self._batches_done == 0:
-                self._validate_if_due()
-        self.runner.call_hook('after_train')
+        try:
+            self._train()
+            self.runner.call_hook('after_train')
+        except Exception:
+            self.runner.call_hook('after_train_failure')
+            raise
         model: nn.Module = self.runner.model
         return model
 
@@ -124,6 +112,27 @@ class ClipTrainLoop(EpochBasedTrainLoop):
             'after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
         )
         self._iter += 1
+
+    def _train(self) -> None:
+        """Train until the last epoch, or until a hook asks to stop."""
+        self._check_record()
+        self._check_position()
+        is_guarded = any(hasattr(hook, 'after_bad_batch') for hook in self.runner.hooks)
+        if is_guarded and isinstance(self.runner.optim_wrapper, OptimWrapper):
+            self._guard = FiniteGuard(self.runner.optim_wrapper)
+        if self._epoch >= self._max_epochs:
+            self.runner.logger.warning(
+                'The checkpoint is of epoch %d of %d: nothing is left to train. A new '
+                'run begins with its weights by load_from',
+                self._epoch,
+                self._max_epochs,
+            )
+        if self._epoch and self._batches_done == 0:
+            self._validate_if_due()
+        while self._epoch < self._max_epochs and not self._stop_requested():
+            self.run_epoch()
+            if self._batches_done == 0:
+                self._validate_if_due()
 
     @property
     def _batches_done(self) -> int:
