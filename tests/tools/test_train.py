@@ -115,7 +115,7 @@ def interruptible_config(path: Path, seconds: float) -> str:
 
 def test_ctrl_c_saves_and_ends_the_run_of_several_processes(tmp_path: Path) -> None:
     config, work_dir = interruptible_config(tmp_path / 'toy.py', 1.0), tmp_path / 'run'
-    words = [TOOLS / 'dist_train.sh', config, '2', '--work-dir', work_dir]
+    words = [str(TOOLS / 'dist_train.sh'), config, '2', '--work-dir', str(work_dir)]
     with subprocess.Popen(  # noqa: S603  our own script
         words,
         env=environment(),

@@ -1,8 +1,6 @@
 """Finds models by the names that they have on Hugging Face."""
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
@@ -10,6 +8,7 @@ from mmengine.runner import CheckpointLoader
 from projects.sam2.apis.building import fitting_config
 from projects.sam2.apis.configs import load_model_config
 from projects.sam2.checkpoints import weights_of
+from projects.sam2.ops import import_optional
 
 __all__ = ['find_pretrained']
 
@@ -66,14 +65,10 @@ def _with_config(checkpoint: Path) -> tuple[Config, str]:
 
 def _from_hub(model_id: str, name: str) -> str:
     """Path of a file in the cache, where it is fetched to if need be."""
-    try:
-        hub: Any = import_module('huggingface_hub')
-    except ImportError as error:
-        msg = (
-            f'{model_id} is no file or folder; to fetch it as an id of Hugging Face '
-            f'needs huggingface_hub: pip install huggingface_hub'
-        )
-        raise ModuleNotFoundError(msg) from error
+    hub = import_optional(
+        'huggingface_hub',
+        purpose=f'{model_id} is no file or folder; fetching it from Hugging Face',
+    )
     try:
         return str(hub.hf_hub_download(model_id, name))
     except (OSError, ValueError) as error:

@@ -9,6 +9,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from projects.sam2.ops import import_optional
+
 __all__ = [
     'SUFFIX',
     'WEIGHTS_FILE',
@@ -131,9 +133,5 @@ def _read_index(path: Path) -> dict[str, str]:
 
 def _library() -> ModuleType:
     """The package, asked for only where a file of this kind is at hand."""
-    try:
-        import_module('safetensors.torch')
-    except ImportError as error:
-        msg = 'Reading and writing safetensors needs a package: pip install safetensors'
-        raise ImportError(msg) from error
+    import_optional('safetensors.torch', purpose='A file of safetensors')
     return import_module('safetensors')

@@ -34,6 +34,7 @@ from projects.sam2.ops.masks import (
 )
 from projects.sam2.ops.mp4_timing import read_video_timing, seeks_exactly
 from projects.sam2.ops.nms import suppress_boxes
+from projects.sam2.ops.optional_packages import import_optional
 from projects.sam2.ops.resize import (
     at_least_float32,
     downsample_logits,
@@ -70,6 +71,7 @@ __all__ = [
     'error_regions',
     'fill_holes',
     'grid_of_points',
+    'import_optional',
     'jitter_boxes',
     'mask_ious',
     'masks_to_boxes',

@@ -1,6 +1,7 @@
 """Adapters start as nothing, learn, and merge into a plain model."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,5 +100,28 @@ def test_without_the_package_the_remedy_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, 'peft', None)
     adapters = {'type': 'SAM2LowRankAdapters', 'layers': ['mask_decoder']}
-    with pytest.raises(ImportError, match='pip install'):
+    with pytest.raises(ImportError, match=r'is not installed: pip install .* peft'):
         MODELS.build({**tiny_config(), 'adaptations': [adapters]})
+
+
+@pytest.mark.parametrize(
+    ('content', 'problem'),
+    [
+        ('import accelerate_is_not_here', "No module named 'accelerate_is_not_here'"),
+        ('from torch import not_in_this_torch', "cannot import name 'not_in_this"),
+        ('1 / 0', 'ZeroDivisionError: division by zero'),
+    ],
+)
+def test_package_that_is_broken_is_told_from_one_that_is_missing(
+    content: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'peft.py').write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [*sys.modules]:
+        if name.partition('.')[0] == 'peft':
+            monkeypatch.delitem(sys.modules, name)
+    adapters = {'type': 'SAM2LowRankAdapters', 'layers': ['mask_decoder']}
+    with pytest.raises(ImportError, match='installed but cannot be imported') as caught:
+        MODELS.build({**tiny_config(), 'adaptations': [adapters]})
+    assert problem in str(caught.value)
+    assert 'not installed' not in str(caught.value)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from projects.sam2.datasets.processing.frame_extraction import (
     extract_video,
 )
 from projects.sam2.datasets.processing.supervised import run_supervised
+from projects.sam2.ops import import_optional
 
 FRAME_SECONDS = 120.0  # after which a video counts as one that hangs
 
@@ -103,7 +103,9 @@ def submit_extraction(
         every=plan.every,
         quality=plan.quality,
     )
-    executor = _load_submitit().AutoExecutor(folder=array.logs, cluster=array.cluster)
+    executor = import_optional('submitit', purpose='An array of jobs').AutoExecutor(
+        folder=array.logs, cluster=array.cluster
+    )
     executor.update_parameters(
         name='extract_frames', timeout_min=array.minutes, cpus_per_task=num_workers
     )
@@ -114,15 +116,6 @@ def submit_extraction(
         partial(extract_share, absolute, num_workers), [s for s in shares if s]
     )
     return jobs
-
-
-def _load_submitit() -> Any:  # noqa: ANN401  a module that may be absent
-    """Import what only arrays of jobs need."""
-    try:
-        return import_module('submitit')
-    except ImportError as error:
-        msg = 'An array of jobs needs submitit: pip install submitit'
-        raise ModuleNotFoundError(msg) from error
 
 
 def extract_share(

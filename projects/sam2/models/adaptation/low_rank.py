@@ -5,11 +5,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.registry import TASK_UTILS
 from torch import Tensor, nn
 
 from projects.sam2.checkpoints import is_adapter_key, to_plain_key
 from projects.sam2.models.adaptation.freezing import chosen
+from projects.sam2.ops import import_optional
 
 __all__ = ['SAM2LowRankAdapters', 'merged_weights', 'trained_weights']
 
@@ -52,20 +54,15 @@ class SAM2LowRankAdapters:
             model: Whole, but not wrapped.
 
         Raises:
-            ImportError: If ``peft`` is missing.
+            ImportError: If ``peft`` is not installed, or cannot be imported.
             ValueError: If a pattern fits no linear layer.
         """
-        try:
-            from peft import (  # noqa: PLC0415  optional
-                LoraConfig,
-                inject_adapter_in_model,
-            )
-        except ImportError as error:
-            msg = (
-                'SAM2LowRankAdapters needs peft; install it beside the torch that is '
-                'there: pip install "torch==<its version>" peft'
-            )
-            raise ImportError(msg) from error
+        peft = import_optional(
+            'peft',
+            purpose='SAM2LowRankAdapters',
+            # Without a version, pip may exchange the torch that is there.
+            install=f'"torch=={torch.__version__.partition("+")[0]}" peft',
+        )
         linear = [
             name
             for name, module in model.named_modules()
@@ -73,14 +70,14 @@ class SAM2LowRankAdapters:
         ]
         names = sorted(chosen(linear, self.layers))
         trained = {n for n, one in model.named_parameters() if one.requires_grad}
-        config = LoraConfig(
+        config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             use_dora=self.dora,
             target_modules='|'.join(map(re.escape, names)),
         )
-        inject_adapter_in_model(config, model)
+        peft.inject_adapter_in_model(config, model)
         # peft froze all but the adapters.
         for name, parameter in model.named_parameters():
             if name in trained:
