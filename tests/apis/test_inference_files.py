@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from inference_cases import frame_of, nested_masks
-from projects.sam2.apis.inference_files import ResultFiles
+from projects.sam2.apis.inference_files import FORMATS, ResultFiles, check_ids
 from projects.sam2.apis.inference_results import InferenceResult
 
 PICTURE = np.full((48, 80, 3), 99, dtype=np.uint8)
@@ -82,3 +82,16 @@ def test_id_beyond_a_palette_is_written_in_16_bits(tmp_path: Path) -> None:
 def test_unknown_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Unknown format 'tiff'"):
         files(tmp_path, None, 'tiff')
+
+
+def test_ids_that_a_format_cannot_hold_are_refused() -> None:
+    check_ids([1, 65535], FORMATS)
+    check_ids([2**40, 7], ['npz', 'json'])
+    check_ids([2**80], ['json'])
+    check_ids([], FORMATS)
+    with pytest.raises(
+        ValueError, match=r'Object 65536 does not fit into png, .*json or'
+    ):
+        check_ids([65536, 3], ['json', 'png'])
+    with pytest.raises(ValueError, match=r'into npz, .*; write json, or give smaller'):
+        check_ids([2**63], ['npz'])

@@ -65,6 +65,18 @@ def test_video_becomes_a_film_and_nothing_is_drawn_unasked(
     inferencer(film, prompts=[BOX], max_frames=1)
 
 
+def test_id_that_no_file_can_hold_is_refused_before_there_are_masks(
+    inferencer: SAM2Inferencer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [ObjectPrompt(object_id=70_000, box=(10, 5, 60, 40))]
+    given: dict[str, Any] = {'prompts': prompts, 'out_dir': tmp_path}
+    found = inferencer(toy_frames(1)[0], **given, pred_formats=['json'])
+    assert found['predictions'][0].frames[0].object_ids == (70_000,)
+    monkeypatch.setattr(inferencer, 'predictors', None)
+    with pytest.raises(ValueError, match='Object 70000 does not fit into png'):
+        inferencer(toy_frames(1)[0], **given)
+
+
 def test_pictures_are_returned_and_shown(
     inferencer: SAM2Inferencer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

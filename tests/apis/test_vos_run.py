@@ -141,6 +141,22 @@ def test_folders_of_objects_keep_their_names(plan: VOSPlan, tmp_path: Path) -> N
         assert ((mask > 0) == (given > 0)).mean() > 0.9
 
 
+def test_object_that_no_palette_holds_is_told_before_it_is_tracked(
+    plan: VOSPlan, tmp_path: Path
+) -> None:
+    write_vos_data(tmp_path, per_object=True)
+    (tmp_path / 'masks' / 'short' / '000').rename(tmp_path / 'masks' / 'short' / '400')
+    folders = replace(
+        _to(plan, tmp_path / 'out'),
+        frames=tmp_path / 'frames',
+        masks=tmp_path / 'masks',
+        masks_per_object=True,
+    )
+    found = {one.name: str(one.problem) for one in _run(folders)}
+    assert 'Object 401 does not fit into a palette PNG' in found['short']
+    assert [name for name in found if found[name] == 'None'] == ['long', 'late']
+
+
 def test_bad_video_is_told_and_the_others_are_segmented(
     plan: VOSPlan, tmp_path: Path
 ) -> None:

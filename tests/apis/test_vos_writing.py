@@ -69,6 +69,9 @@ def test_id_that_is_no_label_is_refused(object_id: int, tmp_path: Path) -> None:
     frames = [('0', _frame(**{f'o{object_id}': (0, 2)}))]
     with pytest.raises(ValueError, match=f'Object {object_id} does not fit'):
         MaskFolder(root=tmp_path, per_object=False).write('a', frames, {})
+    with pytest.raises(ValueError, match=f'Object {object_id} does not fit'):
+        MaskFolder(root=tmp_path, per_object=False).check_ids([1, object_id])
+    MaskFolder(root=tmp_path, per_object=True).check_ids([1, object_id])
     MaskFolder(root=tmp_path, per_object=True).write('a', frames, {})
 
 

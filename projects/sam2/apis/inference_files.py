@@ -1,7 +1,7 @@
 """Files of the inferencer: overlays, label maps, run lengths and arrays."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,12 @@ from projects.sam2.visualization import VideoFile
 from projects.sam2.visualization.clip_visualizer import write_png
 from projects.sam2.visualization.text import Picture
 
-__all__ = ['FORMATS', 'ResultFiles']
+__all__ = ['FORMATS', 'ResultFiles', 'check_ids']
 
 FORMATS = ('png', 'json', 'npz')
 MAX_PALETTE_ID = 255
+# Largest id that a format holds: 16 bits of a PNG, 64 of an array.
+MAX_IDS = {'png': 2**16 - 1, 'npz': 2**63 - 1}
 VIS_FOLDER, PRED_FOLDER = 'vis', 'pred'
 
 
@@ -127,6 +129,27 @@ class ResultFiles:
             image.putpalette(davis_palette())
         image.save(path, compress_level=1)
         self.written.append(path)
+
+
+def check_ids(object_ids: Iterable[int], formats: Collection[str]) -> None:
+    """Check that files can hold the ids of objects, before there are masks.
+
+    Args:
+        object_ids: Ids that users gave.
+        formats: Some of ``FORMATS``.
+
+    Raises:
+        ValueError: If an id is too large for one of the formats.
+    """
+    largest = max(object_ids, default=0)
+    small = [name for name in formats if largest > MAX_IDS.get(name, largest)]
+    if small:
+        fitting = [name for name in FORMATS if largest <= MAX_IDS.get(name, largest)]
+        msg = (
+            f'Object {largest} does not fit into {small[0]}, whose ids end at '
+            f'{MAX_IDS[small[0]]}; write {" or ".join(fitting)}, or give smaller ids'
+        )
+        raise ValueError(msg)
 
 
 def _with_ending(stem: Path, ending: str) -> Path:

@@ -15,6 +15,7 @@ from rich.progress import track
 
 from projects.sam2.apis.building import build_sam2, fitting_config
 from projects.sam2.apis.configs import load_model_config
+from projects.sam2.apis.inference_files import check_ids
 from projects.sam2.apis.inference_output import Output
 from projects.sam2.apis.inference_results import InferenceResult, InferredFrame
 from projects.sam2.apis.inference_sources import (
@@ -119,6 +120,8 @@ class SAM2Inferencer(BaseInferencer):
         def draw(frame: InferredFrame, name: str) -> Picture:
             return self.visualize(frame, name=name, show=show, wait_time=wait_time)
 
+        if str(out_dir):
+            check_ids((prompt.object_id for prompt in prompts), pred_formats)
         output = Output(
             folder=Path(out_dir) if str(out_dir) else None,
             formats=pred_formats,

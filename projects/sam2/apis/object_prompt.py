@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from projects.sam2.apis.inputs import read_whole_number
 from projects.sam2.structures import PointLabel, PromptMark
 
 __all__ = ['ObjectPrompt']
@@ -33,6 +34,9 @@ class ObjectPrompt:
 
     def __post_init__(self) -> None:
         """Check that something is said, and only one kind of thing."""
+        for field in ('object_id', 'frame_index'):
+            number = read_whole_number(getattr(self, field), name=field)
+            object.__setattr__(self, field, number)
         name = f'The prompt of object {self.object_id}'
         with_points = len(self.points) > 0 or self.box is not None
         if with_points == (self.mask is not None):
@@ -61,7 +65,7 @@ class ObjectPrompt:
         """Their labels, (P,), or None."""
         if not len(self.points):
             return None
-        return np.array(self.labels or [1] * len(self.points), dtype=np.int32)
+        return np.array(self._labels(), dtype=np.int32)
 
     def marks(self) -> Iterator[PromptMark]:
         """Points and corners, for pictures.
@@ -73,10 +77,12 @@ class ObjectPrompt:
             left, top, right, bottom = self.box
             yield self._mark(left, top, PointLabel.BOX_TOP_LEFT)
             yield self._mark(right, bottom, PointLabel.BOX_BOTTOM_RIGHT)
-        for (x, y), label in zip(
-            self.points, self.labels or [1] * len(self.points), strict=True
-        ):
-            yield self._mark(x, y, PointLabel(label))
+        for (x, y), label in zip(self.points, self._labels(), strict=True):
+            yield self._mark(float(x), float(y), PointLabel(int(label)))
+
+    def _labels(self) -> list[int]:
+        """A label for each point."""
+        return list(self.labels) or [1] * len(self.points)
 
     def _mark(self, x: float, y: float, label: PointLabel) -> PromptMark:
         """One of them."""

@@ -153,6 +153,12 @@ class VOSWorker:
             return 0
         predictor, source = self.prepare()
         video = source.open_video(name)
+        masks = video.masks
+        folder_of: Mapping[int, str] = {}
+        if isinstance(masks, ObjectFolderMasks):  # names all objects without decoding
+            folder_of = masks.folder_of
+            if self.plan.given is not GivenMasks.FIRST_FRAME:
+                self.plan.out.check_ids(folder_of)
         segmenter = VideoSegmenter(
             predictor=predictor,
             given=self.plan.given,
@@ -161,8 +167,6 @@ class VOSWorker:
         )
         names = map(video.frame_name, range(video.num_frames))
         frames = zip(names, segmenter.segment(video), strict=True)
-        masks = video.masks
-        folder_of = masks.folder_of if isinstance(masks, ObjectFolderMasks) else {}
         return self.plan.out.write(name, frames, folder_of)
 
     def _predictor(self) -> SAM2VideoPredictor:

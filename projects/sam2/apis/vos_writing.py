@@ -45,6 +45,19 @@ class MaskFolder:
         """
         return child(self.root, name).is_dir()
 
+    def check_ids(self, object_ids: Iterable[int]) -> None:
+        """Check that objects can be written, before they are tracked.
+
+        Args:
+            object_ids: Of a video.
+
+        Raises:
+            ValueError: If an id does not fit into a palette PNG.
+        """
+        if not self.per_object:
+            for object_id in object_ids:
+                _check_label(object_id)
+
     def write(
         self,
         name: str,
@@ -118,14 +131,19 @@ def _write_labels(path: Path, masks: FrameMasks) -> None:
     labels = np.zeros(masks.masks.shape[1:], np.uint8)
     pairs = zip(masks.object_ids, masks.masks, strict=True)
     for object_id, mask in sorted(pairs, key=lambda pair: -pair[0]):
-        if not 0 < object_id < VOID_LABEL:
-            msg = (
-                f'Object {object_id} does not fit into a palette PNG, which holds 1 '
-                f'to {VOID_LABEL - 1}; write a folder for each object'
-            )
-            raise ValueError(msg)
+        _check_label(object_id)
         labels[mask] = object_id
     write_mask(path, labels)
+
+
+def _check_label(object_id: int) -> None:
+    """Raise where an id is no label of a palette PNG."""
+    if not 0 < object_id < VOID_LABEL:
+        msg = (
+            f'Object {object_id} does not fit into a palette PNG, which holds 1 to '
+            f'{VOID_LABEL - 1}; write a folder for each object (--per-object-png)'
+        )
+        raise ValueError(msg)
 
 
 @dataclass(slots=True, kw_only=True)
