@@ -1,5 +1,6 @@
 """The video of all sources that are files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,22 @@ def test_mask_of_another_size_is_refused() -> None:
     check_size('a.png', (3, 4), (3, 4))
     with pytest.raises(ClipDataError, match=r'a\.png: mask of \(4, 3\)'):
         check_size('a.png', (4, 3), (3, 4))
+
+
+def test_whatever_a_mask_reader_raises_is_an_error_of_the_clip(
+    video: AnnotatedVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bomb(*_: object) -> None:
+        raise RecursionError('too deep')
+
+    for name in ('annotated_frames', 'object_ids', 'read'):
+        monkeypatch.setattr(CountingMasks, name, bomb)
+    calls: list[Callable[[], object]] = [
+        video.annotated_frames,
+        video.object_ids,
+        lambda: video.read_masks(1),
+        lambda: video.read_objects(1, (4,)),
+    ]
+    for call in calls:
+        with pytest.raises(ClipDataError, match='ant: cannot be read'):
+            call()

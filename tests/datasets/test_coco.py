@@ -104,7 +104,7 @@ def test_file_of_another_form_stops_when_built(
     [
         (spoiled(annotations__id=6), 'two annotations of id 6'),
         (spoiled(annotations__iscrowd=[2]), 'iscrowd that is not 0 or 1'),
-        (spoiled(annotations__segmentation=[[1, 2]]), 'a polygon is'),
+        (spoiled(annotations__segmentation=[[1, 2, 3]]), 'object 5: a polygon has'),
         (spoiled(annotations__segmentation='x'), "'x' where an object"),
         (spoiled(images__width=31), r'\(24, 31\) beside a frame of \(24, 32\)'),
         (spoiled(images__file_name='../secret.jpg'), 'not inside'),

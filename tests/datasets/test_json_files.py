@@ -1,5 +1,7 @@
 """Annotation files in JSON and what may be wrong with them."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,16 @@ def test_content_is_read(tmp_path: Path) -> None:
     assert read_json(tmp_path / 'a.json') == {'a': [1, 2.5, None]}
 
 
-@pytest.mark.parametrize('text', [b'', b'{"a": 1', b'[' * 10**6, b'\xff\xfe', b'NaN'])
+def test_numbers_that_python_alone_writes_do_not_spoil_a_file() -> None:
+    written = json.dumps({'a': math.nan, 'b': [10**400, -math.inf]}).encode()
+    content = parse_json(written, 'a text')
+    assert math.isnan(content['a'])
+    assert content['b'] == [10**400, -math.inf]
+
+
+@pytest.mark.parametrize(
+    'text', [b'', b'{"a": 1', b'[' * 10**6, b'\xff\xfe', b'[NaN', b'1' * 10**4]
+)
 def test_what_is_no_json_is_refused_and_named(tmp_path: Path, text: bytes) -> None:
     (tmp_path / 'a.json').write_bytes(text)
     with pytest.raises(ClipDataError, match=r'a\.json: is no JSON.*mend'):

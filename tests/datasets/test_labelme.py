@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image, ImageOps
 
 from data_folders import labelme_content, object_masks, write_json, write_labelme
@@ -93,6 +94,41 @@ def test_shapes_of_a_group_are_one_object(data_root: Path) -> None:
     assert masks.masks.sum(axis=(1, 2)).tolist() == [25, 9]
 
 
+def test_rectangles_of_four_points_and_shapes_without_a_type_are_polygons(
+    data_root: Path,
+) -> None:
+    corners = [[2, 3], [9, 3], [9, 8], [2, 8]]
+    untyped = shape('polygon', corners)
+    del untyped['shape_type']
+    masks = read(
+        data_root,
+        shape('rectangle', [[2, 3], [9, 8]]),
+        shape('rectangle', corners),
+        shape('rotation', corners[::-1]),
+        untyped,
+        untyped | {'shape_type': None},
+    )
+    assert masks.object_ids == (1, 2, 3, 4, 5)
+    assert masks.masks[0].sum() == 35
+    assert (masks.masks == masks.masks[0]).all()
+
+
+def test_points_and_lines_are_skipped_and_told_once(
+    data_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = MMLogger.get_instance('labelme', logger_name='labelme')
+    logger.addHandler(caplog.handler)
+    odd = [shape(kind, [[1, 1], [5, 5]]) for kind in ('point', 'line', 'linestrip')]
+    for _ in range(2):
+        masks = read(data_root, *odd, shape('rectangle', [[1, 1], [4, 4]]), *odd)
+        assert masks.object_ids == (1,)
+        assert masks.masks.sum() == 9
+    logger.removeHandler(caplog.handler)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    assert "shapes of type 'line' have no area and are skipped" in told[1]
+
+
 def test_images_may_lie_elsewhere_and_the_path_inside_is_not_used(
     data_root: Path,
 ) -> None:
@@ -115,13 +151,15 @@ def test_images_may_lie_elsewhere_and_the_path_inside_is_not_used(
 @pytest.mark.parametrize(
     ('spoiled', 'reason'),
     [
-        (shape('point', [[1, 1]]), "type 'point', expected one of"),
+        (shape('blob', [[1, 1]]), r"shape 1 \(cat\): has the type 'blob'"),
         (shape('rectangle', [[1, 1]]), 'rectangle of 1 points'),
-        (shape('polygon', [[1, 1], [2, 2]]), 'a polygon is'),
+        (shape('rectangle', [[1, 1]] * 3), 'rectangle of 3 points, expected 2 or 4'),
+        (shape('circle', [[1, 1]] * 3), 'circle of 3 points'),
+        (shape('polygon', [[1, 1], [2, 2]]), 'polygon of 2 points'),
         (shape('polygon', [[1], [2], [3]]), 'a point of 1 numbers'),
         (shape('polygon', [[1, 'x'], [2, 2], [3, 3]]), "x or y is 'x'"),
         (shape('polygon', 7), 'points is 7'),
-        (shape('circle', [[1, 1], [1, 9e9]]), 'a polygon is'),
+        (shape('circle', [[1, 1], [1, 9e9]]), 'with 9e.09 among them'),
         (shape('mask', [[3, 4]], mask='*'), 'not in base 64'),
         (shape('mask', [[3, 4]], mask='AAAA'), 'cannot be read'),
         (shape('mask', [[3, 4]]), 'mask is missing'),

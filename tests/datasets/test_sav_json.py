@@ -1,6 +1,7 @@
 """Places of the frames in SA-V's annotation files."""
 
 import json
+import math
 import time
 import tracemalloc
 from pathlib import Path
@@ -72,6 +73,7 @@ def test_forms_of_the_file_and_their_distances_are_told_apart(tmp_path: Path) ->
         ({'masklet': frames}, 4),
         ({'masks': frames, 'fps': [6.0]}, 4),
         ({'masks': frames, 'fps': 12}, 2),
+        ({'masks': frames, 'fps': 0.1}, 240),
         (frames, 1),
     ]
     for number, (content, ann_every) in enumerate(cases):
@@ -156,6 +158,10 @@ def test_places_in_a_large_file_need_not_fit_32_bits(
         ({'masklet': [['a'], ['a', 'b']]}, r'frames of \[1, 2\] objects'),
         ({'masklet': [['a'], 7]}, 'has frame 7'),
         ({'masklet': [['a']], 'fps': 7}, 'fps 7.0.*set ann_every'),
+        ({'masklet': [['a']], 'fps': 5e-324}, 'fps 5e-324.*set ann_every'),
+        ({'masklet': [['a']], 'fps': math.nan}, 'fps nan'),
+        ({'masklet': [['a']], 'fps': math.inf}, 'fps inf'),
+        ({'masklet': [['a']], 'fps': 10**400}, 'fps is 1000'),
         ({'masklet': [['a']], 'fps': 'x'}, "fps is 'x'"),
         ({'masklet': [['a']], 'fps': []}, 'fps is a list'),
         ({'masklet': [['a']], 'fps': -6}, 'fps'),

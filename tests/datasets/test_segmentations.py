@@ -1,7 +1,11 @@
 """Run lengths and polygons of annotation files."""
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.limits import ReadLimits
@@ -11,8 +15,9 @@ from projects.sam2.datasets.segmentations import (
     decode_objects,
     decode_segmentation,
     fill_polygons,
+    seen_objects,
 )
-from projects.sam2.ops import encode_masks
+from projects.sam2.ops import decode_masks, encode_masks
 
 SIZE = (6, 8)
 MASK = np.zeros(SIZE, bool)
@@ -76,7 +81,6 @@ def test_damaged_and_hostile_run_lengths_are_refused(code: object) -> None:
 @pytest.mark.parametrize(
     'polygon',
     [
-        [1, 1, 2, 2],
         [1, 1, 2, 2, 3],
         [1, 1, 2, 2, 3, 1e12],
         [1, 1, 2, 2, 3, -1e12],
@@ -88,8 +92,57 @@ def test_damaged_and_hostile_run_lengths_are_refused(code: object) -> None:
     ],
 )
 def test_damaged_and_hostile_polygons_are_refused(polygon: object) -> None:
-    with pytest.raises(ClipDataError, match=r'a\.json: a polygon is'):
+    with pytest.raises(ClipDataError, match=r'a\.json: a polygon (has|is)'):
         decode_segmentation([polygon], SIZE, 'a.json')
+    codes = {4: [SQUARE], 7: [SQUARE, polygon]}
+    with pytest.raises(ClipDataError, match=r'a\.json, object 7: a polygon (has|is)'):
+        seen_objects(codes, SIZE, 'a.json')
+
+
+def test_polygons_of_fewer_than_three_corners_cover_nothing() -> None:
+    flat = [[], [1, 1], [1, 1, 5, 5]]
+    assert not fill_polygons(flat, SIZE, 'a').any()
+    drawn = fill_polygons([flat[2], SQUARE, flat[1]], SIZE, 'a')
+    np.testing.assert_array_equal(drawn, MASK)
+
+
+def zigzag(num_corners: int, side: int) -> list[float]:
+    """Edges from one side of a square frame to the other, as far as is allowed."""
+    return [v for i in range(num_corners) for v in (2 * side if i % 2 else -side, i)]
+
+
+def test_edges_that_would_take_gigabytes_are_refused_at_once() -> None:
+    side = 4000
+    size = (side, side)
+    long = zigzag(3000, side)  # 36 million pixels of edges
+    parts = [zigzag(700, side) for _ in range(3)]  # each of them may be drawn
+    many = {number: [part] for number, part in enumerate(parts)}
+    tracemalloc.start()
+    for read in (
+        lambda: fill_polygons([long], size, 'a.json'),
+        lambda: fill_polygons(parts, size, 'a.json'),
+        lambda: seen_objects(many, size, 'a.json'),
+        lambda: decode_objects(many, (0, 1, 2), size, 'a.json', ReadLimits()),
+    ):
+        with pytest.raises(ClipDataError, match=r'a\.json.* edges are .* pixels long'):
+            read()
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_thousands_of_polygons_are_joined_quickly_and_exactly() -> None:
+    side = 300
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, side - 6, (20_000, 1, 2)) + rng.uniform(0, 6, (3, 2))
+    polygons = corners.reshape(-1, 6).tolist()
+    began = time.monotonic()
+    joined = fill_polygons(polygons, (side, side), 'a')
+    assert time.monotonic() - began < 10
+    merged = coco_mask.merge(coco_mask.frPyObjects(polygons[:300], side, side))
+    expected = decode_masks([merged])[0]
+    first = fill_polygons(polygons[:300], (side, side), 'a')
+    np.testing.assert_array_equal(first, expected)
+    assert joined[first].all()
 
 
 def test_only_seen_objects_are_taken_unless_others_are_asked_for(

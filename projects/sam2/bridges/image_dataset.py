@@ -15,6 +15,7 @@ from projects.sam2.bridges.mmcv_operators import ensure_operators
 from projects.sam2.datasets import AnnotatedVideo, ClipDataError, ClipDataset
 from projects.sam2.datasets.annotated_video import MaskReader
 from projects.sam2.datasets.coco import CocoMasks
+from projects.sam2.datasets.errors import reports_clip_errors
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_images import LabelImageMasks
 from projects.sam2.datasets.label_rules import LabelRule
@@ -101,6 +102,7 @@ class ClipBridgeDataset(ClipDataset):
         """Names of the images: their file names without the ending."""
         return self._content.records.names()
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, clip_errors
 from projects.sam2.datasets.frames import FrameReader
 from projects.sam2.structures import FrameMasks
 
@@ -52,6 +52,8 @@ class ObjectLister(Protocol):
 class AnnotatedVideo:
     """Reads a video: ``VideoSource`` and ``ObjectSource`` of all sources of files.
 
+    Whatever its readers raise is raised as a ``ClipDataError`` of this clip.
+
     Attributes:
         name: Name of the video.
         frames: Reads its frames.
@@ -73,15 +75,18 @@ class AnnotatedVideo:
 
     def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame: (height, width, 3), RGB."""
-        return self.frames.read(frame_index)
+        with clip_errors(self.name):
+            return self.frames.read(frame_index)
 
     def annotated_frames(self) -> tuple[int, ...]:
         """Indices of the frames with ground truth, ascending."""
-        return self.masks.annotated_frames()
+        with clip_errors(self.name):
+            return self.masks.annotated_frames()
 
     def object_ids(self) -> ObjectIds:
         """Objects of the video, without decoding a mask."""
-        return self.masks.object_ids()
+        with clip_errors(self.name):
+            return self.masks.object_ids()
 
     def seen_objects(self, frame_index: int) -> ObjectIds | None:
         """Objects seen on a frame.
@@ -98,9 +103,10 @@ class AnnotatedVideo:
         """
         if not isinstance(self.masks, ObjectLister):
             return None
-        if frame_index not in self.masks.annotated_frames():
+        if frame_index not in self.annotated_frames():
             return ()
-        return self.masks.seen(frame_index, self.frames.size(frame_index))
+        with clip_errors(self.name):
+            return self.masks.seen(frame_index, self.frames.size(frame_index))
 
     def read_masks(self, frame_index: int) -> FrameMasks | None:
         """Decode the masks of the objects that are seen on a frame.
@@ -137,10 +143,11 @@ class AnnotatedVideo:
     def _read(
         self, frame_index: int, object_ids: ObjectIds | None
     ) -> FrameMasks | None:
-        if frame_index not in self.masks.annotated_frames():
+        if frame_index not in self.annotated_frames():
             return None
-        size = self.frames.size(frame_index)
-        return self.masks.read(frame_index, size, object_ids)
+        with clip_errors(self.name):
+            size = self.frames.size(frame_index)
+            return self.masks.read(frame_index, size, object_ids)
 
 
 def check_size(where: Path | str, found: FrameSize, size: FrameSize) -> None:

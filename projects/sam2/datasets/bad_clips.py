@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.errors import ClipDataError, ClipDrawError
+from projects.sam2.datasets.errors import ClipDataError, ClipDrawError, abbreviate
 
 NUM_NAMED = 20
 MIN_ATTEMPTS = 20
@@ -128,7 +128,11 @@ class BadClipLedger:
                 self.reasons[name] = str(error)
             count = f'{len(self.rejected)} bad of {len(self.attempted)} clips tried'
             # MMEngine prints nothing less than an error of processes but the first.
-            print_log(f'Skipped {name} ({count}): {error}', 'current', logging.ERROR)
+            print_log(
+                f'Skipped {abbreviate(name)} ({count}): {error}',
+                'current',
+                logging.ERROR,
+            )
         if len(self.rejected) > self._num_allowed():
             raise ClipDataError(self.summary()) from error
 

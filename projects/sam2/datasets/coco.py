@@ -13,7 +13,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.file_endings import without_suffix
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
@@ -111,6 +111,7 @@ class ClipCocoDataset(RecordDataset):
         """Records of the images, see :meth:`RecordDataset.records_in`."""
         return image_records(content, self.annotation_path)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
 

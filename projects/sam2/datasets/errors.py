@@ -1,6 +1,14 @@
 """What is wrong with a clip, and how to mend it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any, TypeVar
+
+Video = TypeVar('Video')
+MAX_TEXT = 400  # characters of a path, a name or a problem in an error
+REPLACE_CLIP = 'replace its files or put it on the exclude list'
 
 
 class ClipDataError(ValueError):
@@ -22,8 +30,71 @@ class ClipDataError(ValueError):
             The error, to be raised. (It takes one text, as an exception must that a
             loader's worker hands to the main process.)
         """
-        return cls(f'{where}: {problem}; {remedy}')
+        return cls(f'{abbreviate(str(where))}: {abbreviate(problem)}; {remedy}')
 
 
 class ClipDrawError(ClipDataError):
     """Random choices left nothing of a clip; others may not."""
+
+
+def abbreviate(text: str) -> str:
+    """Cut the middle out of a long text: names in data may have megabytes.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text, at most 400 characters of it and a note of what was cut.
+    """
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2
+    num_cut = len(text) - 2 * half
+    return f'{text[:half]}… ({num_cut} characters) …{text[-half:]}'
+
+
+@contextmanager
+def clip_errors(where: Path | str) -> Iterator[None]:
+    """Turn whatever reading a clip raises into an error of that clip.
+
+    Files of strangers make decoders and parsers raise almost anything
+    (``OverflowError``, ``RecursionError``, ``MemoryError``, ``cv2.error``, …). None of
+    it may end a run that can go on without the clip. A missing package is not the
+    clip's fault, so ``ImportError`` passes.
+
+    Args:
+        where: File or clip.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ClipDataError: If anything else was raised.
+    """
+    try:
+        yield
+    except (ClipDataError, ImportError):
+        raise
+    except Exception as error:
+        problem = f'cannot be read ({type(error).__name__}: {error})'
+        raise ClipDataError.at(where, problem, REPLACE_CLIP) from error
+
+
+def reports_clip_errors(
+    open_video: Callable[[Any, str], Video],
+) -> Callable[[Any, str], Video]:
+    """Decorate ``open_video`` of a dataset, see :func:`clip_errors`.
+
+    Args:
+        open_video: Opens the clip of a name.
+
+    Returns:
+        The same, which raises no other error than a :class:`ClipDataError`.
+    """
+
+    @wraps(open_video)
+    def reporting(dataset: Any, name: str) -> Video:  # noqa: ANN401  any dataset
+        with clip_errors(f'{dataset.data_root or "."}: clip {name}'):
+            return open_video(dataset, name)
+
+    return reporting

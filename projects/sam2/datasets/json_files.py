@@ -1,5 +1,6 @@
 """Reads annotation files in JSON and says what is wrong with their content."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,7 +48,14 @@ def parse_json(encoded: bytes, where: Path | str) -> Any:  # noqa: ANN401  what 
     try:
         return orjson.loads(encoded)
     except orjson.JSONDecodeError as error:
-        raise ClipDataError.at(where, f'is no JSON ({error})', MEND_FILE) from error
+        # Python's own parser is slower, but reads what Python writes though JSON has no
+        # such number: NaN, Infinity, 10**400. They spoil what they belong to, not the
+        # whole file.
+        try:
+            return json.loads(encoded)
+        except (ValueError, RecursionError, MemoryError):
+            problem = f'is no JSON ({error})'
+            raise ClipDataError.at(where, problem, MEND_FILE) from error
 
 
 def take(record: object, key: str, kind: type[Kind], where: Path | str) -> Kind:
@@ -87,13 +95,13 @@ def expect(value: object, kind: type[Kind], name: str, where: Path | str) -> Kin
     Raises:
         ClipDataError: If it is of another type.
     """
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int and abs(value) <= LARGEST_ID:
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         problem = f'{name} is {shown(value)}, expected {kind.__name__}'
         raise ClipDataError.at(where, problem, MEND_FILE)
     if isinstance(value, int) and not 0 <= value <= LARGEST_ID:
-        problem = f'{name} is {value}, expected a number from 0 to {LARGEST_ID}'
+        problem = f'{name} is {shown(value)}, expected a number from 0 to {LARGEST_ID}'
         raise ClipDataError.at(where, problem, MEND_FILE)
     return value
 

@@ -16,7 +16,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_rules import LabelRule
@@ -121,6 +121,7 @@ class ClipLabelImageDataset(ListedDataset):
         find = partial(find_stems, suffixes=(self.label_suffix.lower(),))
         return self.names_in(self.label_folder, find)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its labels, without decoding any.
 

@@ -2,12 +2,14 @@
 
 import base64
 import binascii
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 
@@ -17,7 +19,11 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import (
+    ClipDataError,
+    abbreviate,
+    reports_clip_errors,
+)
 from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.image_headers import read_orientation
@@ -33,12 +39,19 @@ from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
 from projects.sam2.datasets.listed_dataset import ListedDataset
 from projects.sam2.datasets.listing import child, find_stems
 from projects.sam2.datasets.reading import decode_label_map
-from projects.sam2.datasets.segmentations import fill_polygons
+from projects.sam2.datasets.segmentations import (
+    check_edges,
+    checked_corners,
+    fill_polygons,
+)
 from projects.sam2.structures import FrameMasks
 
 CIRCLE_CORNERS = 64
 SIDES = ('Height', 'Width')
-KINDS = ('polygon', 'rectangle', 'circle', 'mask')
+# Types of shapes; the polygons of four corners are X-AnyLabeling's.
+POLYGONS = ('polygon', 'rotation', 'quadrilateral', 'oriented_rectangle')
+AREAS = (*POLYGONS, 'rectangle', 'circle', 'mask')
+WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
 LYING = (5, 6, 7, 8)  # orientations that exchange height and width
 
 
@@ -86,6 +99,94 @@ class UprightImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A shape of a LabelMe file.
+
+    Attributes:
+        kind: Its type.
+        content: What the file holds of it.
+        where: File, number and label, for errors.
+    """
+
+    kind: str
+    content: Mapping[str, object]
+    where: str
+
+    @classmethod
+    def of(cls, content: object, where: str) -> 'Shape':
+        """Read the type of a shape; files older than the types have polygons alone.
+
+        Args:
+            content: What the file holds of it.
+            where: File, number and label, for errors.
+
+        Returns:
+            The shape.
+
+        Raises:
+            ClipDataError: If its type is unknown.
+        """
+        label = take(content, 'label', str, where)
+        record = expect(content, dict, 'a shape', where)
+        where = f'{where} ({abbreviate(label)})'
+        kind = 'polygon'
+        if record.get('shape_type') is not None:
+            kind = take(record, 'shape_type', str, where)
+        if kind not in {*AREAS, *WITHOUT_AREA}:
+            problem = f'has the type {shown(kind)}, expected one of {AREAS}'
+            raise ClipDataError.at(where, problem, 'remove or redraw the shape')
+        return cls(kind=kind, content=record, where=where)
+
+    def points(self) -> NDArray[np.float64]:
+        """Points as they were set: (points, 2), x and y."""
+        pairs = take(self.content, 'points', list, self.where)
+        for pair in pairs:
+            if len(expect(pair, list, 'a point', self.where)) != 2:
+                problem = f'has a point of {len(pair)} numbers, expected x and y'
+                raise ClipDataError.at(self.where, problem, MEND_FILE)
+        flat = [expect(n, float, 'x or y', self.where) for pair in pairs for n in pair]
+        return np.array(flat, np.float64).reshape(-1, 2)
+
+    def corners(self) -> list[float]:
+        """Outline of any type but a mask: ``[x, y, x, y, …]``.
+
+        Returns:
+            The corners of the polygon to be filled.
+
+        Raises:
+            ClipDataError: If it has too many points, or too few.
+        """
+        points = self.points()
+        expected, fits = '3 or more', len(points) >= 3
+        if self.kind == 'circle':
+            expected, fits = '2', len(points) == 2
+        elif self.kind == 'rectangle':
+            expected, fits = '2 or 4', len(points) in {2, 4}
+        if not fits:
+            problem = f'is a {self.kind} of {len(points)} points, expected {expected}'
+            raise ClipDataError.at(self.where, problem, 'remove or redraw the shape')
+        if self.kind == 'rectangle' and len(points) == 2:
+            (left, top), (right, bottom) = points
+            points = np.array(
+                [(left, top), (right, top), (right, bottom), (left, bottom)]
+            )
+        elif self.kind == 'circle':
+            angles = np.linspace(0, 2 * np.pi, CIRCLE_CORNERS, endpoint=False)
+            radius = np.hypot(*(points[1] - points[0]))
+            around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
+            points = points[0] + around
+        corners: list[float] = points.reshape(-1).tolist()
+        return corners
+
+
+@lru_cache
+def _warn_of_no_area(kind: str, path: Path) -> None:
+    """Say that a type of shapes is skipped; the cache makes it once for a folder."""
+    msg = f'{path}: shapes of type {kind!r} have no area and are skipped'
+    print_log(msg, 'current', logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelMeMasks:
     """Reads the shapes of an image.
 
@@ -118,6 +219,15 @@ class LabelMeMasks:
         objects = self._objects(content)
         ids = tuple(objects) if object_ids is None else object_ids
         self.limits.check_masks(self.path, len(ids), size)
+        chosen = [shape for i in ids for shape in objects.get(i, ())]
+        check_edges(
+            (
+                checked_corners(shape.corners(), size, shape.where)
+                for shape in chosen
+                if shape.kind != 'mask'
+            ),
+            self.path,
+        )
         masks = np.zeros((len(ids), *size), bool)
         for mask, object_id in zip(masks, ids, strict=True):
             for shape in objects.get(object_id, ()):
@@ -127,66 +237,43 @@ class LabelMeMasks:
             ids, masks = tuple(ids[i] for i in seen), masks[seen]
         return FrameMasks(object_ids=ids, masks=masks)
 
-    def _objects(self, content: object) -> dict[int, list[Any]]:
+    def _objects(self, content: object) -> dict[int, list[Shape]]:
         """Shapes of each object; ids count the objects from 1."""
-        groups: dict[object, list[Any]] = {}
-        for number, shape in enumerate(take(content, 'shapes', list, self.path)):
-            label = take(shape, 'label', str, self.path)
-            group = shape.get('group_id')
+        groups: dict[object, list[Shape]] = {}
+        for number, each in enumerate(take(content, 'shapes', list, self.path)):
+            shape = Shape.of(each, f'{self.path}: shape {number + 1}')
+            if shape.kind in WITHOUT_AREA:
+                _warn_of_no_area(shape.kind, self.path.parent)
+                continue
+            group = shape.content.get('group_id')
             key: object = number
             if group is not None:
-                key = (label, expect(group, int, 'group_id', self.path))
+                label = shape.content['label']
+                key = (label, expect(group, int, 'group_id', shape.where))
             groups.setdefault(key, []).append(shape)
         return dict(enumerate(groups.values(), start=1))
 
-    def _draw(self, shape: object, size: FrameSize) -> NDArray[np.bool_]:
-        kind = take(shape, 'shape_type', str, self.path)
-        if kind not in KINDS:
-            problem = f'has a shape of type {shown(kind)}, expected one of {KINDS}'
-            raise ClipDataError.at(self.path, problem, 'remove or redraw the shape')
-        points = self._points(shape)
-        if kind == 'mask':
-            return self._paste(take(shape, 'mask', str, self.path), points, size)
-        if kind != 'polygon' and len(points) != 2:
-            problem = f'has a {kind} of {len(points)} points, expected 2'
-            raise ClipDataError.at(self.path, problem, MEND_FILE)
-        if kind == 'rectangle':
-            (left, top), (right, bottom) = points
-            corners = [left, top, right, top, right, bottom, left, bottom]
-            return fill_polygons([corners], size, self.path)
-        if kind == 'circle':
-            angles = np.linspace(0, 2 * np.pi, CIRCLE_CORNERS, endpoint=False)
-            radius = np.hypot(*(points[1] - points[0]))
-            around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
-            points = points[0] + around
-        return fill_polygons([points.reshape(-1).tolist()], size, self.path)
+    def _draw(self, shape: Shape, size: FrameSize) -> NDArray[np.bool_]:
+        if shape.kind == 'mask':
+            return self._paste(shape, size)
+        return fill_polygons([shape.corners()], size, shape.where)
 
-    def _points(self, shape: object) -> NDArray[np.float64]:
-        """Corners of a shape: (corners, 2), x and y."""
-        pairs = take(shape, 'points', list, self.path)
-        for pair in pairs:
-            if len(expect(pair, list, 'a point', self.path)) != 2:
-                problem = f'has a point of {len(pair)} numbers, expected x and y'
-                raise ClipDataError.at(self.path, problem, MEND_FILE)
-        flat = [expect(n, float, 'x or y', self.path) for pair in pairs for n in pair]
-        return np.array(flat, np.float64).reshape(-1, 2)
-
-    def _paste(
-        self, encoded: str, points: NDArray[np.float64], size: FrameSize
-    ) -> NDArray[np.bool_]:
+    def _paste(self, shape: Shape, size: FrameSize) -> NDArray[np.bool_]:
         """Put a small mask, a PNG in base 64, at its first corner."""
+        where, points = shape.where, shape.points()
+        encoded = take(shape.content, 'mask', str, where)
         try:
             png = base64.b64decode(encoded, validate=True)
         except (ValueError, binascii.Error) as error:
             problem = f'has a mask that is not in base 64 ({error})'
-            raise ClipDataError.at(self.path, problem, MEND_FILE) from error
-        small = decode_label_map(png, self.path, self.limits) != 0
+            raise ClipDataError.at(where, problem, MEND_FILE) from error
+        small = decode_label_map(png, where, self.limits) != 0
         corner = points[0] if len(points) else np.full(2, -1.0)
         height, width = small.shape
         x, y = (int(value) if 0 <= value < max(size) else -1 for value in corner)
         if min(x, y) < 0 or x + width > size[1] or y + height > size[0]:
             problem = f'has a mask of {small.shape} at {corner} on a frame of {size}'
-            raise ClipDataError.at(self.path, problem, MEND_FILE)
+            raise ClipDataError.at(where, problem, MEND_FILE)
         mask = np.zeros(size, bool)
         mask[y : y + height, x : x + width] = small
         return mask
@@ -200,8 +287,9 @@ class ClipLabelMeDataset(ListedDataset):
     ``<data_root>/<annotation_folder>/<name>.json`` and the image of the same name in
     ``<image_folder>``; the path and the picture inside the JSON file are not used. An
     image is turned as its camera noted, since LabelMe does so before it is drawn on.
-    Polygons, rectangles, circles and masks are objects; those with one label and one
-    ``group_id`` are one.
+    Polygons, rectangles (of two corners or four), circles and masks are objects; those
+    with one label and one ``group_id`` are one. Points and lines have no area: they are
+    skipped, and a warning says so once. A shape without a type is a polygon.
 
     Beside the options of :class:`ListedDataset`:
 
@@ -218,6 +306,7 @@ class ClipLabelMeDataset(ListedDataset):
         find = partial(find_stems, suffixes=('.json',))
         return self.names_in(self.annotation_folder, find)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its shapes, without drawing any.
 

@@ -13,7 +13,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.frames import open_frames
 from projects.sam2.datasets.json_files import refuse_doubles
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
@@ -93,6 +93,7 @@ class ClipObjectFolderDataset(ListedDataset):
         """Names of the videos, see :meth:`ClipDataset.list_videos`."""
         return self.names_in(self.frame_folder)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """List the files of a video, without decoding any.
 

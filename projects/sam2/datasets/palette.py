@@ -11,7 +11,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
     check_size,
 )
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.frames import open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listed_dataset import ListedDataset
@@ -93,6 +93,7 @@ class ClipPaletteDataset(ListedDataset):
         """Names of the videos, see :meth:`ClipDataset.list_videos`."""
         return self.names_in(self.frame_folder)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """List the files of a video, without decoding any.
 

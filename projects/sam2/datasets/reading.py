@@ -150,7 +150,7 @@ def read_label_map(
 
 
 def decode_label_map(
-    encoded: bytes, path: Path, limits: ReadLimits = DEFAULT_LIMITS
+    encoded: bytes, path: Path | str, limits: ReadLimits = DEFAULT_LIMITS
 ) -> NDArray[Any]:
     """Decode a PNG whose pixel values are labels, from memory.
 

@@ -13,6 +13,7 @@ from projects.sam2.datasets.annotated_video import (
     FrameSize,
     ObjectIds,
 )
+from projects.sam2.datasets.errors import reports_clip_errors
 from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import expect, read_json, take
@@ -117,6 +118,7 @@ class ClipSA1BDataset(ListedDataset):
         find = partial(find_stems, suffixes=('.json',))
         return self.names_in(self.image_folder, find)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
 

@@ -12,7 +12,7 @@ from projects.sam2.datasets.annotated_video import (
     FrameSize,
     ObjectIds,
 )
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import FrameReader, open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
@@ -117,6 +117,7 @@ class ClipSAVDataset(ListedDataset):
         find = partial(find_stems, suffixes=suffixes)
         return self.names_in(self.annotation_folder, find)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find the frames and masks of a video, without decoding any.
 

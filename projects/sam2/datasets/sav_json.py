@@ -224,11 +224,12 @@ def _annotation_distance(content: dict[str, Any], path: Path) -> int:
     rate = content.get('fps', ANNOTATIONS_PER_SECOND)
     rate = rate[0] if isinstance(rate, list) and rate else rate
     rate = expect(rate, float, 'fps', path)
-    if not 0 < rate <= FRAMES_PER_SECOND or FRAMES_PER_SECOND % rate:
+    distance = FRAMES_PER_SECOND / rate if rate > 0 else 0.0
+    if distance < 1 or not distance.is_integer():  # infinity is no integer either
         problem = f'has fps {rate}, which does not divide {FRAMES_PER_SECOND}'
         remedy = 'set ann_every, the distance between annotated frames'
         raise ClipDataError.at(path, problem, remedy)
-    return int(FRAMES_PER_SECOND / rate)
+    return int(distance)
 
 
 def element_spans(encoded: bytes, key: str | None) -> NDArray[np.int64]:

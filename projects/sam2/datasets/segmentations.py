@@ -1,6 +1,6 @@
 """Decodes masks of annotation files: run lengths and polygons, as COCO has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from projects.sam2.ops import count_encoded_pixels, decode_masks
 from projects.sam2.structures import FrameMasks
 
 Where = Path | str
+MIN_CORNERS = 3
+# Pixels, of all polygons of a frame: pycocotools takes 45 bytes and 40 ns for each.
+MAX_EDGE_LENGTH = 2**24
 
 
 def checked_rle(code: object, size: FrameSize, where: Where) -> Mapping[str, Any]:
@@ -110,7 +113,8 @@ def fill_polygons(
     """Draw polygons, by COCO's rule of which pixels lie inside.
 
     Args:
-        polygons: Each ``[x, y, x, y, …]``, of three corners at least.
+        polygons: Each ``[x, y, x, y, …]``. Those of fewer than three corners cover
+            nothing.
         size: Height and width of the mask.
         where: File, for the error.
 
@@ -118,37 +122,96 @@ def fill_polygons(
         (height, width), what lies in any of them.
 
     Raises:
-        ClipDataError: If a polygon is none, or far outside of the frame.
+        ClipDataError: If a polygon is none, or far outside of the frame, or the edges
+            are too long in all.
     """
-    height, width = size
-    corners = [_corners(polygon, size, where) for polygon in polygons]
-    if not corners:
+    corners = [checked_corners(polygon, size, where) for polygon in polygons]
+    check_edges(corners, where)
+    drawn = [each.tolist() for each in corners if is_area(each)]
+    if not drawn:
         return np.zeros(size, bool)
     # Compiled, and needed for polygons alone.
     from pycocotools import mask as coco_mask  # noqa: PLC0415
 
-    codes = coco_mask.frPyObjects(corners, height, width)
-    merged = coco_mask.merge(codes)
-    mask: NDArray[np.bool_] = decode_masks([merged])[0]
+    codes = coco_mask.frPyObjects(drawn, *size)
+    # In pairs: the library merges into one growing mask, which for many polygons takes
+    # the square of their number.
+    while len(codes) > 1:
+        codes = [coco_mask.merge(codes[i : i + 2]) for i in range(0, len(codes), 2)]
+    mask: NDArray[np.bool_] = decode_masks(codes)[0]
     return mask
 
 
-def _corners(polygon: object, size: FrameSize, where: Where) -> list[float]:
-    """Corners of a polygon; the C library takes memory by their distance."""
+def is_area(polygon: Sequence[float] | NDArray[np.float64]) -> bool:
+    """Whether a polygon has three corners or more; fewer enclose no pixel."""
+    return len(polygon) >= 2 * MIN_CORNERS
+
+
+def checked_corners(
+    polygon: object, size: FrameSize, where: Where
+) -> NDArray[np.float64]:
+    """Check the corners of a polygon before it is drawn.
+
+    Args:
+        polygon: ``[x, y, x, y, …]``, as it stands in a file.
+        size: Height and width of the frame.
+        where: File, for the error.
+
+    Returns:
+        The same as an array, (2 * corners,).
+
+    Raises:
+        ClipDataError: If it is no list of finite numbers, their count is odd, or one of
+            them is far outside of the frame: the C library takes memory by the length
+            of the edges.
+    """
     values = expect(polygon, list, 'a polygon', where)
-    try:
-        corners = np.asarray(values, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        corners = np.zeros(0)
+    corners = np.zeros(0)
+    problem = ''
+    if not all(type(value) in {int, float} for value in values):
+        strange = next(v for v in values if type(v) not in {int, float})
+        problem = f'with {shown(strange)} among them'
+    elif len(values) % 2:
+        problem = 'an odd count'
+    else:
+        try:
+            corners = np.asarray(values, np.float64)
+        except OverflowError:
+            problem = 'with one beyond all bounds'
     reach = max(size)
-    good = corners.ndim == 1 and len(corners) >= 6 and len(corners) % 2 == 0
-    if not good or not ((corners >= -reach) & (corners <= 2 * reach)).all():
+    far = ~((corners >= -reach) & (corners <= 2 * reach))  # NaN as well
+    if far.any():
+        problem = f'with {corners[far][0]:g} among them'
+    if problem:
         problem = (
-            f'a polygon is {shown(values)}, expected three corners or more (x, y) near '
-            f'a frame of {size} (height, width)'
+            f'a polygon has {len(values)} numbers, {problem}, expected pairs (x, y) '
+            f'near a frame of {size} (height, width)'
         )
         raise ClipDataError.at(where, problem, MEND_FILE)
-    return [float(value) for value in corners]
+    return corners
+
+
+def check_edges(polygons: Iterable[NDArray[np.float64]], where: Where) -> None:
+    """Refuse polygons that take too much memory and time to draw.
+
+    Args:
+        polygons: Corners of each, (2 * corners,).
+        where: File, for the error.
+
+    Raises:
+        ClipDataError: If their edges are longer than :data:`MAX_EDGE_LENGTH` in all.
+    """
+    length = 0.0
+    for polygon in polygons:
+        points = polygon.reshape(-1, 2)
+        if len(points):
+            length += float(np.abs(points - np.roll(points, 1, axis=0)).max(1).sum())
+    if length > MAX_EDGE_LENGTH:
+        problem = (
+            f'has polygons whose edges are {length:.0f} pixels long, more than '
+            f'{MAX_EDGE_LENGTH}'
+        )
+        raise ClipDataError.at(where, problem, MEND_FILE)
 
 
 def decode_objects(
@@ -177,9 +240,12 @@ def decode_objects(
     if object_ids is None:
         object_ids = seen_objects(code_of, size, where)
     limits.check_masks(where, len(object_ids), size)
+    chosen = {object_id: code_of.get(object_id) for object_id in object_ids}
+    _check_frame(chosen, size, where)
     masks = np.zeros((len(object_ids), *size), bool)
     for mask, object_id in zip(masks, object_ids, strict=True):
-        mask[:] = decode_segmentation(code_of.get(object_id), size, where)
+        place = _object_at(where, object_id)
+        mask[:] = decode_segmentation(chosen[object_id], size, place)
     return FrameMasks(object_ids=object_ids, masks=masks)
 
 
@@ -199,7 +265,29 @@ def seen_objects(
     Raises:
         ClipDataError: If a mask is damaged.
     """
-    return tuple(each for each, code in code_of.items() if _is_seen(code, size, where))
+    _check_frame(code_of, size, where)
+    return tuple(
+        object_id
+        for object_id, code in code_of.items()
+        if _is_seen(code, size, _object_at(where, object_id))
+    )
+
+
+def _check_frame(code_of: Mapping[int, object], size: FrameSize, where: Where) -> None:
+    """Check the polygons of a frame, their edges in all: each alone may be small."""
+    check_edges(
+        (
+            checked_corners(polygon, size, _object_at(where, object_id))
+            for object_id, code in code_of.items()
+            if isinstance(code, list)
+            for polygon in code
+        ),
+        where,
+    )
+
+
+def _object_at(where: Where, object_id: int) -> str:
+    return f'{where}, object {object_id}'
 
 
 def _is_seen(code: object, size: FrameSize, where: Where) -> bool:

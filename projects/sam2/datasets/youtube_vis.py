@@ -12,7 +12,7 @@ from projects.sam2.datasets.annotated_video import (
     ObjectIds,
 )
 from projects.sam2.datasets.coco import group_annotations, split_crowds
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
@@ -95,6 +95,7 @@ class ClipYouTubeVISDataset(RecordDataset):
         """Records of the videos, see :meth:`RecordDataset.records_in`."""
         return video_records(content, self.annotation_path)
 
+    @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find the frames and masks of a video, without decoding any.
 

@@ -73,9 +73,10 @@ def decode_masks(
         msg = f'Expected masks of one size, but got {sorted(sizes)}; decode each alone'
         raise ValueError(msg)
     height, width = next(iter(sizes))
+    # Before the masks take memory: a damaged one may claim any size.
+    runs_of = [_checked_runs(code['counts'], height, width) for code in encoded]
     masks = np.empty((len(encoded), height, width), dtype=bool)
-    for mask, code in zip(masks, encoded, strict=True):
-        runs = _checked_runs(code['counts'], height, width)
+    for mask, runs in zip(masks, runs_of, strict=True):
         is_true = np.zeros(len(runs), dtype=bool)
         is_true[1::2] = True
         columns = np.repeat(is_true, runs).reshape(width, height)
