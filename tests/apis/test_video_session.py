@@ -1,13 +1,21 @@
-"""Options of tracking, and memory that goes to disk and comes back."""
+"""Later prompts, failures, options of tracking, and memory that goes to disk."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.apis.object_tracking import ObjectTracking
+from projects.sam2.apis.video_state import VideoFrameResult, VideoState
+from projects.sam2.models.memory_bank import MemoryBank
 from toy_videos import (
     SIDE,
+    SIZE,
     assert_same_results,
     click,
     masks_of,
@@ -190,3 +198,196 @@ def test_passes_with_and_without_autocast_may_follow_each_other(
         assert shown[19].mask_logits.dtype is torch.float32
         assert shown[19].object_score_logits.dtype is torch.float32
         assert with_finite_scores(list(shown.values()))
+
+
+def _box(predictor: SAM2VideoPredictor, state: VideoState) -> VideoFrameResult:
+    return predictor.add_new_points_or_box(state, 0, 1, box=[8, 12, 40, 24])
+
+
+def _mask(predictor: SAM2VideoPredictor, state: VideoState) -> VideoFrameResult:
+    mask = np.zeros(SIZE, bool)
+    mask[10:40, 20:60] = True
+    return predictor.add_new_mask(state, 0, 1, mask)
+
+
+def _click(predictor: SAM2VideoPredictor, state: VideoState) -> VideoFrameResult:
+    return predictor.add_new_points_or_box(
+        state, 0, 1, [[60, 40]], [0], clear_old_points=False
+    )
+
+
+def _click_anew(predictor: SAM2VideoPredictor, state: VideoState) -> VideoFrameResult:
+    predictor.clear_all_prompts_in_frame(state, 0, 1)
+    return click(predictor, state, at=(60.0, 40.0))
+
+
+SECOND_PROMPTS = pytest.mark.parametrize('second', [_click, _box, _mask, _click_anew])
+
+
+@SECOND_PROMPTS
+@pytest.mark.parametrize('others', [0, 1])
+def test_conditioning_frame_goes_on_conditioning_with_its_new_answer(
+    second: Callable[[SAM2VideoPredictor, VideoState], VideoFrameResult], others: int
+) -> None:
+    shown = []
+    for conditions in (False, True):
+        predictor = _predictor(add_all_frames_to_correct_as_cond=conditions)
+        state = predictor.init_state(toy_frames(6))
+        click(predictor, state)
+        if others:
+            click(predictor, state, frame=4, at=(40.0, 30.0))
+        track(predictor, state)
+        answer = second(predictor, state)
+        shown.append(track(predictor, state))
+        assert list(shown[-1]) == list(range(6))
+        assert torch.equal(shown[-1][0].mask_logits, answer.mask_logits)
+        assert set(state.objects[1].store.conditioning) == {0, 4} if others else {0}
+    assert_same_results(shown[0], shown[1])
+
+
+@pytest.mark.parametrize('overwritten', [False, True])
+@pytest.mark.parametrize('remembered', [False, True])
+def test_correction_conditions_once_the_first_prompt_is_taken_back(
+    *, overwritten: bool, remembered: bool
+) -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(5))
+    click(predictor, state)
+    track(predictor, state)
+    corrected = click(predictor, state, frame=3, at=(60.0, 40.0))
+    if remembered:
+        predictor.propagate_in_video_preflight(state)
+    if overwritten:
+        track(predictor, state)
+    cleared = predictor.clear_all_prompts_in_frame(state, 0, 1)
+    assert cleared is not None
+    results = track(predictor, state)
+    assert list(results) == [3, 4]
+    assert list(state.objects[1].store.conditioning) == [3]
+    same = torch.equal(results[3].mask_logits, corrected.mask_logits)
+    assert same is not overwritten
+
+
+def _everything(state: VideoState) -> dict[str, Any]:
+    """All that a later call can tell of a state, as numbers that are compared."""
+    told: dict[str, Any] = {'ids': list(state.objects), 'length': state.num_frames}
+    for number, obj in state.objects.items():
+        told[f'{number} frames'] = (
+            {f: (p.points, p.mask) for f, p in obj.prompts.items()},
+            {f: (id(a.step), a.conditioning) for f, a in obj.pending.items()},
+            dict(obj.tracked_in_reverse),
+            set(obj.corrections),
+            list(obj.store.conditioning),
+        )
+        for frame in range(state.frames.num_frames):
+            memory = obj.store.answer(frame)
+            told[f'{number} {frame}'] = memory and (
+                memory.mask_logits.tolist(),
+                memory.object_score_logits.tolist(),
+            )
+    return told
+
+
+@pytest.mark.parametrize(
+    ('part', 'method', 'message'),
+    [
+        (ObjectTracking, 'follow', r'while tracking objects 1, 2 on frame 2'),
+        (ObjectTracking, 'remember', r'remembering the prompt of object 1 on frame 2'),
+        (MemoryBank, 'forget', ''),
+    ],
+)
+def test_error_in_mid_pass_names_the_object_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, part: type, method: str, message: str
+) -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(5))
+    click(predictor, state)
+    click(predictor, state, number=2, at=(40.0, 30.0))
+    passes = predictor.propagate_in_video(state)
+    next(passes)
+    next(passes)
+    click(predictor, state, frame=2, at=(60.0, 40.0))
+    predictor.clear_all_prompts_in_frame(state, 2, 1)
+    click(predictor, state, frame=1, at=(60.0, 40.0))
+    before = _everything(state)
+
+    def fail(*_: object, **__: object) -> None:
+        msg = 'out of memory'
+        raise torch.OutOfMemoryError(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part, method, fail)
+        where = message.replace('on frame 2', 'on frame [12]')
+        with pytest.raises(torch.OutOfMemoryError, match=f'out of memory.*{where}'):
+            next(passes)
+    assert _everything(state) == before
+    assert list(track(predictor, state, start_frame_idx=2)) == [2, 3, 4]
+
+
+def test_refused_pass_changes_nothing() -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(4))
+    click(predictor, state)
+    track(predictor, state)
+    click(predictor, state, frame=2, at=(60.0, 40.0))
+    before = _everything(state)
+    refused: tuple[dict[str, Any], ...] = (
+        {'start_frame_idx': 4},
+        {'max_frame_num_to_track': -1},
+    )
+    for how in refused:
+        with pytest.raises(
+            ValueError, match=r'Frame 4 is not|max_frame_num_to_track is -1'
+        ):
+            predictor.propagate_in_video(state, **how)
+    assert _everything(state) == before
+
+
+def test_object_whose_prompt_is_taken_back_in_mid_pass_is_named() -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(4))
+    click(predictor, state)
+    click(predictor, state, number=2)
+    passes = predictor.propagate_in_video(state)
+    next(passes)
+    predictor.clear_all_prompts_in_frame(state, 0, 2)
+    before = _everything(state)
+    with pytest.raises(ValueError, match='Object 2 has no prompt left'):
+        next(passes)
+    assert _everything(state) == before
+
+
+def test_cancelling_stops_every_pass_that_was_begun() -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(5))
+    click(predictor, state)
+    there = predictor.propagate_in_video(state)
+    back = predictor.propagate_in_video(state, start_frame_idx=4, reverse=True)
+    assert [next(there).frame_index, next(back).frame_index] == [0, 4]
+    predictor.cancel_propagate(state)
+    later = predictor.propagate_in_video(state)
+    assert [list(there), list(back)] == [[], []]
+    assert len(list(later)) == 5
+
+
+def test_copy_of_a_state_goes_its_own_way() -> None:
+    predictor = _predictor(SHORT_BANK)
+    state = predictor.init_state(toy_frames(12))
+    click(predictor, state)
+    track(predictor, state)
+    before = _everything(state)
+    other = copy.deepcopy(state)
+    assert _everything(other) == before
+    click(predictor, other, frame=5, at=(60.0, 40.0))
+    click(predictor, other, number=2, at=(40.0, 30.0))
+    shown = track(predictor, other)
+    assert _everything(state) == before
+    click(predictor, state, frame=5, at=(60.0, 40.0))
+    click(predictor, state, number=2, at=(40.0, 30.0))
+    assert_same_results(track(predictor, state), shown)
+
+
+def test_state_says_what_to_do_in_place_of_pickling() -> None:
+    predictor = _predictor()
+    with pytest.raises(TypeError, match=r'Branch it with copy\.deepcopy'):
+        pickle.dumps(predictor.init_state(toy_frames(1)))

@@ -48,3 +48,18 @@ class EmbeddingCache:
         while len(self._kept) > self._capacity:
             self._kept.popitem(last=False)
         return self._kept[frame_index]
+
+    def branch(
+        self, encode: Callable[[int], ImageFeatures] | None = None
+    ) -> 'EmbeddingCache':
+        """Copy the cache; what one of the two encodes or drops the other does not.
+
+        Args:
+            encode: Gives the features of a frame; by default as before.
+
+        Returns:
+            The copy.
+        """
+        other = EmbeddingCache(encode or self._encode, capacity=self._capacity)
+        other._kept = self._kept.copy()
+        return other

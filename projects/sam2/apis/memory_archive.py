@@ -26,6 +26,7 @@ __all__ = [
     'FrameAnswer',
     'MaskEncoding',
     'MemoryRestorer',
+    'StagedStore',
     'TensorArchive',
 ]
 
@@ -79,6 +80,15 @@ class AnsweredMemory(FrameMemory):
     ious: Tensor
     encoded_logits: Tensor | None = None
     encoding: MaskEncoding = MaskEncoding()
+
+    @property
+    def answer(self) -> FrameAnswer:
+        """What is shown."""
+        return FrameAnswer(
+            mask_logits=self.mask_logits,
+            object_score_logits=self.object_score_logits,
+            ious=self.ious,
+        )
 
     @property
     def mask_to_encode(self) -> Tensor:
@@ -158,6 +168,7 @@ class ArchiveSpace:
         self, *, max_bytes: int | None = None, in_memory: bool = False
     ) -> None:
         self.max_bytes = max_bytes
+        self.in_memory = in_memory
         self.num_bytes = 0  # that the file has, or had at most
         self._records: _TemporaryFile | _HostMemory
         self._records = _HostMemory() if in_memory else _TemporaryFile()
@@ -167,6 +178,10 @@ class ArchiveSpace:
         self._waiting_bytes = 0
         self._layouts: dict[_Layout, _Layout] = {}
         self._serials = count()
+
+    def another(self) -> 'ArchiveSpace':
+        """An empty space of the same kind."""
+        return ArchiveSpace(max_bytes=self.max_bytes, in_memory=self.in_memory)
 
     def add_shelf(self) -> _Shelf:
         """Make room for one archive."""
@@ -429,6 +444,20 @@ class TensorArchive:
         lost, self._shelf.lost = self._shelf.lost, []
         return lost
 
+    def copy_to(self, space: ArchiveSpace) -> 'TensorArchive':
+        """Copy the archive.
+
+        Args:
+            space: Where the copies of the tensors are kept.
+
+        Returns:
+            The copy.
+        """
+        other = TensorArchive(space)
+        for key in self._shelf.records:
+            other.write(key, self.read(key), self.note(key))
+        return other
+
 
 @dataclass(slots=True)
 class ArchivedMemoryStore(MemoryStore):
@@ -533,11 +562,7 @@ class ArchivedMemoryStore(MemoryStore):
         """
         memory = self.conditioning.get(frame_index) or self.tracked.get(frame_index)
         if isinstance(memory, AnsweredMemory):
-            return FrameAnswer(
-                mask_logits=memory.mask_logits,
-                object_score_logits=memory.object_score_logits,
-                ious=memory.ious,
-            )
+            return memory.answer
         if (
             memory is not None
             or self.archive is None
@@ -593,6 +618,25 @@ class ArchivedMemoryStore(MemoryStore):
         if self.archive is not None:
             self.archive.discard(frame_index)
 
+    def branch(self, space: ArchiveSpace | None) -> 'ArchivedMemoryStore':
+        """Copy the store; the copy shares the tensors, which never change.
+
+        Args:
+            space: Where the copy archives; None where nothing is archived.
+
+        Returns:
+            The copy.
+        """
+        archive = None
+        if self.archive is not None and space is not None:
+            archive = self.archive.copy_to(space)
+        return ArchivedMemoryStore(
+            conditioning=dict(self.conditioning),
+            tracked=dict(self.tracked),
+            archive=archive,
+            restorer=self.restorer,
+        )
+
     def _device(self) -> torch.device:
         """Where the memories are used."""
         memory = next(iter((self.conditioning or self.tracked).values()), None)
@@ -614,3 +658,87 @@ def _copy_off(raw: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     event = torch.cuda.Event()
     event.record(torch.cuda.current_stream(raw.device))
     return copied, event
+
+
+class StagedStore(ArchivedMemoryStore):
+    """Changes of a store that are not made yet.
+
+    Args:
+        base: The store; read, and changed by :meth:`settle` alone.
+    """
+
+    def __init__(self, base: ArchivedMemoryStore) -> None:
+        super().__init__(
+            conditioning=dict(base.conditioning),
+            tracked=dict(base.tracked),
+            archive=None,
+        )
+        self.base = base
+        self.changed: set[int] = set()
+
+    def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
+        """Stage the memory of a frame.
+
+        Args:
+            frame_index: Position in the video.
+            memory: What to remember.
+            prompted: The frame conditions the rest of the video.
+        """
+        self.changed.add(frame_index)
+        super().add(frame_index, memory, prompted=prompted)
+
+    def erase(self, frame_index: int) -> None:
+        """Stage that the tracked memory of a frame is forgotten.
+
+        Args:
+            frame_index: Position in the video.
+        """
+        self.changed.add(frame_index)
+        super().erase(frame_index)
+
+    def tracked_memory(self, frame_index: int) -> FrameMemory | None:
+        """Look up the memory of a frame that does not condition the video.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            The memory as it is with the changes; or None.
+        """
+        if frame_index in self.changed:
+            return super().tracked_memory(frame_index)
+        return self.base.tracked_memory(frame_index)
+
+    def tracked_pointer(self, frame_index: int) -> Tensor | None:
+        """Look up the object pointer of a frame.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            (1, C), as it is with the changes; or None.
+        """
+        if frame_index in self.changed:
+            return super().tracked_pointer(frame_index)
+        return self.base.tracked_pointer(frame_index)
+
+    def answer(self, frame_index: int) -> FrameAnswer | None:
+        """Look up what is shown on a frame.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            The mask and its scores, as they are with the changes; or None.
+        """
+        if frame_index in self.changed:
+            return super().answer(frame_index)
+        return self.base.answer(frame_index)
+
+    def settle(self) -> None:
+        """Make the changes. They fit the store also where it dropped memories since."""
+        for frame in self.changed:
+            self.base.erase(frame)
+            if frame in self.tracked:
+                self.base.add(frame, self.tracked[frame], prompted=False)
+        self.base.conditioning = self.conditioning

@@ -54,7 +54,7 @@ class ObjectTracking:
 
     def prompt_task(
         self,
-        one: TrackedObject,
+        obj: TrackedObject,
         prompt: FramePrompt,
         frame_index: int,
         num_frames: int,
@@ -62,7 +62,7 @@ class ObjectTracking:
         """What there is to do for a prompt.
 
         Args:
-            one: The object.
+            obj: The object.
             prompt: All that is said about it on this frame.
             frame_index: The frame.
             num_frames: Length of the video.
@@ -71,38 +71,35 @@ class ObjectTracking:
             The task; a frame that was tracked before attends to memories, and points
             refine the mask that was shown.
         """
-        tracked = frame_index in one.tracked_in_reverse and one.store.conditioning
-        reverse = bool(tracked) and one.tracked_in_reverse[frame_index]
+        attends = bool(frame_index in obj.tracked_in_reverse and obj.store.conditioning)
+        shown = obj.answer(frame_index)
         earlier: Tensor | None = None
-        if frame_index in one.pending:
-            earlier = one.pending[frame_index].step.mask_logits
-        else:
-            shown = one.store.answer(frame_index)
-            earlier = None if shown is None else shown.mask_logits
-        if earlier is not None:
-            earlier = earlier.clamp(-EARLIER_LOGIT_LIMIT, EARLIER_LOGIT_LIMIT)
+        if shown is not None:
+            limit = EARLIER_LOGIT_LIMIT
+            earlier = shown.mask_logits.clamp(-limit, limit)
+        reverse = attends and obj.tracked_in_reverse[frame_index]
         return FrameTask(
             query=self.query(frame_index, num_frames, reverse=reverse),
             prompt=prompt,
-            attends=bool(tracked),
+            attends=attends,
             reread_prompt=True,
             earlier_logits=earlier,
         )
 
     def answer(
-        self, one: TrackedObject, features: ImageFeatures, task: FrameTask
+        self, obj: TrackedObject, features: ImageFeatures, task: FrameTask
     ) -> DecoderStep:
         """Answer a prompt; nothing is changed.
 
         Args:
-            one: The object.
+            obj: The object.
             features: Of the frame.
             task: As :meth:`prompt_task` gives it.
 
         Returns:
             The mask, its small holes filled.
         """
-        selection = recall_memories(self.heads, one.store, task)
+        selection = recall_memories(self.heads, obj.store, task)
         (step,) = decode_frame(self.heads, features, selection, task)
         return replace(step, mask_logits=self._filled(step.mask_logits))
 

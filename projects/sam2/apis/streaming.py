@@ -1,6 +1,9 @@
 """Tracks objects in frames that come one at a time: a camera, a socket, a loop."""
 
+import copy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,23 +35,30 @@ class LatestFrame:
             raise RuntimeError(msg)
         return self._latest.shape[0], self._latest.shape[1]
 
-    def push(self, frame: NDArray[np.uint8]) -> int:
-        """Take a frame in place of the one before.
+    @contextmanager
+    def pushed(self, frame: NDArray[np.uint8]) -> Iterator[int]:
+        """Take a frame in place of the one before, unless the work on it fails.
 
         Args:
             frame: (height, width, 3), RGB.
 
-        Returns:
+        Yields:
             Its position in the stream.
 
         Raises:
             ValueError: If it has another size than the one before.
         """
-        if self._latest is not None:
+        before = self._latest
+        if before is not None:
             same_size(frame, self.size, f'Frame {self.num_frames}')
         self._latest = frame.copy()
         self.num_frames += 1
-        return self.num_frames - 1
+        try:
+            yield self.num_frames - 1
+        except BaseException:
+            self._latest = before
+            self.num_frames -= 1
+            raise
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Give the latest frame.
@@ -96,6 +106,17 @@ class SAM2Stream:
             revisits=False,
         )
 
+    def __deepcopy__(self, memo: dict[int, object]) -> 'SAM2Stream':
+        """A branch of the stream: each of the two takes frames of its own."""
+        other = SAM2Stream(self.predictor)
+        other._latest = copy.copy(self._latest)
+        encode = self.predictor.session.encoder(other._latest)
+        other.state = self.state.branch(
+            self.state.embeddings.branch(encode), frames=other._latest
+        )
+        memo[id(self)] = other
+        return other
+
     @property
     def frame_index(self) -> int:
         """Position of the latest frame; -1 before the first."""
@@ -112,11 +133,14 @@ class SAM2Stream:
 
         Raises:
             ValueError: If the frame is not RGB of 8 bits or of another size, or an
-                object has no prompt left. The stream stays as it was.
+                object has no prompt left. After any error the stream is as it was.
         """
-        session = self.predictor.session
         pixels = read_image(frame, name=f'Frame {self._latest.num_frames}')
-        if self.state.objects:
-            session.check_prompted(self.state)
-        session.commit(self.state)
-        return session.step(self.state, self._latest.push(pixels))
+        embeddings = self.state.embeddings
+        self.state.embeddings = embeddings.branch()
+        try:
+            with self._latest.pushed(pixels) as frame_index:
+                return self.predictor.session.step(self.state, frame_index)
+        except BaseException:
+            self.state.embeddings = embeddings
+            raise

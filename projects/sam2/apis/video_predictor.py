@@ -157,7 +157,6 @@ class SAM2VideoPredictor(VideoPrompting):
         self.session.check_prompted(inference_state)
         self.session.commit(inference_state)
 
-    @torch.no_grad()
     def propagate_in_video(
         self,
         inference_state: VideoState,
@@ -168,7 +167,8 @@ class SAM2VideoPredictor(VideoPrompting):
         """Track all objects through the video.
 
         It may be left at any frame, and stopped by :meth:`cancel_propagate`. Objects
-        may be prompted, added and removed between frames.
+        may be prompted, added and removed between frames. After an error the state is
+        as it was when the last frame was yielded.
 
         Args:
             inference_state: State of the video.
@@ -176,39 +176,59 @@ class SAM2VideoPredictor(VideoPrompting):
             max_frame_num_to_track: Track so many frames after the first.
             reverse: Track backwards in time; nothing happens from frame 0.
 
-        Yields:
-            What is shown on each frame.
+        Returns:
+            An iterator over what is shown on each frame.
 
         Raises:
-            ValueError: If there is no object, one without a prompt, or no such frame.
+            ValueError: If there is no such frame, or a negative number of frames; from
+                the iterator also if there is no object, or one without a prompt.
         """
         state = inference_state
-        state.cancelled.clear()
-        self.propagate_in_video_preflight(state)
-        start = start_frame_idx
+        start, reach = start_frame_idx, max_frame_num_to_track
         if start is not None:
             start = read_whole_number(start, name='start_frame_idx')
-        else:
-            start = min(min(one.store.conditioning) for one in state.objects.values())
-        state.check_frame(start)
+            state.check_frame(start)
+        if reach is not None:
+            reach = read_whole_number(reach, name='max_frame_num_to_track', least=0)
+        return self._propagate(
+            state,
+            start,
+            reach,
+            reverse=reverse,
+            cancellations=state.cancellations,
+        )
+
+    def _propagate(
+        self,
+        state: VideoState,
+        start: int | None,
+        reach: int | None,
+        *,
+        reverse: bool,
+        cancellations: int,
+    ) -> Iterator[VideoFrameResult]:
+        """Track all objects until the pass is cancelled."""
+        if state.cancellations != cancellations:
+            return
+        self.session.check_prompted(state)
+        if start is None:
+            start = min(min(obj.conditioning_frames) for obj in state.objects.values())
         last = 0 if reverse else state.frames.num_frames - 1
-        if max_frame_num_to_track is not None:
-            reach = read_whole_number(
-                max_frame_num_to_track, name='max_frame_num_to_track', least=0
-            )
+        if reach is not None:
             last = max(start - reach, last) if reverse else min(start + reach, last)
         order = range(start, last - 1, -1) if reverse else range(start, last + 1)
         if reverse and start == 0:
+            self.session.commit(state)
             return
         for frame in order:
-            if state.cancelled.is_set() or not state.objects:
+            if state.cancellations != cancellations or not state.objects:
                 return
             yield self.session.step(state, frame, reverse=reverse)
 
     def cancel_propagate(self, inference_state: VideoState) -> None:
-        """Stop a running propagation after its current frame; from any thread.
+        """Stop all running propagations after their current frame; from any thread.
 
         Args:
             inference_state: State of the video.
         """
-        inference_state.cancelled.set()
+        inference_state.cancellations += 1

@@ -143,10 +143,9 @@ class VideoPrompting:
         obj_id = read_object_id(obj_id)
         frame_idx = read_whole_number(frame_idx, name='frame_idx')
         inference_state.check_frame(frame_idx)
-        inference_state.object(obj_id).take_back(frame_idx)
-        if not need_output:
-            return None
-        return self.session.show(inference_state, frame_idx)
+        return self.session.take_back(
+            inference_state, frame_idx, obj_id, shows=need_output
+        )
 
     def remove_object(
         self,
@@ -174,10 +173,7 @@ class VideoPrompting:
         obj_id = read_object_id(obj_id)
         if strict:
             state.object(obj_id)
-        removed = state.objects.pop(obj_id, None)
-        if removed is None or not state.objects or not need_output:
-            return list(state.objects), []
-        shown = [self.session.show(state, frame) for frame in sorted(removed.prompts)]
+        shown = self.session.remove(state, obj_id, shows=need_output)
         return list(state.objects), shown
 
     def reset_state(self, inference_state: VideoState) -> None:

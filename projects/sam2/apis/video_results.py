@@ -1,9 +1,11 @@
 """Brings the masks of a frame to the size of the video."""
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
 
-from projects.sam2.apis.video_state import TrackedObject, VideoFrameResult, VideoState
+import torch
+
+from projects.sam2.apis.memory_archive import FrameAnswer
+from projects.sam2.apis.video_state import VideoFrameResult
 from projects.sam2.models.mask_heads import NO_OBJECT_LOGIT
 from projects.sam2.ops import non_overlapping, upsample_logits
 
@@ -11,54 +13,40 @@ __all__ = ['show_frame']
 
 
 def show_frame(
-    state: VideoState,
     frame_index: int,
+    answers: Mapping[int, FrameAnswer | None],
     *,
+    size: tuple[int, int],
     low_res: tuple[int, int],
     separate: bool,
     device: torch.device,
 ) -> VideoFrameResult:
-    """Collect what is known of a frame.
+    """Show the answers of all objects on a frame.
 
     Args:
-        state: State of the video.
-        frame_index: The frame.
+        frame_index: Position in the video.
+        answers: Of each object, by id; None is shown absent.
+        size: Height and width of the video.
         low_res: H4 and W4.
         separate: Let each pixel belong to at most one object.
         device: Where the masks go.
 
     Returns:
-        Masks and scores of all objects; one without an answer is shown absent.
+        Masks and scores of all objects.
     """
     nothing = torch.full((1, 1, *low_res), NO_OBJECT_LOGIT, device=device)
     unknown = torch.full((1, 1), torch.nan, device=device)
-    masks, scores, ious = [nothing[:0]], [unknown[:0]], [unknown[:0]]
-    for one in state.objects.values():
-        shown = _answer(one, frame_index)
-        mask, score, iou = shown or (nothing, unknown, unknown)
-        masks.append(mask)
-        scores.append(score)
-        ious.append(iou)
-    full = upsample_logits(torch.cat(masks), state.frames.size)
+    absent = FrameAnswer(mask_logits=nothing, object_score_logits=unknown, ious=unknown)
+    shown = [answer or absent for answer in answers.values()]
+    # What is empty comes first, so that there may be no object at all.
+    masks = torch.cat([nothing[:0], *(answer.mask_logits for answer in shown)])
+    scores = torch.cat([unknown[:0], *(a.object_score_logits for a in shown)])
+    ious = torch.cat([unknown[:0], *(answer.ious for answer in shown)])
+    full = upsample_logits(masks, size)
     return VideoFrameResult(
         frame_index=frame_index,
-        object_ids=list(state.objects),
+        object_ids=list(answers),
         mask_logits=non_overlapping(full) if separate else full,
-        object_score_logits=torch.cat(scores)[:, 0],
-        ious=torch.cat(ious)[:, 0],
+        object_score_logits=scores[:, 0],
+        ious=ious[:, 0],
     )
-
-
-def _answer(
-    one: TrackedObject, frame_index: int
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Mask, object score and IoU of an object: the latest answer on the frame."""
-    pending = one.pending.get(frame_index)
-    if pending is not None:
-        step = pending.step
-        iou = step.candidate_ious.amax(dim=1, keepdim=True)
-        return step.mask_logits, step.object_score_logits, iou
-    memory = one.store.answer(frame_index)
-    if memory is None:
-        return None
-    return memory.mask_logits, memory.object_score_logits, memory.ious

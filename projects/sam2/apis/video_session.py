@@ -1,12 +1,18 @@
 """Prompts, tracks and shows the objects of a video, frame by frame."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
 import torch
 
 from projects.sam2.apis.embedding_cache import EmbeddingCache
 from projects.sam2.apis.frame_readers import FrameReader
 from projects.sam2.apis.memory_archive import (
+    AnsweredMemory,
     ArchivedMemoryStore,
     ArchiveSpace,
+    FrameAnswer,
     TensorArchive,
 )
 from projects.sam2.apis.object_tracking import ObjectTracking
@@ -24,10 +30,31 @@ from projects.sam2.structures import FramePrompt, ImageFeatures
 __all__ = ['VideoSession']
 
 LOW_RES_STRIDE = 4
+MOST_NAMED = 8  # objects in an error
 
 
 class VideoSession:
     """What a video predictor does, once its input is read and checked.
+
+    A call that fails changes nothing: what a step, a prompt or a clearing does is
+    computed first and kept when all of it is there. After an error in a pass the state
+    is as it was when the last frame was yielded.
+
+    What is said about an object counts by these rules:
+
+    - A prompt on a frame that was not tracked yet conditions the video. It is answered
+      without memories.
+    - A prompt on a frame that was tracked corrects it: it is answered with memories and
+      conditions the video where ``corrections_condition`` is set. Otherwise the next
+      pass over the frame overwrites it.
+    - A frame that conditions the video goes on doing so whatever is said about it
+      later. The new answer takes the place of its memory.
+    - A prompt that is taken back leaves what was tracked on its frame. With the last
+      frame that conditions the video, all other prompts of the object begin to: those
+      with an answer as it is shown, those that a pass overwrote with a new one. An
+      object without any prompt is named when tracking goes on.
+    - Answers are remembered when tracking goes on; a prompt that was taken back before
+      leaves no trace, nor does an object that was removed.
 
     Args:
         model: The model.
@@ -62,21 +89,32 @@ class VideoSession:
         Returns:
             The state, without objects.
         """
+        return VideoState(
+            frames=frames,
+            embeddings=EmbeddingCache(
+                self.encoder(frames), capacity=self.options.num_cached_embeddings
+            ),
+            num_frames=frames.num_frames if num_frames is None else num_frames,
+            revisits=revisits,
+            archive_space=ArchiveSpace() if revisits else None,
+        )
+
+    def encoder(self, frames: FrameReader) -> Callable[[int], ImageFeatures]:
+        """Make what encodes the frames of a video.
+
+        Args:
+            frames: Reads them.
+
+        Returns:
+            Gives the features of a frame by its position.
+        """
 
         @torch.no_grad()
         def encode(frame_index: int) -> ImageFeatures:
             pixels = frames.read(frame_index)
             return self.model.encode(self.model.data_preprocessor.frame(pixels))
 
-        return VideoState(
-            frames=frames,
-            embeddings=EmbeddingCache(
-                encode, capacity=self.options.num_cached_embeddings
-            ),
-            num_frames=frames.num_frames if num_frames is None else num_frames,
-            revisits=revisits,
-            archive_space=ArchiveSpace() if revisits else None,
-        )
+        return encode
 
     @torch.no_grad()
     def prompt(
@@ -93,23 +131,69 @@ class VideoSession:
         Returns:
             What is shown on the frame, of all objects.
         """
-        features = state.embeddings.get(frame_index)
-        one = state.objects.get(object_id)
-        if one is None:
+        obj = state.objects.get(object_id)
+        if obj is None:
             space = state.archive_space
             archive = None if space is None else TensorArchive(space)
             store = ArchivedMemoryStore(archive=archive)
-            one = TrackedObject(object_id=object_id, store=store)
-        task = self.tracking.prompt_task(one, prompt, frame_index, state.num_frames)
-        step = self.tracking.answer(one, features, task)
-        state.objects[object_id] = one
-        one.prompts[frame_index] = prompt
-        one.pending[frame_index] = PendingAnswer(
-            step=step,
-            task=task,
-            conditioning=not task.attends or self.options.corrections_condition,
-        )
-        return self.show(state, frame_index)
+            obj = TrackedObject(object_id=object_id, store=store)
+        draft = obj.draft()
+        draft.prompts[frame_index] = prompt
+        draft.pending[frame_index] = self._answer(state, draft, frame_index)
+        shown = self.show(state, frame_index, state.objects | {object_id: draft})
+        obj.adopt(draft)
+        state.objects[object_id] = obj
+        return shown
+
+    @torch.no_grad()
+    def take_back(
+        self, state: VideoState, frame_index: int, object_id: int, *, shows: bool
+    ) -> VideoFrameResult | None:
+        """Take back what was said about an object on a frame.
+
+        Args:
+            state: State of the video; not changed where something fails.
+            frame_index: The frame.
+            object_id: The object.
+            shows: Collect what is shown afterwards.
+
+        Returns:
+            What is shown on the frame, of all objects; or None.
+
+        Raises:
+            ValueError: If there is no such object.
+        """
+        obj = state.object(object_id)
+        draft = obj.draft()
+        draft.take_back(frame_index)
+        if not draft.is_prompted:
+            self._let_corrections_condition(state, draft)
+        shown = None
+        if shows:
+            shown = self.show(state, frame_index, state.objects | {object_id: draft})
+        obj.adopt(draft)
+        return shown
+
+    def remove(
+        self, state: VideoState, object_id: int, *, shows: bool
+    ) -> list[VideoFrameResult]:
+        """Remove an object, if there is one of this id.
+
+        Args:
+            state: State of the video; not changed where something fails.
+            object_id: The object.
+            shows: Collect what is shown afterwards.
+
+        Returns:
+            What is shown on the frames where it was prompted, of all other objects.
+        """
+        left = dict(state.objects)
+        removed = left.pop(object_id, None)
+        shown = []
+        if removed is not None and left and shows:
+            shown = [self.show(state, index, left) for index in sorted(removed.prompts)]
+        state.objects.pop(object_id, None)
+        return shown
 
     def check_prompted(self, state: VideoState) -> None:
         """Check that there is something to track.
@@ -123,86 +207,208 @@ class VideoSession:
         if not state.objects:
             msg = 'There is no object to track; prompt one on some frame first'
             raise ValueError(msg)
-        silent = [
-            one.object_id for one in state.objects.values() if not one.is_prompted
-        ]
+        silent = [obj for obj in state.objects.values() if not obj.is_prompted]
         if silent:
-            msg = f'Object {silent[0]} has no prompt left; prompt it, or remove it'
+            number = silent[0].object_id
+            msg = f'Object {number} has no prompt left; prompt it, or remove it'
             raise ValueError(msg)
 
     @torch.no_grad()
     def commit(self, state: VideoState) -> None:
-        """Remember all answered prompts.
+        """Remember all answered prompts, or none where something fails.
 
         Args:
             state: State of the video.
         """
-        for one in state.objects.values():
-            for frame, answer in tuple(one.pending.items()):
-                memory = self.tracking.remember(answer, state.embeddings.get(frame))
-                one.store.add(frame, memory, prompted=answer.conditioning)
-                if self.options.clear_around_prompts:
-                    self._clear_around(one, frame)
-                del one.pending[frame]
+        for object_id, draft in self._committed(state).items():
+            state.objects[object_id].adopt(draft)
 
     @torch.no_grad()
     def step(
         self, state: VideoState, frame_index: int, *, reverse: bool = False
     ) -> VideoFrameResult:
-        """Track all objects on one frame.
+        """Track all objects on one frame, those without a prompt among them or none.
 
         Args:
-            state: State of the video.
+            state: State of the video; not changed where something fails.
             frame_index: The frame.
             reverse: The pass runs backwards.
 
         Returns:
             What is shown on the frame.
-        """
-        self.commit(state)
-        query = self.tracking.query(frame_index, state.num_frames, reverse=reverse)
-        followed = []
-        for one in state.objects.values():
-            self.model.tracker.memory_bank.forget(one.store, query)
-            if frame_index not in one.store.conditioning:
-                followed.append(one)
-            elif self.options.clear_around_prompts:
-                self._clear_around(one, frame_index)
-        if followed:
-            features = state.embeddings.get(frame_index)
-            memories = self.tracking.follow(followed, features, query)
-            for one in followed:
-                memory = memories[one.object_id]
-                one.store.add(frame_index, memory, prompted=False)
-        for one in state.objects.values():
-            one.tracked_in_reverse[frame_index] = reverse
-            if not state.revisits:
-                one.forget_passed(state.embeddings)
-        return self.show(state, frame_index)
 
-    def show(self, state: VideoState, frame_index: int) -> VideoFrameResult:
+        Raises:
+            ValueError: If an object has no prompt.
+        """
+        if state.objects:
+            self.check_prompted(state)
+        query = self.tracking.query(frame_index, state.num_frames, reverse=reverse)
+        drafts = self._committed(state)
+        current = state.objects | drafts
+        followed = [
+            obj for obj in current.values() if frame_index not in obj.store.conditioning
+        ]
+        memories: dict[int, AnsweredMemory] = {}
+        if followed:
+            ids = [obj.object_id for obj in followed]
+            with told_where(f'while tracking {_names(ids)} on frame {frame_index}'):
+                features = state.embeddings.get(frame_index)
+                memories = self.tracking.follow(followed, features, query)
+        shown = self._show_answers(
+            state,
+            frame_index,
+            {
+                object_id: (
+                    memories[object_id].answer
+                    if object_id in memories
+                    else obj.answer(frame_index)
+                )
+                for object_id, obj in current.items()
+            },
+        )
+        for obj in state.objects.values():
+            # This may meet a full disk, and moves memories without changing any.
+            self.model.tracker.memory_bank.forget(obj.store, query)
+        for object_id, obj in state.objects.items():
+            if object_id in drafts:
+                obj.adopt(drafts[object_id])
+            memory = memories.get(object_id)
+            if memory is None and self.options.clear_around_prompts:
+                self._clear_around(obj, frame_index)
+            obj.track(frame_index, memory, reverse=reverse)
+            if not state.revisits:
+                obj.forget_passed(state.embeddings)
+        return shown
+
+    def show(
+        self,
+        state: VideoState,
+        frame_index: int,
+        objects: Mapping[int, TrackedObject] | None = None,
+    ) -> VideoFrameResult:
         """Collect the latest answers on a frame.
 
         Args:
             state: State of the video.
             frame_index: The frame.
+            objects: In place of those of the state.
 
         Returns:
             Masks and scores of all objects.
         """
+        if objects is None:
+            objects = state.objects
+        answers = {key: obj.answer(frame_index) for key, obj in objects.items()}
+        return self._show_answers(state, frame_index, answers)
+
+    def _show_answers(
+        self,
+        state: VideoState,
+        frame_index: int,
+        answers: Mapping[int, FrameAnswer | None],
+    ) -> VideoFrameResult:
+        """Bring the answers of all objects on a frame to the size of the video."""
         preprocessor = self.model.data_preprocessor
         height, width = preprocessor.image_size
-        return show_frame(
-            state,
-            frame_index,
-            low_res=(height // LOW_RES_STRIDE, width // LOW_RES_STRIDE),
-            separate=self.options.non_overlap_masks,
-            device=preprocessor.mean.device,
-        )
+        with told_where(f'while showing frame {frame_index}'):
+            return show_frame(
+                frame_index,
+                answers,
+                size=state.frames.size,
+                low_res=(height // LOW_RES_STRIDE, width // LOW_RES_STRIDE),
+                separate=self.options.non_overlap_masks,
+                device=preprocessor.mean.device,
+            )
 
-    def _clear_around(self, one: TrackedObject, frame_index: int) -> None:
+    def _answer(
+        self, state: VideoState, obj: TrackedObject, frame_index: int
+    ) -> PendingAnswer:
+        """Answer what is said about an object on a frame; nothing is changed."""
+        name = f'the prompt of object {obj.object_id} on frame {frame_index}'
+        with told_where(f'while answering {name}'):
+            features = state.embeddings.get(frame_index)
+            prompt = obj.prompts[frame_index]
+            task = self.tracking.prompt_task(obj, prompt, frame_index, state.num_frames)
+            step = self.tracking.answer(obj, features, task)
+        conditioning = (
+            not task.attends
+            or self.options.corrections_condition
+            or frame_index in obj.conditioning_frames
+        )
+        return PendingAnswer(step=step, task=task, conditioning=conditioning)
+
+    def _committed(self, state: VideoState) -> dict[int, TrackedObject]:
+        """Drafts of the objects with unremembered answers, these remembered."""
+        drafts = {}
+        for object_id, obj in state.objects.items():
+            if not obj.pending:
+                continue
+            draft = drafts[object_id] = obj.draft()
+            for frame, answer in obj.pending.items():
+                name = f'the prompt of object {object_id} on frame {frame}'
+                with told_where(f'while remembering {name}'):
+                    features = state.embeddings.get(frame)
+                    memory = self.tracking.remember(answer, features)
+                draft.remember(frame, memory, conditioning=answer.conditioning)
+                if self.options.clear_around_prompts:
+                    self._clear_around(draft, frame)
+        return drafts
+
+    def _let_corrections_condition(
+        self, state: VideoState, draft: TrackedObject
+    ) -> None:
+        """Let all prompts that are left condition the video.
+
+        Answers that are there condition as they are shown. A correction that a pass
+        overwrote is answered anew, where its frame can still be read.
+        """
+        overwritten = [
+            frame
+            for frame in draft.prompts
+            if frame not in draft.pending
+            and (frame not in draft.corrections or draft.store.answer(frame) is None)
+            and (state.revisits or frame in state.embeddings)
+        ]
+        new = {frame: self._answer(state, draft, frame) for frame in overwritten}
+        for frame in draft.corrections & draft.prompts.keys():
+            memory = draft.store.tracked_memory(frame)
+            if isinstance(memory, AnsweredMemory) and frame not in draft.pending:
+                draft.remember(frame, memory, conditioning=True)
+        for frame, answer in (draft.pending | new).items():
+            draft.pending[frame] = replace(answer, conditioning=True)
+
+    def _clear_around(self, obj: TrackedObject, frame_index: int) -> None:
         """Forget what was tracked within the reach of a prompted frame."""
         bank = self.model.tracker.memory_bank
         reach = bank.stride * bank.num_frames
         for frame in range(frame_index - reach, frame_index + reach + 1):
-            one.store.erase(frame)
+            obj.erase(frame)
+
+
+@contextmanager
+def told_where(where: str) -> Iterator[None]:
+    """Add to an error what was done when it was raised; its type stays.
+
+    Args:
+        where: What is done.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            error.strerror = f'{error.strerror} ({where})'
+        elif len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (f'{error.args[0]} ({where})',)
+        raise
+
+
+def _names(object_ids: Sequence[int]) -> str:
+    """Objects as an error names them."""
+    some = ', '.join(map(str, object_ids[:MOST_NAMED]))
+    more = len(object_ids) - MOST_NAMED
+    return ('objects ' if len(object_ids) > 1 else 'object ') + (
+        f'{some} and {more} more' if more > 0 else some
+    )

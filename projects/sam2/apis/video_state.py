@@ -1,6 +1,5 @@
 """What a video predictor knows of one video, and what it shows of a frame."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -9,7 +8,13 @@ from torch import Tensor
 
 from projects.sam2.apis.embedding_cache import EmbeddingCache
 from projects.sam2.apis.frame_readers import FrameReader
-from projects.sam2.apis.memory_archive import ArchivedMemoryStore, ArchiveSpace
+from projects.sam2.apis.memory_archive import (
+    AnsweredMemory,
+    ArchivedMemoryStore,
+    ArchiveSpace,
+    FrameAnswer,
+    StagedStore,
+)
 from projects.sam2.models.frame_tracking import FrameTask
 from projects.sam2.structures import DecoderStep, FramePrompt, PointPrompt
 
@@ -100,12 +105,17 @@ class PendingAnswer:
 class TrackedObject:
     """One object of a video.
 
+    A call works on a draft of the object and adopts it in the end, so that a call that
+    fails changes nothing: ``draft = obj.draft()``, then the work, then
+    ``obj.adopt(draft)``.
+
     Attributes:
         object_id: As the user calls it.
         store: Its memories.
         prompts: All that was said about it, by frame.
         pending: Answers that are not remembered yet, by frame.
         tracked_in_reverse: Frames that it was tracked on, and whether backwards.
+        corrections: Frames whose tracked memory is the answer to a prompt.
     """
 
     object_id: int
@@ -113,12 +123,78 @@ class TrackedObject:
     prompts: dict[int, FramePrompt] = field(default_factory=dict)
     pending: dict[int, PendingAnswer] = field(default_factory=dict)
     tracked_in_reverse: dict[int, bool] = field(default_factory=dict)
+    corrections: set[int] = field(default_factory=set)
+
+    @property
+    def conditioning_frames(self) -> set[int]:
+        """Frames that condition the rest of the video, or will."""
+        will = {frame for frame, answer in self.pending.items() if answer.conditioning}
+        return will | set(self.store.conditioning)
 
     @property
     def is_prompted(self) -> bool:
         """Some frame conditions the rest of the video, or will."""
-        will = any(answer.conditioning for answer in self.pending.values())
-        return will or bool(self.store.conditioning)
+        return bool(self.conditioning_frames)
+
+    def answer(self, frame_index: int) -> FrameAnswer | None:
+        """Look up the latest answer on a frame.
+
+        Args:
+            frame_index: Position in the video.
+
+        Returns:
+            What is shown, or None where there is no answer.
+        """
+        pending = self.pending.get(frame_index)
+        if pending is None:
+            return self.store.answer(frame_index)
+        step = pending.step
+        return FrameAnswer(
+            mask_logits=step.mask_logits,
+            object_score_logits=step.object_score_logits,
+            ious=step.candidate_ious.amax(dim=1, keepdim=True),
+        )
+
+    def remember(
+        self, frame_index: int, memory: AnsweredMemory, *, conditioning: bool
+    ) -> None:
+        """Keep the memory of an answered prompt.
+
+        Args:
+            frame_index: Position in the video.
+            memory: Made of the answer.
+            conditioning: The frame conditions the rest of the video.
+        """
+        self.store.add(frame_index, memory, prompted=conditioning)
+        self.pending.pop(frame_index, None)
+        if conditioning:
+            self.corrections.discard(frame_index)
+        else:
+            self.corrections.add(frame_index)
+
+    def track(
+        self, frame_index: int, memory: AnsweredMemory | None, *, reverse: bool
+    ) -> None:
+        """Note that a pass came by a frame.
+
+        Args:
+            frame_index: Position in the video.
+            memory: What was tracked there; None where the frame conditions the video.
+            reverse: The pass runs backwards.
+        """
+        if memory is not None:
+            self.store.add(frame_index, memory, prompted=False)
+            self.corrections.discard(frame_index)
+        self.tracked_in_reverse[frame_index] = reverse
+
+    def erase(self, frame_index: int) -> None:
+        """Forget what was tracked on a frame.
+
+        Args:
+            frame_index: Position in the video.
+        """
+        self.store.erase(frame_index)
+        self.corrections.discard(frame_index)
 
     def take_back(self, frame_index: int) -> None:
         """Forget what was said on a frame; what was tracked there stays.
@@ -128,6 +204,7 @@ class TrackedObject:
         """
         self.prompts.pop(frame_index, None)
         self.pending.pop(frame_index, None)
+        self.corrections.discard(frame_index)
         memory = self.store.conditioning.get(frame_index)
         if memory is not None:
             self.store.add(frame_index, memory, prompted=False)
@@ -142,10 +219,55 @@ class TrackedObject:
         for frame in [f for f in self.tracked_in_reverse if f not in promptable]:
             del self.tracked_in_reverse[frame]
 
+    def draft(self) -> 'TrackedObject':
+        """A copy to work on; nothing that is done to it reaches the object."""
+        return TrackedObject(
+            object_id=self.object_id,
+            store=StagedStore(self.store),
+            prompts=dict(self.prompts),
+            pending=dict(self.pending),
+            tracked_in_reverse=dict(self.tracked_in_reverse),
+            corrections=set(self.corrections),
+        )
+
+    def adopt(self, draft: 'TrackedObject') -> None:
+        """Take over what was done to a draft.
+
+        Args:
+            draft: Of this object, which did not change since.
+        """
+        if isinstance(draft.store, StagedStore):
+            draft.store.settle()
+        self.prompts = draft.prompts
+        self.pending = draft.pending
+        self.tracked_in_reverse = draft.tracked_in_reverse
+        self.corrections = draft.corrections
+
+    def branch(self, space: ArchiveSpace | None) -> 'TrackedObject':
+        """Copy the object; the copy shares the tensors, which never change.
+
+        Args:
+            space: Where the copy archives its memories.
+
+        Returns:
+            The copy.
+        """
+        return TrackedObject(
+            object_id=self.object_id,
+            store=self.store.branch(space),
+            prompts=dict(self.prompts),
+            pending=dict(self.pending),
+            tracked_in_reverse=dict(self.tracked_in_reverse),
+            corrections=set(self.corrections),
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class VideoState:
     """A video that is worked on.
+
+    ``copy.deepcopy`` branches it: both sessions go on from here, each its own way. The
+    reader of the frames is shared, so use branches from one thread.
 
     Attributes:
         frames: Reads its frames.
@@ -154,7 +276,7 @@ class VideoState:
         revisits: Memories that the running pass has left behind are archived.
         archive_space: Where all objects archive them.
         objects: By id, in the order in which they were added.
-        cancelled: Set to stop a running propagation.
+        cancellations: How often passes were cancelled; those under way stop.
     """
 
     frames: FrameReader
@@ -163,7 +285,43 @@ class VideoState:
     revisits: bool = True
     archive_space: ArchiveSpace | None = None
     objects: dict[int, TrackedObject] = field(default_factory=dict)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancellations: int = 0
+
+    def __deepcopy__(self, memo: dict[int, object]) -> 'VideoState':
+        """A branch of the session."""
+        del memo
+        return self.branch(self.embeddings.branch())
+
+    def __reduce__(self) -> str:
+        """Say what to do in place of pickling."""
+        msg = (
+            'The state of a video cannot be pickled: its frames are read from files '
+            'and memories may be on the disk. Branch it with copy.deepcopy, or save '
+            'the prompts and give them again to a new state'
+        )
+        raise TypeError(msg)
+
+    def branch(
+        self, embeddings: EmbeddingCache, frames: FrameReader | None = None
+    ) -> 'VideoState':
+        """Copy the state; what is done to one is not seen by the other.
+
+        Args:
+            embeddings: Of the copy.
+            frames: Reader of the copy; by default shared.
+
+        Returns:
+            The copy.
+        """
+        space = None if self.archive_space is None else self.archive_space.another()
+        return VideoState(
+            frames=self.frames if frames is None else frames,
+            embeddings=embeddings,
+            num_frames=self.num_frames,
+            revisits=self.revisits,
+            archive_space=space,
+            objects={key: obj.branch(space) for key, obj in self.objects.items()},
+        )
 
     def __getitem__(self, name: str) -> int | list[int] | dict[int, int]:
         """What scripts look up in the state of the released predictor."""
