@@ -11,7 +11,6 @@ are looked through. The exit code is 0 where all is well, 1 where anything is wr
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +33,7 @@ from projects.sam2.datasets.processing.statistics import (  # noqa: E402
     SourceSummary,
     Spread,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.config import load_config  # noqa: E402
 
 MAX_PRINTED = 30  # problems of a source; the JSON file has all
@@ -151,4 +151,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    call_tool(main)

@@ -37,6 +37,11 @@ from projects.sam2.apis.folder_scores import (  # noqa: E402
     score_folder,
 )
 from projects.sam2.datasets.listing import read_list  # noqa: E402
+from projects.sam2.engine.command_line import (  # noqa: E402
+    call_tool,
+    describe_error,
+    shows_traceback,
+)
 from projects.sam2.evaluation import (  # noqa: E402
     PROTOCOLS,
     describe_gaps,
@@ -118,7 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.out is not None:
             write_report(options.out, scores.videos, summary)
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        if shows_traceback():
+            raise
+        print(f'error: {describe_error(error)}', file=sys.stderr)
         return 2
     print(format_tables(scores.videos, summary))
     print(describe_summary(summary))
@@ -129,4 +136,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    call_tool(main, exit_code=2)

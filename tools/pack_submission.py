@@ -34,6 +34,11 @@ from projects.sam2.datasets.processing.submission import (  # noqa: E402
     check_submission,
     pack_submission,
 )
+from projects.sam2.engine.command_line import (  # noqa: E402
+    call_tool,
+    describe_error,
+    shows_traceback,
+)
 
 MAX_PRINTED = 30
 
@@ -91,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f'{options.archive}: {len(names)} videos, {num_files} masks')
             return 0
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        if shows_traceback():
+            raise
+        print(f'error: {describe_error(error)}', file=sys.stderr)
         return 2
     for problem in problems[:MAX_PRINTED]:
         print(f'! {problem}')
@@ -100,4 +107,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    call_tool(main, exit_code=2)

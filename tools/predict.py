@@ -28,6 +28,11 @@ import projects.sam2  # noqa: E402, F401  after the path is set; registers the p
 from projects.sam2.apis import ObjectPrompt, SAM2Inferencer  # noqa: E402
 from projects.sam2.apis.inference_files import FORMATS  # noqa: E402
 from projects.sam2.datasets.reading import read_labels  # noqa: E402
+from projects.sam2.engine.command_line import (  # noqa: E402
+    call_tool,
+    describe_error,
+    shows_traceback,
+)
 
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'
 # What a user can do about: anything else is a defect, and shows where it is.
@@ -177,7 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
             pred_formats=options.formats,
         )
     except USER_ERRORS as error:
-        parser.exit(2, f'{parser.prog}: error: {" ".join(str(error).split())}\n')
+        if shows_traceback():
+            raise
+        parser.exit(2, f'{parser.prog}: error: {describe_error(error)}\n')
     for result in found['predictions']:
         objects = {number for frame in result.frames for number in frame.object_ids}
         found_in = '' if len(result.frames) == 1 else f'{len(result.frames)} frames, '
@@ -187,4 +194,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main, exit_code=2)

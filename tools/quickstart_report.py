@@ -24,6 +24,7 @@ from mmengine.registry import DATASETS, init_default_scope  # noqa: E402
 
 from projects.sam2.engine.command_line import (  # noqa: E402
     add_run_arguments,
+    call_tool,
     launched_runner,
 )
 from projects.sam2.engine.config import apply_work_dir, load_config  # noqa: E402
@@ -226,4 +227,4 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

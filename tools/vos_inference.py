@@ -37,6 +37,11 @@ from projects.sam2.apis.vos_run import (  # noqa: E402
 )
 from projects.sam2.apis.vos_writing import MaskFolder, claim_folder  # noqa: E402
 from projects.sam2.datasets.processing.extraction_run import VideoOutcome  # noqa: E402
+from projects.sam2.engine.command_line import (  # noqa: E402
+    call_tool,
+    describe_error,
+    shows_traceback,
+)
 from projects.sam2.engine.distributed import rank_of_process  # noqa: E402
 
 
@@ -165,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         claim_folder(options.out, plan.settings, write=first)
         outcomes = segment(plan, lengths, options)
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        if shows_traceback():
+            raise
+        print(f'error: {describe_error(error)}', file=sys.stderr)
         return 2
     bad = [outcome for outcome in outcomes if outcome.problem is not None]
     written = [outcome for outcome in outcomes if outcome.num_written]
@@ -180,4 +187,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    call_tool(main, exit_code=2)

@@ -10,10 +10,13 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import distributed
+from torch._utils import ExceptionWrapper
 
 from engine_toys import toy_config
+from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.engine import command_line
 from projects.sam2.engine.command_line import (
     add_run_arguments,
@@ -113,12 +116,97 @@ def test_lost_contact_becomes_an_error_that_says_what_to_do(
     leave.assert_not_called()
 
 
-def test_user_error_is_one_line_and_a_fault_of_the_program_is_not() -> None:
+def printed_for(error: BaseException) -> str:
+    """What a tool prints that ends with an error, with exit code 1."""
     with pytest.raises(SystemExit) as ended:
-        call_tool(Mock(side_effect=FileNotFoundError('a.pth does not exist')))
-    assert ended.value.code == 'error: a.pth does not exist'
+        call_tool(Mock(side_effect=error))
+    # Python prints a code that is a text, and the exit code is 1.
+    assert isinstance(ended.value.code, str)
+    return ended.value.code
+
+
+def test_user_error_is_one_line_and_a_fault_of_the_program_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = FileNotFoundError('a.pth does not exist')
+    assert printed_for(error) == 'error: a.pth does not exist'
+    assert printed_for(MemoryError()) == 'error: out of memory'
     with pytest.raises(ZeroDivisionError):
         call_tool(lambda: 1 // 0)
+    monkeypatch.setenv('SAM2_TRACEBACK', '1')
+    with pytest.raises(FileNotFoundError):
+        call_tool(Mock(side_effect=error))
+
+
+def test_error_of_a_worker_is_told_without_its_traceback() -> None:
+    try:
+        try:
+            int('x')
+        except ValueError as error:
+            message = 'clip_1: is damaged\n  and: so is clip_2'
+            raise ClipDataError(message) from error
+    except ClipDataError:
+        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')
+    with pytest.raises(ClipDataError, match='Original Traceback') as caught:
+        wrapper.reraise()
+    printed = printed_for(caught.value)
+    assert printed.startswith('error: clip_1: is damaged and: so is clip_2')
+    assert '\n' not in printed
+    assert 'Traceback' not in printed
+
+
+def test_long_message_is_cut() -> None:
+    lines = '\n'.join(f'clip_{number} is damaged' for number in range(20))
+    printed = printed_for(ValueError(lines))
+    assert 'clip_2 is damaged … and 17 more lines' in printed
+    assert '\n' not in printed
+
+
+def test_fault_of_the_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def build() -> object:
+        return MODELS.build({'type': 'engine_toys.ToyModel', 'depth': 3})
+
+    def look_up() -> object:
+        return MODELS.build({'type': 'NoSuchModel'})
+
+    said = {build: "unexpected keyword argument 'depth'", look_up: 'NoSuchModel is not'}
+    for main, message in said.items():
+        with pytest.raises(SystemExit):
+            call_tool(main, exit_code=2)
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert printed.count('\n') == 1
+
+
+def test_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call_tool(Mock(side_effect=KeyboardInterrupt))
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == 'Interrupted\n'
+
+
+def test_exit_code_is_what_a_tool_returns() -> None:
+    call_tool(lambda: 0)
+    call_tool(lambda: {'J&F': 50.0})
+    with pytest.raises(SystemExit) as ended:
+        call_tool(lambda: 3)
+    assert ended.value.code == 3
+
+
+def test_traceback_of_a_run_that_failed_is_in_its_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    message = 'clip_7: is damaged'
+    with (
+        pytest.raises(ClipDataError),
+        launched_runner(toy_config(tmp_path), parse()) as runner,
+    ):
+        raise ClipDataError(message)
+    (log,) = tmp_path.glob(f'{runner.timestamp}/*.log')
+    assert 'Traceback (most recent call last)' in log.read_text()
+    assert message in log.read_text()
+    assert 'Traceback' not in capsys.readouterr().out
 
 
 def test_runner_is_let_go_before_the_program_ends() -> None:

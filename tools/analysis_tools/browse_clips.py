@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 import projects.sam2  # noqa: E402, F401  registers the parts
 from projects.sam2.apis import build_sam2  # noqa: E402
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.config import load_config  # noqa: E402
 from projects.sam2.engine.samplers import (  # noqa: E402
     ClipBatchSampler,
@@ -231,4 +232,4 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

@@ -29,6 +29,7 @@ from projects.sam2.datasets.processing.sources import (  # noqa: E402
     dataset_config,
     find_sources,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.config import load_config  # noqa: E402
 
 
@@ -60,4 +61,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    call_tool(main)

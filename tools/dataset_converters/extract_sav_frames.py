@@ -44,6 +44,7 @@ from projects.sam2.datasets.processing.frame_extraction import (  # noqa: E402
     find_mp4,
     remove_leftovers,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -148,4 +149,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    call_tool(main)

@@ -27,6 +27,7 @@ from projects.sam2.datasets.synthetic import (  # noqa: E402  after the path is 
     make_plans,
     write_dataset,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

@@ -24,6 +24,7 @@ from davis_command import (  # type: ignore[import-not-found]  # noqa: E402
 )
 
 import projects.sam2  # noqa: E402, F401  registers the sources
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,4 +66,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    call_tool(main)

@@ -26,6 +26,7 @@ from projects.sam2.datasets.listing import (  # noqa: E402  after the path is se
     split_names,
     write_list,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -102,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

@@ -35,6 +35,7 @@ from projects.sam2.checkpoints import (  # noqa: E402
     weights_of,
     write_checkpoint,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.models import SAM2  # noqa: E402
 from projects.sam2.models.adaptation import (  # noqa: E402
     merged_weights,
@@ -120,4 +121,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

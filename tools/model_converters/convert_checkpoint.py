@@ -31,6 +31,7 @@ from projects.sam2.checkpoints import (  # noqa: E402
     weights_of,
     write_checkpoint,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,4 +59,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

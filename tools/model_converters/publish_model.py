@@ -31,6 +31,7 @@ from projects.sam2.checkpoints import (  # noqa: E402
     weights_of,
     write_checkpoint,
 )
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 HASH_DIGITS = 8
 # What stands before another ending belongs to the name: sam2.1_mose is no .1_mose.
@@ -151,4 +152,4 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from projects.sam2.engine.config import read_config
+
 __all__ = ['CONFIG_DIR', 'load_model_config']
 
 CONFIG_DIR = Path(__file__).resolve().parents[3] / 'configs'
@@ -36,9 +38,9 @@ def load_model_config(config: str | Path | Config) -> Config:
 
     Raises:
         FileNotFoundError: If the name means no config.
-        ValueError: If the config has no model.
+        ValueError: If the config cannot be read, or has no model.
     """
-    loaded = config if isinstance(config, Config) else Config.fromfile(_find(config))
+    loaded = config if isinstance(config, Config) else read_config(_find(config))
     if 'model' not in loaded:
         msg = f'{loaded.filename or "The config"} has no `model`; give one that has'
         raise ValueError(msg)

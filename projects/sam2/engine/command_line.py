@@ -2,15 +2,22 @@
 
 import argparse
 import gc
+import logging
 import os
+import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
 
+import mmengine
 from mmengine.config import Config, DictAction
+from mmengine.registry.build_functions import build_from_cfg
 from mmengine.runner import BaseLoop, Runner
 
-from projects.sam2.checkpoints import CheckpointMismatchError
 from projects.sam2.engine.config import apply_work_dir
 from projects.sam2.engine.distributed import (
     LostProcessError,
@@ -20,40 +27,127 @@ from projects.sam2.engine.distributed import (
 )
 from projects.sam2.engine.optim import NonFiniteLossError
 
-# What the user can mend, or the cluster: where in the program it came up is of no use.
-PLAIN_ERRORS = (
-    FileNotFoundError,
-    CheckpointMismatchError,
+# What the user or the cluster can mend. Anything else is a fault of the program.
+USER_ERRORS = (
+    OSError,
+    ValueError,  # damaged clips and checkpoints, wrong values of options
+    ImportError,
+    MemoryError,
+    RecursionError,  # files that nest deeper than any reader goes
     LostProcessError,
     NonFiniteLossError,
 )
+# Set, errors have their traceback.
+TRACEBACK_VARIABLE = 'SAM2_TRACEBACK'
+TRACEBACK_HINT = f'({TRACEBACK_VARIABLE}=1 shows where)'
+MAX_LINES = 3  # of a message, joined to one
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIG_READERS = tuple(
+    Path(mmengine.__file__).parent / name for name in ('config', 'registry', 'runner')
+)
+# The last call of a traceback that a loader's worker has put into its message.
+LAST_CALL = re.compile(r'^  File ".*", line \d+.*\n(?:    .*\n)*', re.MULTILINE)
 
-__all__ = ['add_run_arguments', 'call_tool', 'launched_runner']
+__all__ = [
+    'add_run_arguments',
+    'call_tool',
+    'describe_error',
+    'launched_runner',
+    'shows_traceback',
+]
 
 
-def call_tool(main: Callable[[], object]) -> None:
-    """Call a tool, whose error, where it is no fault of the program, is one line.
+def call_tool(main: Callable[[], object], *, exit_code: int = 1) -> None:
+    """Call a tool; an error that is no fault of the program is told in one line.
+
+    With the variable ``SAM2_TRACEBACK`` set, all errors have their traceback.
 
     Args:
-        main: Of the tool.
+        main: Of the tool; what it returns is the exit code where it is a whole number.
+        exit_code: After an error.
 
     Raises:
-        SystemExit: With the line, which Python prints, and exit code 1; or the tool's
-            own.
+        SystemExit: With the exit code, where that is not 0; 130 after Ctrl-C.
     """
-    code: str | int | None = None
+    code: object = None
     try:
-        main()
-    except PLAIN_ERRORS as error:
-        sys.exit(f'error: {error}')
+        code = main()
     except SystemExit as ended:
         code = ended.code
+    except KeyboardInterrupt:
+        _end('Interrupted', 128 + signal.SIGINT)
+    except Exception as error:
+        if shows_traceback() or not _is_user_error(error):
+            raise
+        _end(f'error: {describe_error(error)}', exit_code)
     # The Runner stands in cycles and keeps the group that the process has parted from,
     # whose threads would still run at Python's own end: one that lets go of a tensor
     # then aborts the process.
     gc.collect()
-    if code is not None:
+    if isinstance(code, int | str) and code:
         sys.exit(code)
+
+
+def shows_traceback() -> bool:
+    """Whether the user asks for the traceback of errors, by ``SAM2_TRACEBACK=1``."""
+    return os.environ.get(TRACEBACK_VARIABLE, '0') not in {'', '0'}
+
+
+def describe_error(error: BaseException) -> str:
+    """Say in one line what is wrong.
+
+    Args:
+        error: Of a file, an option, or whatever else a user gives.
+
+    Returns:
+        Its message: without the traceback where a loader's worker raised it, and
+        without the end where it has many lines. An error of another package ends with
+        how to see where it was raised.
+    """
+    message = str(error)
+    if isinstance(error, KeyError) and error.args:
+        message = str(error.args[0])  # not its representation, in quotes
+    if 'Original Traceback (most recent call last):' in message:
+        *_, last = LAST_CALL.split(message)
+        message = last.partition(': ')[2]
+    lines = [' '.join(line.split()) for line in message.splitlines() if line.strip()]
+    if len(lines) > MAX_LINES:
+        more = f'… and {len(lines) - MAX_LINES} more lines'
+        lines = [*lines[:MAX_LINES], more]
+    text = ' '.join(lines)
+    if isinstance(error, MemoryError):
+        return f'out of memory ({text})' if text else 'out of memory'
+    if ' ' not in text:
+        text = f'{type(error).__name__}: {text}'
+    is_ours = isinstance(error, OSError) or _raised_in(error, PROJECT)
+    return text if is_ours else f'{text} {TRACEBACK_HINT}'
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """End the program with a message."""
+    gc.collect()
+    if code == 1:
+        sys.exit(message)  # Python prints it
+    sys.stderr.write(f'{message}\n')
+    sys.exit(code)
+
+
+def _is_user_error(error: Exception) -> bool:
+    """Whether the user can mend an error: also any that comes from the config.
+
+    That is one that a part of the config raised while it was built, or that MMEngine
+    raised over an entry that is missing.
+    """
+    if isinstance(error, USER_ERRORS) or _raised_in(error, *CONFIG_READERS):
+        return True
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return build_from_cfg.__code__ in codes
+
+
+def _raised_in(error: BaseException, *folders: Path) -> bool:
+    """Whether code below one of these folders has raised an error."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return any(Path(call.filename).is_relative_to(f) for call in last for f in folders)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +195,9 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
         runner = Runner.from_cfg(cfg)
         try:
             yield runner
+        except Exception as error:
+            _log_traceback(runner, error)
+            raise
         finally:
             _end_workers(runner)
     except RuntimeError as error:
@@ -109,6 +206,18 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
             raise
         raise lost from error
     part_from_processes()
+
+
+def _log_traceback(runner: Runner, error: Exception) -> None:
+    """Write to the log file alone where an error was raised."""
+    logger = runner.logger
+    information = (type(error), error, error.__traceback__)
+    record = logger.makeRecord(
+        logger.name, logging.ERROR, __file__, 0, 'The run failed', (), information
+    )
+    for handler in vars(logger).get('handlers', ()):
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def _end_workers(runner: Runner) -> None:

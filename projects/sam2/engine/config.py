@@ -17,6 +17,7 @@ __all__ = [
     'apply_resume',
     'apply_work_dir',
     'load_config',
+    'read_config',
 ]
 
 
@@ -33,12 +34,39 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
     Raises:
         ValueError: If it is not plain which datasets are meant.
     """
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     old_root = cfg.get('data_root')
     if options:
         cfg.merge_from_dict(options)
     apply_data_root(cfg, old_root)
     return cfg
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a config file.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        The config.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If a module of its ``custom_imports`` cannot be imported.
+        ValueError: If it is no config file, or running it fails.
+    """
+    # A pipe would be waited for.
+    if Path(path).exists() and not Path(path).is_file():
+        msg = f'{path} is no regular file; give the path of a config file'
+        raise ValueError(msg)
+    try:
+        return Config.fromfile(path)
+    except (FileNotFoundError, ImportError):
+        raise
+    except Exception as error:  # a config is a program, which may raise anything
+        msg = f'{path} is no config that can be read ({type(error).__name__}: {error})'
+        raise ValueError(msg) from error
 
 
 def apply_data_root(cfg: Config, old: str | None) -> None:
