@@ -1,11 +1,13 @@
 """COCO's instance annotations."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 
 from data_folders import coco_content, object_masks, write_coco, write_json
 from projects.sam2.datasets import ClipCocoDataset, ClipDataError
@@ -69,12 +71,23 @@ def test_lists_choose_images(data_root: Path) -> None:
 
 
 def spoiled(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
-    """The content, with other values for the image or the first annotation."""
+    """Two images; other values for the first of them or its first annotation."""
     content = coco_content()
+    content['images'].append(content['images'][0] | {'id': 2, 'file_name': 'bee.jpg'})
+    content['annotations'].append(
+        content['annotations'][0] | {'id': 9, 'image_id': 2, 'iscrowd': '0'}
+    )
     for key, value in changes.items():
-        place, _, name = key.partition('__')
-        (content[place][0] if name else content)[name or place] = value
+        part, _, name = key.partition('__')
+        (content[part][0] if name else content)[name or part] = value
     return content
+
+
+CROWDS_ALONE = [each | {'iscrowd': '1'} for each in coco_content()['annotations']]
+BOXES_ALONE = [
+    {'id': 5, 'image_id': 1, 'bbox': [1, 2, 3, 4], 'segmentation': code}
+    for code in (None, [], {}, [[1, 2, 3, 4]], [[], [1, 2]])
+]
 
 
 @pytest.mark.parametrize(
@@ -82,13 +95,16 @@ def spoiled(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
     [
         ([], 'a list of 0'),
         (spoiled(images=5), 'images is 5'),
+        (spoiled(annotations={}), 'annotations is a dict'),
         (spoiled(images=coco_content()['images'] * 2), 'two images of id 1'),
-        (spoiled(images__file_name=7), 'file_name is 7'),
-        (spoiled(images__height='x'), "height is 'x'"),
-        (spoiled(images__id=True), 'id is True'),
-        (spoiled(images__file_name='x' * 2000), '2000 bytes'),
-        (spoiled(annotations__image_id=9), 'image_id 9, which is not'),
-        (spoiled(annotations__id=None), 'id is missing'),
+        (spoiled(annotations=[]), 'list of annotations is empty'),
+        (spoiled(images=[]), r'none of 4 annotations belongs.*image_id 1'),
+        (spoiled(annotations=[5]), r'annotations\[0\] with image_id missing'),
+        (
+            spoiled(annotations=CROWDS_ALONE),
+            r'all 3 annotations are crowds \(iscrowd=1\).*set crowd_as_objects=True',
+        ),
+        (spoiled(annotations=BOXES_ALONE), 'none of 5 annotations has a segmentation'),
     ],
 )
 def test_file_of_another_form_stops_when_built(
@@ -102,26 +118,104 @@ def test_file_of_another_form_stops_when_built(
 @pytest.mark.parametrize(
     ('content', 'reason'),
     [
-        (spoiled(annotations__id=6), 'two annotations of id 6'),
-        (spoiled(annotations__iscrowd=[2]), 'iscrowd that is not 0 or 1'),
-        (spoiled(annotations__segmentation=[[1, 2, 3]]), 'object 5: a polygon has'),
-        (spoiled(annotations__segmentation='x'), "'x' where an object"),
+        (spoiled(images__file_name=7), r'images\[0\]: file_name is 7'),
+        (spoiled(images__file_name='x' * 2000), '2000 bytes'),
+        (spoiled(images__file_name='a\0b'), 'a name of 3 bytes'),
+        (spoiled(images__height='x'), r"images\[0\]: height is 'x'"),
+        (spoiled(images__height=-3), r'images\[0\]: height is -3'),
+        (spoiled(images__id=True), r'images\[0\]: id is True'),
         (spoiled(images__width=31), r'\(24, 31\) beside a frame of \(24, 32\)'),
         (spoiled(images__file_name='../secret.jpg'), 'not inside'),
         (spoiled(images__file_name='/etc/hostname'), 'not inside'),
         (spoiled(images__file_name='gone.jpg'), r'gone\.jpg: cannot be read'),
+        (spoiled(annotations__id=None), 'id is missing'),
+        (spoiled(annotations__id=6), 'two annotations of id 6'),
+        (spoiled(annotations__id=10**30), r'id is 1e\+30'),
+        (spoiled(annotations__iscrowd=[2]), 'annotation 5 has iscrowd a list of 1'),
+        (spoiled(annotations__iscrowd='no'), "annotation 5 has iscrowd 'no'"),
+        (spoiled(annotations__segmentation=[[1, 2, 3]]), 'object 5: a polygon has 3'),
+        (
+            spoiled(annotations__segmentation=[[math.nan] * 6]),
+            'object 5: a polygon has',
+        ),
+        (spoiled(annotations__segmentation=[[10**400] * 6]), 'exceeds 64-bit range'),
+        (spoiled(annotations__segmentation='x'), "'x' where an object"),
+        (spoiled(annotations__score=math.nan, images__width=31), 'beside a frame'),
     ],
 )
-def test_damaged_and_hostile_annotation_spoils_its_clip_alone(
+def test_damaged_and_hostile_entry_spoils_its_clip_alone(
     data_root: Path, content: dict[str, Any], reason: str
 ) -> None:
-    (data_root / 'secret.jpg').write_bytes(
-        (data_root / 'train2017' / 'ant.jpg').read_bytes()
-    )
-    write_json(data_root / FILE, content)
+    folder = data_root / 'train2017'
+    for copy in (data_root / 'secret.jpg', folder / 'bee.jpg'):
+        copy.write_bytes((folder / 'ant.jpg').read_bytes())
+    (data_root / FILE).write_text(json.dumps(content))
     dataset = build(data_root, limits={'max_pixels': 10**6})
+    bad, *_ = set(dataset.list_videos()) - {'bee'}
     with pytest.raises(ClipDataError, match=reason):
-        dataset.open_video(dataset.list_videos()[0]).read_masks(0)
+        dataset.open_video(bad).read_masks(0)
+    masks = dataset.open_video('bee').read_masks(0)
+    assert masks is not None
+    assert masks.object_ids == (9,)
+
+
+def warnings_of(
+    content: dict[str, Any], root: Path, caplog: pytest.LogCaptureFixture
+) -> list[str]:
+    """What is said when the file is indexed, by lines."""
+    (root / FILE).write_text(json.dumps(content))
+    logger = MMLogger.get_instance('coco', logger_name='coco')
+    logger.addHandler(caplog.handler)
+    caplog.clear()
+    dataset = build(root)
+    assert dataset.list_videos() == dataset.list_videos() == ['ant']
+    logger.removeHandler(caplog.handler)
+    return [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
+
+
+def test_what_is_no_object_is_counted_and_told_once(
+    data_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = coco_content()
+    content['annotations'] += [
+        {'id': 10, 'image_id': 1, 'segmentation': []},
+        {'id': 11, 'image_id': 7, 'segmentation': []},
+        {'id': 12, 'image_id': 1, 'segmentation': [[1, 2, 3, 4], [1, 1, 9, 1, 9, 9]]},
+    ]
+    stray, crowds, maskless, flat = warnings_of(content, data_root, caplog)
+    assert '1 of 6 annotations belong to nothing' in stray
+    assert 'annotations[4] with image_id 7' in stray
+    assert '1 of 5 annotations are crowds (iscrowd=1)' in crowds
+    assert 'crowd_as_objects=True' in crowds
+    assert '1 of 4 annotations have no segmentation' in maskless
+    assert '1 polygons of fewer than three corners' in flat
+    assert 'annotation 12' in flat
+    masks = build(data_root).open_video('ant').read_masks(0)
+    assert masks is not None
+    assert masks.object_ids == (5, 6, 12)
+
+
+@pytest.mark.parametrize('flag', [1, '1', True, 1.0])
+def test_crowds_are_objects_on_request(data_root: Path, flag: object) -> None:
+    content = coco_content()
+    for annotation in content['annotations']:
+        annotation['iscrowd'] = flag
+    (data_root / FILE).write_text(json.dumps(content))
+    dataset = build(data_root, crowd_as_objects=True)
+    masks = dataset.open_video('ant').read_masks(0)
+    assert masks is not None
+    assert masks.object_ids == (5, 6, 7)
+    assert masks.masks[2, :, 28:].all()
+    assert masks.void is None
+
+
+def test_ids_of_images_may_be_texts(data_root: Path) -> None:
+    content = coco_content()
+    content['images'][0]['id'] = '0001'
+    for annotation in content['annotations']:
+        annotation['image_id'] = '0001'
+    write_json(data_root / FILE, content)
+    assert build(data_root).open_video('ant').object_ids() == (5, 6)
 
 
 def test_two_images_of_one_name_are_refused(data_root: Path) -> None:

@@ -72,6 +72,17 @@ def test_videos_without_a_folder_of_their_own_are_called_by_their_ids(
     assert davis_name(opened.name) == 'video_3'
 
 
+def test_crowds_are_objects_on_request(data_root: Path) -> None:
+    content = youtube_vis_content()
+    content['annotations'][0]['iscrowd'] = '1'
+    write_json(data_root / 'train.json', content)
+    for crowd_as_objects, ids in ((False, (6,)), (True, (5, 6))):
+        dataset = ClipYouTubeVISDataset(
+            data_root=str(data_root), crowd_as_objects=crowd_as_objects
+        )
+        assert dataset.open_video('ant').object_ids() == ids
+
+
 def spoiled(part: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
     """The content, with other values for the video or the first annotation."""
     content = youtube_vis_content()
@@ -84,9 +95,17 @@ def spoiled(part: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  any J
     [
         ({}, 'videos is missing'),
         ({'videos': youtube_vis_content()['videos'] * 2}, 'two videos of id 3'),
-        (spoiled('videos', file_names=[]), 'video 3 has no frame'),
-        (spoiled('videos', file_names=[7]), 'file_names is 7'),
-        (spoiled('annotations', video_id=4), 'video_id 4, which is not'),
+        (spoiled('videos', id=4), r'annotations\[0\] with video_id 3'),
+        (
+            {
+                'videos': youtube_vis_content()['videos'],
+                'annotations': [
+                    each | {'iscrowd': 1}
+                    for each in youtube_vis_content()['annotations']
+                ],
+            },
+            'all 2 annotations are crowds.*set crowd_as_objects=True',
+        ),
     ],
 )
 def test_file_of_another_form_stops_when_built(
@@ -100,6 +119,9 @@ def test_file_of_another_form_stops_when_built(
 @pytest.mark.parametrize(
     ('content', 'reason'),
     [
+        (spoiled('videos', file_names=[]), r'videos\[0\]: video 3 has no frame'),
+        (spoiled('videos', file_names=[7]), 'file_names is 7'),
+        (spoiled('annotations', iscrowd='x'), "annotation 5 has iscrowd 'x'"),
         (spoiled('annotations', id=6), 'two annotations of id 6'),
         (spoiled('annotations', segmentations=[None]), '1 segmentations for 12'),
         (spoiled('annotations', segmentations=7), 'segmentations is 7'),

@@ -1,10 +1,13 @@
 """COCO's instance annotations: images as clips of one frame."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from projects.sam2.datasets.annotated_video import (
@@ -19,18 +22,28 @@ from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
     MEND_FILE,
     refuse_doubles,
+    shown,
     take,
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
 from projects.sam2.datasets.listing import child
 from projects.sam2.datasets.record_dataset import RecordDataset
-from projects.sam2.datasets.record_store import Record
+from projects.sam2.datasets.record_store import (
+    Record,
+    checked_name,
+    damaged_record,
+)
 from projects.sam2.datasets.segmentations import (
     decode_objects,
     decode_segmentation,
+    is_area,
     seen_objects,
 )
 from projects.sam2.structures import FrameMasks
+
+# Values of `iscrowd`; compared in turn, since a damaged one may not be hashable.
+CROWD_FLAGS = (1, '1')
+OBJECT_FLAGS = (0, '0', None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,22 +107,29 @@ class ClipCocoDataset(RecordDataset):
 
     ``<data_root>/<image_folder>/<file_name>``, and one JSON file with ``images`` and
     ``annotations``; masks are polygons or run lengths. Pixels of a crowd are void,
-    unless they are an object's. Images without an object are left out.
+    unless they are an object's. Images without an object are left out. A warning says
+    how many annotations are crowds, or have no mask.
 
-    A clip is called by its image's file name, without the ending.
+    A clip is called by its image's file name, without the ending; an entry of the file
+    that is no image, by its position (``images[3]``).
 
     Beside the options of :class:`RecordDataset`:
 
     Attributes:
         annotation_file: The JSON file, relative to ``data_root``.
         image_folder: Folder of the images, likewise.
+        crowd_as_objects: Takes crowds (``iscrowd=1``) as objects like all others.
+            Some tools write every mask so.
     """
 
     image_folder: str = '.'
+    crowd_as_objects: bool = False
 
     def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
         """Records of the images, see :meth:`RecordDataset.records_in`."""
-        return image_records(content, self.annotation_path)
+        return image_records(
+            content, self.annotation_path, crowd_as_objects=self.crowd_as_objects
+        )
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
@@ -129,7 +149,9 @@ class ClipCocoDataset(RecordDataset):
         where = f'{self.annotation_path} (image {name})'
         folder = self.root / self.image_folder
         check_file(child(folder, record['file_name']))
-        objects, crowds = split_crowds(record['annotations'], where)
+        objects, crowds = split_crowds(
+            record['annotations'], where, crowd_as_objects=self.crowd_as_objects
+        )
         refuse_doubles([each['id'] for each in objects], 'annotations', where)
         masks = CocoMasks(
             where=where,
@@ -144,39 +166,152 @@ class ClipCocoDataset(RecordDataset):
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 
 
-def image_records(content: object, where: Path) -> Iterator[tuple[str, Record]]:
+def image_records(
+    content: object, where: Path, *, crowd_as_objects: bool = False
+) -> Iterator[tuple[str, Record]]:
     """Put the annotations of a file to their images.
 
     Args:
         content: What the file holds.
         where: The file, for errors.
+        crowd_as_objects: See :class:`ClipCocoDataset`.
 
     Yields:
-        Name and record of each image that has an object.
+        Name and record of each image that has an object; of a damaged entry, its
+        position and what is wrong with it.
 
     Raises:
-        ClipDataError: If the file has another form, or two images share an id.
+        ClipDataError: If the file has another form, two images share an id, or no
+            annotation is an object with a mask.
     """
     images = take(content, 'images', list, where)
-    ids = [take(image, 'id', int, where) for image in images]
-    refuse_doubles(ids, 'images', where)
-    annotations = group_annotations(content, 'image_id', set(ids), where)
-    for image_id, image in zip(ids, images, strict=True):
-        if image_id not in annotations:
-            continue
-        file_name = take(image, 'file_name', str, where)
-        record = {
-            'file_name': file_name,
-            'height': take(image, 'height', int, where),
-            'width': take(image, 'width', int, where),
-            'annotations': annotations[image_id],
-        }
-        yield without_suffix(file_name), record
+    groups = group_annotations(
+        content, 'image_id', owner_ids(images, 'images', where), where, crowd_as_objects
+    )
+    maskless = MasklessCount()
+    for position, image in enumerate(images):
+        place = f'images[{position}]'
+        try:
+            image_id = read_owner_id(image, f'{where}, {place}')
+            if image_id not in groups:
+                continue
+            objects = [
+                each for each in groups[image_id] if crowd_as_objects or not crowd(each)
+            ]
+            # All of them are counted, so this is no `any`.
+            if not sum(maskless.has_mask(annotation) for annotation in objects):
+                continue
+            yield _image_record(image, groups[image_id], f'{where}, {place}')
+        except ClipDataError as error:
+            yield place, damaged_record(error)
+    maskless.tell(where)
+
+
+def _image_record(
+    image: object, annotations: list[Record], where: str
+) -> tuple[str, Record]:
+    """Name and record of an image."""
+    file_name = take(image, 'file_name', str, where)
+    record = {
+        'file_name': file_name,
+        'height': take(image, 'height', int, where),
+        'width': take(image, 'width', int, where),
+        'annotations': annotations,
+    }
+    return checked_name(without_suffix(file_name), where), record
+
+
+class MasklessCount:
+    """Counts annotations of objects that cover no pixel, whatever the image."""
+
+    def __init__(self) -> None:
+        self._num_objects = 0
+        self._num_maskless = 0
+        self._num_flat = 0
+        self._first_flat: object = None
+
+    def has_mask(self, annotation: Record) -> bool:
+        """Whether an annotation has more than a box: polygons or run lengths."""
+        code = annotation.get('segmentation')
+        has_mask = bool(code)
+        if isinstance(code, list):
+            flat = [
+                each for each in code if isinstance(each, list) and not is_area(each)
+            ]
+            has_mask = len(flat) < len(code)
+            if flat and not self._num_flat:
+                self._first_flat = annotation.get('id')
+            self._num_flat += len(flat)
+        self._num_objects += 1
+        self._num_maskless += not has_mask
+        return has_mask
+
+    def tell(self, where: Path) -> None:
+        """Warn of annotations without a mask.
+
+        Args:
+            where: The annotation file.
+
+        Raises:
+            ClipDataError: If none has one.
+        """
+        if self._num_maskless and self._num_maskless == self._num_objects:
+            problem = f'none of {self._num_objects} annotations has a segmentation'
+            remedy = 'add masks: boxes alone cannot be learnt from'
+            raise ClipDataError.at(where, problem, remedy)
+        if self._num_maskless:
+            warn(
+                where,
+                f'{self._num_maskless} of {self._num_objects} annotations have no '
+                f'segmentation and are no objects',
+            )
+        if self._num_flat:
+            warn(
+                where,
+                f'{self._num_flat} polygons of fewer than three corners cover nothing, '
+                f'the first in annotation {shown(self._first_flat)}',
+            )
+
+
+def warn(where: Path, text: str) -> None:
+    """Say once, when a file is indexed, what holds for many of its annotations."""
+    print_log(f'{where}: {text}', 'current', logging.WARNING)
+
+
+def read_owner_id(record: object, where: str) -> int | str:
+    """Id of an image or a video: a number, or a text as some tools write it."""
+    if isinstance(record, Mapping) and isinstance(record.get('id'), str):
+        return take(record, 'id', str, where)
+    return take(record, 'id', int, where)
+
+
+def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
+    """Ids of the images or videos of a file.
+
+    Args:
+        records: Its list of them; damaged ones are left to their reader.
+        key: Name of the list.
+        where: The file, for the error.
+
+    Returns:
+        The ids.
+
+    Raises:
+        ClipDataError: If an id occurs twice.
+    """
+    given = [record.get('id') for record in records if isinstance(record, Mapping)]
+    ids = [each for each in given if type(each) in {int, str}]
+    refuse_doubles(ids, key, where)
+    return set(ids)
 
 
 def group_annotations(
-    content: object, key: str, ids: set[int], where: Path
-) -> dict[int, list[Record]]:
+    content: object,
+    key: str,
+    ids: set[int | str],
+    where: Path,
+    crowd_as_objects: bool,  # noqa: FBT001  passed on from the dataset
+) -> dict[int | str, list[Record]]:
     """Group annotations by what they belong to.
 
     Args:
@@ -184,47 +319,88 @@ def group_annotations(
         key: Name of the id of an image or a video.
         ids: Ids that there are.
         where: The file, for errors.
+        crowd_as_objects: Whether a crowd is an object.
 
     Returns:
-        The annotations by that id, if at least one of them is no crowd.
+        The annotations by that id, if at least one of them is an object.
 
     Raises:
-        ClipDataError: If an annotation has no id or belongs to nothing.
+        ClipDataError: If none is.
     """
-    grouped: dict[int, list[Record]] = {}
-    for annotation in take(content, 'annotations', list, where):
-        owner = take(annotation, key, int, where)
-        take(annotation, 'id', int, where)
-        if owner not in ids:
-            problem = f'has an annotation of {key} {owner}, which is not in the file'
-            raise ClipDataError.at(where, problem, MEND_FILE)
-        grouped.setdefault(owner, []).append(annotation)
+    annotations = take(content, 'annotations', list, where)
+    grouped: dict[int | str, list[Record]] = {}
+    stray = []
+    for position, annotation in enumerate(annotations):
+        owner = annotation.get(key) if isinstance(annotation, Mapping) else None
+        if type(owner) in {int, str} and owner in ids:
+            grouped.setdefault(owner, []).append(annotation)
+        else:
+            stray.append(f'annotations[{position}] with {key} {shown(owner)}')
+    of_file = [each for group in grouped.values() for each in group]
+    num_crowds = sum(crowd(annotation) for annotation in of_file)
+    if not annotations:
+        problem, remedy = 'its list of annotations is empty', 'give another file'
+        raise ClipDataError.at(where, problem, remedy)
+    if not of_file:
+        problem = (
+            f'none of {len(annotations)} annotations belongs to anything in the file, '
+            f'e.g. {stray[0]}'
+        )
+        raise ClipDataError.at(where, problem, MEND_FILE)
+    if num_crowds == len(of_file) and not crowd_as_objects:
+        problem = f'all {num_crowds} annotations are crowds (iscrowd=1), no objects'
+        remedy = 'set crowd_as_objects=True in the dataset to take them as objects'
+        raise ClipDataError.at(where, problem, remedy)
+    if stray:
+        msg = (
+            f'{len(stray)} of {len(annotations)} annotations belong to nothing in the '
+            f'file and are left out, e.g. {stray[0]}'
+        )
+        warn(where, msg)
+    if num_crowds and not crowd_as_objects:
+        msg = (
+            f'{num_crowds} of {len(of_file)} annotations are crowds (iscrowd=1), no '
+            f'objects; set crowd_as_objects=True in the dataset to take them as objects'
+        )
+        warn(where, msg)
     return {
-        owner: found
-        for owner, found in grouped.items()
-        if not all(each.get('iscrowd') for each in found)
+        owner: group
+        for owner, group in grouped.items()
+        if crowd_as_objects or not all(map(crowd, group))
     }
 
 
+def crowd(annotation: Record) -> bool:
+    """Whether an annotation says that it is a crowd; tools write numbers and texts."""
+    return annotation.get('iscrowd') in CROWD_FLAGS
+
+
 def split_crowds(
-    annotations: list[Record], where: str
+    annotations: list[Record], where: str, *, crowd_as_objects: bool = False
 ) -> tuple[list[Record], list[Record]]:
     """Tell objects from crowds.
 
     Args:
         annotations: Annotations of an image or a video.
         where: File, for the error.
+        crowd_as_objects: Whether all are objects.
 
     Returns:
         Those of single objects and those of crowds.
 
     Raises:
-        ClipDataError: If ``iscrowd`` is neither 0 nor 1.
+        ClipDataError: If an annotation has no id, or its ``iscrowd`` is neither 0
+            nor 1.
     """
-    flags = (0, 1)  # what is compared may not be hashable
-    strange = [each for each in annotations if each.get('iscrowd', 0) not in flags]
-    if strange:
-        problem = f'annotation {strange[0]["id"]} has an iscrowd that is not 0 or 1'
-        raise ClipDataError.at(where, problem, MEND_FILE)
-    objects = [each for each in annotations if not each.get('iscrowd')]
-    return objects, [each for each in annotations if each.get('iscrowd')]
+    for each in annotations:
+        number = take(each, 'id', int, where)
+        if each.get('iscrowd') not in (*CROWD_FLAGS, *OBJECT_FLAGS):
+            problem = (
+                f'annotation {number} has iscrowd {shown(each["iscrowd"])}, expected '
+                f'0 or 1'
+            )
+            raise ClipDataError.at(where, problem, MEND_FILE)
+    if crowd_as_objects:
+        return annotations, []
+    objects = [each for each in annotations if not crowd(each)]
+    return objects, [each for each in annotations if crowd(each)]

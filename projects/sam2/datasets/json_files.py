@@ -1,7 +1,7 @@
 """Reads annotation files in JSON and says what is wrong with their content."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +123,7 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f'{text[:MAX_SHOWN]}…'
 
 
-def refuse_doubles(ids: list[int], what: str, where: Path | str) -> None:
+def refuse_doubles(ids: Sequence[int | str], what: str, where: Path | str) -> None:
     """Refuse ids that are not unique.
 
     Args:
@@ -136,6 +136,6 @@ def refuse_doubles(ids: list[int], what: str, where: Path | str) -> None:
     """
     if len(set(ids)) == len(ids):
         return
-    seen: set[int] = set()
+    seen: set[int | str] = set()
     double = next(each for each in ids if each in seen or seen.add(each))  # type: ignore[func-returns-value]
     raise ClipDataError.at(where, f'has two {what} of id {double}', MEND_FILE)

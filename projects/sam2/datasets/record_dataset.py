@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from projects.sam2.datasets.errors import clip_errors
 from projects.sam2.datasets.json_files import read_json
 from projects.sam2.datasets.listed_dataset import ListedDataset
 from projects.sam2.datasets.listing import select_names
@@ -49,7 +50,8 @@ class RecordDataset(ListedDataset):
     @cached_property
     def _records(self) -> RecordStore:
         content = read_json(self.annotation_path, self.read_limits)
-        return pack_records(self.records_in(content), self.annotation_path)
+        with clip_errors(self.annotation_path):
+            return pack_records(self.records_in(content), self.annotation_path)
 
     def list_videos(self) -> list[str]:
         """Names of the clips, see :meth:`ClipDataset.list_videos`."""
@@ -71,6 +73,6 @@ class RecordDataset(ListedDataset):
             The record.
 
         Raises:
-            ClipDataError: If there is none.
+            ClipDataError: If there is none, or its entry in the file is damaged.
         """
         return find_record(self._records, name, self.annotation_path)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.errors import ClipDataError, abbreviate
 from projects.sam2.datasets.json_files import MEND_FILE
 
 # JSON values; Python's own objects would be copied into every worker as soon as it
 # counted a reference to them.
 Record = dict[str, Any]
+PROBLEM = 'problem'  # key of a record that says what is wrong with its entry
 MAX_NAME = 1024  # bytes; every name takes as many as the longest
 
 
@@ -29,7 +30,7 @@ class RecordStore:
 
     def __init__(self, records: Iterable[tuple[str, Record]]) -> None:
         packed = sorted(
-            (name.encode(), zlib.compress(orjson.dumps(record), level=1))
+            (name.encode(), zlib.compress(_dump(record), level=1))
             for name, record in records
         )
         # Before the array is made: each name takes as many bytes as the longest.
@@ -76,6 +77,44 @@ class RecordStore:
         return record
 
 
+def _dump(record: Record) -> bytes:
+    """Write a record; what JSON cannot hold spoils it alone."""
+    try:
+        return orjson.dumps(record)
+    except TypeError as error:
+        problem = f'an annotation cannot be used ({error}); {MEND_FILE}'
+        return orjson.dumps({PROBLEM: problem})
+
+
+def damaged_record(error: ClipDataError) -> Record:
+    """Make the record of a damaged entry: :func:`find_record` raises its error."""
+    return {PROBLEM: str(error)}
+
+
+def checked_name(name: str, where: Path | str) -> str:
+    """Check a name before it is stored.
+
+    Args:
+        name: Of a clip.
+        where: File that it is from, for the error.
+
+    Returns:
+        The name.
+
+    Raises:
+        ClipDataError: If it is too long or no text of a file's name.
+    """
+    try:
+        num_bytes = len(name.encode())
+    except UnicodeEncodeError as error:
+        problem = f'has a name that is no text ({error})'
+        raise ClipDataError.at(where, problem, MEND_FILE) from error
+    if num_bytes > MAX_NAME or '\0' in name:
+        problem = f'has a name of {num_bytes} bytes, {abbreviate(repr(name))}'
+        raise ClipDataError.at(where, problem, MEND_FILE)
+    return name
+
+
 def pack_records(records: Iterator[tuple[str, Record]], where: Path) -> RecordStore:
     """Pack the records of an annotation file.
 
@@ -109,11 +148,14 @@ def find_record(records: RecordStore, name: str, where: Path) -> Record:
         The record.
 
     Raises:
-        ClipDataError: If there is none.
+        ClipDataError: If there is none, or its entry in the file is damaged.
     """
     try:
-        return records[name]
+        record = records[name]
     except KeyError:
         problem = f'has no clip {name} with an object'
         remedy = 'correct the list of clips'
         raise ClipDataError.at(where, problem, remedy) from None
+    if PROBLEM in record:
+        raise ClipDataError(record[PROBLEM])
+    return record

@@ -11,7 +11,12 @@ from projects.sam2.datasets.annotated_video import (
     FrameSize,
     ObjectIds,
 )
-from projects.sam2.datasets.coco import group_annotations, split_crowds
+from projects.sam2.datasets.coco import (
+    group_annotations,
+    owner_ids,
+    read_owner_id,
+    split_crowds,
+)
 from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.json_files import (
@@ -23,7 +28,11 @@ from projects.sam2.datasets.json_files import (
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listing import child
 from projects.sam2.datasets.record_dataset import RecordDataset
-from projects.sam2.datasets.record_store import Record
+from projects.sam2.datasets.record_store import (
+    Record,
+    checked_name,
+    damaged_record,
+)
 from projects.sam2.datasets.segmentations import decode_objects, seen_objects
 from projects.sam2.structures import FrameMasks
 
@@ -79,21 +88,25 @@ class ClipYouTubeVISDataset(RecordDataset):
     for each frame or null). Crowds are left out.
 
     A video is called by the folder of its frames; where they have none of their own,
-    ``video_<id>``.
+    ``video_<id>``; an entry that is no video, by its position (``videos[3]``).
 
     Beside the options of :class:`RecordDataset`:
 
     Attributes:
         annotation_file: The JSON file, relative to ``data_root``.
         frame_folder: Folder of the frames, likewise.
+        crowd_as_objects: Takes crowds (``iscrowd=1``) as objects like all others.
     """
 
     annotation_file: str = 'train.json'
     frame_folder: str = 'JPEGImages'
+    crowd_as_objects: bool = False
 
     def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
         """Records of the videos, see :meth:`RecordDataset.records_in`."""
-        return video_records(content, self.annotation_path)
+        return video_records(
+            content, self.annotation_path, crowd_as_objects=self.crowd_as_objects
+        )
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
@@ -114,7 +127,9 @@ class ClipYouTubeVISDataset(RecordDataset):
         folder, files = self.root / self.frame_folder, record['file_names']
         for file in files:
             child(folder, file)
-        objects, _ = split_crowds(record['annotations'], where)
+        objects, _ = split_crowds(
+            record['annotations'], where, crowd_as_objects=self.crowd_as_objects
+        )
         refuse_doubles([each['id'] for each in objects], 'annotations', where)
         masks = YouTubeVISMasks(
             where=where,
@@ -138,30 +153,49 @@ def _codes(annotation: Record, num_frames: int, where: str) -> list[object]:
     return list(codes)
 
 
-def video_records(content: object, where: Path) -> Iterator[tuple[str, Record]]:
+def video_records(
+    content: object, where: Path, *, crowd_as_objects: bool = False
+) -> Iterator[tuple[str, Record]]:
     """Put the annotations of a file to their videos.
 
     Args:
         content: What the file holds.
         where: The file, for errors.
+        crowd_as_objects: See :class:`ClipYouTubeVISDataset`.
 
     Yields:
-        Name and record of each video that has an object.
+        Name and record of each video that has an object; of a damaged entry, its
+        position and what is wrong with it.
 
     Raises:
-        ClipDataError: If the file has another form, or two videos share an id.
+        ClipDataError: If the file has another form, two videos share an id, or no
+            annotation is an object.
     """
     videos = take(content, 'videos', list, where)
-    ids = [take(video, 'id', int, where) for video in videos]
-    refuse_doubles(ids, 'videos', where)
-    annotations = group_annotations(content, 'video_id', set(ids), where)
-    for video_id, video in zip(ids, videos, strict=True):
-        if video_id not in annotations:
-            continue
-        files = take(video, 'file_names', list, where)
-        names = [expect(file, str, 'file_names', where) for file in files]
-        if not names:
-            raise ClipDataError.at(where, f'video {video_id} has no frame', MEND_FILE)
-        record = {'file_names': names, 'annotations': annotations[video_id]}
-        folder = PurePosixPath(names[0]).parent.as_posix()
-        yield f'video_{video_id}' if folder == '.' else folder, record
+    groups = group_annotations(
+        content, 'video_id', owner_ids(videos, 'videos', where), where, crowd_as_objects
+    )
+    for position, video in enumerate(videos):
+        place = f'videos[{position}]'
+        try:
+            video_id = read_owner_id(video, f'{where}, {place}')
+            if video_id in groups:
+                yield _video_record(
+                    video, video_id, groups[video_id], f'{where}, {place}'
+                )
+        except ClipDataError as error:
+            yield place, damaged_record(error)
+
+
+def _video_record(
+    video: object, video_id: int | str, annotations: list[Record], where: str
+) -> tuple[str, Record]:
+    """Name and record of a video."""
+    files = take(video, 'file_names', list, where)
+    names = [expect(file, str, 'file_names', where) for file in files]
+    if not names:
+        raise ClipDataError.at(where, f'video {video_id} has no frame', MEND_FILE)
+    folder = PurePosixPath(names[0]).parent.as_posix()
+    name = f'video_{video_id}' if folder == '.' else folder
+    record = {'file_names': names, 'annotations': annotations}
+    return checked_name(name, where), record
