@@ -21,9 +21,10 @@ def requirements(path: Path) -> list[str]:
 
 
 # requirements.txt pins the torch that everything was tested with; an environment that
-# already has another supported torch (with CUDA, say) may keep it.
+# already has another supported torch (with CUDA, say) may keep it. Before 2.6, torch
+# runs TorchScript archives even with weights_only=True (CVE-2025-32434).
 run_time = [
-    'torch>=2.5.1' if line.startswith('torch==') else line
+    'torch>=2.6' if line.startswith('torch==') else line
     for line in requirements(ROOT / 'requirements.txt')
 ]
 

@@ -94,11 +94,11 @@ def test_file_that_only_the_device_cannot_hold_stays(
 ) -> None:
     read = torch.load
 
-    def full(path: Path, *, map_location: str, weights_only: bool) -> object:
+    def full(path: Path, *, map_location: str, **options: bool) -> object:
         if map_location == 'cuda':
             msg = 'out of memory'
             raise RuntimeError(msg)
-        return read(path, map_location=map_location, weights_only=weights_only)
+        return read(path, map_location=map_location, **options)
 
     monkeypatch.setattr(torch, 'load', full)
     with pytest.raises(ValueError, match=r'out of memory.*stays: it can be read'):

@@ -1,7 +1,7 @@
 """Checkpoints: names of weights, reading, checking and writing them.
 
-Importing this package makes MMEngine read all checkpoints through
-:func:`read_checkpoint`.
+Importing this package puts our readers in place of MMEngine's own: they read the same
+addresses and files, further kinds of checkpoints, and run nothing that a file holds.
 """
 
 from projects.sam2.checkpoints.adapters import (
@@ -18,6 +18,8 @@ from projects.sam2.checkpoints.checking import (
     recognise_model,
     weights_of,
 )
+from projects.sam2.checkpoints.files import load_file
+from projects.sam2.checkpoints.foreign_files import CheckpointFileError
 from projects.sam2.checkpoints.huggingface_config import huggingface_config
 from projects.sam2.checkpoints.key_map import (
     UnknownKeyError,
@@ -42,6 +44,7 @@ __all__ = [
     'ADAPTER_FIELD',
     'SOURCE_FIELD',
     'TRAINED_FIELD',
+    'CheckpointFileError',
     'CheckpointKind',
     'CheckpointMismatchError',
     'ModelKind',
@@ -53,6 +56,7 @@ __all__ = [
     'from_released',
     'huggingface_config',
     'is_adapter_key',
+    'load_file',
     'map_from_huggingface',
     'map_from_released',
     'map_to_huggingface',

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from projects.sam2.checkpoints.adapters import ADAPTER_FIELD, is_adapter_key
-from projects.sam2.checkpoints.reading import MODEL_SIGN
+from projects.sam2.checkpoints.formats import MODEL_SIGN, describe_keys, find_weights
+from projects.sam2.checkpoints.key_map import UnknownKeyError
 
 __all__ = [
     'CheckpointMismatchError',
@@ -37,6 +39,12 @@ MAX_NAMED_KEYS = 8
 MERGING = (
     'The file has adapters; use the config that it was trained with, or merge them by '
     'tools/model_converters/convert_adapters.py merge.'
+)
+
+NO_SAM2 = describe_keys(())
+GIVE_WEIGHTS = (
+    'give a released SAM 2 file, a SAM 2 folder of transformers, or a checkpoint that '
+    'this project wrote'
 )
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -105,10 +113,11 @@ def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tenso
         source: Where the checkpoint comes from, for the error.
 
     Returns:
-        Weights by our names, without the prefix of a model wrapper.
+        Weights by our names, without what wrappers of the model add.
 
     Raises:
-        CheckpointMismatchError: If there are none.
+        CheckpointMismatchError: If there are none, those of several models, or some
+            that are no dense tensors.
     """
     if ADAPTER_FIELD in checkpoint:
         msg = (
@@ -117,15 +126,38 @@ def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tenso
             f'--base), or name it as default_hooks.checkpoint_check.adapters'
         )
         raise CheckpointMismatchError(msg)
-    if 'state_dict' not in checkpoint:
+    try:
+        found = find_weights(checkpoint, within_models=True)
+    except (UnknownKeyError, ValueError) as error:
+        raise CheckpointMismatchError(f'{source}: {error}') from error
+    if found is None and not isinstance(checkpoint.get('state_dict'), Mapping):
+        held = describe_keys(checkpoint)
+        names = sorted(map(str, checkpoint))[:MAX_NAMED_KEYS]
         msg = (
-            f'{source} holds no weights that this project can read, but '
-            f'{sorted(checkpoint)[:MAX_NAMED_KEYS]}; give a released SAM 2 file, a '
-            f'SAM 2 folder of transformers, or a checkpoint that this project wrote'
+            f'{source} holds '
+            f'{"no weights that this project can read" if held == NO_SAM2 else held}, '
+            f'but {names}; {GIVE_WEIGHTS}'
         )
         raise CheckpointMismatchError(msg)
-    weights = checkpoint['state_dict']
-    return {key.removeprefix('module.'): value for key, value in weights.items()}
+    if found is None:
+        state = checkpoint['state_dict']
+        weights = {key.removeprefix('module.'): value for key, value in state.items()}
+    else:
+        _, weights = found
+    odd = [key for key, value in weights.items() if not _is_dense(value)]
+    if odd:
+        msg = f'{source}: {_listed("weights are no dense tensors", odd)}; save it again'
+        raise CheckpointMismatchError(msg)
+    return weights
+
+
+def _is_dense(value: object) -> bool:
+    """Whether a value can be copied into a parameter."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not value.is_quantized
+    )
 
 
 def check_weights(
@@ -160,21 +192,20 @@ def check_weights(
     problems = [problem for problem in problems if problem]
     if problems:
         kinds = recognise_model(given), recognise_model(wanted)
-        verdict = list(_verdict(*kinds))
+        verdict = list(_verdict(*kinds, held=describe_keys(given)))
         if any(map(is_adapter_key, given)) and not any(map(is_adapter_key, wanted)):
             verdict[1:] = [MERGING]
         lines = [f'{source} does not fit the model.', *verdict, *problems]
         raise CheckpointMismatchError('\n'.join(lines))
 
 
-def _verdict(given: ModelKind | None, wanted: ModelKind | None) -> Iterable[str]:
+def _verdict(
+    given: ModelKind | None, wanted: ModelKind | None, *, held: str
+) -> Iterable[str]:
     """What the file holds, what the model is, and the remedy."""
-    yield f'The file holds {given or "no SAM 2"}; the model is {wanted or "no SAM 2"}.'
+    yield f'The file holds {given or held}; the model is {wanted or NO_SAM2}.'
     if given is None:
-        yield (
-            'Give a released SAM 2 file, a SAM 2 folder of transformers, or a '
-            'checkpoint that this project wrote.'
-        )
+        yield f'{GIVE_WEIGHTS[0].upper()}{GIVE_WEIGHTS[1:]}.'
     elif given.version is None and wanted != given:
         yield (
             'Give a file with the memory path as well; transformers writes it from '

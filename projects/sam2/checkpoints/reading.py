@@ -1,120 +1,54 @@
 """Reads checkpoints of several origins as MMEngine wants them.
 
-A file or folder says by its keys what it is; see ``FORMATS``. To read another kind,
-add a row. Nothing in a file is ever run.
+Addresses, local paths and Hugging Face folders are read by one function, which also
+takes the place of MMEngine's own readers: those of some versions run code that a file
+holds. Addresses mean what MMEngine's tables say, and files of other projects come as
+MMEngine would give them. Readers that someone else has registered stay.
 """
 
-import pickle
-import struct
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from mmengine.fileio import get_file_backend
+from mmengine.fileio import load as load_json
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from projects.sam2.checkpoints.fetching import fetch
-from projects.sam2.checkpoints.key_map import (
-    UnknownKeyError,
-    map_from_huggingface,
-    map_from_released,
-    to_huggingface,
-    to_released,
-)
-from projects.sam2.checkpoints.safetensors_files import (
-    SUFFIX,
-    read_safetensors,
-    read_safetensors_folder,
-)
+from projects.sam2.checkpoints.files import load_file
+from projects.sam2.checkpoints.foreign_files import CheckpointFileError
+from projects.sam2.checkpoints.formats import MODEL_SIGN, find_weights
+from projects.sam2.checkpoints.key_map import UnknownKeyError
+from projects.sam2.checkpoints.safetensors_files import read_safetensors_folder
 
 __all__ = [
-    'FORMATS',
     'MODEL_SIGN',
     'SOURCE_FIELD',
     'TRAINED_FIELD',
-    'CheckpointFormat',
     'read_checkpoint',
     'read_checkpoint_url',
-    'refuse_checkpoint',
 ]
 
 Checkpoint = dict[str, Any]
+MapLocation = str | torch.device | None
+Reader = Callable[[str, MapLocation], Checkpoint]
 
-# A weight that every version and size has.
-MODEL_SIGN = 'prompt_encoder.position_encoding.gaussian_matrix'
-RELEASED_SIGN = to_released(MODEL_SIGN)
-# The first SAM has the other sign as well, under the same name.
-HUGGINGFACE_SIGN = to_huggingface('image_encoder.backbone.position_embedding')
 # Where a checkpoint came from, noted for the errors of those who use it.
 SOURCE_FIELD = 'source'
 # MMEngine's EMA hook exchanges the two on saving: the average stands where weights are
 # loaded from, the trained ones in the field that is called after the average.
 TRAINED_FIELD = 'ema_state_dict'
-# MMEngine's other readers, by its own patterns; they run code that a file holds.
-REFUSED_PREFIXES = (
-    'pavi://',
-    r'(\S+\:)?s3://',
-    r'(\S+\:)?petrel://',
-    'modelzoo://',
-    'torchvision://',
-    'open-mmlab://',
-    'openmmlab://',
-    'mmcls://',
-)
+STATE_FIELD = 'state_dict'
+MMCLS_BACKBONE = 'backbone.'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointFormat:
-    """One kind of file.
-
-    Attributes:
-        recognise: Tells by the keys whether a loaded file is of this kind.
-        convert: Makes ``{'state_dict': weights by our names, ...}`` of it.
-    """
-
-    recognise: Callable[[Checkpoint], bool]
-    convert: Callable[[Checkpoint], Checkpoint]
-
-
-def _released_weights(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Weights by released names, empty where there are none."""
-    for weights in (checkpoint.get('model'), checkpoint):
-        if isinstance(weights, Mapping) and RELEASED_SIGN in weights:
-            return weights
-    return {}
-
-
-FORMATS: tuple[CheckpointFormat, ...] = (
-    # Released, or written by the released trainer (whose optimizer is of no use here)
-    CheckpointFormat(
-        recognise=lambda checkpoint: bool(_released_weights(checkpoint)),
-        convert=lambda checkpoint: {
-            'state_dict': map_from_released(_released_weights(checkpoint))
-        },
-    ),
-    # Written by Hugging Face's transformers
-    CheckpointFormat(
-        recognise=lambda checkpoint: HUGGINGFACE_SIGN in checkpoint,
-        convert=lambda checkpoint: {'state_dict': map_from_huggingface(checkpoint)},
-    ),
-    # A bare state dict of ours
-    CheckpointFormat(
-        recognise=lambda checkpoint: MODEL_SIGN in checkpoint,
-        convert=lambda checkpoint: {'state_dict': checkpoint},
-    ),
-    # Written by MMEngine's Runner
-    CheckpointFormat(
-        recognise=lambda checkpoint: 'state_dict' in checkpoint, convert=dict
-    ),
-)
-
-
-@CheckpointLoader.register_scheme(prefixes='', force=True)
-def read_checkpoint(
-    filename: str, map_location: str | torch.device | None = None
-) -> Checkpoint:
-    """Read a checkpoint; MMEngine calls this for every local path.
+def read_checkpoint(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read a checkpoint.
 
     Args:
         filename: Path of a file, or of a folder that Hugging Face's transformers
@@ -129,26 +63,20 @@ def read_checkpoint(
 
     Raises:
         FileNotFoundError: If there is no such file, or a part of it is missing.
-        TypeError: If the file holds no dict.
-        ValueError: If the file is damaged, or holds more than tensors and plain data.
+        CheckpointFileError: If the file is damaged, no checkpoint, holds no dict, or
+            holds more than tensors and plain data.
         UnknownKeyError: If it is SAM 2, but has a weight that no SAM 2 has.
         ImportError: If it is in safetensors and that package is missing.
     """
     path = Path(filename).expanduser()
     if path.is_dir():
         loaded: object = read_safetensors_folder(path, map_location or 'cpu')
-    elif not path.is_file():
-        msg = f'{path} does not exist; give the path of a checkpoint'
-        raise FileNotFoundError(msg)
     else:
-        loaded = _loaded(path, map_location)
+        loaded = load_file(path, map_location)
     return _converted(loaded, str(path))
 
 
-@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
-def read_checkpoint_url(
-    url: str, map_location: str | torch.device | None = None
-) -> Checkpoint:
+def read_checkpoint_url(url: str, map_location: MapLocation = None) -> Checkpoint:
     """Fetch a checkpoint into torch's cache and read it.
 
     Args:
@@ -160,46 +88,139 @@ def read_checkpoint_url(
 
     Raises:
         OSError: If the file cannot be fetched.
-        TypeError: If it holds no dict.
-        ValueError: If it is damaged, or holds more than tensors and plain data; the
-            cache does not keep it then.
+        CheckpointFileError: If it is damaged, no checkpoint, holds no dict, or holds
+            more than tensors and plain data; the cache does not keep it then.
         UnknownKeyError: If it is SAM 2, but has a weight that no SAM 2 has.
         ImportError: If it is in safetensors and that package is missing.
     """
     path = fetch(url)
     try:
-        loaded = _loaded(path, map_location)
-    except ValueError as error:
+        loaded = load_file(path, map_location)
+    except CheckpointFileError as error:
         msg = f'{url} was fetched, but {error}. {_dropped_if_bad(path)}'
-        raise ValueError(msg) from error
+        raise CheckpointFileError(msg) from error
     return _converted(loaded, url)
 
 
-@CheckpointLoader.register_scheme(prefixes=REFUSED_PREFIXES, force=True)
-def refuse_checkpoint(
-    filename: str,
-    map_location: str | torch.device | None = None,  # noqa: ARG001  the interface
-) -> NoReturn:
-    """Refuse addresses that MMEngine would read with all code that the file holds.
+def load_from_torchvision(
+    filename: str, map_location: MapLocation = None
+) -> Checkpoint:
+    """Read weights by torchvision's name for them, also where it is not installed."""
+    try:
+        import_module('torchvision')
+    except ImportError:
+        table = Path(mmengine_checkpoint.__file__).parents[1] / 'hub'
+        urls = load_json(table / 'torchvision_0.12.json')
+    else:
+        urls = mmengine_checkpoint.get_torchvision_models()
+    url = _looked_up(filename, _name_of(filename), urls)
+    return read_checkpoint_url(url, map_location)
 
-    Args:
-        filename: The address.
-        map_location: Not used.
 
-    Raises:
-        ValueError: Always.
-    """
-    msg = (
-        f'{filename}: reading addresses of this kind could run code that the file '
-        f'holds; download the file and give its path'
-    )
-    raise ValueError(msg)
+def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read weights by OpenMMLab's name for them."""
+    name = _name_of(filename)
+    name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
+    target = _looked_up(filename, name, mmengine_checkpoint.get_external_models())
+    if target.startswith(('http://', 'https://')):
+        return read_checkpoint_url(target, map_location)
+    # The user's own table may name files beside it.
+    home = mmengine_checkpoint._get_mmengine_home()  # noqa: SLF001  it has no public name
+    return read_checkpoint(str(Path(home) / target), map_location)
+
+
+def load_from_mmcls(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read the backbone of a classifier by MMClassification's name for it."""
+    models = mmengine_checkpoint.get_mmcls_models()
+    url = _looked_up(filename, _name_of(filename), models)
+    loaded = read_checkpoint_url(url, map_location)
+    state = loaded.get(STATE_FIELD, loaded)
+    return {
+        STATE_FIELD: {
+            key.removeprefix(MMCLS_BACKBONE): value
+            for key, value in state.items()
+            if key.startswith(MMCLS_BACKBONE)
+        }
+    }
+
+
+def load_from_ceph(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read a file of an object store (S3, Ceph) by MMEngine's file backend."""
+    backend = get_file_backend(filename, backend_args={'backend': 'petrel'})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(filename).name
+        path.write_bytes(backend.get(filename))
+        return _converted(load_file(path, map_location), filename)
+
+
+def load_from_pavi(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read a file of SenseTime's model cloud, where its package is installed."""
+    model = import_module('pavi').modelcloud.get(_name_of(filename))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / model.name
+        model.download(str(path))
+        return _converted(load_file(path, map_location), filename)
+
+
+def load_from_local(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read a local path; MMEngine writes what follows ``load_from_`` into its log."""
+    return read_checkpoint(filename, map_location)
+
+
+def load_from_http(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read an address of the web."""
+    return read_checkpoint_url(filename, map_location)
+
+
+# By MMEngine's own patterns of addresses.
+READERS: dict[str, Reader] = {
+    '': load_from_local,
+    'http://': load_from_http,
+    'https://': load_from_http,
+    'modelzoo://': load_from_torchvision,
+    'torchvision://': load_from_torchvision,
+    'open-mmlab://': load_from_openmmlab,
+    'openmmlab://': load_from_openmmlab,
+    'mmcls://': load_from_mmcls,
+    'pavi://': load_from_pavi,
+    r'(\S+\:)?s3://': load_from_ceph,
+    r'(\S+\:)?petrel://': load_from_ceph,
+}
+
+
+def _replace_readers() -> None:
+    """Read in place of MMEngine's own readers; those of others stay."""
+    for prefix, reader in READERS.items():
+        present = CheckpointLoader._schemes.get(prefix)  # noqa: SLF001  it has no public name
+        if present is None or present.__module__ == mmengine_checkpoint.__name__:
+            CheckpointLoader.register_scheme(prefix, reader, force=True)
+
+
+_replace_readers()
+
+
+def _name_of(address: str) -> str:
+    """What follows the scheme of an address."""
+    return address.partition('://')[2]
+
+
+def _looked_up(address: str, name: str, table: Mapping[str, str]) -> str:
+    """Where a named model lies, by one of MMEngine's tables."""
+    if name not in table:
+        near = get_close_matches(name, table, n=3)
+        hint = f'; it has {", ".join(near)}' if near else ''
+        msg = (
+            f"{address} is not in MMEngine's table of models{hint}; correct the name, "
+            f'or give the path of a file'
+        )
+        raise KeyError(msg)
+    return table[name]
 
 
 def _dropped_if_bad(path: Path) -> str:
     """Remove a file of the cache that cannot be read, and say what to do."""
     try:
-        _loaded(path, 'cpu')
+        load_file(path, 'cpu')
     except ValueError:
         path.unlink(missing_ok=True)
         return (
@@ -209,53 +230,25 @@ def _dropped_if_bad(path: Path) -> str:
     return f'{path} is whole and stays: it can be read on the CPU'
 
 
-def _loaded(path: Path, map_location: str | torch.device | None) -> object:
-    """Read a file of any kind."""
-    if path.suffix == SUFFIX:
-        return read_safetensors(path, map_location or 'cpu')
-    return _unpickled(path, map_location)
-
-
-def _unpickled(path: Path, map_location: str | torch.device | None) -> object:
-    """Read a file that ``torch.save`` wrote."""
-    try:
-        # Nothing else may run code on loading.
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        msg = (
-            f'{path} is no checkpoint, or holds objects that may run code on loading; '
-            f'save its state dict alone, or plain types beside it ({_reason(error)})'
-        )
-        raise ValueError(msg) from error
-    # The unpickler takes the bytes of a text for instructions.
-    except (EOFError, RuntimeError, LookupError, struct.error) as error:
-        msg = (
-            f'{path} ({path.stat().st_size} bytes) is no checkpoint, or damaged: '
-            f'{error}; fetch it again, or take another one (of your own run, --resume '
-            f'without a name finds the newest that is whole)'
-        )
-        raise ValueError(msg) from error
-
-
-def _reason(error: pickle.UnpicklingError) -> str:
-    """What torch found, without its advice to let the file run code."""
-    *_, found = str(error).split('WeightsUnpickler error:')
-    return found.strip().split('\n', 1)[0].split(' Please use ', 1)[0]
-
-
 def _converted(loaded: object, source: str) -> Checkpoint:
-    """Convert a file of a known kind and note its source; leave others as they are."""
+    """Name the weights of a SAM 2 as we do and note the source; leave other files."""
     if not isinstance(loaded, dict):
-        msg = f'Expected {source} to hold a dict, but got {type(loaded).__name__}'
-        raise TypeError(msg)
+        msg = (
+            f'Expected {source} to hold a dict, but got {type(loaded).__name__}; save '
+            f'the state dict: torch.save(model.state_dict(), path)'
+        )
+        raise CheckpointFileError(msg)
     loaded = _without_code(loaded)
-    for known in FORMATS:
-        if known.recognise(loaded):
-            try:
-                return {**known.convert(loaded), SOURCE_FIELD: source}
-            except (UnknownKeyError, ValueError) as error:
-                raise type(error)(f'{source}: {error}') from error
-    return loaded
+    try:
+        found = find_weights(loaded)
+    except (UnknownKeyError, ValueError) as error:
+        raise type(error)(f'{source}: {error}') from error
+    if found is None:
+        return {**loaded, SOURCE_FIELD: source} if STATE_FIELD in loaded else loaded
+    field, weights = found
+    # A checkpoint of MMEngine keeps what a run needs to go on.
+    beside = loaded if field == STATE_FIELD else {}
+    return {**beside, STATE_FIELD: weights, SOURCE_FIELD: source}
 
 
 def _without_code(checkpoint: Checkpoint) -> Checkpoint:

@@ -9,6 +9,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from projects.sam2.checkpoints.foreign_files import (
+    CheckpointFileError,
+    refuse_foreign,
+)
 from projects.sam2.ops import import_optional
 
 __all__ = [
@@ -24,6 +28,8 @@ SUFFIX = '.safetensors'
 WEIGHTS_FILE = f'model{SUFFIX}'
 INDEX_FILE = f'{WEIGHTS_FILE}.index.json'
 FETCH_AGAIN = 'the file is damaged or was not fetched whole; fetch it again'
+# An index names each weight once; one of thousands of weights has a few hundred kB.
+MAX_INDEX_BYTES = 64 << 20
 
 
 def read_safetensors(path: Path, device: str | torch.device) -> dict[str, Tensor]:
@@ -37,15 +43,18 @@ def read_safetensors(path: Path, device: str | torch.device) -> dict[str, Tensor
         The tensors by name.
 
     Raises:
-        ValueError: If the file is truncated or no safetensors.
+        CheckpointFileError: If the file is truncated, claims more than it holds, or is
+            no safetensors.
         ImportError: If the package is missing.
     """
+    refuse_foreign(path)
     library = _library()
     try:
         loaded: dict[str, Tensor] = library.torch.load_file(path, device=str(device))
-    except library.SafetensorError as error:
+    except (library.SafetensorError, MemoryError, RuntimeError, ValueError) as error:
         msg = f'{path} ({path.stat().st_size} bytes) is no whole safetensors file: '
-        raise ValueError(f'{msg}{error}; {FETCH_AGAIN}') from error
+        problem = str(error).partition('\n')[0] or type(error).__name__
+        raise CheckpointFileError(f'{msg}{problem}; {FETCH_AGAIN}') from error
     return loaded
 
 
@@ -63,7 +72,8 @@ def read_safetensors_folder(
 
     Raises:
         FileNotFoundError: If there are no weights, or a shard is missing.
-        ValueError: If a file is damaged, or a shard lacks weights that the index names.
+        CheckpointFileError: If a file is damaged, or a shard lacks weights that the
+            index names.
         ImportError: If the package is missing.
     """
     if (folder / WEIGHTS_FILE).is_file():
@@ -93,7 +103,7 @@ def read_safetensors_folder(
             f'{folder}: {len(lost)} weights that {INDEX_FILE} names are in no file, '
             f'{lost[0]} in {shard_of[lost[0]]} among them; fetch the folder again'
         )
-        raise ValueError(msg)
+        raise CheckpointFileError(msg)
     return weights
 
 
@@ -119,15 +129,19 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 def _read_index(path: Path) -> dict[str, str]:
     """File of each weight; files lie beside the index."""
+    size = path.stat().st_size
+    if size > MAX_INDEX_BYTES:
+        msg = f'{path} has {size} bytes, too many for an index; {FETCH_AGAIN}'
+        raise CheckpointFileError(msg)
     try:
         shard_of = json.loads(path.read_text(encoding='utf-8'))['weight_map']
         is_flat = all(Path(shard).name == shard for shard in shard_of.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f'{path} is no index of safetensors ({error!r}); {FETCH_AGAIN}'
-        raise ValueError(msg) from error
+        raise CheckpointFileError(msg) from error
     if not is_flat:
         msg = f'{path} names files outside its folder; fetch it from another source'
-        raise ValueError(msg)
+        raise CheckpointFileError(msg)
     return {str(key): str(shard) for key, shard in shard_of.items()}
 
 

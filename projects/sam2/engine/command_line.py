@@ -18,6 +18,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry.build_functions import build_from_cfg
 from mmengine.runner import BaseLoop, Runner
 
+from projects.sam2.checkpoints import UnknownKeyError
 from projects.sam2.engine.config import apply_work_dir
 from projects.sam2.engine.distributed import (
     LostProcessError,
@@ -31,6 +32,7 @@ from projects.sam2.engine.optim import NonFiniteLossError
 USER_ERRORS = (
     OSError,
     ValueError,  # damaged clips and checkpoints, wrong values of options
+    UnknownKeyError,
     ImportError,
     MemoryError,
     RecursionError,  # files that nest deeper than any reader goes

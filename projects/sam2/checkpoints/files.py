@@ -1,0 +1,385 @@
+"""Reads one checkpoint file of unknown origin, without running anything in it.
+
+What a file is, its content says and not its name. Archives are checked before torch
+reads them, classes that ordinary MM checkpoints hold are replaced by inert stand-ins,
+and whatever else goes wrong becomes one error.
+"""
+
+import pickle
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor
+from torch.serialization import (
+    add_safe_globals,
+    clear_safe_globals,
+    get_safe_globals,
+)
+
+from projects.sam2.checkpoints.foreign_files import (
+    NOT_WEIGHTS,
+    SAVE_WEIGHTS,
+    UNPACK,
+    CheckpointFileError,
+    refuse_foreign,
+)
+from projects.sam2.checkpoints.safetensors_files import SUFFIX, read_safetensors
+
+__all__ = ['load_file']
+
+MapLocation = str | torch.device | None
+
+FETCH_AGAIN = (
+    'fetch it again, or take another one (of your own run, --resume without a name '
+    'finds the newest that is whole)'
+)
+# torch.save writes a few records for each tensor; the largest recipe has 3,000.
+MAX_MEMBERS = 100_000
+# How the tensors are put together, in a folder of any name, and plain values.
+RECIPE = ['data.pkl']
+MAX_RECIPE_BYTES = 128 << 20
+# Tensors may repeat what is stored (`expand`), but not without end.
+MAX_REPEATED_BYTES = 1 << 30
+END_RECORD = b'PK\x05\x06'
+END_RECORD_64 = b'PK\x06\x06'
+END_BYTES = 22 + (1 << 16)
+LOCAL_HEADER_BYTES = 30
+
+UNREADABLE = (
+    EOFError,
+    RuntimeError,  # torch's, and RecursionError
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    BadZipFile,
+    NotImplementedError,
+)
+
+
+def load_file(
+    path: Path, map_location: MapLocation = None, *, mmap: bool = False
+) -> object:
+    """Read a file that ``torch.save`` or safetensors wrote, under whatever name.
+
+    Args:
+        path: Of the file.
+        map_location: Where the tensors go, as in ``torch.load``.
+        mmap: Map the tensors into memory in place of reading them.
+
+    Returns:
+        What the file holds, in plain types, tensors, and NumPy's arrays and numbers.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointFileError: If it is none of these, is damaged, claims more than it
+            holds, or needs a class that may run code.
+        ImportError: If it is in safetensors and that package is missing.
+    """
+    if not path.is_file():
+        is_there = 'is no regular file' if path.exists() else 'does not exist'
+        msg = f'{path} {is_there}; give the path of a checkpoint'
+        raise FileNotFoundError(msg)
+    size = path.stat().st_size
+    head = refuse_foreign(path)
+    if _is_safetensors(head, size) or path.suffix == SUFFIX:
+        return read_safetensors(path, map_location or 'cpu')
+    try:
+        if head.startswith(b'PK\x03\x04'):
+            _check_archive(path)
+        with _stand_ins(), warnings.catch_warnings():
+            # Of pickles that torch did not write; the error that follows says more.
+            warnings.filterwarnings('ignore', 'Detected pickle protocol')
+            loaded = torch.load(
+                path, map_location=map_location, weights_only=True, mmap=mmap or None
+            )
+        return _with_real_types(loaded, {})
+    except CheckpointFileError:
+        raise
+    except pickle.UnpicklingError as error:
+        msg = (
+            f'{path} is no checkpoint, or holds objects that may run code on loading, '
+            f'which is refused ({_reason(error)}); {SAVE_WEIGHTS}'
+        )
+        raise CheckpointFileError(msg) from error
+    # The unpickler takes the bytes of a text for instructions.
+    except UNREADABLE as error:
+        problem = str(error).strip().partition('\n')[0] or type(error).__name__
+        if isinstance(error, MemoryError):
+            problem = 'it asks for more memory than there is'
+        msg = (
+            f'{path} ({size} bytes) is no checkpoint, or damaged: {problem}; '
+            f'{FETCH_AGAIN}'
+        )
+        raise CheckpointFileError(msg) from error
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    """Whether a file begins with the length of a JSON header and the header."""
+    return head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= size
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """What torch found, without its advice to let the file run code."""
+    *_, found = str(error).split('WeightsUnpickler error:')
+    return found.strip().split('\n', 1)[0].split(' Please use ', 1)[0].rstrip('.')
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that ``torch.save`` did not write, before torch reads it.
+
+    torch writes members uncompressed, one after the other. An archive with compressed
+    or overlapping members may ask for far more memory than it has bytes.
+    """
+    if _count_members(path) > MAX_MEMBERS:
+        msg = (
+            f'{path} is no checkpoint: its archive has more than {MAX_MEMBERS} members'
+        )
+        raise CheckpointFileError(msg)
+    with ZipFile(path) as archive:
+        members = archive.infolist()
+        problem = _content_problem(members) or _layout_problem(
+            members, archive.start_dir
+        )
+    if problem is not None:
+        raise CheckpointFileError(f'{path} is no checkpoint: {problem}')
+
+
+def _count_members(path: Path) -> int:
+    """Members that an archive claims to have; zipfile makes an object of each."""
+    with path.open('rb') as file:
+        file.seek(max(path.stat().st_size - END_BYTES, 0))
+        end = file.read()
+    start = end.rfind(END_RECORD)
+    if start < 0:
+        msg = 'the end of its archive is missing, it was not fetched or written whole'
+        raise BadZipFile(msg)
+    (count,) = struct.unpack_from('<H', end, start + 10)
+    start_64 = end.rfind(END_RECORD_64, 0, start)
+    if start_64 >= 0:
+        (count,) = struct.unpack_from('<Q', end, start_64 + 32)
+    return int(count)
+
+
+def _content_problem(members: list[ZipInfo]) -> str | None:
+    """What an archive holds in place of a recipe and tensors; None if it has these."""
+    names = [member.filename for member in members]
+    parts = [name.split('/') for name in names]
+    if any(part[-1] == 'constants.pkl' or 'code' in part[1:-1] for part in parts):
+        return (
+            f'it is a TorchScript program, whose code would run, and is refused; load '
+            f'it where you trust it and {SAVE_WEIGHTS}'
+        )
+    recipes = [m for m, part in zip(members, parts, strict=True) if part[1:] == RECIPE]
+    if not recipes:
+        shown = ', '.join(names[:3])
+        if names and all(name.endswith('.npy') for name in names):
+            return f'it is an archive of NumPy arrays ({shown}); {NOT_WEIGHTS}'
+        return f'it is a zip archive of something else ({shown or "nothing"}); {UNPACK}'
+    if max(recipe.file_size for recipe in recipes) > MAX_RECIPE_BYTES:
+        return (
+            f'its data.pkl has {recipes[0].file_size} bytes, more than the '
+            f'{MAX_RECIPE_BYTES} that weights and histories need; {SAVE_WEIGHTS}'
+        )
+    return None
+
+
+def _layout_problem(members: list[ZipInfo], end: int) -> str | None:
+    """What tells an archive's layout from that of ``torch.save``; None if nothing."""
+    if len({member.filename.lower() for member in members}) < len(members):
+        return f'its archive has members of the same name; {FETCH_AGAIN}'
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    starts = [member.header_offset for member in ordered] + [end]
+    for member, start, following in zip(ordered, starts, starts[1:], strict=False):
+        packed, size = member.compress_size, member.file_size
+        if member.compress_type != ZIP_STORED or packed != size:
+            return (
+                f'{member.filename} is compressed ({packed} bytes to {size}), which '
+                f'torch.save never does; unpack and save it again'
+            )
+        if start + LOCAL_HEADER_BYTES + len(member.filename) + size > following:
+            return (
+                f'{member.filename} claims {size} bytes, more than the file has for '
+                f'it; {FETCH_AGAIN}'
+            )
+    return None if starts[0] == 0 else f'something lies before it; {FETCH_AGAIN}'
+
+
+class _StandIn:
+    """Object in place of one whose class may not be built from a file."""
+
+    state: Any = None
+
+    def __new__(cls, *_: object) -> '_StandIn':
+        """Take any arguments, as the class that is replaced would."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        """Keep the state as it is."""
+        self.state = state
+
+
+class _History(_StandIn):
+    """In place of MMEngine's ``HistoryBuffer``."""
+
+
+class _Options(_StandIn):
+    """In place of the ``argparse.Namespace`` of a training script."""
+
+
+class _Array(_StandIn):
+    """In place of ``numpy.ndarray``."""
+
+
+class _NumberType(_StandIn):
+    """In place of ``numpy.dtype``, for numbers and text alone."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code = code
+
+    def real(self) -> np.dtype[Any]:
+        """The type itself.
+
+        Returns:
+            A type of numbers or text.
+
+        Raises:
+            pickle.UnpicklingError: If it is one of objects or of records.
+        """
+        order = self.state[1] if isinstance(self.state, tuple) else '='
+        if not re.fullmatch(r'[biufcSU]\d{1,9}', str(self.code)) or order not in '<>=|':
+            msg = f'Unsupported NumPy type {self.code!r}'
+            raise pickle.UnpicklingError(msg)
+        return np.dtype(f'{order}{self.code}')
+
+
+def _array(*_: object) -> _Array:
+    """In place of NumPy's ``_reconstruct``."""
+    return _Array()
+
+
+def _number(number_type: _NumberType, raw: bytes) -> np.generic:
+    """In place of NumPy's ``scalar``."""
+    number: np.generic = np.frombuffer(raw, number_type.real(), count=1)[0]
+    return number
+
+
+def _nothing(*_: object) -> None:
+    """In place of ``getattr``, by which a ``HistoryBuffer`` names its methods."""
+
+
+def _no_bytes(*_: object) -> bytes:
+    """In place of ``bytes``, by which old pickles make empty ones."""
+    return b''
+
+
+STAND_INS: dict[str, Any] = {
+    'mmengine.logging.history_buffer.HistoryBuffer': _History,
+    'builtins.getattr': _nothing,
+    'builtins.bytes': _no_bytes,
+    'argparse.Namespace': _Options,
+    'numpy.ndarray': _Array,
+    'numpy.dtype': _NumberType,
+    'numpy.core.multiarray._reconstruct': _array,
+    'numpy._core.multiarray._reconstruct': _array,
+    'numpy.core.multiarray.scalar': _number,
+    'numpy._core.multiarray.scalar': _number,
+}
+# torch keeps one list for the process.
+LOCK = threading.Lock()
+
+
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """Have torch build stand-ins, also where a user lets it build the real ones."""
+    with LOCK:
+        before = get_safe_globals()
+        kept = [entry for entry in before if _global_name(entry) not in STAND_INS]
+        clear_safe_globals()
+        add_safe_globals([*kept, *((obj, name) for name, obj in STAND_INS.items())])
+        try:
+            yield
+        finally:
+            clear_safe_globals()
+            add_safe_globals(before)
+
+
+def _global_name(entry: Callable[..., object] | tuple[object, str]) -> str:
+    """Name by which a pickle finds an entry of torch's list."""
+    if isinstance(entry, tuple):
+        return entry[1]
+    return f'{entry.__module__}.{entry.__qualname__}'
+
+
+def _with_real_types(node: object, done: dict[int, object]) -> object:
+    """Replace stand-ins by what they stand for, dicts and lists in place.
+
+    Args:
+        node: What was read.
+        done: Results by the identity of what was read, so that shared parts are
+            visited once.
+
+    Returns:
+        What takes the node's place.
+
+    Raises:
+        CheckpointFileError: If a tensor repeats its few numbers without end.
+    """
+    if id(node) in done:
+        return done[id(node)]
+    done[id(node)] = node
+    if isinstance(node, Tensor):
+        _check_extent(node)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            node[key] = _with_real_types(value, done)
+    elif isinstance(node, list):
+        node[:] = [_with_real_types(value, done) for value in node]
+    elif type(node) is tuple:
+        done[id(node)] = tuple(_with_real_types(value, done) for value in node)
+    elif isinstance(node, _StandIn):
+        done[id(node)] = _real(node, done)
+    return done[id(node)]
+
+
+def _real(stand_in: _StandIn, done: dict[int, object]) -> object:
+    """What a stand-in stands for, made by its own constructor."""
+    if isinstance(stand_in, _NumberType):
+        return stand_in.real()
+    if isinstance(stand_in, _Array):
+        _, shape, number_type, is_fortran, raw = stand_in.state
+        values = np.frombuffer(raw, number_type.real()) if raw else np.empty(shape)
+        return values.reshape(shape, order='F' if is_fortran else 'C').copy()
+    state = _with_real_types(stand_in.state, done)
+    if isinstance(stand_in, _History) and isinstance(state, Mapping):
+        history, counts = state['_log_history'], state['_count_history']
+        return HistoryBuffer(history, counts, int(state['max_length']))
+    return state  # options as the dict that they are
+
+
+def _check_extent(tensor: Tensor) -> None:
+    """Refuse a tensor that repeats few numbers so often that a copy fills memory."""
+    if tensor.layout is not torch.strided or tensor.device.type == 'meta':
+        return
+    claimed = tensor.numel() * tensor.element_size()
+    stored = tensor.untyped_storage().nbytes()
+    if claimed > max(stored, MAX_REPEATED_BYTES):
+        msg = (
+            f'a tensor of shape {tuple(tensor.shape)} needs {claimed} bytes, but the '
+            f'file has {stored} for it'
+        )
+        raise ValueError(msg)
