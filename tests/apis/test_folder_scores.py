@@ -213,3 +213,19 @@ def test_prediction_of_another_size_is_named(
     write_png(task.pred / 'b' / '00001.png', np.zeros((4, 5), np.uint8))
     with pytest.raises(ClipDataError, match=r'b, frame 00001: .*resize the prediction'):
         score_folder(task, num_workers=num_workers)
+
+
+@pytest.mark.parametrize('side', ['truth', 'pred'])
+def test_masks_of_0_and_255_are_refused_unless_they_are_binary(
+    task: ScoringTask, tmp_path: Path, side: str
+) -> None:
+    frames = {
+        stem: (labels == 1) * np.uint8(255) for stem, labels in square_maps().items()
+    }
+    write_maps(tmp_path / side / 'b', frames)
+    match = rf'{side}/b: all labelled pixels are 255, which is void; give --binary'
+    with pytest.raises(ClipDataError, match=match):
+        score_folder(task)
+    frames['00004'][0, 0] = 1  # void beside an object
+    write_maps(tmp_path / side / 'b', frames)
+    score_folder(task)

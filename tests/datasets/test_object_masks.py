@@ -1,5 +1,6 @@
 """Only the sampled objects of a clip are decoded, with the same clip as a result."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
+from PIL import Image
 
 from projects.sam2.datasets import (
     AnnotatedVideo,
     ClipAddHiddenObjects,
+    ClipDataError,
     ClipDataset,
     ClipLoadFrames,
     ClipLoadMasklets,
@@ -26,6 +29,7 @@ from projects.sam2.datasets.object_masks import (
     pick_objects,
     read_objects,
     visible_objects,
+    void_note,
 )
 from projects.sam2.datasets.views import StridedVideoSource
 from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
@@ -176,3 +180,41 @@ def test_void_stays_with_its_frame() -> None:
     picked = pick_objects(masks, (3, 1))
     assert picked.void is masks.void
     np.testing.assert_array_equal(picked.masks, [np.zeros((3, 3)), np.eye(3)])
+
+
+@pytest.mark.parametrize(
+    ('kind', 'remedy'),
+    [
+        ('ClipPaletteDataset', {'void_label': None}),
+        ('ClipLabelImageDataset', {'rule': {'void': ()}}),
+    ],
+)
+def test_masks_of_0_and_255_say_that_255_is_void_and_what_to_set(
+    kind: str, remedy: dict[str, Any], tmp_path: Path
+) -> None:
+    write, _ = SOURCES[kind]
+    write(tmp_path)
+    folder = tmp_path / ('Annotations' if 'Palette' in kind else 'labels')
+    paths = sorted(folder.rglob('*.png'))
+    for path in paths:
+        with Image.open(path) as image:
+            labels = np.asarray(image)
+        Image.fromarray((labels > 0) * np.uint8(255)).save(path)
+    video = DATASETS.build({'type': kind, 'data_root': str(tmp_path)}).open_video('ant')
+    ((option, value),) = remedy.items()
+    setting = 'rule=dict(void=())' if option == 'rule' else f'{option}={value}'
+    told = f'all labelled pixels are 255, which is void; set {setting}'
+    assert told in void_note(video)
+    assert told in void_note(StridedVideoSource(source=video, stride=1))
+    for sampler in SAMPLERS:
+        with pytest.raises(ClipDataError, match=re.escape(told)):
+            load(video, sampler, seed=0)
+    changed = DATASETS.build({'type': kind, 'data_root': str(tmp_path), **remedy})
+    masks = changed.open_video('ant').read_masks(0)
+    assert masks is not None
+    assert masks.object_ids == (255,)
+    with Image.open(paths[-1]) as image:  # a frame of the clip shows an object
+        labels = np.asarray(image).copy()
+    labels[0, 0] = 1
+    Image.fromarray(labels).save(paths[-1])
+    assert not void_note(video)

@@ -119,12 +119,15 @@ def score_video(task: ScoringTask, name: str, beat: Beat = lambda: None) -> Vide
 
     Raises:
         ClipDataError: See :func:`score_folder`; or if a folder is called 0 on one side
-            and the other has label images, where 0 is the background.
+            and the other has label images, where 0 is the background; or if one side
+            has masks of 0 and 255 and is not read as ``binary``.
     """
     truth = open_mask_video(task.truth / name, binary=task.binary)
+    truth.refuse_void_alone()
     pred = None
     if (task.pred / name).is_dir():
         pred = open_mask_video(task.pred / name, binary=task.binary)
+        pred.refuse_void_alone()
         _check_numbers(truth, pred)
     tracks = ScoreTracks(TASK_UTILS.build(dict(task.protocol)))
     tracks.begin(range(len(truth.stems)))

@@ -11,7 +11,11 @@ from projects.sam2.apis.frame_readers import same_size
 from projects.sam2.apis.read_ahead import ReadAheadReader
 from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 from projects.sam2.apis.video_state import VideoState
-from projects.sam2.datasets.object_masks import read_objects, visible_objects
+from projects.sam2.datasets.object_masks import (
+    read_objects,
+    visible_objects,
+    void_note,
+)
 from projects.sam2.structures import FrameMasks, VideoSource
 
 __all__ = ['GivenMasks', 'VideoSegmenter']
@@ -112,7 +116,10 @@ class VideoSegmenter:
             )
             self.beat()
         if not state.objects:
-            msg = f'{source.name}: no mask shows an object; give one that does'
+            msg = (
+                f'{source.name}: no mask shows an object{void_note(source)}; give one '
+                f'that does'
+            )
             raise ValueError(msg)
 
     def _takes_more(self, state: VideoState) -> bool:

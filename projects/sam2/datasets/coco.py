@@ -64,6 +64,11 @@ class CocoMasks:
     crowds: tuple[object, ...] = ()
     limits: ReadLimits = DEFAULT_LIMITS
 
+    @property
+    def void_meaning(self) -> str:
+        """What is void and what to set where it is an object."""
+        return 'crowds, which are void; set crowd_as_objects=True to take them'
+
     def annotated_frames(self) -> tuple[int, ...]:
         """The one frame."""
         return (0,)

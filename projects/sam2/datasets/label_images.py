@@ -28,7 +28,7 @@ from projects.sam2.datasets.limits import (
 )
 from projects.sam2.datasets.listed_dataset import ListedDataset
 from projects.sam2.datasets.listing import child, find_stems
-from projects.sam2.datasets.reading import IMAGE_SUFFIXES, read_label_map
+from projects.sam2.datasets.reading import IMAGE_SUFFIXES, VOID_LABEL, read_label_map
 from projects.sam2.structures import FrameMasks
 
 
@@ -45,6 +45,13 @@ class LabelImageMasks:
     path: Path
     rule: LabelRule
     limits: ReadLimits = DEFAULT_LIMITS
+
+    @property
+    def void_meaning(self) -> str:
+        """Void labels and what to set where they are objects."""
+        void = (VOID_LABEL,) if self.rule.void is None else self.rule.void
+        labels = ', '.join(map(str, void))
+        return f'{labels}, which is void; set rule=dict(void=()) if it is an object'
 
     def annotated_frames(self) -> tuple[int, ...]:
         """The one frame."""

@@ -58,6 +58,27 @@ class MaskVideo:
         labels = read_label_map(self.folder / self.files[stem])
         return (labels > 0).astype(np.uint8) if self.binary else labels
 
+    def refuse_void_alone(self) -> None:
+        """Refuse masks of 0 and 255, which show no object since 255 is void.
+
+        Raises:
+            ClipDataError: If all labelled pixels of all label images are 255.
+        """
+        has_void = False
+        for stem in self.files:
+            labels = self.read_labels(stem)
+            if labels.dtype != np.uint8 or np.any(
+                (labels > 0) & (labels != VOID_LABEL)
+            ):
+                return
+            has_void = has_void or bool(np.any(labels))
+        if has_void:
+            problem = f'all labelled pixels are {VOID_LABEL}, which is void'
+            remedy = (
+                'give --binary if they are the object (in a dataset void_label=None)'
+            )
+            raise ClipDataError.at(self.folder, problem, remedy)
+
     def read_masks(self, stem: str) -> FrameMasks:
         """Decode the masks of a frame.
 

@@ -1,12 +1,14 @@
 """Masks of chosen objects: decoded alone where a source can, else among all."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
 
 ObjectIds = tuple[int, ...]
+MAX_LOOKED_AT = 10  # frames of a video without an object
 
 
 @runtime_checkable
@@ -106,3 +108,31 @@ def visible_objects(masks: FrameMasks | None) -> ObjectIds:
         return ()
     pairs = zip(masks.object_ids, masks.masks, strict=True)
     return tuple(object_id for object_id, mask in pairs if mask.any())
+
+
+def void_note(source: VideoSource) -> str:
+    """Explain a video that shows no object: all that is labelled may be void.
+
+    Masks of 0 and 255 are the usual reason, since 255 is void in label images.
+
+    Args:
+        source: A video of which no mask shows an object.
+
+    Returns:
+        What to add to the description of the problem; empty where nothing is void.
+    """
+    void = False
+    for frame_index in source.annotated_frames()[:MAX_LOOKED_AT]:
+        try:
+            masks = source.read_masks(frame_index)
+        except ClipDataError:  # told by who reads the frame
+            continue
+        if visible_objects(masks):
+            return ''
+        void = void or (masks is not None and masks.void is not None)
+    inner: Any = source
+    while hasattr(inner, 'source'):  # a view
+        inner = inner.source
+    reader = getattr(inner, 'masks', None)
+    meaning = getattr(reader, 'void_meaning', 'void')
+    return f': all labelled pixels are {meaning}' if void else ''

@@ -41,6 +41,12 @@ class PaletteMasks:
     void_labels: tuple[int, ...] = (VOID_LABEL,)
     limits: ReadLimits = DEFAULT_LIMITS
 
+    @property
+    def void_meaning(self) -> str:
+        """Void labels and what to set where they are an object."""
+        labels = ', '.join(map(str, self.void_labels))
+        return f'{labels}, which is void; set void_label=None if it is an object'
+
     def annotated_frames(self) -> tuple[int, ...]:
         """Indices of the frames with ground truth, ascending."""
         return tuple(i for i, file in enumerate(self.files) if file is not None)

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.object_masks import ObjectIds, read_objects, video_objects
+from projects.sam2.datasets.object_masks import (
+    ObjectIds,
+    read_objects,
+    video_objects,
+    void_note,
+)
 from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
 
 
@@ -228,7 +233,8 @@ class ClipOneObjectDataset(ClipDataset):
         video = self.videos.open_video(inner)
         if not object_id:
             video_objects(video)  # says what is wrong
-            problem = 'showed no object when the clips were listed'
+            note = void_note(video)
+            problem = f'showed no object when the clips were listed{note}'
             remedy = 'annotate one and build again, or put it on the exclude list'
             raise ClipDataError.at(inner, problem, remedy)
         return OneObjectSource(name=name, source=video, object_id=int(object_id))

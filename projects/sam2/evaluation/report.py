@@ -129,7 +129,8 @@ def describe_nothing(videos: Sequence[VideoScores]) -> str:
     return (
         f'No object of {len(videos)} videos counts, and J&F is unknown. The protocol: '
         f'{"; ".join(protocols) or "none"}. Choose another where videos have one or '
-        'two annotated frames or where objects appear late'
+        'two annotated frames or where objects appear late; in masks of 0 and 255 the '
+        '255 is void: set void_label=None in the dataset'
     )
 
 

@@ -103,6 +103,14 @@ def test_clip_without_objects_is_a_problem(check: Callable[..., ClipReport]) -> 
     assert found.problems == ('shows no object on any frame',)
 
 
+def test_masks_of_0_and_255_say_that_255_is_void(
+    check: Callable[..., ClipReport],
+) -> None:
+    found = check(labels=lambda time: np.full((24, 32), 255 * (time > 0), np.uint8))
+    (problem,) = found.problems
+    assert 'all labelled pixels are 255, which is void; set void_label=None' in problem
+
+
 def test_clip_that_cannot_be_opened_says_why(check: Callable[..., ClipReport]) -> None:
     def lose(root: Path) -> None:
         (root / 'JPEGImages/ant/00002.jpg').unlink()

@@ -6,6 +6,7 @@ import numpy as np
 
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.object_masks import void_note
 from projects.sam2.datasets.processing.supervised import Beat
 from projects.sam2.structures import FrameMasks, VideoSource
 
@@ -119,7 +120,7 @@ def check_clip(
     if decode:
         _decode(video, frozenset(annotated), tally, beat)
     if decode and annotated and not tally.areas:
-        tally.problems.append('shows no object on any frame')
+        tally.problems.append(f'shows no object on any frame{void_note(video)}')
     if len(tally.sizes) > 1:
         tally.problems.append(f'has frames of the sizes {sorted(tally.sizes)}')
     return ClipReport(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from projects.sam2.datasets.annotated_video import AnnotatedVideo
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.frames import ImageFrames
+from projects.sam2.datasets.object_masks import void_note
 from projects.sam2.datasets.processing.supervised import Beat
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, VOID_LABEL
 from projects.sam2.datasets.synthetic.writing import write_mask
@@ -190,7 +191,8 @@ def write_davis(
         raise ClipDataError.at(source.name, problem, remedy)
     if not ids:
         remedy = 'leave the clip out of the list'
-        raise ClipDataError.at(source.name, 'shows no object', remedy)
+        problem = f'shows no object{void_note(source)}'
+        raise ClipDataError.at(source.name, problem, remedy)
     shares = [ids[i : i + MAX_OBJECTS] for i in range(0, len(ids), MAX_OBJECTS)]
     aside = folder.begin(name)
     clips = tuple(

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.object_masks import list_objects, read_objects
+from projects.sam2.datasets.object_masks import list_objects, read_objects, void_note
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import VideoSource
 
@@ -84,7 +84,10 @@ class ClipSampleFrames:
                 sampled = self._begin(state, candidates, step, length, blank)
                 if sampled is not None:
                     return sampled
-        problem = f'shows no object on a frame with which a clip of {length} can begin'
+        problem = (
+            f'shows no object on a frame with which a clip of {length} can begin'
+            f'{void_note(source)}'
+        )
         backwards = '' if self.reverse_probability else ', set reverse_probability'
         remedy = (
             f'annotate an object, lower num_frames{backwards}, or put the clip on the '
@@ -204,7 +207,8 @@ class ClipSampleWhole:
         seen, masks = list_objects(state.source, frames[0]) if frames else ((), None)
         ids = (seen if masks is None else masks.object_ids)[: self.max_num_objects]
         if not ids:
-            problem = 'has no object on its first annotated frame'
+            note = void_note(state.source)
+            problem = f'has no object on its first annotated frame{note}'
             remedy = 'annotate an object there, or put the video on the exclude list'
             raise ClipDataError.at(state.source.name, problem, remedy)
         return replace(
