@@ -184,7 +184,8 @@ def test_video_that_ends_early_is_tracked_as_far_as_it_goes(
 def test_options_of_the_release_change_no_mask(predictor: SAM2VideoPredictor) -> None:
     plain = predictor.init_state(toy_frames(LENGTH))
     options = ('offload_video_to_cpu', 'offload_state_to_cpu', 'async_loading_frames')
-    other = predictor.init_state(toy_frames(LENGTH), **dict.fromkeys(options, True))
+    with pytest.warns(UserWarning, match='offload_video_to_cpu changes nothing'):
+        other = predictor.init_state(toy_frames(LENGTH), **dict.fromkeys(options, True))
     shown = []
     for state in (plain, other):
         click(predictor, state)

@@ -4,20 +4,22 @@ import os
 import tempfile
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from itertools import count, islice
 from operator import itemgetter
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from projects.sam2.models.frame_tracking import STRIDE
+from projects.sam2.models.mask_heads import MaskHeads
 from projects.sam2.models.memory_bank import MemoryStore
-from projects.sam2.structures import FrameMemory
+from projects.sam2.ops import upsample_logits
+from projects.sam2.structures import FrameMemory, ImageFeatures
 
 __all__ = [
     'AnsweredMemory',
@@ -96,20 +98,59 @@ class AnsweredMemory(FrameMemory):
         return self.mask_logits if self.encoded_logits is None else self.encoded_logits
 
 
-class MemoryRestorer(Protocol):
-    """Makes again what is not kept of a memory."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRestorer:
+    """Makes again what the archive does not keep of a memory.
 
-    def shown(self, encoded_logits: Tensor) -> Tensor:
-        """The mask that is shown, of the one that was encoded: (1, 1, H4, W4)."""
+    A spatial memory is a function of the image and of the mask that was decoded: two
+    thirds of the bytes need not be archived. They cost an image embedding for each
+    frame that a pass returns to.
 
+    Attributes:
+        heads: Of the model; the tracker encodes memories.
+        features: Gives the image features of a frame.
+        show: Makes the mask that is shown of the one that was decoded.
+        memory_dtype: Spatial memories are of this type.
+    """
+
+    heads: MaskHeads
+    features: Callable[[int], ImageFeatures]
+    show: Callable[[Tensor], Tensor]
+    memory_dtype: torch.dtype
+
+    @torch.no_grad()
     def spatial(
         self,
         frame_index: int,
-        encoded_logits: Tensor,
+        mask_logits: Tensor,
         object_score_logits: Tensor,
         encoding: MaskEncoding,
     ) -> Tensor:
-        """Encode the mask of a frame again: (1, Cm, H16, W16)."""
+        """Encode a mask again.
+
+        Args:
+            frame_index: Position in the video.
+            mask_logits: As it was decoded, (1, 1, H4, W4).
+            object_score_logits: (1, 1).
+            encoding: How it was encoded.
+
+        Returns:
+            (1, Cm, H16, W16).
+        """
+        with torch.autocast(
+            mask_logits.device.type,
+            dtype=encoding.autocast,
+            enabled=encoding.autocast is not None,
+        ):
+            features = self.features(frame_index)
+            height, width = features.embedding.shape[-2:]
+            spatial = self.heads.tracker.memorise(
+                features,
+                upsample_logits(mask_logits, (STRIDE * height, STRIDE * width)),
+                object_score_logits > 0,
+                binary=encoding.binary,
+            )
+        return spatial.to(self.memory_dtype)
 
 
 @dataclass(slots=True)
@@ -473,6 +514,11 @@ class ArchivedMemoryStore(MemoryStore):
     restorer: MemoryRestorer | None = None
     _restored: OrderedDict[int, AnsweredMemory] = field(default_factory=OrderedDict)
 
+    @property
+    def returns_dropped(self) -> bool:
+        """Memories that were dropped can be looked up."""
+        return self.archive is not None
+
     def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
         """Keep the memory of a frame, in place of an earlier one of that frame.
 
@@ -481,6 +527,8 @@ class ArchivedMemoryStore(MemoryStore):
             memory: What to remember.
             prompted: The frame conditions the rest of the video.
         """
+        if self.restorer is None and isinstance(memory, AnsweredMemory):
+            memory = replace(memory, encoded_logits=None)  # not needed again
         MemoryStore.add(self, frame_index, memory, prompted=prompted)
         self._discard(frame_index)
 
@@ -571,7 +619,7 @@ class ArchivedMemoryStore(MemoryStore):
             return None
         _, mask, score, ious = self._read(self.archive, frame_index, 4)
         return FrameAnswer(
-            mask_logits=mask if self.restorer is None else self.restorer.shown(mask),
+            mask_logits=mask if self.restorer is None else self.restorer.show(mask),
             object_score_logits=score,
             ious=ious,
         )
@@ -594,7 +642,7 @@ class ArchivedMemoryStore(MemoryStore):
             shown, encoded = mask, None
         else:
             spatial = self.restorer.spatial(frame_index, mask, score, encoding)
-            shown, encoded = self.restorer.shown(mask), mask
+            shown, encoded = self.restorer.show(mask), mask
         return AnsweredMemory(
             spatial=spatial,
             object_pointer=pointer,
@@ -672,6 +720,7 @@ class StagedStore(ArchivedMemoryStore):
             conditioning=dict(base.conditioning),
             tracked=dict(base.tracked),
             archive=None,
+            restorer=base.restorer,
         )
         self.base = base
         self.changed: set[int] = set()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from projects.sam2.apis.memory_archive import AnsweredMemory
+from projects.sam2.apis.memory_archive import AnsweredMemory, MaskEncoding
 from projects.sam2.apis.video_state import PendingAnswer, TrackedObject
 from projects.sam2.models.frame_tracking import (
     FrameTask,
@@ -101,7 +101,7 @@ class ObjectTracking:
         """
         selection = recall_memories(self.heads, obj.store, task)
         (step,) = decode_frame(self.heads, features, selection, task)
-        return replace(step, mask_logits=self._filled(step.mask_logits))
+        return replace(step, mask_logits=self.filled(step.mask_logits))
 
     def remember(
         self, answer: PendingAnswer, features: ImageFeatures
@@ -116,7 +116,8 @@ class ObjectTracking:
             Its memory.
         """
         output = remember_frame(self.heads, features, (answer.step,), answer.task)
-        return self._memories(output, answer.step.mask_logits)[0]
+        binary = self.heads.tracker.binary_clicked_memories
+        return self._memories(output, answer.step.mask_logits, binary=binary)[0]
 
     def follow(
         self,
@@ -146,8 +147,9 @@ class ObjectTracking:
             max_batch_objects=self.max_batch_objects,
         ):
             ids = [objects[position].object_id for position in batch.positions]
-            shown = self._filled(batch.output.final.mask_logits)
-            memories |= zip(ids, self._memories(batch.output, shown), strict=True)
+            shown = self.filled(batch.output.final.mask_logits)
+            made = self._memories(batch.output, shown, binary=False)
+            memories |= zip(ids, made, strict=True)
         return memories
 
     def query(
@@ -170,13 +172,22 @@ class ObjectTracking:
             reverse=reverse,
         )
 
-    def _filled(self, logits: Tensor) -> Tensor:
-        """Masks without small holes."""
+    def filled(self, logits: Tensor) -> Tensor:
+        """Close the small holes of masks, where that is asked for.
+
+        Args:
+            logits: (O, 1, H4, W4).
+
+        Returns:
+            The same shape.
+        """
         if self.fill_hole_area <= 0:
             return logits
         return fill_holes(logits, max_area=self.fill_hole_area, value=FILLED_HOLE_LOGIT)
 
-    def _memories(self, output: RememberedFrame, shown: Tensor) -> list[AnsweredMemory]:
+    def _memories(
+        self, output: RememberedFrame, shown: Tensor, *, binary: bool
+    ) -> list[AnsweredMemory]:
         """Take the memories of a batch apart, by object.
 
         What is shown is of one type, also where only some calls run under autocast.
@@ -186,6 +197,8 @@ class ObjectTracking:
         masks = at_least_float32(shown)
         scores = at_least_float32(step.object_score_logits)
         best = at_least_float32(step.candidate_ious).amax(dim=1, keepdim=True)
+        decoded = None if shown is step.mask_logits else step.mask_logits
+        encoding = MaskEncoding(binary=binary, autocast=_autocast_dtype(spatial.device))
         return [
             AnsweredMemory(
                 spatial=spatial[n : n + 1].clone(),
@@ -193,6 +206,15 @@ class ObjectTracking:
                 mask_logits=masks[n : n + 1].clone(),
                 object_score_logits=scores[n : n + 1].clone(),
                 ious=best[n : n + 1].clone(),
+                encoded_logits=None if decoded is None else decoded[n : n + 1].clone(),
+                encoding=encoding,
             )
             for n in range(len(spatial))
         ]
+
+
+def _autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type that autocast computes in, if it is in force."""
+    if not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)

@@ -1,5 +1,6 @@
 """Interactive segmentation of videos, with the calls that users of SAM 2 know."""
 
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -41,6 +42,15 @@ class SAM2VideoPredictor(VideoPrompting):
             released predictor, halves their size.
         max_batch_objects: Track at most so many objects in one batch.
         num_cached_embeddings: Keep the image embeddings of so many frames.
+        max_archive_gb: Limit, for each video, of what a pass leaves behind, in
+            gigabytes. Beyond it the frames that were tracked first are forgotten,
+            with a warning, and count as not tracked.
+        archive_spatial_memories: Leave spatial memories behind, too: three times the
+            bytes. Otherwise they are encoded again where a prompt returns, which
+            takes the image embeddings of a few frames.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -54,7 +64,12 @@ class SAM2VideoPredictor(VideoPrompting):
         memory_dtype: torch.dtype = torch.bfloat16,
         max_batch_objects: int = 16,
         num_cached_embeddings: int = 8,
+        max_archive_gb: float = 16.0,
+        archive_spatial_memories: bool = False,
     ) -> None:
+        if not max_archive_gb >= 0:
+            msg = f'max_archive_gb is {max_archive_gb}; give 0 or more gigabytes'
+            raise ValueError(msg)
         session = VideoSession(
             model,
             VideoOptions(
@@ -65,6 +80,8 @@ class SAM2VideoPredictor(VideoPrompting):
                 memory_dtype=memory_dtype,
                 max_batch_objects=max_batch_objects,
                 num_cached_embeddings=num_cached_embeddings,
+                max_archive_gb=max_archive_gb,
+                archive_spatial_memories=archive_spatial_memories,
             ),
         )
         super().__init__(session)
@@ -127,9 +144,10 @@ class SAM2VideoPredictor(VideoPrompting):
             video_path: A folder of JPEG files named by numbers; a video file; or
                 frames as an array (T, height, width, 3) or a list of images; or a
                 ``FrameReader``.
-            offload_video_to_cpu: As if it were always set: frames wait on the disk.
-            offload_state_to_cpu: Makes no difference: what a pass has left behind
-                goes to the disk, and what it still reaches is needed on the device.
+            offload_video_to_cpu: Always so, with or without it: frames are decoded
+                when they are needed, and no video lies on the device.
+            offload_state_to_cpu: What a pass leaves behind goes to the memory of the
+                host, and not to a temporary file.
             async_loading_frames: Decode the next frame while one is worked on.
 
         Returns:
@@ -139,10 +157,16 @@ class SAM2VideoPredictor(VideoPrompting):
             FileNotFoundError: If there is no such file or folder.
             ValueError: If it has no frame, or one that cannot be read.
         """
-        del offload_video_to_cpu, offload_state_to_cpu
+        if offload_video_to_cpu:
+            msg = (
+                'offload_video_to_cpu changes nothing: frames are decoded when they '
+                'are needed, and the video never lies on the device; leave it out'
+            )
+            warnings.warn(msg, stacklevel=2)
         frames = open_frames(video_path)
         return self.session.open(
-            ReadAheadReader(frames) if async_loading_frames else frames
+            ReadAheadReader(frames) if async_loading_frames else frames,
+            archive_in_memory=offload_state_to_cpu,
         )
 
     def propagate_in_video_preflight(self, inference_state: VideoState) -> None:

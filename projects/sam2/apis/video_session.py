@@ -1,5 +1,6 @@
 """Prompts, tracks and shows the objects of a video, frame by frame."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from projects.sam2.apis.memory_archive import (
     ArchivedMemoryStore,
     ArchiveSpace,
     FrameAnswer,
+    MemoryRestorer,
     TensorArchive,
 )
 from projects.sam2.apis.object_tracking import ObjectTracking
@@ -25,12 +27,14 @@ from projects.sam2.apis.video_state import (
     VideoState,
 )
 from projects.sam2.models import SAM2
+from projects.sam2.ops import at_least_float32
 from projects.sam2.structures import FramePrompt, ImageFeatures
 
 __all__ = ['VideoSession']
 
 LOW_RES_STRIDE = 4
 MOST_NAMED = 8  # objects in an error
+BYTES_PER_GB = 10**9
 
 
 class VideoSession:
@@ -77,6 +81,7 @@ class VideoSession:
         *,
         num_frames: int | None = None,
         revisits: bool = True,
+        archive_in_memory: bool = False,
     ) -> VideoState:
         """Make the state of a video.
 
@@ -84,20 +89,31 @@ class VideoSession:
             frames: Reads its frames.
             num_frames: Length that the time of object pointers is scaled by; by
                 default the number of frames that there are.
-            revisits: Keep memories that the running pass has left behind, on disk.
+            revisits: Archive memories that the running pass has left behind.
+            archive_in_memory: In host memory, not in a temporary file.
 
         Returns:
             The state, without objects.
         """
-        return VideoState(
+        encode = self.encoder(frames)
+        embeddings = EmbeddingCache(encode, capacity=self.options.num_cached_embeddings)
+        state = VideoState(
             frames=frames,
-            embeddings=EmbeddingCache(
-                self.encoder(frames), capacity=self.options.num_cached_embeddings
-            ),
+            embeddings=embeddings,
             num_frames=frames.num_frames if num_frames is None else num_frames,
             revisits=revisits,
-            archive_space=ArchiveSpace() if revisits else None,
         )
+        if revisits:
+            state.archive_space = ArchiveSpace(
+                max_bytes=int(self.options.max_archive_gb * BYTES_PER_GB),
+                in_memory=archive_in_memory,
+            )
+            # Objects that compete for pixels before they are encoded cannot be
+            # encoded again one by one.
+            together = self.model.tracker.non_overlapping_memories
+            if not together and not self.options.archive_spatial_memories:
+                state.restorer = self._restorer(embeddings, encode)
+        return state
 
     def encoder(self, frames: FrameReader) -> Callable[[int], ImageFeatures]:
         """Make what encodes the frames of a video.
@@ -135,7 +151,7 @@ class VideoSession:
         if obj is None:
             space = state.archive_space
             archive = None if space is None else TensorArchive(space)
-            store = ArchivedMemoryStore(archive=archive)
+            store = ArchivedMemoryStore(archive=archive, restorer=state.restorer)
             obj = TrackedObject(object_id=object_id, store=store)
         draft = obj.draft()
         draft.prompts[frame_index] = prompt
@@ -266,9 +282,13 @@ class VideoSession:
                 for object_id, obj in current.items()
             },
         )
-        for obj in state.objects.values():
-            # This may meet a full disk, and moves memories without changing any.
-            self.model.tracker.memory_bank.forget(obj.store, query)
+        try:
+            for obj in state.objects.values():
+                # This may meet a full disk, and moves memories without changing any.
+                self.model.tracker.memory_bank.forget(obj.store, query)
+        except OSError:
+            self._forget_lost(state)
+            raise
         for object_id, obj in state.objects.items():
             if object_id in drafts:
                 obj.adopt(drafts[object_id])
@@ -278,6 +298,7 @@ class VideoSession:
             obj.track(frame_index, memory, reverse=reverse)
             if not state.revisits:
                 obj.forget_passed(state.embeddings)
+        self._forget_lost(state)
         return shown
 
     def show(
@@ -376,6 +397,48 @@ class VideoSession:
                 draft.remember(frame, memory, conditioning=True)
         for frame, answer in (draft.pending | new).items():
             draft.pending[frame] = replace(answer, conditioning=True)
+
+    def _restorer(
+        self, embeddings: EmbeddingCache, encode: Callable[[int], ImageFeatures]
+    ) -> MemoryRestorer:
+        """Encodes memories again, without taking the place of other embeddings."""
+
+        def encode_small(frame_index: int) -> ImageFeatures:
+            features = encode(frame_index)
+            nothing = features.embedding[:, :0]
+            return replace(features, high_res_8=nothing, high_res_4=nothing)
+
+        small = EmbeddingCache(
+            encode_small, capacity=self.model.tracker.memory_bank.num_frames
+        )
+        return MemoryRestorer(
+            heads=self.model.heads,
+            features=lambda frame: (embeddings if frame in embeddings else small).get(
+                frame
+            ),
+            show=lambda logits: at_least_float32(self.tracking.filled(logits)),
+            memory_dtype=self.options.memory_dtype,
+        )
+
+    def _forget_lost(self, state: VideoState) -> None:
+        """Let frames whose memories made room for others count as not tracked."""
+        num_lost = 0
+        for obj in state.objects.values():
+            lost = obj.store.take_lost()
+            num_lost += len(lost)
+            for frame_index in lost:
+                obj.tracked_in_reverse.pop(frame_index, None)
+                obj.corrections.discard(frame_index)
+        if num_lost and not state.has_lost_memories:
+            state.has_lost_memories = True
+            msg = (
+                f'What was tracked of this video takes more than max_archive_gb='
+                f'{self.options.max_archive_gb:g}: the frames that were tracked first '
+                f'are forgotten, and count as not tracked. The running pass does not '
+                f'need them. To return to them, make the predictor with a larger '
+                f'max_archive_gb'
+            )
+            warnings.warn(msg, stacklevel=2)
 
     def _clear_around(self, obj: TrackedObject, frame_index: int) -> None:
         """Forget what was tracked within the reach of a prompted frame."""

@@ -13,6 +13,7 @@ from projects.sam2.apis.memory_archive import (
     ArchivedMemoryStore,
     ArchiveSpace,
     FrameAnswer,
+    MemoryRestorer,
     StagedStore,
 )
 from projects.sam2.models.frame_tracking import FrameTask
@@ -40,6 +41,9 @@ class VideoOptions:
         memory_dtype: Spatial memories are kept in this type.
         max_batch_objects: Objects tracked in one batch.
         num_cached_embeddings: Frames whose image embeddings are kept.
+        max_archive_gb: Limit in gigabytes of what a video leaves behind.
+        archive_spatial_memories: Leave spatial memories behind, too, rather than
+            encode them again.
     """
 
     fill_hole_area: float = 0.0
@@ -49,6 +53,8 @@ class VideoOptions:
     memory_dtype: torch.dtype = torch.bfloat16
     max_batch_objects: int = 16
     num_cached_embeddings: int = 8
+    max_archive_gb: float = 16.0
+    archive_spatial_memories: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +281,8 @@ class VideoState:
         num_frames: Length that the time of object pointers is scaled by.
         revisits: Memories that the running pass has left behind are archived.
         archive_space: Where all objects archive them.
+        restorer: Makes again what is not archived.
+        has_lost_memories: The archive met its limit, which was told.
         objects: By id, in the order in which they were added.
         cancellations: How often passes were cancelled; those under way stop.
     """
@@ -284,6 +292,8 @@ class VideoState:
     num_frames: int
     revisits: bool = True
     archive_space: ArchiveSpace | None = None
+    restorer: MemoryRestorer | None = None
+    has_lost_memories: bool = False
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     cancellations: int = 0
 
@@ -320,6 +330,8 @@ class VideoState:
             num_frames=self.num_frames,
             revisits=self.revisits,
             archive_space=space,
+            restorer=self.restorer,
+            has_lost_memories=self.has_lost_memories,
             objects={key: obj.branch(space) for key, obj in self.objects.items()},
         )
 

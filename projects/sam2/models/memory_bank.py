@@ -37,6 +37,11 @@ class MemoryStore:
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)
     tracked: dict[int, FrameMemory] = field(default_factory=dict)
 
+    @property
+    def returns_dropped(self) -> bool:
+        """Memories that were dropped can be looked up, since they lie elsewhere."""
+        return False
+
     def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
         """Keep the memory of a frame, in place of an earlier one of that frame.
 
@@ -181,7 +186,9 @@ class MemoryBank:
         spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)
         reach = max(spatial_reach, self.max_pointers - 1)
         for frame in tuple(store.tracked):
-            if (query.frame_index - frame) * query.direction > reach:
+            distance = (query.frame_index - frame) * query.direction
+            # Of frames far ahead, a later pass may want the memories.
+            if distance > reach or (store.returns_dropped and distance < -reach):
                 store.drop(frame)
 
     def _nearest(self, frames: tuple[int, ...], frame_index: int) -> tuple[int, ...]:
