@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine_toys import write_checkpoint
 from projects.sam2.engine.resuming import find_resume_point
@@ -68,11 +69,11 @@ def test_pointer_that_was_not_written_any_more_hides_nothing(work_dir: Path) -> 
 @pytest.mark.parametrize(
     ('damage', 'message'),
     [
-        (truncate, 'iter_10.pth is damaged: File is not a zip file'),
+        (truncate, 'is no checkpoint, or damaged: the end of its archive is missing'),
         (empty, 'iter_10.pth is damaged: the file is empty'),
-        (write_text, 'iter_10.pth is damaged: '),
+        (write_text, 'iter_10.pth (36 bytes) is no checkpoint but a web page'),
         (change_one_byte_of_a_weight, 'has other bytes than were written'),
-        (change_one_byte_that_says_how_to_read, 'iter_10.pth is damaged: Bad CRC-32'),
+        (change_one_byte_that_says_how_to_read, 'is no checkpoint, or damaged: '),
         (remove, 'last_checkpoint names'),
     ],
 )
@@ -91,7 +92,45 @@ def test_checkpoints_beside_the_one_that_is_pointed_to_count(
 ) -> None:
     other = tmp_path_factory.mktemp('run')
     (other / 'last_checkpoint').write_text(str(work_dir / 'iter_2.pth'))
-    assert find_resume_point(other).path == work_dir / 'iter_10.pth'
+    point = find_resume_point(other)
+    assert point.path == work_dir / 'iter_10.pth'
+    (notice,) = point.problems
+    assert f'names {work_dir / "iter_2.pth"}, outside of the work directory' in notice
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'meta': None}, 'meta is NoneType'),
+        ({'meta': [1]}, 'meta is list'),
+        ({'meta': {'epoch': 0}}, 'iter=None'),
+        ({'meta': {'iter': 10**30, 'epoch': 0}}, 'iter=1000000'),
+        ({'meta': {'iter': float('inf'), 'epoch': 0}}, 'iter=inf'),
+        ({'meta': {'iter': -1, 'epoch': 0}}, 'iter=-1'),
+        ({'meta': {'iter': '99', 'epoch': 0}}, 'iter=99'),
+        ({'meta': {'iter': 99, 'epoch': {}}}, 'epoch={}'),
+        ({'meta': {'iter': 99, 'epoch': 0, 'seed': 'x'}}, 'seed=x'),
+        ({'message_hub': None}, 'message_hub is NoneType'),
+        ({'state_dict': 5}, 'state_dict is int'),
+    ],
+)
+def test_checkpoint_that_no_run_can_have_written_is_passed_over(
+    work_dir: Path, changes: dict[str, object], message: str
+) -> None:
+    path = write_checkpoint(work_dir, 98)
+    torch.save(torch.load(path) | changes, path)
+    point = find_resume_point(work_dir)
+    assert point.path == work_dir / 'iter_10.pth'
+    (problem,) = point.problems
+    assert problem.startswith(f'{path} is damaged: its ')
+    assert message in problem
+
+
+def test_pointer_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / 'last_checkpoint').open('wb') as file:
+        file.truncate(1 << 40)  # sparse
+    (problem,) = find_resume_point(tmp_path).problems
+    assert 'which is not there' in problem
 
 
 @pytest.mark.parametrize('text', ['', '\0', 'nowhere.pth', '\xff'])
@@ -102,7 +141,7 @@ def test_nothing_whole_is_told(tmp_path: Path, text: str) -> None:
     assert point.path is None
     pointer, damaged = point.problems
     assert 'last_checkpoint names' in pointer
-    assert 'iter_4.pth is damaged' in damaged
+    assert 'iter_4.pth is damaged: the file is empty' in damaged
 
 
 def test_new_run_has_no_problem(tmp_path: Path) -> None:

@@ -1,27 +1,31 @@
 """Finds the checkpoint that a run goes on from."""
 
-import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-import torch
+from projects.sam2.checkpoints import CheckpointFileError, load_file
 
 POINTER = 'last_checkpoint'
+MAX_POINTER_BYTES = 1 << 13  # a path has 4,096 at most
 # What a checkpoint to resume from has and one of weights alone lacks.
 PARTS = frozenset({'state_dict', 'meta', 'message_hub', 'optimizer'})
+# A thousand steps a second for a century.
+MAX_ITERATIONS = 10**12
 # In a file of torch: how its tensors are put together. Reading it checks its bytes.
 RECIPE = '/data.pkl'
+# zipfile raises the last three for encrypted members and unknown compressions.
 UNREADABLE = (
     OSError,
     EOFError,
-    RuntimeError,
     ValueError,
-    KeyError,
+    LookupError,
+    MemoryError,
     BadZipFile,
-    pickle.UnpicklingError,
+    RuntimeError,
+    NotImplementedError,
 )
 
 __all__ = ['ResumePoint', 'find_resume_point']
@@ -58,6 +62,9 @@ def find_resume_point(work_dir: Path) -> ResumePoint:
     for path in _candidates(work_dir, problems):
         try:
             iteration = _iteration(path)
+        except CheckpointFileError as error:
+            problems.append(str(error))
+            continue
         except UNREADABLE as error:
             problems.append(f'{path} is damaged: {_first_line(error)}')
             continue
@@ -76,11 +83,18 @@ def _candidates(work_dir: Path, problems: list[str]) -> Iterator[Path]:
     folders = [work_dir]
     pointer = work_dir / POINTER
     if pointer.is_file():
-        text = pointer.read_bytes().decode(errors='replace').strip()
-        if text and '\0' not in text and Path(text).is_file():
-            folders.append(Path(text).parent)
-        else:
+        with pointer.open('rb') as file:
+            text = file.read(MAX_POINTER_BYTES).decode(errors='replace').strip()
+        target = _existing_file(text)
+        if target is None:
             problems.append(f'{pointer} names {text[:200]!r}, which is not there')
+        elif target.parent.resolve() != work_dir.resolve():
+            folders.append(target.parent)
+            problems.append(
+                f'{pointer} names {target}, outside of the work directory; '
+                f'checkpoints of that folder count as well. If they are not of this '
+                f'run, remove {pointer}'
+            )
     seen = set()
     for folder in folders:
         for path in sorted(folder.glob('*.pth')):
@@ -89,22 +103,48 @@ def _candidates(work_dir: Path, problems: list[str]) -> Iterator[Path]:
                 yield path
 
 
+def _existing_file(name: str) -> Path | None:
+    """The file of a name; None where there is none."""
+    try:
+        return Path(name) if name.isprintable() and Path(name).is_file() else None
+    except OSError:  # the name is too long
+        return None
+
+
 def _iteration(path: Path) -> int | None:
     """Iterations that a checkpoint holds; None where one cannot resume from it."""
     if path.stat().st_size == 0:
         msg = 'the file is empty'
         raise ValueError(msg)
-    # torch reads past changed bytes, and fails in any way at all where they are not
-    # weights but what says how to read them.
+    # Mapped into memory: the weights are not read.
+    held = load_file(path, 'cpu', mmap=True)
+    # torch reads past changed bytes; of those that say how to read, it takes any.
     with ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith(RECIPE):
                 archive.read(name)
-    # Mapped into memory: the weights are not read.
-    held: Any = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     if not isinstance(held, dict) or not held.keys() >= PARTS:
         return None
-    return int(held['meta']['iter'])
+    for name in sorted(PARTS):
+        if not isinstance(held[name], Mapping):
+            msg = f'its {name} is {type(held[name]).__name__}, no dict'
+            raise ValueError(msg)  # noqa: TRY004  the file is damaged
+    meta = held['meta']
+    for name in ('iter', 'epoch', 'seed'):
+        count = meta.get(name, 0 if name == 'seed' else None)
+        if name == 'seed' and count is None:
+            continue
+        if not _is_count(count):
+            msg = f'its meta has {name}={str(count)[:50]}, which no run writes'
+            raise ValueError(msg)
+    return int(meta['iter'])
+
+
+def _is_count(value: object) -> bool:
+    """Whether a run may have counted to a number."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return 0 <= int(value) <= MAX_ITERATIONS
 
 
 def _damage(path: Path) -> str | None:
