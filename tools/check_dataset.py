@@ -2,7 +2,9 @@
 
 CONFIG is the config of a run, of which a loader's data set is checked, or a file with
 `dataset = dict(type=…)`. Wrappers (ConcatDataset, RepeatDataset, ClipVideoDataset, …)
-are looked through. The exit code is 0 where all is well, 1 where anything is wrong.
+are looked through. Where clips are trained on, each is drawn through the pipeline as
+training draws it; of generated clips the first is checked. The exit code is 0 where all
+is well, 1 where anything is wrong.
 
     python tools/check_dataset.py configs/sam2_bplus_mose.py --workers 8
     python tools/check_dataset.py configs/sam2_bplus_mose.py --loader val --sample 20 \
@@ -24,11 +26,8 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
 import projects.sam2  # noqa: E402, F401  registers the sources
-from projects.sam2.datasets.processing.dataset_check import check_sources  # noqa: E402
-from projects.sam2.datasets.processing.sources import (  # noqa: E402
-    dataset_config,
-    find_sources,
-)
+from projects.sam2.datasets.processing.dataset_check import check_dataset  # noqa: E402
+from projects.sam2.datasets.processing.sources import dataset_config  # noqa: E402
 from projects.sam2.datasets.processing.statistics import (  # noqa: E402
     SourceSummary,
     Spread,
@@ -76,6 +75,8 @@ def describe(summary: SourceSummary) -> list[str]:
         f'{summary.num_clips} clips, {summary.num_opened} opened, '
         f'{summary.num_decoded} decoded, {summary.num_bad} bad'
     )
+    if summary.is_generated:
+        clips = f'{summary.num_clips} generated clips, the first checked for all'
     lines = [f'{summary.kind} {summary.data_root}', f'  clips     {clips}']
     if summary.frames_per_clip:
         spread = _numbers(summary.frames_per_clip)
@@ -125,14 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     cfg = load_config(options.config, options.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    sources = find_sources(dataset_config(cfg, options.loader))
     with progress_bar('Clips') as advance:
-        summaries = check_sources(
-            sources,
+        summaries = check_dataset(
+            dataset_config(cfg, options.loader),
             sample=options.sample,
             num_workers=options.workers,
             time_limit=options.timeout,
             advance=advance,
+            num_epochs=(cfg.get('train_cfg') or {}).get('max_epochs'),
+            seed=(cfg.get('randomness') or {}).get('seed') or 0,
         )
     for summary in summaries:
         print('\n'.join(describe(summary)))

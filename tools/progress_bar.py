@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 REFRESH_EVERY = 0.2  # seconds
+LINE_EVERY = 30.0  # seconds; where there is no terminal, as in the log of a job
 
 
 @contextmanager
@@ -17,7 +18,8 @@ def progress_bar(
     """Show how far some work is, on standard error.
 
     It draws when it is told of progress and never by itself: processes are started
-    meanwhile, which must not inherit a thread's locks.
+    meanwhile, which must not inherit a thread's locks. Where standard error is no
+    terminal, it writes a line now and then.
 
     Args:
         description: Of the work.
@@ -26,11 +28,13 @@ def progress_bar(
     Yields:
         A function to be called with what is done and what there is.
     """
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(description, console)
+        return
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     last = 0.0
-    with Progress(
-        *columns, console=console or Console(stderr=True), auto_refresh=False
-    ) as progress:
+    with Progress(*columns, console=console, auto_refresh=False) as progress:
         bar = progress.add_task(description, total=None)
 
         def advance(done: int, total: int) -> None:
@@ -41,3 +45,21 @@ def progress_bar(
                 progress.refresh()
 
         yield advance
+
+
+def _lines(description: str, console: Console) -> Callable[[int, int], None]:
+    """Writes a line now and then, and one when all is done."""
+    begun = last = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == total or now - last > LINE_EVERY:
+            last = now
+            console.print(
+                f'{description}: {done} of {total} after {now - begun:.0f} s',
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    return advance

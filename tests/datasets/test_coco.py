@@ -127,7 +127,7 @@ def test_file_of_another_form_stops_when_built(
         (spoiled(images__width=31), r'\(24, 31\) beside a frame of \(24, 32\)'),
         (spoiled(images__file_name='../secret.jpg'), 'not inside'),
         (spoiled(images__file_name='/etc/hostname'), 'not inside'),
-        (spoiled(images__file_name='gone.jpg'), r'gone\.jpg: cannot be read'),
+        (spoiled(images__file_name='gone.jpg'), r'gone\.jpg: is missing'),
         (spoiled(annotations__id=None), 'id is missing'),
         (spoiled(annotations__id=6), 'two annotations of id 6'),
         (spoiled(annotations__id=10**30), r'id is 1e\+30'),

@@ -43,12 +43,19 @@ def test_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         read_bytes(path)
 
 
-def test_pipe_folder_and_missing_file_are_refused_and_not_waited_for(
+def test_pipe_and_folder_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'pipe')
+    for path in (tmp_path / 'pipe', tmp_path, tmp_path / 'a\0b'):
+        with pytest.raises(ClipDataError, match='replace the file'):
+            read_bytes(path)
+
+
+def test_missing_file_is_not_to_be_replaced_but_found_or_unlisted(
     tmp_path: Path,
 ) -> None:
-    os.mkfifo(tmp_path / 'pipe')
-    for path in (tmp_path / 'pipe', tmp_path, tmp_path / 'gone', tmp_path / 'a\0b'):
-        with pytest.raises(ClipDataError, match='replace the file'):
+    (tmp_path / 'file').write_bytes(b'abc')
+    for path in (tmp_path / 'gone', tmp_path / 'file' / 'below'):
+        with pytest.raises(ClipDataError, match=r'is missing; complete .* the list'):
             read_bytes(path)
 
 

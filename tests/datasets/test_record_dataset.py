@@ -50,6 +50,15 @@ def test_lists_choose_among_the_records(tmp_path: Path) -> None:
     assert build(tmp_path, *rows, **lists).list_videos() == ['b']
 
 
+@pytest.mark.parametrize('file_list', [None, 'list.txt'])
+def test_missing_file_is_told_when_the_dataset_is_built(
+    tmp_path: Path, file_list: str | None
+) -> None:
+    (tmp_path / 'list.txt').write_text('c\nb\n')
+    with pytest.raises(FileNotFoundError, match=r'none\.json is missing.*annotation_f'):
+        Rows(data_root=str(tmp_path), annotation_file='none.json', file_list=file_list)
+
+
 def test_clip_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     dataset = build(tmp_path, ('a', 1))
     with pytest.raises(ClipDataError, match=r'rows\.json.*no clip z'):

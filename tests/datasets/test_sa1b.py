@@ -120,7 +120,7 @@ def test_score_that_is_no_number_and_missing_image_are_named(data_root: Path) ->
     with pytest.raises(ClipDataError, match="stability_score is 'high'"):
         dataset.open_video('ant').read_masks(0)
     (data_root / 'ant.jpg').unlink()
-    with pytest.raises(ClipDataError, match=r'ant\.jpg: cannot be read'):
+    with pytest.raises(ClipDataError, match=r'ant\.jpg: is missing'):
         dataset.open_video('ant')
 
 

@@ -3,6 +3,7 @@
 import io
 import threading
 
+import pytest
 from rich.console import Console
 
 from tool_modules import load_tool
@@ -20,3 +21,21 @@ def test_bar_counts_up_to_the_end_without_a_thread() -> None:
         assert '7/7' in drawn.getvalue()
     assert 'Clips' in drawn.getvalue()
     assert '100%' in drawn.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tool = load_tool('progress_bar')
+    now = 100.0
+    monkeypatch.setattr(tool.time, 'monotonic', lambda: now)
+    written = io.StringIO()
+    with tool.progress_bar('Clips', Console(file=written)) as advance:
+        for done in range(1, 71):
+            now += 1
+            advance(done, 70)
+    assert written.getvalue().splitlines() == [
+        'Clips: 31 of 70 after 31 s',
+        'Clips: 62 of 70 after 62 s',
+        'Clips: 70 of 70 after 70 s',
+    ]

@@ -41,6 +41,7 @@ class ClipDataset(BaseDataset):
     """
 
     METAINFO = {'classes': ('object',)}  # noqa: RUF012  MMEngine's declaration
+    is_generated = False  # clips that the program makes: all are as good as the first
 
     def __init__(
         self,

@@ -21,8 +21,8 @@ from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_rules import LabelRule
 from projects.sam2.datasets.limits import (
+    COMPLETE_DATA,
     DEFAULT_LIMITS,
-    REPLACE_FILE,
     ReadLimits,
     check_file,
 )
@@ -172,4 +172,4 @@ def open_image(
     if file.is_file():
         return ImageFrames(folder=file.parent, files=(file.name,), limits=limits)
     problem = f'is missing (as {", ".join(IMAGE_SUFFIXES)})'
-    raise ClipDataError.at(stem, problem, REPLACE_FILE)
+    raise ClipDataError.at(stem, problem, COMPLETE_DATA)

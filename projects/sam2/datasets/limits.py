@@ -10,6 +10,10 @@ from projects.sam2.datasets.errors import ClipDataError
 
 RAISE_LIMIT = 'if the file is right, raise {} in the limits of the dataset'
 REPLACE_FILE = 'replace the file or put the clip on the exclude list'
+COMPLETE_DATA = (
+    'complete the data, or take the clip off the list of the split or put it on the '
+    'exclude list'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +136,8 @@ def check_file(path: Path, max_file_size: int | None = None) -> os.stat_result:
     """
     try:
         status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ClipDataError.at(path, 'is missing', COMPLETE_DATA) from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         problem = f'cannot be read ({error})'
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error

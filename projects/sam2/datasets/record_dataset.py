@@ -24,6 +24,9 @@ class RecordDataset(ListedDataset):
 
     Attributes:
         annotation_file: The JSON file, relative to ``data_root``.
+
+    Raises:
+        FileNotFoundError: If it is missing.
     """
 
     annotation_file: str
@@ -55,6 +58,13 @@ class RecordDataset(ListedDataset):
 
     def list_videos(self) -> list[str]:
         """Names of the clips, see :meth:`ClipDataset.list_videos`."""
+        if not self.annotation_path.is_file():
+            msg = (
+                f'{self.annotation_path} is missing; give the JSON file of the '
+                f'annotations as annotation_file, relative to data_root (now '
+                f'annotation_file={self.annotation_file!r})'
+            )
+            raise FileNotFoundError(msg)
         return select_names(
             data_root=self.root,
             where=self.annotation_path,

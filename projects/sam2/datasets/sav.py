@@ -15,7 +15,7 @@ from projects.sam2.datasets.annotated_video import (
 from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
 from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import FrameReader, open_frames
-from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
+from projects.sam2.datasets.limits import COMPLETE_DATA, DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listed_dataset import ListedDataset
 from projects.sam2.datasets.listing import child, find_stems
 from projects.sam2.datasets.sav_json import SAVIndex, index_sav
@@ -135,7 +135,7 @@ class ClipSAVDataset(ListedDataset):
         wanted = [find_file(stem, (f'_{kind}.json',)) for kind in self.kinds]
         paths = tuple(path for path in wanted if path.is_file())
         if not paths:
-            raise ClipDataError.at(wanted[0], 'is missing', REPLACE_FILE)
+            raise ClipDataError.at(wanted[0], 'is missing', COMPLETE_DATA)
         indices = tuple(index_sav(path, self.read_limits) for path in paths)
         masks = SAVMasks(
             indices=indices,

@@ -69,6 +69,8 @@ class ClipSyntheticDataset(ClipDataset):
         pipeline: Transforms, see :class:`ClipDataset`.
     """
 
+    is_generated = True
+
     def __init__(
         self,
         *,

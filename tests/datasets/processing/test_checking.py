@@ -89,6 +89,18 @@ def test_damaged_frame_is_named_and_the_others_are_read(
     assert [each.num_frames for each in found.objects] == [2, 1]
 
 
+def test_message_about_many_frames_comes_once(
+    check: Callable[..., ClipReport],
+) -> None:
+    def spoil(root: Path) -> None:
+        for time in (0, 1, 3):
+            (root / f'JPEGImages/ant/0000{time}.jpg').write_bytes(b'nothing')
+
+    (problem,) = check(labels=late_object, damage=spoil).problems
+    assert 'JPEGImages/ant/00000.jpg' in problem
+    assert problem.endswith('(and on 2 more frames)')
+
+
 def test_frames_of_two_sizes_are_a_problem(check: Callable[..., ClipReport]) -> None:
     def shrink(root: Path) -> None:
         path = str(root / 'JPEGImages/ant/00003.jpg')
@@ -109,6 +121,13 @@ def test_masks_of_0_and_255_say_that_255_is_void(
     found = check(labels=lambda time: np.full((24, 32), 255 * (time > 0), np.uint8))
     (problem,) = found.problems
     assert 'all labelled pixels are 255, which is void; set void_label=None' in problem
+
+
+def test_masks_that_cannot_be_read_are_not_called_empty(
+    check: Callable[..., ClipReport],
+) -> None:
+    (problem,) = check(labels=lambda time: np.ones((9, 9), np.uint8)).problems  # noqa: ARG005
+    assert 'mask of (9, 9) beside a frame' in problem
 
 
 def test_clip_that_cannot_be_opened_says_why(check: Callable[..., ClipReport]) -> None:
@@ -149,12 +168,21 @@ class StrangeDataset:
 def test_what_a_reader_lets_pass_is_found() -> None:
     found = check_clip(StrangeDataset(), 'ant', decode=True, beat=lambda: None)  # type: ignore[arg-type]
     assert found.problems == (
-        'frame 0 has an object id twice',
-        'frame 0 of (4, 6) has masks of (4, 5)',
+        'frame 0: has an object id twice',
+        'frame 0: is (4, 6), its masks are (4, 5)',
     )
 
 
 def test_many_problems_of_a_clip_are_cut_short() -> None:
+    draws = [lambda i=i: str(i) for i in range(12)]
+    found = check_clip(
+        StrangeDataset(),  # type: ignore[arg-type]
+        'ant',
+        decode=False,
+        beat=lambda: None,
+        draws=draws,
+    )
+    assert found.problems == (*map(str, range(10)), 'and 2 more like these')
     problems = [str(i) for i in range(12)]
     assert shorten(problems) == (*problems[:10], 'and 2 more like these')
     assert shorten(problems[:10]) == tuple(problems[:10])

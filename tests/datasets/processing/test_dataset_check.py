@@ -1,20 +1,24 @@
 """Clips of several sources, checked in several processes."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from mmengine.registry import DATASETS
+from numpy.typing import NDArray
 
-from projects.sam2.datasets import ClipPaletteDataset
-from projects.sam2.datasets.processing.dataset_check import check_sources
+from projects.sam2.datasets import ClipDataError, ClipPaletteDataset
+from projects.sam2.datasets.processing.dataset_check import check_dataset
 from projects.sam2.datasets.processing.statistics import SourceSummary
 
 
 def check(*configs: dict[str, Any], **settings: Any) -> list[SourceSummary]:  # noqa: ANN401
-    return check_sources(
-        configs,
+    return check_dataset(
+        {'type': 'ConcatDataset', 'datasets': list(configs)},
         **{
             'sample': None,
             'num_workers': 2,
@@ -46,6 +50,16 @@ def test_sources_are_kept_apart(
     assert 'must hold a folder JPEGImages' in gone.problems[0].problem
     assert (made.kind, made.num_decoded, made.num_bad) == ('ClipSyntheticDataset', 1, 0)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_first_generated_clip_stands_for_all() -> None:
+    steps: list[tuple[int, int]] = []
+    (found,) = check(
+        {'type': 'ClipSyntheticDataset', 'num_clips': 500},
+        advance=lambda done, total: steps.append((done, total)),
+    )
+    assert (found.num_clips, found.num_decoded, found.is_generated) == (500, 1, True)
+    assert steps == [(1, 1)]
 
 
 def test_sample_opens_all_and_decodes_some(root: Path) -> None:
@@ -83,3 +97,90 @@ def test_file_list_that_is_missing_is_a_problem_of_its_source(root: Path) -> Non
     (found,) = check(palette(root, file_list='none.txt'))
     assert 'none.txt is missing' in found.problems[0].problem
     assert (found.num_clips, found.num_bad) == (0, 1)
+
+
+def appearing(first: int, last: int) -> Callable[[int], NDArray[np.uint8]]:
+    """Labels of an object that is seen from one frame to another."""
+
+    def labels(time: int) -> NDArray[np.uint8]:
+        return np.full((24, 32), first <= time <= last, np.uint8)
+
+    return labels
+
+
+def write_odd_clips(root: Path, write: Callable[..., None]) -> None:
+    """Clips of which training can use some, however they are drawn."""
+    write(
+        root, 'first', labels=lambda time: appearing(0, 9)(time) if not time else None
+    )
+    write(root, 'leaves', labels=appearing(0, 0))
+    write(root, 'late', labels=appearing(5, 5))
+    write(root, 'short', num_frames=2)
+    write(root, 'brief', num_frames=4)
+    write(root, 'empty', labels=appearing(9, 9))
+    write(root, 'tiny', labels=lambda time: np.eye(24, 32, 31, np.uint8) * (time >= 0))
+
+
+def test_clips_are_bad_exactly_if_training_cannot_use_them(
+    root: Path, write_davis_clip: Callable[..., None], pipeline: list[dict[str, Any]]
+) -> None:
+    write_odd_clips(root, write_davis_clip)
+    pipeline[0] |= {'reverse_probability': 0.5, 'later_num_frames': ((4, 5),)}
+    pipeline[4] = {'type': 'ClipResize', 'size': (8, 8)}
+    config = palette(root) | {'pipeline': pipeline, 'max_bad_share': 1.0}
+
+    def unusable(num_epochs: int) -> set[str]:
+        """Clips of which training makes no sample in its last epoch."""
+        dataset = DATASETS.build(config)
+        names = dataset.list_videos()
+        bad = {*names}
+        for index, name in enumerate(names):
+            with contextlib.suppress(ClipDataError):
+                if dataset[num_epochs - 1, index].video_name == name:
+                    bad.remove(name)
+        return bad
+
+    for num_epochs, expected in (
+        (4, {'short', 'empty', 'tiny'}),
+        (5, {'short', 'empty', 'tiny', 'brief'}),
+    ):
+        (found,) = check(config, num_epochs=num_epochs)
+        assert {each.clip for each in found.problems} == expected
+        assert unusable(num_epochs) == expected
+        assert len(found.problems) == len(expected)
+    (brief,) = [each.problem for each in found.problems if each.clip == 'brief']
+    assert brief == (
+        'training cannot use it after 4 epochs: brief: needs 5 frames, has 4; lower '
+        'num_frames or drop the video'
+    )
+
+
+def test_views_are_drawn_as_training_draws_them(
+    root: Path, pipeline: list[dict[str, Any]]
+) -> None:
+    def view(stride: int) -> dict[str, Any]:
+        steps = [dict(step) for step in pipeline]
+        inner = palette(root, file_list='list.txt')
+        kind = 'ClipStrideDataset'
+        return {'type': kind, 'stride': stride, 'dataset': inner, 'pipeline': steps}
+
+    (root / 'list.txt').write_text('ant\n')
+    source, fits, too_wide = check(view(2), view(3))
+    assert (source.kind, source.num_decoded) == ('ClipPaletteDataset', 1)
+    assert (fits.kind, fits.num_opened, fits.num_decoded) == ('ClipStrideDataset', 1, 0)
+    assert not source.problems + fits.problems
+    (problem,) = too_wide.problems
+    assert 'needs 3 frames, has 2' in problem.problem
+    (root / 'list.txt').unlink()
+    (missing,) = check(view(2))
+    assert 'list.txt is missing' in missing.problems[0].problem
+
+
+def test_problem_of_the_files_is_not_told_again_by_the_draw(
+    root: Path, pipeline: list[dict[str, Any]]
+) -> None:
+    for path in (root / 'JPEGImages' / 'bee').iterdir():
+        path.write_bytes(b'nothing')
+    (found,) = check(palette(root) | {'pipeline': pipeline})
+    (problem,) = found.problems
+    assert problem.clip == 'bee'

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.sam2.datasets.processing.dataset_check import check_sources
+from projects.sam2.datasets.processing.dataset_check import check_dataset
 from projects.sam2.datasets.processing.statistics import SourceSummary
 
 
 def check(config: dict[str, Any], sample: int) -> SourceSummary:
-    (found,) = check_sources(
-        [config],
+    (found,) = check_dataset(
+        config,
         sample=sample,
         num_workers=1,
         time_limit=120,

@@ -7,7 +7,11 @@ import pytest
 from mmengine.config import Config
 
 from projects.sam2.datasets import ClipPaletteDataset
-from projects.sam2.datasets.processing.sources import dataset_config, find_sources
+from projects.sam2.datasets.processing.sources import (
+    dataset_config,
+    find_drawn,
+    find_sources,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 ANT = {'type': 'ClipPaletteDataset', 'data_root': 'ant'}
@@ -33,6 +37,15 @@ def test_the_innermost_that_lists_clips_is_found(
     config: dict[str, Any], sources: list[dict[str, Any]]
 ) -> None:
     assert find_sources(config) == sources
+
+
+def test_what_draws_clips_is_the_outermost_with_a_pipeline() -> None:
+    steps = [{'type': 'ClipPack'}]
+    ant, view = {**ANT, 'pipeline': steps}, {'type': 'ClipStrideDataset', 'stride': 2}
+    view = {**view, 'dataset': ANT, 'pipeline': steps}
+    both = [{'type': 'RepeatDataset', 'times': 2, 'dataset': ant}, view, ant, BEE]
+    assert find_drawn({'type': 'ConcatDataset', 'datasets': both}) == [ant, view]
+    assert find_drawn({'type': 'ClipVideoDataset', 'dataset': BEE}) == []
 
 
 def test_adapter_of_a_foreign_dataset_is_a_source_itself() -> None:

@@ -154,7 +154,7 @@ def test_widest_gap_spans_the_whole_video(make_state: Make) -> None:
 
 
 # Frames and objects as they were drawn before other gaps and directions were tried.
-DENSE = dict.fromkeys(range(12), (1, 2, 3, 4))
+DENSE: Objects = dict.fromkeys(range(12), (1, 2, 3, 4))
 LATE: Objects = {index: (5, 6) if index >= 7 else () for index in range(12)}
 SPARSE: Objects = {0: (1, 2), 3: (2,), 4: (2, 3), 8: (1,), 11: (1, 4)}
 RECORDED: list[tuple[Objects, int, list[Any]]] = [

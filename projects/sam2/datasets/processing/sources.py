@@ -66,6 +66,34 @@ def find_sources(config: Mapping[str, Any]) -> list[DatasetConfig]:
     return [each for i, each in enumerate(found) if each not in found[:i]]
 
 
+def find_drawn(config: Mapping[str, Any]) -> list[DatasetConfig]:
+    """Find the data sets that draw clips: the outermost that pass them to a pipeline.
+
+    Args:
+        config: Of a data set of any kind.
+
+    Returns:
+        Their configs, pipelines included, each once; none where whole videos are read.
+    """
+    if config.get('pipeline') and _lists_clips(config.get('type'), 'load_clip'):
+        return [dict(config)]
+    parts = [config.get('dataset'), *config.get('datasets', ())]
+    found = [d for p in parts if isinstance(p, Mapping) for d in find_drawn(p)]
+    return [each for i, each in enumerate(found) if each not in found[:i]]
+
+
+def without_pipeline(config: Mapping[str, Any]) -> DatasetConfig:
+    """The config of a source as :func:`find_sources` returns it.
+
+    Args:
+        config: Of a source, with or without a pipeline.
+
+    Returns:
+        The same without it.
+    """
+    return {key: value for key, value in config.items() if key != 'pipeline'}
+
+
 def _sources_below(config: Mapping[str, Any]) -> list[DatasetConfig]:
     inner = config.get('dataset')
     found = _sources_below(inner) if isinstance(inner, Mapping) else []
@@ -73,11 +101,19 @@ def _sources_below(config: Mapping[str, Any]) -> list[DatasetConfig]:
         found += find_sources(part)
     if found or not _lists_clips(config.get('type')):
         return found
-    return [{key: value for key, value in config.items() if key != 'pipeline'}]
+    return [without_pipeline(config)]
 
 
-def _lists_clips(kind: object) -> bool:
-    """Whether a type, or the name of one, has the protocol of ``ClipDataset``."""
+def _lists_clips(kind: object, *methods: str) -> bool:
+    """Whether a type, or the name of one, lists and opens clips like ``ClipDataset``.
+
+    Args:
+        kind: The type.
+        methods: What else it must have.
+
+    Returns:
+        Whether it does.
+    """
     if isinstance(kind, str):
         # Two dots are the path of a class, one is a scope: of foreign data sets, which
         # the adapter that holds them imports.
@@ -86,4 +122,4 @@ def _lists_clips(kind: object) -> bool:
         kind = (
             get_object_from_string(kind) if is_path else DATASETS.module_dict.get(name)
         )
-    return all(hasattr(kind, method) for method in ('list_videos', 'open_video'))
+    return all(hasattr(kind, each) for each in ('list_videos', 'open_video', *methods))

@@ -75,6 +75,7 @@ class SourceSummary:
         object_area: Spread of the objects' mean shares of the frame.
         seen_share: Spread of the shares of the annotated frames that show an object.
         problems: All that was found.
+        is_generated: The program makes the clips; the first was opened for all.
     """
 
     kind: str
@@ -93,6 +94,7 @@ class SourceSummary:
     object_area: Spread | None
     seen_share: Spread | None
     problems: tuple[ClipProblem, ...]
+    is_generated: bool = False
 
 
 def summarize(

@@ -62,6 +62,11 @@ class ClipSampleFrames:
         self.max_num_objects = max_num_objects
         self.reverse_probability = reverse_probability
 
+    @property
+    def epochs_of_change(self) -> list[int]:
+        """Epochs from which on clips are drawn differently; 0 is the first of them."""
+        return sorted({epoch for epoch, _ in (*self.lengths, *self.gaps)})
+
     def __call__(self, state: ClipState) -> ClipState:
         """Choose frames and objects.
 
