@@ -1,6 +1,9 @@
 """Whatever a user names is opened, or it is said what is wrong with it."""
 
-from collections.abc import Iterator
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from PIL import Image
 
 from address_server import AddressServer, serve
 from inference_cases import write_clip, write_images
+from projects.sam2.apis import inference_sources
 from projects.sam2.apis.inference_sources import (
     FileSource,
     ImageInput,
@@ -19,6 +23,7 @@ from projects.sam2.apis.inference_sources import (
     list_sources,
     open_source,
 )
+from projects.sam2.datasets.limits import ReadLimits
 from toy_videos import SIZE, toy_frames
 
 
@@ -137,6 +142,123 @@ def test_camera_and_live_address_are_streams(
     assert frames[0][0, 0].tolist() == [30, 20, 10]  # RGB
 
 
+def postscript(path: Path) -> None:
+    """A program that an interpreter would run, which would leave a file behind."""
+    path.write_text(
+        f'%!PS-Adobe-3.0 EPSF-3.0\n({path.parent}/ran) (w) file closefile\n'
+    )
+
+
+def bomb(path: Path) -> None:
+    """A PNG of 40 kB that claims 1.6 gigapixels."""
+    size = struct.pack('>II', 40000, 40000)
+    content = zlib.compress(bytes(40_000_000))
+    chunks = ((b'IHDR', size + b'\1\0\0\0\0'), (b'IDAT', content), (b'IEND', b''))
+    path.write_bytes(
+        b'\x89PNG\r\n\x1a\n'
+        + b''.join(
+            struct.pack('>I', len(data))
+            + kind
+            + data
+            + struct.pack('>I', zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+
+
+def many_scans(path: Path) -> None:
+    """A JPEG that is decoded anew 20,000 times."""
+    Image.new('RGB', (64, 64)).save(path, progressive=True)
+    whole = path.read_bytes()
+    scan = whole[whole.rindex(b'\xff\xda') : -2]
+    path.write_bytes(whole[:-2] + 20_000 * scan + whole[-2:])
+
+
+def playlist(path: Path) -> None:
+    """A list whose parts are other files of this machine."""
+    other = write_clip(path.with_name('other.mp4'))
+    path.write_text(f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n')
+
+
+def concatenation(path: Path) -> None:
+    """The same, as FFmpeg's own list."""
+    other = write_clip(path.with_name('other.mp4'))
+    path.write_text(f"ffconcat version 1.0\nfile '{other.name}'\n")
+
+
+def many_frames(path: Path) -> None:
+    """A video that claims four billion frames, of one size each."""
+    whole = write_clip(path).read_bytes()
+    table = whole.index(b'stsz')
+    claim = struct.pack('>II', 1, 2**32 - 1)
+    path.write_bytes(whole[: table + 8] + claim + whole[table + 16 :])
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, lambda path: path.symlink_to('/dev/zero')])
+@pytest.mark.parametrize('name', ['a.jpg', 'a.mp4', 'a'])
+def test_what_is_no_regular_file_is_refused_without_opening_it(
+    make: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(ValueError, match='no regular file'):
+        opened(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ('make', 'name', 'problem'),
+    [
+        (postscript, 'a.jpg', 'begins as no JPEG'),
+        (postscript, 'a', 'begins as no JPEG'),
+        (bomb, 'a.png', 'claims 40000 x 40000 pixels'),
+        (many_scans, 'a.jpg', 'more than 128 scans'),
+        (playlist, 'a.mp4', 'is no video that OpenCV reads'),
+        (concatenation, 'a.mkv', 'is no video that OpenCV reads'),
+        (many_frames, 'a.mp4', 'claims 4294967295 frames'),
+    ],
+)
+def test_hostile_files_are_refused_before_they_cost_anything(
+    make: Callable[[Path], None], name: str, problem: str, tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(ValueError, match=problem):
+        opened(tmp_path / name)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_name_that_ffmpeg_would_take_for_a_command_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path('concat:b|c.mp4'))
+    source = opened('concat:b|c.mp4')
+    assert isinstance(source, VideoInput)
+    assert source.frames.num_frames == 4
+
+
+def test_download_is_bounded(
+    server: AddressServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bomb(tmp_path / 'bomb.png')
+    server.answers.update(
+        {'bomb.png': (tmp_path / 'bomb.png').read_bytes(), 'cut.mp4': b'abc'}
+    )
+    server.missing['cut.mp4'] = 10
+    url = server.url
+    for name, problem in (
+        ('bomb.png', f'{url}bomb.png is no image .*claims 40000 x 40000'),
+        ('cut.mp4', '3 of 13 bytes came'),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            opened(f'{url}{name}')
+    monkeypatch.setattr(inference_sources, 'DOWNLOAD_SECONDS', 0.0)
+    with pytest.raises(ValueError, match='takes more than 0 s'):
+        opened(f'{url}film.mp4')
+    few = ReadLimits(max_file_size=100)
+    monkeypatch.setattr(inference_sources, 'DEFAULT_LIMITS', few)
+    with pytest.raises(ValueError, match='more than 100 bytes'):
+        opened(f'{url}film.mp4')
+
+
 def test_bad_inputs_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: AddressServer
 ) -> None:
@@ -151,6 +273,7 @@ def test_bad_inputs_are_named(
         (7, ValueError, 'no camera 7'),
         ('rtsp://example.org/roof', ValueError, 'no stream rtsp'),
         (f'{server.url}gone.png', ValueError, 'cannot be fetched'),
+        ('file:///etc/hostname', ValueError, "addresses of 'file' cannot be read"),
         (np.zeros((4, 4)), ValueError, 'uint8'),
         (2.5, TypeError, 'float is no input'),
     ):

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.apis.inputs import ImageLike, Size, read_image
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.frames import open_capture
 from projects.sam2.datasets.reading import JPEG_SUFFIXES, read_frame
 from projects.sam2.ops import seeks_exactly
 
@@ -23,6 +25,8 @@ __all__ = [
 
 
 MAX_SKIP = 48  # frames ahead up to which decoding on is faster than to seek
+# Frames a second that a file may claim; beyond them its header is taken for damaged.
+MIN_RATE, MAX_RATE = 0.01, 1000.0
 READ_BACK = 16  # frames decoded at once where a video file is read backwards
 
 
@@ -170,22 +174,27 @@ class VideoFileReader:
     frames, as in films whose frames are not shown at even distances.
 
     Args:
-        path: An mp4 or whatever else OpenCV reads.
+        path: An mp4, or another container that OpenCV reads: AVI, Matroska, WebM, MPEG,
+            FLV, WMV, Ogg, GIF.
+
+    Attributes:
+        frames_per_second: At which it was recorded; None where the file does not say.
 
     Raises:
-        ValueError: If it is no video, or its first frame cannot be decoded.
+        ValueError: If it is no video, if it claims more frames or pixels than its size
+            allows, or if its first frame cannot be decoded.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = self._open()
         self._next = 0
         self._seeks_exactly: bool | None = None  # not known yet
         self._held: dict[int, NDArray[np.uint8]] = {}
         self.num_frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if not self._capture.isOpened() or self.num_frames < 1:
-            msg = f'{path} is no video that OpenCV reads; convert it to mp4 (h264)'
-            raise ValueError(msg)
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        is_known = MIN_RATE <= rate <= MAX_RATE
+        self.frames_per_second: float | None = rate if is_known else None
         first = self._decode_next()
         self._held = {0: first}
         self.size: Size = (first.shape[0], first.shape[1])
@@ -218,6 +227,15 @@ class VideoFileReader:
         self._held = held
         return held[frame_index]
 
+    def _open(self) -> cv2.VideoCapture:
+        """Open the file at its first frame."""
+        try:
+            return open_capture(self._path, only_mp4=False)
+        except ClipDataError as error:
+            problem, _, _ = str(error).rpartition('; ')
+            msg = f'{problem}; convert it to mp4 (h264)'
+            raise ValueError(msg) from error
+
     def _jump(self, start: int) -> None:
         """Seek; where that is not exact, go no further than to the beginning."""
         if self._seeks_exactly is None:
@@ -227,7 +245,7 @@ class VideoFileReader:
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, start)
             self._next = start
         elif start < self._next:
-            self._capture = cv2.VideoCapture(str(self._path))
+            self._capture = self._open()
             self._next = 0
 
     def _decode_next(self) -> NDArray[np.uint8]:

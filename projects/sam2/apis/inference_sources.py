@@ -1,22 +1,32 @@
 """Opens what a user names: image, folder, video file, address, camera or array."""
 
 import io
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
+from urllib.request import urlopen
 
 import cv2
 import mmengine.fileio
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
-from projects.sam2.apis.frame_readers import FrameReader, open_frames
+from projects.sam2.apis.frame_readers import (
+    FrameReader,
+    VideoFileReader,
+    open_frames,
+)
 from projects.sam2.apis.inputs import CONVERT_TO_RGB, read_image
-from projects.sam2.datasets.reading import IMAGE_SUFFIXES
+from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.image_headers import DAMAGES, check_header, open_image
+from projects.sam2.datasets.limits import DEFAULT_LIMITS, read_bytes
+from projects.sam2.datasets.reading import IMAGE_SUFFIXES, check_scans
 from projects.sam2.visualization.video_file import FRAMES_PER_SECOND
 
 __all__ = [
@@ -31,9 +41,11 @@ __all__ = [
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 STREAM_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'udp', 'tcp')
+WEB_SCHEMES = ('http', 'https')
+# A download may pause so long, and take so long in all.
+STALL_SECONDS, DOWNLOAD_SECONDS = 30.0, 1800.0
+DOWNLOAD_CHUNK = 2**20
 DEEP_MODES = ('I;16', 'I;16B', 'I;16L', 'I', 'F')
-
-T = TypeVar('T')
 
 # A path, an address, a camera's number, an image or frames of a video.
 InferenceInput = str | Path | int | NDArray[np.uint8]
@@ -148,8 +160,8 @@ def open_source(
     if str(item).isdecimal() and not Path(item).exists():
         return nullcontext(_stream(int(str(item)), f'camera_{item}'))
     address = urlsplit(str(item))
-    # A single letter is a drive.
-    if len(address.scheme) > 1:
+    # Names of files may hold colons.
+    if '://' in str(item):
         name = Path(address.path).stem or default_name
         return _remote(str(item), address, name)
     return nullcontext(_local(Path(item).expanduser()))
@@ -161,9 +173,72 @@ def _remote(
     """A stream, a video or an image that lies elsewhere."""
     if address.scheme in STREAM_SCHEMES:
         return nullcontext(_stream(url, name))
-    if Path(address.path).suffix.lower() in VIDEO_SUFFIXES:
-        return _remote_video(url, name)
-    return nullcontext(_image(_fetch(url), url, name))
+    return _downloaded(url, address, name)
+
+
+@contextmanager
+def _downloaded(url: str, address: SplitResult, name: str) -> Iterator[FileSource]:
+    """A video or an image that lies elsewhere: a local copy, while it is needed."""
+    with ExitStack() as stack:
+        try:
+            if address.scheme in WEB_SCHEMES:
+                copy = stack.enter_context(_download(url))
+            else:
+                # Whatever backend MMEngine has for it.
+                copy = Path(stack.enter_context(mmengine.fileio.get_local_path(url)))
+        except KeyError as error:
+            msg = (
+                f'{url}: addresses of {error} cannot be read; give one of http or https'
+            )
+            raise ValueError(msg) from error
+        except (OSError, ValueError, HTTPException) as error:
+            msg = f'{url} cannot be fetched ({error}); check the address'
+            raise ValueError(msg) from error
+        is_video = Path(address.path).suffix.lower() in VIDEO_SUFFIXES
+        try:
+            source = _video(copy, name) if is_video else _image(copy, name)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(copy), url)) from error
+        yield source
+
+
+@contextmanager
+def _download(url: str) -> Iterator[Path]:
+    """A file from the web, no larger than what is read from a disk.
+
+    Raises:
+        OSError: If the file cannot be reached, is too large, or takes too long.
+    """
+    with tempfile.TemporaryDirectory(prefix='sam2_') as folder:
+        copy = Path(folder) / 'download'
+        with (
+            urlopen(url, timeout=STALL_SECONDS) as answer,  # noqa: S310  http or https
+            copy.open('wb') as file,
+        ):
+            for chunk in _received(answer):
+                file.write(chunk)
+        yield copy
+
+
+def _received(answer: HTTPResponse) -> Iterator[bytes]:
+    """The content of an answer, as long as it keeps within its bounds."""
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    most = DEFAULT_LIMITS.max_file_size
+    length = answer.headers.get('Content-Length', '')
+    announced = int(length) if length.isdecimal() else 0
+    received = 0
+    while chunk := answer.read1(DOWNLOAD_CHUNK):
+        received += len(chunk)
+        if max(received, announced) > most:
+            msg = f'it has more than {most} bytes'
+            raise OSError(msg)
+        if time.monotonic() > deadline:
+            msg = f'it takes more than {DOWNLOAD_SECONDS:.0f} s'
+            raise TimeoutError(msg)
+        yield chunk
+    if received < announced:
+        msg = f'{received} of {announced} bytes came'
+        raise OSError(msg)
 
 
 def _local(path: Path) -> ImageInput | VideoInput:
@@ -175,7 +250,7 @@ def _local(path: Path) -> ImageInput | VideoInput:
         return _video(path, path.resolve().name)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _video(path, path.stem)
-    return _image(path.read_bytes(), str(path), path.stem)
+    return _image(path, path.stem)
 
 
 def _of_array(array: NDArray[np.uint8], name: str) -> FileSource:
@@ -190,51 +265,44 @@ def _of_array(array: NDArray[np.uint8], name: str) -> FileSource:
 def _video(path: Path, name: str) -> VideoInput:
     """A video file, or a folder of frames."""
     frames = open_frames(path)
-    rate = 0.0 if path.is_dir() else cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS)
+    rate = None
+    if isinstance(frames, VideoFileReader):
+        rate = frames.frames_per_second
     return VideoInput(
         name=name, frames=frames, frames_per_second=rate or FRAMES_PER_SECOND
     )
 
 
-@contextmanager
-def _remote_video(url: str, name: str) -> Iterator[VideoInput]:
-    """A video that lies elsewhere: a local copy, while it is needed."""
-    with ExitStack() as stack:
-        copy = _reached(
-            lambda: stack.enter_context(mmengine.fileio.get_local_path(url)), url
-        )
-        yield _video(Path(copy), name)
-
-
-def _fetch(url: str) -> bytes:
-    """Content of an address, through whatever backend MMEngine has for it."""
-    return bytes(_reached(lambda: mmengine.fileio.get(url), url))
-
-
-def _reached(fetch: Callable[[], T], url: str) -> T:
-    """What is fetched; a clear error where it cannot be."""
-    try:
-        return fetch()
-    except OSError as error:
-        msg = f'{url} cannot be fetched ({error}); check the address'
-        raise ValueError(msg) from error
-
-
-def _image(encoded: bytes, source: str, name: str) -> ImageInput:
+def _image(path: Path, name: str) -> ImageInput:
     """Decode an image, turned as its camera noted, as every viewer shows it."""
     try:
-        with Image.open(io.BytesIO(encoded)) as opened:
-            if opened.mode in DEEP_MODES:
-                msg = f'{source} has mode {opened.mode!r}; {CONVERT_TO_RGB}'
-                raise ValueError(msg)
-            upright = ImageOps.exif_transpose(opened).convert('RGB')
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        msg = (
-            f'{source} is no image that can be read ({error}); give one of '
-            f'{", ".join(IMAGE_SUFFIXES)}, or a video of {", ".join(VIDEO_SUFFIXES)}'
-        )
-        raise ValueError(msg) from error
-    return ImageInput(name=name, pixels=np.array(upright))
+        encoded = read_bytes(path)
+        check_scans(encoded, path)
+        check_header(io.BytesIO(encoded), path)
+    except ClipDataError as error:
+        problem, _, _ = str(error).rpartition('; ')
+        raise _no_image(path, problem.removeprefix(f'{path}: ')) from error
+    try:
+        with open_image(encoded) as opened:
+            mode = opened.mode
+            if mode not in DEEP_MODES:
+                ImageOps.exif_transpose(opened, in_place=True)
+                # To convert what is RGB already would copy it.
+                pixels = np.array(opened if mode == 'RGB' else opened.convert('RGB'))
+    except DAMAGES as error:
+        raise _no_image(path, str(error)) from error
+    if mode in DEEP_MODES:
+        msg = f'{path} has mode {mode!r}; {CONVERT_TO_RGB}'
+        raise ValueError(msg)
+    return ImageInput(name=name, pixels=pixels)
+
+
+def _no_image(path: Path, problem: str) -> ValueError:
+    """The error of a file that is no image, or none that may be opened."""
+    return ValueError(
+        f'{path} is no image that can be read ({problem}); give one of '
+        f'{", ".join(IMAGE_SUFFIXES)}, or a video of {", ".join(VIDEO_SUFFIXES)}'
+    )
 
 
 def _stream(device: int | str, name: str) -> StreamInput:

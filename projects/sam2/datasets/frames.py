@@ -27,6 +27,18 @@ MAX_FRAMES = 2**22  # of a video: two days; FFmpeg takes memory for each that is
 # How an mp4 begins after four bytes of length. Whatever else FFmpeg would play (lists
 # that name other files, for one) is refused.
 FIRST_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide')
+# How files of other containers begin. Lists that name other files or addresses (HLS,
+# concat) begin otherwise, so FFmpeg never gets them.
+OTHER_CONTAINERS = (
+    b'\x1aE\xdf\xa3',  # Matroska, WebM
+    b'\0\0\1\xba',  # MPEG program stream
+    b'\0\0\1\xb3',  # MPEG-1 and MPEG-2 video
+    b'FLV\1',
+    b'0&\xb2u\x8ef\xcf\x11',  # ASF, WMV
+    b'OggS',
+    b'GIF8',
+)
+TS_PACKETS = ((0, 188), (4, 192))  # where MPEG transport streams have their first G
 
 
 class FrameReader(Protocol):
@@ -111,9 +123,7 @@ class VideoFileFrames:
         Raises:
             ClipDataError: If the file is missing, no mp4, or its frames are too large.
         """
-        most = min(check_file(path).st_size, MAX_FRAMES)
-        _check_claims(path, most)
-        capture = _open_capture(path)
+        capture = open_capture(path, limits)
         asked = (
             cv2.CAP_PROP_FRAME_COUNT,
             cv2.CAP_PROP_FRAME_HEIGHT,
@@ -121,10 +131,6 @@ class VideoFileFrames:
         )
         count, height, width = (int(capture.get(number)) for number in asked)
         capture.release()
-        limits.check_pixels(path, height, width)
-        if not 0 < count <= most:
-            problem = f'claims {count} frames, expected 1 to {most} of its size'
-            raise ClipDataError.at(path, problem, REPLACE_FILE)
         return cls(path=path, num_frames=count, height=height, width=width)
 
     def frame_name(self, frame_index: int) -> str:
@@ -222,19 +228,84 @@ def _check_claims(path: Path, most: int) -> None:
         raise ClipDataError.at(path, problem, REPLACE_FILE)
 
 
+def open_capture(
+    path: Path, limits: ReadLimits = DEFAULT_LIMITS, *, only_mp4: bool = True
+) -> cv2.VideoCapture:
+    """Open a video file, once what its header claims is checked.
+
+    Args:
+        path: A video file.
+        limits: Its ``max_pixels`` counts.
+        only_mp4: Refuse other containers: of those it is not known whether a seek is
+            exact.
+
+    Returns:
+        The file, at its first frame.
+
+    Raises:
+        ClipDataError: If the file is missing, no video, or claims too many frames or
+            pixels.
+    """
+    most = min(check_file(path).st_size, MAX_FRAMES)
+    _check_claims(path, most)
+    capture = _open_capture(path) if only_mp4 else _open_any_capture(path)
+    asked = (
+        cv2.CAP_PROP_FRAME_COUNT,
+        cv2.CAP_PROP_FRAME_HEIGHT,
+        cv2.CAP_PROP_FRAME_WIDTH,
+    )
+    count, height, width = (int(capture.get(number)) for number in asked)
+    limits.check_pixels(path, height, width)
+    if not 0 < count <= most:
+        problem = f'claims {count} frames, expected 1 to {most} of its size'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
+    return capture
+
+
 def _open_capture(path: Path) -> cv2.VideoCapture:
+    """Open an mp4 file."""
+    if _begin_of(path)[4:8] not in FIRST_BOXES:
+        raise ClipDataError.at(path, 'is no mp4 file', REPLACE_FILE)
+    return _capture(path)
+
+
+def _open_any_capture(path: Path) -> cv2.VideoCapture:
+    """Open a file of any container that is known."""
+    begin = _begin_of(path)
+    if begin[4:8] not in FIRST_BOXES and not _is_other_video(begin):
+        raise ClipDataError.at(path, 'is no video that OpenCV reads', REPLACE_FILE)
+    return _capture(path)
+
+
+def _begin_of(path: Path) -> bytes:
+    """The first bytes of a file."""
     try:
         with path.open('rb') as file:
-            begin = file.read(8)
+            return file.read(sum(TS_PACKETS[-1]) + 1)
     except OSError as error:
         problem = f'cannot be read ({error})'
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error
-    if begin[4:] not in FIRST_BOXES:
-        raise ClipDataError.at(path, 'is no mp4 file', REPLACE_FILE)
+
+
+def _capture(path: Path) -> cv2.VideoCapture:
+    """Have FFmpeg open a file whose beginning is that of a video."""
+    # A name like concat:a|b or frame_%03d.jpg means other files unless it is a path.
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise ClipDataError.at(path, 'is no video that OpenCV reads', REPLACE_FILE)
     return capture
+
+
+def _is_other_video(begin: bytes) -> bool:
+    """Whether a file of another container than mp4 begins so."""
+    return (
+        begin.startswith(OTHER_CONTAINERS)
+        or (begin[:4], begin[8:12]) == (b'RIFF', b'AVI ')
+        or any(
+            begin[first : first + 1] == begin[first + size : first + size + 1] == b'G'
+            for first, size in TS_PACKETS
+        )
+    )
 
 
 def open_frames(

@@ -17,6 +17,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
@@ -116,7 +117,23 @@ def open_png(encoded: bytes) -> AbstractContextManager[Image.Image]:
     return PngImageFile(io.BytesIO(encoded))
 
 
-def _pillow_size(begin: bytes, file: BinaryIO) -> tuple[int, int]:
+def open_image(encoded: bytes) -> AbstractContextManager[Image.Image]:
+    """Open an image of any size with Pillow's reader of its format, and no other.
+
+    Args:
+        encoded: Content of a JPEG, PNG, BMP, TIFF or WebP; its size should have been
+            checked by :func:`check_header`.
+
+    Returns:
+        The image. What is raised where there is none is one of :data:`DAMAGES`.
+    """
+    begin = encoded[:WEBP_BYTES]
+    reader = WebPImageFile if _webp_size(begin) else _reader_of(begin)
+    return reader(io.BytesIO(encoded))
+
+
+def _reader_of(begin: bytes) -> Callable[[BinaryIO], Image.Image]:
+    """Pillow's reader of a file that is no WebP."""
     reader = next(
         (READERS[magic] for magic in READERS if begin.startswith(magic)), None
     )
@@ -124,7 +141,11 @@ def _pillow_size(begin: bytes, file: BinaryIO) -> tuple[int, int]:
         raise UnidentifiedImageError(
             'it begins as no JPEG, PNG, BMP, TIFF or WebP does'
         )
-    with reader(file) as image:
+    return reader
+
+
+def _pillow_size(begin: bytes, file: BinaryIO) -> tuple[int, int]:
+    with _reader_of(begin)(file) as image:
         return image.height, image.width
 
 

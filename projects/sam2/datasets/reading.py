@@ -58,10 +58,8 @@ def read_frame(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.ui
         ClipDataError: If the file is missing, truncated, too large or no image.
     """
     encoded = read_bytes(path, limits)
+    check_scans(encoded, path)
     is_jpeg = encoded.startswith(JPEG_BEGIN)  # whatever its name says
-    if is_jpeg and encoded.count(START_OF_SCAN) > MAX_SCANS:
-        problem = f'is a JPEG of more than {MAX_SCANS} scans'
-        raise ClipDataError.at(path, problem, REPLACE_FILE)
     if is_jpeg and decode_jpeg is not None:
         return decode_strictly(encoded, path, limits)
     check_header(io.BytesIO(encoded), path, limits)
@@ -80,6 +78,21 @@ def read_frame(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.ui
         raise ClipDataError.at(path, 'is no image that OpenCV reads', REPLACE_FILE)
     rgb: NDArray[np.uint8] = np.ascontiguousarray(frame[..., ::-1])
     return rgb
+
+
+def check_scans(encoded: bytes, path: Path) -> None:
+    """Refuse a JPEG that would take the time of very many decodings.
+
+    Args:
+        encoded: Content of an image file.
+        path: Where it came from, for the error.
+
+    Raises:
+        ClipDataError: If it is a JPEG of more than 128 scans.
+    """
+    if encoded.startswith(JPEG_BEGIN) and encoded.count(START_OF_SCAN) > MAX_SCANS:
+        problem = f'is a JPEG of more than {MAX_SCANS} scans'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
 
 
 def decode_strictly(

@@ -79,7 +79,7 @@ class VideoFile:
         """Open the encoder."""
         codec = cv2.VideoWriter.fourcc(*'mp4v')
         writer = cv2.VideoWriter(
-            str(self._aside), codec, self.frames_per_second, (width, height)
+            str(self._aside.absolute()), codec, self.frames_per_second, (width, height)
         )
         if not writer.isOpened():
             msg = (
