@@ -32,6 +32,7 @@ from projects.sam2.checkpoints.key_map import (
     to_huggingface,
     to_released,
 )
+from projects.sam2.checkpoints.parts import part_weights
 from projects.sam2.checkpoints.reading import (
     SOURCE_FIELD,
     TRAINED_FIELD,
@@ -61,6 +62,7 @@ __all__ = [
     'map_from_released',
     'map_to_huggingface',
     'map_to_released',
+    'part_weights',
     'read_checkpoint',
     'read_checkpoint_url',
     'recognise_model',

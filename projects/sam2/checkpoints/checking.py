@@ -15,6 +15,7 @@ __all__ = [
     'CheckpointMismatchError',
     'ModelKind',
     'check_weights',
+    'listed',
     'recognise_model',
     'weights_of',
 ]
@@ -146,7 +147,7 @@ def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tenso
         _, weights = found
     odd = [key for key, value in weights.items() if not _is_dense(value)]
     if odd:
-        msg = f'{source}: {_listed("weights are no dense tensors", odd)}; save it again'
+        msg = f'{source}: {listed("weights are no dense tensors", odd)}; save it again'
         raise CheckpointMismatchError(msg)
     return weights
 
@@ -178,9 +179,9 @@ def check_weights(
     wanted = _shapes(model.state_dict().items())
     shared = given.keys() & wanted.keys()
     problems = [
-        _listed('missing', sorted(wanted.keys() - given.keys())),
-        _listed('unexpected', sorted(given.keys() - wanted.keys())),
-        _listed(
+        listed('missing', sorted(wanted.keys() - given.keys())),
+        listed('unexpected', sorted(given.keys() - wanted.keys())),
+        listed(
             'of another shape',
             [
                 f'{key} {given[key]} instead of {wanted[key]}'
@@ -219,8 +220,16 @@ def _verdict(
         yield 'Use the config that the file was trained with.'
 
 
-def _listed(what: str, names: list[str]) -> str:
-    """A line that counts and names some weights; empty where there are none."""
+def listed(what: str, names: list[str]) -> str:
+    """Count and name weights in a line.
+
+    Args:
+        what: What is the matter with them.
+        names: Of the weights; of many, a few are named.
+
+    Returns:
+        The line, empty where there are none.
+    """
     if not names:
         return ''
     more = f', and {len(names) - MAX_NAMED_KEYS} more'

@@ -1,9 +1,10 @@
 """Image encoder: backbone and neck."""
 
 import torch
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
+
+from projects.sam2.models.pretrained import PretrainedModule
 
 __all__ = ['SAM2ImageEncoder']
 
@@ -11,14 +12,16 @@ NUM_LEVELS = 3  # strides 4, 8 and 16; the coarsest only feeds the top-down path
 
 
 @MODELS.register_module()
-class SAM2ImageEncoder(BaseModule):
+class SAM2ImageEncoder(PretrainedModule):
     """Turns frames into feature maps that tracker and mask decoder share.
 
     Args:
         backbone: Config of the backbone, whose maps come finest first.
         neck: Config of the neck, which gives as many maps of equal channels.
-        init_cfg: MMEngine's initialisation.
+        init_cfg: MMEngine's initialisation; see :class:`PretrainedModule`.
     """
+
+    checkpoint_part = 'image_encoder.'
 
     def __init__(
         self,

@@ -1,16 +1,24 @@
 """The backbone against the released one."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mmengine.model import Sequential
 from mmengine.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
+from bridge_models import assert_same_weights, small_config, small_model, write_small
 from golden_cases import GoldenCase, assert_close, assert_near, discover
 from golden_tables import model_of, rates_of
-from projects.sam2.checkpoints.key_map import from_released
+from projects.sam2.checkpoints import (
+    CheckpointMismatchError,
+    from_released,
+    map_to_released,
+    to_released,
+)
 from projects.sam2.models.backbones import Hiera
 from projects.sam2.models.backbones.hiera_blocks import HieraBlock
 from released_weights import fill_released
@@ -141,14 +149,128 @@ def test_every_parameter_learns(small: Hiera) -> None:
     assert all(p.grad is not None and p.grad.any() for p in small.parameters())
 
 
-def test_init_cfg_loads_weights(small: Hiera, tmp_path: Path) -> None:
-    path = tmp_path / 'hiera.pth'
-    torch.save(small.state_dict(), path)
-    init_cfg = {'type': 'Pretrained', 'checkpoint': str(path)}
-    loaded = MODELS.build({'type': 'Hiera', 'init_cfg': init_cfg, **SMALL})
-    loaded.init_weights()
-    for key, value in small.state_dict().items():
-        assert torch.equal(loaded.state_dict()[key], value), key
+WHOLE = small_model()
+OURS = dict(WHOLE.state_dict())
+OF_BACKBONE = {
+    key.removeprefix(PREFIX): value
+    for key, value in OURS.items()
+    if key.startswith(PREFIX)
+}
+RELEASED = map_to_released(OURS)
+
+
+def initialised(folder: Path, saved: object, **options: object) -> dict[str, Tensor]:
+    """Weights of a backbone that was initialised from a checkpoint."""
+    checkpoint = folder / 'checkpoint.pth'
+    if saved is None:
+        checkpoint = folder / 'hf'
+        write_small(checkpoint, 'huggingface', WHOLE)
+    else:
+        torch.save(saved, checkpoint)
+    init_cfg = {'type': 'Pretrained', 'checkpoint': str(checkpoint), **options}
+    config = small_config()['image_encoder']['backbone'] | {'init_cfg': init_cfg}
+    # In a model of another project.
+    model = Sequential(MODELS.build(config))
+    model.init_weights()
+    return dict(model[0].state_dict())
+
+
+@pytest.mark.parametrize(
+    'prefix',
+    [None, 'image_encoder.trunk.', 'image_encoder.trunk', 'image_encoder.backbone'],
+)
+@pytest.mark.parametrize(
+    'saved',
+    [
+        pytest.param({'model': RELEASED}, id='released'),
+        pytest.param(None, id='folder of transformers'),
+        pytest.param({'state_dict': OURS, 'meta': {}}, id='ours'),
+        pytest.param(
+            {'state_dict': {f'model.{key}': v for key, v in RELEASED.items()}},
+            id='within a model of a training script',
+        ),
+    ],
+)
+def test_backbone_finds_its_weights_in_a_whole_model(
+    saved: object, prefix: str | None, tmp_path: Path
+) -> None:
+    options = {} if prefix is None else {'prefix': prefix}
+    assert_same_weights(initialised(tmp_path, saved, **options), OF_BACKBONE)
+
+
+@pytest.mark.parametrize(
+    ('start', 'prefix'),
+    [('', None), ('backbone.', None), ('backbone.', 'backbone'), ('a.b.', 'a.b.')],
+)
+@pytest.mark.parametrize('rename', [str, to_released])
+def test_backbone_finds_its_weights_in_other_models(
+    start: str, prefix: str | None, rename: Callable[[str], str], tmp_path: Path
+) -> None:
+    trunk = 'image_encoder.trunk.'
+    state = {
+        start + rename(PREFIX + key).removeprefix(PREFIX).removeprefix(trunk): value
+        for key, value in OF_BACKBONE.items()
+    }
+    if start:
+        state['head.weight'] = torch.ones(1)
+    options = {} if prefix is None else {'prefix': prefix}
+    loaded = initialised(tmp_path, {'state_dict': state}, **options)
+    assert_same_weights(loaded, OF_BACKBONE)
+
+
+def without(state: dict[str, Tensor], key: str) -> dict[str, Tensor]:
+    """All but one weight."""
+    return {name: value for name, value in state.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ('saved', 'options', 'message'),
+    [
+        (
+            {'conv1.weight': torch.ones(1)},
+            {},
+            r'has no image_encoder.backbone: it hold',
+        ),
+        ({'model': RELEASED}, {'prefix': 'neck'}, r"under prefix='neck'.*looked for"),
+        (
+            without(OF_BACKBONE, 'position_embedding'),
+            {},
+            r'(?s)does not fit.*1 missing: position_embedding',
+        ),
+        (
+            {f'{PREFIX}{key}': v for key, v in OF_BACKBONE.items()}
+            | {f'{PREFIX}more': torch.ones(1)},
+            {},
+            r'1 unexpected: more',
+        ),
+        (
+            OF_BACKBONE | {'position_embedding': torch.ones(1)},
+            {},
+            r'1 of another shape: position_embedding \(1,\) instead of',
+        ),
+    ],
+)
+def test_backbone_without_its_weights_is_an_error(
+    saved: object, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointMismatchError, match=message):
+        initialised(tmp_path, saved, **options)
+
+
+@pytest.mark.parametrize('place', ['image_encoder', 'image_encoder.neck'])
+def test_other_parts_find_their_weights_too(place: str, tmp_path: Path) -> None:
+    torch.save({'model': RELEASED}, tmp_path / 'sam2.pt')
+    config: Any = small_config()['image_encoder']
+    config = config['neck'] if place.endswith('neck') else config
+    init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'sam2.pt')}
+    part = MODELS.build(config | {'init_cfg': init_cfg})
+    part.init_weights()
+    wanted = {
+        key.removeprefix(f'{place}.'): value
+        for key, value in OURS.items()
+        if key.startswith(f'{place}.')
+    }
+    assert_same_weights(dict(part.state_dict()), wanted)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 import torch
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
 from projects.sam2.models.backbones.hiera_blocks import HieraBlock, HieraPatchEmbedding
 from projects.sam2.models.layers import recomputed
+from projects.sam2.models.pretrained import PretrainedModule
 
 __all__ = ['Hiera']
 
@@ -20,7 +20,7 @@ INIT_STD = 0.02
 
 
 @MODELS.register_module()
-class Hiera(BaseModule):
+class Hiera(PretrainedModule):
     """Hierarchical transformer that attends in windows, and globally in few blocks.
 
     Each stage but the first halves the map in its first block and doubles channels
@@ -37,11 +37,13 @@ class Hiera(BaseModule):
         position_embedding_size: Height and width of the learned position embedding,
             which is resized to the map.
         drop_path_rate: Stochastic depth of the last block; it grows linearly.
-        init_cfg: MMEngine's initialisation.
+        init_cfg: MMEngine's initialisation; see :class:`PretrainedModule`.
 
     Raises:
         ValueError: If the arguments contradict each other.
     """
+
+    checkpoint_part = 'image_encoder.backbone.'
 
     def __init__(
         self,

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
 from projects.sam2.models.layers import PixelLinear
+from projects.sam2.models.pretrained import PretrainedModule
 from projects.sam2.ops import at_least_float32, match_weights
 
 __all__ = ['HieraFPN']
 
 
 @MODELS.register_module()
-class HieraFPN(BaseModule):
+class HieraFPN(PretrainedModule):
     """Brings all maps to the same channels and adds coarse maps to finer ones.
 
     Args:
@@ -22,11 +22,13 @@ class HieraFPN(BaseModule):
         out_channels: Channels of the results.
         top_down_levels: Levels, 0 being the finest, that take part in the top-down
             path; the others are projected alone.
-        init_cfg: MMEngine's initialisation.
+        init_cfg: MMEngine's initialisation; see :class:`PretrainedModule`.
 
     Raises:
         ValueError: If a top-down level does not exist.
     """
+
+    checkpoint_part = 'image_encoder.neck.'
 
     def __init__(
         self,
