@@ -11,12 +11,12 @@ rtsp address, or the number of a camera. CONFIG is a file or a name that the mod
 released under. Prompts are read from left to right: --frame N and --object N say what
 those after them are about; --box begins another object where the one before has a box
 on the frame. A --mask holds an object for each label. Without a prompt everything is
-segmented.
+segmented: the options that end the list below are those of SAM2AutomaticMaskGenerator.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,11 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 import projects.sam2  # noqa: E402, F401  after the path is set; registers the parts
-from projects.sam2.apis import ObjectPrompt, SAM2Inferencer  # noqa: E402
+from projects.sam2.apis import (  # noqa: E402
+    ObjectPrompt,
+    SAM2AutomaticMaskGenerator,
+    SAM2Inferencer,
+)
 from projects.sam2.apis.inference_files import FORMATS  # noqa: E402
 from projects.sam2.datasets.reading import read_labels  # noqa: E402
 from projects.sam2.engine.command_line import (  # noqa: E402
@@ -37,6 +41,23 @@ from projects.sam2.engine.command_line import (  # noqa: E402
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'
 # What a user can do about: anything else is a defect, and shows where it is.
 USER_ERRORS = (ValueError, OSError)
+
+
+# Of SAM2AutomaticMaskGenerator: how they are read, and what they do.
+SETTINGS: dict[str, tuple[type, str]] = {
+    'points_per_side': (int, 'points along a side of the image'),
+    'points_per_batch': (int, 'points decoded at once'),
+    'pred_iou_thresh': (float, 'IoU that the model must predict of a mask'),
+    'stability_score_thresh': (float, 'stability that a mask must reach'),
+    'stability_score_offset': (float, 'shift of the threshold for the stability'),
+    'mask_threshold': (float, 'masks are where logits exceed it'),
+    'box_nms_thresh': (float, 'largest IoU of the boxes of two masks'),
+    'crop_n_layers': (int, 'look at crops as well, finer in each layer'),
+    'crop_nms_thresh': (float, 'as --box-nms-thresh, between crops'),
+    'crop_overlap_ratio': (float, 'overlap of neighbouring crops'),
+    'crop_n_points_downscale_factor': (int, 'fewer points in each layer of crops'),
+    'min_mask_region_area': (float, 'close holes and drop parts of fewer pixels'),
+}
 
 
 class Said(argparse.Action):
@@ -95,7 +116,45 @@ def parse_arguments(
     add('--formats', nargs='+', choices=FORMATS, default=['png', 'json'])
     add('--device', help='such as cuda:0 or cpu; the best there is by default')
     add('--show', action='store_true', help='in a window, while it runs')
+    group = parser.add_argument_group('everything', 'where there is no prompt')
+    defaults = {each.name: each.default for each in fields(SAM2AutomaticMaskGenerator)}
+    for name, (kind, what) in SETTINGS.items():
+        group.add_argument(
+            f'--{name.replace("_", "-")}',
+            f'--{name}',
+            type=kind,
+            metavar='N',
+            help=f'{what} ({defaults[name]})',
+        )
+    group.add_argument(
+        '--use-m2m',
+        '--use_m2m',
+        action='store_true',
+        default=None,
+        help='feed each mask back to the model once, for a better one',
+    )
     return parser, parser.parse_args(arguments)
+
+
+def read_settings(options: argparse.Namespace) -> dict[str, float]:
+    """Settings of the automatic masks that the command line names.
+
+    Args:
+        options: Of the command line.
+
+    Returns:
+        Their values.
+
+    Raises:
+        ValueError: If there is a prompt as well.
+    """
+    settings = {name: getattr(options, name) for name in (*SETTINGS, 'use_m2m')}
+    settings = {name: v for name, v in settings.items() if v is not None}
+    if settings and options.said:
+        name = next(iter(settings)).replace('_', '-')
+        msg = f'--{name} is for everything in an image; leave it or the prompts out'
+        raise ValueError(msg)
+    return settings
 
 
 def read_prompts(said: Sequence[tuple[str, Any]]) -> list[ObjectPrompt]:
@@ -169,7 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
     parser, options = parse_arguments(arguments)
     try:
         inferencer = SAM2Inferencer(
-            model=options.config, weights=options.checkpoint, device=options.device
+            model=options.config,
+            weights=options.checkpoint,
+            device=options.device,
+            automatic_masks=read_settings(options),
         )
         found = inferencer(
             options.input,

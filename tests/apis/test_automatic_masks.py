@@ -87,6 +87,28 @@ def test_nothing_good_enough_gives_no_mask(
     assert _generator(model, how).generate(image) == []
 
 
+def test_reason_for_no_mask_names_the_setting_to_change(
+    model: SAM2, image: NDArray[np.uint8]
+) -> None:
+    generator = SAM2AutomaticMaskGenerator(model, points_per_side=2)
+    generator.pred_iou_thresh = 1.0
+    assert generator.generate(image) == []
+    why = generator.explain_nothing()
+    assert why.startswith('0 masks of 12 candidates: the best predicted IoU, ')
+    assert why.endswith('does not exceed pred_iou_thresh 1; lower it')
+    # Following the advice leads to masks, or to the next reason.
+    best = float(why.split(', ')[1])
+    generator.pred_iou_thresh = best - 0.01
+    generator.stability_score_thresh = 1.0
+    generator.stability_score_offset = 50.0
+    assert generator.generate(image) == []
+    why = generator.explain_nothing()
+    assert 'exceed pred_iou_thresh' in why
+    assert why.endswith('is below stability_score_thresh 1; lower it')
+    generator.stability_score_thresh = 0.0
+    assert generator.generate(image)
+
+
 def test_layer_without_points_is_refused(model: SAM2) -> None:
     arguments = {'points_per_side': 4, 'crop_n_points_downscale_factor': 2}
     with pytest.raises(ValueError, match='keep at least one point'):

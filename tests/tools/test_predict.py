@@ -105,9 +105,33 @@ def test_folder_may_be_a_video(
     assert [result.name for result in found['predictions']] == ['0', '1']
 
 
+def test_settings_of_the_automatic_masks_are_options(
+    tool: ModuleType,
+    model: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = str(write_images(tmp_path, ['0.jpg']) / '0.jpg')
+    words = [image, *model, '--out-dir', str(tmp_path / 'out'), '--device', 'cpu']
+    few = ['--points-per-side', '2', '--pred_iou_thresh', '-10']
+    found = tool.main([*words, *few, '--stability-score-thresh', '0'])
+    assert found['predictions'][0].frames[0].object_ids
+    # What finds nothing says why.
+    tool.main([*words, *few[:2], '--pred-iou-thresh', '1'])
+    printed = capsys.readouterr().out
+    assert 'Nothing was found (0 masks of 12 candidates: the best predicted' in printed
+    assert 'does not exceed pred_iou_thresh 1; lower it' in printed
+    assert '0: objects: 0' in printed
+
+
 @pytest.mark.parametrize(
     'case',
     [
+        (
+            'IMAGE CONFIG CHECKPOINT --use-m2m --point 1 1',
+            '--use-m2m is for everything',
+        ),
+        ('IMAGE CONFIG CHECKPOINT --points-per-side 0', 'points_per_side'),
         ('nowhere.jpg CONFIG CHECKPOINT --point 1 1', 'there is no such file'),
         ('IMAGE nothing CHECKPOINT --point 1 1', 'nothing is no config'),
         ('IMAGE CONFIG nothing.pth --point 1 1', 'nothing.pth'),

@@ -1,5 +1,6 @@
 """Masks from a grid of points on one crop, filtered before they cost memory."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ from projects.sam2.ops import (
 )
 from projects.sam2.structures import PointLabel, PointPrompt
 
-__all__ = ['CandidateFilter', 'Candidates', 'find_candidates']
+__all__ = ['CandidateCounts', 'CandidateFilter', 'Candidates', 'find_candidates']
 
 EDGE_TOLERANCE = 20.0  # pixels between a box and the edge of a crop that cuts it
 MASKS_PER_CHUNK = 16  # enlarged to the size of the crop at a time
@@ -55,6 +56,53 @@ class CandidateFilter:
     repaired_area: float
     refines: bool
     multimask: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class CandidateCounts:
+    """How many masks of an image passed each test, to say why none is left.
+
+    Attributes:
+        num_decoded: Masks that the model decoded.
+        best_iou: Largest estimated IoU among them.
+        num_promising: Masks that exceed the estimated IoU asked for.
+        best_stability: Largest stability among these.
+        num_stable: Masks that reach the stability asked for.
+    """
+
+    num_decoded: int = 0
+    best_iou: float = -math.inf
+    num_promising: int = 0
+    best_stability: float = -math.inf
+    num_stable: int = 0
+
+    def explain(self, wanted: CandidateFilter) -> str:
+        """Say which test no mask passed.
+
+        Args:
+            wanted: What was asked for.
+
+        Returns:
+            Half a sentence, with the setting to change.
+        """
+        nothing = f'0 masks of {self.num_decoded} candidates'
+        if self.num_decoded and self.best_iou == -math.inf:
+            return (
+                f'{nothing}: the model predicts no numbers but NaN; check its weights'
+            )
+        if not self.num_promising:
+            return (
+                f'{nothing}: the best predicted IoU, {self.best_iou:.2f}, does not '
+                f'exceed pred_iou_thresh {wanted.min_iou:g}; lower it'
+            )
+        if not self.num_stable:
+            return (
+                f'{nothing}: {self.num_promising} exceed pred_iou_thresh '
+                f'{wanted.min_iou:g}, but the best stability score, '
+                f'{max(self.best_stability, 0):.2f}, is below stability_score_thresh '
+                f'{wanted.min_stability:g}; lower it'
+            )
+        return f'{nothing}: those that are left lie on the edge of a crop'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +198,8 @@ def find_candidates(
     crop: Crop,
     grid: NDArray[np.float64],
     wanted: CandidateFilter,
+    *,
+    counts: CandidateCounts | None = None,
 ) -> Candidates:
     """Decode three masks at each point of a crop and keep the good ones.
 
@@ -162,10 +212,12 @@ def find_candidates(
         crop: The part to look at.
         grid: Points as shares of the sides of the crop, (P, 2).
         wanted: What makes a mask good.
+        counts: Added to in place; None counts nothing.
 
     Returns:
         The masks, in the order of the points.
     """
+    counts = counts or CandidateCounts()
     left, top, right, bottom = crop.box
     (encoded,) = encode_images(model, [image[top:bottom, left:right]])
     repair = MaskRepair(
@@ -175,18 +227,22 @@ def find_candidates(
     size = (image.shape[0], image.shape[1])
     parts = []
     for points in shares.split(wanted.points_per_batch):
-        logits, ious, owners = _promising(model, encoded, points, wanted)
+        logits, ious, owners = _promising(model, encoded, points, wanted, counts)
         for chunk in torch.arange(len(ious)).split(MASKS_PER_CHUNK):
             enlarged = upsample_logits(repair(logits[chunk]), crop.size)
             masks = EnlargedMasks(
                 logits=enlarged[:, 0], ious=ious[chunk], points=owners[chunk]
             )
-            parts.append(_judge(masks, crop, size, wanted))
+            parts.append(_judge(masks, crop, size, wanted, counts))
     return Candidates.joined(parts)
 
 
 def _promising(
-    model: SAM2, image: EncodedImage, points: Tensor, wanted: CandidateFilter
+    model: SAM2,
+    image: EncodedImage,
+    points: Tensor,
+    wanted: CandidateFilter,
+    counts: CandidateCounts,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Masks at points, (P, 2) shares, that the model itself expects enough of.
 
@@ -216,8 +272,18 @@ def _promising(
         logits = torch.cat([one.logits for one in refined])
         ious = torch.cat([one.ious for one in refined])[:, 0]
     ious = ious.float()
-    good = (ious > wanted.min_iou).cpu()
-    return logits[good], ious.cpu()[good], owners[good]
+    ious = ious.cpu()
+    good = ious > wanted.min_iou
+    counts.num_decoded += len(ious)
+    counts.best_iou = max(counts.best_iou, _largest(ious))
+    counts.num_promising += int(good.sum())
+    return logits[good], ious[good], owners[good]
+
+
+def _largest(values: Tensor) -> float:
+    """The largest of some numbers, (N,), those apart that are NaN."""
+    numbers = values[~values.isnan()]
+    return float(numbers.max()) if len(numbers) else -math.inf
 
 
 def _positive(points: Tensor) -> PointPrompt:
@@ -227,7 +293,11 @@ def _positive(points: Tensor) -> PointPrompt:
 
 
 def _judge(
-    masks: EnlargedMasks, crop: Crop, size: tuple[int, int], wanted: CandidateFilter
+    masks: EnlargedMasks,
+    crop: Crop,
+    size: tuple[int, int],
+    wanted: CandidateFilter,
+    counts: CandidateCounts,
 ) -> Candidates:
     """Keep the stable masks of a crop that its edge does not cut."""
     threshold, offset = wanted.threshold, wanted.stability_offset
@@ -235,7 +305,9 @@ def _judge(
     outer = count_pixels(masks.logits > threshold - offset).float()
     stabilities = (inner / outer).cpu()
     # An empty mask is 0 / 0, which reaches no stability.
+    counts.best_stability = max(counts.best_stability, _largest(stabilities))
     stable = torch.nonzero(stabilities >= wanted.min_stability)[:, 0]
+    counts.num_stable += len(stable)
     binary = masks.logits[stable.to(masks.logits.device)] > threshold
     boxes = _of_empty_masks_zero(masks_to_boxes(binary[:, None]).cpu())
     left, top, *_ = crop.box

@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from projects.sam2.apis.automatic_candidates import (
+    CandidateCounts,
     CandidateFilter,
     Candidates,
     find_candidates,
@@ -146,6 +147,7 @@ class SAM2AutomaticMaskGenerator:
     def __post_init__(self) -> None:
         """Check that the points fit the layers."""
         self._grids()
+        self._counts = CandidateCounts()
 
     def __setattr__(self, name: str, value: object) -> None:
         """Read a setting: a wrong one is named where it is set."""
@@ -208,6 +210,7 @@ class SAM2AutomaticMaskGenerator:
             size, self.crop_n_layers, overlap_ratio=self.crop_overlap_ratio
         )
         grids, wanted = self._grids(), self._filter()
+        self._counts = CandidateCounts()
         found = Candidates.joined(
             [self._of_crop(pixels, crop, grids[crop.layer], wanted) for crop in crops]
         )
@@ -219,6 +222,15 @@ class SAM2AutomaticMaskGenerator:
         if self.min_mask_region_area > 0:
             found = self._repaired(found)
         return list(self._as_dicts(found))
+
+    def explain_nothing(self) -> str:
+        """Say why the last image had no mask.
+
+        Returns:
+            Half a sentence, such as "0 masks of 3072 candidates: the best predicted
+            IoU, 0.31, does not exceed pred_iou_thresh 0.8; lower it".
+        """
+        return self._counts.explain(self._filter())
 
     def _filter(self) -> CandidateFilter:
         """What makes a mask good, by the settings as they are now."""
@@ -273,7 +285,9 @@ class SAM2AutomaticMaskGenerator:
         wanted: CandidateFilter,
     ) -> Candidates:
         """The masks of one crop."""
-        found = find_candidates(self.model, image, crop, grid, wanted)
+        found = find_candidates(
+            self.model, image, crop, grid, wanted, counts=self._counts
+        )
         kept = suppress_boxes(found.boxes, found.ious, threshold=self.box_nms_thresh)
         return found.select(kept)
 

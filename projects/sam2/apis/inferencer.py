@@ -1,6 +1,6 @@
 """Segments images, videos and streams from files to files, as MM projects do."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ class SAM2Inferencer(BaseInferencer):
         weights: A checkpoint as for :func:`build_sam2`; None leaves them at random.
         device: Where the model goes; None takes the best there is.
         show_progress: Draw a progress bar.
+        automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator`, such as
+            ``dict(points_per_side=16, pred_iou_thresh=0.7)``, which is used where
+            there is no prompt.
 
     Raises:
         ValueError: If neither model nor weights are given.
@@ -65,6 +68,7 @@ class SAM2Inferencer(BaseInferencer):
         weights: str | Path | None = None,
         device: str | None = None,
         show_progress: bool = True,
+        automatic_masks: Mapping[str, Any] | None = None,
     ) -> None:
         checkpoint = None if weights is None else str(weights)
         config = _config_of(model, checkpoint)
@@ -77,7 +81,7 @@ class SAM2Inferencer(BaseInferencer):
         )
         self.model: SAM2
         self.visualizer: ClipVisualizer
-        self.predictors = PromptedInference(self.model)
+        self.predictors = PromptedInference(self.model, automatic_masks)
 
     def __call__(  # type: ignore[override]  # prompts and outputs by name
         self,

@@ -1,10 +1,13 @@
 """Runs the predictors over an image, a video or a stream, as prompts say."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from numpy.typing import NDArray
 
 from projects.sam2.apis.automatic_masks import SAM2AutomaticMaskGenerator
@@ -48,12 +51,16 @@ class PromptedInference:
 
     Args:
         model: As :func:`build_sam2` gives it.
+        automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator`, which is used
+            where there is no prompt.
     """
 
-    def __init__(self, model: SAM2) -> None:
+    def __init__(
+        self, model: SAM2, automatic_masks: Mapping[str, Any] | None = None
+    ) -> None:
         self.images = SAM2ImagePredictor(model)
         self.videos = SAM2VideoPredictor(model, fill_hole_area=FILLED_HOLE_AREA)
-        self.everything = SAM2AutomaticMaskGenerator(model)
+        self.everything = SAM2AutomaticMaskGenerator(model, **(automatic_masks or {}))
 
     def image(
         self, pixels: NDArray[np.uint8], prompts: Sequence[ObjectPrompt]
@@ -72,7 +79,11 @@ class PromptedInference:
                 image, or an object has two.
         """
         if not prompts:
-            return _as_frame(0, pixels, self._everything(pixels))
+            found = self._everything(pixels)
+            if not found:
+                why = self.everything.explain_nothing()
+                print_log(f'Nothing was found ({why})', 'current', logging.WARNING)
+            return _as_frame(0, pixels, found)
         ids = [prompt.object_id for prompt in prompts]
         for prompt in prompts:
             if prompt.frame_index:
@@ -177,7 +188,10 @@ class PromptedInference:
         """Everything in the first frame of a video, as prompts."""
         found = self._everything(pixels)
         if not found:
-            msg = 'Nothing was found on the first frame; say where the object is'
+            msg = (
+                f'Nothing was found on the first frame '
+                f'({self.everything.explain_nothing()}); or say where the object is'
+            )
             raise ValueError(msg)
         return [ObjectPrompt(object_id=one.object_id, mask=one.mask) for one in found]
 

@@ -121,7 +121,9 @@ def describe_error(error: BaseException) -> str:
         return f'out of memory ({text})' if text else 'out of memory'
     if ' ' not in text:
         text = f'{type(error).__name__}: {text}'
+    # A worker's error is raised a second time, by torch, but its kind is ours.
     is_ours = isinstance(error, OSError) or _raised_in(error, PROJECT)
+    is_ours = is_ours or type(error).__module__.startswith('projects.')
     return text if is_ours else f'{text} {TRACEBACK_HINT}'
 
 
