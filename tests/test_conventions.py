@@ -21,7 +21,7 @@ from source_tree import (
 )
 
 PREFIXES = ('SAM2', 'Clip', 'Hiera', 'Memory', 'JF', 'Masklet')
-MAX_ARGUMENTS = 10
+MAX_ARGUMENTS = 12  # a source of clips has those of all sources and its own
 PUBLIC_HOSTS = {
     'arxiv.org',
     'dl.fbaipublicfiles.com',
@@ -116,7 +116,7 @@ def test_fields_of_a_dataclass_and_its_bases_are_arguments() -> None:
         f'@dataclass(kw_only=True)\nclass Base:\n{fields}\n'
         '@MODELS.register_module()\n@dataclass\nclass Two(Base):\n    own: int\n',
     )
-    assert bad_constructors([source]) == ['bad.py:16']
+    assert bad_constructors([source]) == [f'bad.py:{MAX_ARGUMENTS + 6}']
     assert [part.positional for part in registered(source)] == [('own',)]
 
 

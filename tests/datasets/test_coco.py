@@ -84,9 +84,10 @@ def spoiled(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
 
 
 CROWDS_ALONE = [each | {'iscrowd': '1'} for each in coco_content()['annotations']]
+NO_MASKS: list[Any] = [None, [], {}, [[1, 2, 3, 4]], [[], [1, 2]]]
 BOXES_ALONE = [
     {'id': 5, 'image_id': 1, 'bbox': [1, 2, 3, 4], 'segmentation': code}
-    for code in (None, [], {}, [[1, 2, 3, 4]], [[], [1, 2]])
+    for code in NO_MASKS
 ]
 
 

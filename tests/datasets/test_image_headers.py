@@ -13,7 +13,7 @@ from PIL import Image
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.image_headers import (
     check_header,
-    open_png,
+    open_image,
     read_orientation,
 )
 from projects.sam2.datasets.limits import ReadLimits
@@ -69,7 +69,7 @@ def test_only_the_limits_of_the_dataset_count(make: Any) -> None:  # noqa: ANN40
 
 @pytest.mark.filterwarnings('error')
 def test_label_image_beyond_the_limit_of_pillow_is_opened_in_silence() -> None:
-    with open_png(huge_png()) as image:
+    with open_image(huge_png()) as image:
         assert image.size == SIZE
 
 

@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from mmengine.registry import DATASETS
+from PIL import Image
 
 from projects.sam2.datasets.annotated_video import AnnotatedVideo
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.limits import ReadLimits
 from projects.sam2.datasets.listed_dataset import ListedDataset
+from reader_fuzz import SOURCES
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -61,6 +66,29 @@ def test_options_of_source_and_base_need_their_names(root: str) -> None:
         Folders(data_rot=root)  # type: ignore[call-arg]
     with pytest.raises(FileNotFoundError, match='films is missing'):
         Folders(data_root=root, folder='films')
+
+
+@pytest.mark.parametrize('kind', SOURCES)
+def test_every_source_scales_pictures_of_sixteen_bits_by_its_range(
+    kind: str, tmp_path: Path
+) -> None:
+    write, settings = SOURCES[kind]
+    write(tmp_path)
+    frames = sorted(tmp_path.rglob('*.jpg'))
+    if not frames:
+        pytest.skip('its frames are a video')
+    for path in frames:  # known by its first bytes, whatever its name says
+        with Image.open(path) as stored:
+            width, height = stored.size
+        picture = np.full((height, width, 3), 2000, np.uint16)
+        path.write_bytes(cv2.imencode('.png', picture)[1].tobytes())
+    config = {'type': kind, 'data_root': str(tmp_path), **settings}
+    with pytest.raises(ClipDataError, match=r'set intensity_range=\(low, high\)'):
+        DATASETS.build(config).open_video('ant').read_frame(0)
+    video = DATASETS.build({**config, 'intensity_range': (1000, 3000)})
+    assert (video.open_video('ant').read_frame(0) == 128).all()
+    with pytest.raises(ValueError, match='intensity_range is'):
+        DATASETS.build({**config, 'intensity_range': (3, 1)})
 
 
 def test_limits_are_checked_before_a_clip_is_listed(root: str) -> None:

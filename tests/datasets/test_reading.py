@@ -1,10 +1,13 @@
 """Decoders of frames and palette masks."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from projects.sam2.datasets import reading
@@ -13,8 +16,10 @@ from projects.sam2.datasets.limits import ReadLimits
 from projects.sam2.datasets.reading import (
     MAX_SCANS,
     START_OF_SCAN,
+    checked_intensity_range,
     image_size,
     read_frame,
+    read_label_map,
     read_labels,
     split_labels,
 )
@@ -107,6 +112,133 @@ def test_jpeg_is_known_by_its_first_bytes(jpeg: Path) -> None:
     cv2.imwrite(str(jpeg.with_suffix('.png')), np.zeros((4, 5, 3), np.uint8))
     named_jpeg = renamed.rename(jpeg)
     assert read_frame(named_jpeg).shape == (4, 5, 3)
+
+
+GREY = np.linspace(0, 255, 600).round().reshape(20, 30).astype(np.uint8)
+COLOURS = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
+
+
+@pytest.mark.parametrize('ending', ['png', 'tif', 'bmp', 'webp'])
+@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK'])
+def test_pictures_of_eight_bits_equal_what_pillow_decodes(
+    tmp_path: Path, ending: str, mode: str
+) -> None:
+    path = tmp_path / f'picture.{ending}'
+    picture = Image.fromarray(COLOURS).convert(mode)
+    if mode.endswith('A'):  # what is transparent keeps its colour
+        picture.putalpha(Image.fromarray(GREY))
+    options: dict[str, Any] = {}
+    if ending == 'webp':
+        options = {'lossless': True, 'exact': True}
+    try:
+        picture.save(path, **options)
+    except OSError:
+        pytest.skip(f'Pillow writes no {ending} of mode {mode}')
+    with Image.open(path) as stored:
+        expected = np.asarray(stored.convert('RGBA').convert('RGB'))
+    np.testing.assert_array_equal(read_frame(path), expected)
+    assert read_frame(path).max() > 150
+
+
+def write_deep(path: Path, values: np.ndarray) -> Path:
+    """Write pixels of more than 8 bits."""
+    if values.ndim == 3:
+        cv2.imwrite(str(path), values[..., ::-1])
+    else:
+        Image.fromarray(values).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('name', 'values'),
+    [
+        ('a.png', 16 * GREY.astype(np.uint16)),
+        ('a.png', 16 * COLOURS.astype(np.uint16)),
+        ('a.tif', 16 * GREY.astype(np.uint16)),
+        ('a.tif', 16 * GREY.astype('>u2')),
+        ('a.tif', 16 * COLOURS.astype(np.uint16)),
+        ('a.tif', 16 * GREY.astype(np.int32)),
+        ('a.tif', 16 * GREY.astype(np.float32)),
+    ],
+)
+def test_deep_pictures_are_scaled_by_a_stated_range_or_refused(
+    tmp_path: Path, name: str, values: np.ndarray
+) -> None:
+    path = write_deep(tmp_path / name, values)
+    with pytest.raises(ClipDataError, match=r'a\....: .*0 to 4080.*intensity_range='):
+        read_frame(path)
+    assert image_size(path) == (20, 30)
+    expected = COLOURS if values.ndim == 3 else GREY[..., None].repeat(3, axis=2)
+    scaled = read_frame(path, intensity_range=(0, 4080))
+    assert scaled.dtype == np.uint8
+    np.testing.assert_array_equal(scaled, expected)
+    cut = read_frame(path, intensity_range=(16 * 100, 16 * 150))
+    part = (expected > 100) & (expected < 150)
+    wanted = ((expected.astype(float) - 100) * 5.1).clip(0, 255)
+    assert np.abs(cut - wanted).max() <= 0.5
+    assert set(np.unique(cut[~part])) == {0, 255}
+
+
+def test_pixels_that_are_no_number_are_black(tmp_path: Path) -> None:
+    values = np.array([[np.nan, -np.inf, np.inf], [0, 0.5, 1]], np.float32)
+    path = write_deep(tmp_path / 'a.tif', values)
+    frame = read_frame(path, intensity_range=(0, 1))
+    np.testing.assert_array_equal(frame[..., 0], [[0, 0, 255], [0, 128, 255]])
+    with pytest.raises(ClipDataError, match='here 0 to 1'):
+        read_frame(path)
+
+
+@pytest.mark.parametrize('value', [(1,), (5, 5), (9, 2), (0, np.inf), (0, 1, 2)])
+def test_range_that_is_none_is_refused(value: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r'intensity_range is .*give \(low, high\)'):
+        checked_intensity_range(value)
+
+
+@pytest.mark.parametrize('ending', ['tif', 'png', 'webp'])
+def test_files_of_several_pages_say_how_many(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f'stack.{ending}'
+    pages = [Image.fromarray(np.roll(GREY, 9 * page)) for page in range(3)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    count = 'several' if ending == 'webp' else '3'
+    readers: list[Callable[[Path], object]] = [read_frame, image_size, read_label_map]
+    for read in readers:
+        with pytest.raises(
+            ClipDataError, match=rf'stack\.{ending}: holds {count} pages or frames'
+        ):
+            read(path)
+
+
+def test_thumbnail_in_a_file_is_no_page(tmp_path: Path) -> None:
+    path = tmp_path / 'scan.tif'
+    small = Image.fromarray(GREY[::2, ::2])
+    setattr(small, 'encoderinfo', {'tiffinfo': {254: 1}})  # noqa: B010  Pillow's way
+    Image.fromarray(GREY).save(path, save_all=True, append_images=[small])
+    with Image.open(path) as stored:
+        assert stored.n_frames == 2  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(read_frame(path)[..., 0], GREY)
+
+
+@pytest.mark.parametrize('ending', ['tif', 'bmp'])
+@pytest.mark.parametrize('kind', [np.uint8, np.uint16, np.int32])
+def test_labels_may_be_other_files_without_loss(
+    tmp_path: Path, ending: str, kind: type
+) -> None:
+    labels: NDArray[Any] = (GREY % 7).astype(kind)
+    if kind is not np.uint8:
+        labels[0, 0] = 40_000
+        if ending == 'bmp':
+            pytest.skip('BMP has 8 bits')
+    path = tmp_path / f'mask.{ending}'
+    Image.fromarray(labels).save(path)
+    read = read_label_map(path)
+    assert read.dtype == (np.uint8 if kind is np.uint8 else np.uint16)
+    np.testing.assert_array_equal(read, labels)
+    Image.fromarray(GREY).save(tmp_path / 'mask.jpg')
+    with pytest.raises(ClipDataError, match='is a JPEG, which does not keep'):
+        read_label_map(tmp_path / 'mask.jpg')
+    Image.fromarray(GREY.astype(np.int32) - 1).save(path, format='TIFF')
+    with pytest.raises(ClipDataError, match='TIFF of mode I, whose values are no lab'):
+        read_label_map(path)
 
 
 @pytest.mark.parametrize('mode', ['P', 'L', '1'])

@@ -20,7 +20,7 @@ from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_images import LabelImageMasks
 from projects.sam2.datasets.label_rules import LabelRule
 from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.reading import VOID_LABEL
+from projects.sam2.datasets.reading import VOID_LABEL, checked_intensity_range
 from projects.sam2.datasets.record_store import (
     Record,
     RecordStore,
@@ -67,6 +67,7 @@ class ClipBridgeDataset(ClipDataset):
         rule: How classes become objects, see :class:`LabelRule`; by default each is
             one.
         limits: See :class:`ReadLimits`.
+        intensity_range: See :class:`ListedDataset`.
         pipeline: Transforms, see :class:`ClipDataset`.
         max_bad_share: See :class:`ClipDataset`.
     """
@@ -77,12 +78,14 @@ class ClipBridgeDataset(ClipDataset):
         dataset: Mapping[str, Any],
         rule: Mapping[str, Any] | None = None,
         limits: Mapping[str, int] | None = None,
+        intensity_range: Sequence[float] | None = None,
         pipeline: Sequence[dict[str, Any]] = (),
         max_bad_share: float = 0.1,
     ) -> None:
         self.inner = {**dataset, 'pipeline': []}
         self.rule = dict(rule or {})
         self.limits = ReadLimits.of(limits)
+        self.read_range = checked_intensity_range(intensity_range)
         super().__init__(data_root=None, pipeline=pipeline, max_bad_share=max_bad_share)
 
     @cached_property
@@ -118,7 +121,10 @@ class ClipBridgeDataset(ClipDataset):
         record = find_record(self._content.records, name, self._where)
         image = Path(record['image'])
         frames = ImageFrames(
-            folder=image.parent, files=(image.name,), limits=self.limits
+            folder=image.parent,
+            files=(image.name,),
+            limits=self.limits,
+            intensity_range=self.read_range,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=self._masks(record))
 

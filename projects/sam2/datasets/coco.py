@@ -166,7 +166,10 @@ class ClipCocoDataset(RecordDataset):
             limits=self.read_limits,
         )
         frames = ImageFrames(
-            folder=folder, files=(record['file_name'],), limits=self.read_limits
+            folder=folder,
+            files=(record['file_name'],),
+            limits=self.read_limits,
+            intensity_range=self.read_range,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 
@@ -305,7 +308,7 @@ def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
         ClipDataError: If an id occurs twice.
     """
     given = [record.get('id') for record in records if isinstance(record, Mapping)]
-    ids = [each for each in given if type(each) in {int, str}]
+    ids = [each for each in given if isinstance(each, int | str)]
     refuse_doubles(ids, key, where)
     return set(ids)
 
@@ -337,7 +340,7 @@ def group_annotations(
     stray = []
     for position, annotation in enumerate(annotations):
         owner = annotation.get(key) if isinstance(annotation, Mapping) else None
-        if type(owner) in {int, str} and owner in ids:
+        if isinstance(owner, int | str) and owner in ids:
             grouped.setdefault(owner, []).append(annotation)
         else:
             stray.append(f'annotations[{position}] with {key} {shown(owner)}')

@@ -19,7 +19,12 @@ from projects.sam2.datasets.limits import (
     check_file,
 )
 from projects.sam2.datasets.listing import child, list_files, stem_of
-from projects.sam2.datasets.reading import JPEG_SUFFIXES, image_size, read_frame
+from projects.sam2.datasets.reading import (
+    JPEG_SUFFIXES,
+    IntensityRange,
+    image_size,
+    read_frame,
+)
 from projects.sam2.ops import read_video_timing, seeks_exactly
 
 MAX_FORWARD = 48  # frames that are passed over before a seek is quicker
@@ -66,11 +71,14 @@ class ImageFrames:
         folder: Where they are.
         files: Their names, in their order.
         limits: Checked before decoding.
+        intensity_range: Values of pictures of more than 8 bits that become black and
+            white, see :func:`scale_intensities`.
     """
 
     folder: Path
     files: tuple[str, ...]
     limits: ReadLimits = DEFAULT_LIMITS
+    intensity_range: IntensityRange | None = None
 
     @property
     def num_frames(self) -> int:
@@ -87,7 +95,8 @@ class ImageFrames:
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame: (height, width, 3), RGB."""
-        return read_frame(self.folder / self.files[frame_index], self.limits)
+        path = self.folder / self.files[frame_index]
+        return read_frame(path, self.limits, self.intensity_range)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +318,10 @@ def _is_other_video(begin: bytes) -> bool:
 
 
 def open_frames(
-    folder: Path, name: str, limits: ReadLimits = DEFAULT_LIMITS
+    folder: Path,
+    name: str,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    intensity_range: IntensityRange | None = None,
 ) -> ImageFrames | VideoFileFrames:
     """Open the frames of a video, whichever way they are stored.
 
@@ -317,6 +329,7 @@ def open_frames(
         folder: Has ``<name>/*.jpg`` or ``<name>.mp4``.
         name: Name of the video.
         limits: Checked before decoding.
+        intensity_range: Of images of more than 8 bits.
 
     Returns:
         The reader; nothing is decoded.
@@ -330,4 +343,6 @@ def open_frames(
         if video.is_file():
             return VideoFileFrames.open(video, limits)
     files = list_files(images, JPEG_SUFFIXES)
-    return ImageFrames(folder=images, files=files, limits=limits)
+    return ImageFrames(
+        folder=images, files=files, limits=limits, intensity_range=intensity_range
+    )

@@ -35,6 +35,9 @@ READERS: dict[bytes, Callable[[BinaryIO], Image.Image]] = {
 }
 ORIENTATION_TAG = 0x0112  # of Exif
 WEBP_BYTES = 30  # up to the end of its longest header
+WEBP_ANIMATION = 2  # bit of byte 20 of a WebP with more in it
+SUBFILE_TAG = 254  # of a TIFF's page; bits 1 and 4: a thumbnail, a transparency mask
+MAX_COUNTED = 1000  # pages of a TIFF; they form a chain that may be endless
 # What Pillow raises on damaged files, beside OSError.
 DAMAGES = (
     OSError,
@@ -51,9 +54,9 @@ DAMAGES = (
 
 
 def check_header(
-    file: BinaryIO, path: Path, limits: ReadLimits = DEFAULT_LIMITS
+    file: BinaryIO, path: Path | str, limits: ReadLimits = DEFAULT_LIMITS
 ) -> tuple[int, int]:
-    """Read the size of an image and compare it with a limit.
+    """Read the size of an image, compare it with a limit, and refuse several pages.
 
     Args:
         file: Content of a JPEG, PNG, BMP, TIFF or WebP, at its beginning.
@@ -64,17 +67,26 @@ def check_header(
         Height and width.
 
     Raises:
-        ClipDataError: If the content is no image, or claims too many pixels.
+        ClipDataError: If the content is no image, claims too many pixels, or has more
+            than one page or frame: only the first would be read.
     """
     begin = file.read(WEBP_BYTES)
     file.seek(0)
     try:
-        height, width = _webp_size(begin) or _pillow_size(begin, file)
+        size, num_pages = _webp_size(begin), 1 + _is_animated_webp(begin)
+        if size is None:
+            with _reader_of(begin)(file) as image:
+                size, num_pages = (image.height, image.width), _count_pages(image)
     except DAMAGES as error:
         problem = f'cannot be read ({error})'
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error
-    limits.check_pixels(path, height, width)
-    return height, width
+    limits.check_pixels(path, *size)
+    if num_pages > 1:
+        count = f'more than {MAX_COUNTED}' if num_pages > MAX_COUNTED else num_pages
+        problem = f'holds {"several" if count == 2 else count} pages or frames'
+        remedy = 'write each as a file of its own, in a folder as a video or as images'
+        raise ClipDataError.at(path, problem, remedy)
+    return size
 
 
 def read_orientation(file: BinaryIO, path: Path) -> int:
@@ -104,19 +116,6 @@ def read_orientation(file: BinaryIO, path: Path) -> int:
     return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1
 
 
-def open_png(encoded: bytes) -> AbstractContextManager[Image.Image]:
-    """Open a PNG of any size with Pillow.
-
-    Args:
-        encoded: Content of the file.
-
-    Returns:
-        The image, of which only the header is read. What is raised where there is none
-        is one of :data:`DAMAGES`.
-    """
-    return PngImageFile(io.BytesIO(encoded))
-
-
 def open_image(encoded: bytes) -> AbstractContextManager[Image.Image]:
     """Open an image of any size with Pillow's reader of its format, and no other.
 
@@ -125,7 +124,8 @@ def open_image(encoded: bytes) -> AbstractContextManager[Image.Image]:
             checked by :func:`check_header`.
 
     Returns:
-        The image. What is raised where there is none is one of :data:`DAMAGES`.
+        The image, of which only the header is read (of a WebP more). What is raised
+        where there is none is one of :data:`DAMAGES`.
     """
     begin = encoded[:WEBP_BYTES]
     reader = WebPImageFile if _webp_size(begin) else _reader_of(begin)
@@ -144,9 +144,23 @@ def _reader_of(begin: bytes) -> Callable[[BinaryIO], Image.Image]:
     return reader
 
 
-def _pillow_size(begin: bytes, file: BinaryIO) -> tuple[int, int]:
-    with _reader_of(begin)(file) as image:
-        return image.height, image.width
+def _count_pages(image: Image.Image) -> int:
+    """Pages of a TIFF without thumbnails and masks, or frames of a PNG."""
+    if not isinstance(image, TiffImageFile):
+        return int(getattr(image, 'n_frames', 1))
+    count = 1
+    for page in range(1, MAX_COUNTED + 1):
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+        count += not image.tag_v2.get(SUBFILE_TAG, 0) & (1 | 4)
+    return count
+
+
+def _is_animated_webp(begin: bytes) -> bool:
+    is_extended = begin[8:16] == b'WEBPVP8X' and len(begin) > 20
+    return is_extended and bool(begin[20] & WEBP_ANIMATION)
 
 
 def _webp_size(begin: bytes) -> tuple[int, int] | None:

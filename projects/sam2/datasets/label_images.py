@@ -28,7 +28,12 @@ from projects.sam2.datasets.limits import (
 )
 from projects.sam2.datasets.listed_dataset import ListedDataset
 from projects.sam2.datasets.listing import child, find_stems
-from projects.sam2.datasets.reading import IMAGE_SUFFIXES, VOID_LABEL, read_label_map
+from projects.sam2.datasets.reading import (
+    IMAGE_SUFFIXES,
+    VOID_LABEL,
+    IntensityRange,
+    read_label_map,
+)
 from projects.sam2.structures import FrameMasks
 
 
@@ -144,7 +149,9 @@ class ClipLabelImageDataset(ListedDataset):
         stem = child(self.root / self.label_folder, name)
         path = find_file(stem, (self.label_suffix,))
         check_file(path)
-        frames = open_image(self.root / self.image_folder, name, self.read_limits)
+        frames = open_image(
+            self.root / self.image_folder, name, self.read_limits, self.read_range
+        )
         masks = LabelImageMasks(
             path=path, rule=self.label_rule, limits=self.read_limits
         )
@@ -152,7 +159,10 @@ class ClipLabelImageDataset(ListedDataset):
 
 
 def open_image(
-    folder: Path, name: str, limits: ReadLimits = DEFAULT_LIMITS
+    folder: Path,
+    name: str,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    intensity_range: IntensityRange | None = None,
 ) -> ImageFrames:
     """Find an image by its name without the ending.
 
@@ -160,6 +170,7 @@ def open_image(
         folder: Where it is.
         name: Relative path without the ending.
         limits: Checked before decoding.
+        intensity_range: Of an image of more than 8 bits.
 
     Returns:
         A video of one frame.
@@ -170,6 +181,11 @@ def open_image(
     stem = child(folder, name)
     file = find_file(stem, IMAGE_SUFFIXES)
     if file.is_file():
-        return ImageFrames(folder=file.parent, files=(file.name,), limits=limits)
+        return ImageFrames(
+            folder=file.parent,
+            files=(file.name,),
+            limits=limits,
+            intensity_range=intensity_range,
+        )
     problem = f'is missing (as {", ".join(IMAGE_SUFFIXES)})'
     raise ClipDataError.at(stem, problem, COMPLETE_DATA)

@@ -322,7 +322,9 @@ class ClipLabelMeDataset(ListedDataset):
         stem = child(self.root / self.annotation_folder, name)
         path = find_file(stem, ('.json',))
         check_file(path)
-        stored = open_image(self.root / self.image_folder, name, self.read_limits)
+        stored = open_image(
+            self.root / self.image_folder, name, self.read_limits, self.read_range
+        )
         frames = UprightImage(stored=stored)
         masks = LabelMeMasks(path=path, limits=self.read_limits)
         return AnnotatedVideo(name=name, frames=frames, masks=masks)

@@ -8,6 +8,7 @@ from typing import Any
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.limits import ReadLimits
 from projects.sam2.datasets.listing import find_videos, list_names
+from projects.sam2.datasets.reading import checked_intensity_range
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -23,20 +24,25 @@ class ListedDataset(ClipDataset):
             ``data_root``; without it, all clips that are found.
         exclude_list: List of clips to leave out, likewise.
         limits: What a file may ask for, see :class:`ReadLimits`.
+        intensity_range: Values ``(low, high)`` of pictures of more than 8 bits that
+            become black and white, see :func:`scale_intensities`; without it such a
+            picture is refused.
         pipeline: Transforms, see :class:`ClipDataset`.
         max_bad_share: Largest share of bad clips, see :class:`ClipDataset`.
         root: ``data_root`` as a path.
         read_limits: ``limits``, checked.
+        read_range: ``intensity_range``, checked.
 
     Raises:
         FileNotFoundError: If ``data_root``, a folder in it or a list is missing.
-        ValueError: If no clip is left, or a limit is not positive.
+        ValueError: If no clip is left, a limit is not positive, or the range is none.
     """
 
     data_root: str
     file_list: str | None = None
     exclude_list: str | None = None
     limits: Mapping[str, int] | None = None
+    intensity_range: Sequence[float] | None = None
     pipeline: InitVar[Sequence[dict[str, Any]]] = ()
     max_bad_share: float = 0.1
 
@@ -44,6 +50,7 @@ class ListedDataset(ClipDataset):
         """List the clips."""
         self.root = Path(self.data_root)
         self.read_limits = ReadLimits.of(self.limits)
+        self.read_range = checked_intensity_range(self.intensity_range)
         super().__init__(
             data_root=self.data_root,
             pipeline=pipeline,

@@ -108,7 +108,7 @@ class ClipObjectFolderDataset(ListedDataset):
                 an object is not called by a number of its own.
         """
         frame_folder = self.root / self.frame_folder
-        frames = open_frames(frame_folder, name, self.read_limits)
+        frames = open_frames(frame_folder, name, self.read_limits, self.read_range)
         folder = child(self.root / self.mask_folder, name)
         stems = tuple(frames.frame_name(i) for i in range(frames.num_frames))
         folder_of = number_folders(folder)

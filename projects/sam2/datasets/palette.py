@@ -113,7 +113,7 @@ class ClipPaletteDataset(ListedDataset):
             ClipDataError: If a folder is missing, or a mask has no frame.
         """
         frame_folder = self.root / self.frame_folder
-        frames = open_frames(frame_folder, name, self.read_limits)
+        frames = open_frames(frame_folder, name, self.read_limits, self.read_range)
         folder = child(self.root / self.mask_folder, name)
         stems = tuple(frames.frame_name(i) for i in range(frames.num_frames))
         masks = PaletteMasks(

@@ -1,7 +1,7 @@
 """Decodes frames and label images; every failure names the file."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from projects.sam2.datasets.image_headers import (
     DAMAGES,
     JPEG_BEGIN,
     check_header,
-    open_png,
+    open_image,
 )
 from projects.sam2.datasets.limits import (
     DEFAULT_LIMITS,
@@ -37,25 +37,36 @@ except ImportError:  # an optional, faster decoder
 VOID_LABEL = 255
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
+TIFF_BEGINS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+BITS_PER_SAMPLE = 258  # tag of a TIFF
+IntensityRange = tuple[float, float]
 END_OF_IMAGE = b'\xff\xd9'
 START_OF_SCAN = b'\xff\xda'
+LABEL_MODES = ('1', 'P', 'L', 'I;16', 'I;16B', 'I;16L', 'I')
+LOSSY_FORMATS = ('JPEG', 'WEBP')
 MAX_SCANNED = 16  # labels up to which looking for each is quicker than sorting
 MAX_SCANS = 128  # of a JPEG; each takes the time of a whole decoding
 
 
-def read_frame(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+def read_frame(
+    path: Path,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    intensity_range: IntensityRange | None = None,
+) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Args:
         path: A JPEG, PNG, BMP, TIFF or WebP.
         limits: Checked before decoding.
+        intensity_range: See :func:`scale_intensities`.
 
     Returns:
         (height, width, 3), RGB, as stored: a camera's note to turn it is not obeyed,
         since masks carry none.
 
     Raises:
-        ClipDataError: If the file is missing, truncated, too large or no image.
+        ClipDataError: If the file is missing, truncated, too large or no image, or has
+            more than 8 bits and no ``intensity_range``.
     """
     encoded = read_bytes(path, limits)
     check_scans(encoded, path)
@@ -67,15 +78,16 @@ def read_frame(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.ui
         # OpenCV fills the missing part with grey and says nothing.
         raise ClipDataError.at(path, 'is a truncated JPEG', REPLACE_FILE)
     try:
-        frame = cv2.imdecode(
-            np.frombuffer(encoded, np.uint8),
-            cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
-        )
-    except cv2.error as error:
-        problem = f'is damaged ({error.err})'
+        frame = _decode_image(encoded)
+    except (cv2.error, *DAMAGES) as error:
+        problem = f'is damaged ({error})'
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error
     if frame is None:
         raise ClipDataError.at(path, 'is no image that OpenCV reads', REPLACE_FILE)
+    if frame.dtype != np.uint8:
+        frame = scale_intensities(frame, path, intensity_range)
+    if frame.ndim == 2:
+        frame = frame[..., None].repeat(3, axis=2)
     rgb: NDArray[np.uint8] = np.ascontiguousarray(frame[..., ::-1])
     return rgb
 
@@ -93,6 +105,84 @@ def check_scans(encoded: bytes, path: Path) -> None:
     if encoded.startswith(JPEG_BEGIN) and encoded.count(START_OF_SCAN) > MAX_SCANS:
         problem = f'is a JPEG of more than {MAX_SCANS} scans'
         raise ClipDataError.at(path, problem, REPLACE_FILE)
+
+
+def _decode_image(encoded: bytes) -> NDArray[Any] | None:
+    """Decode an image in its own depth: grey, or blue, green and red.
+
+    Args:
+        encoded: A file of which the header is checked.
+
+    Returns:
+        (height, width) or (height, width, 3), None where OpenCV cannot read it.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    if encoded.startswith(TIFF_BEGINS):
+        with open_image(encoded) as image:
+            tags: Mapping[int, Any] = image.tag_v2  # type: ignore[attr-defined]
+            num_bits = max(tags.get(BITS_PER_SAMPLE, (1,)))
+            if image.mode == 'RGBA' and num_bits <= 8:
+                # OpenCV would darken the colours of what is transparent.
+                colours: NDArray[np.uint8] = np.asarray(image)[..., 2::-1]
+                return colours
+            if image.mode.startswith(('I', 'F')):
+                flags = cv2.IMREAD_UNCHANGED  # OpenCV makes no colours of deep grey
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+
+
+def scale_intensities(
+    values: NDArray[Any], where: Path | str, intensity_range: IntensityRange | None
+) -> NDArray[np.uint8]:
+    """Bring the pixels of a picture of 16 bits, 32 bits or floats to 8 bits.
+
+    Args:
+        values: Of any shape and type.
+        where: File, for the error.
+        intensity_range: Values that become 0 and 255; what lies beyond is cut off, and
+            what is no number is black. It is the same for all pictures of a dataset,
+            since the extremes of each would change its brightness.
+
+    Returns:
+        The same in 8 bits.
+
+    Raises:
+        ClipDataError: If there is no ``intensity_range``.
+    """
+    if intensity_range is None:
+        finite = values[np.isfinite(values)]
+        extremes = f'{finite.min():g} to {finite.max():g}' if finite.size else 'none'
+        problem = f'has pixels of {values.dtype} (here {extremes}), not of 8 bits'
+        remedy = (
+            'set intensity_range=(low, high) in the dataset, the values that become '
+            'black and white (the whole range of 16 bits is (0, 65535)), or write it '
+            'in 8 bits'
+        )
+        raise ClipDataError.at(where, problem, remedy)
+    low, high = intensity_range
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    np.nan_to_num(scaled, copy=False, nan=0.0)
+    rounded: NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return rounded
+
+
+def checked_intensity_range(value: Sequence[float] | None) -> IntensityRange | None:
+    """Read the range of a config.
+
+    Args:
+        value: Two numbers, or None.
+
+    Returns:
+        The range.
+
+    Raises:
+        ValueError: If it is no pair of finite numbers, the lower one first.
+    """
+    if value is None:
+        return None
+    if len(value) != 2 or not np.isfinite(value).all() or value[0] >= value[1]:
+        msg = f'intensity_range is {value}; give (low, high), as (0, 4095)'
+        raise ValueError(msg)
+    return float(value[0]), float(value[1])
 
 
 def decode_strictly(
@@ -147,14 +237,14 @@ def image_size(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> tuple[int, in
 def read_label_map(
     path: Path, limits: ReadLimits = DEFAULT_LIMITS
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decode a PNG whose pixel values are labels, of 8 or 16 bits.
+    """Decode an image whose pixel values are labels, of 8 or 16 bits.
 
     Args:
-        path: A PNG of mode 1, P, L or I;16.
+        path: A PNG, TIFF or BMP of mode 1, P, L or I;16.
         limits: Checked before decoding.
 
     Returns:
-        (height, width), with the type of the file.
+        (height, width), uint8 or uint16.
 
     Raises:
         ClipDataError: If the file is missing, damaged, too large or of another kind.
@@ -165,7 +255,7 @@ def read_label_map(
 def decode_label_map(
     encoded: bytes, path: Path | str, limits: ReadLimits = DEFAULT_LIMITS
 ) -> NDArray[Any]:
-    """Decode a PNG whose pixel values are labels, from memory.
+    """Decode an image whose pixel values are labels, from memory.
 
     Args:
         encoded: Content of the file.
@@ -181,22 +271,30 @@ def decode_label_map(
     plain = decode_plain_png(encoded, limits.max_pixels)
     if plain is not None:
         return plain
+    check_header(io.BytesIO(encoded), path, limits)
     try:
-        with open_png(encoded) as image:
-            limits.check_pixels(path, image.height, image.width)
-            mode = image.mode
-            labels = np.asarray(image) if mode in {'1', 'P', 'L', 'I;16'} else None
-    except ClipDataError:
-        raise
+        with open_image(encoded) as image:
+            kind, mode = str(image.format), image.mode
+            readable = mode in LABEL_MODES and kind not in LOSSY_FORMATS
+            labels = np.asarray(image) if readable else None
     except DAMAGES as error:
         raise ClipDataError.at(
             path, f'cannot be read ({error})', REPLACE_FILE
         ) from error
+    if kind in LOSSY_FORMATS:
+        problem = f'is a {kind}, which does not keep the values of pixels'
+        raise ClipDataError.at(path, problem, 'write the labels as PNG')
+    if labels is not None and mode == '1':
+        return labels.astype(np.uint8)
+    if labels is not None and labels.dtype.itemsize > 2:
+        # TIFF of 32 bits, or of 16 with a sign.
+        fits = labels.min() >= 0 and labels.max() <= np.iinfo(np.uint16).max
+        labels = labels.astype(np.uint16) if fits else None
     if labels is None:
-        problem = f'is a PNG of mode {mode}, whose values are no labels'
+        problem = f'is a {kind} of mode {mode}, whose values are no labels'
         remedy = 'write the labels as mode P or L (8 bits) or I;16 (16 bits)'
         raise ClipDataError.at(path, problem, remedy)
-    return labels.astype(np.uint8) if mode == '1' else labels
+    return labels.astype(labels.dtype.newbyteorder('='), copy=False)
 
 
 def read_labels(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -215,7 +313,7 @@ def read_labels(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.u
     labels = read_label_map(path, limits)
     if labels.dtype != np.uint8:
         problem = (
-            'is a PNG of 16 bits; a palette mask (mode P or L) holds at most 254 '
+            'has 16 bits; a palette mask (mode P or L) holds at most 254 '
             'objects (255 is void)'
         )
         remedy = 'write the ids as mode P, or split clips with more objects'

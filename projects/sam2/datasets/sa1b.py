@@ -136,7 +136,10 @@ class ClipSA1BDataset(ListedDataset):
         for file in (image, path):
             check_file(file)
         frames = ImageFrames(
-            folder=image.parent, files=(image.name,), limits=self.read_limits
+            folder=image.parent,
+            files=(image.name,),
+            limits=self.read_limits,
+            intensity_range=self.read_range,
         )
         masks = SA1BMasks(
             path=path,

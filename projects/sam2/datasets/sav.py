@@ -130,7 +130,9 @@ class ClipSAVDataset(ListedDataset):
         Raises:
             ClipDataError: If a file is missing or damaged.
         """
-        frames = open_frames(self.root / self.frame_folder, name, self.read_limits)
+        frames = open_frames(
+            self.root / self.frame_folder, name, self.read_limits, self.read_range
+        )
         stem = child(self.root / self.annotation_folder, name)
         wanted = [find_file(stem, (f'_{kind}.json',)) for kind in self.kinds]
         paths = tuple(path for path in wanted if path.is_file())

@@ -137,7 +137,12 @@ class ClipYouTubeVISDataset(RecordDataset):
             codes_of={each['id']: _codes(each, len(files), where) for each in objects},
             limits=self.read_limits,
         )
-        frames = ImageFrames(folder=folder, files=tuple(files), limits=self.read_limits)
+        frames = ImageFrames(
+            folder=folder,
+            files=tuple(files),
+            limits=self.read_limits,
+            intensity_range=self.read_range,
+        )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 
 
