@@ -110,9 +110,10 @@ def test_reason_for_no_mask_names_the_setting_to_change(
 
 
 def test_layer_without_points_is_refused(model: SAM2) -> None:
-    arguments = {'points_per_side': 4, 'crop_n_points_downscale_factor': 2}
     with pytest.raises(ValueError, match='keep at least one point'):
-        SAM2AutomaticMaskGenerator(model, crop_n_layers=3, **arguments)
+        SAM2AutomaticMaskGenerator(
+            model, 4, crop_n_layers=3, crop_n_points_downscale_factor=2
+        )
 
 
 def test_image_other_than_rgb_is_refused(model: SAM2, image: NDArray[np.uint8]) -> None:

@@ -22,10 +22,13 @@ DTYPES = pytest.mark.parametrize('dtype', TOLERANCES, ids=str)
 
 @functools.cache
 def _model(dtype: torch.dtype) -> SAM2:
-    return toy_model().to(dtype)
+    model = toy_model()
+    model.to(dtype)
+    return model
 
 
-def _assert_near(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+def _assert_near(answers: list[Tensor], dtype: torch.dtype) -> None:
+    actual, expected = answers
     error = (actual.double() - expected.double()).square().mean().sqrt()
     assert error <= TOLERANCES[dtype] * expected.double().square().mean().sqrt()
 
@@ -45,7 +48,7 @@ def test_image_gets_the_masks_of_float32(dtype: torch.dtype) -> None:
         )
         answers.append(torch.from_numpy(again[0]))
     assert answers[0].dtype is torch.promote_types(dtype, torch.float32)
-    _assert_near(*answers, dtype)
+    _assert_near(answers, dtype)
 
 
 @DTYPES
@@ -60,7 +63,7 @@ def test_video_gets_the_masks_of_float32(dtype: torch.dtype) -> None:
         predictor.add_new_mask(state, 0, 2, mask)
         shown = track(predictor, state)
         answers.append(torch.stack([shown[t].mask_logits for t in range(4)]))
-    _assert_near(*answers, dtype)
+    _assert_near(answers, dtype)
 
 
 @DTYPES

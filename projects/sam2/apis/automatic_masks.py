@@ -4,7 +4,7 @@ Kirillov et al., 2023, section 4 and appendix B, as released with SAM 2.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -19,7 +19,8 @@ from projects.sam2.apis.automatic_candidates import (
     Candidates,
     find_candidates,
 )
-from projects.sam2.apis.building import Device, build_sam2
+from projects.sam2.apis.building import BuildOptions, Device, build_sam2, model_of
+from projects.sam2.apis.image_predictor import SAM2ImagePredictor
 from projects.sam2.apis.inputs import (
     POINT_MARGIN,
     ImageLike,
@@ -68,6 +69,7 @@ NUMBERS: dict[str, tuple[float | None, float | None]] = {
     'min_mask_region_area': (0.0, None),
 }
 FLAGS = ('use_m2m', 'multimask_output')
+BUILD_NAMES = set(BuildOptions.__annotations__) - {'device'}
 
 
 class AutomaticMask(TypedDict):
@@ -99,7 +101,8 @@ class SAM2AutomaticMaskGenerator:
     Settings may be changed between images: ``generator.pred_iou_thresh = 0.6``.
 
     Attributes:
-        model: As :func:`build_sam2` gives it.
+        model: As :func:`build_sam2` gives it, or a predictor, whose model is then
+            shared.
         points_per_side: Points along a side of the image; squared for all of it. None
             where ``point_grids`` is given.
         points_per_batch: Points decoded at once.
@@ -164,6 +167,8 @@ class SAM2AutomaticMaskGenerator:
                 f'{", ".join(map(repr, OUTPUT_MODES))}'
             )
             raise ValueError(msg)
+        elif name == 'model':
+            value = model_of(value)
         object.__setattr__(self, name, value)
 
     @classmethod
@@ -172,14 +177,14 @@ class SAM2AutomaticMaskGenerator:
         model_id: str,
         *,
         device: Device | None = None,
-        **settings: Any,  # noqa: ANN401  attributes of this class
+        **options: Any,  # noqa: ANN401  those of two functions
     ) -> Self:
         """Make a generator by its model's name on Hugging Face.
 
         Args:
             model_id: See :func:`find_pretrained`.
             device: Where the model goes; by default ``'cuda'`` where there is one.
-            settings: Attributes of the generator.
+            options: Others of :func:`build_sam2`, and attributes of the generator.
 
         Returns:
             The generator.
@@ -187,8 +192,22 @@ class SAM2AutomaticMaskGenerator:
         Raises:
             OSError: If there is no such model, or no way to it.
         """
-        model = build_sam2(*find_pretrained(model_id), device=device)
-        return cls(model, **settings)
+        build = {name: options.pop(name) for name in BUILD_NAMES if name in options}
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            msg = (
+                f'There is no option {unknown[0]!r}; there are '
+                f'{", ".join(sorted(known | BUILD_NAMES))}'
+            )
+            raise TypeError(msg)
+        model = build_sam2(*find_pretrained(model_id), device=device, **build)
+        return cls(model, **options)
+
+    @property
+    def predictor(self) -> SAM2ImagePredictor:
+        """An image predictor around the same model."""
+        return SAM2ImagePredictor(self.model)
 
     @torch.no_grad()
     def generate(self, image: ImageLike) -> list[AutomaticMask]:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -25,9 +25,11 @@ from projects.sam2.models import SAM2
 __all__ = [
     'BuildOptions',
     'Device',
+    'ModelLike',
     'build_sam2',
     'default_device',
     'fitting_config',
+    'model_of',
 ]
 
 # A model may leave out this part.
@@ -38,6 +40,17 @@ PLAIN_MODEL = {
     'tracker.binary_clicked_memories': False,
 }
 Device = str | torch.device
+
+
+class HasModel(Protocol):
+    """A predictor around a model."""
+
+    @property
+    def model(self) -> SAM2:
+        """The model."""
+
+
+ModelLike = SAM2 | HasModel
 
 
 class BuildOptions(TypedDict, total=False):
@@ -115,6 +128,33 @@ def build_sam2(
         model.load_state_dict(weights)
     model.to(place).train(mode == 'train')
     return model
+
+
+def model_of(model: object) -> SAM2:
+    """The model that a predictor works with.
+
+    Args:
+        model: As :func:`build_sam2` gives it, also wrapped for several devices or
+            compiled; or a predictor that has one.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    inner = model
+    while not isinstance(inner, SAM2):
+        wrapped = [getattr(inner, name, None) for name in ('module', 'model')]
+        wrapped = [one for one in wrapped if one is not None]
+        if not wrapped:
+            msg = (
+                f'The model is a {type(model).__name__}; give what build_sam2 or '
+                f'build_sam2_video_predictor returns'
+            )
+            raise TypeError(msg)
+        inner = wrapped[0]
+    return inner
 
 
 def default_device() -> str:

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from projects.sam2.models import SAM2
+from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.ops import (
     at_least_float32,
     downsample_logits,
     fill_holes,
     remove_specks,
 )
-from projects.sam2.structures import ImageFeatures, PointPrompt
+from projects.sam2.structures import PointPrompt
 
 __all__ = [
     'EncodedImage',
@@ -24,6 +25,7 @@ __all__ = [
     'decode_low_res',
     'encode_images',
     'points_of_model',
+    'prepare_image',
     'preprocess_image',
 ]
 
@@ -38,14 +40,14 @@ class EncodedImage:
     """An image, ready to be prompted.
 
     Attributes:
-        features: Of the one image.
-        embedding: Its stride-16 features as those of a video without memory,
+        embedding: Stride-16 features as those of a video without memory,
             (1, C, H16, W16).
+        high_res: Features of stride 8 and 4, projected for the decoder.
         size: Height and width of the image that was given.
     """
 
-    features: ImageFeatures
     embedding: Tensor
+    high_res: tuple[Tensor, Tensor]
     size: tuple[int, int]
 
     @property
@@ -124,7 +126,21 @@ def preprocess_image(model: SAM2, image: NDArray[np.uint8]) -> Tensor:
     Returns:
         (1, 3, H, W), on the model's device.
     """
-    preprocessor = model.data_preprocessor
+    return prepare_image(model.data_preprocessor, image)
+
+
+def prepare_image(
+    preprocessor: ClipDataPreprocessor, image: NDArray[np.uint8]
+) -> Tensor:
+    """Resize and normalise an image as the released image predictor does.
+
+    Args:
+        preprocessor: Of a model.
+        image: (height, width, 3), RGB.
+
+    Returns:
+        (1, 3, H, W), on the model's device.
+    """
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     on_device = pixels[None].to(preprocessor.mean.device).float()
     return preprocessor.normalise(downsample_logits(on_device, preprocessor.image_size))
@@ -144,17 +160,18 @@ def encode_images(
     """
     pixels = torch.cat([preprocess_image(model, image) for image in images])
     features = model.encode(pixels)
-    encoded = []
-    for index, image in enumerate(images):
-        one = features.select(torch.tensor([index], device=pixels.device))
-        encoded.append(
-            EncodedImage(
-                features=one,
-                embedding=model.tracker.recall(one, None),
-                size=(image.shape[0], image.shape[1]),
-            )
+    embedding = model.tracker.recall(features, None)
+    return tuple(
+        EncodedImage(
+            embedding=embedding[index : index + 1],
+            high_res=(
+                features.high_res_8[index : index + 1],
+                features.high_res_4[index : index + 1],
+            ),
+            size=(image.shape[0], image.shape[1]),
         )
-    return tuple(encoded)
+        for index, image in enumerate(images)
+    )
 
 
 def points_of_model(model: SAM2, shares: PointPrompt) -> PointPrompt:
@@ -204,7 +221,7 @@ def decode_low_res(
         embedding=image.embedding,
         position=model.prompt_encoder.dense_position(image.cells),
         prompts=embedded,
-        high_res=(image.features.high_res_8, image.features.high_res_4),
+        high_res=image.high_res,
         multimask=multimask,
         select_by_stability=True,
     )

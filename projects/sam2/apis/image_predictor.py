@@ -1,7 +1,8 @@
 """Interactive segmentation of images, with the calls that users of SAM 2 know."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import reduce
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -9,26 +10,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self, Unpack
 
-from projects.sam2.apis.building import BuildOptions, build_sam2
+from projects.sam2.apis.building import BuildOptions, ModelLike, build_sam2, model_of
 from projects.sam2.apis.image_decoding import (
     EncodedImage,
     LowResMasks,
     MaskRepair,
     decode_low_res,
     encode_images,
+    points_of_model,
 )
+from projects.sam2.apis.image_transforms import SAM2Transforms
 from projects.sam2.apis.inputs import (
     ImageLike,
+    Setting,
     TensorLike,
     check_counts,
     one_for_each,
     read_image,
     read_mask_logits,
+    read_number,
     read_points,
 )
 from projects.sam2.apis.pretrained import find_pretrained
-from projects.sam2.models import SAM2
-from projects.sam2.ops import upsample_logits
+from projects.sam2.ops import at_least_float32, boxes_to_points, upsample_logits
+from projects.sam2.structures import PointPrompt
 
 __all__ = ['SAM2ImagePredictor']
 
@@ -36,11 +41,25 @@ __all__ = ['SAM2ImagePredictor']
 Prediction = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]
 
 
+class ReleasedFeatures(TypedDict):
+    """Features of the images that were set, as scripts know them.
+
+    Attributes:
+        image_embed: (B, C, H16, W16).
+        high_res_feats: Projected for the decoder: of stride 4, (B, C / 8, H4, W4), and
+            of stride 8, (B, C / 4, H8, W8).
+    """
+
+    image_embed: Tensor
+    high_res_feats: list[Tensor]
+
+
 class SAM2ImagePredictor:
     """Encodes an image once and answers prompts on it.
 
     Args:
-        sam_model: As :func:`build_sam2` gives it.
+        sam_model: As :func:`build_sam2` gives it, or a video predictor, whose model is
+            then shared.
         mask_threshold: Masks are where logits exceed it.
         max_hole_area: Close holes of up to so many pixels (of the stride-4 mask); 0
             leaves them.
@@ -50,18 +69,33 @@ class SAM2ImagePredictor:
 
     def __init__(
         self,
-        sam_model: SAM2,
+        sam_model: ModelLike,
         mask_threshold: float = 0.0,
         max_hole_area: float = 0.0,
         max_sprinkle_area: float = 0.0,
     ) -> None:
-        self.model = sam_model
-        self.repair = MaskRepair(
-            threshold=mask_threshold,
-            max_hole_area=max_hole_area,
-            max_speck_area=max_sprinkle_area,
+        self.model = model_of(sam_model)
+        self._transforms = SAM2Transforms(
+            self.model.data_preprocessor.image_size,
+            mask_threshold,
+            max_hole_area,
+            max_sprinkle_area,
+            preprocessor=self.model.data_preprocessor,
         )
-        self._images: tuple[EncodedImage, ...] = ()
+        self.reset_predictor()
+
+    mask_threshold = Setting('repair', 'threshold', read_number)
+    max_hole_area = Setting('repair', 'max_hole_area', read_number)
+    max_sprinkle_area = Setting('repair', 'max_speck_area', read_number)
+
+    @property
+    def repair(self) -> MaskRepair:
+        """How masks are repaired before they are enlarged."""
+        return self._transforms.repair
+
+    @repair.setter
+    def repair(self, value: MaskRepair) -> None:
+        self._transforms.repair = value
 
     @classmethod
     def from_pretrained(
@@ -127,7 +161,14 @@ class SAM2ImagePredictor:
             read_image(image, name=f'Image {index}')
             for index, image in enumerate(image_list)
         ]
-        self._images = encode_images(self.model, images)
+        encoded = encode_images(self.model, images)
+        high_res_8, high_res_4 = zip(*(one.high_res for one in encoded), strict=True)
+        self._features = ReleasedFeatures(
+            image_embed=_batch([one.embedding for one in encoded]),
+            high_res_feats=[_batch(high_res_4), _batch(high_res_8)],
+        )
+        self._orig_hw = [one.size for one in encoded]
+        self._is_image_set, self._is_batch = True, len(encoded) > 1
 
     def predict(
         self,
@@ -199,7 +240,7 @@ class SAM2ImagePredictor:
         """
         self.image(0)
         columns = [
-            one_for_each(batch, len(self._images), name)
+            one_for_each(batch, len(self._orig_hw), name)
             for batch, name in (
                 (point_coords_batch, 'point_coords_batch'),
                 (point_labels_batch, 'point_labels_batch'),
@@ -225,7 +266,7 @@ class SAM2ImagePredictor:
         """One of the images that were set.
 
         Args:
-            index: Its position.
+            index: Its position; -1 of the last.
 
         Returns:
             The encoded image.
@@ -233,25 +274,122 @@ class SAM2ImagePredictor:
         Raises:
             RuntimeError: If no image was set.
         """
-        if not self._images:
+        if not self._is_image_set or self._features is None:
             msg = 'No image is set; call set_image first'
             raise RuntimeError(msg)
-        return self._images[index]
+        high_res_4, high_res_8 = self._features['high_res_feats']
+        own = slice(index, None if index == -1 else index + 1)
+        return EncodedImage(
+            embedding=self._features['image_embed'][own],
+            high_res=(high_res_8[own], high_res_4[own]),
+            size=self._orig_hw[index],
+        )
 
     def get_image_embedding(self) -> Tensor:
-        """Embedding of the image that was set.
+        """Embedding of the images that were set.
 
         Returns:
-            (1, C, H16, W16).
+            (B, C, H16, W16), B being 1 after :meth:`set_image`.
 
         Raises:
             RuntimeError: If no image was set.
         """
-        return self.image(0).embedding
+        self.image(0)
+        embedding: Tensor = cast('ReleasedFeatures', self._features)['image_embed']
+        return embedding
 
     def reset_predictor(self) -> None:
         """Forget the images."""
-        self._images = ()
+        # Under their released names: scripts keep them and set them again.
+        self._features: ReleasedFeatures | None = None
+        self._orig_hw: list[tuple[int, int]] = []
+        self._is_image_set = False
+        self._is_batch = False
+
+    def _prep_prompts(
+        self,
+        point_coords: TensorLike | None,
+        point_labels: TensorLike | None,
+        box: TensorLike | None,
+        mask_logits: TensorLike | None,
+        normalize_coords: bool,
+        img_idx: int = -1,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Prompts as the model reads them, for scripts that call its parts.
+
+        Args:
+            point_coords: As for :meth:`predict`.
+            point_labels: Likewise.
+            box: Likewise.
+            mask_logits: Likewise, ``mask_input``.
+            normalize_coords: Likewise.
+            img_idx: Which image of the batch.
+
+        Returns:
+            Masks (O, 1, H4, W4); points (O, P, 2) in pixels of the image that the
+            model sees, and labels (O, P); boxes (O, 2, 2). None for what is not given.
+        """
+        image = self.image(img_idx)
+        how: dict[str, Any] = {'size': image.size, 'in_pixels': normalize_coords}
+        points = read_points(points=point_coords, labels=point_labels, box=None, **how)
+        corners = read_points(points=None, labels=None, box=box, **how)
+        mask = None
+        if mask_logits is not None:
+            mask = self._earlier(mask_logits, image)
+        coords = labels = boxes = None
+        if points is not None:
+            points = points_of_model(self.model, points)
+            coords, labels = points.coords, points.labels
+        if corners is not None:
+            boxes = points_of_model(self.model, corners).coords
+        return mask, coords, labels, boxes
+
+    @torch.no_grad()
+    def _predict(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        img_idx: int = -1,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment what prompts of :meth:`_prep_prompts` mean, in tensors.
+
+        Args:
+            point_coords: (O, P, 2), pixels of the image that the model sees.
+            point_labels: (O, P).
+            boxes: (O, 2, 2) or (O, 4), likewise.
+            mask_input: (O, 1, H4, W4), logits of an earlier answer.
+            multimask_output: As for :meth:`predict`.
+            return_logits: Likewise.
+            img_idx: Which image of the batch.
+
+        Returns:
+            Masks (O, M, height, width), their estimated IoU (O, M), and logits to be
+            fed back (O, M, H4, W4).
+        """
+        image = self.image(img_idx)
+        parts = [] if boxes is None else [boxes_to_points(boxes.reshape(-1, 4))]
+        if point_coords is not None and point_labels is not None:
+            parts.append(PointPrompt(coords=point_coords, labels=point_labels))
+        points = reduce(PointPrompt.followed_by, parts) if parts else None
+        if points is not None:
+            height, width = self.model.data_preprocessor.image_size
+            extent = points.coords.new_tensor([width, height])
+            points = PointPrompt(coords=points.coords / extent, labels=points.labels)
+        decoded = decode_low_res(
+            self.model,
+            image,
+            points=points,
+            earlier_logits=mask_input,
+            multimask=multimask_output,
+        )
+        masks = self._transforms.postprocess_masks(decoded.logits, image.size)
+        if not return_logits:
+            masks = masks > self.mask_threshold
+        return masks, at_least_float32(decoded.ious), decoded.fed_back
 
     @torch.no_grad()
     def _decode(
@@ -270,9 +408,7 @@ class SAM2ImagePredictor:
         )
         earlier = None
         if mask_input is not None:
-            low_res = (4 * image.cells[0], 4 * image.cells[1])
-            earlier = read_mask_logits(mask_input, size=low_res, name='mask_input')
-            earlier = earlier.to(self.device)
+            earlier = self._earlier(mask_input, image)
             check_counts(earlier, asked)
         return decode_low_res(
             self.model,
@@ -281,6 +417,12 @@ class SAM2ImagePredictor:
             earlier_logits=earlier,
             multimask=multimask,
         )
+
+    def _earlier(self, mask_input: TensorLike, image: EncodedImage) -> Tensor:
+        """An earlier mask, (O, 1, H4, W4), on the model's device."""
+        low_res = (4 * image.cells[0], 4 * image.cells[1])
+        earlier = read_mask_logits(mask_input, size=low_res, name='mask_input')
+        return earlier.to(self.device)
 
     def _as_arrays(
         self, decoded: LowResMasks, image: EncodedImage, *, return_logits: bool
@@ -293,3 +435,8 @@ class SAM2ImagePredictor:
         one = len(masks) == 1
         first, second, third = ((p[0] if one else p).cpu().numpy() for p in parts)
         return first, second, third
+
+
+def _batch(parts: Sequence[Tensor]) -> Tensor:
+    """Features of all images, (1, C, h, w) each, as one tensor."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

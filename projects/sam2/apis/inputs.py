@@ -2,8 +2,9 @@
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from projects.sam2.structures import PointLabel, PointPrompt
 Size = tuple[int, int]
 ImageLike = NDArray[np.uint8] | Image.Image
 TensorLike = ArrayLike | Tensor
+Value = TypeVar('Value')
 
 KNOWN_LABELS = tuple(int(label) for label in PointLabel)
 # A point may lie beyond the border by this share of the side, and by two pixels.
@@ -387,6 +389,36 @@ def read_flag(value: object, *, name: str) -> bool:
         msg = f'{name} is {_told(value)}; give True or False'
         raise ValueError(msg)
     return bool(plain)
+
+
+class Setting(Generic[Value]):
+    """An attribute that is a field of a frozen record, read where it is set.
+
+    Args:
+        record: Attribute that holds the record.
+        field: Of the record.
+        read: Reads a value; it is given the name of the attribute.
+    """
+
+    def __init__(self, record: str, field: str, read: Callable[..., Value]) -> None:
+        self._record, self._field, self._read = record, field, read
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Note how the attribute is called."""
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Value:
+        """The field as it is now."""
+        if instance is None:
+            return self  # type: ignore[return-value]  # of the class, for inspection
+        value: Value = getattr(getattr(instance, self._record), self._field)
+        return value
+
+    def __set__(self, instance: object, value: object) -> None:
+        """Exchange the record for one with another value."""
+        record = getattr(instance, self._record)
+        new = {self._field: self._read(value, name=self._name)}
+        setattr(instance, self._record, replace(record, **new))
 
 
 def _plain(value: object) -> int | float | None:

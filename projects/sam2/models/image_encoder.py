@@ -2,7 +2,7 @@
 
 import torch
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from projects.sam2.models.pretrained import PretrainedModule
 
@@ -34,6 +34,12 @@ class SAM2ImageEncoder(PretrainedModule):
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.frames_at_once: int | None = None  # None takes all
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The backbone, as the release calls it."""
+        part: nn.Module = self.backbone
+        return part
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode frames.

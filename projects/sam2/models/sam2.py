@@ -18,6 +18,7 @@ from projects.sam2.models.object_groups import groups_of_objects, losses_in_grou
 from projects.sam2.models.prompt_rounds import SAM2PromptRounds
 from projects.sam2.models.prompt_simulator import PromptPlan
 from projects.sam2.models.prompted_model import PromptedModel
+from projects.sam2.models.released_names import ReleasedNames
 from projects.sam2.models.video_tracking import VideoTracker
 from projects.sam2.ops import match_weights
 from projects.sam2.structures import (
@@ -36,7 +37,7 @@ PartConfig = dict[str, Any]
 
 
 @MODELS.register_module()
-class SAM2(BaseModel):
+class SAM2(ReleasedNames, BaseModel):
     """Promptable segmentation of images and videos (Ravi et al., 2024).
 
     Args:

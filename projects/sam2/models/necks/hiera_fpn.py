@@ -75,6 +75,7 @@ class HieraFPN(PretrainedModule):
                 coarse = functional.interpolate(
                     at_least_float32(outputs[-1]), scale_factor=2, mode='nearest'
                 )
-                lateral = match_weights(lateral + coarse, conv.weight)
+                weight = conv.get_parameter('weight')
+                lateral = match_weights(lateral + coarse, weight)
             outputs.append(lateral)
         return tuple(reversed(outputs))
