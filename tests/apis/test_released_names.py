@@ -1,17 +1,22 @@
-"""Names, order and defaults of arguments are those of SAM 2's release."""
+"""Names, arguments and semantics are those of SAM 2's release."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from bridge_models import assert_same_weights
 from projects.sam2 import apis
 from projects.sam2.apis import (
     SAM2AutomaticMaskGenerator,
     SAM2ImagePredictor,
     SAM2VideoPredictor,
 )
+from projects.sam2.apis.image_decoding import preprocess_image
+from toy_videos import SIDE, SIZE, toy_frames, toy_model
 
 REQUIRED = inspect.Parameter.empty
 BUILDER = {
@@ -146,3 +151,233 @@ def test_positional_arguments_are_those_of_the_release(
         if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and one.name != 'self'
     }
     assert list(positional.items()) == list(released.items())
+
+
+@pytest.fixture(scope='module')
+def predictor() -> SAM2ImagePredictor:
+    """Of the small model, with an image."""
+    predictor = SAM2ImagePredictor(toy_model())
+    predictor.set_image(toy_frames(1)[0])
+    return predictor
+
+
+PROMPTS = [
+    pytest.param([[10, 20], [60, 9]], [1, 0], None, id='points'),
+    pytest.param(None, None, [-0.5, 3, 40, 30], id='box'),
+    pytest.param([[[9, 9]], [[40, 9]]], [[1], [1]], None, id='objects'),
+    pytest.param([[20, 9]], [0], [2, 3, 40, 30], id='box and point'),
+    pytest.param(None, None, [[2, 3, 40, 30], [1, 1, 9, 9]], id='boxes'),
+]
+
+
+@pytest.mark.parametrize(('points', 'labels', 'box'), PROMPTS)
+@pytest.mark.parametrize('multimask', [True, False])
+def test_prepared_prompts_give_what_predict_gives(
+    predictor: SAM2ImagePredictor,
+    points: Any,  # noqa: ANN401
+    labels: Any,  # noqa: ANN401
+    box: Any,  # noqa: ANN401
+    *,
+    multimask: bool,
+) -> None:
+    how = {'multimask_output': multimask, 'return_logits': True}
+    expected = predictor.predict(points, labels, box, **how)
+    mask, coords, kinds, boxes = predictor._prep_prompts(
+        points,
+        labels,
+        box,
+        expected[2][..., :1, :, :].reshape(-1, 1, 8, 8),
+        normalize_coords=True,
+    )
+    assert mask is not None
+    answer = predictor._predict(coords, kinds, boxes, None, **how)
+    for ours, value in zip(answer, expected, strict=True):
+        np.testing.assert_allclose(
+            ours.numpy().reshape(value.shape), value, rtol=1e-4, atol=1e-4
+        )
+    again = predictor._predict(coords, kinds, boxes, mask, **how)
+    same = predictor.predict(points, labels, box, mask, **how)
+    np.testing.assert_allclose(
+        again[0].numpy().reshape(same[0].shape), same[0], rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(('points', 'labels', 'box'), PROMPTS)
+def test_parts_of_the_model_are_called_as_in_the_release(
+    predictor: SAM2ImagePredictor,
+    points: Any,  # noqa: ANN401
+    labels: Any,  # noqa: ANN401
+    box: Any,  # noqa: ANN401
+) -> None:
+    mask, coords, kinds, boxes = predictor._prep_prompts(
+        points, labels, box, None, normalize_coords=True
+    )
+    model = predictor.model
+    if boxes is not None and coords is not None and kinds is not None:
+        # As in the release's own predictor: the corners come before the points.
+        corners = torch.tensor([[2, 3]], dtype=torch.int32)
+        coords = torch.cat([boxes, coords], dim=1)
+        kinds, boxes = torch.cat([corners, kinds], dim=1), None
+    elif boxes is not None:
+        coords, kinds = boxes, torch.tensor([[2, 3]]).expand(len(boxes), -1)
+        boxes = None
+    assert coords is not None
+    assert kinds is not None
+    features = predictor._features
+    assert features is not None
+    with torch.no_grad():
+        sparse, dense = model.sam_prompt_encoder(
+            points=(coords, kinds), boxes=boxes, masks=mask
+        )
+        low_res, ious, _, scores = model.sam_mask_decoder(
+            image_embeddings=features['image_embed'][-1].unsqueeze(0),
+            image_pe=model.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+            repeat_image=len(coords) > 1,
+            high_res_features=[
+                level[-1].unsqueeze(0) for level in features['high_res_feats']
+            ],
+        )
+    masks = predictor._transforms.postprocess_masks(low_res, predictor._orig_hw[-1])
+    expected = predictor.predict(
+        points, labels, box, multimask_output=False, return_logits=True
+    )
+    np.testing.assert_allclose(
+        masks.numpy().reshape(expected[0].shape), expected[0], rtol=1e-4, atol=1e-4
+    )
+    assert ious.shape == scores.shape == (len(coords), 1)
+
+
+def test_box_of_its_own_comes_without_a_padding_point(
+    predictor: SAM2ImagePredictor,
+) -> None:
+    encoder = predictor.model.sam_prompt_encoder
+    boxes = torch.tensor([[2.0, 3.0, 20.0, 25.0]])
+    points = torch.tensor([[[4.0, 5.0]]]), torch.tensor([[1]])
+    assert [encoder(boxes=boxes)[0].shape[1], encoder(points=points)[0].shape[1]] == [
+        2,
+        2,
+    ]
+    both, _ = encoder(points=points, boxes=boxes)
+    assert torch.equal(both[:, 1:], encoder(boxes=boxes)[0])
+    assert torch.equal(both[:, :1], encoder(points=points)[0][:, :1])
+    nothing, dense = encoder()
+    assert nothing.shape[:2] == (1, 0)
+    assert dense.shape == (1, 64, 2, 2)
+
+
+def test_features_may_be_kept_and_set_again(predictor: SAM2ImagePredictor) -> None:
+    other = SAM2ImagePredictor(predictor.model)
+    with pytest.raises(RuntimeError, match='No image is set'):
+        other.predict([[9, 9]], [1])
+    other._features = predictor._features
+    other._orig_hw = predictor._orig_hw
+    other._is_image_set = predictor._is_image_set
+    expected = predictor.predict([[9, 9]], [1])
+    for ours, value in zip(other.predict([[9, 9]], [1]), expected, strict=True):
+        assert np.array_equal(ours, value)
+
+
+def test_transforms_bring_images_and_prompts_to_the_model(
+    predictor: SAM2ImagePredictor,
+) -> None:
+    transforms = predictor._transforms
+    image = toy_frames(1)[0]
+    assert torch.equal(
+        transforms.forward_batch([image, image])[1],
+        preprocess_image(predictor.model, image)[0],
+    )
+    height, width = SIZE
+    coords = torch.tensor([[width / 2, height], [-width / 2, 0.0]])
+    moved = transforms.transform_coords(coords, normalize=True, orig_hw=SIZE)
+    assert moved.tolist() == [[SIDE / 2, SIDE], [-SIDE / 2, 0]]
+    boxes = transforms.transform_boxes(torch.tensor([0.25, 0, 1, 0.5]))
+    assert boxes.tolist() == [[[SIDE / 4, 0], [SIDE, SIDE / 2]]]
+    with pytest.raises(ValueError, match='needs orig_hw'):
+        transforms.transform_coords(coords, normalize=True)
+    predictor.mask_threshold = 0.25
+    assert predictor._transforms.mask_threshold == predictor.repair.threshold == 0.25
+    predictor.mask_threshold = 0.0
+
+
+def test_predictors_are_made_around_a_predictor() -> None:
+    video = SAM2VideoPredictor(toy_model())
+    assert SAM2ImagePredictor(video).model is video.model
+    generator = SAM2AutomaticMaskGenerator(video, 2)
+    assert generator.model is generator.predictor.model is video.model
+    assert SAM2VideoPredictor(video).model is video.model
+    with pytest.raises(TypeError, match='The model is a str; give what build_sam2'):
+        SAM2ImagePredictor('sam2.pt')  # type: ignore[arg-type]
+
+
+def test_video_predictor_is_used_like_its_model() -> None:
+    video = SAM2VideoPredictor(toy_model())
+    assert video.image_size == SIDE
+    assert video.eval().float().requires_grad_(requires_grad=False) is video
+    assert not any(one.requires_grad for one in video.parameters())
+    assert video.half().to(torch.float32).to('cpu', torch.float64) is video
+    assert {one.dtype for one in video.parameters()} == {torch.float64}
+    assert video.image_encoder.trunk is video.model.image_encoder.backbone
+    assert video.memory_attention is video.model.tracker.memory_attention
+    assert not video.train().training  # all of it is frozen
+    assert video.requires_grad_().train().training
+    assert dict(video.named_parameters()).keys() <= video.model.state_dict().keys()
+    with pytest.raises(AttributeError, match=r"'_track_step'; use init_state"):
+        getattr(video, '_track_step')  # noqa: B009
+    with pytest.raises(AttributeError, match=r"'speed', nor has its model; docs/pred"):
+        getattr(video, 'speed')  # noqa: B009
+    masks = torch.tensor([[[[1.0, -2.0]]], [[[0.5, 3.0]]]])
+    apart = video._apply_non_overlapping_constraints(masks)
+    assert apart.flatten().tolist() == [1, -10, -10, 3]
+
+
+def test_model_loads_weights_by_their_released_names() -> None:
+    source, target = SAM2VideoPredictor(toy_model()), SAM2VideoPredictor(toy_model())
+    released = source.state_dict()
+    assert 'sam_mask_decoder.iou_token.weight' in released
+    with torch.no_grad():
+        for weight in target.parameters():
+            weight.zero_()
+    target.load_state_dict(released)
+    assert_same_weights(target.model.state_dict(), source.model.state_dict())
+    found = target.model.load_state_dict(released | {'x': torch.ones(1)}, strict=False)
+    assert (found.missing_keys, found.unexpected_keys) == ([], ['x'])
+    decoder = target.model.sam_mask_decoder
+    own = decoder.state_dict()
+    assert {f'sam_mask_decoder.{key}' for key in own} <= released.keys()
+    decoder.load_state_dict({key: value + 1 for key, value in own.items()})
+    (weight,) = target.model.mask_decoder.iou_token.parameters()
+    assert torch.equal(weight, own['iou_token.weight'])
+    assert not torch.equal(weight, released['sam_mask_decoder.iou_token.weight'])
+
+
+def test_part_under_its_released_name_is_the_part() -> None:
+    model = toy_model()
+    model.sam_mask_decoder.train(mode=False)
+    assert not model.mask_decoder.training
+    model.sam_mask_decoder.train()
+    assert model.mask_decoder.training
+    ours = {id(one) for one in model.prompt_encoder.parameters()}
+    assert {id(one) for one in model.sam_prompt_encoder.parameters()} == ours
+    model.sam_mask_decoder.dynamic_multimask_via_stability = False
+    assert model.mask_decoder.stability_selection is False
+    assert model.sam_mask_decoder.iou_head is model.mask_decoder.iou_head
+    before = set(model.state_dict())
+    assert model.sam_prompt_encoder is not None
+    assert set(model.state_dict()) == before
+
+
+def test_images_are_encoded_as_in_the_release(predictor: SAM2ImagePredictor) -> None:
+    model = predictor.model
+    out = model.forward_image(preprocess_image(model, toy_frames(1)[0]))
+    _, flat, places, sizes = model._prepare_backbone_features(out)
+    assert sizes == [(8, 8), (4, 4), (2, 2)]
+    assert [one.shape[:2] for one in flat] == [(64, 1), (16, 1), (4, 1)]
+    assert places[-1].shape == flat[-1].shape
+    features = predictor._features
+    assert features is not None
+    embedding = flat[-1] + model.no_mem_embed
+    shaped = embedding.permute(1, 2, 0).view_as(features['image_embed'])
+    torch.testing.assert_close(shaped, features['image_embed'])

@@ -201,3 +201,43 @@ def test_predictor_is_moved_and_set_as_a_module_is() -> None:
     assert not any(part.training for part in predictor.model.modules())
     assert predictor.to('meta') is predictor
     assert predictor.device.type == 'meta'
+
+
+def test_options_may_be_changed_between_calls() -> None:
+    changed = SAM2VideoPredictor(toy_model())
+    changed.fill_hole_area = 10_000
+    same = SAM2VideoPredictor(toy_model(), fill_hole_area=10_000)
+    plain = SAM2VideoPredictor(toy_model())
+    results = []
+    for predictor in (changed, same, plain):
+        own = predictor.init_state(toy_frames(LENGTH))
+        click(predictor, own)
+        results.append(track(predictor, own))
+    assert_same_results(results[0], results[1])
+    with pytest.raises(AssertionError):
+        assert_same_results(results[0], results[2])
+    assert changed.fill_hole_area == 10_000
+    assert plain.fill_hole_area == 0
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ({'fill_hole_area': -1}, 'fill_hole_area is -1; give a number of at least 0'),
+        ({'non_overlap_masks': 'yes'}, r"non_overlap_masks is 'yes' \(str\); give Tr"),
+        ({'max_batch_objects': 0}, 'max_batch_objects is 0; give a number of at leas'),
+        ({'max_batch_objects': 2.5}, r'max_batch_objects is 2\.5 \(float\)'),
+        ({'memory_dtype': torch.int8}, r'memory_dtype is torch\.int8; give a type of'),
+        ({'num_cached_embeddings': None}, 'num_cached_embeddings is None'),
+    ],
+)
+def test_wrong_option_is_named(option: dict[str, Any], message: str) -> None:
+    model = toy_model()
+    with pytest.raises(ValueError, match=message):
+        SAM2VideoPredictor(model, **option)
+    predictor = SAM2VideoPredictor(model)
+    (name,) = option
+    before = getattr(predictor, name)
+    with pytest.raises(ValueError, match=message):
+        setattr(predictor, name, option[name])
+    assert getattr(predictor, name) == before

@@ -103,6 +103,21 @@ def test_removed_object_is_gone_and_the_others_go_on(
         track(predictor, state)
 
 
+def test_removal_gives_pairs_of_frame_and_masks(
+    predictor: SAM2VideoPredictor, state: VideoState
+) -> None:
+    for number in (1, 2, 3):
+        click(predictor, state, number=number, at=(9.0 * number, 9.0))
+    left, updated = predictor.remove_object(state, 2)
+    assert left == [1, 3]
+    ((frame_idx, masks),) = updated
+    assert frame_idx == updated[0].frame_index == 0
+    assert masks is updated[0].mask_logits is updated[0][1]
+    assert updated[0].object_ids == [1, 3]
+    assert isinstance(masks, torch.Tensor)
+    assert masks.shape == (2, 1, *SIZE)
+
+
 def test_reset_forgets_all_objects(
     predictor: SAM2VideoPredictor, state: VideoState
 ) -> None:

@@ -67,6 +67,9 @@ class SAM2ImagePredictor:
             0 keeps them.
     """
 
+    _features: ReleasedFeatures | None
+    _orig_hw: list[tuple[int, int]]
+
     def __init__(
         self,
         sam_model: ModelLike,
@@ -295,14 +298,13 @@ class SAM2ImagePredictor:
             RuntimeError: If no image was set.
         """
         self.image(0)
-        embedding: Tensor = cast('ReleasedFeatures', self._features)['image_embed']
-        return embedding
+        return cast('ReleasedFeatures', self._features)['image_embed']
 
     def reset_predictor(self) -> None:
         """Forget the images."""
         # Under their released names: scripts keep them and set them again.
-        self._features: ReleasedFeatures | None = None
-        self._orig_hw: list[tuple[int, int]] = []
+        self._features = None
+        self._orig_hw = []
         self._is_image_set = False
         self._is_batch = False
 

@@ -6,11 +6,17 @@ from collections.abc import Iterator
 import torch
 from typing_extensions import Self, Unpack
 
-from projects.sam2.apis.building import Device
+from projects.sam2.apis.building import ModelLike, model_of
 from projects.sam2.apis.frame_readers import VideoLike, open_frames
-from projects.sam2.apis.inputs import read_whole_number
+from projects.sam2.apis.inputs import (
+    Setting,
+    read_flag,
+    read_number,
+    read_whole_number,
+)
 from projects.sam2.apis.pretrained import find_pretrained
 from projects.sam2.apis.read_ahead import ReadAheadReader
+from projects.sam2.apis.released_module import ReleasedModule
 from projects.sam2.apis.video_building import VideoBuildOptions, build_video_model
 from projects.sam2.apis.video_prompting import VideoPrompting
 from projects.sam2.apis.video_session import VideoSession
@@ -19,19 +25,38 @@ from projects.sam2.apis.video_state import (
     VideoOptions,
     VideoState,
 )
-from projects.sam2.models import SAM2
 
 __all__ = ['SAM2VideoPredictor']
 
 
-class SAM2VideoPredictor(VideoPrompting):
+def _read_size(value: object, *, name: str) -> float:
+    """Read an area or a size."""
+    return read_number(value, name=name, least=0)
+
+
+def _read_count(value: object, *, name: str) -> int:
+    """Read a number of things of which one is needed."""
+    return read_whole_number(value, name=name, least=1)
+
+
+def _read_dtype(value: object, *, name: str) -> torch.dtype:
+    """Read a type of floats."""
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        msg = f'{name} is {value!r}; give a type of floats, such as torch.bfloat16'
+        raise ValueError(msg)
+    return value
+
+
+class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
     """Prompts and tracks objects in videos.
 
     All that is known of a video is in its state, which :meth:`init_state` makes;
-    one predictor serves any number of them.
+    one predictor serves any number of them. Options may be changed between calls:
+    ``predictor.fill_hole_area = 0``. As in the release it can be used like its model:
+    ``predictor.parameters()``, ``predictor.image_size``.
 
     Args:
-        model: As :func:`build_sam2` gives it.
+        model: As :func:`build_sam2` gives it, or another predictor's.
         fill_hole_area: Fill holes of up to so many pixels of the stride-4 mask.
         non_overlap_masks: Show each pixel as part of at most one object.
         clear_non_cond_mem_around_input: Forget what was tracked near a frame that is
@@ -55,7 +80,7 @@ class SAM2VideoPredictor(VideoPrompting):
 
     def __init__(
         self,
-        model: SAM2,
+        model: ModelLike,
         *,
         fill_hole_area: float = 0.0,
         non_overlap_masks: bool = False,
@@ -67,24 +92,39 @@ class SAM2VideoPredictor(VideoPrompting):
         max_archive_gb: float = 16.0,
         archive_spatial_memories: bool = False,
     ) -> None:
-        if not max_archive_gb >= 0:
-            msg = f'max_archive_gb is {max_archive_gb}; give 0 or more gigabytes'
-            raise ValueError(msg)
-        session = VideoSession(
-            model,
-            VideoOptions(
-                fill_hole_area=fill_hole_area,
-                non_overlap_masks=non_overlap_masks,
-                clear_around_prompts=clear_non_cond_mem_around_input,
-                corrections_condition=add_all_frames_to_correct_as_cond,
-                memory_dtype=memory_dtype,
-                max_batch_objects=max_batch_objects,
-                num_cached_embeddings=num_cached_embeddings,
-                max_archive_gb=max_archive_gb,
-                archive_spatial_memories=archive_spatial_memories,
-            ),
-        )
-        super().__init__(session)
+        super().__init__(VideoSession(model_of(model), VideoOptions()))
+        self.fill_hole_area = fill_hole_area
+        self.non_overlap_masks = non_overlap_masks
+        self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
+        self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
+        self.memory_dtype = memory_dtype
+        self.max_batch_objects = max_batch_objects
+        self.num_cached_embeddings = num_cached_embeddings
+        self.max_archive_gb = max_archive_gb
+        self.archive_spatial_memories = archive_spatial_memories
+
+    fill_hole_area = Setting('options', 'fill_hole_area', _read_size)
+    non_overlap_masks = Setting('options', 'non_overlap_masks', read_flag)
+    clear_non_cond_mem_around_input = Setting(
+        'options', 'clear_around_prompts', read_flag
+    )
+    add_all_frames_to_correct_as_cond = Setting(
+        'options', 'corrections_condition', read_flag
+    )
+    memory_dtype = Setting('options', 'memory_dtype', _read_dtype)
+    max_batch_objects = Setting('options', 'max_batch_objects', _read_count)
+    num_cached_embeddings = Setting('options', 'num_cached_embeddings', _read_count)
+    max_archive_gb = Setting('options', 'max_archive_gb', _read_size)
+    archive_spatial_memories = Setting('options', 'archive_spatial_memories', read_flag)
+
+    @property
+    def options(self) -> VideoOptions:
+        """How videos are prompted, tracked and shown."""
+        return self.session.options
+
+    @options.setter
+    def options(self, options: VideoOptions) -> None:
+        self.session.options = options
 
     @classmethod
     def from_pretrained(
@@ -109,27 +149,6 @@ class SAM2VideoPredictor(VideoPrompting):
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
-
-    def to(self, device: Device) -> Self:
-        """Move the model, as scripts do with the released predictor, a module.
-
-        Args:
-            device: Where it goes; open videos afterwards.
-
-        Returns:
-            The predictor itself.
-        """
-        self.model.to(device)
-        return self
-
-    def eval(self) -> Self:
-        """Set the model to evaluation, as scripts do with the released predictor.
-
-        Returns:
-            The predictor itself.
-        """
-        self.model.eval()
-        return self
 
     def init_state(
         self,

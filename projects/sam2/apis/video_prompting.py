@@ -9,7 +9,7 @@ from projects.sam2.apis.inputs import (
     read_whole_number,
 )
 from projects.sam2.apis.video_session import VideoSession
-from projects.sam2.apis.video_state import VideoFrameResult, VideoState
+from projects.sam2.apis.video_state import UpdatedFrame, VideoFrameResult, VideoState
 from projects.sam2.structures import FrameMasks, FramePrompt
 
 __all__ = ['VideoPrompting']
@@ -153,7 +153,7 @@ class VideoPrompting:
         obj_id: int,
         strict: bool = False,
         need_output: bool = True,
-    ) -> tuple[list[int], list[VideoFrameResult]]:
+    ) -> tuple[list[int], list[UpdatedFrame]]:
         """Remove an object; the others go on.
 
         Args:
@@ -164,7 +164,7 @@ class VideoPrompting:
 
         Returns:
             Ids of the objects left, and what is now shown on the frames where the
-            object was prompted.
+            object was prompted; these unpack as pairs of frame and masks.
 
         Raises:
             ValueError: If the id is unknown, and ``strict`` is set.
@@ -174,7 +174,7 @@ class VideoPrompting:
         if strict:
             state.object(obj_id)
         shown = self.session.remove(state, obj_id, shows=need_output)
-        return list(state.objects), shown
+        return list(state.objects), [UpdatedFrame.of(result) for result in shown]
 
     def reset_state(self, inference_state: VideoState) -> None:
         """Forget all objects and prompts of a video.

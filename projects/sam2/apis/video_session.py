@@ -68,6 +68,16 @@ class VideoSession:
     def __init__(self, model: SAM2, options: VideoOptions) -> None:
         self.model = model
         self.options = options
+
+    @property
+    def options(self) -> VideoOptions:
+        """How videos are prompted, tracked and shown, from the next call on."""
+        return self._options
+
+    @options.setter
+    def options(self, options: VideoOptions) -> None:
+        self._options = options
+        model = self.model
         self.tracking = ObjectTracking(
             heads=model.heads,
             fill_hole_area=options.fill_hole_area,
@@ -99,6 +109,7 @@ class VideoSession:
         embeddings = EmbeddingCache(encode, capacity=self.options.num_cached_embeddings)
         state = VideoState(
             frames=frames,
+            preprocessor=self.model.data_preprocessor,
             embeddings=embeddings,
             num_frames=frames.num_frames if num_frames is None else num_frames,
             revisits=revisits,

@@ -1,7 +1,7 @@
 """What a video predictor knows of one video, and what it shows of a frame."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -16,12 +16,15 @@ from projects.sam2.apis.memory_archive import (
     MemoryRestorer,
     StagedStore,
 )
+from projects.sam2.apis.released_state import ReleasedState
+from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.frame_tracking import FrameTask
 from projects.sam2.structures import DecoderStep, FramePrompt, PointPrompt
 
 __all__ = [
     'PendingAnswer',
     'TrackedObject',
+    'UpdatedFrame',
     'VideoFrameResult',
     'VideoOptions',
     'VideoState',
@@ -90,6 +93,35 @@ class VideoFrameResult:
     def __len__(self) -> int:
         """Of the triple."""
         return 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatedFrame(VideoFrameResult):
+    """Masks of the objects that are left, on a frame where a removed one was prompted.
+
+    It unpacks and is indexed as the pair that users of SAM 2 know:
+    ``frame_idx, mask_logits = result``.
+    """
+
+    @classmethod
+    def of(cls, result: VideoFrameResult) -> 'UpdatedFrame':
+        """Make a pair of a triple.
+
+        Args:
+            result: What is shown on the frame.
+
+        Returns:
+            The same.
+        """
+        return cls(**{one.name: getattr(result, one.name) for one in fields(result)})
+
+    def __iter__(self) -> Iterator[int | list[int] | Tensor]:
+        """Frame and masks."""
+        return iter((self.frame_index, self.mask_logits))
+
+    def __len__(self) -> int:
+        """Of the pair."""
+        return 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,14 +301,17 @@ class TrackedObject:
 
 
 @dataclass(slots=True, kw_only=True)
-class VideoState:
+class VideoState(ReleasedState):
     """A video that is worked on.
+
+    Scripts look it up by the keys of the released state, ``state['num_frames']``.
 
     ``copy.deepcopy`` branches it: both sessions go on from here, each its own way. The
     reader of the frames is shared, so use branches from one thread.
 
     Attributes:
         frames: Reads its frames.
+        preprocessor: Prepares them for the model.
         embeddings: Features of the latest frames.
         num_frames: Length that the time of object pointers is scaled by.
         revisits: Memories that the running pass has left behind are archived.
@@ -288,6 +323,7 @@ class VideoState:
     """
 
     frames: FrameReader
+    preprocessor: ClipDataPreprocessor
     embeddings: EmbeddingCache
     num_frames: int
     revisits: bool = True
@@ -326,6 +362,7 @@ class VideoState:
         space = None if self.archive_space is None else self.archive_space.another()
         return VideoState(
             frames=self.frames if frames is None else frames,
+            preprocessor=self.preprocessor,
             embeddings=embeddings,
             num_frames=self.num_frames,
             revisits=self.revisits,
@@ -334,23 +371,6 @@ class VideoState:
             has_lost_memories=self.has_lost_memories,
             objects={key: obj.branch(space) for key, obj in self.objects.items()},
         )
-
-    def __getitem__(self, name: str) -> int | list[int] | dict[int, int]:
-        """What scripts look up in the state of the released predictor."""
-        height, width = self.frames.size
-        rows = dict(enumerate(self.objects))  # of the masks that are shown
-        known: dict[str, int | list[int] | dict[int, int]] = {
-            'num_frames': self.frames.num_frames,
-            'video_height': height,
-            'video_width': width,
-            'obj_ids': list(self.objects),
-            'obj_idx_to_id': rows,
-            'obj_id_to_idx': {object_id: row for row, object_id in rows.items()},
-        }
-        if name not in known:
-            msg = f'{name!r}; there are {", ".join(known)}'
-            raise KeyError(msg)
-        return known[name]
 
     def object(self, object_id: int) -> TrackedObject:
         """Find an object.

@@ -106,7 +106,10 @@ class SAM2(ReleasedNames, BaseModel):
     def _settle_frozen_parts(self) -> None:
         """Have frozen parts compute the same in training as in evaluation."""
         for part in frozen_modules(self):
-            part.eval()
+            if part is self:  # all of it; its own `eval` would come back here
+                super().train(mode=False)
+            else:
+                part.eval()
 
     @property
     def heads(self) -> MaskHeads:

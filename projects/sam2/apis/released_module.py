@@ -1,0 +1,228 @@
+"""What scripts do with the released video predictor, which is a torch module.
+
+Ours is a predictor around a model; these calls are handed on to the model.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from projects.sam2.apis.building import Device
+from projects.sam2.checkpoints import UnknownKeyError, map_to_released
+from projects.sam2.models import SAM2
+from projects.sam2.ops import non_overlapping
+
+__all__ = ['ReleasedModule']
+
+PREDICTOR_CALLS = (
+    'use init_state, add_new_points_or_box, add_new_mask, propagate_in_video, '
+    'remove_object and reset_state'
+)
+# Released names without a counterpart, and what to do in their place.
+INSTEAD = {
+    '_get_image_feature': 'use state.embeddings.get(frame_idx)',
+    '_run_single_frame_inference': PREDICTOR_CALLS,
+    '_run_memory_encoder': PREDICTOR_CALLS,
+    '_consolidate_temp_output_across_obj': PREDICTOR_CALLS,
+    '_get_orig_video_res_output': 'results hold masks at the size of the video',
+    '_reset_tracking_results': 'use reset_state',
+    '_forward_sam_heads': 'use model.heads.decode',
+    '_use_mask_as_output': 'use model.heads.adopt',
+    '_encode_new_memory': 'use model.tracker.memorise',
+    '_prepare_memory_conditioned_features': 'use model.tracker.recall',
+    '_track_step': PREDICTOR_CALLS,
+    'track_step': PREDICTOR_CALLS,
+    'load_first_frame': 'frames that come one at a time: use SAM2Stream',
+    'track': 'frames that come one at a time: use SAM2Stream',
+}
+
+
+class ReleasedModule:
+    """A predictor that can be used like its model."""
+
+    model: SAM2
+
+    @property
+    def training(self) -> bool:
+        """Is the model set to training?"""
+        return self.model.training
+
+    def to(
+        self, device: Device | torch.dtype, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Move the model, or change the type of its weights.
+
+        Args:
+            device: Where it goes, or a type; open videos afterwards.
+            dtype: Type of its weights; by default as it is.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.to(device)
+        if dtype is not None:
+            self.model.to(dtype)
+        return self
+
+    def cuda(self, device: int | torch.device | None = None) -> Self:
+        """Move the model to a GPU.
+
+        Args:
+            device: Which; by default the current one.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.cuda(device)
+        return self
+
+    def cpu(self) -> Self:
+        """Move the model to the CPU.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.cpu()
+        return self
+
+    def float(self) -> Self:
+        """Set the weights to float32.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.float()
+        return self
+
+    def half(self) -> Self:
+        """Set the weights to float16.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.half()
+        return self
+
+    def bfloat16(self) -> Self:
+        """Set the weights to bfloat16.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.bfloat16()
+        return self
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  torch's
+        """Set the model to training or evaluation.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Set the model to evaluation.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.eval()
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:  # noqa: FBT001, FBT002
+        """Say whether the weights are trained.
+
+        Args:
+            requires_grad: Whether they are.
+
+        Returns:
+            The predictor itself.
+        """
+        self.model.requires_grad_(requires_grad)
+        return self
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: FBT001, FBT002
+        """Weights of the model.
+
+        Args:
+            recurse: As for torch.
+
+        Returns:
+            All of them.
+        """
+        return self.model.parameters(recurse)
+
+    def named_parameters(
+        self,
+        prefix: str = '',
+        recurse: bool = True,  # noqa: FBT001, FBT002
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Weights of the model by our names.
+
+        Args:
+            prefix: Before each name.
+            recurse: As for torch.
+
+        Returns:
+            All of them.
+        """
+        return self.model.named_parameters(prefix, recurse)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights by the names of the release; by ours where there are adapters.
+
+        Returns:
+            All weights; those by our names are ``model.state_dict()``.
+        """
+        own = self.model.state_dict()
+        try:
+            return map_to_released(own)
+        except UnknownKeyError:
+            return dict(own)
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,  # noqa: FBT001, FBT002  torch's order
+        assign: bool = False,  # noqa: FBT001, FBT002
+    ) -> Any:  # noqa: ANN401  torch's own record
+        """Load weights by the names of the release or by ours.
+
+        Args:
+            state_dict: The weights.
+            strict: Names must be those of the model, all of them.
+            assign: As for torch.
+
+        Returns:
+            Missing and unexpected names.
+        """
+        return self.model.load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _apply_non_overlapping_constraints(self, pred_masks: Tensor) -> Tensor:
+        """Let each pixel belong to at most one object, (O, 1, H, W), logits."""
+        return non_overlapping(pred_masks)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Attributes of the model, and what to do where there is none."""
+            if name in INSTEAD:
+                msg = f'{type(self).__name__} has no {name!r}; {INSTEAD[name]}'
+                raise AttributeError(msg)
+            if name.startswith('__') or name == 'model':
+                raise AttributeError(name)
+            try:
+                return getattr(self.model, name)
+            except AttributeError as error:
+                msg = (
+                    f'{type(self).__name__} has no {name!r}, nor has its model; '
+                    f'docs/prediction.md lists the released names that work'
+                )
+                raise AttributeError(msg) from error
