@@ -16,6 +16,7 @@ from projects.sam2.apis import (
     SAM2VideoPredictor,
 )
 from projects.sam2.apis.image_decoding import preprocess_image
+from projects.sam2.checkpoints import map_to_released
 from toy_videos import SIDE, SIZE, toy_frames, toy_model
 
 REQUIRED = inspect.Parameter.empty
@@ -305,7 +306,7 @@ def test_transforms_bring_images_and_prompts_to_the_model(
 def test_predictors_are_made_around_a_predictor() -> None:
     video = SAM2VideoPredictor(toy_model())
     assert SAM2ImagePredictor(video).model is video.model
-    generator = SAM2AutomaticMaskGenerator(video, 2)
+    generator = SAM2AutomaticMaskGenerator(video, 2)  # type: ignore[arg-type]
     assert generator.model is generator.predictor.model is video.model
     assert SAM2VideoPredictor(video).model is video.model
     with pytest.raises(TypeError, match='The model is a str; give what build_sam2'):
@@ -313,7 +314,7 @@ def test_predictors_are_made_around_a_predictor() -> None:
 
 
 def test_video_predictor_is_used_like_its_model() -> None:
-    video = SAM2VideoPredictor(toy_model())
+    video: Any = SAM2VideoPredictor(toy_model())  # knows its model's names as it runs
     assert video.image_size == SIDE
     assert video.eval().float().requires_grad_(requires_grad=False) is video
     assert not any(one.requires_grad for one in video.parameters())
@@ -367,6 +368,27 @@ def test_part_under_its_released_name_is_the_part() -> None:
     before = set(model.state_dict())
     assert model.sam_prompt_encoder is not None
     assert set(model.state_dict()) == before
+
+
+def test_weights_and_sizes_have_their_released_names() -> None:
+    model = toy_model()
+    released = map_to_released(model.state_dict())
+    for name in ('no_mem_embed', 'maskmem_tpos_enc'):
+        assert torch.equal(getattr(model, name), released[name])
+    assert model.obj_ptr_proj.state_dict().keys() == {
+        key.removeprefix('obj_ptr_proj.')
+        for key in released
+        if key.startswith('obj_ptr_proj.')
+    }
+    assert (model.num_maskmem, model.hidden_dim, model.mem_dim) == (7, 64, 16)
+    encoder, decoder = model.sam_prompt_encoder, model.sam_mask_decoder
+    assert encoder.input_image_size == (SIDE, SIDE)
+    assert encoder.image_embedding_size == (SIDE // 16, SIDE // 16)
+    assert encoder.mask_input_size == (SIDE // 4, SIDE // 4)
+    assert encoder.embed_dim == 64
+    for name, part in (('conv_s0', decoder.conv_s0), ('conv_s1', decoder.conv_s1)):
+        weight = released[f'sam_mask_decoder.{name}.weight']
+        assert torch.equal(part.state_dict()['weight'], weight)
 
 
 def test_images_are_encoded_as_in_the_release(predictor: SAM2ImagePredictor) -> None:

@@ -298,8 +298,8 @@ class ReleasedNames:
     if TYPE_CHECKING:
         data_preprocessor: ClipDataPreprocessor
         tracker: Any
-        prompt_encoder: SAM2PromptEncoder
-        mask_decoder: SAM2MaskDecoder
+        prompt_encoder: Any
+        mask_decoder: Any
         encode: Any
 
     def _load_from_state_dict(
