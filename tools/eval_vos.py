@@ -36,7 +36,7 @@ from projects.sam2.apis.folder_scores import (  # noqa: E402
     ScoringTask,
     score_folder,
 )
-from projects.sam2.datasets.listing import read_list  # noqa: E402
+from projects.sam2.datasets.mask_folders import list_mask_videos  # noqa: E402
 from projects.sam2.engine.command_line import (  # noqa: E402
     call_tool,
     describe_error,
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         binary=options.binary,
     )
     try:
-        names = None if options.list is None else read_list(options.list)
+        names = list_mask_videos(options.truth, options.list)
         with progress_bar('Videos') as advance:
             scores = score_folder(
                 task, names=names, num_workers=options.workers, advance=advance

@@ -26,7 +26,7 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
-from projects.sam2.datasets.listing import read_list  # noqa: E402
+from projects.sam2.datasets.listing import match_names, read_list  # noqa: E402
 from projects.sam2.datasets.mask_folders import list_mask_videos  # noqa: E402
 from projects.sam2.datasets.processing.submission import (  # noqa: E402
     LAYOUTS,
@@ -67,6 +67,27 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
+def videos_of_split(options: argparse.Namespace) -> list[str]:
+    """Name the videos that the archive must hold.
+
+    Args:
+        options: Of the command line.
+
+    Returns:
+        The names, those of a list as the folders are called. Without frames, a video
+        that was not predicted keeps the name in the list.
+
+    Raises:
+        FileNotFoundError: If the list is missing.
+        ClipDataError: If a folder is missing, or the list names no video of the frames.
+    """
+    if options.frames is not None:
+        return list_mask_videos(options.frames, options.list)
+    entries = read_list(options.list)
+    names, _ = match_names(entries, list_mask_videos(options.pred))
+    return [name or entry for name, entry in zip(names, entries, strict=True)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Pack as the command line says.
 
@@ -78,11 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse_arguments(arguments)
     try:
-        names = (
-            list_mask_videos(options.frames)
-            if options.list is None
-            else read_list(options.list)
-        )
+        names = videos_of_split(options)
         submission = Submission(
             root=options.pred,
             names=tuple(names),

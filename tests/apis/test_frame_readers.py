@@ -125,14 +125,14 @@ def test_frame_of_an_array_is_checked_when_it_is_read() -> None:
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     empty = _folder(tmp_path / 'empty', ())
-    others = _folder(tmp_path / 'others', ('0.png',))
+    others = _folder(tmp_path / 'others', ('0.gif',))
     nameless = _folder(tmp_path / 'nameless', ('0.jpg', 'cover.jpg'))
     text = tmp_path / 'v.mp4'
     text.write_text('no video')
     for video, message in (
-        (empty, 'holds no frames: expected JPEG files, found nothing'),
-        (others, r'found only \.png; write'),
-        (nameless, r'cover\.jpg has no number'),
+        (empty, 'holds no frames: expected images, found nothing'),
+        (others, r'found only \.gif; write'),
+        (nameless, r'cover\.jpg have no number'),
         (text, 'is no video that OpenCV reads; convert'),
         ([], 'has no frame'),
     ):

@@ -85,7 +85,7 @@ def build(dataset: Part, root: Path) -> Any:  # noqa: ANN401  any dataset
     source = list(parts_of(dataset))[-1]
     source['data_root'] = str(root)
     WRITERS[source['type']](root, source)
-    for key, text in (('file_list', 'ant\n'), ('exclude_list', 'bee\n')):
+    for key, text in (('file_list', 'ant\n'), ('exclude_list', '')):
         if key in source:
             (root / source[key]).parent.mkdir(parents=True, exist_ok=True)
             (root / source[key]).write_text(text)

@@ -8,6 +8,7 @@ import pytest
 from mmengine.registry import DATASETS
 
 import data_folders as folders
+from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import (
     LISTED_SUFFIXES,
     find_file,
@@ -66,5 +67,17 @@ def test_first_ending_is_found_first_and_stands_in_for_none(tmp_path: Path) -> N
         (tmp_path / name).touch()
     (tmp_path / 'a.Jpg').mkdir()
     assert find_file(tmp_path / 'a', suffixes).name == 'a.Png'
-    (tmp_path / 'a.jpg').touch()
-    assert find_file(tmp_path / 'a', suffixes).name == 'a.jpg'
+
+
+@pytest.mark.parametrize(
+    'names', [('a.jpg', 'a.JPG'), ('a.jpg', 'a.png'), ('a.Jpg', 'a.pNg')]
+)
+def test_two_files_of_one_name_are_refused(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ClipDataError, match=' and '.join(names)):
+        find_file(tmp_path / 'a', ('.jpg', '.png'))
+    (other, left) = (tmp_path / name for name in names)
+    assert find_file(tmp_path / 'a', ('.jpg', '.png'), other_than=other) == left

@@ -53,6 +53,7 @@ def test_folders_suffix_rule_and_lists_can_be_chosen(data_root: Path) -> None:
     labels[:5], labels[10:, :4], labels[10:, 8:10] = 0, 3, 3
     (data_root / 'gt' / 'town').mkdir(parents=True)
     Image.fromarray(labels).save(data_root / 'gt' / 'town' / 'bee_ids.png')
+    write_image(data_root / 'img' / 'other.png')
     (data_root / 'not.txt').write_text('other\n')
     dataset = ClipLabelImageDataset(
         data_root=str(data_root),
@@ -71,7 +72,9 @@ def test_folders_suffix_rule_and_lists_can_be_chosen(data_root: Path) -> None:
     (data_root / 'list.txt').write_text('town/bee\n')
     listed = ClipLabelImageDataset(
         data_root=str(data_root),
+        image_folder='img',
         label_folder='gt',
+        label_suffix='_ids.png',
         file_list='list.txt',
         max_bad_share=0.0,
     )

@@ -1,8 +1,10 @@
 """Lists of videos and files."""
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies
 from mmengine.logging import MMLogger
 
 from projects.sam2.datasets.errors import ClipDataError
@@ -11,10 +13,14 @@ from projects.sam2.datasets.listing import (
     find_videos,
     list_files,
     list_names,
+    match_names,
+    normalize_name,
+    order_frames,
     read_list,
     split_names,
     write_list,
 )
+from projects.sam2.datasets.reading import IMAGE_SUFFIXES
 
 
 @pytest.fixture
@@ -50,29 +56,117 @@ def test_split_is_the_list_without_the_excluded(
 
 
 @pytest.mark.parametrize(
-    ('lines', 'says'),
-    [('frames/a\nz\n', True), ('z\na\n', False), ('\n', False)],
-    ids=['none_matches', 'one_matches', 'empty'],
+    ('file_list', 'exclude_list', 'says'),
+    [
+        (
+            None,
+            'frames/a\nz\n',
+            r"'frames/a' and 1 more.*frames holds no.*similar: 'a'",
+        ),
+        (None, 'a\nb2\n', r"lines\.txt: names 'b2', but .*frames.*similar: 'b'"),
+        ('b2\n', None, r"lines\.txt: names 'b2', but .*frames.*similar: 'b'"),
+        ('a\n', 'a2\n', r"names 'a2'"),
+        (None, '../frames/a\n', r"names '\.\./frames/a', but .*similar: 'a'"),
+        ('/frames/a\n', None, r"names '/frames/a', but .*similar: 'a'"),
+        (None, 'a' * 10**6, r"names 'a{80}…'"),
+        (None, 'a/' * 10**6 + 'b', 'holds no such clip'),
+        (None, 'a\0b', 'holds no such clip'),
+        ('a/x\0b/c', None, 'holds no such clip'),
+    ],
 )
-def test_list_that_excludes_nothing_is_told(
-    data_root: Path,
-    lines: str,
-    says: bool,  # noqa: FBT001  what is expected
-    caplog: pytest.LogCaptureFixture,
+def test_list_of_names_without_a_clip_is_refused(
+    data_root: Path, file_list: str | None, exclude_list: str | None, says: str
 ) -> None:
-    (data_root / 'others.txt').write_text(lines)
+    lists = {'file_list': file_list, 'exclude_list': exclude_list}
+    for key, text in lists.items():
+        if text is not None:
+            (data_root / f'{key}_lines.txt').write_text(text)
+            lists[key] = f'{key}_lines.txt'
+    with pytest.raises(ClipDataError, match=says):
+        list_names(
+            data_root=data_root,
+            folder=data_root / 'frames',
+            file_list=lists['file_list'],
+            exclude_list=lists['exclude_list'],
+        )
+
+
+def test_listed_name_without_a_clip_is_warned_of_and_stays_a_bad_clip(
+    data_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (data_root / 'list.txt').write_text('a\nb2\nx\n')
     logger = MMLogger.get_instance('listing', logger_name='listing')
     logger.addHandler(caplog.handler)
-    list_names(
+    names = list_names(
         data_root=data_root,
         folder=data_root / 'frames',
-        file_list=None,
-        exclude_list='others.txt',
+        file_list='list.txt',
+        exclude_list=None,
     )
     logger.removeHandler(caplog.handler)
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == says
-    assert all("none of 3 clips: it names 'frames/a'" in each for each in told)
+    assert names == ['a', 'b2', 'x']
+    (record,) = caplog.records
+    says = r"list\.txt names 'b2' and 1 more, .*\(similar: 'b'\); each is a bad clip"
+    assert re.search(says, record.getMessage())
+
+
+def test_excluded_clip_need_not_be_on_the_list_nor_be_there_once_it_is_listed(
+    data_root: Path,
+) -> None:
+    (data_root / 'list.txt').write_text('a\nlost\n')
+    (data_root / 'not.txt').write_text('b\nlost\n.ipynb_checkpoints\n')
+    names = list_names(
+        data_root=data_root,
+        folder=data_root / 'frames',
+        file_list='list.txt',
+        exclude_list='not.txt',
+    )
+    assert names == ['a']
+
+
+@pytest.mark.parametrize(
+    ('entry', 'name'),
+    [
+        ('cam2.mp4', 'cam2.mp4'),
+        ('cam2', 'cam2.mp4'),  # as earlier lists were written
+        ('cam1', 'cam1'),
+        ('cam1.mp4', 'cam1'),
+        ('cam1.JPG', 'cam1'),
+        ('./cam1/', 'cam1'),
+        ('Cam1.Mp4', 'cam1'),
+        ('sub//cam3/', 'sub/cam3'),
+        ('sub\\cam3.png', 'sub/cam3'),
+        ('cafe\u0301', 'caf\u00e9'),
+        ('v1.5', 'v1.5'),
+        ('v1', None),
+        ('cam', None),
+    ],
+)
+def test_entry_means_the_clip_of_its_name_or_else_of_another_spelling(
+    entry: str, name: str | None
+) -> None:
+    names = {'cam2.mp4', 'cam1', 'sub/cam3', 'caf\u00e9', 'v1.5'}
+    assert match_names([normalize_name(entry)], names)[0] == [name]
+    exact = names | {normalize_name(entry)}
+    assert match_names([normalize_name(entry)], exact)[0] == [normalize_name(entry)]
+
+
+def test_entry_that_may_mean_two_clips_is_refused() -> None:
+    with pytest.raises(ClipDataError, match=r"'x': may mean 'x\.jpg' or 'x\.mp4'"):
+        match_names(['x'], {'x.mp4', 'x.jpg'})
+    assert match_names(['x.mp4'], {'x.mp4', 'x.jpg'}) == (['x.mp4'], [])
+
+
+@pytest.mark.parametrize('mark', ['utf-16', 'utf-32'])
+def test_list_in_another_unicode_is_named(data_root: Path, mark: str) -> None:
+    (data_root / 'list.txt').write_text('a\n', encoding=mark)
+    with pytest.raises(ClipDataError, match=f'{mark.upper()}; save it as UTF-8'):
+        read_list(data_root / 'list.txt')
+
+
+def test_line_ends_of_every_system_end_a_name(data_root: Path) -> None:
+    (data_root / 'list.txt').write_bytes(b'a\r\nb/\rc\n\r\n')
+    assert read_list(data_root / 'list.txt') == ['a', 'b', 'c']
 
 
 def test_mark_of_utf8_is_no_part_of_the_first_name(data_root: Path) -> None:
@@ -106,10 +200,82 @@ def test_missing_and_empty_splits_are_named(
         )
 
 
-def test_files_are_in_numerical_order(tmp_path: Path) -> None:
-    for name in ('10.jpg', '9.JPG', '100.jpeg', 'notes.txt'):
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['9.JPG', '10.jpg', '100.jpeg'],
+        ['frame_2.jpg', 'frame_10.png', 'Frame_11.TIF'],
+        ['1.jpg', '1.5.jpg', '2.jpg', '10.jpg'],
+        ['1403.25.jpg', '1403.50.jpg', '1404.00.jpg'],
+        ['s1_f20_left8bit.jpg', 's2_f1_left8bit.jpg', 's10_f1_left8bit.jpg'],
+        ['shot.0002.jpg', 'shot.0010.jpg'],
+        ['2024-01-05_2.jpg', '2024-01-05_10.jpg'],
+        ['f_1_jpg.rf.ab.jpg', 'f_2_jpg.rf.aa.jpg'],
+        ['cover.jpg'],
+        ['00000.jpg', '.00000.jpg', '._00000.jpg', 'Thumbs.db', 'notes.txt'],
+    ],
+)
+def test_files_are_in_the_order_of_their_numbers(
+    tmp_path: Path, names: list[str]
+) -> None:
+    for name in reversed(names):
         (tmp_path / name).touch()
-    assert list_files(tmp_path, ('.jpg', '.jpeg')) == ('9.JPG', '10.jpg', '100.jpeg')
+    (tmp_path / '00001.jpg').mkdir()
+    images = [n for n in names if n[0] != '.' and n.lower().endswith(IMAGE_SUFFIXES)]
+    assert list_files(tmp_path, IMAGE_SUFFIXES) == tuple(images)
+
+
+@pytest.mark.parametrize(
+    ('names', 'says'),
+    [
+        (['01.jpg', '1.jpg', '2.jpg'], '01.jpg and 1.jpg have the same frame number'),
+        (['00000.JPG', '00000.jpg'], '00000.JPG and 00000.jpg have the same'),
+        (['0.jpg', '0.png'], '0.jpg and 0.png have the same'),
+        (['f_1.0.jpg', 'f_1.jpg'], 'f_1.0.jpg and f_1.jpg have the same'),
+        (['Frame_1.jpg', 'frame_01.jpg'], 'have the same'),
+        (['0.jpg', '1.jpg', 'cover.jpg'], '1.jpg and cover.jpg have no number'),
+        (['a.jpg', 'b.jpg'], 'a.jpg and b.jpg have no number'),
+        (['0.jpg', '0 (copy).jpg'], 'have no number to be ordered by'),
+        (['left_1.jpg', 'right_1.jpg'], 'have no number to be ordered by'),
+        (['-1.jpg', '-2.jpg'], '-1.jpg has a negative number'),
+        (['f_-1.jpg', 'f_0.jpg'], 'have no number'),
+        (['1.25.jpg', '1.5.jpg', '2.jpg'], '1.25.jpg and 1.5.jpg have fractions'),
+        (['shot1.9.jpg', 'shot1.10.jpg'], 'have fractions of different lengths'),
+    ],
+)
+def test_files_without_a_clear_order_are_refused_with_both_names(
+    tmp_path: Path, names: list[str], says: str
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ClipDataError, match=re.escape(says)):
+        list_files(tmp_path, IMAGE_SUFFIXES)
+
+
+@given(
+    numbers=strategies.sets(strategies.integers(0, 10**6), min_size=2, max_size=20),
+    width=strategies.integers(1, 8),
+    begin=strategies.sampled_from(['', 'f', 'a_7_']),
+    end=strategies.sampled_from(['', '_8bit', '-x']),
+    data=strategies.data(),
+)
+def test_any_numbers_are_ordered_as_numbers(
+    numbers: set[int], width: int, begin: str, end: str, data: strategies.DataObject
+) -> None:
+    expected = [f'{begin}{n:0{width}d}{end}.png' for n in sorted(numbers)]
+    shuffled = data.draw(strategies.permutations(expected))
+    assert list(order_frames(shuffled, 'folder')) == expected
+
+
+def test_hidden_files_and_folders_are_listed_nowhere(tmp_path: Path) -> None:
+    hidden = ('.ipynb_checkpoints', '__MACOSX', '@eaDir', '.a')
+    for folder in (*hidden, 'clip'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'x.json').touch()
+        (tmp_path / folder / '._y.json').touch()
+    (tmp_path / '._v.mp4').touch()
+    assert find_videos(tmp_path) == {'clip'}
+    assert find_stems(tmp_path, ('.json',)) == {'clip/x'}
 
 
 def test_files_without_a_name_are_not_listed(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_shards_lists_and_folders_can_be_chosen(data_root: Path) -> None:
     shard.mkdir(parents=True)
     for path in data_root.glob('ant.*'):
         path.rename(shard / path.name)
-    (data_root / 'not.txt').write_text('other\n')
+    (shard / 'other.json').touch()
+    (data_root / 'not.txt').write_text('sa_000020/other.JPG\n')
     dataset = ClipSA1BDataset(
         data_root=str(data_root), image_folder='images', exclude_list='not.txt'
     )

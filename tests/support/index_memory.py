@@ -23,8 +23,9 @@ NUM_FRAMES = 20
 
 
 def write_palette(root: Path, names: list[str]) -> dict[str, Any]:
-    """A list of videos; their files are not opened."""
-    (root / 'JPEGImages').mkdir()
+    """A list of videos, and an empty folder for each."""
+    for name in names:
+        (root / 'JPEGImages' / name).mkdir(parents=True)
     (root / 'list.txt').write_text('\n'.join(names))
     return {'type': 'ClipPaletteDataset', 'file_list': 'list.txt'}
 

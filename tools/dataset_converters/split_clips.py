@@ -20,8 +20,10 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.datasets.listing import (  # noqa: E402  after the path is set
+from projects.sam2.datasets.file_endings import without_suffix  # noqa: E402  after the path is set
+from projects.sam2.datasets.listing import (  # noqa: E402
     list_names,
+    match_names,
     read_list,
     split_names,
     write_list,
@@ -54,6 +56,33 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def clips_to_split(arguments: argparse.Namespace) -> list[str]:
+    """Name the clips.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        The names, each once.
+
+    Raises:
+        FileNotFoundError: If there is neither a list nor a folder of frames.
+        ValueError: If there is no clip, or a list names one that is not there.
+    """
+    root: Path = arguments.data_root
+    folder = root / arguments.frame_folder
+    if arguments.file_list is None or folder.is_dir():
+        names = list_names(
+            data_root=root,
+            folder=folder,
+            file_list=arguments.file_list,
+            exclude_list=None,
+        )
+    else:
+        names = [without_suffix(name) for name in read_list(root / arguments.file_list)]
+    return list(dict.fromkeys(names))
+
+
 def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
     """Hold clips back as the command line says.
 
@@ -68,15 +97,16 @@ def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
         ValueError: If either would be empty, or a name is not among the clips.
     """
     if arguments.names is not None:
-        held = read_list(arguments.data_root / arguments.names)
-        unknown = sorted(set(held) - set(names))
-        if unknown or not held or len(set(held)) == len(set(names)):
+        entries = read_list(arguments.data_root / arguments.names)
+        matches, unknown = match_names(entries, names)
+        held = {name for name in matches if name is not None}
+        if unknown or not held or len(held) == len(names):
             msg = (
-                f'{arguments.names}: {len(set(held))} names, {len(unknown)} of them '
+                f'{arguments.names}: {len(entries)} names, {len(unknown)} of them '
                 f'unknown {unknown[:3]}; name some, not all, of the {len(names)} clips'
             )
             raise ValueError(msg)
-        return [sorted(set(names) - set(held)), sorted(set(held))]
+        return [sorted(set(names) - held), sorted(held)]
     number = arguments.num_holdout
     if arguments.share is not None:
         number = round(arguments.share * len(names))
@@ -87,15 +117,7 @@ def main() -> None:
     """Write the lists."""
     arguments = parse_arguments()
     root: Path = arguments.data_root
-    if arguments.file_list is not None:
-        names = read_list(root / arguments.file_list)
-    else:
-        names = list_names(
-            data_root=root,
-            folder=root / arguments.frame_folder,
-            file_list=None,
-            exclude_list=None,
-        )
+    names = clips_to_split(arguments)
     lists = (arguments.train_list, arguments.holdout_list)
     for path, part in zip(lists, split(names, arguments), strict=True):
         write_list(root / path, part)

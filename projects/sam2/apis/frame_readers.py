@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from projects.sam2.apis.inputs import ImageLike, Size, read_image
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import scan_folder
 from projects.sam2.datasets.frames import open_capture
-from projects.sam2.datasets.reading import JPEG_SUFFIXES, read_frame
+from projects.sam2.datasets.listing import order_frames
+from projects.sam2.datasets.reading import IMAGE_SUFFIXES, read_frame
 from projects.sam2.ops import seeks_exactly
 
 __all__ = [
@@ -53,7 +55,7 @@ def open_frames(video: VideoLike) -> FrameReader:
     """Open a video; its first frame is decoded, for the size.
 
     Args:
-        video: A folder of JPEG files named by numbers; a video file; or frames as an
+        video: A folder of images named by numbers; a video file; or frames as an
             array (T, height, width, 3) or a list of images; or a reader of one's own.
 
     Returns:
@@ -115,33 +117,27 @@ class ArrayReader:
 
 
 class FolderReader:
-    """Frames in JPEG files whose names are numbers.
+    """Frames in image files, in the order of the numbers in their names.
 
     Args:
         folder: The folder.
 
     Raises:
-        ValueError: If it holds no JPEG file, one without a number, or a damaged one.
+        ValueError: If it holds no image, a damaged one, or some that cannot be ordered.
     """
 
     def __init__(self, folder: Path) -> None:
-        files = [p for p in folder.iterdir() if p.suffix.lower() in JPEG_SUFFIXES]
+        names = [entry.name for entry in scan_folder(folder) if not entry.is_dir()]
+        files = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
         if not files:
-            others = sorted({p.suffix for p in folder.iterdir() if p.suffix})
-            found = f'only {", ".join(others)}' if others else 'nothing'
+            others = sorted({Path(name).suffix for name in names} - {''})
+            there = f'only {", ".join(others)}' if others else 'nothing'
             msg = (
-                f'{folder} holds no frames: expected JPEG files, found {found}; write '
-                f'the frames as 00000.jpg, 00001.jpg, … or give them as arrays'
+                f'{folder} holds no frames: expected images, found {there}; write the '
+                f'frames as 00000.jpg, 00001.jpg, … or give them as arrays'
             )
             raise ValueError(msg)
-        nameless = [path.name for path in files if not path.stem.isdecimal()]
-        if nameless:
-            msg = (
-                f'{folder}: {nameless[0]} has no number to be ordered by; name the '
-                f'frames 00000.jpg, 00001.jpg, …'
-            )
-            raise ValueError(msg)
-        self._files = sorted(files, key=lambda path: int(path.stem))
+        self._files = [folder / name for name in order_frames(files, folder)]
         first = read_frame(self._files[0])
         self.size: Size = (first.shape[0], first.shape[1])
 

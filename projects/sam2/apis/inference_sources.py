@@ -24,6 +24,7 @@ from projects.sam2.apis.frame_readers import (
 )
 from projects.sam2.apis.inputs import CONVERT_TO_RGB, read_image
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import scan_folder
 from projects.sam2.datasets.image_headers import DAMAGES, check_header, open_image
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, read_bytes
 from projects.sam2.datasets.reading import IMAGE_SUFFIXES, check_scans
@@ -123,7 +124,8 @@ def list_sources(
     if folder_is_video or not is_folder:
         return [inputs]
     folder = Path(str(inputs)).expanduser()
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    names = sorted(entry.name for entry in scan_folder(folder))
+    images = [folder / n for n in names if n.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         msg = f'{folder} holds no image; give a folder of {", ".join(IMAGE_SUFFIXES)}'
         raise ValueError(msg)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from projects.sam2.datasets.file_endings import scan_folder
 from projects.sam2.datasets.listing import child
 from projects.sam2.datasets.reading import VOID_LABEL
 from projects.sam2.datasets.synthetic.writing import write_mask
@@ -123,7 +124,7 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, write: bool) -> Non
 
 def _holds_masks(root: Path) -> bool:
     """Is anything there beside settings and what a killed process left?"""
-    return any(not path.name.startswith('.') for path in root.iterdir())
+    return bool(scan_folder(root))
 
 
 def _write_labels(path: Path, masks: FrameMasks) -> None:

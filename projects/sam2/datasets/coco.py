@@ -26,7 +26,7 @@ from projects.sam2.datasets.json_files import (
     take,
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
-from projects.sam2.datasets.listing import child
+from projects.sam2.datasets.listing import child, normalize_name
 from projects.sam2.datasets.record_dataset import RecordDataset
 from projects.sam2.datasets.record_store import (
     Record,
@@ -130,7 +130,7 @@ class ClipCocoDataset(RecordDataset):
     image_folder: str = '.'
     crowd_as_objects: bool = False
 
-    def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
+    def records_in(self, content: object) -> Iterator[tuple[str, Record | None]]:
         """Records of the images, see :meth:`RecordDataset.records_in`."""
         return image_records(
             content, self.annotation_path, crowd_as_objects=self.crowd_as_objects
@@ -176,7 +176,7 @@ class ClipCocoDataset(RecordDataset):
 
 def image_records(
     content: object, where: Path, *, crowd_as_objects: bool = False
-) -> Iterator[tuple[str, Record]]:
+) -> Iterator[tuple[str, Record | None]]:
     """Put the annotations of a file to their images.
 
     Args:
@@ -185,8 +185,8 @@ def image_records(
         crowd_as_objects: See :class:`ClipCocoDataset`.
 
     Yields:
-        Name and record of each image that has an object; of a damaged entry, its
-        position and what is wrong with it.
+        Name and record of each image, None where it has no object; of a damaged entry,
+        its position and what is wrong with it, and its name if it has one.
 
     Raises:
         ClipDataError: If the file has another form, two images share an id, or no
@@ -199,34 +199,41 @@ def image_records(
     maskless = MasklessCount()
     for position, image in enumerate(images):
         place = f'images[{position}]'
+        image_id, name = None, None
         try:
             image_id = read_owner_id(image, f'{where}, {place}')
-            if image_id not in groups:
-                continue
+            name = _image_name(image, f'{where}, {place}')
+            annotations = groups.get(image_id, [])
             objects = [
-                each for each in groups[image_id] if crowd_as_objects or not crowd(each)
+                each for each in annotations if crowd_as_objects or not crowd(each)
             ]
             # All of them are counted, so this is no `any`.
-            if not sum(maskless.has_mask(annotation) for annotation in objects):
-                continue
-            yield _image_record(image, groups[image_id], f'{where}, {place}')
+            if sum(maskless.has_mask(annotation) for annotation in objects):
+                yield name, _image_record(image, annotations, f'{where}, {place}')
+            else:
+                yield name, None
         except ClipDataError as error:
-            yield place, damaged_record(error)
+            if image_id is None or image_id in groups:
+                yield place, damaged_record(error)
+            if name is not None:  # lists may name it
+                yield name, None
     maskless.tell(where)
 
 
-def _image_record(
-    image: object, annotations: list[Record], where: str
-) -> tuple[str, Record]:
-    """Name and record of an image."""
+def _image_name(image: object, where: str) -> str:
+    """Name of an image: its file without the ending."""
     file_name = take(image, 'file_name', str, where)
-    record = {
-        'file_name': file_name,
+    return checked_name(without_suffix(normalize_name(file_name)), where)
+
+
+def _image_record(image: object, annotations: list[Record], where: str) -> Record:
+    """Record of an image."""
+    return {
+        'file_name': take(image, 'file_name', str, where),
         'height': take(image, 'height', int, where),
         'width': take(image, 'width', int, where),
         'annotations': annotations,
     }
-    return checked_name(without_suffix(file_name), where), record
 
 
 class MasklessCount:

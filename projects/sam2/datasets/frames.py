@@ -20,6 +20,7 @@ from projects.sam2.datasets.limits import (
 )
 from projects.sam2.datasets.listing import child, list_files, stem_of
 from projects.sam2.datasets.reading import (
+    IMAGE_SUFFIXES,
     JPEG_SUFFIXES,
     IntensityRange,
     image_size,
@@ -322,27 +323,32 @@ def open_frames(
     name: str,
     limits: ReadLimits = DEFAULT_LIMITS,
     intensity_range: IntensityRange | None = None,
+    *,
+    masks: Path | None = None,
 ) -> ImageFrames | VideoFileFrames:
     """Open the frames of a video, whichever way they are stored.
 
     Args:
-        folder: Has ``<name>/*.jpg`` or ``<name>.mp4``.
+        folder: Has ``<name>/*.jpg``, or other images, or ``<name>.mp4``.
         name: Name of the video.
         limits: Checked before decoding.
         intensity_range: Of images of more than 8 bits.
+        masks: Folder of its masks. Where it is the folder of the frames, only JPEG
+            files are frames.
 
     Returns:
         The reader; nothing is decoded.
 
     Raises:
-        ClipDataError: If there is neither, or the folder is empty.
+        ClipDataError: If there is neither, or the folder is empty or cannot be ordered.
     """
     images = child(folder, name)
     if not images.is_dir():
         video = find_file(images, (VIDEO_SUFFIX,))
         if video.is_file():
             return VideoFileFrames.open(video, limits)
-    files = list_files(images, JPEG_SUFFIXES)
+    is_shared = masks is not None and masks.resolve() == images.resolve()
+    files = list_files(images, JPEG_SUFFIXES if is_shared else IMAGE_SUFFIXES)
     return ImageFrames(
         folder=images, files=files, limits=limits, intensity_range=intensity_range
     )

@@ -1,5 +1,6 @@
 """Reads annotation files in JSON and says what is wrong with their content."""
 
+import codecs
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,8 +46,9 @@ def parse_json(encoded: bytes, where: Path | str) -> Any:  # noqa: ANN401  what 
     Raises:
         ClipDataError: If it is no JSON.
     """
+    refuse_other_unicode(encoded, where, kind='JSON')
     try:
-        return orjson.loads(encoded)
+        return orjson.loads(encoded.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         # Python's own parser is slower, but reads what Python writes though JSON has no
         # such number: NaN, Infinity, 10**400. They spoil what they belong to, not the
@@ -56,6 +58,28 @@ def parse_json(encoded: bytes, where: Path | str) -> Any:  # noqa: ANN401  what 
         except (ValueError, RecursionError, MemoryError):
             problem = f'is no JSON ({error})'
             raise ClipDataError.at(where, problem, MEND_FILE) from error
+
+
+def refuse_other_unicode(encoded: bytes, where: Path | str, *, kind: str) -> None:
+    """Refuse a text in UTF-16 or UTF-32, which some editors and shells write.
+
+    Args:
+        encoded: The text.
+        where: File it came from, for the error.
+        kind: What the file should be, for the error.
+
+    Raises:
+        ClipDataError: If it begins with the mark of such a text.
+    """
+    # The mark of UTF-32 begins with that of UTF-16.
+    marks = {
+        'UTF-32': (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+        'UTF-16': (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    }
+    for name, begins in marks.items():
+        if encoded.startswith(begins):
+            problem = f'is no {kind} in UTF-8: it is written in {name}'
+            raise ClipDataError.at(where, problem, f'save it as UTF-8, or {MEND_FILE}')
 
 
 def take(record: object, key: str, kind: type[Kind], where: Path | str) -> Kind:

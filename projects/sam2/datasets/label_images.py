@@ -17,7 +17,7 @@ from projects.sam2.datasets.annotated_video import (
     check_size,
 )
 from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
-from projects.sam2.datasets.file_endings import find_file
+from projects.sam2.datasets.file_endings import MASK_SUFFIXES, find_file
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.label_rules import LabelRule
 from projects.sam2.datasets.limits import (
@@ -114,7 +114,8 @@ class ClipLabelImageDataset(ListedDataset):
     Attributes:
         image_folder: Folder of the images, relative to ``data_root``.
         label_folder: Folder of the label images, likewise.
-        label_suffix: What comes after an image's name in the name of its label image.
+        label_suffix: What comes after an image's name in the name of its label image;
+            TIFF and BMP are found as well, where images have a folder of their own.
         rule: How labels become objects, see :class:`LabelRule`.
     """
 
@@ -130,8 +131,23 @@ class ClipLabelImageDataset(ListedDataset):
 
     def list_videos(self) -> list[str]:
         """Names of the images, see :meth:`ClipDataset.list_videos`."""
-        find = partial(find_stems, suffixes=(self.label_suffix.lower(),))
-        return self.names_in(self.label_folder, find)
+        find = partial(find_stems, suffixes=self._label_suffixes)
+        find_images = partial(find_stems, suffixes=IMAGE_SUFFIXES)
+        beside = [(self.image_folder, find_images)]
+        return self.names_in(self.label_folder, find, beside)
+
+    @property
+    def _label_suffixes(self) -> tuple[str, ...]:
+        """What a label image's name may end in: ``label_suffix``, in other formats too.
+
+        Beside the images, another format is that of an image.
+        """
+        tail, dot, ending = self.label_suffix.rpartition('.')
+        beside = (self.root / self.image_folder) == (self.root / self.label_folder)
+        if beside or dot + ending.lower() not in MASK_SUFFIXES:
+            return (self.label_suffix,)
+        formats = dict.fromkeys((dot + ending, *MASK_SUFFIXES))
+        return tuple(tail + each for each in formats)
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
@@ -147,10 +163,14 @@ class ClipLabelImageDataset(ListedDataset):
             ClipDataError: If a file is missing.
         """
         stem = child(self.root / self.label_folder, name)
-        path = find_file(stem, (self.label_suffix,))
+        path = find_file(stem, self._label_suffixes)
         check_file(path)
         frames = open_image(
-            self.root / self.image_folder, name, self.read_limits, self.read_range
+            self.root / self.image_folder,
+            name,
+            self.read_limits,
+            self.read_range,
+            other_than=path,
         )
         masks = LabelImageMasks(
             path=path, rule=self.label_rule, limits=self.read_limits
@@ -163,6 +183,8 @@ def open_image(
     name: str,
     limits: ReadLimits = DEFAULT_LIMITS,
     intensity_range: IntensityRange | None = None,
+    *,
+    other_than: Path | None = None,
 ) -> ImageFrames:
     """Find an image by its name without the ending.
 
@@ -171,15 +193,16 @@ def open_image(
         name: Relative path without the ending.
         limits: Checked before decoding.
         intensity_range: Of an image of more than 8 bits.
+        other_than: Its label image, which may be beside it.
 
     Returns:
         A video of one frame.
 
     Raises:
-        ClipDataError: If there is none.
+        ClipDataError: If there is none, or more than one.
     """
     stem = child(folder, name)
-    file = find_file(stem, IMAGE_SUFFIXES)
+    file = find_file(stem, IMAGE_SUFFIXES, other_than=other_than)
     if file.is_file():
         return ImageFrames(
             folder=file.parent,

@@ -38,7 +38,7 @@ from projects.sam2.datasets.label_images import open_image
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
 from projects.sam2.datasets.listed_dataset import ListedDataset
 from projects.sam2.datasets.listing import child, find_stems
-from projects.sam2.datasets.reading import decode_label_map
+from projects.sam2.datasets.reading import IMAGE_SUFFIXES, decode_label_map
 from projects.sam2.datasets.segmentations import (
     check_edges,
     checked_corners,
@@ -304,7 +304,9 @@ class ClipLabelMeDataset(ListedDataset):
     def list_videos(self) -> list[str]:
         """Names of the images, see :meth:`ClipDataset.list_videos`."""
         find = partial(find_stems, suffixes=('.json',))
-        return self.names_in(self.annotation_folder, find)
+        find_images = partial(find_stems, suffixes=IMAGE_SUFFIXES)
+        beside = [(self.image_folder, find_images)]
+        return self.names_in(self.annotation_folder, find, beside)
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:

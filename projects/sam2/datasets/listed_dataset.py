@@ -1,13 +1,13 @@
 """The base of all sources whose clips are files below one folder."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
 from projects.sam2.datasets.clip_dataset import ClipDataset
 from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.listing import find_videos, list_names
+from projects.sam2.datasets.listing import FindNames, find_videos, list_names
 from projects.sam2.datasets.reading import checked_intensity_range
 
 
@@ -35,7 +35,8 @@ class ListedDataset(ClipDataset):
 
     Raises:
         FileNotFoundError: If ``data_root``, a folder in it or a list is missing.
-        ValueError: If no clip is left, a limit is not positive, or the range is none.
+        ValueError: If no clip is left, ``exclude_list`` names one that is not there, a
+            limit is not positive, or the range is none.
     """
 
     data_root: str
@@ -58,20 +59,26 @@ class ListedDataset(ClipDataset):
         )
 
     def names_in(
-        self, folder: str, find: Callable[[Path], Iterable[str]] = find_videos
+        self,
+        folder: str,
+        find: FindNames = find_videos,
+        beside: Sequence[tuple[str, FindNames]] = (),
     ) -> list[str]:
         """Name the clips of a folder that the lists leave.
 
         Args:
             folder: Relative to ``data_root``.
             find: Names what the folder holds; by default sub-folders and mp4 files.
+            beside: Other folders of the clips, and what names their content. A list may
+                name what is there alone, such as an image without annotation.
 
         Returns:
             The names, those of a list in its order.
 
         Raises:
             FileNotFoundError: If the folder or a list is missing.
-            ValueError: If no clip is left.
+            ValueError: If no clip is left, or ``exclude_list`` names one that is not
+                there, or all of ``file_list`` are not there.
         """
         return list_names(
             data_root=self.root,
@@ -79,4 +86,5 @@ class ListedDataset(ClipDataset):
             file_list=self.file_list,
             exclude_list=self.exclude_list,
             find=find,
+            beside=[(self.root / place, find_in) for place, find_in in beside],
         )

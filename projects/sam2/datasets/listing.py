@@ -1,8 +1,12 @@
-"""Which videos there are, and which files belong to one."""
+"""Which clips there are, how lists name them, and which files belong to one."""
 
+import difflib
+import itertools
 import logging
-import os
-from collections.abc import Callable, Iterable
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,13 +15,25 @@ from mmengine.logging import print_log
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import (
     VIDEO_SUFFIX,
+    is_hidden,
     is_name,
+    scan_folder,
     without_suffix,
 )
-from projects.sam2.datasets.json_files import read_json, take
+from projects.sam2.datasets.json_files import read_json, refuse_other_unicode, take
+from projects.sam2.datasets.limits import read_bytes
 from projects.sam2.ops import write_whole
 
 MAX_DEPTH = 2  # of folders below the one that is searched, links included
+MAX_COMPARED = (
+    20_000  # names among which those similar to a misspelt one are looked for
+)
+MAX_SHOWN = 80  # characters of a name in an error
+
+FindNames = Callable[[Path], Iterable[str]]
+
+
+# Lists of clips ----------------------------------------------------------------------
 
 
 def read_list(path: Path) -> list[str]:
@@ -28,7 +44,8 @@ def read_list(path: Path) -> list[str]:
             ``meta.json`` as YouTube-VOS and MOSE have it, with names below ``videos``.
 
     Returns:
-        The names in their order, without the ending of a file.
+        The entries in their order, see :func:`normalize_name`. :func:`match_names`
+        finds the clips that they mean.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -41,13 +58,315 @@ def read_list(path: Path) -> list[str]:
         )
         raise FileNotFoundError(msg)
     if path.suffix.lower() == '.json':
-        return list(take(read_json(path), 'videos', dict, path))
+        entries = list(take(read_json(path), 'videos', dict, path))
+        return [normalize_name(entry) for entry in entries]
+    encoded = read_bytes(path)
+    refuse_other_unicode(encoded, path, kind='text')
     try:
-        lines = path.read_text(encoding='utf-8-sig').splitlines()
+        text = encoded.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         remedy = 'write the list in UTF-8, a clip a line'
         raise ClipDataError.at(path, f'is no text ({error})', remedy) from error
-    return [without_suffix(line.strip()) for line in lines if line.strip()]
+    lines = text.replace('\r', '\n').split('\n')
+    return [normalize_name(line) for line in lines if line.strip()]
+
+
+def write_list(path: Path, names: list[str]) -> None:
+    """Write a list of clips, whole or not at all.
+
+    Args:
+        path: Text file.
+        names: One for each line.
+    """
+    write_whole(path, ''.join(f'{name}\n' for name in names))
+
+
+def normalize_name(entry: str) -> str:
+    """Write the name of a clip as all listings do.
+
+    Args:
+        entry: Path of a clip below its folder, as a list or an annotation file has it.
+
+    Returns:
+        The path without white space around it, ``./``, double slashes or a slash at its
+        end.
+    """
+    return PurePosixPath(entry.strip()).as_posix()
+
+
+def match_names(
+    entries: Sequence[str], names: Collection[str]
+) -> tuple[list[str | None], list[str]]:
+    """Find the clips that the entries of a list mean.
+
+    An entry means the clip of exactly that name. Only where there is none, it may
+    differ from the name by the ending of an image, a video or a JSON file, by upper
+    case, by backslashes, or by the way in which Unicode writes an accent.
+
+    Args:
+        entries: From :func:`read_list`.
+        names: Names of the clips.
+
+    Returns:
+        The name that each entry means, None where there is none; and the entries
+        without a clip.
+
+    Raises:
+        ClipDataError: If an entry may mean several clips.
+    """
+    known = names if isinstance(names, set | frozenset) else set(names)
+    matches: list[str | None] = []
+    others: dict[str, list[str]] | None = None
+    for entry in entries:
+        exact = next((s for s in (entry, without_suffix(entry)) if s in known), None)
+        if exact is None:
+            others = _other_spellings(known) if others is None else others
+            form = _canonical(entry)
+            spelt = others.get(form) or others.get(without_suffix(form)) or []
+            if len(spelt) > 1:
+                problem = f'may mean {" or ".join(map(repr, sorted(spelt)))}'
+                remedy = 'write the whole name of the clip'
+                raise ClipDataError.at(repr(entry), problem, remedy)
+            exact = spelt[0] if spelt else None
+        matches.append(exact)
+    pairs = zip(entries, matches, strict=True)
+    return matches, [entry for entry, name in pairs if name is None]
+
+
+def _canonical(name: str) -> str:
+    """One spelling for all that some file system takes for the same."""
+    return unicodedata.normalize('NFC', name.replace('\\', '/')).casefold()
+
+
+def _other_spellings(names: Collection[str]) -> dict[str, list[str]]:
+    """Names by what else may stand for them: exact names first, then without ending."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(_canonical(name), []).append(name)
+    stems: dict[str, list[str]] = {}
+    for name in names:
+        stem = _canonical(without_suffix(name))
+        if stem not in spellings:
+            stems.setdefault(stem, []).append(name)
+    return spellings | stems
+
+
+def refuse_unknown(
+    unknown: Sequence[str], names: Collection[str], path: Path, where: Path
+) -> None:
+    """Refuse a list that names clips which are not there.
+
+    Args:
+        unknown: Entries without a clip.
+        names: Names of the clips.
+        path: The list.
+        where: Place of the clips.
+
+    Raises:
+        ClipDataError: If there is an unknown entry.
+    """
+    if unknown:
+        problem = _why_unknown(unknown, names, where)
+        remedy = 'correct the list, or take the name off it'
+        raise ClipDataError.at(path, problem, remedy)
+
+
+def _why_unknown(unknown: Sequence[str], names: Collection[str], where: Path) -> str:
+    """Say which entries have no clip, and which names are like the first."""
+    entry = unknown[0]
+    shown = repr(entry if len(entry) <= MAX_SHOWN else f'{entry[:MAX_SHOWN]}…')
+    more = f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''
+    similar = _similar(entry, names)
+    hint = f' (similar: {", ".join(map(repr, similar))})' if similar else ''
+    return f'names {shown}{more}, but {where} holds no such clip{hint}'
+
+
+def _similar(entry: str, names: Collection[str]) -> list[str]:
+    """Up to three names that an entry may have meant."""
+    last = without_suffix(entry.rpartition('/')[2]).casefold()
+    same = itertools.islice(
+        (n for n in names if without_suffix(n.rpartition('/')[2]).casefold() == last), 3
+    )
+    few = list(itertools.islice(names, MAX_COMPARED))
+    close = difflib.get_close_matches(entry[:MAX_SHOWN], few, n=3)
+    return list(dict.fromkeys([*sorted(same), *close]))[:3]
+
+
+def list_names(
+    *,
+    data_root: Path,
+    folder: Path,
+    file_list: str | None,
+    exclude_list: str | None,
+    find: FindNames | None = None,
+    beside: Sequence[tuple[Path, FindNames]] = (),
+) -> list[str]:
+    """Name the videos of a split.
+
+    Args:
+        data_root: Folder that the lists are relative to.
+        folder: Folder of the videos.
+        file_list: List of videos; None for all that are found.
+        exclude_list: List of videos to leave out, or None.
+        find: Names what ``folder`` holds; by default sub-folders and mp4 files.
+        beside: Other folders of the data, and what names their content. A list may name
+            what is there alone, such as an image without annotation.
+
+    Returns:
+        The names, those of a list in its order.
+
+    Raises:
+        FileNotFoundError: If the folder or a list is missing.
+        ValueError: If no video is left, or a list names one that is not there.
+    """
+    if not folder.is_dir():
+        msg = f'{folder} is missing; data_root must hold a folder {folder.name}'
+        raise FileNotFoundError(msg)
+    finder = find or find_videos
+
+    def find_beside(entries: Sequence[str]) -> set[str]:
+        sets = [names_near(entries, place, find_in) for place, find_in in beside]
+        return set().union(*sets)
+
+    return select_names(
+        data_root=data_root,
+        where=folder,
+        file_list=file_list,
+        exclude_list=exclude_list,
+        find=lambda: sorted(finder(folder)),
+        find_near=lambda entries: names_near(entries, folder, finder),
+        find_beside=find_beside,
+    )
+
+
+def names_near(entries: Sequence[str], folder: Path, find: FindNames) -> set[str]:
+    """Name what is in the folders that the entries of a list speak of.
+
+    Args:
+        entries: From :func:`read_list`; those with slashes speak of sub-folders.
+        folder: Folder that they are relative to.
+        find: Names what a folder holds.
+
+    Returns:
+        Paths relative to ``folder``; those outside of it are not there.
+    """
+    names: set[str] = set()
+    for parent in {entry.replace('\\', '/').rpartition('/')[0] for entry in entries}:
+        try:
+            place = child(folder, parent) if parent else folder
+            found = list(find(place)) if place.is_dir() else []
+        except (OSError, ValueError):  # outside, or a name that no folder can have
+            continue
+        names.update(f'{parent}/{name}' if parent else name for name in found)
+    return names
+
+
+def select_names(
+    *,
+    data_root: Path,
+    where: Path,
+    file_list: str | None,
+    exclude_list: str | None,
+    find: Callable[[], list[str]],
+    find_near: Callable[[Sequence[str]], set[str]],
+    find_beside: Callable[[Sequence[str]], set[str]],
+) -> list[str]:
+    """Apply the lists of a split.
+
+    Args:
+        data_root: Folder that the lists are relative to.
+        where: Place of all videos, for errors.
+        file_list: List of videos; None for all.
+        exclude_list: List of videos to leave out, or None.
+        find: Names all videos; called where there is no ``file_list``.
+        find_near: Names all videos, or at least those that are called like entries of
+            a list or lie beside such.
+        find_beside: Names what is no video, but may be in a list.
+
+    Returns:
+        The names, those of a list in its order.
+
+    Raises:
+        FileNotFoundError: If a list is missing.
+        ValueError: If no video is left; if ``exclude_list`` names one that is not
+            there, since a misspelt name would let its clip train; or if none of
+            ``file_list`` is there. Some that are not there are warned of, and each is a
+            bad clip.
+    """
+    listed = None if file_list is None else read_list(data_root / file_list)
+    excluded = [] if exclude_list is None else read_list(data_root / exclude_list)
+    # What is hidden is in no listing, so that it is left out already.
+    excluded = [entry for entry in excluded if not _is_hidden_path(entry)]
+    every = find() if listed is None else []
+    known = set(every) if listed is None else find_near([*listed, *excluded])
+
+    def resolve(entries: list[str], names: set[str]) -> tuple[list[str], list[str]]:
+        """Names of a list's clips; and the entries that name nothing at all."""
+        matches, unknown = match_names(entries, names)
+        there = find_beside(unknown) if unknown else set()
+        _, nowhere = match_names(unknown, there)
+        pairs = zip(matches, entries, strict=True)
+        return [name or entry for name, entry in pairs], nowhere
+
+    names, lacking = (every, []) if listed is None else resolve(listed, known)
+    left_out, unknown = resolve(excluded, known | set(lacking))
+    if exclude_list is not None and unknown:
+        refuse_unknown(unknown, known or find(), data_root / exclude_list, where)
+    held = set(left_out)
+    if file_list is not None:
+        lacking = [entry for entry in lacking if entry not in held]
+        if len(lacking) == len(names):
+            refuse_unknown(lacking, known or find(), data_root / file_list, where)
+        elif lacking:
+            why = _why_unknown(lacking, known, where)
+            text = f'{data_root / file_list} {why}; each is a bad clip'
+            print_log(text, 'current', logging.WARNING)
+    names = [name for name in names if name not in held]
+    if not names:
+        where = where if file_list is None else data_root / file_list
+        msg = (
+            f'{where} names no video (exclude_list={exclude_list}); name at least one '
+            f'clip or exclude fewer'
+        )
+        raise ValueError(msg)
+    return names
+
+
+def _is_hidden_path(entry: str) -> bool:
+    parts = entry.split('/')
+    return '..' not in parts and entry != '.' and any(map(is_hidden, parts))
+
+
+def split_names(
+    names: list[str], num_holdout: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """Hold some clips back.
+
+    Args:
+        names: All clips, in any order; a clip that is named twice counts once.
+        num_holdout: Clips to hold back.
+        seed: Of the choice.
+
+    Returns:
+        The clips that are left and those held back, each sorted.
+
+    Raises:
+        ValueError: If no clip would be left, or none held back.
+    """
+    ordered = sorted(set(names))
+    if not 0 < num_holdout < len(ordered):
+        msg = (
+            f'Cannot hold {num_holdout} of {len(ordered)} clips back; give a number '
+            f'from 1 to {len(ordered) - 1}'
+        )
+        raise ValueError(msg)
+    shuffled = np.random.default_rng(seed).permutation(len(ordered)).tolist()
+    held = sorted(ordered[i] for i in shuffled[:num_holdout])
+    kept = sorted(ordered[i] for i in shuffled[num_holdout:])
+    return kept, held
+
+
+# Clips of a folder -------------------------------------------------------------------
 
 
 def child(folder: Path, name: str) -> Path:
@@ -73,7 +392,7 @@ def child(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def find_videos(folder: Path) -> Iterable[str]:
+def find_videos(folder: Path) -> set[str]:
     """Name the sub-folders and mp4 files of a folder.
 
     Args:
@@ -82,122 +401,54 @@ def find_videos(folder: Path) -> Iterable[str]:
     Returns:
         The names, once each.
     """
-    with os.scandir(folder) as entries:
-        found = [(entry.name, entry.is_dir()) for entry in entries]
-    videos = {name for name, is_dir in found if is_dir}
-    return videos | {
-        stem_of(name)
-        for name, is_dir in found
-        if not is_dir and name.lower().endswith(VIDEO_SUFFIX) and is_name(stem_of(name))
-    }
+    return find_folders(folder) | find_stems(folder, (VIDEO_SUFFIX,), depth=0)
 
 
-def find_stems(folder: Path, suffixes: tuple[str, ...]) -> set[str]:
+def find_folders(folder: Path) -> set[str]:
+    """Name the sub-folders of a folder.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        The names.
+    """
+    return {entry.name for entry in scan_folder(folder) if entry.is_dir()}
+
+
+def find_stems(
+    folder: Path, suffixes: tuple[str, ...], depth: int = MAX_DEPTH
+) -> set[str]:
     """Name the files of a folder and its sub-folders without their endings.
 
     Args:
-        folder: Where to look; two levels below it count as well.
+        folder: Where to look.
         suffixes: Endings that count, in any case; they are cut off.
+        depth: Levels of sub-folders that count as well.
 
     Returns:
         Paths relative to the folder.
     """
     endings = [suffix.lower() for suffix in suffixes]
-    found = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        inner = Path(place).relative_to(folder)
-        if len(inner.parts) >= MAX_DEPTH:
-            folders.clear()  # os.walk goes no deeper
-        for file in files:
-            ending = next((s for s in endings if file.lower().endswith(s)), None)
-            if ending is not None and is_name(file[: -len(ending)]):
-                found.add((inner / file[: -len(ending)]).as_posix())
-    return found
+    stems = set()
+    for entry in scan_folder(folder):
+        name = entry.name
+        if entry.is_dir():
+            if depth:
+                inner = find_stems(Path(entry.path), suffixes, depth - 1)
+                stems |= {f'{name}/{stem}' for stem in inner}
+            continue
+        ending = next((s for s in endings if name.lower().endswith(s)), None)
+        if ending is not None and is_name(name[: -len(ending)]):
+            stems.add(name[: -len(ending)])
+    return stems
 
 
-def list_names(
-    *,
-    data_root: Path,
-    folder: Path,
-    file_list: str | None,
-    exclude_list: str | None,
-    find: Callable[[Path], Iterable[str]] = find_videos,
-) -> list[str]:
-    """Name the videos of a split.
+# Files of a clip ---------------------------------------------------------------------
 
-    Args:
-        data_root: Folder that the lists are relative to.
-        folder: Folder of the videos.
-        file_list: List of videos; None for all that are found.
-        exclude_list: List of videos to leave out, or None.
-        find: Names what ``folder`` holds; by default sub-folders and mp4 files.
-
-    Returns:
-        The names, those of a list in its order.
-
-    Raises:
-        FileNotFoundError: If the folder or a list is missing.
-        ValueError: If no video is left.
-    """
-    if not folder.is_dir():
-        msg = f'{folder} is missing; data_root must hold a folder {folder.name}'
-        raise FileNotFoundError(msg)
-    return select_names(
-        data_root=data_root,
-        where=folder,
-        file_list=file_list,
-        exclude_list=exclude_list,
-        find=lambda: sorted(find(folder)),
-    )
-
-
-def select_names(
-    *,
-    data_root: Path,
-    where: Path,
-    file_list: str | None,
-    exclude_list: str | None,
-    find: Callable[[], list[str]],
-) -> list[str]:
-    """Apply the lists of a split.
-
-    Args:
-        data_root: Folder that the lists are relative to.
-        where: Place of all videos, for the error.
-        file_list: List of videos; None for all.
-        exclude_list: List of videos to leave out, or None.
-        find: Names all videos; called where there is no ``file_list``.
-
-    Returns:
-        The names, those of a list in its order.
-
-    Raises:
-        FileNotFoundError: If a list is missing.
-        ValueError: If no video is left.
-    """
-    names = find() if file_list is None else read_list(data_root / file_list)
-    if exclude_list is not None:
-        excluded = set(read_list(data_root / exclude_list))
-        if names and excluded and excluded.isdisjoint(names):
-            _warn_of_no_match(data_root / exclude_list, excluded, names)
-        names = [name for name in names if name not in excluded]
-    if not names:
-        where = where if file_list is None else data_root / file_list
-        msg = (
-            f'{where} names no video (exclude_list={exclude_list}); name at least one '
-            f'clip or exclude fewer'
-        )
-        raise ValueError(msg)
-    return names
-
-
-def _warn_of_no_match(path: Path, excluded: set[str], names: list[str]) -> None:
-    """A list of another split excludes nothing, but so does one of misspelt names."""
-    msg = (
-        f'{path} excludes none of {len(names)} clips: it names {min(excluded)!r}, they '
-        f'are called like {names[0]!r}; write them alike, or leave exclude_list out'
-    )
-    print_log(msg, 'current', logging.WARNING)
+NUMBER = re.compile(r'(\d+(?:\.\d+)?)')
+NEGATIVE = re.compile(r'(?:^|[\s_=(])-\d')
+RENAME_FRAMES = 'name the frames 00000, 00001, …'
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -208,20 +459,82 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
         suffixes: Endings that count, in lower case.
 
     Returns:
-        File names; numbers without leading zeros are in numerical order.
+        File names in the order of their numbers, see :func:`order_frames`.
 
     Raises:
-        ClipDataError: If the folder is missing or has no such file.
+        ClipDataError: If the folder is missing, has no such file, or files that cannot
+            be ordered.
     """
     remedy = 'complete the data or put the clip on the exclude list'
     if not folder.is_dir():
         raise ClipDataError.at(folder, 'is missing', remedy)
-    with os.scandir(folder) as entries:  # many times faster than Path.iterdir
-        names = [e.name for e in entries if e.name.lower().endswith(suffixes)]
+    files = [e.name for e in scan_folder(folder) if not e.is_dir(follow_symlinks=False)]
+    names = [name for name in files if name.lower().endswith(suffixes)]
     if not names:
-        raise ClipDataError.at(folder, f'holds no {" or ".join(suffixes)}', remedy)
-    names.sort(key=lambda name: (len(stem_of(name)), name))
-    return tuple(names)
+        endings = sorted({Path(name).suffix for name in files} - {''})
+        holds = f', only {", ".join(endings[:5])}' if endings else ''
+        problem = f'holds no {" or ".join(suffixes)}{holds}'
+        raise ClipDataError.at(folder, problem, remedy)
+    return order_frames(names, folder)
+
+
+def order_frames(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
+    """Order files by the numbers in their names.
+
+    Args:
+        names: File names with their endings.
+        where: Their folder, for the error.
+
+    Returns:
+        The names, ``2.jpg`` before ``10.jpg`` and ``frame_1.5.jpg`` before
+        ``frame_2.jpg``.
+
+    Raises:
+        ClipDataError: If two files have one number, differ in more than numbers, or
+            have numbers that are negative or can be read in two ways.
+    """
+    tokens = {name: NUMBER.split(stem_of(name).lower()) for name in names}
+    key_of = {
+        name: tuple(_number(token) if i % 2 else token for i, token in enumerate(parts))
+        for name, parts in tokens.items()
+    }
+    ordered = sorted(key_of, key=lambda name: (key_of[name], name))
+    for first, second in itertools.pairwise(ordered):
+        problem = _why_unordered(tokens[first], tokens[second])
+        if problem:
+            pair = f'{first} and {second} {problem}'
+            raise ClipDataError.at(where, pair, RENAME_FRAMES)
+    if len(ordered) > 1:
+        for name in ordered:
+            if NEGATIVE.search(stem_of(name)):
+                problem = f'{name} has a negative number'
+                raise ClipDataError.at(where, problem, RENAME_FRAMES)
+    return tuple(ordered)
+
+
+def _number(token: str) -> int | Decimal:
+    return int(token) if token.isdecimal() else Decimal(token)
+
+
+def _why_unordered(first: list[str], second: list[str]) -> str:
+    """Why two names, cut at their numbers, have no order; empty where they have one."""
+    for index, (one, other) in enumerate(zip(first, second, strict=False)):
+        if index % 2 == 0:
+            if one != other:
+                return 'have no number to be ordered by'
+            continue
+        if _number(one) == _number(other):
+            continue
+        whole, _, part = one.partition('.')
+        other_whole, _, other_part = other.partition('.')
+        # 1.25 comes before 1.5 as a time, and after it as the 25th of a part 1.
+        is_clear = not part or not other_part or len(part) == len(other_part)
+        if is_clear or int(whole) != int(other_whole):
+            return ''
+        return 'have fractions of different lengths, which can be read in two ways'
+    if len(first) != len(second):
+        return 'have no number to be ordered by'
+    return 'have the same frame number'
 
 
 def stem_of(file_name: str) -> str:
@@ -234,42 +547,3 @@ def stem_of(file_name: str) -> str:
         What stands before the last dot.
     """
     return file_name.rpartition('.')[0]
-
-
-def split_names(
-    names: list[str], num_holdout: int, seed: int
-) -> tuple[list[str], list[str]]:
-    """Hold some clips back.
-
-    Args:
-        names: All clips, in any order.
-        num_holdout: Clips to hold back.
-        seed: Of the choice.
-
-    Returns:
-        The clips that are left and those held back, each sorted.
-
-    Raises:
-        ValueError: If no clip would be left, or none held back.
-    """
-    if not 0 < num_holdout < len(names):
-        msg = (
-            f'Cannot hold {num_holdout} of {len(names)} clips back; give a number '
-            f'from 1 to {len(names) - 1}'
-        )
-        raise ValueError(msg)
-    ordered = sorted(names)
-    shuffled = np.random.default_rng(seed).permutation(len(ordered)).tolist()
-    held = sorted(ordered[i] for i in shuffled[:num_holdout])
-    kept = sorted(ordered[i] for i in shuffled[num_holdout:])
-    return kept, held
-
-
-def write_list(path: Path, names: list[str]) -> None:
-    """Write a list of clips, whole or not at all.
-
-    Args:
-        path: Text file.
-        names: One for each line.
-    """
-    write_whole(path, ''.join(f'{name}\n' for name in names))

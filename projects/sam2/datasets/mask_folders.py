@@ -1,6 +1,5 @@
 """Folders of masks without frames: predictions, and the ground truth of benchmarks."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.listing import list_files, stem_of
+from projects.sam2.datasets.file_endings import MASK_SUFFIXES, scan_folder
+from projects.sam2.datasets.listing import (
+    find_folders,
+    list_files,
+    match_names,
+    names_near,
+    order_frames,
+    read_list,
+    refuse_unknown,
+    stem_of,
+)
 from projects.sam2.datasets.reading import VOID_LABEL, read_label_map, split_labels
 from projects.sam2.structures import FrameMasks
-
-PNG = ('.png',)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,25 +118,34 @@ class MaskVideo:
         return FrameMasks(object_ids=tuple(masks), masks=np.stack([*masks.values()]))
 
 
-def list_mask_videos(root: Path) -> list[str]:
+def list_mask_videos(root: Path, file_list: Path | None = None) -> list[str]:
     """Name the videos of a folder of masks.
 
     Args:
         root: Has a folder for each video.
+        file_list: List of videos; None for all.
 
     Returns:
-        Their names, sorted.
+        Their names, sorted or in the order of the list.
 
     Raises:
-        ClipDataError: If it is missing or holds no folder.
+        FileNotFoundError: If the list is missing.
+        ClipDataError: If the folder is missing or holds none, or the list names a video
+            that it does not hold.
     """
     remedy = 'give the folder that has a folder of PNG masks for each video'
     if not root.is_dir():
         raise ClipDataError.at(root, 'is no folder', remedy)
-    names = [name for name in _folders(root) if not name.startswith('.')]
+    names = find_folders(root)
     if not names:
         raise ClipDataError.at(root, 'holds no folder', remedy)
-    return names
+    if file_list is None:
+        return sorted(names)
+    entries = read_list(file_list)
+    names |= names_near(entries, root, find_folders)
+    matches, unknown = match_names(entries, names)
+    refuse_unknown(unknown, names, file_list, root)
+    return [name for name in matches if name is not None]
 
 
 def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
@@ -145,9 +161,9 @@ def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
     Raises:
         ClipDataError: If it holds neither, or both, or a name is no number.
     """
-    names = _folders(folder) if folder.is_dir() else []
+    names = find_folders(folder) if folder.is_dir() else set()
     if not names:
-        files = {stem_of(name): name for name in list_files(folder, PNG)}
+        files = {stem_of(name): name for name in list_files(folder, MASK_SUFFIXES)}
         return MaskVideo(
             folder=folder,
             stems=tuple(files),
@@ -155,8 +171,11 @@ def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
             object_files=None,
             binary=binary,
         )
-    with os.scandir(folder) as entries:
-        loose = [e.name for e in entries if e.name.lower().endswith(PNG)]
+    loose = sorted(
+        entry.name
+        for entry in scan_folder(folder)
+        if entry.name.lower().endswith(MASK_SUFFIXES)
+    )
     strange = [name for name in names if not (name.isdecimal() and len(name) <= 9)]
     if loose or strange:
         problem = f'has folders, but also {(loose or strange)[0]!r}'
@@ -164,20 +183,17 @@ def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
         raise ClipDataError.at(folder, problem, remedy)
     object_files = {
         int(name): {
-            stem_of(file): f'{name}/{file}' for file in list_files(folder / name, PNG)
+            stem_of(file): f'{name}/{file}'
+            for file in list_files(folder / name, MASK_SUFFIXES)
         }
         for name in sorted(names, key=int)
     }
     stems = {stem for files in object_files.values() for stem in files}
+    ordered = order_frames([f'{stem}.png' for stem in stems], folder)
     return MaskVideo(
         folder=folder,
-        stems=tuple(sorted(stems, key=lambda stem: (len(stem), stem))),
+        stems=tuple(map(stem_of, ordered)),
         files={},
         object_files=object_files,
         binary=binary,
     )
-
-
-def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())

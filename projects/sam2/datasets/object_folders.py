@@ -18,7 +18,7 @@ from projects.sam2.datasets.frames import open_frames
 from projects.sam2.datasets.json_files import refuse_doubles
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listed_dataset import ListedDataset
-from projects.sam2.datasets.listing import child, find_videos
+from projects.sam2.datasets.listing import child, find_folders
 from projects.sam2.datasets.palette import match_masks
 from projects.sam2.datasets.reading import read_labels
 from projects.sam2.structures import FrameMasks
@@ -74,7 +74,7 @@ class ObjectFolderMasks:
 class ClipObjectFolderDataset(ListedDataset):
     """Clips whose objects have a folder each, so that their masks may overlap.
 
-    ``<data_root>/<frame_folder>/<clip>/*.jpg`` or ``<clip>.mp4``,
+    ``<data_root>/<frame_folder>/<clip>/*.jpg`` (or PNG, …) or ``<clip>.mp4``,
     ``<data_root>/<mask_folder>/<clip>/<number of the object>/*.png``; every value but 0
     is the object. A frame is annotated where some object has a file, and an object
     without one is then absent.
@@ -91,7 +91,9 @@ class ClipObjectFolderDataset(ListedDataset):
 
     def list_videos(self) -> list[str]:
         """Names of the videos, see :meth:`ClipDataset.list_videos`."""
-        return self.names_in(self.frame_folder)
+        return self.names_in(
+            self.frame_folder, beside=[(self.mask_folder, find_folders)]
+        )
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
@@ -135,7 +137,7 @@ def number_folders(folder: Path) -> dict[int, str]:
         ClipDataError: If there is none, or a name is no number or not the only one.
     """
     remedy = 'give each object a folder with a number of its own'
-    names = sorted(find_videos(folder)) if folder.is_dir() else []
+    names = sorted(find_folders(folder)) if folder.is_dir() else []
     strange = [name for name in names if not (name.isdecimal() and len(name) <= 9)]
     if not names or strange:
         problem = f'has a folder {strange[0]!r}' if strange else 'has no object'

@@ -1,4 +1,4 @@
-"""DAVIS-style folders: JPEG frames, and PNG masks whose values are object ids."""
+"""DAVIS-style folders: images as frames, and PNG masks whose values are object ids."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from projects.sam2.datasets.annotated_video import (
     check_size,
 )
 from projects.sam2.datasets.errors import ClipDataError, reports_clip_errors
+from projects.sam2.datasets.file_endings import MASK_SUFFIXES, scan_folder
 from projects.sam2.datasets.frames import open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listed_dataset import ListedDataset
-from projects.sam2.datasets.listing import child, list_files, stem_of
+from projects.sam2.datasets.listing import child, find_folders, list_files, stem_of
 from projects.sam2.datasets.reading import (
     VOID_LABEL,
     present_labels,
@@ -78,8 +79,9 @@ class PaletteMasks:
 class ClipPaletteDataset(ListedDataset):
     """Clips in DAVIS layout, of which DAVIS, MOSE, YouTube-VOS and LVOS are.
 
-    ``<data_root>/<frame_folder>/<clip>/*.jpg`` or ``<clip>.mp4``,
-    ``<data_root>/<mask_folder>/<clip>/*.png``.
+    ``<data_root>/<frame_folder>/<clip>/*.jpg`` (or PNG, …) or ``<clip>.mp4``,
+    ``<data_root>/<mask_folder>/<clip>/*.png``. Where both are in one folder, the frames
+    are JPEG.
     Frames may be without a mask. Masks of an mp4 are called by the number of the frame.
 
     Beside the options of :class:`ListedDataset`:
@@ -97,7 +99,9 @@ class ClipPaletteDataset(ListedDataset):
 
     def list_videos(self) -> list[str]:
         """Names of the videos, see :meth:`ClipDataset.list_videos`."""
-        return self.names_in(self.frame_folder)
+        return self.names_in(
+            self.frame_folder, beside=[(self.mask_folder, find_folders)]
+        )
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
@@ -113,8 +117,10 @@ class ClipPaletteDataset(ListedDataset):
             ClipDataError: If a folder is missing, or a mask has no frame.
         """
         frame_folder = self.root / self.frame_folder
-        frames = open_frames(frame_folder, name, self.read_limits, self.read_range)
         folder = child(self.root / self.mask_folder, name)
+        frames = open_frames(
+            frame_folder, name, self.read_limits, self.read_range, masks=folder
+        )
         stems = tuple(frames.frame_name(i) for i in range(frames.num_frames))
         masks = PaletteMasks(
             folder=folder,
@@ -141,10 +147,13 @@ def match_masks(
     Raises:
         ClipDataError: If there is no mask, or one has no frame.
     """
-    mask_of = {stem_of(file): file for file in list_files(folder, ('.png',))}
+    mask_of = {stem_of(file): file for file in list_files(folder, MASK_SUFFIXES)}
     orphans = sorted(set(mask_of) - set(stems))
     if orphans:
         problem = f'is missing, its mask {mask_of[orphans[0]]} is there'
         remedy = 'restore the frame or drop the mask'
-        raise ClipDataError.at(frames / f'{orphans[0]}.jpg', problem, remedy)
+        others = scan_folder(frames) if frames.is_dir() else ()  # not so of an mp4
+        endings = {Path(entry.name).suffix for entry in others}
+        ending = '.jpg' if len(endings) != 1 else endings.pop()
+        raise ClipDataError.at(frames / f'{orphans[0]}{ending}', problem, remedy)
     return tuple(mask_of.get(stem) for stem in stems)

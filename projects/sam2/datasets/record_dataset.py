@@ -37,24 +37,43 @@ class RecordDataset(ListedDataset):
         return self.root / self.annotation_file
 
     @abstractmethod
-    def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
+    def records_in(self, content: object) -> Iterator[tuple[str, Record | None]]:
         """Sort the annotations by clips.
 
         Args:
             content: What the file holds.
 
         Yields:
-            Name and record of each clip that has an object.
+            Name and record of each clip; None in place of the record where the clip has
+            no object and is left out. Lists may name such a clip.
 
         Raises:
             ClipDataError: If the file has another form.
         """
 
     @cached_property
-    def _records(self) -> RecordStore:
+    def _content(self) -> tuple[RecordStore, str]:
+        """Records of the clips, and the names of clips without an object, a line each.
+
+        The names are one string: a list of them would be copied into every worker.
+        """
         content = read_json(self.annotation_path, self.read_limits)
+        empty: list[str] = []
+
+        def with_objects() -> Iterator[tuple[str, Record]]:
+            for name, record in self.records_in(content):
+                if record is None:
+                    empty.append(name)
+                else:
+                    yield name, record
+
         with clip_errors(self.annotation_path):
-            return pack_records(self.records_in(content), self.annotation_path)
+            records = pack_records(with_objects(), self.annotation_path)
+        return records, '\n'.join(empty)
+
+    @property
+    def _records(self) -> RecordStore:
+        return self._content[0]
 
     def list_videos(self) -> list[str]:
         """Names of the clips, see :meth:`ClipDataset.list_videos`."""
@@ -71,6 +90,8 @@ class RecordDataset(ListedDataset):
             file_list=self.file_list,
             exclude_list=self.exclude_list,
             find=self._records.names,
+            find_near=lambda _: set(self._records.names()),
+            find_beside=lambda _: set(self._content[1].splitlines()),
         )
 
     def read_record(self, name: str) -> Record:

@@ -20,7 +20,7 @@ from projects.sam2.datasets.json_files import expect, read_json, take
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
 from projects.sam2.datasets.listed_dataset import ListedDataset
 from projects.sam2.datasets.listing import child, find_stems
-from projects.sam2.datasets.reading import image_size
+from projects.sam2.datasets.reading import IMAGE_SUFFIXES, image_size
 from projects.sam2.datasets.segmentations import count_rle_pixels, decode_objects
 from projects.sam2.structures import FrameMasks
 
@@ -97,8 +97,9 @@ class SA1BMasks:
 class ClipSA1BDataset(ListedDataset):
     """Images with many masks, as clips of one frame.
 
-    ``<data_root>/<image_folder>/<name>.jpg`` beside ``<name>.json``; both may lie in
-    sub-folders (``sa_000020/sa_223750``). Masks without a pixel are left out.
+    ``<data_root>/<image_folder>/<name>.jpg`` (or PNG, …) beside ``<name>.json``; both
+    may lie in sub-folders (``sa_000020/sa_223750``). Masks without a pixel are left
+    out.
 
     Beside the options of :class:`ListedDataset`:
 
@@ -116,7 +117,9 @@ class ClipSA1BDataset(ListedDataset):
     def list_videos(self) -> list[str]:
         """Names of the images, see :meth:`ClipDataset.list_videos`."""
         find = partial(find_stems, suffixes=('.json',))
-        return self.names_in(self.image_folder, find)
+        find_images = partial(find_stems, suffixes=IMAGE_SUFFIXES)
+        beside = [(self.image_folder, find_images)]
+        return self.names_in(self.image_folder, find, beside)
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:
@@ -132,7 +135,7 @@ class ClipSA1BDataset(ListedDataset):
             ClipDataError: If a file is missing.
         """
         stem = child(self.root / self.image_folder, name)
-        image, path = find_file(stem, ('.jpg',)), find_file(stem, ('.json',))
+        image, path = find_file(stem, IMAGE_SUFFIXES), find_file(stem, ('.json',))
         for file in (image, path):
             check_file(file)
         frames = ImageFrames(

@@ -17,7 +17,7 @@ from projects.sam2.datasets.file_endings import find_file
 from projects.sam2.datasets.frames import FrameReader, open_frames
 from projects.sam2.datasets.limits import COMPLETE_DATA, DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listed_dataset import ListedDataset
-from projects.sam2.datasets.listing import child, find_stems
+from projects.sam2.datasets.listing import FindNames, child, find_stems, find_videos
 from projects.sam2.datasets.sav_json import SAVIndex, index_sav
 from projects.sam2.datasets.segmentations import decode_objects, seen_objects
 from projects.sam2.structures import FrameMasks
@@ -113,9 +113,15 @@ class ClipSAVDataset(ListedDataset):
 
     def list_videos(self) -> list[str]:
         """Names of the videos, see :meth:`ClipDataset.list_videos`."""
-        suffixes = tuple(f'_{kind}.json' for kind in self.kinds)
-        find = partial(find_stems, suffixes=suffixes)
-        return self.names_in(self.annotation_folder, find)
+        own = tuple(f'_{kind}.json' for kind in self.kinds)
+        every = tuple(f'_{kind}.json' for kind in KINDS)
+        find: FindNames = partial(find_stems, suffixes=own)
+        find_every: FindNames = partial(find_stems, suffixes=every)
+        beside = [
+            (self.annotation_folder, find_every),
+            (self.frame_folder, find_videos),
+        ]
+        return self.names_in(self.annotation_folder, find, beside)
 
     @reports_clip_errors
     def open_video(self, name: str) -> AnnotatedVideo:

@@ -102,7 +102,7 @@ class ClipYouTubeVISDataset(RecordDataset):
     frame_folder: str = 'JPEGImages'
     crowd_as_objects: bool = False
 
-    def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
+    def records_in(self, content: object) -> Iterator[tuple[str, Record | None]]:
         """Records of the videos, see :meth:`RecordDataset.records_in`."""
         return video_records(
             content, self.annotation_path, crowd_as_objects=self.crowd_as_objects
@@ -160,7 +160,7 @@ def _codes(annotation: Record, num_frames: int, where: str) -> list[object]:
 
 def video_records(
     content: object, where: Path, *, crowd_as_objects: bool = False
-) -> Iterator[tuple[str, Record]]:
+) -> Iterator[tuple[str, Record | None]]:
     """Put the annotations of a file to their videos.
 
     Args:
@@ -169,8 +169,8 @@ def video_records(
         crowd_as_objects: See :class:`ClipYouTubeVISDataset`.
 
     Yields:
-        Name and record of each video that has an object; of a damaged entry, its
-        position and what is wrong with it.
+        Name and record of each video, None where it has no object; of a damaged entry,
+        its position and what is wrong with it.
 
     Raises:
         ClipDataError: If the file has another form, two videos share an id, or no
@@ -182,25 +182,27 @@ def video_records(
     )
     for position, video in enumerate(videos):
         place = f'videos[{position}]'
+        video_id = None
         try:
             video_id = read_owner_id(video, f'{where}, {place}')
-            if video_id in groups:
-                yield _video_record(
-                    video, video_id, groups[video_id], f'{where}, {place}'
-                )
+            annotations = groups.get(video_id)
+            yield _video_record(video, video_id, annotations, f'{where}, {place}')
         except ClipDataError as error:
-            yield place, damaged_record(error)
+            if video_id is None or video_id in groups:
+                yield place, damaged_record(error)
 
 
 def _video_record(
-    video: object, video_id: int | str, annotations: list[Record], where: str
-) -> tuple[str, Record]:
-    """Name and record of a video."""
+    video: object, video_id: int | str, annotations: list[Record] | None, where: str
+) -> tuple[str, Record | None]:
+    """Name and record of a video; None where it has no annotation."""
     files = take(video, 'file_names', list, where)
     names = [expect(file, str, 'file_names', where) for file in files]
     if not names:
         raise ClipDataError.at(where, f'video {video_id} has no frame', MEND_FILE)
     folder = PurePosixPath(names[0]).parent.as_posix()
     name = f'video_{video_id}' if folder == '.' else folder
-    record = {'file_names': names, 'annotations': annotations}
-    return checked_name(name, where), record
+    name = checked_name(name, where)
+    if annotations is None:
+        return name, None
+    return name, {'file_names': names, 'annotations': annotations}

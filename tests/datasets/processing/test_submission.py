@@ -59,6 +59,7 @@ def add_frame(root: Path) -> None:
 
 
 def add_notes(root: Path) -> None:
+    (root / 'a' / 'notes.txt').touch()
     (root / 'a' / '.DS_Store').touch()
 
 
@@ -90,7 +91,7 @@ def write_folders(root: Path) -> None:
         (drop_video, ['b: is missing', 'c: is not in the list']),
         (drop_frame, ['a/00001.png: is missing']),
         (add_frame, ['a/00009.png: there is no such frame']),
-        (add_notes, ['a/.DS_Store: is no PNG']),
+        (add_notes, ['a/notes.txt: is no PNG']),
         (shrink, ['is 4 x 5, expected 48 x 64']),
         (drop_palette, ['has mode L, the server expects a palette']),
         (write_void, ['holds 255']),

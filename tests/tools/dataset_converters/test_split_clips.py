@@ -44,7 +44,7 @@ def test_defaults_write_the_lists_that_the_mose_config_reads(
 def test_too_few_clips_are_refused_and_nothing_is_written(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match='Cannot hold 230 of 230'):
+    with pytest.raises(SystemExit, match='Cannot hold 230 of 230'):
         run(monkeypatch, str(data_root), '--num-holdout', '230')
     assert not (data_root / 'ImageSets').exists()
 
@@ -88,6 +88,6 @@ def test_names_of_other_clips_are_refused(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     (data_root / 'mine.txt').write_text(words)
-    with pytest.raises(ValueError, match=r'mine\.txt: .* name some, not all'):
+    with pytest.raises(SystemExit, match=r'mine\.txt: .* name some, not all'):
         run(monkeypatch, str(data_root), '--names', 'mine.txt')
     assert not (data_root / 'ImageSets').exists()

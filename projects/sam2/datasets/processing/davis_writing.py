@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from projects.sam2.datasets.annotated_video import AnnotatedVideo
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import is_hidden
 from projects.sam2.datasets.frames import ImageFrames
 from projects.sam2.datasets.object_masks import void_note
 from projects.sam2.datasets.processing.supervised import Beat
@@ -142,7 +143,7 @@ def davis_name(name: str) -> str:
             the one above, or one that a tool hides.
     """
     written = name.replace('/', '__').replace('\\', '__')
-    if not written or written.startswith('.'):
+    if not written or is_hidden(written):
         problem = f'cannot be written as the folder {written!r}'
         raise ClipDataError.at(repr(name), problem, 'rename the clip at its source')
     return written

@@ -1,9 +1,9 @@
 """Takes the frames out of video files, each video whole or not at all."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.file_endings import VIDEO_SUFFIX, find_file
+from projects.sam2.datasets.file_endings import VIDEO_SUFFIX, find_file, scan_folder
 from projects.sam2.datasets.frames import VideoFileFrames
 from projects.sam2.datasets.limits import REPLACE_FILE
 from projects.sam2.datasets.listing import (
     child,
     find_stems,
-    read_list,
+    list_names,
 )
 from projects.sam2.datasets.processing.supervised import Beat
 from projects.sam2.ops import put_in_place
@@ -71,10 +71,18 @@ def find_mp4(plan: ExtractionPlan, file_list: Path | None) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no list, or no video.
+        ValueError: If the list names no video that is there.
     """
+    find = partial(find_stems, suffixes=(VIDEO_SUFFIX,))
     if file_list is not None:
-        return read_list(file_list)
-    names = sorted(find_stems(plan.videos, (VIDEO_SUFFIX,)))
+        return list_names(
+            data_root=file_list.parent,
+            folder=plan.videos,
+            file_list=file_list.name,
+            exclude_list=None,
+            find=find,
+        )
+    names = sorted(find(plan.videos))
     if not names:
         msg = f'{plan.videos} holds no {VIDEO_SUFFIX}, nor do its sub-folders'
         raise FileNotFoundError(msg)
@@ -161,8 +169,7 @@ def _write_jpeg(path: Path, frame: NDArray[np.uint8], quality: int) -> None:
 
 def _check_number(folder: Path, expected: int, plan: ExtractionPlan) -> None:
     """Compare the number of files with that of the frames."""
-    with os.scandir(folder) as entries:
-        found = sum(entry.name.endswith(JPEG_SUFFIX) for entry in entries)
+    found = sum(entry.name.endswith(JPEG_SUFFIX) for entry in scan_folder(folder))
     if found != expected:
         problem = f'holds {found} frames, expected {expected} with every={plan.every}'
         remedy = 'remove the folder to have the frames taken out again'

@@ -1,6 +1,5 @@
 """Checks predicted masks and packs them for the server of a benchmark."""
 
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.file_endings import scan_folder
 from projects.sam2.datasets.listing import list_files, stem_of
 from projects.sam2.datasets.mask_folders import (
     MaskVideo,
@@ -187,9 +187,11 @@ def _check_file(
 
 
 def _all_files(folder: Path) -> list[str]:
-    """Every file of a video, hidden ones too, relative to its folder."""
-    return sorted(
-        (Path(place) / file).relative_to(folder).as_posix()
-        for place, _, files in os.walk(folder)
-        for file in files
-    )
+    """Every file of a video that is not hidden, relative to its folder."""
+    files = []
+    for entry in scan_folder(folder):
+        if entry.is_dir():
+            files += [f'{entry.name}/{file}' for file in _all_files(Path(entry.path))]
+        else:
+            files.append(entry.name)
+    return sorted(files)
