@@ -1,13 +1,21 @@
-"""Draw J&F over a run: ``python tools/analysis_tools/plot_curve.py RUN [options]``.
+"""Draw what a run logged: J&F, any other metric, the loss or the learning rate.
 
-``RUN`` is a work folder, one of its time-stamped folders, or a ``scalars.json``; the
-parts of a run that was resumed are joined. Several runs share the picture.
+    python tools/analysis_tools/plot_curve.py work_dirs/sam2_tiny_mose
+    python tools/analysis_tools/plot_curve.py RUN OTHER_RUN --metric loss --metric lr
+
+RUN is a work folder, one of its time-stamped folders, or a log: a scalars.json or a
+file of TensorBoard's events. The parts of a run that was resumed are joined. Several
+runs share the picture; each --metric has a diagram of its own. A name that a run has
+not logged is answered with those that it has.
 """
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +23,32 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
+
 SCORES = ('J&F', 'J', 'F')
+SCALARS, EVENTS = 'vis_data/scalars.json', 'vis_data/events.out.tfevents.*'
+EVENT_LOADERS = 'tensorboard.backend.event_processing.event_file_loader'
+POSITION = ('iter', 'epoch', 'step')  # where a record stands, and no measurement
 COLORS = ('#1f6feb', '#d4572a', '#1a8f5a', '#8f4fd1', '#b0861b', '#5b6470')
+
+MAX_MARKED = 60  # points of a curve up to which each has a mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """Scores of one validation.
+    """Values of one record of the log.
 
     Attributes:
-        step: Optimizer steps as last logged before it.
+        step: Optimizer steps: of a record of training its own, of a validation those
+            last logged before it.
         minutes: Time in training steps up to then, validation not counted.
-        scores: Value of each of ``J&F``, ``J`` and ``F`` that was logged.
+        scores: Value of each metric that was asked for and logged.
     """
 
     step: int
@@ -38,58 +60,124 @@ def find_logs(run: Path) -> list[Path]:
     """Find the logs of a run.
 
     Args:
-        run: A work folder, a time-stamped folder in it, or a ``scalars.json``.
+        run: A work folder, a time-stamped folder in it, or a log.
 
     Returns:
-        Files, oldest first.
+        Files, oldest first: ``scalars.json``, or where there is none TensorBoard's.
 
     Raises:
         FileNotFoundError: If there is none.
     """
-    found = [run] if run.is_file() else sorted(run.rglob('vis_data/scalars.json'))
-    if not found:
-        msg = f'{run}: no vis_data/scalars.json; give the work_dir of a training run'
-        raise FileNotFoundError(msg)
-    return found
+    if run.is_file():
+        return [run]
+    for pattern in (SCALARS, EVENTS):
+        found = sorted(path for path in run.rglob(pattern) if path.is_file())
+        if found:
+            return found
+    msg = f'{run}: no {SCALARS} or {EVENTS}; give the work_dir of a training run'
+    raise FileNotFoundError(msg)
 
 
 def read_records(logs: Iterable[Path]) -> list[dict[str, Any]]:
     """Read logs; a line that was cut off by the end of a run is left out.
 
     Args:
-        logs: Files with one json object a line.
+        logs: Files with one json object a line, or with TensorBoard's events.
 
     Returns:
         The objects, in order.
     """
-    parsed = (
-        _parsed(line, log) for log in logs for line in log.read_text().splitlines()
+    records: list[dict[str, Any]] = []
+    for log in logs:
+        is_events = '.tfevents.' in log.name
+        records += _event_records(log) if is_events else _json_records(log)
+    return records
+
+
+def _json_records(log: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file; a word about lines that are damaged."""
+    num_damaged = 0
+    with log.open(encoding='utf-8-sig', errors='replace') as file:
+        for line in filter(str.strip, file):
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
+            if isinstance(record, dict) and _is_placed(record):
+                yield record
+            else:
+                num_damaged += 1
+    if num_damaged:
+        lines = 'a damaged line' if num_damaged == 1 else f'{num_damaged} damaged lines'
+        print(f'{log}: left out {lines}')
+
+
+def _is_placed(record: Mapping[str, Any]) -> bool:
+    """Whether the numbers that place a record, if it has them, are numbers."""
+    numbers = [record[name] for name in (*POSITION, 'time') if name in record]
+    return all(_is_number(number) and math.isfinite(number) for number in numbers)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _event_records(log: Path) -> Iterator[dict[str, Any]]:
+    """TensorBoard's events, those of one call of MMEngine's hook together."""
+    # Imported here: it takes a second.
+    loaders: Any = import_module(
+        'tensorboard.backend.event_processing.event_file_loader'
     )
-    return [record for record in parsed if record is not None]
+
+    record: dict[str, Any] = {}
+    step = None
+    for event in loaders.LegacyEventFileLoader(str(log)).Load():
+        for value in event.summary.value:
+            if not value.HasField('simple_value'):
+                continue
+            if record and (event.step != step or value.tag in record):
+                yield record
+                record = {}
+            step = event.step
+            record[value.tag] = value.simple_value
+    if record:
+        yield record
 
 
-def _parsed(line: str, log: Path) -> dict[str, Any] | None:
-    """The object of a line; None, and a word about it, where it is damaged."""
-    try:
-        record: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
-        print(f'{log}: left out a damaged line')
-        return None
-    return record
+def metrics_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of what can be drawn.
+
+    Args:
+        records: Of a log.
+
+    Returns:
+        The names, sorted.
+    """
+    names = {
+        name
+        for record in records
+        for name, value in record.items()
+        if _is_number(value) and name not in POSITION
+    }
+    return sorted(names)
 
 
-def curve_points(records: Iterable[dict[str, Any]]) -> list[CurvePoint]:
+def curve_points(
+    records: Iterable[dict[str, Any]], metrics: Sequence[str] = SCORES
+) -> list[CurvePoint]:
     """Make a curve of what MMEngine logged.
 
     Where a run was resumed from an earlier step, what came after that step before is
     forgotten.
 
     Args:
-        records: Training records (``iter`` and ``time``) and validation records
-            (``J&F``), in the order of their lines.
+        records: Training records (with ``iter`` and ``time``) and validation records,
+            in the order of their lines.
+        metrics: Names; a record that holds the first of them makes a point.
 
     Returns:
-        A point for each validation.
+        The points.
     """
     clock: list[tuple[int, float]] = [(0, 0.0)]
     points: list[CurvePoint] = []
@@ -100,17 +188,22 @@ def curve_points(records: Iterable[dict[str, Any]]) -> list[CurvePoint]:
                 clock.pop()
             before, minutes = clock[-1]
             points = [point for point in points if point.step <= before]
-            clock.append((step, minutes + (step - before) * record['time'] / 60))
-        elif SCORES[0] in record:
-            scores = {name: record[name] for name in SCORES if name in record}
+            passed = (step - before) * record.get('time', 0.0) / 60
+            clock.append((step, minutes + passed))
+        if _is_number(record.get(metrics[0])):
+            scores = {
+                name: float(record[name])
+                for name in metrics
+                if _is_number(record.get(name))
+            }
             step, minutes = clock[-1]
             points.append(CurvePoint(step=step, minutes=minutes, scores=scores))
     return points
 
 
 def draw_curves(
-    curves: dict[str, Sequence[CurvePoint]],
-    baselines: dict[str, float],
+    curves: Mapping[str, Sequence[CurvePoint]],
+    baselines: Mapping[str, float],
     *,
     by_step: bool,
 ) -> Figure:
@@ -124,44 +217,95 @@ def draw_curves(
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(8, 4.5), layout='constrained')
-    axes = figure.subplots()
+    return draw_metrics({SCORES[0]: curves}, baselines, by_step=by_step)
+
+
+def draw_metrics(
+    metrics: Mapping[str, Mapping[str, Sequence[CurvePoint]]],
+    baselines: Mapping[str, float],
+    *,
+    by_step: bool,
+) -> Figure:
+    """Draw a diagram for each metric, one below the other.
+
+    Args:
+        metrics: For each metric, points by the name of the run.
+        baselines: Horizontal lines of the first diagram, by name.
+        by_step: Draw over steps instead of minutes.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(8, 4.5 * len(metrics)), layout='constrained')
+    rows = figure.subplots(len(metrics), squeeze=False)[:, 0]
+    for axes, (metric, curves) in zip(rows, metrics.items(), strict=True):
+        _draw_metric(axes, metric, curves, by_step=by_step)
+        for name, value in baselines.items() if axes is rows[0] else ():
+            axes.axhline(value, color='#5b6470', linestyle='--', linewidth=1.2)
+            axes.annotate(
+                f'{name} {value:.1f}',
+                (0.01, value),
+                xycoords=('axes fraction', 'data'),
+                xytext=(0, 3),
+                textcoords='offset points',
+                color='#5b6470',
+            )
+        # A score below nothing, or a loss that is negative, is shown whole.
+        if axes.get_ylim()[1] > 0 and axes.dataLim.ymin >= 0:
+            axes.set_ylim(bottom=0)
+    return figure
+
+
+def _draw_metric(
+    axes: Axes,
+    metric: str,
+    curves: Mapping[str, Sequence[CurvePoint]],
+    *,
+    by_step: bool,
+) -> None:
+    """Draw the curves of a metric."""
+    has_sides = metric == SCORES[0] and len(curves) == 1
     for (name, points), color in zip(curves.items(), _cycle(COLORS), strict=False):
         at = [point.step if by_step else point.minutes for point in points]
-        if len(curves) == 1:
+        if has_sides:
             _side_scores(axes, at, points, color)
-        values = [point.scores['J&F'] for point in points]
-        axes.plot(at, values, color=color, linewidth=2.2, marker='o', markersize=4)
-        best = max(range(len(values)), key=values.__getitem__)
+        values = [point.scores[metric] for point in points]
+        marker = 'o' if len(values) <= MAX_MARKED else ''
+        axes.plot(at, values, color=color, linewidth=2.2, marker=marker, markersize=4)
+        word, index = _notable(metric, values)
         axes.annotate(
-            f'{name}: best {values[best]:.1f}',
-            (at[best], values[best]),
+            f'{name}: {word} {_as_text(metric, values[index])}',
+            (at[index], values[index]),
             xytext=(0, 14),
             textcoords='offset points',
-            ha='right' if at[best] > max(at) / 2 else 'left',
+            ha='right' if at[index] > max(at) / 2 else 'left',
             color=color,
             weight='bold',
         )
-    for name, value in baselines.items():
-        axes.axhline(value, color='#5b6470', linestyle='--', linewidth=1.2)
-        axes.annotate(
-            f'{name} {value:.1f}',
-            (0.01, value),
-            xycoords=('axes fraction', 'data'),
-            xytext=(0, 3),
-            textcoords='offset points',
-            color='#5b6470',
-        )
     axes.set_xlabel('optimizer steps' if by_step else 'minutes of training')
-    axes.set_ylabel('J&F')
+    axes.set_ylabel(metric)
     axes.margins(y=0.12)
-    axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)
-    if len(curves) == 1:
+    if has_sides:
         axes.legend(frameon=False, loc='lower right')
-    return figure
+
+
+def _notable(metric: str, values: Sequence[float]) -> tuple[str, int]:
+    """Which value of a curve is written beside it, and what it is called."""
+    finite = [index for index, value in enumerate(values) if math.isfinite(value)]
+    if not finite:
+        return 'last', len(values) - 1
+    if 'loss' in metric:
+        return 'lowest', min(finite, key=values.__getitem__)
+    word = 'best' if metric in SCORES else 'highest'
+    return word, max(finite, key=values.__getitem__)
+
+
+def _as_text(metric: str, value: float) -> str:
+    """A value beside its curve."""
+    return f'{value:.1f}' if metric in SCORES else f'{value:.4g}'
 
 
 def _side_scores(
@@ -197,12 +341,21 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         The picture.
 
     Raises:
-        ValueError: If a run has not been validated.
+        ValueError: If a run did not log a metric.
     """
-    parser = argparse.ArgumentParser(description='Draw J&F over a training run.')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN')
     parser.add_argument('--out', type=Path, default=Path('curve.png'), help='picture')
     parser.add_argument('--steps', action='store_true', help='steps, not minutes')
+    parser.add_argument(
+        '--metric',
+        nargs='+',
+        action='extend',
+        metavar='NAME',
+        help='what to draw, e.g. loss or lr (default J&F)',
+    )
     parser.add_argument(
         '--baseline',
         action='append',
@@ -212,15 +365,22 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         help='a horizontal line, such as copy=29.3; may be repeated',
     )
     options = parser.parse_args(arguments)
-    curves: dict[str, Sequence[CurvePoint]] = {}
+    metrics: dict[str, dict[str, Sequence[CurvePoint]]] = {
+        name: {} for name in options.metric or SCORES[:1]
+    }
     for run in options.runs:
-        points = curve_points(read_records(find_logs(run)))
-        if not points:
-            msg = f'{run}: its log holds no J&F; was it validated?'
-            raise ValueError(msg)
-        curves[_name(run)] = points
+        records = read_records(find_logs(run))
+        for metric, curves in metrics.items():
+            names = SCORES if metric == SCORES[0] else (metric,)
+            points = curve_points(records, names)
+            if not points:
+                logged = ', '.join(metrics_of(records)) or 'nothing'
+                hint = ' (was it validated?)' if metric in SCORES else ''
+                msg = f'{run}: its log holds no {metric}{hint}, but {logged}'
+                raise ValueError(msg)
+            curves[_name(run)] = points
     mpl.use('Agg')
-    figure = draw_curves(curves, dict(options.baseline), by_step=options.steps)
+    figure = draw_metrics(metrics, dict(options.baseline), by_step=options.steps)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out, dpi=150)
     print(f'Drew {options.out}')
@@ -234,4 +394,4 @@ def _name(run: Path) -> str:
 
 
 if __name__ == '__main__':
-    main()
+    call_tool(main)

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.image
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -102,6 +103,58 @@ def test_figure_names_its_curves_and_lines(tool: ModuleType) -> None:
     assert texts == {'mine: best 30.0', 'copy 29.5'}
     assert axes.get_xlabel() == 'minutes of training'
     assert sorted(line.get_label() for line in axes.lines)[:2] == ['F', 'J']
+
+
+def test_any_metric_and_the_loss_have_points_of_their_own(tool: ModuleType) -> None:
+    records = [{**trained(10), 'loss': 4.0}, {**trained(20), 'loss': 2.0}]
+    records += [{'mIoU': 61.0, 'time': 9.0, 'step': 1}, {**trained(30), 'loss': 3.0}]
+    losses = tool.curve_points(records, ('loss',))
+    assert [(each.step, each.scores['loss']) for each in losses] == [
+        (10, 4.0),
+        (20, 2.0),
+        (30, 3.0),
+    ]
+    (score,) = tool.curve_points(records, ('mIoU',))
+    assert (score.step, score.scores) == (20, {'mIoU': 61.0})
+    metrics = {'loss': {'mine': losses}, 'mIoU': {'mine': [score]}}
+    figure = tool.draw_metrics(metrics, {}, by_step=True)
+    texts = [axes.texts[0].get_text() for axes in figure.axes]
+    assert texts == ['mine: lowest 2', 'mine: highest 61']
+    assert [axes.get_ylabel() for axes in figure.axes] == ['loss', 'mIoU']
+
+
+def test_unknown_metric_is_answered_with_those_that_were_logged(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    write_log(tmp_path / 'stamp', trained(10), validated(5.0))
+    words = [str(tmp_path), '--metric', 'los', '--out', str(tmp_path / 'curve.png')]
+    with pytest.raises(ValueError, match=r'holds no los, but F, J, J&F, loss, time$'):
+        tool.main(words)
+
+
+def test_events_of_tensorboard_hold_the_same_as_the_log(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    records = [trained(10), trained(20, 12.0), validated(40.0), trained(30)]
+    folder = tmp_path / 'stamp' / 'vis_data'
+    with SummaryWriter(str(folder)) as writer:
+        for record in records:
+            for name, value in record.items():
+                writer.add_scalar(name, value, record['step'])
+    found = tool.read_records(tool.find_logs(tmp_path))
+    for names in (tool.SCORES, ('loss',)):
+        assert tool.curve_points(found, names) == tool.curve_points(records, names)
+
+
+@pytest.mark.parametrize(
+    'line', ['5', 'null', '[' * 100_000, '{"iter": "x"}', '{"iter": NaN}', '\0\xff']
+)
+def test_line_that_is_no_record_is_left_out(
+    tool: ModuleType, tmp_path: Path, line: str
+) -> None:
+    log = write_log(tmp_path, trained(10), validated(5.0))
+    log.write_bytes(log.read_bytes() + line.encode('latin-1') + b'\n')
+    assert len(tool.read_records([log])) == 2
 
 
 @pytest.mark.parametrize('words', [['--baseline', 'copy'], []])
