@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from projects.sam2.apis import memory_archive
 from projects.sam2.apis.memory_archive import (
     AnsweredMemory,
     ArchivedMemoryStore,
@@ -117,6 +118,110 @@ def test_full_disk_is_named_and_nothing_is_lost(
             assert torch.equal(found.spatial, _memory(frame).spatial)
             if frame in store.tracked:
                 store.drop(frame)
+
+
+class LateCopy:
+    """The event of a copy off a device that arrives when the test says so."""
+
+    arrived = False
+    num_waits = 0
+
+    def query(self) -> bool:
+        """Has it arrived?"""
+        return LateCopy.arrived
+
+    def synchronize(self) -> None:
+        """Wait for it."""
+        LateCopy.num_waits += 1
+
+
+@pytest.fixture
+def late_copies(monkeypatch: pytest.MonkeyPatch) -> type[LateCopy]:
+    """Copies to the CPU that are on their way."""
+    monkeypatch.setattr(memory_archive, '_copy_off', lambda raw: (raw, LateCopy()))
+    monkeypatch.setattr(LateCopy, 'arrived', False)
+    monkeypatch.setattr(LateCopy, 'num_waits', 0)
+    return LateCopy
+
+
+def test_copies_are_written_when_they_have_arrived(
+    late_copies: type[LateCopy],
+) -> None:
+    before, archive = open_files(), TensorArchive()
+    for key in range(4):
+        archive.write(key, _tensors(key))
+    archive.discard(2)
+    archive.write(3, _tensors(9))
+    assert (open_files(), late_copies.num_waits) == (before, 0)
+    assert torch.equal(archive.read(1)[0], _tensors(1)[0])  # on its way: waits
+    assert late_copies.num_waits == 1
+    late_copies.arrived = True
+    archive.write(4, _tensors(4))
+    assert len(open_files() - before) == 1
+    for key, seed in ((0, 0), (1, 1), (3, 9), (4, 4)):
+        assert torch.equal(archive.read(key)[1], _tensors(seed)[1])
+    assert 2 not in archive
+
+
+def test_no_more_than_some_copies_are_on_their_way(
+    late_copies: type[LateCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = TensorArchive()
+    size = sum(tensor.nbytes for tensor in _tensors(0))
+    monkeypatch.setattr(memory_archive, 'MAX_WAITING_BYTES', 3 * size)
+    for key in range(10):
+        archive.write(key, _tensors(key))
+    assert late_copies.num_waits == 7
+
+
+def test_late_copy_that_meets_a_full_disk_fails_the_call_and_is_not_lost(
+    late_copies: type[LateCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: int, data: memoryview, offset: int) -> int:
+        del file, data, offset
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    archive = TensorArchive()
+    archive.write(0, _tensors(0))
+    late_copies.arrived = True
+    with monkeypatch.context() as full:
+        full.setattr(os, 'pwrite', fail)
+        with pytest.raises(OSError, match='set TMPDIR'):
+            archive.write(1, _tensors(1))
+    assert (0 in archive, 1 in archive) == (True, False)
+    archive.write(1, _tensors(1))
+    for key in range(2):
+        assert torch.equal(archive.read(key)[1], _tensors(key)[1])
+
+
+@pytest.mark.parametrize('in_memory', [False, True])
+def test_records_of_all_archives_that_were_written_first_make_room(
+    *, in_memory: bool
+) -> None:
+    size = sum(tensor.nbytes for tensor in _tensors(0))
+    space = ArchiveSpace(max_bytes=5 * size + 1, in_memory=in_memory)
+    first, second = TensorArchive(space), TensorArchive(space)
+    for key in range(3):
+        first.write(key, _tensors(key))
+        second.write(key, _tensors(10 + key))
+    first.write(1, _tensors(21))  # is the latest now
+    second.write(3, _tensors(13))
+    assert (first.take_lost(), second.take_lost()) == ([0], [0])
+    assert (first.take_lost(), second.take_lost()) == ([], [])
+    assert space.num_bytes <= 5 * size
+    kept = [(first, 1, 21), (first, 2, 2), (second, 1, 11), (second, 3, 13)]
+    for archive, key, seed in kept:
+        assert torch.equal(archive.read(key)[1], _tensors(seed)[1])
+    # Records of another size fit as well, and one that is too large alone is lost.
+    for key in range(20, 60):
+        second.write(key, _tensors(key)[:1])
+    assert space.num_bytes <= 5 * size
+    assert first.take_lost() == [2, 1]
+    assert torch.equal(second.read(59)[0], _tensors(59)[0])
+    first.write(5, _tensors(5) * 6)
+    assert first.take_lost() == [5]
+    assert 5 not in first
+    assert 59 in second
 
 
 def test_dropped_memory_is_found_on_disk() -> None:

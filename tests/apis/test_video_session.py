@@ -3,17 +3,19 @@
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.apis import SAM2VideoPredictor, memory_archive
 from projects.sam2.apis.memory_archive import AnsweredMemory
 from projects.sam2.apis.object_tracking import ObjectTracking
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState
 from projects.sam2.models.memory_bank import MemoryBank
+from projects.sam2.structures import FramePrompt, PointPrompt
 from toy_videos import (
     SIDE,
     SIZE,
@@ -28,6 +30,7 @@ from toy_videos import (
     with_finite_scores,
 )
 
+CPU = torch.device('cpu')
 SHORT_BANK = {'num_frames': 3, 'max_pointers': 4}
 
 
@@ -208,6 +211,58 @@ def test_memories_made_again_are_those_that_were_let_go_of(
         assert again is not None
         assert torch.equal(again.mask_logits, expected.mask_logits)
     assert num_restored >= 45
+
+
+def test_a_pass_on_a_device_waits_for_no_copy_off_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Copies(TorchDispatchMode):
+        """Notes copies off a device; it has no data, which a blocking call needs."""
+
+        blocking: ClassVar[list[bool]] = []
+
+        def __torch_dispatch__(
+            self,
+            func: torch._ops.OpOverload,
+            types: object,
+            args: tuple[Any, ...] = (),
+            kwargs: dict[str, Any] | None = None,
+        ) -> object:
+            del types
+            kwargs = kwargs or {}
+            target = kwargs.get('device')
+            if func is torch.ops.aten._to_copy.default and target == CPU:
+                self.blocking.append(not kwargs.get('non_blocking'))
+                return torch.zeros(args[0].shape, dtype=args[0].dtype)
+            return func(*args, **kwargs)
+
+    class NeverDone:
+        """The event of a copy that is on its way for ever."""
+
+        def record(self, stream: object) -> None:
+            del stream
+
+        def query(self) -> bool:
+            return False
+
+        def synchronize(self) -> None:
+            pytest.fail('a copy off the device was waited for')
+
+    monkeypatch.setattr(memory_archive, 'ASYNCHRONOUS_DEVICES', ('meta',))
+    monkeypatch.setattr(torch.cuda, 'Event', NeverDone)
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: device)
+    predictor = _predictor(SHORT_BANK, fill_hole_area=8)
+    predictor.to('meta')
+    state = predictor.init_state(toy_frames(12))
+    point = PointPrompt(
+        coords=torch.empty(1, 1, 2, device='meta'),
+        labels=torch.empty(1, 1, dtype=torch.int32, device='meta'),
+    )
+    for number in (1, 2):
+        predictor.session.prompt(state, 0, number, FramePrompt(points=point))
+    with Copies() as copies:
+        assert len(track(predictor, state)) == 12
+    assert copies.blocking == [False] * 14  # of 7 frames and 2 objects
 
 
 def test_frames_far_ahead_of_a_pass_are_not_held_in_memory() -> None:

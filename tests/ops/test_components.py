@@ -11,6 +11,7 @@ from projects.sam2.ops import (
     small_components,
     without_small_regions,
 )
+from projects.sam2.ops.components import small_components_on_device
 
 
 def _ring(hole: int, *, size: int = 12) -> NDArray[np.bool_]:
@@ -37,8 +38,22 @@ def test_diagonal_neighbours_are_connected() -> None:
     assert torch.equal(small_components(mask, 6), mask)
 
 
+@pytest.mark.parametrize('max_area', [0, 0.5, 1, 3.9, 8, 64])
+@pytest.mark.parametrize('size', [(1, 1), (5, 9), (40, 33)])
+def test_small_components_on_a_device_are_those_of_opencv(
+    *, max_area: float, size: tuple[int, int]
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    for density in (0.05, 0.2, 0.35, 0.6, 1.0):
+        masks = torch.rand(3, 1, *size, generator=draw) < density
+        found = small_components_on_device(masks, max_area)
+        assert torch.equal(found, small_components(masks, max_area))
+
+
 def test_no_mask_has_no_component() -> None:
-    assert small_components(torch.zeros(0, 1, 4, 4, dtype=torch.bool), 2).numel() == 0
+    nothing = torch.zeros(0, 1, 4, 4, dtype=torch.bool)
+    for find in (small_components, small_components_on_device):
+        assert find(nothing, 2).shape == nothing.shape
 
 
 @pytest.mark.parametrize(('hole', 'closed'), [(3, True), (4, False)])

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 MAX_WAITING_BYTES = 1 << 28  # copies off the device that are not written yet
+ASYNCHRONOUS_DEVICES = ('cuda',)
 NUM_RESTORED = 8  # restored memories that an object holds: a pass needs 6 at a time
 
 
@@ -323,14 +324,14 @@ class ArchiveSpace:
     def _allocate(self, record: _Record) -> int | None:
         """Find a place for a record; None where the limit leaves none."""
         limit = self.max_bytes
+        if limit is not None and record.size > limit:
+            return None
         while not self._free.get(record.size):
             if limit is None or self.num_bytes + record.size <= limit:
                 offset, self.num_bytes = self.num_bytes, self.num_bytes + record.size
                 return offset
             oldest = self._oldest(before=record.serial)
             if oldest is None:
-                if record.size > limit:
-                    return None
                 # All places are free, and all of them are of other sizes.
                 self._free.clear()
                 self.num_bytes = 0
@@ -700,7 +701,7 @@ def _as_bytes(tensors: tuple[Tensor, ...]) -> Tensor:
 
 def _copy_off(raw: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     """Start a copy to the CPU; the event tells when a copy off a GPU is done."""
-    if raw.device.type != 'cuda':
+    if raw.device.type not in ASYNCHRONOUS_DEVICES:
         return raw.cpu(), None
     copied = raw.to('cpu', non_blocking=True)  # to pinned memory
     event = torch.cuda.Event()

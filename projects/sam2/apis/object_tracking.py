@@ -215,6 +215,7 @@ class ObjectTracking:
 
 def _autocast_dtype(device: torch.device) -> torch.dtype | None:
     """The type that autocast computes in, if it is in force."""
-    if not torch.is_autocast_enabled(device.type):
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return None
     return torch.get_autocast_dtype(device.type)
