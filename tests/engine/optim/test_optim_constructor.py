@@ -116,6 +116,92 @@ def test_biases_and_token_norms_alone_are_not_decayed() -> None:
     assert {decay for _, decay in found.values()} == {0.0, 0.1}
 
 
+def in_model(**parts: nn.Module) -> nn.Module:
+    """A model of another project."""
+    return nn.ModuleDict({**parts, 'head': nn.ModuleList([nn.Linear(1, 1)])})
+
+
+@pytest.mark.parametrize(
+    ('model', 'place'),
+    [
+        (in_model(backbone=Backbone()), 'backbone.'),
+        (in_model(detector=in_model(backbone=Backbone())), 'detector.backbone.'),
+        # A wrapper around a backbone
+        (
+            in_model(backbone=nn.ModuleDict({'hiera': Backbone()})),
+            'backbone.hiera.',
+        ),
+        (
+            in_model(sam2=Model(Backbone())),
+            'sam2.image_encoder.backbone.',
+        ),
+    ],
+)
+def test_rate_of_the_backbone_holds_in_models_of_other_projects(
+    model: nn.Module, place: str
+) -> None:
+    recipe = {'backbone_lr_mult': 0.5, 'layer_decay': 0.9}
+    found = settings(model, paramwise_cfg=recipe)
+    rates = {
+        f'{place}position_embedding': 0.5,
+        f'{place}patch_embedding.weight': 0.5 * 0.9**3,
+        f'{place}blocks.1.weight': 0.5 * 0.9,
+        'head.0.weight': 1.0,
+    }
+    assert {name: found[name][0] for name in rates} == pytest.approx(rates, rel=1e-12)
+
+
+@pytest.mark.parametrize('recipe', [{'backbone_lr_mult': 0.1}, {'layer_decay': 0.9}])
+def test_rate_of_a_backbone_that_is_not_there_is_an_error(
+    recipe: dict[str, float],
+) -> None:
+    with pytest.raises(ValueError, match=r'no part called .*it has trunk, head'):
+        settings(in_model(trunk=Backbone()), paramwise_cfg=recipe)
+
+
+def default_settings(
+    model: nn.Module, paramwise_cfg: dict[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """As MMEngine's own constructor sets them."""
+    return settings(
+        model,
+        paramwise_cfg=paramwise_cfg,
+        constructor='DefaultOptimWrapperConstructor',
+    )
+
+
+@pytest.mark.parametrize(
+    'paramwise_cfg',
+    [
+        {'custom_keys': {'head': {'lr_mult': 10.0}, 'head.1': {'decay_mult': 0.5}}},
+        {'norm_decay_mult': 2.0, 'bias_decay_mult': 3.0, 'bias_lr_mult': 2.0},
+        {'flat_decay_mult': 0.25},
+        {'dwconv_decay_mult': 0.1, 'bypass_duplicate': True},
+    ],
+)
+def test_entries_of_mmengine_work_beside_the_recipe(
+    paramwise_cfg: dict[str, Any],
+) -> None:
+    model = Model(Backbone())
+    recipe = {'backbone_lr_mult': 0.5, 'layer_decay': 0.9}
+    own = settings(model, paramwise_cfg=recipe)
+    mmengine = default_settings(model, paramwise_cfg)
+    both = settings(model, paramwise_cfg={**recipe, **paramwise_cfg})
+    assert both.keys() == own.keys() == mmengine.keys()
+    for name, (rate, decay) in both.items():
+        assert rate == pytest.approx(own[name][0] * mmengine[name][0]), name
+        # A decay that MMEngine's entries change takes the recipe's place.
+        is_changed = mmengine[name][1] != 0.1
+        assert decay == (mmengine if is_changed else own)[name][1], name
+
+
+def test_custom_key_keeps_what_it_says_outright() -> None:
+    keys = {'head.0': {'lr': 7.0, 'weight_decay': 0.3, 'betas': (0.5, 0.5)}}
+    found = settings(Model(Backbone()), paramwise_cfg={'custom_keys': keys})
+    assert found['head.0.bias'] == found['head.0.weight'] == (7.0, 0.3)
+    assert found['head.1.weight'] == (1.0, 0.0)
+
+
 def test_parameter_without_gradient_is_neither_moved_nor_decayed() -> None:
     model: Any = Model(Backbone())
     cfg = {'optimizer': {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1}}
@@ -142,7 +228,17 @@ def test_wrapper_gets_its_own_arguments() -> None:
 @pytest.mark.parametrize(
     ('changes', 'error', 'message'),
     [
-        ({'paramwise_cfg': {'norm_decay_mult': 0}}, ValueError, 'norm_decay_mult'),
+        ({'paramwise_cfg': {'backbone_lr': 1}}, ValueError, r"has \['backbone_lr'\]"),
+        (
+            {'paramwise_cfg': {'norm_decay_mult': 0}},
+            ValueError,
+            'norm_decay_mult.*set optim_wrapper.optimizer.weight_decay',
+        ),
+        (
+            {'paramwise_cfg': {'custom_keys': {'head': {'decay_mult': 0}}}},
+            ValueError,
+            'custom_keys.head.*set optim_wrapper.optimizer.weight_decay',
+        ),
         ({'paramwise_cfg': {'layer_decay': 0.9}}, TypeError, 'got Linear; set'),
         ({'optimizer': None}, ValueError, 'optim_wrapper needs optimizer'),
         ({'optimizer': {'type': 'SGD'}}, ValueError, "has no lr, but .*'SGD'.*; set"),

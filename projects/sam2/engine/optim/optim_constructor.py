@@ -1,24 +1,42 @@
 """Learning rate and weight decay of each parameter."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
 __all__ = ['SAM2OptimWrapperConstructor']
 
-ENCODER = 'image_encoder.'
-BACKBONE = 'image_encoder.backbone.'
+ENCODER = 'image_encoder'
+BACKBONE = 'backbone'
+# Entries of paramwise_cfg that MMEngine's default constructor knows.
+MMENGINE_KEYS = frozenset(
+    {
+        'custom_keys',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'norm_decay_mult',
+        'flat_decay_mult',
+        'dwconv_decay_mult',
+        'dcn_offset_lr_mult',
+        'bypass_duplicate',
+    }
+)
+MATCHED = 'matched_custom_key'
+MULTIPLIERS = frozenset({'lr_mult', 'decay_mult'})
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class SAM2OptimWrapperConstructor:
     """Builds the optimizer of SAM 2's fine-tuning recipe (Ravi et al., 2024, D.2.2).
 
-    - The image encoder, backbone and neck, has a learning rate of its own.
+    - The image encoder, backbone and neck, has a learning rate of its own. In a model
+      of another project its ``backbone`` has, at whatever depth it stands.
     - Within the backbone the rate falls by a factor for each block, from the last one
       down, as its ``layer_of`` says; what it places above the last block (position
       embeddings) keeps the full rate of the encoder.
@@ -26,32 +44,40 @@ class SAM2OptimWrapperConstructor:
       is, 2-D layer norms and embeddings among it.
     - What is frozen is left out.
 
+    The entries of MMEngine's ``paramwise_cfg`` work beside these: rates are multiplied
+    (``custom_keys={'neck': dict(lr_mult=10)}`` with ``backbone_lr_mult=0.1`` gives the
+    neck the base rate), and a decay that an entry sets (``decay_mult``,
+    ``norm_decay_mult``, ``bias_decay_mult``, …) takes the place of the recipe's.
+
     Args:
         optim_wrapper_cfg: Of the wrapper, with ``optimizer``.
         paramwise_cfg: ``backbone_lr_mult``, the encoder's rate over that of the
-            rest, and ``layer_decay``, the factor from one block to the one before it;
-            both default to 1.
+            rest, and ``layer_decay``, the factor from one block to the one before it,
+            both 1 by default; and the entries of MMEngine's
+            ``DefaultOptimWrapperConstructor``.
 
     Raises:
-        ValueError: If ``paramwise_cfg`` has another key, the wrapper no optimizer, or
-            the optimizer no learning rate.
+        ValueError: If ``paramwise_cfg`` has an unknown entry, the wrapper no optimizer,
+            or the optimizer no learning rate.
     """
 
     def __init__(
         self,
         *,
         optim_wrapper_cfg: dict[str, Any],
-        paramwise_cfg: dict[str, float] | None = None,
+        paramwise_cfg: dict[str, Any] | None = None,
     ) -> None:
         given = dict(paramwise_cfg or {})
         self.encoder_scale = given.pop('backbone_lr_mult', 1.0)
         self.layer_decay = given.pop('layer_decay', 1.0)
-        if given:
+        unknown = sorted(given.keys() - MMENGINE_KEYS)
+        if unknown:
             msg = (
-                f'paramwise_cfg has {sorted(given)}, but knows only '
-                f'backbone_lr_mult and layer_decay'
+                f'paramwise_cfg has {unknown}, but knows only backbone_lr_mult, '
+                f'layer_decay and {", ".join(sorted(MMENGINE_KEYS))}'
             )
             raise ValueError(msg)
+        self.mmengine_cfg = given
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         if 'optimizer' not in self.optim_wrapper_cfg:
             msg = "optim_wrapper needs optimizer=dict(type='AdamW', lr=…)"
@@ -61,6 +87,18 @@ class SAM2OptimWrapperConstructor:
                 f'optim_wrapper.optimizer has no lr, but '
                 f'{dict(self.optim_wrapper_cfg["optimizer"])}; set the learning rate '
                 f'of all but the image encoder, optim_wrapper.optimizer.lr'
+            )
+            raise ValueError(msg)
+        decays = [key for key in given if key.endswith('_decay_mult')]
+        decays += [
+            f'custom_keys.{key}'
+            for key, entry in given.get('custom_keys', {}).items()
+            if 'decay_mult' in entry
+        ]
+        if decays and 'weight_decay' not in self.optim_wrapper_cfg['optimizer']:
+            msg = (
+                f'paramwise_cfg multiplies the weight decay ({", ".join(decays)}), but '
+                f'the optimizer has none; set optim_wrapper.optimizer.weight_decay'
             )
             raise ValueError(msg)
 
@@ -93,44 +131,152 @@ class SAM2OptimWrapperConstructor:
         Returns:
             Groups with ``params`` and ``lr``, and ``weight_decay=0`` for those that
             are exempt from it.
+
+        Raises:
+            ValueError: If the encoder is to have a rate of its own and there is none.
+            TypeError: If rates are to fall in a backbone that has no ``layer_of``.
         """
-        layer_scale = self._layer_scale(model)
+        scale_of = self._encoder_scales(model)
         exempt_ids = {
             id(parameter)
             for module in model.modules()
             if isinstance(module, nn.LayerNorm)
             for parameter in module.parameters()
         }
-        groups: dict[tuple[float, bool], dict[str, Any]] = {}
+        settings = self._mmengine_settings(model)
+        groups: dict[tuple[object, ...], dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            scale = self.encoder_scale if name.startswith(ENCODER) else 1.0
-            if name.startswith(BACKBONE):
-                scale *= layer_scale(name.removeprefix(BACKBONE))
+            own = settings.get(id(parameter), {})
+            scale = scale_of(name) * own.get('scale', 1.0)
             is_exempt = 'bias' in name or id(parameter) in exempt_ids
-            group = groups.setdefault((scale, is_exempt), {'params': []})
+            options: dict[str, Any] = {'weight_decay': 0.0} if is_exempt else {}
+            options |= own.get('options', {})
+            key = (scale, *sorted(map(repr, options.items())))
+            group = groups.setdefault(key, {'params': []})
             group['params'].append(parameter)
             group['lr'] = rate * scale
-            if is_exempt:
-                group['weight_decay'] = 0.0
+            group |= options
         return list(groups.values())
 
-    def _layer_scale(self, model: nn.Module) -> Callable[[str], float]:
-        """How the rate of a backbone's parameter is scaled, by its name there."""
-        if self.layer_decay == 1.0:
-            return lambda _: 1.0
-        backbone: Any = dict(model.named_modules()).get(BACKBONE.rstrip('.'))
-        if not hasattr(backbone, 'layer_of') or not hasattr(backbone, 'num_layers'):
-            msg = (
-                f'layer_decay={self.layer_decay} needs a backbone with layer_of and '
-                f'num_layers at model.{BACKBONE.rstrip(".")}, but got '
-                f'{type(backbone).__name__}; set paramwise_cfg.layer_decay=1'
+    def _mmengine_settings(self, model: nn.Module) -> dict[int, dict[str, Any]]:
+        """What MMEngine's entries say of parameters, by the parameters' identities.
+
+        Returns:
+            For each parameter ``scale``, the factor of its rate, and ``options``, what
+            its group is to have.
+        """
+        if not self.mmengine_cfg:
+            return {}
+        custom = {
+            # Notes by which key a parameter was matched.
+            key: {**entry, MATCHED: key}
+            for key, entry in self.mmengine_cfg.get('custom_keys', {}).items()
+        }
+        optimizer = {**self.optim_wrapper_cfg['optimizer'], 'lr': 1.0}
+        constructor = DefaultOptimWrapperConstructor(
+            {'optimizer': optimizer}, {**self.mmengine_cfg, 'custom_keys': custom}
+        )
+        found: list[dict[str, Any]] = []
+        constructor.add_params(found, model)
+        settings: dict[int, dict[str, Any]] = {}
+        for group in found:
+            (parameter,) = group.pop('params')
+            key = group.pop(MATCHED, None)
+            scale = group.pop('lr', 1.0)
+            if key is not None:
+                entry = self.mmengine_cfg['custom_keys'][key]
+                # MMEngine gives a matched parameter the plain decay where none is set.
+                if not {'decay_mult', 'weight_decay'} & entry.keys():
+                    group.pop('weight_decay', None)
+                if 'lr' in entry:
+                    group['lr'] = entry['lr']
+            options = {name: v for name, v in group.items() if name not in MULTIPLIERS}
+            settings.setdefault(id(parameter), {'scale': scale, 'options': options})
+            custom.pop(key, None)
+        if custom:
+            print_log(
+                f'custom_keys of paramwise_cfg match no trained parameter: '
+                f'{", ".join(sorted(custom))}',
+                logger='current',
+                level=logging.WARNING,
             )
-            raise TypeError(msg)
+        return settings
+
+    def _encoder_scales(self, model: nn.Module) -> Callable[[str], float]:
+        """How the recipe scales the rate of a parameter, by its name.
+
+        Raises:
+            ValueError: If the encoder is to have a rate of its own and there is none.
+        """
+        if self.encoder_scale == self.layer_decay == 1.0:
+            return lambda _: 1.0
+        encoders = _outermost(model, ENCODER)
+        backbones = _outermost(model, BACKBONE)
+        alone = [name for name in backbones if not _is_within(name, encoders)]
+        if not encoders + alone:
+            parts = ', '.join(name for name, _ in model.named_children())
+            msg = (
+                f'paramwise_cfg has backbone_lr_mult={self.encoder_scale} and '
+                f'layer_decay={self.layer_decay}, but the model has no part called '
+                f'{ENCODER} or {BACKBONE} (it has {parts}); set both to 1 and use '
+                f'custom_keys'
+            )
+            raise ValueError(msg)
+        layer_scales: dict[str, Callable[[str], float]] = {}
+        if self.layer_decay != 1.0:
+            for name in [*(f'{encoder}.{BACKBONE}' for encoder in encoders), *alone]:
+                layer_scales |= self._layer_scale(model, name)
 
         def scale_of(name: str) -> float:
-            depth_from_end = backbone.num_layers + 1 - backbone.layer_of(name)
-            return float(self.layer_decay**depth_from_end)
+            scale = self.encoder_scale if _is_within(name, encoders + alone) else 1.0
+            for start, layer_scale in layer_scales.items():
+                if name.startswith(start):
+                    scale *= layer_scale(name.removeprefix(start))
+            return float(scale)
 
         return scale_of
+
+    def _layer_scale(
+        self, model: nn.Module, name: str
+    ) -> Mapping[str, Callable[[str], float]]:
+        """How rates fall in a backbone, by the names of its parameters.
+
+        Raises:
+            TypeError: If the backbone does not say how deep its parameters lie.
+        """
+        backbone = dict(model.named_modules()).get(name)
+        layered: list[tuple[str, Any]] = [
+            (inner, module)
+            for inner, module in (backbone.named_modules() if backbone else ())
+            if hasattr(module, 'layer_of') and hasattr(module, 'num_layers')
+        ]
+        if not layered:
+            msg = (
+                f'layer_decay={self.layer_decay} needs a backbone with layer_of and '
+                f'num_layers at model.{name}, but got {type(backbone).__name__}; set '
+                f'paramwise_cfg.layer_decay=1'
+            )
+            raise TypeError(msg)
+        inner, module = layered[0]
+
+        def scale_of(parameter_name: str) -> float:
+            depth_from_end = module.num_layers + 1 - module.layer_of(parameter_name)
+            return float(self.layer_decay**depth_from_end)
+
+        return {f'{name}.{inner}.' if inner else f'{name}.': scale_of}
+
+
+def _outermost(model: nn.Module, part: str) -> list[str]:
+    """Names of the modules that are called so, those inside of others left out."""
+    names: list[str] = []
+    for name, _ in model.named_modules():
+        if name.rpartition('.')[2] == part and not _is_within(name, names):
+            names.append(name)
+    return names
+
+
+def _is_within(name: str, modules: list[str]) -> bool:
+    """Whether a name is that of one of the modules or lies below one."""
+    return any(f'{name}.'.startswith(f'{module}.') for module in modules)
