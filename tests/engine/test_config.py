@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from engine_toys import write_checkpoint
+from engine_toys import toy_config, write_checkpoint
 from projects.sam2.engine.config import (
     apply_bfloat16,
     apply_data_root,
@@ -87,6 +88,52 @@ def test_data_root_of_a_config_replaces_the_one_of_its_base(
     cfg = load_config(str(path), options)
     assert cfg.train_dataloader.dataset.data_root == expected
     assert cfg.val_dataloader.dataset.dataset.data_root == expected
+
+
+def test_data_root_that_the_datasets_have_on_purpose_stays(tmp_path: Path) -> None:
+    base = ROOT / 'configs' / '_base_' / 'datasets' / 'davis.py'
+    path = tmp_path / 'run.py'
+    path.write_text(
+        f"_base_ = '{base}'\n"
+        "train_dataloader = dict(dataset=dict(data_root='own'))\n"
+        "val_dataloader = dict(dataset=dict(dataset=dict(data_root='own')))\n"
+    )
+    option = {'train_dataloader.dataset.data_root': 'given'}
+    for options, train in ((None, 'own'), (option, 'given')):
+        cfg = load_config(str(path), options)
+        assert cfg.train_dataloader.dataset.data_root == train
+        assert cfg.val_dataloader.dataset.dataset.data_root == 'own'
+
+
+@pytest.mark.parametrize('stage', ['train', 'val', 'test'])
+@pytest.mark.parametrize('way', ['in the file', 'afterwards', 'not at all'])
+def test_data_root_reaches_the_datasets_of_a_runner_that_no_tool_made(
+    stage: str, way: str, tmp_path: Path
+) -> None:
+    toy = toy_config(tmp_path, train_cfg__max_epochs=1)
+    toy.val_cfg = {'type': 'ClipValLoop'}
+    toy.update(
+        test_cfg={'type': 'ClipTestLoop'},
+        test_dataloader=toy.val_dataloader,
+        test_evaluator=toy.val_evaluator,
+    )
+    for name in ('train', 'val', 'test'):
+        loader = toy[f'{name}_dataloader']
+        loader.dataset.update(type='engine_toys.ToyRootedClips', data_root='old')
+    toy.data_root = 'old'
+    toy.dump(tmp_path / 'base.py')
+    path = tmp_path / 'run.py'
+    own = "data_root = 'new'\n" if way == 'in the file' else ''
+    path.write_text(f"_base_ = './base.py'\n{own}")
+    cfg = Config.fromfile(path)
+    if way == 'afterwards':
+        cfg.data_root = 'new'
+    runner = Runner.from_cfg(cfg)
+    getattr(runner, stage)()
+    stages = ('train', 'val') if stage == 'train' else (stage,)
+    loops = [getattr(runner, f'{name}_loop') for name in stages]
+    expected = 'old' if way == 'not at all' else 'new'
+    assert {loop.dataloader.dataset.data_root for loop in loops} == {expected}
 
 
 def test_data_root_that_reaches_no_dataset_is_refused(cfg: Config) -> None:

@@ -62,6 +62,14 @@ class ToyClips(Dataset[dict[str, Tensor]]):
         return {'features': features, 'target': features.sum()}
 
 
+class ToyRootedClips(ToyClips):
+    """Knows the folder that it was given."""
+
+    def __init__(self, *, data_root: str, length: int) -> None:
+        super().__init__(length=length)
+        self.data_root = data_root
+
+
 class ToyModel(BaseModel):
     """Two layers with dropout between them, and a part that is not always used."""
 

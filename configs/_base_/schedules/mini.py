@@ -17,5 +17,5 @@ param_scheduler = [
 ]
 
 train_cfg = dict(type='ClipTrainLoop', max_epochs=40, val_interval=10)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+val_cfg = dict(type='ClipValLoop')
+test_cfg = dict(type='ClipTestLoop')

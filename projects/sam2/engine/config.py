@@ -1,13 +1,17 @@
 """What the command line does to a config, as functions of the config."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from projects.sam2.engine.resuming import find_resume_point
 
+# A config's text begins with those of its bases.
+DATA_ROOT_LINE = re.compile(r"""^data_root\s*=\s*(['"])(.*)\1""", re.MULTILINE)
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
 
@@ -16,6 +20,7 @@ __all__ = [
     'apply_data_root',
     'apply_resume',
     'apply_work_dir',
+    'carry_data_root',
     'load_config',
     'read_config',
 ]
@@ -35,10 +40,12 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
         ValueError: If it is not plain which datasets are meant.
     """
     cfg = read_config(path)
+    apply_data_root(cfg, None)
     old_root = cfg.get('data_root')
     if options:
         cfg.merge_from_dict(options)
-    apply_data_root(cfg, old_root)
+    if cfg.get('data_root') != old_root:
+        apply_data_root(cfg, old_root)
     return cfg
 
 
@@ -69,17 +76,20 @@ def read_config(path: str | Path) -> Config:
         raise ValueError(msg) from error
 
 
-def apply_data_root(cfg: Config, old: str | None) -> None:
+def apply_data_root(cfg: Config, old: str | None, parts: Sequence[object] = ()) -> None:
     """Carry a changed top-level ``data_root`` to all that held the old one.
 
     MMEngine evaluates the bases before it merges what a config or ``--cfg-options``
     says: without this, the datasets keep the bases' value. A ``data_root`` that
-    differs from the old top-level one was set on purpose and stays. Where a config
-    has replaced the old one already, the one that all datasets share is meant.
+    differs from the old top-level one was set on purpose and stays. Where the old one
+    is not known, it is any that the config file or its bases assign.
 
     Args:
         cfg: Changed in place.
-        old: Top-level ``data_root`` before the options were merged.
+        old: Top-level ``data_root`` before the options were merged; None if it is not
+            known.
+        parts: Parts of the config that a Runner has taken out of it, changed in place
+            like the config.
 
     Raises:
         ValueError: If the datasets hold different ones, neither the old nor the new.
@@ -88,17 +98,49 @@ def apply_data_root(cfg: Config, old: str | None) -> None:
     held = {node['data_root'] for node in _data_nodes(list(cfg.values()))}
     if new is None or not held or (new in held and old not in held):
         return
-    if old not in held:
+    assigned = _assigned_roots(cfg)
+    replaced = held & ({old} if old in held else assigned)
+    if not replaced:
+        if new in assigned:
+            return  # nobody has changed it: the datasets have their own on purpose
         if len(held) > 1:
             msg = (
                 f'data_root={new!r} reaches no dataset: they have {sorted(held)}; '
                 f'change theirs, e.g. train_dataloader.dataset.data_root'
             )
             raise ValueError(msg)
-        (old,) = held
-    for node in _data_nodes(list(cfg.values())):
-        if node['data_root'] == old:
+        replaced = held
+    for node in _data_nodes([*cfg.values(), *parts]):
+        if node['data_root'] in replaced:
             node['data_root'] = new
+
+
+def carry_data_root(runner: Runner) -> None:
+    """Carry the ``data_root`` of a run's config to the loaders that are to be built.
+
+    A run that no tool has started (``Runner.from_cfg(Config.fromfile(…))`` in a
+    notebook) gets by it what :func:`load_config` does.
+
+    Args:
+        runner: Its configs of loaders and evaluators are changed in place.
+
+    Raises:
+        ValueError: If it is not plain which datasets are meant.
+    """
+    # MMEngine gives the loops these, which are no parts of `runner.cfg`.
+    names = [
+        f'_{stage}_{part}'
+        for stage in ('train', 'val', 'test')
+        for part in ('dataloader', 'evaluator')
+    ]
+    parts = [getattr(runner, name, None) for name in names]
+    apply_data_root(runner.cfg, None, parts)
+
+
+def _assigned_roots(cfg: Config) -> set[str]:
+    """What a config file and its bases assign to ``data_root``."""
+    texts = DATA_ROOT_LINE.findall(cfg.text or '')
+    return {text for _, text in texts}
 
 
 def apply_work_dir(cfg: Config, work_dir: str | None) -> None:

@@ -240,7 +240,8 @@ class SAM2CheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Keep the weights of the best score of each metric asked for."""
-        if not self.save_best:
+        # Runner.val() alone trains nothing that could be kept.
+        if not self.save_best or not hasattr(self, 'file_backend'):
             return
         if 'auto' in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])

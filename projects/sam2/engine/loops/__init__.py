@@ -1,5 +1,6 @@
-"""The loop of training; validation and test run MMEngine's own."""
+"""The loops of training, validation and test."""
 
 from projects.sam2.engine.loops.clip_train_loop import ClipTrainLoop
+from projects.sam2.engine.loops.evaluation_loops import ClipTestLoop, ClipValLoop
 
-__all__ = ['ClipTrainLoop']
+__all__ = ['ClipTestLoop', 'ClipTrainLoop', 'ClipValLoop']

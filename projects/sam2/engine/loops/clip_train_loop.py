@@ -7,9 +7,11 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.optim import OptimWrapper
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
+from projects.sam2.engine.config import carry_data_root
 from projects.sam2.engine.optim import FiniteGuard
 
 __all__ = ['ClipTrainLoop']
@@ -27,7 +29,7 @@ REMEDY = (
 
 @LOOPS.register_module()
 class ClipTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's epochs, with five things that they lack.
+    """MMEngine's epochs, with six things that they lack.
 
     - A run that resumes from a checkpoint of mid-epoch goes on with the next batch;
       what was seen is skipped by number and not decoded. This needs
@@ -39,6 +41,8 @@ class ClipTrainLoop(EpochBasedTrainLoop):
       validation validates first when it resumes.
     - ``stop_training`` is obeyed after each optimizer step, on all processes as soon
       as one of them asks for it.
+    - A changed ``data_root`` of the config reaches its datasets, here as in
+      ``ClipValLoop`` and ``ClipTestLoop``.
     - With ``ClipNonFiniteHook`` no step is taken with a loss that is not finite.
 
     Hooks may define ``after_build_iterator(runner)``: it is called in each epoch once
@@ -48,6 +52,21 @@ class ClipTrainLoop(EpochBasedTrainLoop):
     """
 
     _guard: FiniteGuard | None = None
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader[Any] | dict[str, Any],
+        *,
+        max_epochs: int,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: list[tuple[int, int]] | None = None,
+    ) -> None:
+        carry_data_root(runner)
+        super().__init__(
+            runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals
+        )
 
     def run(self) -> nn.Module:
         """Train until the last epoch, or until a hook asks to stop.
