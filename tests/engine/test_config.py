@@ -111,8 +111,8 @@ def test_data_root_reaches_the_datasets_of_a_runner_that_no_tool_made(
     stage: str, way: str, tmp_path: Path
 ) -> None:
     toy = toy_config(tmp_path, train_cfg__max_epochs=1)
-    toy.val_cfg = {'type': 'ClipValLoop'}
     toy.update(
+        val_cfg={'type': 'ClipValLoop'},
         test_cfg={'type': 'ClipTestLoop'},
         test_dataloader=toy.val_dataloader,
         test_evaluator=toy.val_evaluator,

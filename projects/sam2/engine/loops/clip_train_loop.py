@@ -55,9 +55,9 @@ class ClipTrainLoop(EpochBasedTrainLoop):
 
     def __init__(
         self,
+        *,
         runner: Runner,
         dataloader: DataLoader[Any] | dict[str, Any],
-        *,
         max_epochs: int,
         val_begin: int = 1,
         val_interval: int = 1,

@@ -28,10 +28,10 @@ class ClipValLoop(ValLoop):
 
     def __init__(
         self,
+        *,
         runner: Runner,
         dataloader: Loader,
         evaluator: Metrics,
-        *,
         fp16: bool = False,
     ) -> None:
         carry_data_root(runner)
@@ -51,10 +51,10 @@ class ClipTestLoop(TestLoop):
 
     def __init__(
         self,
+        *,
         runner: Runner,
         dataloader: Loader,
         evaluator: Metrics,
-        *,
         fp16: bool = False,
     ) -> None:
         carry_data_root(runner)

@@ -161,12 +161,7 @@ class SAM2OptimWrapperConstructor:
         return list(groups.values())
 
     def _mmengine_settings(self, model: nn.Module) -> dict[int, dict[str, Any]]:
-        """What MMEngine's entries say of parameters, by the parameters' identities.
-
-        Returns:
-            For each parameter ``scale``, the factor of its rate, and ``options``, what
-            its group is to have.
-        """
+        """What MMEngine's entries say of parameters, by the parameters' identities."""
         if not self.mmengine_cfg:
             return {}
         custom = {
@@ -205,11 +200,7 @@ class SAM2OptimWrapperConstructor:
         return settings
 
     def _encoder_scales(self, model: nn.Module) -> Callable[[str], float]:
-        """How the recipe scales the rate of a parameter, by its name.
-
-        Raises:
-            ValueError: If the encoder is to have a rate of its own and there is none.
-        """
+        """How the recipe scales the rate of a parameter, by its name."""
         if self.encoder_scale == self.layer_decay == 1.0:
             return lambda _: 1.0
         encoders = _outermost(model, ENCODER)
@@ -241,11 +232,7 @@ class SAM2OptimWrapperConstructor:
     def _layer_scale(
         self, model: nn.Module, name: str
     ) -> Mapping[str, Callable[[str], float]]:
-        """How rates fall in a backbone, by the names of its parameters.
-
-        Raises:
-            TypeError: If the backbone does not say how deep its parameters lie.
-        """
+        """How rates fall in a backbone, by the prefix of its parameters' names."""
         backbone = dict(model.named_modules()).get(name)
         layered: list[tuple[str, Any]] = [
             (inner, module)
