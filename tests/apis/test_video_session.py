@@ -260,7 +260,7 @@ def test_a_pass_on_a_device_waits_for_no_copy_off_it(
     )
     for number in (1, 2):
         predictor.session.prompt(state, 0, number, FramePrompt(points=point))
-    with Copies() as copies:
+    with Copies() as copies:  # type: ignore[no-untyped-call]
         assert len(track(predictor, state)) == 12
     assert copies.blocking == [False] * 14  # of 7 frames and 2 objects
 
