@@ -1,5 +1,6 @@
 """Frames come from folders, files and arrays; what is wrong with them is said."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from projects.sam2.apis.frame_readers import (
     open_frames,
 )
 from projects.sam2.visualization.video_file import write_video
+from toy_videos import open_files
 from uneven_videos import set_durations
 
 SIZE = (32, 48)
@@ -43,6 +45,22 @@ def test_folder_is_ordered_by_number_and_not_by_name(tmp_path: Path) -> None:
     assert frames.num_frames == 3
     assert frames.size == SIZE
     assert [_number(frames.read(i)) for i in (2, 0, 1)] == [2, 0, 1]
+
+
+def test_many_open_videos_hold_few_files_and_are_read_rightly(tmp_path: Path) -> None:
+    path = _mp4(tmp_path / 'v.mp4')
+    uneven = _mp4(tmp_path / 'u.mp4')
+    set_durations(uneven, [(10, 1000), (20, 1500)])  # no seek is exact
+    before, threads = open_files(), threading.active_count()
+    readers = [open_frames(uneven if n % 4 == 0 else path) for n in range(20)]
+    assert len(open_files() - before) <= 16
+    for order in (range(0, 30, 14), range(29, 0, -14)):
+        for index in order:
+            assert {_number(reader.read(index)) for reader in readers} == {index}
+    assert len(open_files() - before) <= 16
+    del readers
+    assert open_files() == before
+    assert threading.active_count() == threads
 
 
 def test_array_and_list_of_images_are_videos() -> None:

@@ -1,6 +1,7 @@
 """The next frame is there when it is asked for, and no other in its place."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,32 @@ def test_next_frame_is_decoded_meanwhile() -> None:
     assert done.wait(timeout=10)
     assert decoded == [2, 3]
     assert _number(frames.read(3)) == 3
+
+
+def test_video_that_is_not_worked_on_holds_no_thread() -> None:
+    before = set(threading.enumerate())
+    readers = [ReadAheadReader(ArrayReader([_frame(0)] * 3)) for _ in range(20)]
+    for reader in readers:
+        reader.read(0)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=10)
+    assert set(threading.enumerate()) <= before
+    assert all(_number(reader.read(1)) == 0 for reader in readers)
+
+
+def test_frames_are_decoded_one_at_a_time() -> None:
+    busy = threading.Lock()
+
+    class Jealous(ArrayReader):
+        def read(self, frame_index: int) -> NDArray[np.uint8]:
+            assert busy.acquire(blocking=False)
+            time.sleep(0.002)
+            busy.release()
+            return super().read(frame_index)
+
+    frames = ReadAheadReader(Jealous([_frame(index) for index in range(9)]))
+    order = [0, 5, 1, 8, 7, 2, 2, 4]  # other frames than those decoded ahead
+    assert [_number(frames.read(index)) for index in order] == order
 
 
 def test_bad_frame_ahead_is_an_error_when_it_is_asked_for() -> None:

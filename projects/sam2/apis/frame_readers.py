@@ -1,5 +1,7 @@
 """Reads the frames of a video one at a time, when they are asked for."""
 
+import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -29,6 +31,7 @@ __all__ = [
 MAX_SKIP = 48  # frames ahead up to which decoding on is faster than to seek
 # Frames a second that a file may claim; beyond them its header is taken for damaged.
 MIN_RATE, MAX_RATE = 0.01, 1000.0
+MAX_OPEN_VIDEOS = 16  # each takes threads of its own, too
 READ_BACK = 16  # frames decoded at once where a video file is read backwards
 
 
@@ -167,7 +170,8 @@ class VideoFileReader:
 
     Reading forwards decodes each frame once. Reading backwards decodes some frames at
     a time and holds them; it begins anew for each time where a seek would find other
-    frames, as in films whose frames are not shown at even distances.
+    frames, as in films whose frames are not shown at even distances. Of many readers,
+    those read last hold their file open; another one opens it again with the next read.
 
     Args:
         path: An mp4, or another container that OpenCV reads: AVI, Matroska, WebM, MPEG,
@@ -183,17 +187,20 @@ class VideoFileReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._capture = self._open()
+        self._capture: cv2.VideoCapture | None = None
+        self._reading = threading.Lock()
         self._next = 0
         self._seeks_exactly: bool | None = None  # not known yet
         self._held: dict[int, NDArray[np.uint8]] = {}
-        self.num_frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        is_known = MIN_RATE <= rate <= MAX_RATE
-        self.frames_per_second: float | None = rate if is_known else None
-        first = self._decode_next()
-        self._held = {0: first}
-        self.size: Size = (first.shape[0], first.shape[1])
+        with self._reading:
+            capture = self._opened()
+            self.num_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            rate = capture.get(cv2.CAP_PROP_FPS)
+            is_known = MIN_RATE <= rate <= MAX_RATE
+            self.frames_per_second: float | None = rate if is_known else None
+            first = self._decode_next()
+            self._held = {0: first}
+            self.size: Size = (first.shape[0], first.shape[1])
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame.
@@ -207,8 +214,31 @@ class VideoFileReader:
         Raises:
             ValueError: If the video ends before it.
         """
-        if frame_index in self._held:
+        with self._reading:
+            if frame_index not in self._held:
+                self._held = self._decode(frame_index)
             return self._held[frame_index]
+
+    def close(self) -> bool:
+        """Close the file, unless it is read just now; the next read opens it again.
+
+        Returns:
+            Whether it is closed.
+        """
+        if not self._reading.acquire(blocking=False):
+            return False
+        try:
+            if self._capture is not None:
+                self._capture.release()
+                self._capture = None
+                self._held = {}
+            return True
+        finally:
+            self._reading.release()
+
+    def _decode(self, frame_index: int) -> dict[int, NDArray[np.uint8]]:
+        """Decode a frame, and those before it where the video is read backwards."""
+        self._opened()
         start = frame_index
         if frame_index < self._next:
             start = max(frame_index - READ_BACK + 1, 0)
@@ -220,8 +250,20 @@ class VideoFileReader:
             frame = self._decode_next()
             if here >= start:
                 held[here] = frame
-        self._held = held
-        return held[frame_index]
+        return held
+
+    def _opened(self) -> cv2.VideoCapture:
+        """The open file; where too many are open, those not read for longest close."""
+        if self._capture is None:
+            self._capture = self._open()
+            self._next = 0
+        _LAST_READ.pop(id(self), None)
+        _LAST_READ[id(self)] = weakref.ref(self)
+        for key, reference in tuple(_LAST_READ.items())[:-MAX_OPEN_VIDEOS]:
+            reader = reference()
+            if reader is None or reader.close():
+                _LAST_READ.pop(key, None)
+        return self._capture
 
     def _open(self) -> cv2.VideoCapture:
         """Open the file at its first frame."""
@@ -235,10 +277,10 @@ class VideoFileReader:
     def _jump(self, start: int) -> None:
         """Seek; where that is not exact, go no further than to the beginning."""
         if self._seeks_exactly is None:
-            rate = self._capture.get(cv2.CAP_PROP_FPS)
+            rate = self._opened().get(cv2.CAP_PROP_FPS)
             self._seeks_exactly = seeks_exactly(self._path, rate)
         if self._seeks_exactly:
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, start)
+            self._opened().set(cv2.CAP_PROP_POS_FRAMES, start)
             self._next = start
         elif start < self._next:
             self._capture = self._open()
@@ -246,7 +288,7 @@ class VideoFileReader:
 
     def _decode_next(self) -> NDArray[np.uint8]:
         """Decode the frame that the file stands at."""
-        is_frame, frame = self._capture.read()
+        is_frame, frame = self._opened().read()
         if not is_frame:
             msg = (
                 f'{self._path} ends after {self._next} frames, though its header says '
@@ -255,6 +297,10 @@ class VideoFileReader:
             raise ValueError(msg)
         self._next += 1
         return np.ascontiguousarray(frame[..., ::-1], dtype=np.uint8)
+
+
+# Readers by their id, the one that was read last at the end.
+_LAST_READ: dict[int, weakref.ref[VideoFileReader]] = {}
 
 
 def same_size(frame: NDArray[np.uint8], size: Size, name: str) -> NDArray[np.uint8]:

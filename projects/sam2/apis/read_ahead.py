@@ -1,7 +1,7 @@
 """Reads the next frame of a video while one is worked on."""
 
-import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,17 @@ __all__ = ['ReadAheadReader']
 class ReadAheadReader:
     """Decodes the next frame while one is worked on, in the direction of reading.
 
+    There is a thread only while a frame is decoded, so that videos which are open and
+    not worked on hold none.
+
     Args:
-        frames: Reads them, in one other thread.
+        frames: Reads them, one at a time, in other threads.
     """
 
     def __init__(self, frames: FrameReader) -> None:
         self._frames = frames
         self.size = frames.size
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        weakref.finalize(self, self._thread.shutdown, wait=False)
+        self._reading = threading.Lock()
         self._ahead: dict[int, Future[NDArray[np.uint8]]] = {}
         self._latest = -1
 
@@ -50,4 +52,20 @@ class ReadAheadReader:
         return frame
 
     def _submit(self, frame_index: int) -> 'Future[NDArray[np.uint8]]':
-        return self._thread.submit(self._frames.read, frame_index)
+        """Start to decode a frame."""
+        future: Future[NDArray[np.uint8]] = Future()
+        threading.Thread(
+            target=self._decode, args=(frame_index, future), name='sam2-read-ahead'
+        ).start()
+        return future
+
+    def _decode(self, frame_index: int, future: 'Future[NDArray[np.uint8]]') -> None:
+        """Decode a frame; an error is raised where the frame is waited for."""
+        try:
+            with self._reading:
+                frame = self._frames.read(frame_index)
+        except BaseException as error:  # noqa: BLE001
+            future.set_exception(error)
+            del self, future  # which the error holds by its traceback
+        else:
+            future.set_result(frame)
