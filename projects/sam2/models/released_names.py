@@ -59,20 +59,15 @@ class ReleasedPart(nn.Module):
         super().__init__()
         self.part = part
         self._prefix, self._ours = prefix, ours
-        self.training = part.training
 
-    def train(self, mode: bool = True) -> 'ReleasedPart':  # noqa: FBT001, FBT002  torch's
-        """Switch the part to training or evaluation.
+    @property
+    def training(self) -> bool:  # type: ignore[override]  # an attribute of torch's
+        """Is the part set to training?"""
+        return self.part.training
 
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            This view.
-        """
-        self.part.train(mode)
-        self.training = mode
-        return self
+    @training.setter
+    def training(self, mode: bool) -> None:
+        """Torch sets it here and then in the part; here nothing is kept."""
 
     def state_dict(  # type: ignore[override]  # without torch's outdated arguments
         self, *, prefix: str = '', keep_vars: bool = False

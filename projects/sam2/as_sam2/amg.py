@@ -1,0 +1,263 @@
+"""Helpers of the released `sam2.utils.amg`, with ours behind them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from projects.sam2.as_sam2.misc import get_connected_components
+from projects.sam2.ops import (
+    EncodedMask,
+    PlainRuns,
+    count_encoded_pixels,
+    count_pixels,
+    crops_of_image,
+    decode_masks,
+    encode_masks,
+    grid_of_points,
+    masks_to_boxes,
+    plain_runs,
+)
+
+__all__ = [
+    'area_from_rle',
+    'batch_iterator',
+    'batched_mask_to_box',
+    'box_xyxy_to_xywh',
+    'build_all_layer_point_grids',
+    'build_point_grid',
+    'calculate_stability_score',
+    'coco_encode_rle',
+    'generate_crop_boxes',
+    'is_box_near_crop_edge',
+    'mask_to_rle_pytorch',
+    'remove_small_regions',
+    'rle_to_mask',
+]
+
+
+def mask_to_rle_pytorch(tensor: Tensor) -> list[PlainRuns]:
+    """Encode masks as plain run lengths, column by column.
+
+    Args:
+        tensor: (O, H, W), bool.
+
+    Returns:
+        One for each mask.
+    """
+    masks = tensor.cpu().numpy().astype(bool)
+    return [plain_runs(code) for code in encode_masks(masks)] if len(masks) else []
+
+
+def rle_to_mask(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Decode a mask.
+
+    Args:
+        rle: As :func:`mask_to_rle_pytorch` or COCO encodes it.
+
+    Returns:
+        (H, W).
+    """
+    mask: NDArray[np.bool_] = decode_masks([rle])[0]
+    return mask
+
+
+def area_from_rle(rle: Mapping[str, Any]) -> int:
+    """Area of an encoded mask.
+
+    Args:
+        rle: As for :func:`rle_to_mask`.
+
+    Returns:
+        Pixels.
+    """
+    return count_encoded_pixels(rle)
+
+
+def coco_encode_rle(uncompressed_rle: Mapping[str, Any]) -> EncodedMask:
+    """Compress run lengths as COCO does.
+
+    Args:
+        uncompressed_rle: Plain run lengths.
+
+    Returns:
+        The same mask, ready for json.
+    """
+    return encode_masks(rle_to_mask(uncompressed_rle)[None])[0]
+
+
+def calculate_stability_score(
+    masks: Tensor, mask_threshold: float, threshold_offset: float
+) -> Tensor:
+    """How little masks change when their threshold moves.
+
+    Args:
+        masks: (..., H, W), logits.
+        mask_threshold: Masks are where logits exceed it.
+        threshold_offset: How far it moves to both sides.
+
+    Returns:
+        (...,), IoU of the masks at the two thresholds.
+    """
+    inner = count_pixels(masks > mask_threshold + threshold_offset)
+    return inner / count_pixels(masks > mask_threshold - threshold_offset)
+
+
+def build_point_grid(n_per_side: int) -> NDArray[np.float64]:
+    """Spread points evenly over a unit square.
+
+    Args:
+        n_per_side: Rows and columns.
+
+    Returns:
+        (n_per_side squared, 2), ``(x, y)``.
+    """
+    return grid_of_points(n_per_side)
+
+
+def build_all_layer_point_grids(
+    n_per_side: int, n_layers: int, scale_per_layer: int
+) -> list[NDArray[np.float64]]:
+    """Points of each layer of crops.
+
+    Args:
+        n_per_side: Rows and columns on the whole image.
+        n_layers: Layers of crops beside it.
+        scale_per_layer: Rows and columns are divided by it in each layer.
+
+    Returns:
+        As for :func:`build_point_grid`, of each layer.
+    """
+    return [
+        grid_of_points(n_per_side // scale_per_layer**layer)
+        for layer in range(n_layers + 1)
+    ]
+
+
+def generate_crop_boxes(
+    im_size: tuple[int, ...], n_layers: int, overlap_ratio: float
+) -> tuple[list[list[int]], list[int]]:
+    """Lay overlapping crops over an image.
+
+    Args:
+        im_size: Height and width, first.
+        n_layers: Layers of crops beside the whole image.
+        overlap_ratio: Overlap of neighbours over the image's short side.
+
+    Returns:
+        Boxes ``[x, y, x, y]``, and the layer of each.
+    """
+    size = (im_size[0], im_size[1])
+    crops = crops_of_image(size, n_layers, overlap_ratio=overlap_ratio)
+    return [list(crop.box) for crop in crops], [crop.layer for crop in crops]
+
+
+def is_box_near_crop_edge(
+    boxes: Tensor, crop_box: Sequence[int], orig_box: Sequence[int], atol: float = 20.0
+) -> Tensor:
+    """Find boxes that the edge of a crop cuts.
+
+    Args:
+        boxes: (O, 4), corners within the crop.
+        crop_box: Corners of the crop within the image.
+        orig_box: Corners of the image.
+        atol: What counts as near, in pixels.
+
+    Returns:
+        (O,), bool; near an edge of the crop that is none of the image.
+    """
+    left, top, *_ = crop_box
+    placed = boxes.float() + boxes.new_tensor([left, top, left, top]).float()
+    near_crop, near_image = (
+        (placed - placed.new_tensor(list(box))).abs() <= atol
+        for box in (crop_box, orig_box)
+    )
+    return (near_crop & ~near_image).any(dim=1)
+
+
+def batched_mask_to_box(masks: Tensor) -> Tensor:
+    """Find the tightest box around each mask.
+
+    Args:
+        masks: (..., H, W), bool.
+
+    Returns:
+        (..., 4), corners ``(x, y, x, y)``; zeros of an empty mask.
+    """
+    shape = masks.shape[:-2]
+    boxes = masks_to_boxes(masks.reshape(-1, 1, *masks.shape[-2:]).bool())
+    empty = (boxes[:, 2:] < 0).any(dim=1, keepdim=True)
+    return torch.where(empty, 0.0, boxes).long().view(*shape, 4)
+
+
+def box_xyxy_to_xywh(box_xyxy: Tensor) -> Tensor:
+    """Give corners as the first corner, width and height.
+
+    Args:
+        box_xyxy: (4,) or (O, 4).
+
+    Returns:
+        As it came.
+    """
+    first, last = box_xyxy[..., :2], box_xyxy[..., 2:]
+    return torch.cat([first, last - first], dim=-1)
+
+
+def remove_small_regions(
+    mask: NDArray[np.bool_], area_thresh: float, mode: Literal['holes', 'islands']
+) -> tuple[NDArray[np.bool_], bool]:
+    """Close small holes of a mask, or drop its small parts.
+
+    Args:
+        mask: (H, W).
+        area_thresh: Smallest area that stays, in pixels.
+        mode: ``'holes'`` or ``'islands'``; the largest island always stays.
+
+    Returns:
+        (H, W), and whether anything was small.
+
+    Raises:
+        ValueError: If the mode is another.
+    """
+    if mode not in {'holes', 'islands'}:
+        msg = f"mode is {mode!r}; give 'holes' or 'islands'"
+        raise ValueError(msg)
+    mask = np.asarray(mask, dtype=bool)
+    regions = ~mask if mode == 'holes' else mask
+    _, areas = get_connected_components(torch.from_numpy(regions)[None, None])
+    area = areas[0, 0].numpy()
+    small = regions & (area < area_thresh)
+    if not small.any():
+        return mask, False
+    if mode == 'holes':
+        return mask | small, True
+    if (small == mask).all():
+        labels = get_connected_components(torch.from_numpy(mask)[None, None])[0]
+        largest = np.unravel_index(area.argmax(), area.shape)
+        own = labels[0, 0].numpy()
+        return own == own[largest], True
+    return mask & ~small, True
+
+
+def batch_iterator(batch_size: int, *args: Sequence[Any]) -> Iterator[list[Any]]:
+    """Take sequences of one length apart, a batch at a time.
+
+    Args:
+        batch_size: Largest length of a batch.
+        args: The sequences.
+
+    Yields:
+        A part of each.
+
+    Raises:
+        ValueError: If their lengths differ.
+    """
+    lengths = {len(arg) for arg in args}
+    if len(lengths) != 1:
+        msg = f'The sequences have lengths {sorted(lengths)}; give one length'
+        raise ValueError(msg)
+    for start in range(0, lengths.pop(), batch_size):
+        yield [arg[start : start + batch_size] for arg in args]

@@ -1,0 +1,198 @@
+"""Finds the modules of the released package; says what to do where there is none."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+__all__ = ['install', 'uninstall']
+
+ROOT = 'sam2'
+_APIS, _MODELS = 'projects.sam2.apis', 'projects.sam2.models'
+_PARTS = f'{_MODELS}.released_names'
+_OWN = 'projects.sam2.as_sam2'
+# Modules, and where each of their names is: of the same name, or `module:name`.
+MODULES: dict[str, dict[str, str]] = {
+    ROOT: {},
+    'sam2.build_sam': {
+        'build_sam2': _APIS,
+        'build_sam2_hf': _APIS,
+        'build_sam2_video_predictor': _APIS,
+        'build_sam2_video_predictor_hf': _APIS,
+        '_load_checkpoint': f'{_OWN}.misc:load_checkpoint',
+    },
+    'sam2.sam2_image_predictor': {'SAM2ImagePredictor': _APIS},
+    'sam2.sam2_video_predictor': {
+        'SAM2VideoPredictor': _APIS,
+        'SAM2VideoPredictorVOS': f'{_APIS}:SAM2VideoPredictor',
+    },
+    'sam2.automatic_mask_generator': {'SAM2AutomaticMaskGenerator': _APIS},
+    'sam2.utils': {},
+    'sam2.utils.transforms': {'SAM2Transforms': f'{_APIS}.image_transforms'},
+    'sam2.utils.misc': dict.fromkeys(
+        (
+            'concat_points',
+            'fill_holes_in_mask_scores',
+            'get_connected_components',
+            'load_video_frames',
+            'mask_to_box',
+        ),
+        f'{_OWN}.misc',
+    ),
+    'sam2.utils.amg': dict.fromkeys(
+        (
+            'area_from_rle',
+            'batch_iterator',
+            'batched_mask_to_box',
+            'box_xyxy_to_xywh',
+            'build_all_layer_point_grids',
+            'build_point_grid',
+            'calculate_stability_score',
+            'coco_encode_rle',
+            'generate_crop_boxes',
+            'is_box_near_crop_edge',
+            'mask_to_rle_pytorch',
+            'remove_small_regions',
+            'rle_to_mask',
+        ),
+        f'{_OWN}.amg',
+    ),
+    'sam2.modeling': {},
+    'sam2.modeling.sam2_base': {
+        'SAM2Base': f'{_MODELS}:SAM2',
+        'NO_OBJ_SCORE': f'{_MODELS}.mask_heads:NO_OBJECT_LOGIT',
+    },
+    'sam2.modeling.sam2_utils': {'LayerNorm2d': f'{_MODELS}.layers'},
+    'sam2.modeling.memory_attention': {'MemoryAttention': _MODELS},
+    'sam2.modeling.memory_encoder': {'MemoryEncoder': _MODELS},
+    'sam2.modeling.backbones': {},
+    'sam2.modeling.backbones.hieradet': {'Hiera': _MODELS},
+    'sam2.modeling.backbones.image_encoder': {
+        'ImageEncoder': f'{_MODELS}:SAM2ImageEncoder',
+        'FpnNeck': f'{_MODELS}:HieraFPN',
+    },
+    'sam2.modeling.sam': {},
+    'sam2.modeling.sam.mask_decoder': {'MaskDecoder': f'{_PARTS}:ReleasedMaskDecoder'},
+    'sam2.modeling.sam.prompt_encoder': {
+        'PromptEncoder': f'{_PARTS}:ReleasedPromptEncoder'
+    },
+    'sam2.modeling.sam.transformer': {
+        'TwoWayTransformer': f'{_MODELS}.two_way_transformer'
+    },
+}
+PACKAGES = {name.rpartition('.')[0] for name in MODULES} - {''}
+STREAM = 'for frames that come one at a time use projects.sam2.apis.SAM2Stream'
+# What is not there, and what to do in its place.
+INSTEAD = {
+    'sam2._C': 'no compiled extension is needed: holes are filled by OpenCV',
+    'sam2.build_sam.build_sam2_camera_predictor': STREAM,
+    'sam2.build_sam.build_sam2_object_tracker': STREAM,
+    'sam2.sam2_camera_predictor': STREAM,
+    'sam2.sam2_object_tracker': STREAM,
+    'sam2.sam2_video_predictor_legacy': 'use sam2.sam2_video_predictor',
+    'sam2.benchmark': 'use tools/benchmarks',
+    'sam2.configs': (
+        "configs are found by their released names, as 'configs/sam2.1/sam2.1_hiera_l.y"
+        "aml'; a model is changed by hydra_overrides_extra or by a config of ours"
+    ),
+}
+TABLE = 'docs/prediction.md lists the released names that work'
+
+
+def install() -> None:
+    """Let ``import sam2`` find this project, from now on.
+
+    Raises:
+        ImportError: If another ``sam2`` is imported already.
+    """
+    present = sys.modules.get(ROOT)
+    if present is not None and not isinstance(present, AliasModule):
+        place = getattr(present, '__file__', None) or 'somewhere else'
+        msg = (
+            f'sam2 is imported already, from {place}; import projects.sam2.as_sam2 '
+            f'before it, or leave out one of the two'
+        )
+        raise ImportError(msg)
+    if not any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, AliasFinder())
+
+
+def uninstall() -> None:
+    """Undo :func:`install`; modules that were imported stay with their importers."""
+    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, AliasFinder)]
+    aliases = [n for n, m in sys.modules.items() if isinstance(m, AliasModule)]
+    for name in aliases:
+        del sys.modules[name]
+
+
+class AliasModule(ModuleType):
+    """A module of the released package, with names of ours."""
+
+    def __getattr__(self, name: str) -> object:
+        """Say what to do in place of a name that is not there."""
+        full = f'{self.__name__}.{name}'
+        if full in INSTEAD:
+            msg = f'{full} is not part of this project: {INSTEAD[full]}'
+            raise ImportError(msg, name=full)
+        msg = f'{self.__name__} of this project has no {name!r}; {TABLE}'
+        raise AttributeError(msg)
+
+
+class AliasFinder(MetaPathFinder, Loader):
+    """Finds ``sam2`` and what is below it."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Find a module; Python's import system calls this.
+
+        Args:
+            fullname: Of the module.
+            path: Not needed.
+            target: Not needed.
+
+        Returns:
+            How it is made; None for what is not of the released package.
+
+        Raises:
+            ModuleNotFoundError: If the released package has it and this one has not.
+        """
+        del path, target
+        if fullname.partition('.')[0] != ROOT:
+            return None
+        if fullname not in MODULES:
+            known = [name for name in INSTEAD if f'{fullname}.'.startswith(f'{name}.')]
+            hint = INSTEAD[known[0]] if known else TABLE
+            msg = f'{fullname} is not part of this project: {hint}'
+            raise ModuleNotFoundError(msg, name=fullname)
+        return ModuleSpec(
+            fullname, self, origin=__file__, is_package=fullname in PACKAGES
+        )
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Make an empty module.
+
+        Args:
+            spec: Of :meth:`find_spec`.
+
+        Returns:
+            The module.
+        """
+        return AliasModule(
+            spec.name, "Names of SAM 2's release, found in this project."
+        )
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill a module with its names.
+
+        Args:
+            module: Of :meth:`create_module`.
+        """
+        for name, place in MODULES[module.__name__].items():
+            source, _, other = place.partition(':')
+            setattr(module, name, getattr(import_module(source), other or name))

@@ -1,0 +1,148 @@
+"""Helpers of the released `sam2.utils.misc` and `sam2.build_sam`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from projects.sam2.apis.frame_readers import VideoLike, open_frames
+from projects.sam2.apis.released_state import ReleasedImages
+from projects.sam2.checkpoints import weights_of
+from projects.sam2.models import ClipDataPreprocessor
+from projects.sam2.ops import fill_holes, masks_to_boxes
+
+__all__ = [
+    'concat_points',
+    'fill_holes_in_mask_scores',
+    'get_connected_components',
+    'load_checkpoint',
+    'load_video_frames',
+    'mask_to_box',
+]
+
+FILLED_HOLE_LOGIT = 0.1
+
+
+def load_checkpoint(model: nn.Module, ckpt_path: str | Path | None) -> None:
+    """Load weights into a model.
+
+    Args:
+        model: As ``build_sam2`` gives it.
+        ckpt_path: A checkpoint that this project reads; None loads nothing.
+    """
+    if ckpt_path is not None:
+        source = str(ckpt_path)
+        loaded = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+        model.load_state_dict(weights_of(loaded, source=source))
+
+
+def mask_to_box(masks: Tensor) -> Tensor:
+    """Find the tightest box around each mask.
+
+    Args:
+        masks: (O, 1, H, W), bool.
+
+    Returns:
+        (O, 1, 4), corners ``(x, y, x, y)``; ``(W, H, -1, -1)`` of an empty mask.
+    """
+    return masks_to_boxes(masks)[:, None]
+
+
+def get_connected_components(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Label the components of masks, diagonal neighbours being connected.
+
+    Args:
+        mask: (O, 1, H, W), bool or uint8.
+
+    Returns:
+        Labels from 1, 0 outside; and at each pixel the area of its component; both
+        (O, 1, H, W), int32.
+    """
+    labels, areas = [], []
+    for plane in mask.flatten(0, 1).cpu().numpy().astype(np.uint8):
+        _, own, stats, _ = cv2.connectedComponentsWithStats(plane, connectivity=8)
+        count = stats[:, cv2.CC_STAT_AREA].copy()
+        count[0] = 0  # what is outside
+        labels.append(torch.from_numpy(own))
+        areas.append(torch.from_numpy(count[own]))
+    shape = mask.shape
+    return tuple(  # type: ignore[return-value]  # two
+        torch.stack(planes).int().view(shape).to(mask.device)
+        for planes in (labels, areas)
+    )
+
+
+def fill_holes_in_mask_scores(mask: Tensor, max_area: float) -> Tensor:
+    """Fill the small holes of masks.
+
+    Args:
+        mask: (O, 1, H, W), logits.
+        max_area: Largest area of a hole that is filled, in pixels.
+
+    Returns:
+        (O, 1, H, W); 0.1 in the holes.
+    """
+    return fill_holes(mask, max_area=max_area, value=FILLED_HOLE_LOGIT)
+
+
+def concat_points(
+    old_point_inputs: Mapping[str, Tensor] | None,
+    new_points: Tensor,
+    new_labels: Tensor,
+) -> dict[str, Tensor]:
+    """Append points to earlier ones.
+
+    Args:
+        old_point_inputs: Earlier ``point_coords`` (O, P, 2) and ``point_labels``
+            (O, P), or None.
+        new_points: (O, N, 2).
+        new_labels: (O, N).
+
+    Returns:
+        All of them, under the same names.
+    """
+    if old_point_inputs is not None:
+        earlier = old_point_inputs
+        new_points = torch.cat([earlier['point_coords'], new_points], dim=1)
+        new_labels = torch.cat([earlier['point_labels'], new_labels], dim=1)
+    return {'point_coords': new_points, 'point_labels': new_labels}
+
+
+def load_video_frames(  # noqa: PLR0917  the release's order
+    video_path: VideoLike,
+    image_size: int,
+    offload_video_to_cpu: bool = True,  # noqa: FBT001, FBT002  the release's order
+    img_mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+    img_std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+    async_loading_frames: bool = False,  # noqa: FBT001, FBT002
+    compute_device: str | torch.device = 'cpu',
+) -> tuple[ReleasedImages, int, int]:
+    """Open a video; its frames are decoded when they are looked at.
+
+    Args:
+        video_path: As for ``SAM2VideoPredictor.init_state``.
+        image_size: Side that frames are brought to.
+        offload_video_to_cpu: Frames are made on the CPU.
+        img_mean: Of the three channels, in 0..1.
+        img_std: Likewise.
+        async_loading_frames: Makes no difference: nothing is loaded ahead.
+        compute_device: Where frames are made, unless they are offloaded.
+
+    Returns:
+        The frames as the model sees them, ``len`` and indices like a tensor
+        (T, 3, H, W); height and width of the video.
+    """
+    del async_loading_frames
+    frames = open_frames(video_path)
+    preprocessor = ClipDataPreprocessor(
+        image_size=(image_size, image_size),
+        mean=[255 * value for value in img_mean],
+        std=[255 * value for value in img_std],
+    )
+    preprocessor.to('cpu' if offload_video_to_cpu else compute_device)
+    height, width = frames.size
+    return ReleasedImages(frames, preprocessor), height, width

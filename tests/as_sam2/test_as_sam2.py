@@ -1,0 +1,166 @@
+"""Scripts written for SAM 2's release run, and give what ours gives."""
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import projects.sam2
+from projects.sam2.apis import automatic_masks
+from released_scripts import SCRIPTS, Files
+from toy_videos import SIZE, toy_frames
+from vos_folders import write_vos_model
+
+ROOT = Path(projects.sam2.__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A small model, an image and a video."""
+    root = tmp_path_factory.mktemp('scripts')
+    config, checkpoint = write_vos_model(root)
+    video = root / 'video'
+    video.mkdir()
+    for index, frame in enumerate(toy_frames(4)):
+        Image.fromarray(frame).save(video / f'{index:05d}.jpg', quality=95)
+    return Files(config, checkpoint, video / '00000.jpg', video)
+
+
+@pytest.fixture
+def aliases() -> Iterator[None]:
+    """``sam2`` is this project, for the time of a test."""
+    finder = import_module('projects.sam2.as_sam2.finder')
+    finder.install()
+    yield
+    finder.uninstall()
+
+
+def _assert_same(actual: Any, expected: Any) -> None:  # noqa: ANN401
+    """Equal within the rounding of other sums."""
+    if isinstance(expected, dict):
+        assert list(actual) == list(expected)
+        actual, expected = list(actual.values()), list(expected.values())
+    if isinstance(expected, list):
+        assert len(actual) == len(expected)
+        for one, other in zip(actual, expected, strict=True):
+            _assert_same(one, other)
+    elif isinstance(expected, np.ndarray | float):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    else:
+        assert actual == expected
+
+
+@pytest.mark.usefixtures('aliases')
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_script_gives_what_ours_gives(
+    name: str, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {
+        'CONFIG': files.config,
+        'CHECKPOINT': files.checkpoint,
+        'IMAGE': files.image,
+        'VIDEO': files.video,
+    }
+    hub = {'facebook/sam2.1-hiera-tiny': (files.config, files.checkpoint)}
+    monkeypatch.setattr(automatic_masks, 'find_pretrained', hub.get)
+    exec(SCRIPTS[name].text, given)  # noqa: S102  our own text
+    _assert_same(given['result'], SCRIPTS[name].expected(files))
+
+
+@pytest.mark.usefixtures('aliases')
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('import sam2._C', r'sam2\._C is not part .*no compiled extension is needed'),
+        ('from sam2.build_sam import build_sam2_camera_predictor', 'use .*SAM2Stream'),
+        ('import sam2.sam2_camera_predictor', 'SAM2Stream'),
+        ('import sam2.configs.sam2_hiera', 'found by their released names'),
+        ('import sam2.modeling.rope', r'docs/prediction\.md lists'),
+        ('from sam2.utils.amg import MaskData', "cannot import name 'MaskData'"),
+    ],
+)
+def test_what_is_not_there_says_what_to_do(line: str, message: str) -> None:
+    with pytest.raises(ImportError, match=message):
+        exec(line, {})  # noqa: S102  our own text
+
+
+@pytest.mark.usefixtures('aliases')
+def test_every_name_is_found() -> None:
+    finder = import_module('projects.sam2.as_sam2.finder')
+    for module, names in finder.MODULES.items():
+        found = import_module(module)
+        assert all(getattr(found, name) is not None for name in names)
+    with pytest.raises(AttributeError, match=r"amg of this project has no 'x'; docs/"):
+        getattr(sys.modules['sam2.utils.amg'], 'x')  # noqa: B009
+
+
+def test_another_sam2_that_is_imported_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finder = import_module('projects.sam2.as_sam2.finder')
+    finder.uninstall()
+    real = ModuleType('sam2')
+    real.__file__ = '/somewhere/sam2/__init__.py'
+    monkeypatch.setitem(sys.modules, 'sam2', real)
+    with pytest.raises(ImportError, match=r'imported already, from /somewhere/sam2/__'):
+        finder.install()
+    assert not any(isinstance(f, finder.AliasFinder) for f in sys.meta_path)
+
+
+@pytest.mark.usefixtures('aliases')
+def test_script_is_run_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> object:
+        monkeypatch.setattr(sys, 'argv', ['as_sam2', *arguments])
+        monkeypatch.setattr(sys, 'path', [*sys.path])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module('projects.sam2.as_sam2.__main__', run_name='__main__')
+        return ended.value.code
+
+    (tmp_path / 'beside_the_script.py').write_text('WORD = "helped"\n')
+    (tmp_path / 'script.py').write_text(
+        'import sys\n'
+        'from beside_the_script import WORD\n'
+        'from sam2.build_sam import build_sam2\n'
+        'if __name__ == "__main__":\n'
+        '    print(WORD, build_sam2.__module__, sys.argv[1:])\n'
+        '    sys.exit(3)\n'
+    )
+    assert run(str(tmp_path / 'script.py'), '--a', '1') == 3
+    printed = capsys.readouterr().out
+    assert printed == "helped projects.sam2.apis.building ['--a', '1']\n"
+    assert str(run('lost.py')).startswith('There is no script lost.py; Usage: python')
+
+
+def test_import_of_the_project_alone_changes_nothing(tmp_path: Path) -> None:
+    code = (
+        'import sys, projects.sam2; before = list(sys.meta_path)\n'
+        'assert not any(name.partition(".")[0] == "sam2" for name in sys.modules)\n'
+        'assert "projects.sam2.as_sam2" not in sys.modules\n'
+        'import projects.sam2.as_sam2\n'
+        'assert sys.meta_path[1:] == before\n'
+        'import sam2.build_sam\n'
+    )
+    subprocess.run(  # noqa: S603  our own text
+        [sys.executable, '-c', code],
+        cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(ROOT)},
+        check=True,
+    )
+
+
+def test_frames_of_a_video_have_its_size(files: Files) -> None:
+    misc = import_module('projects.sam2.as_sam2.misc')
+    frames, height, width = misc.load_video_frames(files.video, 64)
+    assert (height, width) == SIZE
+    assert frames.shape == (4, 3, 64, 64)
