@@ -1,5 +1,6 @@
 """All readers on thousands of damaged files, under an address-space limit."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmengine.registry import DATASETS
 
 from projects.sam2.datasets import ClipDataError
-from reader_fuzz import SLOW_SECONDS, SOURCES
+from reader_fuzz import (
+    HOSTILE,
+    SLOW_SECONDS,
+    SOURCES,
+    places_in,
+    read_everything,
+)
 
 SUPPORT = Path(__file__).resolve().parents[1] / 'support'
 NUM_INPUTS = 5000
@@ -56,3 +65,45 @@ def test_any_line_of_a_list_is_at_worst_a_bad_clip(tmp_path: Path, kind: str) ->
         with pytest.raises(ClipDataError) as raised:
             dataset.open_video(name)
         assert len(str(raised.value)) < 2000
+
+
+VALUES = st.recursive(
+    st.sampled_from(HOSTILE)
+    | st.floats()
+    | st.integers(-(10**30), 10**30)
+    | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner)
+    ),
+    max_leaves=12,
+)
+JSON_SOURCES = (
+    'ClipSAVDataset',
+    'ClipSA1BDataset',
+    'ClipCocoDataset',
+    'ClipYouTubeVISDataset',
+    'ClipLabelMeDataset',
+)
+
+
+@pytest.mark.parametrize('kind', JSON_SOURCES)
+def test_any_value_at_any_place_of_a_json_file_is_refused_or_read(
+    kind: str, tmp_path: Path
+) -> None:
+    write, settings_of = SOURCES[kind]
+    write(tmp_path)
+    path = next(tmp_path.rglob('*.json'))
+    tree = json.loads(path.read_text())
+    num_places = len(list(places_in(tree)))
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(st.integers(0, num_places - 1), VALUES)
+    def check(position: int, value: object) -> None:
+        changed = json.loads(json.dumps(tree))
+        parent, key = list(places_in(changed))[position]
+        parent[key] = value
+        path.write_text(json.dumps(changed))
+        with contextlib.suppress(ClipDataError):
+            read_everything(kind, tmp_path, settings_of)
+
+    check()

@@ -34,6 +34,7 @@ from projects.sam2.datasets.record_store import (
     damaged_record,
 )
 from projects.sam2.datasets.segmentations import (
+    check_polygons,
     decode_objects,
     decode_segmentation,
     is_area,
@@ -88,11 +89,18 @@ class CocoMasks:
         masks = decode_objects(self.code_of, object_ids, size, self.where, self.limits)
         if not self.crowds:
             return masks
-        codes = dict(enumerate(self.crowds))
-        crowds = decode_objects(codes, None, size, self.where, self.limits)
-        void = np.any(crowds.masks, axis=0)
-        for code in self.code_of.values():  # also those that were not asked for
-            void &= ~decode_segmentation(code, size, self.where)
+        check_polygons(self.code_of, size, self.where)
+        check_polygons(dict(enumerate(self.crowds)), size, f'{self.where}, crowds')
+        void = np.zeros(size, bool)
+        for code in self.crowds:
+            void |= decode_segmentation(code, size, f'{self.where}, a crowd')
+        # An object hides a crowd, also one that was not asked for.
+        decoded = dict(zip(masks.object_ids, masks.masks, strict=True))
+        for object_id, code in self.code_of.items():
+            mask = decoded.get(object_id)
+            if mask is None:
+                mask = decode_segmentation(code, size, self.where)
+            np.greater(void, mask, out=void)
         return replace(masks, void=void if void.any() else None)
 
     def seen(

@@ -23,14 +23,17 @@ class RecordStore:
 
     Args:
         records: Pairs of a name and what belongs to it.
+        where: File that they are from, for the error of a record that cannot be kept.
 
     Raises:
         ValueError: If two records have one name, or a name is too long.
     """
 
-    def __init__(self, records: Iterable[tuple[str, Record]]) -> None:
+    def __init__(
+        self, records: Iterable[tuple[str, Record]], where: Path | str = 'a record'
+    ) -> None:
         packed = sorted(
-            (name.encode(), zlib.compress(_dump(record), level=1))
+            (name.encode(), zlib.compress(_dump(record, name, where), level=1))
             for name, record in records
         )
         # Before the array is made: each name takes as many bytes as the longest.
@@ -77,13 +80,14 @@ class RecordStore:
         return record
 
 
-def _dump(record: Record) -> bytes:
+def _dump(record: Record, name: str, where: Path | str) -> bytes:
     """Write a record; what JSON cannot hold spoils it alone."""
     try:
         return orjson.dumps(record)
     except TypeError as error:
-        problem = f'an annotation cannot be used ({error}); {MEND_FILE}'
-        return orjson.dumps({PROBLEM: problem})
+        problem = f'has an annotation that cannot be used ({error})'
+        damage = ClipDataError.at(f'{where} ({name})', problem, MEND_FILE)
+        return orjson.dumps(damaged_record(damage))
 
 
 def damaged_record(error: ClipDataError) -> Record:
@@ -129,7 +133,7 @@ def pack_records(records: Iterator[tuple[str, Record]], where: Path) -> RecordSt
         ClipDataError: If two records have one name.
     """
     try:
-        return RecordStore(records)
+        return RecordStore(records, where)
     except ClipDataError:
         raise
     except (ValueError, TypeError) as error:

@@ -170,7 +170,9 @@ def checked_corners(
     problem = ''
     if not all(type(value) in {int, float} for value in values):
         strange = next(v for v in values if type(v) not in {int, float})
-        problem = f'with {shown(strange)} among them'
+        # A record is kept as JSON, where NaN becomes null.
+        text = 'null or NaN' if strange is None else shown(strange)
+        problem = f'with {text} among them'
     elif len(values) % 2:
         problem = 'an odd count'
     else:
@@ -241,7 +243,7 @@ def decode_objects(
         object_ids = seen_objects(code_of, size, where)
     limits.check_masks(where, len(object_ids), size)
     chosen = {object_id: code_of.get(object_id) for object_id in object_ids}
-    _check_frame(chosen, size, where)
+    check_polygons(chosen, size, where)
     masks = np.zeros((len(object_ids), *size), bool)
     for mask, object_id in zip(masks, object_ids, strict=True):
         place = _object_at(where, object_id)
@@ -265,7 +267,7 @@ def seen_objects(
     Raises:
         ClipDataError: If a mask is damaged.
     """
-    _check_frame(code_of, size, where)
+    check_polygons(code_of, size, where)
     return tuple(
         object_id
         for object_id, code in code_of.items()
@@ -273,8 +275,19 @@ def seen_objects(
     )
 
 
-def _check_frame(code_of: Mapping[int, object], size: FrameSize, where: Where) -> None:
-    """Check the polygons of a frame, their edges in all: each alone may be small."""
+def check_polygons(
+    code_of: Mapping[int, object], size: FrameSize, where: Where
+) -> None:
+    """Check the polygons of a frame, and their edges in all: each alone may be small.
+
+    Args:
+        code_of: Encoded mask of each object, see :func:`decode_segmentation`.
+        size: Height and width of the frame.
+        where: File, for the error.
+
+    Raises:
+        ClipDataError: See :func:`checked_corners` and :func:`check_edges`.
+    """
     check_edges(
         (
             checked_corners(polygon, size, _object_at(where, object_id))
