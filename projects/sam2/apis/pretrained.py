@@ -8,6 +8,7 @@ from mmengine.runner import CheckpointLoader
 from projects.sam2.apis.building import fitting_config
 from projects.sam2.apis.configs import load_model_config
 from projects.sam2.checkpoints import weights_of
+from projects.sam2.datasets.file_endings import scan_folder
 from projects.sam2.ops import import_optional
 
 __all__ = ['find_pretrained']
@@ -48,7 +49,8 @@ def find_pretrained(model_id: str) -> tuple[Config, str]:
 
 def _checkpoint_of(path: Path) -> Path:
     """The checkpoint that a path means: itself, or the released file in a folder."""
-    released = sorted(path.glob(f'*{RELEASED_SUFFIX}')) if path.is_dir() else []
+    files = [path / e.name for e in scan_folder(path)] if path.is_dir() else []
+    released = sorted(file for file in files if file.suffix == RELEASED_SUFFIX)
     if len(released) > 1:
         names = ', '.join(file.name for file in released)
         msg = f'{path} has several checkpoints ({names}); name one of them'

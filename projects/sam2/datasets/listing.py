@@ -468,10 +468,15 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     remedy = 'complete the data or put the clip on the exclude list'
     if not folder.is_dir():
         raise ClipDataError.at(folder, 'is missing', remedy)
-    files = [e.name for e in scan_folder(folder) if not e.is_dir(follow_symlinks=False)]
-    names = [name for name in files if name.lower().endswith(suffixes)]
+    entries = scan_folder(folder)
+    names = [
+        entry.name
+        for entry in entries
+        if entry.name.lower().endswith(suffixes)
+        and not entry.is_dir(follow_symlinks=False)
+    ]
     if not names:
-        endings = sorted({Path(name).suffix for name in files} - {''})
+        endings = sorted({Path(entry.name).suffix for entry in entries} - {''})
         holds = f', only {", ".join(endings[:5])}' if endings else ''
         problem = f'holds no {" or ".join(suffixes)}{holds}'
         raise ClipDataError.at(folder, problem, remedy)
@@ -493,6 +498,12 @@ def order_frames(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
         ClipDataError: If two files have one number, differ in more than numbers, or
             have numbers that are negative or can be read in two ways.
     """
+    names = list(names)
+    stems = [name.rpartition('.')[0] for name in names]
+    if all(map(str.isdecimal, stems)):  # the usual names, many times faster
+        by_number = dict(zip(map(int, stems), names, strict=True))
+        if len(by_number) == len(names):
+            return tuple(map(by_number.__getitem__, sorted(by_number)))
     tokens = {name: NUMBER.split(stem_of(name).lower()) for name in names}
     key_of = {
         name: tuple(_number(token) if i % 2 else token for i, token in enumerate(parts))
