@@ -2,11 +2,16 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from mmengine.registry import DATASETS
+from numpy.typing import NDArray
 
+import data_folders as folders
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.json_files import (
     expect,
@@ -76,3 +81,40 @@ def test_double_ids_are_refused_and_named() -> None:
     refuse_doubles([3, 1, 2], 'objects', 'a.json')
     with pytest.raises(ClipDataError, match='two objects of id 3'):
         refuse_doubles([3, 1, 3, 1], 'objects', 'a.json')
+
+
+@pytest.mark.parametrize(
+    ('write', 'settings'),
+    [
+        (folders.write_sav, {'type': 'ClipSAVDataset'}),
+        (folders.write_sa1b, {'type': 'ClipSA1BDataset'}),
+        (folders.write_labelme, {'type': 'ClipLabelMeDataset'}),
+        (folders.write_youtube_vis, {'type': 'ClipYouTubeVISDataset'}),
+        (
+            folders.write_coco,
+            {
+                'type': 'ClipCocoDataset',
+                'image_folder': 'train2017',
+                'annotation_file': 'annotations/instances_train2017.json',
+            },
+        ),
+    ],
+)
+def test_mark_of_utf8_is_read_over_and_utf16_is_named_by_every_source(
+    tmp_path: Path, write: Callable[[Path], None], settings: dict[str, Any]
+) -> None:
+    def masks() -> NDArray[np.bool_]:
+        dataset = DATASETS.build({**settings, 'data_root': str(tmp_path)})
+        read: NDArray[np.bool_] = dataset.open_video('ant').read_masks(0).masks
+        return read
+
+    write(tmp_path)
+    expected = masks()
+    texts = {path: path.read_text() for path in tmp_path.rglob('*.json')}
+    for path, text in texts.items():
+        path.write_text(text, encoding='utf-8-sig')
+    np.testing.assert_array_equal(masks(), expected)
+    for path, text in texts.items():
+        path.write_text(text, encoding='utf-16')
+    with pytest.raises(ClipDataError, match=r'UTF-16; save it as UTF-8'):
+        masks()

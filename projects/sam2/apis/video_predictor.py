@@ -160,7 +160,7 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         """Open a video; its frames are decoded when they are needed.
 
         Args:
-            video_path: A folder of JPEG files named by numbers; a video file; or
+            video_path: A folder of images named by numbers; a video file; or
                 frames as an array (T, height, width, 3) or a list of images; or a
                 ``FrameReader``.
             offload_video_to_cpu: Always so, with or without it: frames are decoded
