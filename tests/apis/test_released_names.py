@@ -325,13 +325,42 @@ def test_video_predictor_is_used_like_its_model() -> None:
     assert not video.train().training  # all of it is frozen
     assert video.requires_grad_().train().training
     assert dict(video.named_parameters()).keys() <= video.model.state_dict().keys()
-    with pytest.raises(AttributeError, match=r"'_track_step'; use init_state"):
+    with pytest.raises(AttributeError, match=r"'_track_step', nor has its model; use"):
         getattr(video, '_track_step')  # noqa: B009
     with pytest.raises(AttributeError, match=r"'speed', nor has its model; docs/pred"):
         getattr(video, 'speed')  # noqa: B009
+    with pytest.raises(AttributeError, match=r"SAM2 has no '_track_step'; use init_"):
+        getattr(video.model, '_track_step')  # noqa: B009
     masks = torch.tensor([[[[1.0, -2.0]]], [[[0.5, 3.0]]]])
     apart = video._apply_non_overlapping_constraints(masks)
     assert apart.flatten().tolist() == [1, -10, -10, 3]
+
+
+def test_options_of_the_model_reach_it() -> None:
+    video: Any = SAM2VideoPredictor(toy_model())
+    bank = video.model.tracker.memory_bank
+    assert video.max_cond_frames_in_attn == -1
+    video.max_cond_frames_in_attn = 4
+    video.memory_temporal_stride_for_eval = 3
+    video.model.max_obj_ptrs_in_encoder = 5
+    video.only_obj_ptrs_in_the_past_for_eval = False
+    assert (bank.max_conditioning_frames, bank.stride, bank.max_pointers) == (4, 3, 5)
+    assert bank.future_pointers is True
+    assert video.only_obj_ptrs_in_the_past_for_eval is False
+    video.non_overlap_masks_for_mem_enc = True
+    video.binarize_mask_from_pts_for_mem_enc = False
+    assert video.model.tracker.non_overlapping_memories is True
+    assert video.model.tracker.binary_clicked_memories is False
+    encoder = torch.nn.Identity()
+    video.image_encoder = encoder
+    assert video.model.image_encoder is encoder
+    video.note = 'mine'
+    assert video.note == 'mine'
+    assert not hasattr(video.model, 'note')
+    with pytest.raises(AttributeError, match='num_maskmem'):
+        video.num_maskmem = 3
+    compiled = torch.compile(video.model, backend='eager')
+    assert SAM2ImagePredictor(compiled).model is video.model  # type: ignore[arg-type]
 
 
 def test_model_loads_weights_by_their_released_names() -> None:

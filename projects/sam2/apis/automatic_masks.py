@@ -193,7 +193,7 @@ class SAM2AutomaticMaskGenerator:
             OSError: If there is no such model, or no way to it.
         """
         build = {name: options.pop(name) for name in BUILD_NAMES if name in options}
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - {'model'}
         unknown = sorted(set(options) - known)
         if unknown:
             msg = (

@@ -145,7 +145,9 @@ def model_of(model: object) -> SAM2:
     """
     inner = model
     while not isinstance(inner, SAM2):
-        wrapped = [getattr(inner, name, None) for name in ('module', 'model')]
+        wrapped = [
+            getattr(inner, name, None) for name in ('_orig_mod', 'module', 'model')
+        ]
         wrapped = [one for one in wrapped if one is not None]
         if not wrapped:
             msg = (

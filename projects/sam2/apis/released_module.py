@@ -13,31 +13,10 @@ from typing_extensions import Self
 from projects.sam2.apis.building import Device
 from projects.sam2.checkpoints import UnknownKeyError, map_to_released
 from projects.sam2.models import SAM2
+from projects.sam2.models.released_names import instead_of
 from projects.sam2.ops import non_overlapping
 
 __all__ = ['ReleasedModule']
-
-PREDICTOR_CALLS = (
-    'use init_state, add_new_points_or_box, add_new_mask, propagate_in_video, '
-    'remove_object and reset_state'
-)
-# Released names without a counterpart, and what to do in their place.
-INSTEAD = {
-    '_get_image_feature': 'use state.embeddings.get(frame_idx)',
-    '_run_single_frame_inference': PREDICTOR_CALLS,
-    '_run_memory_encoder': PREDICTOR_CALLS,
-    '_consolidate_temp_output_across_obj': PREDICTOR_CALLS,
-    '_get_orig_video_res_output': 'results hold masks at the size of the video',
-    '_reset_tracking_results': 'use reset_state',
-    '_forward_sam_heads': 'use model.heads.decode',
-    '_use_mask_as_output': 'use model.heads.adopt',
-    '_encode_new_memory': 'use model.tracker.memorise',
-    '_prepare_memory_conditioned_features': 'use model.tracker.recall',
-    '_track_step': PREDICTOR_CALLS,
-    'track_step': PREDICTOR_CALLS,
-    'load_first_frame': 'frames that come one at a time: use SAM2Stream',
-    'track': 'frames that come one at a time: use SAM2Stream',
-}
 
 
 class ReleasedModule:
@@ -213,9 +192,6 @@ class ReleasedModule:
 
         def __getattr__(self, name: str) -> object:
             """Attributes of the model, and what to do where there is none."""
-            if name in INSTEAD:
-                msg = f'{type(self).__name__} has no {name!r}; {INSTEAD[name]}'
-                raise AttributeError(msg)
             if name.startswith('__') or name == 'model':
                 raise AttributeError(name)
             try:
@@ -223,6 +199,17 @@ class ReleasedModule:
             except AttributeError as error:
                 msg = (
                     f'{type(self).__name__} has no {name!r}, nor has its model; '
-                    f'docs/prediction.md lists the released names that work'
+                    f'{instead_of(name)}'
                 )
                 raise AttributeError(msg) from error
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set what is the model's on the model: it would be lost here."""
+        model = self.__dict__.get('model')
+        of_model = name in getattr(model, '_modules', {}) or (
+            hasattr(type(model), name) and not hasattr(type(self), name)
+        )
+        if model is not None and name != 'model' and of_model:
+            setattr(model, name, value)
+        else:
+            object.__setattr__(self, name, value)

@@ -43,6 +43,41 @@ RELEASED_SIGNS = (
 )
 
 
+PREDICTOR_CALLS = (
+    'use init_state, add_new_points_or_box, add_new_mask, propagate_in_video, '
+    'remove_object and reset_state of SAM2VideoPredictor'
+)
+STREAM = 'for frames that come one at a time use SAM2Stream'
+# Released names without a counterpart, and what to do in their place.
+INSTEAD = {
+    '_consolidate_temp_output_across_obj': PREDICTOR_CALLS,
+    '_encode_new_memory': 'use model.tracker.memorise',
+    '_forward_sam_heads': 'use model.heads.decode',
+    '_get_image_feature': 'use state.embeddings.get(frame_idx)',
+    '_get_orig_video_res_output': 'results hold masks at the size of the video',
+    '_prepare_memory_conditioned_features': 'use model.tracker.recall',
+    '_reset_tracking_results': 'use reset_state of SAM2VideoPredictor',
+    '_run_memory_encoder': PREDICTOR_CALLS,
+    '_run_single_frame_inference': PREDICTOR_CALLS,
+    '_track_step': PREDICTOR_CALLS,
+    '_use_mask_as_output': 'use model.heads.adopt',
+    'load_first_frame': STREAM,
+    'track_step': PREDICTOR_CALLS,
+}
+
+
+def instead_of(name: str) -> str:
+    """Say what to do in place of a released name that is not there.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The rest of a sentence.
+    """
+    return INSTEAD.get(name, 'docs/prediction.md lists the released names that work')
+
+
 class ReleasedPart(nn.Module):
     """A part of the model, called as in the release.
 
@@ -287,6 +322,25 @@ class ReleasedMaskDecoder(ReleasedPart):
         )
 
 
+def _option(path: str, *, negated: bool = False) -> Any:  # noqa: ANN401  a property
+    """An option of the released model, which has another place and name here."""
+    *parents, name = path.split('.')
+
+    def owner(model: Any) -> Any:  # noqa: ANN401  a part of it
+        for parent in parents:
+            model = getattr(model, parent)
+        return model
+
+    def read(model: 'ReleasedNames') -> object:
+        value: object = getattr(owner(model), name)
+        return not value if negated else value
+
+    def write(model: 'ReleasedNames', value: object) -> None:
+        setattr(owner(model), name, not value if negated else value)
+
+    return property(read, write, doc=f'``{path}``.')
+
+
 class ReleasedNames:
     """What the released model calls its parts, beside our own names for them."""
 
@@ -363,6 +417,26 @@ class ReleasedNames:
         count: int = self.tracker.memory_bank.num_frames
         return count
 
+    max_obj_ptrs_in_encoder = _option('tracker.memory_bank.max_pointers')
+    memory_temporal_stride_for_eval = _option('tracker.memory_bank.stride')
+    only_obj_ptrs_in_the_past_for_eval = _option(
+        'tracker.memory_bank.future_pointers', negated=True
+    )
+    binarize_mask_from_pts_for_mem_enc = _option('tracker.binary_clicked_memories')
+    non_overlap_masks_for_mem_enc = _option('tracker.non_overlapping_memories')
+
+    @property
+    def max_cond_frames_in_attn(self) -> int:
+        """``tracker.memory_bank.max_conditioning_frames``, -1 for None."""
+        limit: int | None = self.tracker.memory_bank.max_conditioning_frames
+        return -1 if limit is None else limit
+
+    @max_cond_frames_in_attn.setter
+    def max_cond_frames_in_attn(self, limit: int) -> None:
+        self.tracker.memory_bank.max_conditioning_frames = (
+            None if limit == -1 else limit
+        )
+
     @property
     def hidden_dim(self) -> int:
         """C."""
@@ -374,6 +448,16 @@ class ReleasedNames:
         """Cm."""
         channels: int = self.tracker.object_pointer.memory_dims
         return channels
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Say what to do in place of a name that is not there."""
+            try:
+                return super().__getattr__(name)
+            except AttributeError as error:
+                msg = f'{type(self).__name__} has no {name!r}; {instead_of(name)}'
+                raise AttributeError(msg) from error
 
     def forward_image(self, img_batch: Tensor) -> dict[str, Any]:
         """Encode images, as the release hands it on.
