@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -82,6 +83,7 @@ def script(name: str, text: str) -> Callable[[Callable[[Files], Any]], None]:
 @script(
     'click and refine',
     """
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -104,7 +106,9 @@ masks, scores, _ = predictor.predict(
     point_coords=np.array([[30, 20], [60, 30]]), point_labels=np.array([1, 0]),
     mask_input=mask_input[None, :, :], multimask_output=False,
 )
-result = masks.astype(np.uint8)
+h, w = masks.shape[-2:]
+background = 1 - masks[0].reshape(h, w, 1) * np.array([0.1, 0.5, 1.0]).reshape(1, 1, -1)
+result = cv2.resize(masks[0], (40, 24))
 """,
 )
 def _refined(files: Files) -> Any:  # noqa: ANN401
@@ -117,7 +121,7 @@ def _refined(files: Files) -> Any:  # noqa: ANN401
         mask_input=low_res[best : best + 1],
         multimask_output=False,
     )
-    return masks.astype(np.uint8)
+    return cv2.resize(masks[0].astype(np.float32), (40, 24))
 
 
 @script(

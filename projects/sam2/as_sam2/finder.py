@@ -23,7 +23,7 @@ MODULES: dict[str, dict[str, str]] = {
         'build_sam2_video_predictor_hf': _APIS,
         '_load_checkpoint': f'{_OWN}.misc:load_checkpoint',
     },
-    'sam2.sam2_image_predictor': {'SAM2ImagePredictor': _APIS},
+    'sam2.sam2_image_predictor': {'SAM2ImagePredictor': f'{_OWN}.image_predictor'},
     'sam2.sam2_video_predictor': {
         'SAM2VideoPredictor': _APIS,
         'SAM2VideoPredictorVOS': f'{_APIS}:SAM2VideoPredictor',

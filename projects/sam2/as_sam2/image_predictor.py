@@ -1,0 +1,22 @@
+"""The image predictor with the types of the release's answers."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projects.sam2.apis import image_predictor
+from projects.sam2.apis.image_decoding import EncodedImage, LowResMasks
+
+__all__ = ['SAM2ImagePredictor']
+
+
+class SAM2ImagePredictor(image_predictor.SAM2ImagePredictor):
+    """As ours, but masks are float32, 0 and 1: scripts subtract and resize them."""
+
+    def _as_arrays(
+        self, decoded: LowResMasks, image: EncodedImage, *, return_logits: bool
+    ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
+        """Arrays; of a single object without the dimension of objects."""
+        masks, *others = super()._as_arrays(decoded, image, return_logits=return_logits)
+        return masks.astype(np.float32), others[0], others[1]
