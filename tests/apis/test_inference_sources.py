@@ -265,11 +265,13 @@ def test_bad_inputs_are_named(
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'text.jpg').write_text('no image')
     Image.new('I;16', (4, 4)).save(tmp_path / 'deep.png')
+    cv2.imwrite(str(tmp_path / 'colours.png'), np.full((4, 4, 3), 900, np.uint16))
     monkeypatch.setattr(cv2, 'VideoCapture', FakeCamera)
     for item, error, message in (
         (tmp_path / 'nowhere.jpg', FileNotFoundError, 'no such file'),
         (tmp_path / 'text.jpg', ValueError, 'is no image that can be read'),
-        (tmp_path / 'deep.png', ValueError, "mode 'I;16'"),
+        (tmp_path / 'deep.png', ValueError, "mode 'I;16' of 16 bits; scale it"),
+        (tmp_path / 'colours.png', ValueError, "mode 'RGB' of 16 bits; scale it"),
         (7, ValueError, 'no camera 7'),
         ('rtsp://example.org/roof', ValueError, 'no stream rtsp'),
         (f'{server.url}gone.png', ValueError, 'cannot be fetched'),

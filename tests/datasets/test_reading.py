@@ -12,6 +12,7 @@ from PIL import Image
 
 from projects.sam2.datasets import reading
 from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.image_headers import bits_per_channel, open_image
 from projects.sam2.datasets.limits import ReadLimits
 from projects.sam2.datasets.reading import (
     MAX_SCANS,
@@ -134,6 +135,8 @@ def test_pictures_of_eight_bits_equal_what_pillow_decodes(
         picture.save(path, **options)
     except OSError:
         pytest.skip(f'Pillow writes no {ending} of mode {mode}')
+    with open_image(path.read_bytes()) as image:
+        assert bits_per_channel(image) == 8
     with Image.open(path) as stored:
         expected = np.asarray(stored.convert('RGBA').convert('RGB'))
     np.testing.assert_array_equal(read_frame(path), expected)
@@ -168,6 +171,8 @@ def test_deep_pictures_are_scaled_by_a_stated_range_or_refused(
     with pytest.raises(ClipDataError, match=r'a\....: .*0 to 4080.*intensity_range='):
         read_frame(path)
     assert image_size(path) == (20, 30)
+    with open_image(path.read_bytes()) as image:
+        assert bits_per_channel(image) == 8 * values.itemsize
     expected = COLOURS if values.ndim == 3 else GREY[..., None].repeat(3, axis=2)
     scaled = read_frame(path, intensity_range=(0, 4080))
     assert scaled.dtype == np.uint8

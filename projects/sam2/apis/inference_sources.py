@@ -22,10 +22,15 @@ from projects.sam2.apis.frame_readers import (
     VideoFileReader,
     open_frames,
 )
-from projects.sam2.apis.inputs import CONVERT_TO_RGB, read_image
+from projects.sam2.apis.inputs import read_image
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import scan_folder
-from projects.sam2.datasets.image_headers import DAMAGES, check_header, open_image
+from projects.sam2.datasets.image_headers import (
+    DAMAGES,
+    bits_per_channel,
+    check_header,
+    open_image,
+)
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, read_bytes
 from projects.sam2.datasets.reading import IMAGE_SUFFIXES, check_scans
 from projects.sam2.visualization.video_file import FRAMES_PER_SECOND
@@ -286,15 +291,19 @@ def _image(path: Path, name: str) -> ImageInput:
         raise _no_image(path, problem.removeprefix(f'{path}: ')) from error
     try:
         with open_image(encoded) as opened:
-            mode = opened.mode
-            if mode not in DEEP_MODES:
+            mode, num_bits = opened.mode, bits_per_channel(opened)
+            is_deep = mode in DEEP_MODES or num_bits > 8
+            if not is_deep:
                 ImageOps.exif_transpose(opened, in_place=True)
                 # To convert what is RGB already would copy it.
                 pixels = np.array(opened if mode == 'RGB' else opened.convert('RGB'))
     except DAMAGES as error:
         raise _no_image(path, str(error)) from error
-    if mode in DEEP_MODES:
-        msg = f'{path} has mode {mode!r}; {CONVERT_TO_RGB}'
+    if is_deep:
+        msg = (
+            f'{path} has mode {mode!r} of {num_bits} bits; scale it to 8 bits first, '
+            f'as (pixels * (255 / 4095)).astype(np.uint8) where 4095 is white'
+        )
         raise ValueError(msg)
     return ImageInput(name=name, pixels=pixels)
 

@@ -37,6 +37,7 @@ ORIENTATION_TAG = 0x0112  # of Exif
 WEBP_BYTES = 30  # up to the end of its longest header
 WEBP_ANIMATION = 2  # bit of byte 20 of a WebP with more in it
 SUBFILE_TAG = 254  # of a TIFF's page; bits 1 and 4: a thumbnail, a transparency mask
+BITS_TAG = 258
 MAX_COUNTED = 1000  # pages of a TIFF; they form a chain that may be endless
 # What Pillow raises on damaged files, beside OSError.
 DAMAGES = (
@@ -130,6 +131,23 @@ def open_image(encoded: bytes) -> AbstractContextManager[Image.Image]:
     begin = encoded[:WEBP_BYTES]
     reader = WebPImageFile if _webp_size(begin) else _reader_of(begin)
     return reader(io.BytesIO(encoded))
+
+
+def bits_per_channel(image: Image.Image) -> int:
+    """Bits of a pixel's channel, of which Pillow keeps eight where there are several.
+
+    Args:
+        image: As :func:`open_image` opened it, not yet decoded.
+
+    Returns:
+        Up to 64; 8 also for images of fewer.
+    """
+    if isinstance(image, TiffImageFile):
+        return max(8, *(int(bits) for bits in image.tag_v2.get(BITS_TAG, (8,))))
+    if isinstance(image, PngImageFile):
+        raw_modes = [str(tile[3]) for tile in image.tile]
+        return 16 if any(mode.endswith(('16B', '16')) for mode in raw_modes) else 8
+    return 8
 
 
 def _reader_of(begin: bytes) -> Callable[[BinaryIO], Image.Image]:

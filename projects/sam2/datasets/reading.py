@@ -1,7 +1,7 @@
 """Decodes frames and label images; every failure names the file."""
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.image_headers import (
     DAMAGES,
     JPEG_BEGIN,
+    bits_per_channel,
     check_header,
     open_image,
 )
@@ -38,7 +39,6 @@ VOID_LABEL = 255
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
 TIFF_BEGINS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-BITS_PER_SAMPLE = 258  # tag of a TIFF
 IntensityRange = tuple[float, float]
 END_OF_IMAGE = b'\xff\xd9'
 START_OF_SCAN = b'\xff\xda'
@@ -119,9 +119,7 @@ def _decode_image(encoded: bytes) -> NDArray[Any] | None:
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     if encoded.startswith(TIFF_BEGINS):
         with open_image(encoded) as image:
-            tags: Mapping[int, Any] = image.tag_v2  # type: ignore[attr-defined]
-            num_bits = max(tags.get(BITS_PER_SAMPLE, (1,)))
-            if image.mode == 'RGBA' and num_bits <= 8:
+            if image.mode == 'RGBA' and bits_per_channel(image) == 8:
                 # OpenCV would darken the colours of what is transparent.
                 colours: NDArray[np.uint8] = np.asarray(image)[..., 2::-1]
                 return colours
