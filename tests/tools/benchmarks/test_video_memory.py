@@ -11,6 +11,8 @@ from bridge_models import config_file, small_config
 from projects.sam2.models.memory_bank import MemoryBank
 from tool_modules import load_tool
 
+POINTER = 128  # numbers of an object pointer
+
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
@@ -43,6 +45,9 @@ def test_as_much_is_kept_at_the_end_as_in_the_middle(
         # Of each of two objects the prompt and the four latest frames, 8 embeddings.
         assert report[kind]['kept_at_mark'] == report[kind]['kept_at_end'] == 18
         assert report[kind]['change_mb'] < tool.TARGET_MB
+        # Of an object and frame a mask of 8 x 8, a pointer and two scores are on disk.
+        assert report[kind]['archived_kb_each'] * 1000 == 4 * (8 * 8 + POINTER + 2)
+    assert [report[kind]['open_files'] for kind in ('jpeg', 'mp4')] == [1, 2]
 
 
 def test_bank_that_forgets_nothing_is_seen(
