@@ -247,6 +247,22 @@ def test_new_memory_replaces_the_one_on_disk() -> None:
     assert torch.equal(found.spatial, _memory(5).spatial)
 
 
+def test_memory_that_was_looked_up_is_replaced_on_disk_as_well() -> None:
+    store = ArchivedMemoryStore()
+    for seed in (1, 5):
+        store.add(1, _memory(seed), prompted=False)
+        store.drop(1)
+        found = store.tracked_memory(1)
+        assert found is not None
+        assert torch.equal(found.spatial, _memory(seed).spatial)
+        pointer = store.tracked_pointer(1)
+        assert pointer is not None
+        assert torch.equal(pointer, _memory(seed).object_pointer)
+    store.erase(1)
+    assert store.tracked_memory(1) is None
+    assert store.tracked_pointer(1) is None
+
+
 def test_erased_memory_is_gone_wherever_it_was() -> None:
     store = ArchivedMemoryStore()
     for frame in range(3):

@@ -101,7 +101,9 @@ class ObjectTracking:
         """
         selection = recall_memories(self.heads, obj.store, task)
         (step,) = decode_frame(self.heads, features, selection, task)
-        return replace(step, mask_logits=self.filled(step.mask_logits))
+        # It may wait for long; nobody reads its mask at the size of the image.
+        shown = self.filled(step.mask_logits)
+        return replace(step, mask_logits=shown, full_logits=None)
 
     def remember(
         self, answer: PendingAnswer, features: ImageFeatures
