@@ -58,6 +58,7 @@ def test_file_and_folder_of_it_find_the_config_by_the_weights(
 
 
 def test_folder_of_several_checkpoints_is_refused(tmp_path: Path) -> None:
+    (tmp_path / '._a.pt').touch()  # no data
     for name in ('a.pt', 'b.pt'):
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r'several checkpoints \(a\.pt, b\.pt\)'):

@@ -42,6 +42,22 @@ def test_frames_without_a_mask_are_not_annotated(root: Path, build: Build) -> No
     assert source.read_masks(1) is None
 
 
+def test_masks_belong_to_the_frames_of_their_numbers(root: Path, build: Build) -> None:
+    expected = build(root).open_video('ant').read_masks(3)
+    folder = root / 'Annotations' / 'ant'
+    for time in range(6):
+        (folder / f'{time:05d}.png').rename(folder / f'{time}.PNG')
+    source = build(root).open_video('ant')
+    assert source.annotated_frames() == tuple(range(6))
+    masks = source.read_masks(3)
+    assert masks is not None
+    assert expected is not None
+    np.testing.assert_array_equal(masks.masks, expected.masks)
+    (folder / '03.png').touch()
+    with pytest.raises(ClipDataError, match=r'03\.png and 3\.PNG have the same'):
+        build(root).open_video('ant')
+
+
 def test_lists_and_folders_can_be_chosen(root: Path, build: Build) -> None:
     (root / 'ImageSets').mkdir()
     (root / 'ImageSets' / 'few.txt').write_text('cat\nant\n')

@@ -505,12 +505,12 @@ def order_frames(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
         if len(by_number) == len(names):
             return tuple(map(by_number.__getitem__, sorted(by_number)))
     tokens = {name: NUMBER.split(stem_of(name).lower()) for name in names}
-    key_of = {
-        name: tuple(_number(token) if i % 2 else token for i, token in enumerate(parts))
-        for name, parts in tokens.items()
-    }
+    key_of = {name: frame_key(stem_of(name)) for name in names}
     ordered = sorted(key_of, key=lambda name: (key_of[name], name))
     for first, second in itertools.pairwise(ordered):
+        if key_of[first] == key_of[second]:
+            problem = f'{first} and {second} have the same frame number'
+            raise ClipDataError.at(where, problem, 'keep only one of them there')
         problem = _why_unordered(tokens[first], tokens[second])
         if problem:
             pair = f'{first} and {second} {problem}'
@@ -521,6 +521,19 @@ def order_frames(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
                 problem = f'{name} has a negative number'
                 raise ClipDataError.at(where, problem, RENAME_FRAMES)
     return tuple(ordered)
+
+
+def frame_key(stem: str) -> tuple[str | int | Decimal, ...]:
+    """Take the name of a frame apart: equal for ``frame_1`` and ``Frame_001``.
+
+    Args:
+        stem: Name of a file without its ending.
+
+    Returns:
+        Texts and numbers in turn, a text first, by which frames are ordered.
+    """
+    tokens = NUMBER.split(stem.lower())
+    return tuple(_number(token) if i % 2 else token for i, token in enumerate(tokens))
 
 
 def _number(token: str) -> int | Decimal:
@@ -543,9 +556,7 @@ def _why_unordered(first: list[str], second: list[str]) -> str:
         if is_clear or int(whole) != int(other_whole):
             return ''
         return 'have fractions of different lengths, which can be read in two ways'
-    if len(first) != len(second):
-        return 'have no number to be ordered by'
-    return 'have the same frame number'
+    return 'have no number to be ordered by'
 
 
 def stem_of(file_name: str) -> str:

@@ -16,7 +16,13 @@ from projects.sam2.datasets.file_endings import MASK_SUFFIXES, scan_folder
 from projects.sam2.datasets.frames import open_frames
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits
 from projects.sam2.datasets.listed_dataset import ListedDataset
-from projects.sam2.datasets.listing import child, find_folders, list_files, stem_of
+from projects.sam2.datasets.listing import (
+    child,
+    find_folders,
+    frame_key,
+    list_files,
+    stem_of,
+)
 from projects.sam2.datasets.reading import (
     VOID_LABEL,
     present_labels,
@@ -134,7 +140,7 @@ class ClipPaletteDataset(ListedDataset):
 def match_masks(
     folder: Path, stems: tuple[str, ...], frames: Path
 ) -> tuple[str | None, ...]:
-    """Find the mask of each frame.
+    """Find the mask of each frame: that of its name or, but for zeros, its number.
 
     Args:
         folder: Folder of the masks.
@@ -148,6 +154,10 @@ def match_masks(
         ClipDataError: If there is no mask, or one has no frame.
     """
     mask_of = {stem_of(file): file for file in list_files(folder, MASK_SUFFIXES)}
+    if not mask_of.keys() <= set(stems):
+        stem_of_key = {frame_key(stem): stem for stem in stems}
+        keys = {stem: frame_key(stem) for stem in mask_of}
+        mask_of = {stem_of_key.get(keys[s], s): file for s, file in mask_of.items()}
     orphans = sorted(set(mask_of) - set(stems))
     if orphans:
         problem = f'is missing, its mask {mask_of[orphans[0]]} is there'
