@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import distributed
@@ -168,7 +169,14 @@ def test_fault_of_the_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
     def look_up() -> object:
         return MODELS.build({'type': 'NoSuchModel'})
 
-    said = {build: "unexpected keyword argument 'depth'", look_up: 'NoSuchModel is not'}
+    def lack() -> object:
+        return Runner.from_cfg(Config())
+
+    said = {
+        build: "unexpected keyword argument 'depth'",
+        look_up: 'NoSuchModel is not',
+        lack: "error: the config has no entry 'model'",
+    }
     for main, message in said.items():
         with pytest.raises(SystemExit):
             call_tool(main, exit_code=2)

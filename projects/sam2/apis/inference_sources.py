@@ -287,8 +287,10 @@ def _image(path: Path, name: str) -> ImageInput:
         check_scans(encoded, path)
         check_header(io.BytesIO(encoded), path)
     except ClipDataError as error:
-        problem, _, _ = str(error).rpartition('; ')
-        raise _no_image(path, problem.removeprefix(f'{path}: ')) from error
+        problem, _, _ = str(error).removeprefix(f'{path}: ').rpartition('; ')
+        if problem.startswith('cannot be read ('):
+            problem = problem.removeprefix('cannot be read (').removesuffix(')')
+        raise _no_image(path, problem) from error
     try:
         with open_image(encoded) as opened:
             mode, num_bits = opened.mode, bits_per_channel(opened)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import cv2
 import mmengine
 from mmengine.config import Config, DictAction
 from mmengine.registry.build_functions import build_from_cfg
@@ -44,6 +45,7 @@ TRACEBACK_VARIABLE = 'SAM2_TRACEBACK'
 TRACEBACK_HINT = f'({TRACEBACK_VARIABLE}=1 shows where)'
 MAX_LINES = 3  # of a message, joined to one
 PROJECT = Path(__file__).resolve().parents[1]
+TOOLS = PROJECT.parents[1] / 'tools'
 CONFIG_READERS = tuple(
     Path(mmengine.__file__).parent / name for name in ('config', 'registry', 'runner')
 )
@@ -72,6 +74,7 @@ def call_tool(main: Callable[[], object], *, exit_code: int = 1) -> None:
         SystemExit: With the exit code, where that is not 0; 130 after Ctrl-C.
     """
     code: object = None
+    _silence_decoders()
     try:
         code = main()
     except SystemExit as ended:
@@ -109,6 +112,8 @@ def describe_error(error: BaseException) -> str:
     message = str(error)
     if isinstance(error, KeyError) and error.args:
         message = str(error.args[0])  # not its representation, in quotes
+        if _raised_in(error, CONFIG_READERS[0]):
+            return f'the config has no entry {message!r}'
     if 'Original Traceback (most recent call last):' in message:
         *_, last = LAST_CALL.split(message)
         message = last.partition(': ')[2]
@@ -122,9 +127,16 @@ def describe_error(error: BaseException) -> str:
     if ' ' not in text:
         text = f'{type(error).__name__}: {text}'
     # A worker's error is raised a second time, by torch, but its kind is ours.
-    is_ours = isinstance(error, OSError) or _raised_in(error, PROJECT)
+    is_ours = isinstance(error, OSError) or _raised_in(error, PROJECT, TOOLS)
     is_ours = is_ours or type(error).__module__.startswith('projects.')
     return text if is_ours else f'{text} {TRACEBACK_HINT}'
+
+
+def _silence_decoders() -> None:
+    """Leave it to this project to say that a video is damaged."""
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    if 'OPENCV_LOG_LEVEL' not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 def _end(message: str, code: int) -> NoReturn:
