@@ -126,9 +126,7 @@ def _is_number(value: object) -> bool:
 def _event_records(log: Path) -> Iterator[dict[str, Any]]:
     """TensorBoard's events, those of one call of MMEngine's hook together."""
     # Imported here: it takes a second.
-    loaders: Any = import_module(
-        'tensorboard.backend.event_processing.event_file_loader'
-    )
+    loaders: Any = import_module(EVENT_LOADERS)
 
     record: dict[str, Any] = {}
     step = None

@@ -213,8 +213,7 @@ def _downloaded(url: str, address: SplitResult, name: str) -> Iterator[FileSourc
 def _download(url: str) -> Iterator[Path]:
     """A file from the web, no larger than what is read from a disk.
 
-    Raises:
-        OSError: If the file cannot be reached, is too large, or takes too long.
+    What cannot be reached, is too large or takes too long raises an ``OSError``.
     """
     with tempfile.TemporaryDirectory(prefix='sam2_') as folder:
         copy = Path(folder) / 'download'
