@@ -82,6 +82,19 @@ def test_size_that_the_backbone_cannot_divide_is_refused() -> None:
         build_sam2(Config({'model': small_config()}), image_size=(64, 100))
 
 
+def test_one_side_is_of_a_square_and_others_than_numbers_are_named() -> None:
+    config = Config({'model': small_config()})
+    model = build_sam2(config, device='cpu', image_size=96)  # type: ignore[arg-type]
+    assert model.data_preprocessor.image_size == (96, 96)
+    for wrong, message in (
+        ((64,), r'image_size is \(64,\); give \(height, width\)'),
+        ((64, 64.5), r'image_size is 64\.5 \(float\); give a whole number'),
+        ('64', r"image_size is '64' \(str\); give a whole"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_sam2(config, image_size=wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_weights_of_another_version_stop_the_build(kind: str, tmp_path: Path) -> None:
     write_small(tmp_path / 'weights', kind, small_model())

@@ -106,6 +106,19 @@ def test_arrays_may_be_turned_round() -> None:
     assert np.array_equal(flipped, np.fliplr(mask))
 
 
+def test_prompts_may_be_lists_of_tensors_and_arrays_of_objects() -> None:
+    straight = _read(points=[[20, 36], [70, 10]], labels=[1, 0], box=[1, 2, 30, 40])
+    odd = _read(
+        points=[torch.tensor([20, 36]), np.array([70, 10])],
+        labels=[torch.tensor(1), np.int64(0)],
+        box=np.array([1, 2, 30, 40], dtype=object),
+    )
+    assert straight is not None
+    assert odd is not None
+    assert torch.equal(odd.coords, straight.coords)
+    assert torch.equal(odd.labels, straight.labels)
+
+
 def test_shares_of_the_sides_are_taken_as_they_are() -> None:
     arguments = {'labels': [1], 'box': None, 'size': SIZE, 'in_pixels': False}
     prompt = read_points(points=[[0.5, 1.0]], **arguments)  # type: ignore[arg-type]

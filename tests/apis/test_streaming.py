@@ -120,3 +120,9 @@ def test_object_without_a_prompt_stops_no_frame_half_way(
     assert stream.frame_index == 0
     predictor.remove_object(stream.state, 1)
     assert stream.track(frames[1]).object_ids == []
+
+
+@pytest.mark.parametrize('length', [0, '3', 2.5])
+def test_wrong_length_of_a_stream_is_named(length: object) -> None:
+    with pytest.raises(ValueError, match=r'num_frames is .*; give a '):
+        SAM2Stream(SAM2VideoPredictor(toy_model()), num_frames=length)  # type: ignore[arg-type]

@@ -281,7 +281,14 @@ class SAM2AutomaticMaskGenerator:
                 msg = f'points_per_side is {sides} by layer; keep at least one point'
                 raise ValueError(msg)
             return [grid_of_points(side) for side in sides]
-        grids = [np.asarray(grid, np.float64) for grid in self.point_grids or ()]
+        try:
+            grids = [np.asarray(grid, np.float64) for grid in self.point_grids or ()]
+        except (TypeError, ValueError) as error:
+            msg = (
+                f'point_grids cannot be read as points ({error}); give points (P, 2) '
+                f'for each layer'
+            )
+            raise ValueError(msg) from error
         shapes = [grid.shape for grid in grids]
         fit = all(len(s) == 2 and s[0] and s[1] == 2 for s in shapes)
         if len(grids) != num_layers or not fit:

@@ -12,6 +12,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from projects.sam2.apis.configs import load_model_config
+from projects.sam2.apis.inputs import read_whole_number
 from projects.sam2.apis.released_overrides import read_overrides
 from projects.sam2.checkpoints import (
     CheckpointMismatchError,
@@ -116,7 +117,7 @@ def build_sam2(
         raise ValueError(msg)
     changes = ({} if apply_postprocessing else PLAIN_MODEL) | asked.model
     if image_size is not None:
-        changes |= {'data_preprocessor.image_size': image_size}
+        changes |= {'data_preprocessor.image_size': _size(image_size)}
     place = usable_device(device)
     model: SAM2 = MODELS.build(_changed(load_model_config(config_file).model, changes))
     if ckpt_path is not None:
@@ -194,6 +195,17 @@ def usable_device(device: Device | None) -> torch.device:
         )
         raise ValueError(msg)
     return place
+
+
+def _size(image_size: object) -> tuple[int, int]:
+    """Height and width, of a square where one number is given."""
+    is_pair = isinstance(image_size, Sequence) and not isinstance(image_size, str)
+    sides: Any = image_size if is_pair else (image_size, image_size)
+    if len(sides) != 2:
+        msg = f'image_size is {image_size!r}; give (height, width)'
+        raise ValueError(msg)
+    height, width = (read_whole_number(side, name='image_size') for side in sides)
+    return height, width
 
 
 def _changed(model: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

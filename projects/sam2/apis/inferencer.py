@@ -27,6 +27,7 @@ from projects.sam2.apis.inference_sources import (
     list_sources,
     open_source,
 )
+from projects.sam2.apis.inputs import read_whole_number
 from projects.sam2.apis.object_prompt import ObjectPrompt
 from projects.sam2.apis.prompted_inference import PromptedInference
 from projects.sam2.checkpoints import weights_of
@@ -124,6 +125,8 @@ class SAM2Inferencer(BaseInferencer):
         def draw(frame: InferredFrame, name: str) -> Picture:
             return self.visualize(frame, name=name, show=show, wait_time=wait_time)
 
+        if max_frames is not None:
+            max_frames = read_whole_number(max_frames, name='max_frames', least=1)
         if str(out_dir):
             check_ids((prompt.object_id for prompt in prompts), pred_formats)
         output = Output(

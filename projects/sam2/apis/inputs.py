@@ -476,10 +476,16 @@ def _told(value: object) -> str:
 
 def _numbers(values: TensorLike, name: str) -> Tensor:
     """Finite numbers as a float tensor on the CPU."""
-    if isinstance(values, np.ndarray):
-        values = values.copy()  # torch takes none that is turned round, or read-only
     try:
-        tensor = torch.as_tensor(values, dtype=torch.float32).cpu()
+        if isinstance(values, list | tuple) and any(
+            isinstance(value, Tensor | np.ndarray) and value.ndim for value in values
+        ):
+            tensor = torch.stack([_numbers(value, name) for value in values])
+        elif isinstance(values, np.ndarray):
+            # A copy: torch takes none that is turned round, or read-only.
+            tensor = torch.from_numpy(values.astype(np.float32, order='C'))
+        else:
+            tensor = torch.as_tensor(values, dtype=torch.float32).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         msg = f'{name} cannot be read as numbers ({error}); give an array'
         raise ValueError(msg) from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.apis.frame_readers import same_size
-from projects.sam2.apis.inputs import ImageLike, Size, read_image
+from projects.sam2.apis.inputs import ImageLike, Size, read_image, read_whole_number
 from projects.sam2.apis.video_predictor import SAM2VideoPredictor
 from projects.sam2.apis.video_state import VideoFrameResult
 
@@ -99,6 +99,8 @@ class SAM2Stream:
         self, predictor: SAM2VideoPredictor, *, num_frames: int | None = None
     ) -> None:
         self.predictor = predictor
+        if num_frames is not None:
+            num_frames = read_whole_number(num_frames, name='num_frames', least=1)
         self._latest = LatestFrame()
         self.state = predictor.session.open(
             self._latest,
