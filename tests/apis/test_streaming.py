@@ -70,7 +70,8 @@ def test_stream_keeps_no_more_than_it_can_reach(
         if index == 0:
             click(predictor, stream.state)
     one = stream.state.objects[1]
-    assert len(one.store.tracked) <= 17
+    # 15 frames before the oldest of the 8 that can be prompted.
+    assert len(one.store.tracked) <= 24
     assert one.store.archive is None
     assert len(one.tracked_in_reverse) <= 8
 

@@ -106,6 +106,7 @@ class SAM2Stream:
             self._latest,
             num_frames=sys.maxsize if num_frames is None else num_frames,
             revisits=False,
+            reaches_back=True,
         )
 
     def __deepcopy__(self, memo: dict[int, object]) -> 'SAM2Stream':
@@ -138,11 +139,5 @@ class SAM2Stream:
                 object has no prompt left. After any error the stream is as it was.
         """
         pixels = read_image(frame, name=f'Frame {self._latest.num_frames}')
-        embeddings = self.state.embeddings
-        self.state.embeddings = embeddings.branch()
-        try:
-            with self._latest.pushed(pixels) as frame_index:
-                return self.predictor.session.step(self.state, frame_index)
-        except BaseException:
-            self.state.embeddings = embeddings
-            raise
+        with self._latest.pushed(pixels) as frame_index:
+            return self.predictor.session.step(self.state, frame_index)

@@ -1,7 +1,7 @@
 """Prompts, tracks and shows the objects of a video, frame by frame."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -27,6 +27,7 @@ from projects.sam2.apis.video_state import (
     VideoState,
 )
 from projects.sam2.models import SAM2
+from projects.sam2.models.memory_bank import MemoryQuery
 from projects.sam2.ops import at_least_float32
 from projects.sam2.structures import FramePrompt, ImageFeatures
 
@@ -92,6 +93,7 @@ class VideoSession:
         num_frames: int | None = None,
         revisits: bool = True,
         archive_in_memory: bool = False,
+        reaches_back: bool = False,
     ) -> VideoState:
         """Make the state of a video.
 
@@ -101,6 +103,8 @@ class VideoSession:
                 default the number of frames that there are.
             revisits: Archive memories that the running pass has left behind.
             archive_in_memory: In host memory, not in a temporary file.
+            reaches_back: Without archive, keep what a prompt needs on a frame that
+                has passed, as long as its embedding is kept.
 
         Returns:
             The state, without objects.
@@ -113,6 +117,7 @@ class VideoSession:
             embeddings=embeddings,
             num_frames=frames.num_frames if num_frames is None else num_frames,
             revisits=revisits,
+            reaches_back=reaches_back,
         )
         if revisits:
             state.archive_space = ArchiveSpace(
@@ -166,8 +171,9 @@ class VideoSession:
             obj = TrackedObject(object_id=object_id, store=store)
         draft = obj.draft()
         draft.prompts[frame_index] = prompt
-        draft.pending[frame_index] = self._answer(state, draft, frame_index)
-        shown = self.show(state, frame_index, state.objects | {object_id: draft})
+        with _cache_kept_on_error(state):
+            draft.pending[frame_index] = self._answer(state, draft, frame_index)
+            shown = self.show(state, frame_index, state.objects | {object_id: draft})
         obj.adopt(draft)
         state.objects[object_id] = obj
         return shown
@@ -193,11 +199,13 @@ class VideoSession:
         obj = state.object(object_id)
         draft = obj.draft()
         draft.take_back(frame_index)
-        if not draft.is_prompted:
-            self._let_corrections_condition(state, draft)
         shown = None
-        if shows:
-            shown = self.show(state, frame_index, state.objects | {object_id: draft})
+        with _cache_kept_on_error(state):
+            if not draft.is_prompted:
+                self._let_corrections_condition(state, draft)
+            if shows:
+                current = state.objects | {object_id: draft}
+                shown = self.show(state, frame_index, current)
         obj.adopt(draft)
         return shown
 
@@ -247,7 +255,9 @@ class VideoSession:
         Args:
             state: State of the video.
         """
-        for object_id, draft in self._committed(state).items():
+        with _cache_kept_on_error(state):
+            drafts = self._committed(state)
+        for object_id, draft in drafts.items():
             state.objects[object_id].adopt(draft)
 
     @torch.no_grad()
@@ -270,36 +280,26 @@ class VideoSession:
         if state.objects:
             self.check_prompted(state)
         query = self.tracking.query(frame_index, state.num_frames, reverse=reverse)
-        drafts = self._committed(state)
-        current = state.objects | drafts
-        followed = [
-            obj for obj in current.values() if frame_index not in obj.store.conditioning
-        ]
-        memories: dict[int, AnsweredMemory] = {}
-        if followed:
-            ids = [obj.object_id for obj in followed]
-            with told_where(f'while tracking {_names(ids)} on frame {frame_index}'):
-                features = state.embeddings.get(frame_index)
-                memories = self.tracking.follow(followed, features, query)
-        shown = self._show_answers(
-            state,
-            frame_index,
-            {
+        with _cache_kept_on_error(state):
+            drafts = self._committed(state)
+            current = state.objects | drafts
+            memories = self._followed(state, current.values(), query)
+            answers = {
                 object_id: (
                     memories[object_id].answer
                     if object_id in memories
                     else obj.answer(frame_index)
                 )
                 for object_id, obj in current.items()
-            },
-        )
-        try:
-            for obj in state.objects.values():
-                # This may meet a full disk, and moves memories without changing any.
-                self.model.tracker.memory_bank.forget(obj.store, query)
-        except OSError:
-            self._forget_lost(state)
-            raise
+            }
+            shown = self._show_answers(state, frame_index, answers)
+            try:
+                for obj in state.objects.values():
+                    # A full disk may stop this; no memory is changed by it.
+                    self._forget_unreachable(state, obj, query)
+            except OSError:
+                self._forget_lost(state)
+                raise
         for object_id, obj in state.objects.items():
             if object_id in drafts:
                 obj.adopt(drafts[object_id])
@@ -332,6 +332,28 @@ class VideoSession:
             objects = state.objects
         answers = {key: obj.answer(frame_index) for key, obj in objects.items()}
         return self._show_answers(state, frame_index, answers)
+
+    def _followed(
+        self, state: VideoState, objects: Iterable[TrackedObject], query: MemoryQuery
+    ) -> dict[int, AnsweredMemory]:
+        """Track the objects that a frame does not condition; nothing is changed."""
+        frame_index = query.frame_index
+        followed = [obj for obj in objects if frame_index not in obj.store.conditioning]
+        if not followed:
+            return {}
+        names = _names([obj.object_id for obj in followed])
+        with told_where(f'while tracking {names} on frame {frame_index}'):
+            features = state.embeddings.get(frame_index)
+            return self.tracking.follow(followed, features, query)
+
+    def _forget_unreachable(
+        self, state: VideoState, obj: TrackedObject, query: MemoryQuery
+    ) -> None:
+        """Drop what neither the pass nor a prompt on a passed frame attends to."""
+        if state.reaches_back:
+            oldest = min(obj.tracked_in_reverse, default=query.frame_index)
+            query = replace(query, frame_index=min(oldest, query.frame_index))
+        self.model.tracker.memory_bank.forget(obj.store, query)
 
     def _show_answers(
         self,
@@ -403,7 +425,10 @@ class VideoSession:
         ]
         new = {frame: self._answer(state, draft, frame) for frame in overwritten}
         for frame in draft.corrections & draft.prompts.keys():
-            memory = draft.store.tracked_memory(frame)
+            with told_where(
+                f'while restoring object {draft.object_id} on frame {frame}'
+            ):
+                memory = draft.store.tracked_memory(frame)
             if isinstance(memory, AnsweredMemory) and frame not in draft.pending:
                 draft.remember(frame, memory, conditioning=True)
         for frame, answer in (draft.pending | new).items():
@@ -476,6 +501,19 @@ def told_where(where: str) -> Iterator[None]:
             error.strerror = f'{error.strerror} ({where})'
         elif len(error.args) == 1 and isinstance(error.args[0], str):
             error.args = (f'{error.args[0]} ({where})',)
+        raise
+
+
+@contextmanager
+def _cache_kept_on_error(state: VideoState) -> Iterator[None]:
+    """Keep the frames of a stream that can be prompted, should something fail."""
+    embeddings = state.embeddings
+    if not state.revisits:
+        state.embeddings = embeddings.branch()
+    try:
+        yield
+    except BaseException:
+        state.embeddings = embeddings
         raise
 
 

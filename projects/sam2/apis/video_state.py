@@ -315,6 +315,8 @@ class VideoState(ReleasedState):
         embeddings: Features of the latest frames.
         num_frames: Length that the time of object pointers is scaled by.
         revisits: Memories that the running pass has left behind are archived.
+        reaches_back: Frames that have passed may be prompted while their embeddings
+            are kept, though nothing is archived.
         archive_space: Where all objects archive them.
         restorer: Makes again what is not archived.
         has_lost_memories: The archive met its limit, which was told.
@@ -327,6 +329,7 @@ class VideoState(ReleasedState):
     embeddings: EmbeddingCache
     num_frames: int
     revisits: bool = True
+    reaches_back: bool = False
     archive_space: ArchiveSpace | None = None
     restorer: MemoryRestorer | None = None
     has_lost_memories: bool = False
@@ -366,6 +369,7 @@ class VideoState(ReleasedState):
             embeddings=embeddings,
             num_frames=self.num_frames,
             revisits=self.revisits,
+            reaches_back=self.reaches_back,
             archive_space=space,
             restorer=self.restorer,
             has_lost_memories=self.has_lost_memories,
