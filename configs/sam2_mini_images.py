@@ -7,16 +7,12 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='ClipSampleFrames', num_frames=1, max_num_objects=8),
-            *_base_.load_clip,
-            dict(type='ClipResize', size=_base_.image_size),
-            dict(type='ClipWarp'),
-            dict(type='ClipPack'),
-        ]
-    )
-)
+clip_size = _base_.image_size  # that of the model
+train_pipeline = [
+    *_base_.train_pipeline[:4],  # what comes before ClipResize
+    dict(type='ClipResize', size=clip_size),
+    *_base_.train_pipeline[5:],
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 model = {{_base_.image_validation}}
 default_hooks = dict(checkpoint=dict(save_best='mIoU_1_click'))

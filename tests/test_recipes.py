@@ -1,12 +1,19 @@
-"""Recipes for cards of some size build, and train what they say."""
+"""Recipes build, train what they say, and agree with themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS
+from mmengine.runner import Runner
 from torch import nn
 
+from data_folders import write_coco, write_label_images, write_labelme
+from projects.sam2.engine.config import load_config
+from projects.sam2.models import SAM2
 from source_tree import ROOT
 
 ALL_PARTS = ('image_encoder.backbone', 'tracker.memory_attention', 'mask_decoder')
@@ -84,3 +91,84 @@ def test_adapters_are_in_attention_alone_and_few() -> None:
     weights = dict(model.named_parameters())
     whole = sum(one.numel() for one in weights.values())
     assert 0 < sum(weights[name].numel() for name in adapters) < 0.02 * whole
+
+
+RUNS = sorted(path.stem for path in (ROOT / 'configs').glob('sam2_*.py'))
+WRITERS: dict[str, Callable[[Path], None]] = {
+    'images': write_label_images,
+    'labelme': write_labelme,
+    'coco': write_coco,
+}
+
+
+def pipelines(dataset: Config) -> list[list[Config]]:
+    """The pipelines of a dataset and of those in it."""
+    own = [dataset.pipeline] if 'pipeline' in dataset else []
+    parts = [dataset.dataset] if 'dataset' in dataset else dataset.get('datasets', [])
+    return own + [pipeline for part in parts for pipeline in pipelines(part)]
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_model_works_at_the_size_that_the_pipelines_give_clips(name: str) -> None:
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    found = [
+        [step.size for step in pipeline if step.type == 'ClipResize']
+        for pipeline in pipelines(cfg.train_dataloader.dataset)
+    ]
+    size = cfg.model.data_preprocessor.image_size
+    assert found
+    assert found == [[size]] * len(found)
+    assert cfg.image_size == size
+
+
+def image_config(name: str, root: Path) -> Config:
+    """A recipe of images on one of them, in this process."""
+    WRITERS[name.partition('_')[2]](root)
+    (root / 'train.txt').write_text('ant\n')
+    cfg = load_config(str(ROOT / 'configs' / f'sam2_{name}.py'))
+    cfg.train_dataloader.dataset.data_root = str(root)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=1)
+    return cfg
+
+
+@pytest.mark.parametrize('name', [f'mini_{each}' for each in WRITERS])
+def test_small_model_trains_on_own_images_of_each_layout(
+    name: str, tmp_path: Path
+) -> None:
+    cfg = image_config(name, tmp_path)
+    (batch,) = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    assert batch[0].frames.shape == (1, 3, 128, 128)
+    assert batch[0].masklets.shape[1] == 2
+    model: SAM2 = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert isinstance(wrapper, OptimWrapper)
+    logged = model.train_step(batch, wrapper)
+    assert torch.isfinite(logged['loss'])
+
+
+@pytest.mark.parametrize('name', [f'tiny_{each}' for each in WRITERS])
+def test_released_model_is_given_images_of_its_size(name: str, tmp_path: Path) -> None:
+    cfg = image_config(name, tmp_path)
+    (batch,) = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    assert batch[0].frames.shape == (1, 3, 1024, 1024)
+    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    assert preprocessor(batch)['inputs'].frames.shape == (1, 3, 1024, 1024)
+    assert cfg.load_from == 'checkpoints/sam2.1_hiera_tiny.pt'
+
+
+def test_model_and_dataset_of_two_sizes_are_refused_when_they_meet(
+    tmp_path: Path,
+) -> None:
+    bases = ('models/sam2_1_mini', 'datasets/labelme', 'schedules/mini')
+    files = [str(ROOT / 'configs' / '_base_' / f'{each}.py') for each in bases]
+    config = tmp_path / 'composed.py'
+    config.write_text(f'_base_ = {files}\n')
+    write_labelme(tmp_path)
+    (tmp_path / 'train.txt').write_text('ant\n')
+    cfg = load_config(str(config), {'data_root': str(tmp_path)})
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    (batch,) = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    reason = r'1024 x 1024 \(ant\), but .* image_size=\(128, 128\): give the ClipResize'
+    with pytest.raises(ValueError, match=reason):
+        preprocessor(batch, training=True)

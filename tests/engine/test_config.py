@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from engine_toys import toy_config, write_checkpoint
 from projects.sam2.engine.config import (
     apply_bfloat16,
     apply_data_root,
+    apply_image_size,
     apply_resume,
     apply_work_dir,
     load_config,
@@ -251,3 +253,64 @@ def test_mose_recipes_differ_in_trunk_and_weights_alone() -> None:
         encoder.neck.pop('in_channels')
         texts[size] = Config(cfg._cfg_dict).pretty_text
     assert len(set(texts.values())) == 1
+
+
+def sized(model: tuple[int, int], *clips: tuple[int, int]) -> Config:
+    """A model and a pipeline of these sizes; the variable says 128."""
+    pipeline = [{'type': 'ClipResize', 'size': size} for size in clips]
+    pipeline.append({'type': 'ClipFit', 'size': (96, 96)})
+    preprocessor = {'type': 'ClipDataPreprocessor', 'image_size': model}
+    return Config(
+        {
+            'image_size': (128, 128),
+            'clip_size': (128, 128),
+            'model': {'data_preprocessor': preprocessor},
+            'train_dataloader': {'dataset': {'dataset': {'pipeline': pipeline}}},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ('given', 'new'), [(64, (64, 64)), ([64, 32], (64, 32)), ((64, 32), (64, 32))]
+)
+def test_changed_image_size_reaches_the_model_and_the_clips_of_the_old_one(
+    given: object, new: tuple[int, int]
+) -> None:
+    cfg = sized((128, 128), (128, 128), (512, 512))
+    cfg.image_size = given
+    apply_image_size(cfg, (128, 128))
+    sizes = [step.size for step in cfg.train_dataloader.dataset.dataset.pipeline]
+    assert sizes == [new, (512, 512), (96, 96)]  # others were set on purpose
+    assert cfg.model.data_preprocessor.image_size == cfg.image_size == new
+    assert cfg.clip_size == new
+
+
+def test_changed_image_size_that_reaches_nothing_is_refused() -> None:
+    cfg = sized((64, 64), (64, 64))
+    cfg.image_size = (32, 32)
+    with pytest.raises(ValueError, match=r'reaches neither.*\(64, 64\).*ClipResize'):
+        apply_image_size(cfg, (128, 128))
+
+
+@pytest.mark.parametrize('size', [128, 64])
+def test_image_size_of_a_config_that_nothing_has_is_warned_of(
+    size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = sized((size, size), (size, size))
+    before = cfg.pretty_text
+    logger = MMLogger.get_instance('image_size', logger_name='image_size')
+    logger.addHandler(caplog.handler)
+    apply_image_size(cfg, (128, 128))
+    logger.removeHandler(caplog.handler)
+    assert cfg.pretty_text == before
+    told = [record.getMessage() for record in caplog.records]
+    assert ['reaches nothing' in each for each in told] == [True] * (size == 64)
+
+
+def test_image_size_of_the_command_line_reaches_the_whole_recipe() -> None:
+    path = str(ROOT / 'configs' / 'sam2_bplus_sa1b_sav.py')
+    cfg = load_config(path, {'image_size': (256, 256)})
+    assert cfg.model.data_preprocessor.image_size == (256, 256)
+    for part in cfg.train_dataloader.dataset.datasets:
+        sizes = [step.size for step in part.pipeline if step.type == 'ClipResize']
+        assert sizes == [(256, 256)]

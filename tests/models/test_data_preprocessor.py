@@ -30,11 +30,17 @@ def preprocessor() -> ClipDataPreprocessor:
     return ClipDataPreprocessor(image_size=(64, 96))
 
 
+@pytest.fixture
+def of_clips() -> ClipDataPreprocessor:
+    """One for frames of the size of the clips here."""
+    return ClipDataPreprocessor(image_size=(32, 32))
+
+
 def test_objects_of_all_clips_stand_one_after_another(
-    preprocessor: ClipDataPreprocessor,
+    of_clips: ClipDataPreprocessor,
 ) -> None:
     samples = [_sample(0, 2, void=False), _sample(1, 3, void=True)]
-    batch = preprocessor(samples, training=True)['inputs']
+    batch = of_clips(samples, training=True)['inputs']
     assert isinstance(batch, ClipBatch)
     assert batch.video_of_object.tolist() == [0, 0, 1, 1, 1]
     assert batch.seeds == (0, 1)
@@ -51,20 +57,20 @@ def test_objects_of_all_clips_stand_one_after_another(
 
 
 def test_batch_without_an_object_names_its_clips(
-    preprocessor: ClipDataPreprocessor,
+    of_clips: ClipDataPreprocessor,
 ) -> None:
     samples = [_sample(seed, 0, void=False) for seed in (3, 4)]
     with pytest.raises(ValueError, match=r'No clip .* an object \(clip3, clip4\)'):
-        preprocessor(samples, training=True)
+        of_clips(samples, training=True)
     samples.append(_sample(5, 1, void=False))
-    assert preprocessor(samples)['inputs'].video_of_object.tolist() == [2]
+    assert of_clips(samples)['inputs'].video_of_object.tolist() == [2]
 
 
 def test_frames_are_video_major_and_normalised(
-    preprocessor: ClipDataPreprocessor,
+    of_clips: ClipDataPreprocessor,
 ) -> None:
     samples = [_sample(0, 1, void=False), _sample(1, 1, void=False)]
-    batch = preprocessor(samples, training=True)['inputs']
+    batch = of_clips(samples, training=True)['inputs']
     rows = batch.frame_of_object(1)
     assert rows.tolist() == [1, 3]
     pixel = samples[1].frames[1, 0, 5, 7].item()
@@ -79,6 +85,28 @@ def test_clips_of_two_sizes_are_refused_by_name(
     samples = [_sample(0, 1, void=False), _sample(1, 1, side=64, void=False)]
     with pytest.raises(ValueError, match=r'clip0, clip1.*resize them'):
         preprocessor(samples, training=True)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_clips_of_another_size_than_the_model_are_refused_with_a_remedy(
+    preprocessor: ClipDataPreprocessor,
+    training: bool,  # noqa: FBT001
+) -> None:
+    reason = (
+        r'clips of 32 x 32 \(clip0\), but the model works at image_size=\(64, 96\): '
+        r'give the ClipResize .* the size \(64, 96\), or set '
+        r'model\.data_preprocessor\.image_size=\(32, 32\)'
+    )
+    with pytest.raises(ValueError, match=reason):
+        preprocessor([_sample(0, 1, void=False)], training=training)
+
+
+def test_clips_whose_size_is_drawn_on_purpose_are_taken(
+    preprocessor: ClipDataPreprocessor,
+) -> None:
+    sample = _sample(0, 1, void=False)
+    sample.set_metainfo({'is_multi_scale': True})
+    assert preprocessor([sample])['inputs'].frames.shape[-2:] == (32, 32)
 
 
 def test_video_frame_is_resized_like_pil_bicubic(

@@ -41,6 +41,7 @@ def model() -> SAM2:
 def test_training_lowers_the_loss(iteration: MessageHub) -> None:
     torch.manual_seed(0)
     config = tiny_config(
+        data_preprocessor={'image_size': (SIDE, SIDE)},
         tracker={'gate_training_masks': False},
         prompt_simulator={'point_probability': 0.0},
     )
@@ -101,7 +102,8 @@ def test_mode_that_does_not_fit_is_named(model: SAM2, inputs: str, mode: str) ->
 
 
 def test_model_without_a_loss_says_what_is_missing() -> None:
-    without: SAM2 = MODELS.build(tiny_config() | {'loss': None})
+    config = tiny_config(data_preprocessor={'image_size': (SIDE, SIDE)})
+    without: SAM2 = MODELS.build(config | {'loss': None})
     batch = without.data_preprocessor([square_sample(0)])['inputs']
     with pytest.raises(ValueError, match='give `loss` in its config'):
         without(batch, mode='loss')
@@ -186,6 +188,7 @@ def test_bfloat16_training_step_is_close_to_float32(
     iteration.update_info('iter', 0)
     model: SAM2 = golden_model(
         'cast:',
+        data_preprocessor={'image_size': (SIDE, SIDE)},
         tracker={'gate_training_masks': False},
         # Clicks on the truth: those on errors would differ with the rounding.
         prompt_simulator={

@@ -1,11 +1,13 @@
 """What the command line does to a config, as functions of the config."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from projects.sam2.engine.resuming import find_resume_point
@@ -14,10 +16,17 @@ from projects.sam2.engine.resuming import find_resume_point
 DATA_ROOT_LINE = re.compile(r"""^data_root\s*=\s*(['"])(.*)\1""", re.MULTILINE)
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
+# What holds the size of the model or of its clips, by the type of a part.
+SIZE_KEYS = {
+    'ClipDataPreprocessor': 'image_size',
+    'ClipResize': 'size',
+    'ClipFit': 'size',
+}
 
 __all__ = [
     'apply_bfloat16',
     'apply_data_root',
+    'apply_image_size',
     'apply_resume',
     'apply_work_dir',
     'carry_data_root',
@@ -34,18 +43,21 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
         options: Names with dots, and values.
 
     Returns:
-        The config, a changed ``data_root`` carried to its datasets.
+        The config, a changed ``data_root`` carried to its datasets and a changed
+        ``image_size`` to its model and pipelines.
 
     Raises:
-        ValueError: If it is not plain which datasets are meant.
+        ValueError: If it is not plain which datasets are meant, or an ``image_size``
+            of the options reaches nothing.
     """
     cfg = read_config(path)
     apply_data_root(cfg, None)
-    old_root = cfg.get('data_root')
+    old_root, old_size = cfg.get('data_root'), cfg.get('image_size')
     if options:
         cfg.merge_from_dict(options)
     if cfg.get('data_root') != old_root:
         apply_data_root(cfg, old_root)
+    apply_image_size(cfg, old_size)
     return cfg
 
 
@@ -141,6 +153,66 @@ def _assigned_roots(cfg: Config) -> set[str]:
     """What a config file and its bases assign to ``data_root``."""
     texts = DATA_ROOT_LINE.findall(cfg.text or '')
     return {text for _, text in texts}
+
+
+def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
+    """Carry a changed top-level ``image_size`` to all that held the old one.
+
+    That is the model, the transforms that give clips their size, and the variable
+    ``clip_size``. Other sizes were set on purpose and stay; where they do not fit the
+    model, its data preprocessor says so.
+
+    Args:
+        cfg: Changed in place; one number stands for a square.
+        old: Top-level ``image_size`` before the options were merged.
+
+    Raises:
+        ValueError: If it was changed, but nothing held the old one.
+    """
+    if cfg.get('image_size') is None:
+        return
+    new = _as_size(cfg.image_size)
+    entries = [*_size_entries(list(cfg.values()))]
+    sizes = sorted({_as_size(node[key]) for node, key in entries})
+    if old is None or new == _as_size(old):
+        if sizes and new not in sizes:
+            msg = (
+                f'image_size={new} of the config reaches nothing: its model and '
+                f'pipelines have {sizes}, since MMEngine evaluates the bases first; '
+                f'set model.data_preprocessor.image_size and the size of ClipResize'
+            )
+            print_log(msg, 'current', logging.WARNING)
+        return
+    held = [pair for pair in entries if _as_size(pair[0][pair[1]]) == _as_size(old)]
+    if not held:
+        msg = (
+            f'image_size={new} reaches neither the model nor a pipeline: they have '
+            f'{sizes}, not {_as_size(old)}; change theirs, '
+            f'model.data_preprocessor.image_size and the size of ClipResize'
+        )
+        raise ValueError(msg)
+    for node, key in held:
+        node[key] = new
+    cfg.image_size = new
+    if _as_size(cfg.get('clip_size', new)) == _as_size(old):
+        cfg.clip_size = new
+
+
+def _as_size(value: int | Sequence[int]) -> tuple[int, ...]:
+    """Height and width."""
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _size_entries(node: object) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every dict below a node that says at which size the model or a clip is."""
+    if isinstance(node, list | tuple):
+        for entry in node:
+            yield from _size_entries(entry)
+    if isinstance(node, dict):
+        key = SIZE_KEYS.get(str(node.get('type')))
+        if key is not None and key in node:
+            yield node, key
+        yield from _size_entries(list(node.values()))
 
 
 def apply_work_dir(cfg: Config, work_dir: str | None) -> None:

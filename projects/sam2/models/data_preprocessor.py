@@ -26,8 +26,9 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
     """Collates clips on the device and normalises their frames there.
 
     Args:
-        image_size: Height and width of the frames of a video; clips come at the size
-            that their transforms gave them.
+        image_size: Height and width at which the model works. Frames of a video are
+            resized to it; clips have to come in it, unless :class:`ClipRandomResize`
+            drew their size.
         mean: Of the three channels, in 0..255.
         std: Of the three channels, in 0..255.
 
@@ -82,7 +83,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             The batch, on this module's device.
 
         Raises:
-            ValueError: If the clips differ in length or frame size, or show no object.
+            ValueError: If the clips differ in length or frame size, have another size
+                than the model, or show no object.
         """
         shapes = {tuple(sample.frames.shape) for sample in samples}
         if len(shapes) > 1:
@@ -92,6 +94,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
                 f'{sorted(shapes)} ({names}); resize them in the pipeline'
             )
             raise ValueError(msg)
+        self._check_size(samples)
         clips = [
             cast('ClipSample', sample.to(self.device, non_blocking=True))
             for sample in samples
@@ -118,6 +121,21 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             video_of_object=video_of_object,
             seeds=tuple(sample.seed for sample in samples),
         )
+
+    def _check_size(self, samples: Sequence[ClipSample]) -> None:
+        """Refuse clips that are trained at another size than videos are predicted."""
+        for sample in samples:
+            size = tuple(sample.frames.shape[-2:])
+            if size != tuple(self.image_size) and not sample.get('is_multi_scale'):
+                msg = (
+                    f'The pipeline makes clips of {size[0]} x {size[1]} '
+                    f'({sample.video_name}), but the model works at '
+                    f'image_size={tuple(self.image_size)}: give the ClipResize of '
+                    f'train_dataloader.dataset.pipeline the size '
+                    f'{tuple(self.image_size)}, or set '
+                    f'model.data_preprocessor.image_size={size}'
+                )
+                raise ValueError(msg)
 
     def normalise(self, frames: Tensor) -> Tensor:
         """Scale pixel values as the backbone expects them.

@@ -19,8 +19,9 @@ class ClipSample(BaseDataElement):
         object_ids: (O,), int64, ids as in the dataset.
 
     Meta information: ``video_name``, ``frame_indices`` (tuple of int, positions in
-    the video), ``sample_index``, ``seed`` (int, of the clip's random clicks) and
-    ``original_size`` (height, width).
+    the video), ``sample_index``, ``seed`` (int, of the clip's random clicks),
+    ``original_size`` (height, width) and ``is_multi_scale`` (bool, whether the size
+    of the frames was drawn from several).
     """
 
     frames: Tensor
@@ -33,6 +34,7 @@ class ClipSample(BaseDataElement):
     sample_index: int
     seed: int
     original_size: tuple[int, int]
+    is_multi_scale: bool
 
     def pin_memory(self) -> 'ClipSample':
         """Copy the tensors to page-locked memory; called by the loader.

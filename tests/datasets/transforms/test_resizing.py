@@ -1,12 +1,16 @@
 """The size of a clip."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from mmengine.registry import TRANSFORMS
 
 from projects.sam2.datasets import (
+    ClipExactAugment,
     ClipFit,
+    ClipPack,
     ClipRandomFlip,
     ClipRandomResize,
     ClipResize,
@@ -69,3 +73,17 @@ def test_sizes_must_be_positive(size: tuple[int, int]) -> None:
 def test_no_size_is_refused() -> None:
     with pytest.raises(ValueError, match='sizes is empty'):
         ClipRandomResize(sizes=())
+
+
+def test_size_that_is_drawn_is_told_from_one_that_is_given(
+    loaded_state: Load,
+) -> None:
+    drawn: dict[str, Any] = {'type': 'ClipRandomResize', 'sizes': [(8, 8), (16, 16)]}
+    given: dict[str, Any] = {'type': 'ClipFit', 'size': (16, 16)}
+    for steps, expected in (([drawn], True), ([drawn, given], False), ([given], False)):
+        composed = loaded_state()
+        for step in steps:
+            composed = TRANSFORMS.build(step)(composed)
+        one_by_one = ClipExactAugment(transforms=steps)(loaded_state())
+        samples = (ClipPack()(ClipWarp()(composed)), ClipPack()(one_by_one))
+        assert [sample.is_multi_scale for sample in samples] == [expected] * 2

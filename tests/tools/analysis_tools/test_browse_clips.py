@@ -28,7 +28,9 @@ train_dataloader = dict(
         dict(type='ClipResize', size=(64, 64)), dict(type='ClipWarp'),
         dict(type='ClipPack')]))
 model = dict(
-    type='SAM2', prompt_simulator=dict(type='SAM2PromptSimulator', num_corrections=2))
+    type='SAM2',
+    data_preprocessor=dict(type='ClipDataPreprocessor', image_size=(64, 64)),
+    prompt_simulator=dict(type='SAM2PromptSimulator', num_corrections=2))
 randomness = dict(seed=5)
 """
 
@@ -75,10 +77,8 @@ def test_clips_are_those_that_training_meets(tool: ModuleType, config: Path) -> 
     loader = tool.training_loader(cfg)
     loader.batch_sampler.sampler.set_epoch(2)
     expected = list(loader)[1]
-    simulator, preprocessor = (
-        tool.MODELS.build({'type': kind})
-        for kind in ('SAM2PromptSimulator', 'ClipDataPreprocessor')
-    )
+    simulator = tool.MODELS.build({'type': 'SAM2PromptSimulator'})
+    preprocessor = tool.MODELS.build(cfg.model.data_preprocessor)
     plan = simulator.plan(2, step=7, seed=5)
     clips = list(tool.clips_of_batch(expected, plan, simulator, preprocessor))
     assert [clip.title for clip in clips] == [each.video_name for each in expected]

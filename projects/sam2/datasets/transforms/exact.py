@@ -25,7 +25,7 @@ from projects.sam2.datasets.transforms.operations import (
     GeometryOperation,
     PixelOperation,
 )
-from projects.sam2.datasets.transforms.resizing import Fit, Resize
+from projects.sam2.datasets.transforms.resizing import Fit, Resize, SizingTransform
 from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import FrameMasks
 
@@ -72,6 +72,8 @@ class ClipExactAugment:
         """
         for transform in self.transforms:
             state = apply_operations(state, transform.draw(state))
+            if isinstance(transform, SizingTransform):
+                state = replace(state, is_multi_scale=transform.is_multi_scale)
         return state
 
 

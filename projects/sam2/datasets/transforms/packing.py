@@ -59,6 +59,7 @@ class ClipPack:
                 'sample_index': state.sample_index,
                 'seed': state.seed,
                 'original_size': state.original_size,
+                'is_multi_scale': state.is_multi_scale,
             },
             frames=torch.from_numpy(frames),
             masklets=torch.from_numpy(masklets),

@@ -1,7 +1,7 @@
 """The size of a clip: transforms that stretch or fit its frames."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -68,7 +68,28 @@ class Fit(GeometryOperation):
         return self.size
 
 
-class OneSize(GeometryTransform):
+class SizingTransform(GeometryTransform):
+    """Gives clips their size.
+
+    Attributes:
+        is_multi_scale: Whether the size is drawn from several.
+    """
+
+    is_multi_scale: ClassVar[bool] = False
+
+    def __call__(self, state: ClipState) -> ClipState:
+        """Give a clip its size.
+
+        Args:
+            state: A clip with frames, masklets and ``size``.
+
+        Returns:
+            The clip with another ``matrix`` and ``size``, and ``is_multi_scale``.
+        """
+        return replace(super().__call__(state), is_multi_scale=self.is_multi_scale)
+
+
+class OneSize(SizingTransform):
     """Brings all clips to one size; a subclass says by which operation.
 
     Args:
@@ -104,7 +125,7 @@ class ClipResize(OneSize):
 
 
 @TRANSFORMS.register_module()
-class ClipRandomResize(GeometryTransform):
+class ClipRandomResize(SizingTransform):
     """Stretches the frames of a clip to one of several sizes.
 
     Clips of one batch need one size: use it with a batch size of 1, or with sizes
@@ -116,6 +137,8 @@ class ClipRandomResize(GeometryTransform):
     Raises:
         ValueError: If there is no size, or a side is not positive.
     """
+
+    is_multi_scale = True
 
     def __init__(self, *, sizes: Sequence[tuple[int, int]]) -> None:
         if not sizes:

@@ -32,6 +32,8 @@ class ClipState:
         masklets: Masks of each frame, O of them, or None where it is not annotated.
         original_size: Height and width of the files.
         size: Height and width after the geometry so far.
+        is_multi_scale: The size was drawn from several: the clip may have another one
+            than the model works at.
         matrix: (3, 3), or (T, 3, 3) where frames move differently, from
             ``(x, y, 1)`` of a file to the geometry so far; the centre of the first
             pixel is (0, 0).
@@ -53,6 +55,7 @@ class ClipState:
     masklets: tuple[FrameMasks | None, ...] = ()
     original_size: tuple[int, int] = (0, 0)
     size: tuple[int, int] = (0, 0)
+    is_multi_scale: bool = False
     matrix: NDArray[np.float64] = field(default_factory=identity_matrix)
     colors: NDArray[np.float64] | None = None
 

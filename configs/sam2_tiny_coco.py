@@ -1,0 +1,12 @@
+"""SAM 2.1 tiny on COCO or files of its format; boxes and clicks validate."""
+
+_base_ = [
+    './_base_/models/sam2_1_tiny.py',
+    './_base_/datasets/coco.py',
+    './_base_/schedules/finetune_40e.py',
+    './_base_/default_runtime.py',
+]
+
+model = {{_base_.image_validation}}
+default_hooks = dict(checkpoint=dict(save_best='mIoU_1_click'))
+load_from = 'checkpoints/sam2.1_hiera_tiny.pt'
