@@ -6,14 +6,16 @@ and whatever else goes wrong becomes one error.
 """
 
 import pickle
+import pickletools
 import re
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -48,6 +50,12 @@ MAX_MEMBERS = 100_000
 # How the tensors are put together, in a folder of any name, and plain values.
 RECIPE = ['data.pkl']
 MAX_RECIPE_BYTES = 128 << 20
+# A recipe takes some 30 steps for a tensor, and one for a number.
+MAX_STEPS = 4_000_000
+# Before archives, torch wrote three short pickles, the content and names of tensors.
+NUM_OLD_PICKLES = 5
+ARCHIVE_START = b'PK\x03\x04'
+PICKLE_START = b'\x80'
 # Tensors may repeat what is stored (`expand`), but not without end.
 MAX_REPEATED_BYTES = 1 << 30
 END_RECORD = b'PK\x05\x06'
@@ -99,8 +107,7 @@ def load_file(
     if _is_safetensors(head, size) or path.suffix == SUFFIX:
         return read_safetensors(path, map_location or 'cpu')
     try:
-        if head.startswith(b'PK\x03\x04'):
-            _check_archive(path)
+        _check_content(path, head)
         with _stand_ins(), warnings.catch_warnings():
             # Of pickles that torch did not write; the error that follows says more.
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
@@ -111,14 +118,10 @@ def load_file(
     except CheckpointFileError:
         raise
     except pickle.UnpicklingError as error:
-        msg = (
-            f'{path} is no checkpoint, or holds objects that may run code on loading, '
-            f'which is refused ({_reason(error)}); {SAVE_WEIGHTS}'
-        )
-        raise CheckpointFileError(msg) from error
-    # The unpickler takes the bytes of a text for instructions.
+        raise CheckpointFileError(f'{path} {_refusal(error)}') from error
     except UNREADABLE as error:
         problem = str(error).strip().partition('\n')[0] or type(error).__name__
+        problem, *_ = problem.split('. In PyTorch 2.6')  # advice to run what it holds
         if isinstance(error, MemoryError):
             problem = 'it asks for more memory than there is'
         msg = (
@@ -133,10 +136,31 @@ def _is_safetensors(head: bytes, size: int) -> bool:
     return head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= size
 
 
-def _reason(error: pickle.UnpicklingError) -> str:
-    """What torch found, without its advice to let the file run code."""
-    *_, found = str(error).split('WeightsUnpickler error:')
-    return found.strip().split('\n', 1)[0].split(' Please use ', 1)[0].rstrip('.')
+def _refusal(error: pickle.UnpicklingError) -> str:
+    """What torch stopped at, without its advice to let the file run code."""
+    reason = str(error.__context__ or error).strip().partition('\n')[0]
+    needed = re.search(r'GLOBAL (\S+)', reason)
+    if needed:
+        return (
+            f'needs {needed[1]}, which may run code on loading, and is refused; '
+            f'{SAVE_WEIGHTS}'
+        )
+    return (
+        f'is no checkpoint, or holds objects that may run code on loading, which is '
+        f'refused ({reason}); {SAVE_WEIGHTS}'
+    )
+
+
+def _check_content(path: Path, head: bytes) -> None:
+    """Refuse what torch.save did not write, before torch reads it."""
+    if head.startswith(ARCHIVE_START):
+        _check_archive(path)
+    elif head.startswith(PICKLE_START):
+        with path.open('rb') as file:
+            _check_length(file, num_pickles=NUM_OLD_PICKLES)
+    else:
+        msg = 'it begins like no file of torch or safetensors'
+        raise ValueError(msg)
 
 
 def _check_archive(path: Path) -> None:
@@ -155,8 +179,26 @@ def _check_archive(path: Path) -> None:
         problem = _content_problem(members) or _layout_problem(
             members, archive.start_dir
         )
-    if problem is not None:
-        raise CheckpointFileError(f'{path} is no checkpoint: {problem}')
+        if problem is not None:
+            raise CheckpointFileError(f'{path} is no checkpoint: {problem}')
+        (recipe,) = (m for m in members if m.filename.split('/')[1:] == RECIPE)
+        with archive.open(recipe) as file:
+            _check_length(file, num_pickles=1)
+
+
+def _check_length(file: IO[bytes], *, num_pickles: int) -> None:
+    """Refuse pickles of more steps than weights and histories need.
+
+    Each step may take a hundred times its own bytes of memory.
+    """
+    steps = (step for _ in range(num_pickles) for step in pickletools.genops(file))
+    try:
+        step_too_many = next(islice(steps, MAX_STEPS, None), None)
+    except ValueError:
+        return  # torch says better what is wrong with a pickle
+    if step_too_many is not None:
+        msg = f'its pickle has more than {MAX_STEPS} steps'
+        raise ValueError(msg)
 
 
 def _count_members(path: Path) -> int:
@@ -362,7 +404,7 @@ def _real(stand_in: _StandIn, done: dict[int, object]) -> object:
         return stand_in.real()
     if isinstance(stand_in, _Array):
         _, shape, number_type, is_fortran, raw = stand_in.state
-        values = np.frombuffer(raw, number_type.real()) if raw else np.empty(shape)
+        values = np.frombuffer(raw, number_type.real())
         return values.reshape(shape, order='F' if is_fortran else 'C').copy()
     state = _with_real_types(stand_in.state, done)
     if isinstance(stand_in, _History) and isinstance(state, Mapping):

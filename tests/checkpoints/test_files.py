@@ -1,0 +1,194 @@
+"""Files from strangers are refused before torch reads what they claim."""
+
+import io
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from projects.sam2.checkpoints import CheckpointFileError, files, load_file
+
+STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+
+
+def archive(
+    change: Callable[[bytes], bytes] = bytes,
+    *,
+    more: dict[str, bytes] | None = None,
+    compression: int = STORED,
+) -> bytes:
+    """What torch.save writes, with another recipe or more members."""
+    saved, changed = io.BytesIO(), io.BytesIO()
+    torch.save({'model': {'w': torch.arange(4.0)}}, saved)
+    source = zipfile.ZipFile(saved)
+    with zipfile.ZipFile(changed, 'w', compression) as target:
+        for name in source.namelist():
+            content = source.read(name)
+            is_recipe = name.endswith('data.pkl')
+            target.writestr(name, change(content) if is_recipe else content)
+        for name, content in (more or {}).items():
+            target.writestr(name, content)
+    return changed.getvalue()
+
+
+def with_directory(change: Callable[[bytearray, list[int]], None]) -> bytes:
+    """An archive whose directory says something else than what it has."""
+    content, entries = bytearray(archive()), list[int]()
+    start = content.index(b'PK\x01\x02')
+    while content[start : start + 4] == b'PK\x01\x02':
+        entries.append(start)
+        start += 46 + sum(struct.unpack_from('<3H', content, start + 28))
+    change(content, entries)
+    return bytes(content)
+
+
+def claim_gigabytes(content: bytearray, entries: list[int]) -> None:
+    struct.pack_into('<II', content, entries[-1] + 20, 3 << 30, 3 << 30)
+
+
+def overlap(content: bytearray, entries: list[int]) -> None:
+    (offset,) = struct.unpack_from('<I', content, entries[0] + 42)
+    struct.pack_into('<I', content, entries[1] + 42, offset)
+
+
+def count_members(content: bytearray, _: list[int]) -> None:
+    struct.pack_into('<H', content, content.rindex(b'PK\x05\x06') + 10, 31)
+
+
+def number(value: int) -> bytes:
+    """A number of eight bytes in a pickle."""
+    return b'\x8a\x08' + struct.pack('<q', value)
+
+
+def repeat_without_end(recipe: bytes) -> bytes:
+    """Shape (10**12,) and stride 0."""
+    start = recipe.index(b'K\x04') + 2
+    changed = recipe[start:].replace(b'K\x04\x85', number(10**12) + b'\x85', 1)
+    return recipe[:start] + changed.replace(b'K\x01\x85', b'K\x00\x85', 1)
+
+
+def claim_storage(recipe: bytes) -> bytes:
+    return recipe.replace(b'K\x04', number(10**9), 1)
+
+
+def nest(_: bytes) -> bytes:
+    return b'\x80\x02' + b']' * 9_000 + b'a' * 8_999 + b'.'
+
+
+def numpy_array(code: str, shape: bytes) -> Callable[[bytes], bytes]:
+    """A recipe with an array of NumPy that has eight bytes."""
+    coded = b'X' + struct.pack('<I', len(code)) + code.encode()
+    raw = b'c_codecs\nencode\nX\x08\0\0\0' + bytes(8) + b'X\x06\0\0\0latin1\x86R'
+    return lambda _: (
+        b'\x80\x02cnumpy.core.multiarray\n_reconstruct\n'
+        b'(cnumpy\nndarray\nK\x00\x85X\x01\0\0\0btR(K\x01' + shape + b'\x85'
+        b'cnumpy\ndtype\n' + coded + b'\x89\x88\x87R(K\x03X\x01\0\0\0<NNNtb'
+        b'\x89' + raw + b'tb.'
+    )
+
+
+def scripted() -> bytes:
+    """A program of TorchScript."""
+    saved = io.BytesIO()
+    torch.jit.save(torch.jit.trace(nn.Identity(), torch.ones(1)), saved)
+    return saved.getvalue()
+
+
+def npz() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, 'w') as target:
+        target.writestr('arr_0.npy', b'')
+    return content.getvalue()
+
+
+@pytest.mark.filterwarnings('ignore:.*torch.jit')
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (scripted, r'is a TorchScript program'),
+        (lambda: archive(more={'archive/constants.pkl': b''}), r'is a TorchScript'),
+        (lambda: archive(more={'archive/code/a.py': b''}), r'is a TorchScript'),
+        (lambda: archive(compression=DEFLATED), r'data\.pkl is compressed \(\d+ bytes'),
+        (
+            lambda: with_directory(claim_gigabytes),
+            r'claims 3221225472 bytes, more than',
+        ),
+        (lambda: with_directory(overlap), r'more than the file has for it'),
+        (lambda: with_directory(count_members), r'has more than 30 members'),
+        (lambda: archive(more={'archive/DATA.pkl': b''}), r'members of the same name'),
+        (lambda: archive()[:-30], r'\(\d+ bytes\).* the end of its archive is missing'),
+        (npz, r'an archive of NumPy arrays \(arr_0\.npy\)'),
+        (lambda: archive(lambda _: bytes(1 << 16)), r'data\.pkl has 65536 bytes, more'),
+        (lambda: archive(repeat_without_end), r'needs 4000000000000 bytes, but the f'),
+        (lambda: archive(claim_storage), r'record size \(16 bytes\) does not match'),
+        (lambda: archive(lambda _: b'\x80\x02' + b'(' * 20_000), r'than 20000 steps'),
+        (lambda: b'\x80\x02' + b'(' * 20_001, r'than 20000 steps'),
+        (lambda: archive(nest), r'or damaged: maximum recursion depth exceeded'),
+        (
+            lambda: archive(numpy_array('f8', number(10**12))),
+            r'cannot reshape array of size 1',
+        ),
+        (lambda: archive(numpy_array('O8', b'K\x01')), r"NumPy type 'O8'"),
+        (
+            lambda: archive(lambda _: b'\x80\x02cposix\nsystem\n.'),
+            r'needs posix\.system, which may run code on loading',
+        ),
+    ],
+)
+def test_file_is_refused_in_a_line(
+    make: Callable[[], bytes],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, 'MAX_MEMBERS', 30)
+    monkeypatch.setattr(files, 'MAX_RECIPE_BYTES', (1 << 16) - 1)
+    monkeypatch.setattr(files, 'MAX_STEPS', 20_000)
+    path = tmp_path / 'stranger.pt'
+    path.write_bytes(make())
+    for mmap in (False, True):
+        with pytest.raises(CheckpointFileError, match=message) as refused:
+            load_file(path, 'cpu', mmap=mmap)
+        assert '\n' not in str(refused.value)
+        assert str(refused.value).startswith(f'{path} ')
+        if 'record size' in message:
+            return  # mapped, the tensor has the four numbers that are there
+
+
+def test_memory_that_is_not_there_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / 'x.pt'
+    torch.save({}, path)
+
+    def load(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, 'load', load)
+    with pytest.raises(CheckpointFileError, match=r'or damaged: it asks for more mem'):
+        load_file(path)
+
+
+def test_shared_and_circular_parts_are_visited_once(tmp_path: Path) -> None:
+    # A list of two lists of two lists and so on: 2**200 leaves, 200 lists.
+    shared: list[object] = []
+    for _ in range(200):
+        shared = [shared, shared]
+    held: dict[str, object] = {'shared': shared}
+    held['itself'] = held
+    torch.save(held, tmp_path / 'x.pt')
+    loaded = load_file(tmp_path / 'x.pt')
+    assert isinstance(loaded, dict)
+    assert loaded['itself'] is loaded
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+
+    os.mkfifo(tmp_path / 'x.pt')
+    with pytest.raises(FileNotFoundError, match='no regular file'):
+        load_file(tmp_path / 'x.pt')
