@@ -117,8 +117,8 @@ class VideoSegmenter:
             self.beat()
         if not state.objects:
             msg = (
-                f'{source.name}: no mask shows an object{void_note(source)}; give one '
-                f'that does'
+                f'{source.name}: no mask shows an object{void_note(source)}; give '
+                f'a mask with objects, as labels from 1 to 254'
             )
             raise ValueError(msg)
 

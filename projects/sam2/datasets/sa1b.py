@@ -77,16 +77,17 @@ class SA1BMasks:
         annotations = take(content, 'annotations', list, self.path)
         most = self.max_area_share * size[0] * size[1]
         kept = []
-        for annotation in annotations:
-            code = take(annotation, 'segmentation', dict, self.path)
-            area = count_rle_pixels(code, size, self.path)
-            if 0 < area <= most and self._scores_well(annotation):
+        for position, annotation in enumerate(annotations):
+            where = f'{self.path}, annotations[{position}]'
+            code = take(annotation, 'segmentation', dict, where)
+            area = count_rle_pixels(code, size, where)
+            if 0 < area <= most and self._scores_well(annotation, where):
                 kept.append(code)
         return kept
 
-    def _scores_well(self, annotation: Mapping[str, object]) -> bool:
+    def _scores_well(self, annotation: Mapping[str, object], where: str) -> bool:
         return all(
-            expect(annotation[name], float, name, self.path) >= least
+            expect(annotation[name], float, name, where) >= least
             for name, least in self.min_scores.items()
             if name in annotation
         )
