@@ -63,6 +63,18 @@ def test_many_open_videos_hold_few_files_and_are_read_rightly(tmp_path: Path) ->
     assert threading.active_count() == threads
 
 
+def test_frames_of_a_folder_follow_the_rules_of_the_data_sets(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / 'cam2.mp4', ('f_2.png', 'F_10.TIF', 'f_010.5.bmp'))
+    for name in ('._f_2.png', '.DS_Store', 'Thumbs.db', 'notes.txt'):
+        (folder / name).write_bytes(b'no image')
+    (folder / 'f_3.png').mkdir()
+    frames = open_frames(folder)
+    assert [_number(frames.read(i)) for i in range(frames.num_frames)] == [0, 1, 2]
+    (folder / 'f_02.webp').touch()
+    with pytest.raises(ValueError, match=r'f_02\.webp and f_2\.png have the same'):
+        open_frames(folder)
+
+
 def test_array_and_list_of_images_are_videos() -> None:
     array = np.stack([_frame(i) for i in range(4)])
     for video in (array, list(array), [Image.fromarray(one) for one in array]):

@@ -73,6 +73,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AddressS
 def test_folder_is_its_images_in_order_or_one_video(tmp_path: Path) -> None:
     folder = write_images(tmp_path / 'f', ['2.jpg', '1.PNG', '3.webp'])
     (folder / 'notes.txt').write_text('no image')
+    (folder / '._2.jpg').write_bytes(b'no image')
+    (folder / '4.jpg').mkdir()
     images = list_sources([str(folder), 5], folder_is_video=False)
     assert [getattr(one, 'name', one) for one in images] == [
         '1.PNG',

@@ -129,7 +129,7 @@ def list_sources(
     if folder_is_video or not is_folder:
         return [inputs]
     folder = Path(str(inputs)).expanduser()
-    names = sorted(entry.name for entry in scan_folder(folder))
+    names = sorted(e.name for e in scan_folder(folder) if not e.is_dir())
     images = [folder / n for n in names if n.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         msg = f'{folder} holds no image; give a folder of {", ".join(IMAGE_SUFFIXES)}'
