@@ -176,6 +176,14 @@ def many_scans(path: Path) -> None:
     path.write_bytes(whole[:-2] + 20_000 * scan + whole[-2:])
 
 
+def large_scans(path: Path) -> None:
+    """A JPEG of 50 megapixels that is decoded anew 100 times, of 300 kB."""
+    Image.new('L', (7200, 7000)).save(path, progressive=True)
+    whole = path.read_bytes()
+    scan = whole[whole.rindex(b'\xff\xda') : -2]
+    path.write_bytes(whole[:-2] + 100 * scan + whole[-2:])
+
+
 def playlist(path: Path) -> None:
     """A list whose parts are other files of this machine."""
     other = write_clip(path.with_name('other.mp4'))
@@ -213,6 +221,7 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(
         (postscript, 'a', 'begins as no JPEG'),
         (bomb, 'a.png', 'claims 40000 x 40000 pixels'),
         (many_scans, 'a.jpg', 'more than 128 scans'),
+        (large_scans, 'a.jpg', r'of 1\d\d scans of 7000 x 7200 pixels'),
         (playlist, 'a.mp4', 'is no video that OpenCV reads'),
         (concatenation, 'a.mkv', 'is no video that OpenCV reads'),
         (many_frames, 'a.mp4', 'claims 4294967295 frames'),

@@ -46,6 +46,7 @@ LABEL_MODES = ('1', 'P', 'L', 'I;16', 'I;16B', 'I;16L', 'I')
 LOSSY_FORMATS = ('JPEG', 'WEBP')
 MAX_SCANNED = 16  # labels up to which looking for each is quicker than sorting
 MAX_SCANS = 128  # of a JPEG; each takes the time of a whole decoding
+MAX_SCANNED_PIXELS = 2**31  # of all scans together: some seconds
 
 
 def read_frame(
@@ -69,7 +70,7 @@ def read_frame(
             more than 8 bits and no ``intensity_range``.
     """
     encoded = read_bytes(path, limits)
-    check_scans(encoded, path)
+    check_scans(encoded, path, limits)
     is_jpeg = encoded.startswith(JPEG_BEGIN)  # whatever its name says
     if is_jpeg and decode_jpeg is not None:
         return decode_strictly(encoded, path, limits)
@@ -92,18 +93,31 @@ def read_frame(
     return rgb
 
 
-def check_scans(encoded: bytes, path: Path) -> None:
+def check_scans(
+    encoded: bytes, path: Path, limits: ReadLimits = DEFAULT_LIMITS
+) -> None:
     """Refuse a JPEG that would take the time of very many decodings.
 
     Args:
         encoded: Content of an image file.
         path: Where it came from, for the error.
+        limits: Its ``max_pixels`` counts.
 
     Raises:
-        ClipDataError: If it is a JPEG of more than 128 scans.
+        ClipDataError: If it is a JPEG of more than 128 scans, or of fewer scans of so
+            many pixels that together they have more than 2^31.
     """
-    if encoded.startswith(JPEG_BEGIN) and encoded.count(START_OF_SCAN) > MAX_SCANS:
+    if not encoded.startswith(JPEG_BEGIN):
+        return
+    num_scans = encoded.count(START_OF_SCAN)
+    if num_scans > MAX_SCANS:
         problem = f'is a JPEG of more than {MAX_SCANS} scans'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
+    if num_scans * limits.max_pixels <= MAX_SCANNED_PIXELS:
+        return
+    height, width = check_header(io.BytesIO(encoded), path, limits)
+    if num_scans * height * width > MAX_SCANNED_PIXELS:
+        problem = f'is a JPEG of {num_scans} scans of {height} x {width} pixels'
         raise ClipDataError.at(path, problem, REPLACE_FILE)
 
 
