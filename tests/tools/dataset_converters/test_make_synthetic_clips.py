@@ -53,6 +53,6 @@ def test_second_run_changes_nothing(tmp_path: Path, run: Run) -> None:
 
 def test_folder_of_something_else_is_not_touched(tmp_path: Path, run: Run) -> None:
     (tmp_path / 'thesis.tex').write_text('words')
-    with pytest.raises(FileExistsError, match='choose another'):
+    with pytest.raises(SystemExit, match='choose another'):
         run(str(tmp_path), *SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
