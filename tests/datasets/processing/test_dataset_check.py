@@ -179,8 +179,11 @@ def test_views_are_drawn_as_training_draws_them(
 def test_problem_of_the_files_is_not_told_again_by_the_draw(
     root: Path, pipeline: list[dict[str, Any]]
 ) -> None:
-    for path in (root / 'JPEGImages' / 'bee').iterdir():
-        path.write_bytes(b'nothing')
+    # Each clip of three frames has one of these; the others show its objects.
+    for time in (2, 3):
+        (root / f'JPEGImages/bee/0000{time}.jpg').write_bytes(b'nothing')
     (found,) = check(palette(root) | {'pipeline': pipeline})
     (problem,) = found.problems
     assert problem.clip == 'bee'
+    assert problem.problem.endswith('(and on 1 more frames)')
+    assert found.num_objects == 6
