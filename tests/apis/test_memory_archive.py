@@ -194,6 +194,23 @@ def test_late_copy_that_meets_a_full_disk_fails_the_call_and_is_not_lost(
         assert torch.equal(archive.read(key)[1], _tensors(key)[1])
 
 
+def test_full_host_memory_is_named_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        def copy(self) -> None:
+            raise MemoryError
+
+    archive = TensorArchive(ArchiveSpace(in_memory=True))
+    with monkeypatch.context() as full:
+        full.setattr(torch.Tensor, 'numpy', lambda self: Full())  # noqa: ARG005
+        with pytest.raises(MemoryError, match='leave offload_state_to_cpu out'):
+            archive.write(0, _tensors(0))
+    assert 0 not in archive
+    archive.write(1, _tensors(1))
+    assert torch.equal(archive.read(1)[1], _tensors(1)[1])
+
+
 @pytest.mark.parametrize('in_memory', [False, True])
 def test_records_of_all_archives_that_were_written_first_make_room(
     *, in_memory: bool

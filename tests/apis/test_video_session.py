@@ -321,13 +321,14 @@ def test_nothing_is_kept_where_the_limit_is_zero() -> None:
         _predictor(max_archive_gb=-1)
 
 
-def test_state_on_the_host_needs_no_file_and_changes_no_mask() -> None:
+def test_objects_share_one_file_and_on_the_host_need_none_for_the_same_masks() -> None:
     predictor = _predictor(SHORT_BANK)
     shown = []
     for offloads in (False, True):
         state = predictor.init_state(toy_frames(12), offload_state_to_cpu=offloads)
         before = open_files()
-        click(predictor, state)
+        for number in range(1, 6):
+            click(predictor, state, number=number, at=(12.0 * number, 20.0))
         results = track(predictor, state)
         assert len(open_files() - before) == (0 if offloads else 1)
         results |= track(predictor, state, start_frame_idx=9, reverse=True)

@@ -256,7 +256,7 @@ class ArchiveSpace:
         self._waiting_bytes += record.size
         try:
             self._write_arrived()
-        except OSError:
+        except (OSError, MemoryError):
             self.discard(shelf, key)
             raise
 
@@ -310,6 +310,13 @@ class ArchiveSpace:
             return
         try:
             self._records.write(offset, copied.numpy())
+        except MemoryError as error:
+            self._free.setdefault(record.size, []).append(offset)
+            msg = (
+                'A memory does not fit into the memory of the host; lower '
+                'max_archive_gb of the predictor, or leave offload_state_to_cpu out'
+            )
+            raise MemoryError(msg) from error
         except OSError as error:
             self._free.setdefault(record.size, []).append(offset)
             msg = (

@@ -297,7 +297,7 @@ class VideoSession:
                 for obj in state.objects.values():
                     # A full disk may stop this; no memory is changed by it.
                     self._forget_unreachable(state, obj, query)
-            except OSError:
+            except (OSError, MemoryError):
                 self._forget_lost(state)
                 raise
         for object_id, obj in state.objects.items():
