@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import projects.sam2
@@ -35,8 +36,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(config, checkpoint, video / '00000.jpg', video)
 
 
-@pytest.fixture
-def aliases() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _aliases() -> Iterator[None]:
     """``sam2`` is this project, for the time of a test."""
     finder = import_module('projects.sam2.as_sam2.finder')
     finder.install()
@@ -59,7 +60,6 @@ def _assert_same(actual: Any, expected: Any) -> None:  # noqa: ANN401
         assert actual == expected
 
 
-@pytest.mark.usefixtures('aliases')
 @pytest.mark.parametrize('name', SCRIPTS)
 def test_script_gives_what_ours_gives(
     name: str, files: Files, monkeypatch: pytest.MonkeyPatch
@@ -76,7 +76,6 @@ def test_script_gives_what_ours_gives(
     _assert_same(given['result'], SCRIPTS[name].expected(files))
 
 
-@pytest.mark.usefixtures('aliases')
 @pytest.mark.parametrize(
     ('line', 'message'),
     [
@@ -85,7 +84,7 @@ def test_script_gives_what_ours_gives(
         ('import sam2.sam2_camera_predictor', 'SAM2Stream'),
         ('import sam2.configs.sam2_hiera', 'found by their released names'),
         ('import sam2.modeling.rope', r'docs/prediction\.md lists'),
-        ('from sam2.utils.amg import MaskData', "cannot import name 'MaskData'"),
+        ('from sam2.utils.amg import nothing', "cannot import name 'nothing'"),
     ],
 )
 def test_what_is_not_there_says_what_to_do(line: str, message: str) -> None:
@@ -93,7 +92,6 @@ def test_what_is_not_there_says_what_to_do(line: str, message: str) -> None:
         exec(line, {})  # noqa: S102  our own text
 
 
-@pytest.mark.usefixtures('aliases')
 def test_every_name_is_found() -> None:
     finder = import_module('projects.sam2.as_sam2.finder')
     for module, names in finder.MODULES.items():
@@ -116,7 +114,6 @@ def test_another_sam2_that_is_imported_is_not_replaced(
     assert not any(isinstance(f, finder.AliasFinder) for f in sys.meta_path)
 
 
-@pytest.mark.usefixtures('aliases')
 def test_script_is_run_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +154,76 @@ def test_import_of_the_project_alone_changes_nothing(tmp_path: Path) -> None:
         env=os.environ | {'PYTHONPATH': str(ROOT)},
         check=True,
     )
+
+
+def test_helpers_of_the_generator_keep_and_place_masks() -> None:
+    amg = import_module('projects.sam2.as_sam2.amg')
+    data = amg.MaskData(
+        ious=torch.tensor([0.1, 0.9, 0.5], dtype=torch.bfloat16),
+        points=np.array([[1, 2], [3, 4], [5, 6]]),
+        rles=['a', 'b', 'c'],
+    )
+    data.filter(data['ious'] > 0.3)
+    data.filter(torch.tensor([1, 0]))
+    other = amg.MaskData(ious=torch.ones(1), points=np.array([[7, 8]]), rles=['d'])
+    other['boxes'] = torch.zeros(1, 4)
+    data.cat(other)
+    del data['boxes']
+    data.to_numpy()
+    stats = dict(data.items())
+    assert stats['rles'] == ['c', 'b', 'd']
+    assert stats['points'].tolist() == [[5, 6], [3, 4], [7, 8]]
+    np.testing.assert_allclose(stats['ious'], [0.5, 0.9, 1], atol=0.01)
+    with pytest.raises(TypeError, match='area is a int; give a list'):
+        data['area'] = 3
+    crop = [2, 1, 5, 3]
+    boxes = torch.tensor([[0, 0, 2, 1]])
+    assert amg.uncrop_boxes_xyxy(boxes, crop).tolist() == [[2, 1, 4, 2]]
+    assert amg.uncrop_points(torch.tensor([[1, 1]]), crop).tolist() == [[3, 2]]
+    whole = amg.uncrop_masks(torch.ones(1, 2, 3), crop, 4, 6)
+    assert whole.nonzero()[:, 1:].tolist() == [
+        [y, x] for y in (1, 2) for x in (2, 3, 4)
+    ]
+    corners = [[0, 0], [0, 15], [25, 0], [25, 15]]
+    crops, layers = amg.generate_crop_boxes((40, 60), 1, 0.25)
+    assert crops == [[0, 0, 60, 40], *([x, y, x + 35, y + 25] for x, y in corners)]
+    assert layers == [0, 1, 1, 1, 1]
+    grids = amg.build_all_layer_point_grids(4, 2, 2)
+    assert [len(grid) for grid in grids] == [16, 4, 1]
+    near = amg.is_box_near_crop_edge(
+        torch.tensor([[0, 0, 34, 10], [0, 0, 9, 9]]),
+        [0, 0, 35, 25],
+        [0, 0, 60, 40],
+        atol=2,
+    )
+    assert near.tolist() == [True, False]
+    assert list(amg.batch_iterator(2, [1, 2, 3], 'abc')) == [
+        [[1, 2], 'ab'],
+        [[3], 'c'],
+    ]
+
+
+@pytest.mark.parametrize('mode', ['holes', 'islands'])
+def test_small_regions_are_closed_or_dropped(mode: str) -> None:
+    amg = import_module('projects.sam2.as_sam2.amg')
+    mask = np.zeros((12, 12), bool)
+    mask[1:7, 1:7] = True
+    mask[3, 3] = False  # a hole of one pixel
+    mask[9:11, 9:11] = True  # an island of four
+    clean, changed = amg.remove_small_regions(mask, 5, mode)
+    expected = mask.copy()
+    if mode == 'holes':
+        expected[3, 3] = True
+    else:
+        expected[9:11, 9:11] = False
+    assert changed
+    assert np.array_equal(clean, expected)
+    same, changed = amg.remove_small_regions(mask, 1, mode)
+    assert same is mask
+    assert not changed
+    largest, changed = amg.remove_small_regions(mask, 1000, 'islands')
+    assert changed
+    assert largest.sum() == 35
 
 
 def test_frames_of_a_video_have_its_size(files: Files) -> None:

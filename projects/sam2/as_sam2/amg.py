@@ -1,6 +1,7 @@
 """Helpers of the released `sam2.utils.amg`, with ours behind them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from projects.sam2.as_sam2.misc import get_connected_components
 from projects.sam2.ops import (
     EncodedMask,
     PlainRuns,
+    at_least_float32,
     count_encoded_pixels,
     count_pixels,
     crops_of_image,
@@ -23,6 +25,7 @@ from projects.sam2.ops import (
 )
 
 __all__ = [
+    'MaskData',
     'area_from_rle',
     'batch_iterator',
     'batched_mask_to_box',
@@ -36,7 +39,139 @@ __all__ = [
     'mask_to_rle_pytorch',
     'remove_small_regions',
     'rle_to_mask',
+    'uncrop_boxes_xyxy',
+    'uncrop_masks',
+    'uncrop_points',
 ]
+
+
+Values = list[Any] | NDArray[Any] | Tensor
+
+
+class MaskData:
+    """What is known of masks, column by column, an entry for each mask.
+
+    Args:
+        columns: Lists, arrays or tensors by name.
+    """
+
+    def __init__(self, **columns: Values) -> None:
+        self._stats: dict[str, Values] = {}
+        for name, values in columns.items():
+            self[name] = values
+
+    def __setitem__(self, key: str, item: Values) -> None:
+        """Set a column."""
+        if not isinstance(item, list | np.ndarray | Tensor):
+            msg = f'{key} is a {type(item).__name__}; give a list, array or tensor'
+            raise TypeError(msg)
+        self._stats[key] = item
+
+    def __getitem__(self, key: str) -> Values:
+        """A column."""
+        return self._stats[key]
+
+    def __delitem__(self, key: str) -> None:
+        """Drop a column."""
+        del self._stats[key]
+
+    def items(self) -> ItemsView[str, Values]:
+        """Names and columns.
+
+        Returns:
+            All of them.
+        """
+        return self._stats.items()
+
+    def filter(self, keep: Tensor) -> None:
+        """Keep some of the masks.
+
+        Args:
+            keep: (N,) bool, or positions.
+        """
+        is_mask = keep.dtype is torch.bool
+        index = keep.nonzero()[:, 0] if is_mask else keep.long()
+        for key, values in self._stats.items():
+            if isinstance(values, list):
+                self._stats[key] = [values[i] for i in index.tolist()]
+            elif isinstance(values, Tensor):
+                self._stats[key] = values[index.to(values.device)]
+            else:
+                self._stats[key] = values[index.cpu().numpy()]
+
+    def cat(self, new_stats: 'MaskData') -> None:
+        """Append other masks.
+
+        Args:
+            new_stats: With the same columns; those that are new here are taken over.
+        """
+        for key, values in new_stats.items():
+            own = self._stats.get(key)
+            if own is None:
+                self._stats[key] = copy.deepcopy(values)
+            elif isinstance(own, Tensor) and isinstance(values, Tensor):
+                self._stats[key] = torch.cat([own, values])
+            elif isinstance(own, np.ndarray):
+                self._stats[key] = np.concatenate([own, np.asarray(values)])
+            else:
+                self._stats[key] = [*own, *values]
+
+    def to_numpy(self) -> None:
+        """Make arrays of the tensors."""
+        for key, values in self._stats.items():
+            if isinstance(values, Tensor):
+                self._stats[key] = (
+                    at_least_float32(values).detach().cpu().numpy()
+                    if (values.is_floating_point())
+                    else values.cpu().numpy()
+                )
+
+
+def uncrop_boxes_xyxy(boxes: Tensor, crop_box: Sequence[int]) -> Tensor:
+    """Bring boxes of a crop to the image.
+
+    Args:
+        boxes: (O, 4), corners within the crop.
+        crop_box: Corners of the crop.
+
+    Returns:
+        (O, 4).
+    """
+    left, top, *_ = crop_box
+    return boxes + boxes.new_tensor([left, top, left, top])
+
+
+def uncrop_points(points: Tensor, crop_box: Sequence[int]) -> Tensor:
+    """Bring points of a crop to the image.
+
+    Args:
+        points: (..., 2), within the crop.
+        crop_box: Corners of the crop.
+
+    Returns:
+        (..., 2).
+    """
+    return points + points.new_tensor(list(crop_box[:2]))
+
+
+def uncrop_masks(
+    masks: Tensor, crop_box: Sequence[int], orig_h: int, orig_w: int
+) -> Tensor:
+    """Bring masks of a crop to the image.
+
+    Args:
+        masks: (..., h, w).
+        crop_box: Corners of the crop.
+        orig_h: Height of the image.
+        orig_w: Its width.
+
+    Returns:
+        (..., orig_h, orig_w), zeros outside of the crop.
+    """
+    left, top, right, bottom = crop_box
+    whole = masks.new_zeros(*masks.shape[:-2], orig_h, orig_w)
+    whole[..., top:bottom, left:right] = masks
+    return whole
 
 
 def mask_to_rle_pytorch(tensor: Tensor) -> list[PlainRuns]:

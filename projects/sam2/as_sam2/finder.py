@@ -43,6 +43,7 @@ MODULES: dict[str, dict[str, str]] = {
     ),
     'sam2.utils.amg': dict.fromkeys(
         (
+            'MaskData',
             'area_from_rle',
             'batch_iterator',
             'batched_mask_to_box',
@@ -56,6 +57,9 @@ MODULES: dict[str, dict[str, str]] = {
             'mask_to_rle_pytorch',
             'remove_small_regions',
             'rle_to_mask',
+            'uncrop_boxes_xyxy',
+            'uncrop_masks',
+            'uncrop_points',
         ),
         f'{_OWN}.amg',
     ),
