@@ -241,3 +241,26 @@ def test_wrong_option_is_named(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         setattr(predictor, name, option[name])
     assert getattr(predictor, name) == before
+
+
+@pytest.mark.parametrize(
+    ('how', 'message'),
+    [
+        ({'start_frame_idx': '1'}, r"start_frame_idx is '1' \(str\); give a whole"),
+        ({'start_frame_idx': 1.5}, r'start_frame_idx is 1\.5 \(float\)'),
+        ({'max_frame_num_to_track': True}, r'max_frame_num_to_track is True \(bool\)'),
+        ({'max_frame_num_to_track': -1}, 'is -1; give a number of at least 0'),
+        ({'reverse': 'no'}, r"reverse is 'no' \(str\); give True or False"),
+    ],
+)
+def test_wrong_pass_is_named_when_it_is_asked_for(
+    predictor: SAM2VideoPredictor,
+    state: VideoState,
+    how: dict[str, Any],
+    message: str,
+) -> None:
+    click(predictor, state)
+    with pytest.raises(ValueError, match=message):
+        predictor.propagate_in_video(state, **how)
+    plain = {'start_frame_idx': np.int64(4), 'max_frame_num_to_track': torch.tensor(1)}
+    assert list(track(predictor, state, **plain)) == [4, 5]

@@ -237,7 +237,7 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             state,
             start,
             reach,
-            reverse=reverse,
+            reverse=read_flag(reverse, name='reverse'),
             cancellations=state.cancellations,
         )
 

@@ -60,7 +60,7 @@ class MaskData:
         for name, values in columns.items():
             self[name] = values
 
-    def __setitem__(self, key: str, item: Values) -> None:
+    def __setitem__(self, key: str, item: object) -> None:
         """Set a column."""
         if not isinstance(item, list | np.ndarray | Tensor):
             msg = f'{key} is a {type(item).__name__}; give a list, array or tensor'
