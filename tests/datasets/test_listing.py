@@ -160,7 +160,9 @@ def test_entry_that_may_mean_two_clips_is_refused() -> None:
 @pytest.mark.parametrize('mark', ['utf-16', 'utf-32'])
 def test_list_in_another_unicode_is_named(data_root: Path, mark: str) -> None:
     (data_root / 'list.txt').write_text('a\n', encoding=mark)
-    with pytest.raises(ClipDataError, match=f'{mark.upper()}; save it as UTF-8'):
+    with pytest.raises(
+        ClipDataError, match=f'{mark.upper()}; save it as UTF-8, or write the list'
+    ):
         read_list(data_root / 'list.txt')
 
 

@@ -46,7 +46,7 @@ def parse_json(encoded: bytes, where: Path | str) -> Any:  # noqa: ANN401  what 
     Raises:
         ClipDataError: If it is no JSON.
     """
-    refuse_other_unicode(encoded, where, kind='JSON')
+    refuse_other_unicode(encoded, where, 'JSON', MEND_FILE)
     try:
         return orjson.loads(encoded.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
@@ -60,13 +60,16 @@ def parse_json(encoded: bytes, where: Path | str) -> Any:  # noqa: ANN401  what 
             raise ClipDataError.at(where, problem, MEND_FILE) from error
 
 
-def refuse_other_unicode(encoded: bytes, where: Path | str, *, kind: str) -> None:
+def refuse_other_unicode(
+    encoded: bytes, where: Path | str, kind: str, remedy: str
+) -> None:
     """Refuse a text in UTF-16 or UTF-32, which some editors and shells write.
 
     Args:
         encoded: The text.
         where: File it came from, for the error.
         kind: What the file should be, for the error.
+        remedy: Beside saving it as UTF-8.
 
     Raises:
         ClipDataError: If it begins with the mark of such a text.
@@ -79,7 +82,7 @@ def refuse_other_unicode(encoded: bytes, where: Path | str, *, kind: str) -> Non
     for name, begins in marks.items():
         if encoded.startswith(begins):
             problem = f'is no {kind} in UTF-8: it is written in {name}'
-            raise ClipDataError.at(where, problem, f'save it as UTF-8, or {MEND_FILE}')
+            raise ClipDataError.at(where, problem, f'save it as UTF-8, or {remedy}')
 
 
 def take(record: object, key: str, kind: type[Kind], where: Path | str) -> Kind:

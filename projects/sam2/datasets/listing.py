@@ -28,6 +28,7 @@ MAX_DEPTH = 2  # of folders below the one that is searched, links included
 MAX_COMPARED = (
     20_000  # names among which those similar to a misspelt one are looked for
 )
+WRITE_LIST = 'write the list in UTF-8, a clip a line'
 MAX_SHOWN = 80  # characters of a name in an error
 
 FindNames = Callable[[Path], Iterable[str]]
@@ -61,12 +62,12 @@ def read_list(path: Path) -> list[str]:
         entries = list(take(read_json(path), 'videos', dict, path))
         return [normalize_name(entry) for entry in entries]
     encoded = read_bytes(path)
-    refuse_other_unicode(encoded, path, kind='text')
+    refuse_other_unicode(encoded, path, 'text', WRITE_LIST)
     try:
         text = encoded.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        remedy = 'write the list in UTF-8, a clip a line'
-        raise ClipDataError.at(path, f'is no text ({error})', remedy) from error
+        problem = f'is no text ({error})'
+        raise ClipDataError.at(path, problem, WRITE_LIST) from error
     lines = text.replace('\r', '\n').split('\n')
     return [normalize_name(line) for line in lines if line.strip()]
 
