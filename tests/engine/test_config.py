@@ -304,7 +304,23 @@ def test_image_size_of_a_config_that_nothing_has_is_warned_of(
     logger.removeHandler(caplog.handler)
     assert cfg.pretty_text == before
     told = [record.getMessage() for record in caplog.records]
-    assert ['reaches nothing' in each for each in told] == [True] * (size == 64)
+    assert ['is not used' in each for each in told] == [True] * (size == 64)
+
+
+@pytest.mark.parametrize('options', [None, {'train_cfg.max_epochs': 3}])
+def test_config_that_replaces_the_image_size_of_its_bases_is_understood(
+    tmp_path: Path, options: dict[str, Any] | None
+) -> None:
+    base, own = ROOT / 'configs' / 'sam2_mini_labelme.py', tmp_path / 'own.py'
+    own.write_text(f"_base_ = '{base}'\nimage_size = (256, 192)\n")
+    cfg = load_config(str(own), options)
+    (size,) = [
+        step.size
+        for step in cfg.train_dataloader.dataset.pipeline
+        if step.type == 'ClipResize'
+    ]
+    assert size == cfg.model.data_preprocessor.image_size == (256, 192)
+    assert cfg.clip_size == (256, 192)
 
 
 def test_image_size_of_the_command_line_reaches_the_whole_recipe() -> None:

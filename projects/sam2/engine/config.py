@@ -14,6 +14,7 @@ from projects.sam2.engine.resuming import find_resume_point
 
 # A config's text begins with those of its bases.
 DATA_ROOT_LINE = re.compile(r"""^data_root\s*=\s*(['"])(.*)\1""", re.MULTILINE)
+IMAGE_SIZE_LINE = re.compile(r'^image_size\s*=\s*\((\d+),\s*(\d+)\)', re.MULTILINE)
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
 # What holds the size of the model or of its clips, by the type of a part.
@@ -160,7 +161,8 @@ def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
 
     That is the model, the transforms that give clips their size, and the variable
     ``clip_size``. Other sizes were set on purpose and stay; where they do not fit the
-    model, its data preprocessor says so.
+    model, its data preprocessor says so. Where a config has replaced the variable of
+    its bases and nothing else, the sizes that the bases assign are the old ones.
 
     Args:
         cfg: Changed in place; one number stands for a square.
@@ -174,28 +176,36 @@ def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
     new = _as_size(cfg.image_size)
     entries = [*_size_entries(list(cfg.values()))]
     sizes = sorted({_as_size(node[key]) for node, key in entries})
-    if old is None or new == _as_size(old):
-        if sizes and new not in sizes:
-            msg = (
-                f'image_size={new} of the config reaches nothing: its model and '
-                f'pipelines have {sizes}, since MMEngine evaluates the bases first; '
-                f'set model.data_preprocessor.image_size and the size of ClipResize'
-            )
-            print_log(msg, 'current', logging.WARNING)
+    is_changed = old is not None and new != _as_size(old)
+    if not is_changed and (not sizes or new in sizes):
         return
-    held = [pair for pair in entries if _as_size(pair[0][pair[1]]) == _as_size(old)]
+    olds = {_as_size(old)} if old is not None and is_changed else _assigned_sizes(cfg)
+    held = [pair for pair in entries if _as_size(pair[0][pair[1]]) in olds]
+    if not held and not is_changed:
+        msg = (
+            f'image_size={new} of the config is not used: its model and pipelines '
+            f'have {sizes}'
+        )
+        print_log(msg, 'current', logging.WARNING)
+        return
     if not held:
         msg = (
             f'image_size={new} reaches neither the model nor a pipeline: they have '
-            f'{sizes}, not {_as_size(old)}; change theirs, '
+            f'{sizes}, not one of {sorted(olds)}; change theirs, '
             f'model.data_preprocessor.image_size and the size of ClipResize'
         )
         raise ValueError(msg)
     for node, key in held:
         node[key] = new
     cfg.image_size = new
-    if _as_size(cfg.get('clip_size', new)) == _as_size(old):
+    if _as_size(cfg.get('clip_size', new)) in olds:
         cfg.clip_size = new
+
+
+def _assigned_sizes(cfg: Config) -> set[tuple[int, ...]]:
+    """What a config file and its bases assign to ``image_size``."""
+    texts = IMAGE_SIZE_LINE.findall(cfg.text or '')
+    return {tuple(map(int, text)) for text in texts}
 
 
 def _as_size(value: int | Sequence[int]) -> tuple[int, ...]:
