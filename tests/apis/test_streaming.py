@@ -127,3 +127,16 @@ def test_object_without_a_prompt_stops_no_frame_half_way(
 def test_wrong_length_of_a_stream_is_named(length: object) -> None:
     with pytest.raises(ValueError, match=r'num_frames is .*; give a '):
         SAM2Stream(SAM2VideoPredictor(toy_model()), num_frames=length)  # type: ignore[arg-type]
+
+
+def test_prompts_on_more_frames_than_are_cached_are_remembered() -> None:
+    predictor = SAM2VideoPredictor(toy_model(), num_cached_embeddings=1)
+    stream, frames = SAM2Stream(predictor), toy_frames(4)
+    stream.track(frames[0])
+    click(predictor, stream.state, number=1)
+    predictor.remove_object(stream.state, 1)
+    stream.track(frames[1])
+    # Frame 0 is cached as long as nothing needs the embedding of another.
+    click(predictor, stream.state, number=2)
+    click(predictor, stream.state, frame=1, number=3)
+    assert stream.track(frames[2]).object_ids == [2, 3]

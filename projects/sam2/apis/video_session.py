@@ -353,7 +353,9 @@ class VideoSession:
         if state.reaches_back:
             oldest = min(obj.tracked_in_reverse, default=query.frame_index)
             query = replace(query, frame_index=min(oldest, query.frame_index))
-        self.model.tracker.memory_bank.forget(obj.store, query)
+        name = f'object {obj.object_id} on frame {query.frame_index}'
+        with told_where(f'while archiving what was tracked of {name}'):
+            self.model.tracker.memory_bank.forget(obj.store, query)
 
     def _show_answers(
         self,
@@ -389,7 +391,12 @@ class VideoSession:
             or self.options.corrections_condition
             or frame_index in obj.conditioning_frames
         )
-        return PendingAnswer(step=step, task=task, conditioning=conditioning)
+        return PendingAnswer(
+            step=step,
+            task=task,
+            conditioning=conditioning,
+            features=features if state.reaches_back else None,
+        )
 
     def _committed(self, state: VideoState) -> dict[int, TrackedObject]:
         """Drafts of the objects with unremembered answers, these remembered."""
@@ -401,7 +408,7 @@ class VideoSession:
             for frame, answer in obj.pending.items():
                 name = f'the prompt of object {object_id} on frame {frame}'
                 with told_where(f'while remembering {name}'):
-                    features = state.embeddings.get(frame)
+                    features = answer.features or state.embeddings.get(frame)
                     memory = self.tracking.remember(answer, features)
                 draft.remember(frame, memory, conditioning=answer.conditioning)
                 if self.options.clear_around_prompts:

@@ -19,7 +19,12 @@ from projects.sam2.apis.memory_archive import (
 from projects.sam2.apis.released_state import ReleasedState
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.models.frame_tracking import FrameTask
-from projects.sam2.structures import DecoderStep, FramePrompt, PointPrompt
+from projects.sam2.structures import (
+    DecoderStep,
+    FramePrompt,
+    ImageFeatures,
+    PointPrompt,
+)
 
 __all__ = [
     'PendingAnswer',
@@ -132,11 +137,13 @@ class PendingAnswer:
         step: What was decoded, of one object.
         task: How.
         conditioning: The frame will condition the rest of the video.
+        features: Of the frame, where it may not be read again; else None.
     """
 
     step: DecoderStep
     task: FrameTask
     conditioning: bool
+    features: ImageFeatures | None = None
 
 
 @dataclass(slots=True, kw_only=True)
