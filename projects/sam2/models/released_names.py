@@ -96,7 +96,7 @@ class ReleasedPart(nn.Module):
         self._prefix, self._ours = prefix, ours
 
     @property
-    def training(self) -> bool:  # type: ignore[override]  # an attribute of torch's
+    def training(self) -> bool:
         """Is the part set to training?"""
         return self.part.training
 
