@@ -1,7 +1,7 @@
 """Helpers of the released `sam2.utils.amg`, with ours behind them."""
 
 import copy
-from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -48,40 +48,15 @@ __all__ = [
 Values = list[Any] | NDArray[Any] | Tensor
 
 
-class MaskData:
-    """What is known of masks, column by column, an entry for each mask.
-
-    Args:
-        columns: Lists, arrays or tensors by name.
-    """
-
-    def __init__(self, **columns: Values) -> None:
-        self._stats: dict[str, Values] = {}
-        for name, values in columns.items():
-            self[name] = values
+class MaskData(dict[str, Values]):
+    """What is known of masks: lists, arrays or tensors, an entry for each mask."""
 
     def __setitem__(self, key: str, item: object) -> None:
         """Set a column."""
         if not isinstance(item, list | np.ndarray | Tensor):
             msg = f'{key} is a {type(item).__name__}; give a list, array or tensor'
             raise TypeError(msg)
-        self._stats[key] = item
-
-    def __getitem__(self, key: str) -> Values:
-        """A column."""
-        return self._stats[key]
-
-    def __delitem__(self, key: str) -> None:
-        """Drop a column."""
-        del self._stats[key]
-
-    def items(self) -> ItemsView[str, Values]:
-        """Names and columns.
-
-        Returns:
-            All of them.
-        """
-        return self._stats.items()
+        super().__setitem__(key, item)
 
     def filter(self, keep: Tensor) -> None:
         """Keep some of the masks.
@@ -91,13 +66,13 @@ class MaskData:
         """
         is_mask = keep.dtype is torch.bool
         index = keep.nonzero()[:, 0] if is_mask else keep.long()
-        for key, values in self._stats.items():
+        for key, values in list(self.items()):
             if isinstance(values, list):
-                self._stats[key] = [values[i] for i in index.tolist()]
+                self[key] = [values[i] for i in index.tolist()]
             elif isinstance(values, Tensor):
-                self._stats[key] = values[index.to(values.device)]
+                self[key] = values[index.to(values.device)]
             else:
-                self._stats[key] = values[index.cpu().numpy()]
+                self[key] = values[index.cpu().numpy()]
 
     def cat(self, new_stats: 'MaskData') -> None:
         """Append other masks.
@@ -106,21 +81,21 @@ class MaskData:
             new_stats: With the same columns; those that are new here are taken over.
         """
         for key, values in new_stats.items():
-            own = self._stats.get(key)
+            own = self.get(key)
             if own is None:
-                self._stats[key] = copy.deepcopy(values)
+                self[key] = copy.deepcopy(values)
             elif isinstance(own, Tensor) and isinstance(values, Tensor):
-                self._stats[key] = torch.cat([own, values])
+                self[key] = torch.cat([own, values])
             elif isinstance(own, np.ndarray):
-                self._stats[key] = np.concatenate([own, np.asarray(values)])
+                self[key] = np.concatenate([own, np.asarray(values)])
             else:
-                self._stats[key] = [*own, *values]
+                self[key] = [*own, *values]
 
     def to_numpy(self) -> None:
         """Make arrays of the tensors."""
-        for key, values in self._stats.items():
+        for key, values in list(self.items()):
             if isinstance(values, Tensor):
-                self._stats[key] = (
+                self[key] = (
                     at_least_float32(values).detach().cpu().numpy()
                     if (values.is_floating_point())
                     else values.cpu().numpy()
