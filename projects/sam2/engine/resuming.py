@@ -87,7 +87,7 @@ def _candidates(work_dir: Path, problems: list[str]) -> Iterator[Path]:
             text = file.read(MAX_POINTER_BYTES).decode(errors='replace').strip()
         target = _existing_file(text)
         if target is None:
-            problems.append(f'{pointer} names {text[:200]!r}, which is not there')
+            problems.append(f'{pointer} names {text[:80]!r}, which is not there')
         elif target.parent.resolve() != work_dir.resolve():
             folders.append(target.parent)
             problems.append(
