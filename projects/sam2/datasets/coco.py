@@ -89,6 +89,8 @@ class CocoMasks:
         masks = decode_objects(self.code_of, object_ids, size, self.where, self.limits)
         if not self.crowds:
             return masks
+        num_masks = len(self.code_of) + len(self.crowds)  # decoded one by one
+        self.limits.check_masks(self.where, num_masks, size)
         check_polygons(self.code_of, size, self.where)
         check_polygons(dict(enumerate(self.crowds)), size, f'{self.where}, crowds')
         void = np.zeros(size, bool)
