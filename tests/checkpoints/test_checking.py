@@ -19,6 +19,7 @@ from projects.sam2.checkpoints import (
     recognise_model,
     weights_of,
 )
+from projects.sam2.checkpoints.formats import MODEL_SIGN
 
 # Parameters in millions, as published with the models.
 PUBLISHED = {'tiny': 38.9, 'small': 46.0, 'bplus': 80.8, 'large': 224.4}
@@ -68,7 +69,9 @@ def _message(state: Mapping[str, Tensor], model: nn.Module) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize(
+    'prefix', ['', 'module.', 'model.', 'module._orig_mod.', 'lightning.sam2.']
+)
 def test_weights_that_fit_pass_with_or_without_the_prefix_of_a_wrapper(
     model: nn.Module, prefix: str
 ) -> None:
@@ -83,6 +86,36 @@ def test_checkpoint_without_weights_names_what_it_holds_instead() -> None:
         weights_of({'net': 1, 'args': 2}, source='x.pt')
     assert str(raised.value).startswith('x.pt holds no weights')
     assert "['args', 'net']" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ('held', 'message'),
+    [
+        ({'state': {}, 'param_groups': []}, 'the state of an optimizer and no weights'),
+        ({'a.mask_decoder.x': 1}, 'no weights that this project can read'),
+        (
+            {
+                'sam_mask_decoder.iou_token.weight': torch.ones(1),
+                'sam_mask_decoder.mask_tokens.weight': torch.ones(1),
+            },
+            r'a part of SAM 2 alone \(sam_mask_decoder\)',
+        ),
+        (
+            {'prompt_encoder.pe_layer.positional_encoding_gaussian_matrix': 1},
+            'holds the first SAM',
+        ),
+        (
+            {f'{name}.{MODEL_SIGN}': torch.ones(1) for name in ('student', 'teacher')},
+            r"holds several models, under \['student.', 'teacher.'\]",
+        ),
+        ({'state_dict': {MODEL_SIGN: 1}}, '1 weights are no dense tensors'),
+    ],
+)
+def test_checkpoint_of_something_else_is_named(
+    held: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointMismatchError, match=message):
+        weights_of(held, source='x.pt')
 
 
 def test_all_that_is_wrong_is_told_at_once(model: nn.Module) -> None:

@@ -47,7 +47,7 @@ CONFIGS = (
     'mmseg/pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py',
     'mmseg/pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
     'mmseg/deeplabv3plus/deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024.py',
-    'mmseg/fcn/fcn_hr18_4xb2-40k_cityscapes-512x1024.py',
+    'mmseg/hrnet/fcn_hr18_4xb2-40k_cityscapes-512x1024.py',
     'mmseg/segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py',
     'mmseg/upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py',
     'mmseg/bisenetv1/bisenetv1_r18-d32-in1k-pre_4xb4-160k_cityscapes-1024x1024.py',
