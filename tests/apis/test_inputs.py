@@ -182,7 +182,7 @@ def test_equal_ids_of_any_type_are_one(given: object, expected: object) -> None:
         (1, 2),
         b'3',
         3 + 0j,
-        object(),
+        pytest.param(object(), id='object'),
     ],
     ids=repr,
 )
