@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from projects.sam2.apis.building import Device
 from projects.sam2.checkpoints import UnknownKeyError, map_to_released
 from projects.sam2.models import SAM2
 from projects.sam2.models.released_names import instead_of
@@ -20,122 +19,66 @@ __all__ = ['ReleasedModule']
 
 
 class ReleasedModule:
-    """A predictor that can be used like its model."""
+    """A predictor that can be used like its model.
+
+    ``to``, ``half``, ``eval`` and the like change the model and return the predictor.
+    Open videos after the model was moved or its type changed.
+    """
 
     model: SAM2
 
     @property
     def training(self) -> bool:
-        """Is the model set to training?"""
+        """Whether the model is in training mode."""
         return self.model.training
 
-    def to(
-        self, device: Device | torch.dtype, dtype: torch.dtype | None = None
-    ) -> Self:
-        """Move the model, or change the type of its weights.
-
-        Args:
-            device: Where it goes, or a type; open videos afterwards.
-            dtype: Type of its weights; by default as it is.
-
-        Returns:
-            The predictor itself.
-        """
-        self.model.to(device)
-        if dtype is not None:
-            self.model.to(dtype)
+    def to(self, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401  torch checks them
+        """Move the model or convert its weights, with the arguments of torch."""
+        self.model.to(*args, **kwargs)
         return self
 
     def cuda(self, device: int | torch.device | None = None) -> Self:
-        """Move the model to a GPU.
-
-        Args:
-            device: Which; by default the current one.
-
-        Returns:
-            The predictor itself.
-        """
+        """Move the model to a GPU, by default the current one."""
         self.model.cuda(device)
         return self
 
     def cpu(self) -> Self:
-        """Move the model to the CPU.
-
-        Returns:
-            The predictor itself.
-        """
+        """Move the model to the CPU."""
         self.model.cpu()
         return self
 
     def float(self) -> Self:
-        """Set the weights to float32.
-
-        Returns:
-            The predictor itself.
-        """
+        """Convert the weights to float32."""
         self.model.float()
         return self
 
     def half(self) -> Self:
-        """Set the weights to float16.
-
-        Returns:
-            The predictor itself.
-        """
+        """Convert the weights to float16."""
         self.model.half()
         return self
 
     def bfloat16(self) -> Self:
-        """Set the weights to bfloat16.
-
-        Returns:
-            The predictor itself.
-        """
+        """Convert the weights to bfloat16."""
         self.model.bfloat16()
         return self
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  torch's
-        """Set the model to training or evaluation.
-
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            The predictor itself.
-        """
+        """Put the model in training mode, or in evaluation mode."""
         self.model.train(mode)
         return self
 
     def eval(self) -> Self:
-        """Set the model to evaluation.
-
-        Returns:
-            The predictor itself.
-        """
+        """Put the model in evaluation mode."""
         self.model.eval()
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:  # noqa: FBT001, FBT002
-        """Say whether the weights are trained.
-
-        Args:
-            requires_grad: Whether they are.
-
-        Returns:
-            The predictor itself.
-        """
+        """Set whether the weights get gradients."""
         self.model.requires_grad_(requires_grad)
         return self
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: FBT001, FBT002
-        """Weights of the model.
-
-        Args:
-            recurse: As for torch.
-
-        Returns:
-            All of them.
-        """
+        """Weights of the model."""
         return self.model.parameters(recurse)
 
     def named_parameters(
@@ -143,15 +86,7 @@ class ReleasedModule:
         prefix: str = '',
         recurse: bool = True,  # noqa: FBT001, FBT002
     ) -> Iterator[tuple[str, nn.Parameter]]:
-        """Weights of the model by our names.
-
-        Args:
-            prefix: Before each name.
-            recurse: As for torch.
-
-        Returns:
-            All of them.
-        """
+        """Weights of the model by our names."""
         return self.model.named_parameters(prefix, recurse)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -172,16 +107,7 @@ class ReleasedModule:
         strict: bool = True,  # noqa: FBT001, FBT002  torch's order
         assign: bool = False,  # noqa: FBT001, FBT002
     ) -> Any:  # noqa: ANN401  torch's own record
-        """Load weights by the names of the release or by ours.
-
-        Args:
-            state_dict: The weights.
-            strict: Names must be those of the model, all of them.
-            assign: As for torch.
-
-        Returns:
-            Missing and unexpected names.
-        """
+        """Load weights by the names of the release or by ours, as torch does."""
         return self.model.load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _apply_non_overlapping_constraints(self, pred_masks: Tensor) -> Tensor:
@@ -191,7 +117,7 @@ class ReleasedModule:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            """Attributes of the model, and what to do where there is none."""
+            """Look the attribute up in the model; the error names an alternative."""
             if name.startswith('__') or name == 'model':
                 raise AttributeError(name)
             try:
@@ -204,7 +130,7 @@ class ReleasedModule:
                 raise AttributeError(msg) from error
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set what is the model's on the model: it would be lost here."""
+        """Set attributes of the model on the model, where they take effect."""
         model = self.__dict__.get('model')
         of_model = name in getattr(model, '_modules', {}) or (
             hasattr(type(model), name) and not hasattr(type(self), name)

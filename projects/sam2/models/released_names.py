@@ -364,6 +364,11 @@ class ReleasedNames:
         height, width = self.data_preprocessor.image_size
         return height if height == width else (height, width)
 
+    @image_size.setter
+    def image_size(self, size: object) -> None:
+        msg = f'A built model keeps its image_size; call build_sam2(image_size={size})'
+        raise AttributeError(msg)
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -416,6 +421,14 @@ class ReleasedNames:
         """Frames in the memory, the current one included."""
         count: int = self.tracker.memory_bank.num_frames
         return count
+
+    @num_maskmem.setter
+    def num_maskmem(self, count: object) -> None:
+        msg = (
+            f'A built model keeps its num_maskmem; call build_sam2 with '
+            f"hydra_overrides_extra=['++model.num_maskmem={count}']"
+        )
+        raise AttributeError(msg)
 
     max_obj_ptrs_in_encoder = _option('tracker.memory_bank.max_pointers')
     memory_temporal_stride_for_eval = _option('tracker.memory_bank.stride')
