@@ -18,7 +18,9 @@ from projects.sam2.structures import PointPrompt
 @pytest.mark.golden
 @pytest.mark.parametrize('case', discover('image_pred_*'))
 def test_prepared_image_equals_the_released_one(case: GoldenCase) -> None:
-    prepared = preprocess_image(case_model(case), case_image(case, 'image'))
+    prepared = preprocess_image(
+        case_model(case).data_preprocessor, case_image(case, 'image')
+    )
     assert_close(prepared[0, :, ::2, ::2], case.arrays['preproc'], 2e-4, 'preproc')
 
 

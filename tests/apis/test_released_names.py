@@ -288,7 +288,7 @@ def test_transforms_bring_images_and_prompts_to_the_model(
     image = toy_frames(1)[0]
     assert torch.equal(
         transforms.forward_batch([image, image])[1],
-        preprocess_image(predictor.model, image)[0],
+        preprocess_image(predictor.model.data_preprocessor, image)[0],
     )
     height, width = SIZE
     coords = torch.tensor([[width / 2, height], [-width / 2, 0.0]])
@@ -308,6 +308,7 @@ def test_predictors_are_made_around_a_predictor() -> None:
     assert SAM2ImagePredictor(video).model is video.model
     generator = SAM2AutomaticMaskGenerator(video, 2)  # type: ignore[arg-type]
     assert generator.model is generator.predictor.model is video.model
+    assert generator.predictor is generator.predictor
     assert SAM2VideoPredictor(video).model is video.model
     with pytest.raises(TypeError, match='The model is a str; give what build_sam2'):
         SAM2ImagePredictor('sam2.pt')  # type: ignore[arg-type]
@@ -318,7 +319,7 @@ def test_video_predictor_is_used_like_its_model() -> None:
     assert video.image_size == SIDE
     assert video.eval().float().requires_grad_(requires_grad=False) is video
     assert not any(one.requires_grad for one in video.parameters())
-    assert video.half().to(torch.float32).to('cpu', torch.float64) is video
+    assert video.half().to(dtype=torch.float32).to('cpu', torch.float64) is video
     assert {one.dtype for one in video.parameters()} == {torch.float64}
     assert video.image_encoder.trunk is video.model.image_encoder.backbone
     assert video.memory_attention is video.model.tracker.memory_attention
@@ -357,8 +358,10 @@ def test_options_of_the_model_reach_it() -> None:
     video.note = 'mine'
     assert video.note == 'mine'
     assert not hasattr(video.model, 'note')
-    with pytest.raises(AttributeError, match='num_maskmem'):
+    with pytest.raises(AttributeError, match=r'model\.num_maskmem=3'):
         video.num_maskmem = 3
+    with pytest.raises(AttributeError, match=r'build_sam2\(image_size=512\)'):
+        video.image_size = 512
     compiled = torch.compile(video.model, backend='eager')
     assert SAM2ImagePredictor(compiled).model is video.model  # type: ignore[arg-type]
 
@@ -422,7 +425,9 @@ def test_weights_and_sizes_have_their_released_names() -> None:
 
 def test_images_are_encoded_as_in_the_release(predictor: SAM2ImagePredictor) -> None:
     model = predictor.model
-    out = model.forward_image(preprocess_image(model, toy_frames(1)[0]))
+    out = model.forward_image(
+        preprocess_image(model.data_preprocessor, toy_frames(1)[0])
+    )
     _, flat, places, sizes = model._prepare_backbone_features(out)
     assert sizes == [(8, 8), (4, 4), (2, 2)]
     assert [one.shape[:2] for one in flat] == [(64, 1), (16, 1), (4, 1)]

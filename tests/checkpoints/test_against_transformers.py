@@ -204,7 +204,7 @@ def test_prompts_beyond_the_border_give_the_same_masks(
     height_seen, width_seen = ours.data_preprocessor.image_size
     scale = torch.tensor([width_seen / width, height_seen / height])
     expected = theirs(
-        pixel_values=preprocess_image(ours, noise.numpy()),
+        pixel_values=preprocess_image(ours.data_preprocessor, noise.numpy()),
         input_points=None if points is None else torch.tensor([[points]]) * scale,
         input_labels=None if labels is None else torch.tensor([[labels]]),
         input_boxes=None if box is None else torch.tensor([[box]]) * scale.repeat(2),

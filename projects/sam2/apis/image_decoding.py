@@ -25,7 +25,6 @@ __all__ = [
     'decode_low_res',
     'encode_images',
     'points_of_model',
-    'prepare_image',
     'preprocess_image',
 ]
 
@@ -116,30 +115,17 @@ class MaskRepair:
         return repaired
 
 
-def preprocess_image(model: SAM2, image: NDArray[np.uint8]) -> Tensor:
-    """Resize and normalise an image as the released image predictor does.
-
-    Args:
-        model: The model.
-        image: (height, width, 3), RGB.
-
-    Returns:
-        (1, 3, H, W), on the model's device.
-    """
-    return prepare_image(model.data_preprocessor, image)
-
-
-def prepare_image(
+def preprocess_image(
     preprocessor: ClipDataPreprocessor, image: NDArray[np.uint8]
 ) -> Tensor:
     """Resize and normalise an image as the released image predictor does.
 
     Args:
-        preprocessor: Of a model.
+        preprocessor: Of the model.
         image: (height, width, 3), RGB.
 
     Returns:
-        (1, 3, H, W), on the model's device.
+        (1, 3, H, W), on the device of the preprocessor.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     on_device = pixels[None].to(preprocessor.mean.device).float()
@@ -158,7 +144,8 @@ def encode_images(
     Returns:
         One for each image.
     """
-    pixels = torch.cat([preprocess_image(model, image) for image in images])
+    preprocessor = model.data_preprocessor
+    pixels = torch.cat([preprocess_image(preprocessor, image) for image in images])
     features = model.encode(pixels)
     embedding = model.tracker.recall(features, None)
     return tuple(

@@ -1,13 +1,11 @@
-"""Brings images and prompts to the size that the model sees, and masks back."""
+"""Scales images and prompts to the size that the model sees, and masks back."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from projects.sam2.apis.image_decoding import MaskRepair, prepare_image
+from projects.sam2.apis.image_decoding import MaskRepair, preprocess_image
 from projects.sam2.apis.inputs import ImageLike, Setting, read_image, read_number
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
 from projects.sam2.ops import at_least_float32, upsample_logits
@@ -56,7 +54,8 @@ class SAM2Transforms:
         Returns:
             (3, H, W), normalised.
         """
-        return self._prepared(read_image(x, name='The image'))[0]
+        image = read_image(x, name='The image')
+        return preprocess_image(self.preprocessor, image)[0]
 
     def forward_batch(self, img_list: Sequence[ImageLike]) -> Tensor:
         """Prepare images of any sizes.
@@ -75,11 +74,11 @@ class SAM2Transforms:
         normalize: bool = False,  # noqa: FBT001, FBT002  the release's order
         orig_hw: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Bring points to the image that the model sees; nothing is clamped.
+        """Scale points to the image that the model sees, without clamping.
 
         Args:
             coords: (..., 2), ``(x, y)``.
-            normalize: They are pixels of the image; otherwise shares of its sides.
+            normalize: The points are pixels of the image, not shares of its sides.
             orig_hw: Height and width of the image.
 
         Returns:
@@ -102,12 +101,12 @@ class SAM2Transforms:
         normalize: bool = False,  # noqa: FBT001, FBT002  the release's order
         orig_hw: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Bring boxes to the image that the model sees.
+        """Scale boxes to the image that the model sees.
 
         Args:
             boxes: (..., 4), corners ``(x, y, x, y)``.
             normalize: As for :meth:`transform_coords`.
-            orig_hw: Likewise.
+            orig_hw: As for :meth:`transform_coords`.
 
         Returns:
             (O, 2, 2), corners in pixels.
@@ -126,7 +125,3 @@ class SAM2Transforms:
         """
         repaired = self.repair(at_least_float32(masks))
         return upsample_logits(repaired, (orig_hw[0], orig_hw[1]))
-
-    def _prepared(self, image: NDArray[np.uint8]) -> Tensor:
-        """An image as a batch."""
-        return prepare_image(self.preprocessor, image)
