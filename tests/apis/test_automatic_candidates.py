@@ -6,6 +6,7 @@ import torch
 
 from golden_models import golden_model
 from projects.sam2.apis.automatic_candidates import (
+    CandidateCounts,
     CandidateFilter,
     Candidates,
     find_candidates,
@@ -36,7 +37,14 @@ def _found(model: SAM2, points_per_batch: int, min_iou: float) -> Candidates:
     )
     crop = Crop(box=(0, 0, 80, 48), layer=0)
     with torch.no_grad():
-        return find_candidates(model, toy_frames(1)[0], crop, grid_of_points(3), wanted)
+        return find_candidates(
+            model,
+            toy_frames(1)[0],
+            crop,
+            grid_of_points(3),
+            wanted,
+            counts=CandidateCounts(),
+        )
 
 
 def _two() -> Candidates:

@@ -60,14 +60,14 @@ class CandidateFilter:
 
 @dataclass(slots=True, kw_only=True)
 class CandidateCounts:
-    """How many masks of an image passed each test, to say why none is left.
+    """Counts the masks of an image that pass each test, to explain an empty result.
 
     Attributes:
         num_decoded: Masks that the model decoded.
-        best_iou: Largest estimated IoU among them.
-        num_promising: Masks that exceed the estimated IoU asked for.
-        best_stability: Largest stability among these.
-        num_stable: Masks that reach the stability asked for.
+        best_iou: Largest estimated IoU of the decoded masks.
+        num_promising: Masks whose estimated IoU exceeds the threshold.
+        best_stability: Largest stability of the promising masks.
+        num_stable: Promising masks whose stability reaches the threshold.
     """
 
     num_decoded: int = 0
@@ -77,32 +77,33 @@ class CandidateCounts:
     num_stable: int = 0
 
     def explain(self, wanted: CandidateFilter) -> str:
-        """Say which test no mask passed.
+        """Explain which test no mask passed.
 
         Args:
-            wanted: What was asked for.
+            wanted: The thresholds.
 
         Returns:
-            Half a sentence, with the setting to change.
+            The reason and the setting to change, to be put in brackets.
         """
         nothing = f'0 masks of {self.num_decoded} candidates'
         if self.num_decoded and self.best_iou == -math.inf:
-            return (
-                f'{nothing}: the model predicts no numbers but NaN; check its weights'
-            )
+            return f'{nothing}: the model predicts NaN; check its weights'
         if not self.num_promising:
             return (
-                f'{nothing}: the best predicted IoU, {self.best_iou:.2f}, does not '
+                f'{nothing}: the best predicted IoU, {self.best_iou:.4g}, does not '
                 f'exceed pred_iou_thresh {wanted.min_iou:g}; lower it'
             )
         if not self.num_stable:
             return (
                 f'{nothing}: {self.num_promising} exceed pred_iou_thresh '
                 f'{wanted.min_iou:g}, but the best stability score, '
-                f'{max(self.best_stability, 0):.2f}, is below stability_score_thresh '
+                f'{max(self.best_stability, 0):.4g}, is below stability_score_thresh '
                 f'{wanted.min_stability:g}; lower it'
             )
-        return f'{nothing}: those that are left lie on the edge of a crop'
+        return (
+            f'{nothing}: the edges of crops cut all {self.num_stable} stable masks; '
+            f'raise crop_overlap_ratio'
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +200,7 @@ def find_candidates(
     grid: NDArray[np.float64],
     wanted: CandidateFilter,
     *,
-    counts: CandidateCounts | None = None,
+    counts: CandidateCounts,
 ) -> Candidates:
     """Decode three masks at each point of a crop and keep the good ones.
 
@@ -212,12 +213,11 @@ def find_candidates(
         crop: The part to look at.
         grid: Points as shares of the sides of the crop, (P, 2).
         wanted: What makes a mask good.
-        counts: Added to in place; None counts nothing.
+        counts: Incremented in place.
 
     Returns:
         The masks, in the order of the points.
     """
-    counts = counts or CandidateCounts()
     left, top, right, bottom = crop.box
     (encoded,) = encode_images(model, [image[top:bottom, left:right]])
     repair = MaskRepair(
@@ -271,8 +271,7 @@ def _promising(
         ]
         logits = torch.cat([one.logits for one in refined])
         ious = torch.cat([one.ious for one in refined])[:, 0]
-    ious = ious.float()
-    ious = ious.cpu()
+    ious = ious.float().cpu()
     good = ious > wanted.min_iou
     counts.num_decoded += len(ious)
     counts.best_iou = max(counts.best_iou, _largest(ious))
@@ -281,7 +280,7 @@ def _promising(
 
 
 def _largest(values: Tensor) -> float:
-    """The largest of some numbers, (N,), those apart that are NaN."""
+    """The largest of numbers, (N,), that is not NaN; -inf without any."""
     numbers = values[~values.isnan()]
     return float(numbers.max()) if len(numbers) else -math.inf
 

@@ -5,6 +5,7 @@ Kirillov et al., 2023, section 4 and appendix B, as released with SAM 2.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -51,7 +52,7 @@ __all__ = ['AutomaticMask', 'SAM2AutomaticMaskGenerator']
 
 OUTPUT_MODES = ('binary_mask', 'uncompressed_rle', 'coco_rle')
 Segmentation = NDArray[np.bool_] | EncodedMask | PlainRuns
-# How each setting is read: its smallest and largest value, None for no limit.
+# Smallest value of each whole number; (smallest, largest) of each other number.
 COUNTS = {
     'points_per_side': 1,
     'points_per_batch': 1,
@@ -153,7 +154,7 @@ class SAM2AutomaticMaskGenerator:
         self._counts = CandidateCounts()
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Read a setting: a wrong one is named where it is set."""
+        """Read and check a setting."""
         if name in COUNTS and not (name == 'points_per_side' and value is None):
             value = read_whole_number(value, name=name, least=COUNTS[name])
         elif name in NUMBERS:
@@ -169,6 +170,7 @@ class SAM2AutomaticMaskGenerator:
             raise ValueError(msg)
         elif name == 'model':
             value = model_of(value)
+            self.__dict__.pop('predictor', None)  # cached, of the former model
         object.__setattr__(self, name, value)
 
     @classmethod
@@ -204,7 +206,7 @@ class SAM2AutomaticMaskGenerator:
         model = build_sam2(*find_pretrained(model_id), device=device, **build)
         return cls(model, **options)
 
-    @property
+    @cached_property
     def predictor(self) -> SAM2ImagePredictor:
         """An image predictor around the same model."""
         return SAM2ImagePredictor(self.model)
@@ -243,16 +245,16 @@ class SAM2AutomaticMaskGenerator:
         return list(self._as_dicts(found))
 
     def explain_nothing(self) -> str:
-        """Say why the last image had no mask.
+        """Explain why the last image has no mask.
 
         Returns:
-            Half a sentence, such as "0 masks of 3072 candidates: the best predicted
+            The reason, such as "0 masks of 3072 candidates: the best predicted
             IoU, 0.31, does not exceed pred_iou_thresh 0.8; lower it".
         """
         return self._counts.explain(self._filter())
 
     def _filter(self) -> CandidateFilter:
-        """What makes a mask good, by the settings as they are now."""
+        """The thresholds, by the current settings."""
         return CandidateFilter(
             points_per_batch=self.points_per_batch,
             min_iou=self.pred_iou_thresh,
