@@ -132,31 +132,30 @@ def build_sam2(
 
 
 def model_of(model: object) -> SAM2:
-    """The model that a predictor works with.
+    """Unwrap a model.
 
     Args:
-        model: As :func:`build_sam2` gives it, also wrapped for several devices or
-            compiled; or a predictor that has one.
+        model: As :func:`build_sam2` returns it, compiled or wrapped for several
+            devices; or a predictor.
 
     Returns:
         The model itself.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If ``model`` is something else.
     """
-    inner = model
+    inner: Any = model
     while not isinstance(inner, SAM2):
-        wrapped = [
-            getattr(inner, name, None) for name in ('_orig_mod', 'module', 'model')
-        ]
-        wrapped = [one for one in wrapped if one is not None]
-        if not wrapped:
+        for name in ('_orig_mod', 'module', 'model'):  # compiled, DDP, a predictor
+            if getattr(inner, name, None) is not None:
+                inner = getattr(inner, name)
+                break
+        else:
             msg = (
                 f'The model is a {type(model).__name__}; give what build_sam2 or '
                 f'build_sam2_video_predictor returns'
             )
             raise TypeError(msg)
-        inner = wrapped[0]
     return inner
 
 
@@ -198,13 +197,15 @@ def usable_device(device: Device | None) -> torch.device:
 
 
 def _size(image_size: object) -> tuple[int, int]:
-    """Height and width, of a square where one number is given."""
+    """Read height and width; a single number is the side of a square."""
     is_pair = isinstance(image_size, Sequence) and not isinstance(image_size, str)
     sides: Any = image_size if is_pair else (image_size, image_size)
     if len(sides) != 2:
         msg = f'image_size is {image_size!r}; give (height, width)'
         raise ValueError(msg)
-    height, width = (read_whole_number(side, name='image_size') for side in sides)
+    height, width = (
+        read_whole_number(side, name='image_size', least=32) for side in sides
+    )
     return height, width
 
 

@@ -313,7 +313,7 @@ def read_object_id(obj_id: object) -> Any:  # noqa: ANN401  an int or a str
         return str(obj_id)
     number = _whole(obj_id)
     if number is None:
-        msg = f'obj_id is {_told(obj_id)}; give a whole number or a string'
+        msg = f'obj_id is {_describe(obj_id)}; give a whole number or a string'
         raise ValueError(msg)
     return number
 
@@ -337,7 +337,7 @@ def read_whole_number(
     """
     number = _whole(value)
     if number is None:
-        msg = f'{name} is {_told(value)}; give a whole number{_range(least, most)}'
+        msg = f'{name} is {_describe(value)}; give a whole number{_range(least, most)}'
         raise ValueError(msg)
     _check_range(number, name, least, most)
     return number
@@ -362,7 +362,7 @@ def read_number(
     """
     plain = _plain(value)
     if not isinstance(plain, int | float) or not math.isfinite(plain):
-        msg = f'{name} is {_told(value)}; give a number{_range(least, most)}'
+        msg = f'{name} is {_describe(value)}; give a number{_range(least, most)}'
         raise ValueError(msg)
     _check_range(plain, name, least, most)
     return plain
@@ -382,47 +382,51 @@ def read_flag(value: object, *, name: str) -> bool:
         ValueError: If it is something else: a text such as ``'false'`` counts as true
             in Python.
     """
+    if isinstance(value, np.ndarray | Tensor) and not value.ndim:
+        value = value.item()
     if isinstance(value, bool | np.bool_):
         return bool(value)
     plain = _plain(value)
     if plain not in {0, 1}:
-        msg = f'{name} is {_told(value)}; give True or False'
+        msg = f'{name} is {_describe(value)}; give True or False'
         raise ValueError(msg)
     return bool(plain)
 
 
 class Setting(Generic[Value]):
-    """An attribute that is a field of a frozen record, read where it is set.
+    """An attribute that stands for a field of a frozen record.
+
+    A value that is set is read and checked, and the record is replaced.
 
     Args:
         record: Attribute that holds the record.
-        field: Of the record.
-        read: Reads a value; it is given the name of the attribute.
+        field: Field of the record.
+        read: Reads and checks a value, ``read(value, name=attribute)``.
     """
 
     def __init__(self, record: str, field: str, read: Callable[..., Value]) -> None:
         self._record, self._field, self._read = record, field, read
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Note how the attribute is called."""
+        """Remember the name of the attribute, for errors."""
         self._name = name
 
     def __get__(self, instance: object, owner: type | None = None) -> Value:
         """The field as it is now."""
         if instance is None:
-            return self  # type: ignore[return-value]  # of the class, for inspection
+            return self  # type: ignore[return-value]  # looked up on the class
         value: Value = getattr(getattr(instance, self._record), self._field)
         return value
 
     def __set__(self, instance: object, value: object) -> None:
-        """Exchange the record for one with another value."""
+        """Replace the record by one with the new value."""
         record = getattr(instance, self._record)
         new = {self._field: self._read(value, name=self._name)}
         setattr(instance, self._record, replace(record, **new))
 
 
 def _plain(value: object) -> int | float | None:
-    """A number of any type as a plain one; None where it is no single number."""
+    """Convert a number of any type to a plain one; None if it is no single number."""
     if isinstance(value, bool | np.bool_ | str | bytes):
         return None
     if isinstance(value, np.ndarray | Tensor):
@@ -430,7 +434,7 @@ def _plain(value: object) -> int | float | None:
             return None
         value = value.item()
     try:
-        return operator.index(value)  # type: ignore[arg-type]  # that is the question
+        return operator.index(value)  # type: ignore[arg-type]  # TypeError is caught
     except TypeError:
         pass
     if not hasattr(value, '__float__'):
@@ -442,7 +446,7 @@ def _plain(value: object) -> int | float | None:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number of any type as a plain one; None where it is none."""
+    """Convert a whole number of any type to an int; None if it is none."""
     plain = _plain(value)
     if isinstance(plain, float):
         return int(plain) if plain.is_integer() else None
@@ -459,7 +463,7 @@ def _check_range(
 
 
 def _range(least: float | None, most: float | None) -> str:
-    """The end of a sentence that asks for a number."""
+    """Name a range, as the end of an error."""
     if least is not None and most is not None:
         return f' from {least} to {most}'
     if least is not None:
@@ -467,8 +471,8 @@ def _range(least: float | None, most: float | None) -> str:
     return '' if most is None else f' of at most {most}'
 
 
-def _told(value: object) -> str:
-    """A wrong value in an error, and its type."""
+def _describe(value: object) -> str:
+    """Name a wrong value and its type in an error."""
     if isinstance(value, np.ndarray | Tensor) and value.ndim:
         return f'a {type(value).__name__} of shape {tuple(value.shape)}'
     return f'{value!r} ({type(value).__name__})'
@@ -482,7 +486,7 @@ def _numbers(values: TensorLike, name: str) -> Tensor:
         ):
             tensor = torch.stack([_numbers(value, name) for value in values])
         elif isinstance(values, np.ndarray):
-            # A copy: torch takes none that is turned round, or read-only.
+            # Copied, since torch takes no negative strides and no read-only array.
             tensor = torch.from_numpy(values.astype(np.float32, order='C'))
         else:
             tensor = torch.as_tensor(values, dtype=torch.float32).cpu()
