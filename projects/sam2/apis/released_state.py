@@ -50,11 +50,11 @@ class ReleasedImages:
 
 
 class FrameOutputs(Mapping[int, dict[str, Any]]):
-    """What is known of an object by frame, read when it is looked up.
+    """Outputs of an object by frame, read when they are looked up.
 
     Args:
-        frames: Those there are.
-        read: Gives the memory of one.
+        frames: Frames that have an output.
+        read: Returns the memory of a frame.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class FrameOutputs(Mapping[int, dict[str, Any]]):
         frames: Sequence[int],
         read: 'Callable[[int], AnsweredMemory | None]',
     ) -> None:
-        self._frames, self._read = frames, read
+        self._frames, self._read = dict.fromkeys(frames), read
 
     def __iter__(self) -> Iterator[int]:
-        """The frames."""
+        """Iterate over the frames."""
         return iter(self._frames)
 
     def __len__(self) -> int:
-        """How many."""
+        """Count the frames."""
         return len(self._frames)
 
     def __getitem__(self, frame_index: int) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class FrameOutputs(Mapping[int, dict[str, Any]]):
 class ReleasedState(Mapping[str, Any]):
     """Read access by the released keys: ``state['num_frames']``, ``state.get(…)``.
 
-    What is written there would reach nothing, and is refused.
+    Writing is refused, since it would have no effect.
     """
 
     __slots__ = ()
@@ -107,7 +107,7 @@ class ReleasedState(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  of many types
         """Look up what the released state has under a key."""
         if name not in _ENTRIES:
-            msg = f'{name!r}; there are {", ".join(_ENTRIES)}'
+            msg = f'{name!r}; the keys are {", ".join(_ENTRIES)}'
             raise KeyError(msg)
         return _ENTRIES[name](self)
 
@@ -125,12 +125,12 @@ class ReleasedState(Mapping[str, Any]):
         return iter(_ENTRIES)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Count the keys."""
         return len(_ENTRIES)
 
 
 def _rows(state: ReleasedState) -> dict[int, 'TrackedObject']:
-    """The objects by their rows in the masks that are shown."""
+    """Objects by their row in the masks of a result."""
     return dict(enumerate(state.objects.values()))
 
 
@@ -156,7 +156,7 @@ def _masks(obj: 'TrackedObject') -> dict[int, Tensor]:
 
 
 def _outputs(obj: 'TrackedObject') -> dict[str, FrameOutputs]:
-    """What is remembered of an object."""
+    """Memories of an object."""
     store = obj.store
     archive = store.archive
     conditioning = store.conditioning
@@ -164,27 +164,27 @@ def _outputs(obj: 'TrackedObject') -> dict[str, FrameOutputs]:
         {*store.tracked}
         | {f for f in obj.tracked_in_reverse if archive is not None and f in archive}
     )
-    others = [frame for frame in tracked if frame not in conditioning]
+    unprompted = [frame for frame in tracked if frame not in conditioning]
     return {
         'cond_frame_outputs': FrameOutputs(list(conditioning), conditioning.get),  # type: ignore[arg-type]  # all with answers
-        'non_cond_frame_outputs': FrameOutputs(others, store.tracked_memory),  # type: ignore[arg-type]
+        'non_cond_frame_outputs': FrameOutputs(unprompted, store.tracked_memory),  # type: ignore[arg-type]
     }
 
 
 def _pending(obj: 'TrackedObject') -> dict[str, dict[int, dict[str, Any]]]:
-    """Answers that are not remembered yet."""
-    parts: dict[str, dict[int, dict[str, Any]]] = {
+    """Answers that are not encoded into memories yet."""
+    outputs: dict[str, dict[int, dict[str, Any]]] = {
         'cond_frame_outputs': {},
         'non_cond_frame_outputs': {},
     }
     for frame, answer in obj.pending.items():
         kind = 'cond_frame_outputs' if answer.conditioning else 'non_cond_frame_outputs'
-        parts[kind][frame] = {
+        outputs[kind][frame] = {
             'pred_masks': answer.step.mask_logits,
             'obj_ptr': answer.step.object_pointer,
             'object_score_logits': answer.step.object_score_logits,
         }
-    return parts
+    return outputs
 
 
 _ENTRIES: dict[str, Callable[[ReleasedState], Any]] = {

@@ -7,13 +7,15 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from projects.sam2.as_sam2 import amg
+
 __all__ = ['install', 'uninstall']
 
 ROOT = 'sam2'
 _APIS, _MODELS = 'projects.sam2.apis', 'projects.sam2.models'
 _PARTS = f'{_MODELS}.released_names'
 _OWN = 'projects.sam2.as_sam2'
-# Modules, and where each of their names is: of the same name, or `module:name`.
+# Where each name of a released module lives here: a module, or `module:name`.
 MODULES: dict[str, dict[str, str]] = {
     ROOT: {},
     'sam2.build_sam': {
@@ -41,28 +43,7 @@ MODULES: dict[str, dict[str, str]] = {
         ),
         f'{_OWN}.misc',
     ),
-    'sam2.utils.amg': dict.fromkeys(
-        (
-            'MaskData',
-            'area_from_rle',
-            'batch_iterator',
-            'batched_mask_to_box',
-            'box_xyxy_to_xywh',
-            'build_all_layer_point_grids',
-            'build_point_grid',
-            'calculate_stability_score',
-            'coco_encode_rle',
-            'generate_crop_boxes',
-            'is_box_near_crop_edge',
-            'mask_to_rle_pytorch',
-            'remove_small_regions',
-            'rle_to_mask',
-            'uncrop_boxes_xyxy',
-            'uncrop_masks',
-            'uncrop_points',
-        ),
-        f'{_OWN}.amg',
-    ),
+    'sam2.utils.amg': dict.fromkeys(amg.__all__, f'{_OWN}.amg'),
     'sam2.modeling': {},
     'sam2.modeling.sam2_base': {
         'SAM2Base': f'{_MODELS}:SAM2',
@@ -88,7 +69,7 @@ MODULES: dict[str, dict[str, str]] = {
 }
 PACKAGES = {name.rpartition('.')[0] for name in MODULES} - {''}
 STREAM = 'for frames that come one at a time use projects.sam2.apis.SAM2Stream'
-# What is not there, and what to do in its place.
+# Released modules and names without a counterpart, and what to do instead.
 INSTEAD = {
     'sam2._C': 'no compiled extension is needed: holes are filled by OpenCV',
     'sam2.build_sam.build_sam2_camera_predictor': STREAM,
@@ -113,9 +94,9 @@ def install() -> None:
     """
     present = sys.modules.get(ROOT)
     if present is not None and not isinstance(present, AliasModule):
-        place = getattr(present, '__file__', None) or 'somewhere else'
+        origin = getattr(present, '__file__', None) or 'somewhere else'
         msg = (
-            f'sam2 is imported already, from {place}; import projects.sam2.as_sam2 '
+            f'sam2 is imported already, from {origin}; import projects.sam2.as_sam2 '
             f'before it, or leave out one of the two'
         )
         raise ImportError(msg)
@@ -135,7 +116,7 @@ class AliasModule(ModuleType):
     """A module of the released package, with names of ours."""
 
     def __getattr__(self, name: str) -> object:
-        """Say what to do in place of a name that is not there."""
+        """Raise an error that names an alternative to a missing name."""
         full = f'{self.__name__}.{name}'
         if full in INSTEAD:
             msg = f'{full} is not part of this project: {INSTEAD[full]}'
@@ -197,6 +178,6 @@ class AliasFinder(MetaPathFinder, Loader):
         Args:
             module: Of :meth:`create_module`.
         """
-        for name, place in MODULES[module.__name__].items():
-            source, _, other = place.partition(':')
-            setattr(module, name, getattr(import_module(source), other or name))
+        for name, target in MODULES[module.__name__].items():
+            source, _, own_name = target.partition(':')
+            setattr(module, name, getattr(import_module(source), own_name or name))

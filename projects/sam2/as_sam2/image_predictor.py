@@ -17,6 +17,8 @@ class SAM2ImagePredictor(image_predictor.SAM2ImagePredictor):
     def _as_arrays(
         self, decoded: LowResMasks, image: EncodedImage, *, return_logits: bool
     ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
-        """Arrays; of a single object without the dimension of objects."""
-        masks, *others = super()._as_arrays(decoded, image, return_logits=return_logits)
-        return masks.astype(np.float32), others[0], others[1]
+        """Convert masks to float32; see the base class."""
+        masks, ious, low_res = super()._as_arrays(
+            decoded, image, return_logits=return_logits
+        )
+        return masks.astype(np.float32), ious, low_res

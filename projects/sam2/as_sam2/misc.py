@@ -62,18 +62,17 @@ def get_connected_components(mask: Tensor) -> tuple[Tensor, Tensor]:
         Labels from 1, 0 outside; and at each pixel the area of its component; both
         (O, 1, H, W), int32.
     """
-    labels, areas = [], []
-    for plane in mask.flatten(0, 1).cpu().numpy().astype(np.uint8):
-        _, own, stats, _ = cv2.connectedComponentsWithStats(plane, connectivity=8)
-        count = stats[:, cv2.CC_STAT_AREA].copy()
-        count[0] = 0  # what is outside
-        labels.append(torch.from_numpy(own))
-        areas.append(torch.from_numpy(count[own]))
-    shape = mask.shape
-    return tuple(  # type: ignore[return-value]  # two
-        torch.stack(planes).int().view(shape).to(mask.device)
-        for planes in (labels, areas)
-    )
+    planes = mask.cpu().numpy().astype(np.uint8)
+    labels, areas = np.zeros(planes.shape, np.int32), np.zeros(planes.shape, np.int32)
+    for index in np.ndindex(planes.shape[:2]):
+        _, labels[index], stats, _ = cv2.connectedComponentsWithStats(
+            planes[index], connectivity=8
+        )
+        area_of_label = stats[:, cv2.CC_STAT_AREA]
+        area_of_label[0] = 0  # background
+        areas[index] = area_of_label[labels[index]]
+    device = mask.device
+    return torch.from_numpy(labels).to(device), torch.from_numpy(areas).to(device)
 
 
 def fill_holes_in_mask_scores(mask: Tensor, max_area: float) -> Tensor:
