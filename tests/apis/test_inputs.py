@@ -195,8 +195,8 @@ def test_numbers_and_flags_are_read_by_name_and_range() -> None:
     assert read_whole_number(np.float64(4), name='n', least=1, most=4) == 4
     assert read_number(np.float32(0.5), name='t', most=1) == 0.5
     assert read_flag(np.bool_(0), name='f') is False
-    for value in (1, 1.0, np.array(1), torch.ones((), dtype=torch.bool)):
-        assert read_flag(value, name='f') is True
+    for flag in (1, 1.0, np.array(1), torch.ones((), dtype=torch.bool)):
+        assert read_flag(flag, name='f') is True
     for value, message in (
         ('4', r"^n is '4' \(str\); give a whole number from 1 to 4$"),
         (2.5, r'^n is 2\.5 \(float\); give a whole number from 1 to 4$'),
