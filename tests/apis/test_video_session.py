@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from projects.sam2.apis import SAM2VideoPredictor, memory_archive
+from projects.sam2.apis import SAM2VideoPredictor, memory_archive, video_session
 from projects.sam2.apis.memory_archive import AnsweredMemory
 from projects.sam2.apis.object_tracking import ObjectTracking
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState
@@ -582,3 +583,48 @@ def test_state_says_what_to_do_in_place_of_pickling() -> None:
     predictor = _predictor()
     with pytest.raises(TypeError, match=r'Branch it with copy\.deepcopy'):
         pickle.dumps(predictor.init_state(toy_frames(1)))
+
+
+def _exchange(predictor: SAM2VideoPredictor, state: VideoState) -> None:
+    """What users do to objects while a pass runs."""
+    predictor.remove_object(state, 1)
+    click(predictor, state, frame=3, number=1, at=(60.0, 40.0))
+    click(predictor, state, frame=2, number=7, at=(30.0, 20.0))
+    predictor.clear_all_prompts_in_frame(state, 0, 2)
+    click(predictor, state, frame=1, number=2, at=(40.0, 10.0))
+
+
+def test_calls_of_another_thread_wait_for_the_frame_that_is_tracked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def session() -> tuple[SAM2VideoPredictor, VideoState]:
+        predictor = _predictor()
+        state = predictor.init_state(toy_frames(6))
+        click(predictor, state, number=1)
+        click(predictor, state, number=2, at=(50.0, 30.0))
+        return predictor, state
+
+    expected = {}
+    predictor, state = session()
+    for result in predictor.propagate_in_video(state):
+        expected[result.frame_index] = result
+        if result.frame_index == 2:
+            _exchange(predictor, state)
+
+    predictor, state = session()
+    show = video_session.show_frame
+    other = threading.Thread(target=_exchange, args=(predictor, state))
+
+    def show_slowly(frame_index: int, *rest: Any, **options: Any) -> VideoFrameResult:  # noqa: ANN401
+        if frame_index == 2 and other.ident is None:
+            other.start()
+            other.join(timeout=0.2)  # it waits for us, or is done
+        return show(frame_index, *rest, **options)
+
+    monkeypatch.setattr(video_session, 'show_frame', show_slowly)
+    actual = {}
+    for result in predictor.propagate_in_video(state):
+        actual[result.frame_index] = result
+        if result.frame_index == 2:
+            other.join()
+    assert_same_results(actual, expected)

@@ -112,11 +112,12 @@ class SAM2Stream:
     def __deepcopy__(self, memo: dict[int, object]) -> 'SAM2Stream':
         """A branch of the stream: each of the two takes frames of its own."""
         other = SAM2Stream(self.predictor)
-        other._latest = copy.copy(self._latest)
-        encode = self.predictor.session.encoder(other._latest)
-        other.state = self.state.branch(
-            self.state.embeddings.branch(encode), frames=other._latest
-        )
+        with self.state.lock:
+            other._latest = copy.copy(self._latest)
+            encode = self.predictor.session.encoder(other._latest)
+            other.state = self.state.branch(
+                self.state.embeddings.branch(encode), frames=other._latest
+            )
         memo[id(self)] = other
         return other
 
@@ -139,5 +140,5 @@ class SAM2Stream:
                 object has no prompt left. After any error the stream is as it was.
         """
         pixels = read_image(frame, name=f'Frame {self._latest.num_frames}')
-        with self._latest.pushed(pixels) as frame_index:
+        with self.state.lock, self._latest.pushed(pixels) as frame_index:
             return self.predictor.session.step(self.state, frame_index)

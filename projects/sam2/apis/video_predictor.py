@@ -197,8 +197,9 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         Raises:
             ValueError: If there is no object, or one without a prompt.
         """
-        self.session.check_prompted(inference_state)
-        self.session.commit(inference_state)
+        with inference_state.lock:
+            self.session.check_prompted(inference_state)
+            self.session.commit(inference_state)
 
     def propagate_in_video(
         self,
@@ -210,7 +211,7 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         """Track all objects through the video.
 
         It may be left at any frame, and stopped by :meth:`cancel_propagate`. Objects
-        may be prompted, added and removed between frames. After an error the state is
+        may be prompted, added and removed between frames, from any thread. After an error the state is
         as it was when the last frame was yielded.
 
         Args:
@@ -253,9 +254,10 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         """Track all objects until the pass is cancelled."""
         if state.cancellations != cancellations:
             return
-        self.session.check_prompted(state)
-        if start is None:
-            start = min(min(obj.conditioning_frames) for obj in state.objects.values())
+        with state.lock:
+            self.session.check_prompted(state)
+            first = min(min(obj.conditioning_frames) for obj in state.objects.values())
+        start = first if start is None else start
         last = 0 if reverse else state.frames.num_frames - 1
         if reach is not None:
             last = max(start - reach, last) if reverse else min(start + reach, last)
@@ -264,9 +266,11 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             self.session.commit(state)
             return
         for frame in order:
-            if state.cancellations != cancellations or not state.objects:
-                return
-            yield self.session.step(state, frame, reverse=reverse)
+            with state.lock:
+                if state.cancellations != cancellations or not state.objects:
+                    return
+                result = self.session.step(state, frame, reverse=reverse)
+            yield result
 
     def cancel_propagate(self, inference_state: VideoState) -> None:
         """Stop all running propagations after their current frame; from any thread.

@@ -81,9 +81,12 @@ class VideoPrompting:
             msg = 'A box comes before all points of a frame; let clear_old_points be'
             raise ValueError(msg)
         prompt = points_of_model(self.model, asked)
-        if not clear_old_points:
-            prompt = state.after_earlier(frame_idx, obj_id, prompt)
-        return self.session.prompt(state, frame_idx, obj_id, FramePrompt(points=prompt))
+        with state.lock:
+            if not clear_old_points:
+                prompt = state.after_earlier(frame_idx, obj_id, prompt)
+            return self.session.prompt(
+                state, frame_idx, obj_id, FramePrompt(points=prompt)
+            )
 
     add_new_points = add_new_points_or_box  # its name in the first release
 
@@ -171,10 +174,12 @@ class VideoPrompting:
         """
         state = inference_state
         obj_id = read_object_id(obj_id)
-        if strict:
-            state.object(obj_id)
-        shown = self.session.remove(state, obj_id, shows=need_output)
-        return list(state.objects), [UpdatedFrame.of(result) for result in shown]
+        with state.lock:
+            if strict:
+                state.object(obj_id)
+            shown = self.session.remove(state, obj_id, shows=need_output)
+            left = list(state.objects)
+        return left, [UpdatedFrame.of(result) for result in shown]
 
     def reset_state(self, inference_state: VideoState) -> None:
         """Forget all objects and prompts of a video.
@@ -182,4 +187,5 @@ class VideoPrompting:
         Args:
             inference_state: State of the video.
         """
-        inference_state.objects.clear()
+        with inference_state.lock:
+            inference_state.objects.clear()

@@ -1,9 +1,11 @@
 """Prompts, tracks and shows the objects of a video, frame by frame."""
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import torch
 
@@ -36,6 +38,25 @@ __all__ = ['VideoSession']
 LOW_RES_STRIDE = 4
 MOST_NAMED = 8  # objects in an error
 BYTES_PER_GB = 10**9
+Inputs = ParamSpec('Inputs')
+Result = TypeVar('Result')
+Call = Callable[Concatenate['VideoSession', VideoState, Inputs], Result]
+
+
+def _one_at_a_time(call: Call[Inputs, Result]) -> Call[Inputs, Result]:
+    """Let a call wait until another thread is done with the state."""
+
+    @functools.wraps(call)
+    def waiting(
+        session: 'VideoSession',
+        state: VideoState,
+        *inputs: Inputs.args,
+        **options: Inputs.kwargs,
+    ) -> Result:
+        with state.lock:
+            return call(session, state, *inputs, **options)
+
+    return cast('Call[Inputs, Result]', waiting)
 
 
 class VideoSession:
@@ -43,7 +64,8 @@ class VideoSession:
 
     A call that fails changes nothing: what a step, a prompt or a clearing does is
     computed first and kept when all of it is there. After an error in a pass the state
-    is as it was when the last frame was yielded.
+    is as it was when the last frame was yielded. Calls of several threads on one state
+    follow one another.
 
     What is said about an object counts by these rules:
 
@@ -148,6 +170,7 @@ class VideoSession:
 
         return encode
 
+    @_one_at_a_time
     @torch.no_grad()
     def prompt(
         self, state: VideoState, frame_index: int, object_id: int, prompt: FramePrompt
@@ -178,6 +201,7 @@ class VideoSession:
         state.objects[object_id] = obj
         return shown
 
+    @_one_at_a_time
     @torch.no_grad()
     def take_back(
         self, state: VideoState, frame_index: int, object_id: int, *, shows: bool
@@ -209,6 +233,7 @@ class VideoSession:
         obj.adopt(draft)
         return shown
 
+    @_one_at_a_time
     def remove(
         self, state: VideoState, object_id: int, *, shows: bool
     ) -> list[VideoFrameResult]:
@@ -230,6 +255,7 @@ class VideoSession:
         state.objects.pop(object_id, None)
         return shown
 
+    @_one_at_a_time
     def check_prompted(self, state: VideoState) -> None:
         """Check that there is something to track.
 
@@ -248,6 +274,7 @@ class VideoSession:
             msg = f'Object {number} has no prompt left; prompt it, or remove it'
             raise ValueError(msg)
 
+    @_one_at_a_time
     @torch.no_grad()
     def commit(self, state: VideoState) -> None:
         """Remember all answered prompts, or none where something fails.
@@ -260,6 +287,7 @@ class VideoSession:
         for object_id, draft in drafts.items():
             state.objects[object_id].adopt(draft)
 
+    @_one_at_a_time
     @torch.no_grad()
     def step(
         self, state: VideoState, frame_index: int, *, reverse: bool = False
@@ -312,6 +340,7 @@ class VideoSession:
         self._forget_lost(state)
         return shown
 
+    @_one_at_a_time
     def show(
         self,
         state: VideoState,

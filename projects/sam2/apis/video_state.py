@@ -1,5 +1,6 @@
 """What a video predictor knows of one video, and what it shows of a frame."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
@@ -313,8 +314,9 @@ class VideoState(ReleasedState):
 
     Scripts look it up by the keys of the released state, ``state['num_frames']``.
 
-    ``copy.deepcopy`` branches it: both sessions go on from here, each its own way. The
-    reader of the frames is shared, so use branches from one thread.
+    ``copy.deepcopy`` branches it: both sessions go on from here, each its own way.
+    Calls may come from any thread: a click of a user interface waits until the frame
+    that is tracked just now is done.
 
     Attributes:
         frames: Reads its frames.
@@ -329,6 +331,8 @@ class VideoState(ReleasedState):
         has_lost_memories: The archive met its limit, which was told.
         objects: By id, in the order in which they were added.
         cancellations: How often passes were cancelled; those under way stop.
+        lock: Held by each call for its time; branches share it, as they share the
+            reader.
     """
 
     frames: FrameReader
@@ -342,11 +346,13 @@ class VideoState(ReleasedState):
     has_lost_memories: bool = False
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     cancellations: int = 0
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def __deepcopy__(self, memo: dict[int, object]) -> 'VideoState':
         """A branch of the session."""
         del memo
-        return self.branch(self.embeddings.branch())
+        with self.lock:
+            return self.branch(self.embeddings.branch())
 
     def __reduce__(self) -> str:
         """Say what to do in place of pickling."""
@@ -381,6 +387,7 @@ class VideoState(ReleasedState):
             restorer=self.restorer,
             has_lost_memories=self.has_lost_memories,
             objects={key: obj.branch(space) for key, obj in self.objects.items()},
+            lock=self.lock,
         )
 
     def object(self, object_id: int) -> TrackedObject:
