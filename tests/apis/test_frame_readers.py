@@ -170,3 +170,6 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
             open_frames(video)
     with pytest.raises(FileNotFoundError, match='missing: there is no such file'):
         open_frames(tmp_path / 'missing')
+    for odd in (None, iter([])):
+        with pytest.raises(TypeError, match='give frames that come one at a time to'):
+            open_frames(odd)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """What users give: read where it is right, refused by name where it is not."""
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ from projects.sam2.structures import PointPrompt
 
 SIZE = (48, 80)
 PIXELS = np.zeros((*SIZE, 3), np.uint8)
+
+
+class Kind(str, Enum):  # as scripts write it for Python 3.10
+    """What objects are."""
+
+    CAT = 'cat'
 
 
 def _read(**given: Any) -> PointPrompt | None:  # noqa: ANN401  whatever a user gives
@@ -119,6 +126,38 @@ def test_prompts_may_be_lists_of_tensors_and_arrays_of_objects() -> None:
     assert torch.equal(odd.labels, straight.labels)
 
 
+@pytest.mark.parametrize(
+    ('given', 'plain'),
+    [
+        ({'box': np.array([[8, 12], [40, 24]])}, {'box': [8, 12, 40, 24]}),
+        (
+            {'box': torch.tensor([[[8, 12], [40, 24]], [[1, 2], [30, 40]]])},
+            {'box': [[8, 12, 40, 24], [1, 2, 30, 40]]},
+        ),
+        (
+            {'box': [8, 12, 40, 24], 'points': [], 'labels': []},
+            {'box': [8, 12, 40, 24]},
+        ),
+        (
+            {'points': np.array([[[20, 36], [70, 10]]]), 'labels': [1, 0]},
+            {'points': [[20, 36], [70, 10]], 'labels': [1, 0]},
+        ),
+        (
+            {'points': [[20, 36], [70, 10]], 'labels': np.array([[True, False]])},
+            {'points': [[20, 36], [70, 10]], 'labels': [1, 0]},
+        ),
+    ],
+)
+def test_other_shapes_of_one_prompt_are_the_same(
+    given: dict[str, Any], plain: dict[str, Any]
+) -> None:
+    actual, expected = _read(**given), _read(**plain)
+    assert actual is not None
+    assert expected is not None
+    assert torch.equal(actual.coords, expected.coords)
+    assert torch.equal(actual.labels, expected.labels)
+
+
 def test_shares_of_the_sides_are_taken_as_they_are() -> None:
     arguments = {'labels': [1], 'box': None, 'size': SIZE, 'in_pixels': False}
     prompt = read_points(points=[[0.5, 1.0]], **arguments)  # type: ignore[arg-type]
@@ -158,6 +197,7 @@ def test_nothing_is_no_prompt() -> None:
         (2**80, 2**80),
         ('cat', 'cat'),
         (np.str_('cat'), 'cat'),
+        (Kind.CAT, 'cat'),
     ],
 )
 def test_equal_ids_of_any_type_are_one(given: object, expected: object) -> None:
@@ -229,7 +269,10 @@ def test_mask_prompt_has_the_size_of_the_frames() -> None:
     mask = np.zeros(SIZE, bool)
     mask[3:9, 4:20] = True
     assert np.array_equal(read_mask(mask, size=SIZE), mask)
-    assert np.array_equal(read_mask(torch.from_numpy(mask) * 255, size=SIZE), mask)
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    tensor = torch.from_numpy(mask) * 255
+    for given in (tensor, tensor.to_sparse(), picture, mask.tolist()):
+        assert np.array_equal(read_mask(given, size=SIZE), mask)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r'\(80, 48\), but the frames are \(48, 80\)'):
         read_mask(mask.T, size=SIZE)
     with pytest.raises(ValueError, match='mask holds NaN'):

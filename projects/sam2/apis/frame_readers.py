@@ -66,11 +66,18 @@ def open_frames(video: VideoLike) -> FrameReader:
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
+        TypeError: If it is none of these.
         ValueError: If there is no frame, or the first cannot be read.
     """
     if isinstance(video, FrameReader):
         return video
     if not isinstance(video, str | Path):
+        if not hasattr(video, '__len__') or not hasattr(video, '__getitem__'):
+            msg = (
+                f'The video is a {type(video).__name__}; give a path, an array or a '
+                f'list of frames, or give frames that come one at a time to SAM2Stream'
+            )
+            raise TypeError(msg)
         return ArrayReader(video)
     path = Path(video).expanduser()
     if not path.exists():

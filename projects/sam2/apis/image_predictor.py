@@ -1,6 +1,6 @@
 """Interactive segmentation of images, with the calls that users of SAM 2 know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, TypedDict, cast
 
@@ -146,7 +146,7 @@ class SAM2ImagePredictor:
         self.set_image_batch([image])
 
     @torch.no_grad()
-    def set_image_batch(self, image_list: Sequence[ImageLike]) -> None:
+    def set_image_batch(self, image_list: Iterable[ImageLike]) -> None:
         """Encode several images in one batch, for :meth:`predict_batch`.
 
         Args:
@@ -157,13 +157,13 @@ class SAM2ImagePredictor:
                 images before stay.
             TypeError: If one is no image at all.
         """
-        if not len(image_list):
-            msg = 'image_list is empty; give at least one image'
-            raise ValueError(msg)
         images = [
             read_image(image, name=f'Image {index}')
             for index, image in enumerate(image_list)
         ]
+        if not images:
+            msg = 'image_list is empty; give at least one image'
+            raise ValueError(msg)
         encoded = encode_images(self.model, images)
         high_res_8, high_res_4 = zip(*(one.high_res for one in encoded), strict=True)
         self._features = ReleasedFeatures(

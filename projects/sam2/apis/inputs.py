@@ -78,8 +78,10 @@ def read_points(
 
     Args:
         points: (P, 2) or (O, P, 2), ``(x, y)``, or None.
-        labels: (P,) or (O, P), values of :class:`PointLabel`, or None.
-        box: (4,) or (O, 4), corners ``(x, y, x, y)``, or None.
+        labels: (P,) or (O, P), values of :class:`PointLabel`, or None. One object
+            may lack its dimension in points or labels alone.
+        box: (4,) or (O, 4), corners ``(x, y, x, y)``, also (2, 2) or (O, 2, 2); or
+            None.
         size: Height and width of the image.
         in_pixels: Coordinates are pixels of the image, not shares of its sides.
 
@@ -101,7 +103,8 @@ def read_points(
     parts = []
     if box is not None:
         corners = _numbers(box, 'box')
-        if corners.shape[-1:] != (4,) or corners.ndim > 3:
+        in_pairs = corners.ndim in {2, 3} and corners.shape[-2:] == (2, 2)
+        if not in_pairs and (corners.shape[-1:] != (4,) or corners.ndim > 3):
             msg = f'box has shape {tuple(corners.shape)}; give (4,) or (O, 4)'
             raise ValueError(msg)
         parts.append(boxes_to_points(corners.reshape(-1, 4)))
@@ -181,8 +184,8 @@ def read_mask(mask: TensorLike, *, size: Size) -> NDArray[np.bool_]:
     numbers = _numbers(mask, 'mask')
     if tuple(numbers.shape) != size:
         msg = (
-            f'mask has shape {tuple(numbers.shape)}, but the frames are {size}; resize '
-            f'it to (height, width) of the video'
+            f'mask has shape {tuple(numbers.shape)}, but the frames are {size}; give '
+            f'one plane, (height, width), of the size of the video'
         )
         raise ValueError(msg)
     scores = (numbers < 0) | ((numbers > 0) & (numbers < 1))
@@ -223,6 +226,12 @@ def one_for_each(
 def _labelled_points(points: TensorLike, labels: TensorLike) -> PointPrompt:
     """Points with their labels, as (O, P, 2) and (O, P)."""
     coords, kinds = _numbers(points, 'points'), _numbers(labels, 'labels')
+    if coords.shape == (0,):  # of an empty list
+        coords = coords.reshape(0, 2)
+    if coords.ndim == 3 and len(coords) == 1 and kinds.ndim == 1:
+        kinds = kinds[None]
+    elif coords.ndim == 2 and kinds.ndim == 2 and len(kinds) == 1:
+        coords = coords[None]
     if coords.shape[-1:] != (2,) or coords.ndim not in {2, 3}:
         msg = f'points have shape {tuple(coords.shape)}; give (P, 2) or (O, P, 2)'
         raise ValueError(msg)
@@ -310,7 +319,7 @@ def read_object_id(obj_id: object) -> Any:  # noqa: ANN401  an int or a str
         ValueError: If it is something else.
     """
     if isinstance(obj_id, str):
-        return str(obj_id)
+        return str.__str__(obj_id)  # of an Enum its value
     number = _whole(obj_id)
     if number is None:
         msg = f'obj_id is {_describe(obj_id)}; give a whole number or a string'
@@ -488,8 +497,11 @@ def _numbers(values: TensorLike, name: str) -> Tensor:
         elif isinstance(values, np.ndarray):
             # Copied, since torch takes no negative strides and no read-only array.
             tensor = torch.from_numpy(values.astype(np.float32, order='C'))
+        elif not isinstance(values, Tensor) and hasattr(values, '__array_interface__'):
+            tensor = _numbers(np.asarray(values), name)  # a PIL image
         else:
             tensor = torch.as_tensor(values, dtype=torch.float32).cpu()
+            tensor = tensor.to_dense() if tensor.is_sparse else tensor
     except (TypeError, ValueError, RuntimeError) as error:
         msg = f'{name} cannot be read as numbers ({error}); give an array'
         raise ValueError(msg) from error

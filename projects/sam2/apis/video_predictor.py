@@ -211,8 +211,8 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         """Track all objects through the video.
 
         It may be left at any frame, and stopped by :meth:`cancel_propagate`. Objects
-        may be prompted, added and removed between frames, from any thread. After an error the state is
-        as it was when the last frame was yielded.
+        may be prompted, added and removed between frames, from any thread. After an
+        error the state is as it was when the last frame was yielded.
 
         Args:
             inference_state: State of the video.

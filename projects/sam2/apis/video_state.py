@@ -436,6 +436,9 @@ class VideoState(ReleasedState):
             ValueError: If it has not.
         """
         length = self.frames.num_frames
+        if not length:
+            msg = 'No frame came yet; call track with the first one'
+            raise ValueError(msg)
         if not 0 <= frame_index < length:
             msg = f'Frame {frame_index} is not in 0 to {length - 1}, all frames given'
             raise ValueError(msg)
