@@ -21,7 +21,6 @@ it is 2 where the scores could not be computed.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,11 +36,7 @@ from projects.sam2.apis.folder_scores import (  # noqa: E402
     score_folder,
 )
 from projects.sam2.datasets.mask_folders import list_mask_videos  # noqa: E402
-from projects.sam2.engine.command_line import (  # noqa: E402
-    call_tool,
-    describe_error,
-    shows_traceback,
-)
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.evaluation import (  # noqa: E402
     PROTOCOLS,
     describe_gaps,
@@ -113,20 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         protocol=PROTOCOLS[options.protocol],
         binary=options.binary,
     )
-    try:
-        names = list_mask_videos(options.truth, options.list)
-        with progress_bar('Videos') as advance:
-            scores = score_folder(
-                task, names=names, num_workers=options.workers, advance=advance
-            )
-        summary = summarise(scores.videos)
-        if options.out is not None:
-            write_report(options.out, scores.videos, summary)
-    except (OSError, ValueError) as error:
-        if shows_traceback():
-            raise
-        print(f'error: {describe_error(error)}', file=sys.stderr)
-        return 2
+    names = list_mask_videos(options.truth, options.list)
+    with progress_bar('Videos') as advance:
+        scores = score_folder(
+            task, names=names, num_workers=options.workers, advance=advance
+        )
+    summary = summarise(scores.videos)
+    if options.out is not None:
+        write_report(options.out, scores.videos, summary)
     print(format_tables(scores.videos, summary))
     print(describe_summary(summary))
     print('\n'.join(describe(scores)) or 'Nothing is missing, nothing is too much')

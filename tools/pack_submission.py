@@ -16,7 +16,6 @@ The exit code is 1 where a check fails, 2 where a folder or list cannot be used.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,11 +33,7 @@ from projects.sam2.datasets.processing.submission import (  # noqa: E402
     check_submission,
     pack_submission,
 )
-from projects.sam2.engine.command_line import (  # noqa: E402
-    call_tool,
-    describe_error,
-    shows_traceback,
-)
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 MAX_PRINTED = 30
 
@@ -98,25 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code, see above.
     """
     options = parse_arguments(arguments)
-    try:
-        names = videos_of_split(options)
-        submission = Submission(
-            root=options.pred,
-            names=tuple(names),
-            layout=LAYOUTS[options.layout],
-            frames=options.frames,
-        )
-        with progress_bar('Videos') as advance:
-            problems = check_submission(submission, advance)
-        if not problems:
-            num_files = pack_submission(submission, options.archive)
-            print(f'{options.archive}: {len(names)} videos, {num_files} masks')
-            return 0
-    except (OSError, ValueError) as error:
-        if shows_traceback():
-            raise
-        print(f'error: {describe_error(error)}', file=sys.stderr)
-        return 2
+    names = videos_of_split(options)
+    submission = Submission(
+        root=options.pred,
+        names=tuple(names),
+        layout=LAYOUTS[options.layout],
+        frames=options.frames,
+    )
+    with progress_bar('Videos') as advance:
+        problems = check_submission(submission, advance)
+    if not problems:
+        num_files = pack_submission(submission, options.archive)
+        print(f'{options.archive}: {len(names)} videos, {num_files} masks')
+        return 0
     for problem in problems[:MAX_PRINTED]:
         print(f'! {problem}')
     print(f'{len(problems)} problems; {options.archive} was not written')

@@ -32,17 +32,9 @@ from projects.sam2.apis import (  # noqa: E402
 )
 from projects.sam2.apis.inference_files import FORMATS  # noqa: E402
 from projects.sam2.datasets.reading import read_labels  # noqa: E402
-from projects.sam2.engine.command_line import (  # noqa: E402
-    call_tool,
-    describe_error,
-    shows_traceback,
-)
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'
-# What a user can do about: anything else is a defect, and shows where it is.
-USER_ERRORS = (ValueError, OSError)
-
-
 # Of SAM2AutomaticMaskGenerator: how they are read, and what they do.
 SETTINGS: dict[str, tuple[type, str]] = {
     'points_per_side': (int, 'points along a side of the image'),
@@ -84,16 +76,14 @@ class Sayings:
     labels: list[int] = field(default_factory=list)
 
 
-def parse_arguments(
-    arguments: Sequence[str] | None,
-) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line.
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
 
     Returns:
-        The parser, for errors, and one attribute for each option.
+        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,7 +123,7 @@ def parse_arguments(
         default=None,
         help='feed each mask back to the model once, for a better one',
     )
-    return parser, parser.parse_args(arguments)
+    return parser.parse_args(arguments)
 
 
 def read_settings(options: argparse.Namespace) -> dict[str, float]:
@@ -225,34 +215,29 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
     Returns:
         What :class:`SAM2Inferencer` returns.
     """
-    parser, options = parse_arguments(arguments)
-    try:
-        inferencer = SAM2Inferencer(
-            model=options.config,
-            weights=options.checkpoint,
-            device=options.device,
-            automatic_masks=read_settings(options),
-        )
-        found = inferencer(
-            options.input,
-            prompts=read_prompts(options.said),
-            folder_is_video=options.video,
-            max_frames=options.max_frames,
-            show=options.show,
-            wait_time=1e-3,
-            out_dir=options.out_dir,
-            pred_formats=options.formats,
-        )
-    except USER_ERRORS as error:
-        if shows_traceback():
-            raise
-        parser.exit(2, f'{parser.prog}: error: {describe_error(error)}\n')
-    for result in found['predictions']:
-        objects = {number for frame in result.frames for number in frame.object_ids}
-        found_in = '' if len(result.frames) == 1 else f'{len(result.frames)} frames, '
-        print(f'{result.name}: {found_in}objects: {len(objects)}')
+    options = parse_arguments(arguments)
+    inferencer = SAM2Inferencer(
+        model=options.config,
+        weights=options.checkpoint,
+        device=options.device,
+        automatic_masks=read_settings(options),
+    )
+    results = inferencer(
+        options.input,
+        prompts=read_prompts(options.said),
+        folder_is_video=options.video,
+        max_frames=options.max_frames,
+        show=options.show,
+        wait_time=1e-3,
+        out_dir=options.out_dir,
+        pred_formats=options.formats,
+    )
+    for result in results['predictions']:
+        object_ids = {number for frame in result.frames for number in frame.object_ids}
+        frames = '' if len(result.frames) == 1 else f'{len(result.frames)} frames, '
+        print(f'{result.name}: {frames}objects: {len(object_ids)}')
     print(f'Written to {options.out_dir}')
-    return found
+    return results
 
 
 if __name__ == '__main__':

@@ -19,7 +19,6 @@ the end, and the exit code is 1. It is 2 where none could be begun.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,11 +36,7 @@ from projects.sam2.apis.vos_run import (  # noqa: E402
 )
 from projects.sam2.apis.vos_writing import MaskFolder, claim_folder  # noqa: E402
 from projects.sam2.datasets.processing.extraction_run import VideoOutcome  # noqa: E402
-from projects.sam2.engine.command_line import (  # noqa: E402
-    call_tool,
-    describe_error,
-    shows_traceback,
-)
+from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.distributed import rank_of_process  # noqa: E402
 
 
@@ -159,21 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; None takes those of the process.
 
     Returns:
-        0 where every video has its masks, 1 where one has none, 2 where none could
-        be begun.
+        0 where every video has its masks, 1 where one has none.
     """
     options = parse_arguments(arguments)
     plan = make_plan(options)
-    try:
-        lengths = plan.lengths()
-        first = rank_of_process(options.launcher).index == 0
-        claim_folder(options.out, plan.settings, write=first)
-        outcomes = segment(plan, lengths, options)
-    except (OSError, ValueError) as error:
-        if shows_traceback():
-            raise
-        print(f'error: {describe_error(error)}', file=sys.stderr)
-        return 2
+    lengths = plan.lengths()
+    first = rank_of_process(options.launcher).index == 0
+    claim_folder(options.out, plan.settings, write=first)
+    outcomes = segment(plan, lengths, options)
     bad = [outcome for outcome in outcomes if outcome.problem is not None]
     written = [outcome for outcome in outcomes if outcome.num_written]
     print(

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from struct import pack
 
@@ -43,11 +42,11 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def num_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The frames to which a video was wound."""
     seeks: list[int] = []
-    opened: Callable[[Path], cv2.VideoCapture] = frames._open_capture
+    opened = frames._open_capture
 
     class Counting:
-        def __init__(self, path: Path) -> None:
-            self.capture = opened(path)
+        def __init__(self, path: Path, *, only_mp4: bool = True) -> None:
+            self.capture = opened(path, only_mp4=only_mp4)
             self.grab, self.read = self.capture.grab, self.capture.read
             self.get, self.release = self.capture.get, self.capture.release
 
@@ -145,7 +144,7 @@ def test_more_frames_than_bytes_are_refused(
         def release(self) -> None:
             pass
 
-    monkeypatch.setattr(frames, '_open_capture', lambda _: Boasting())
+    monkeypatch.setattr(frames, '_open_capture', lambda _, **__: Boasting())
     with pytest.raises(ClipDataError, match='claims 2147483648 frames'):
         open_frames(video.parent, 'ant')
 

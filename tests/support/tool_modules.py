@@ -1,10 +1,14 @@
-"""Imports the scripts of ``tools/``, which are no package."""
+"""Imports and calls the scripts of ``tools/``, which are no package."""
 
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
+
+import pytest
+
+from projects.sam2.engine.command_line import call_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
@@ -28,3 +32,18 @@ def load_tool(name: str) -> ModuleType:
     with mock.patch.object(sys, 'path', [str(path.parent), *sys.path]):
         spec.loader.exec_module(module)
     return module
+
+
+def failing_exit_code(tool: ModuleType, arguments: list[str]) -> object:
+    """Call a tool that ends with an error, as its own last line does.
+
+    Args:
+        tool: From :func:`load_tool`; its errors have the exit code 2.
+        arguments: Words after the program's name.
+
+    Returns:
+        The exit code.
+    """
+    with pytest.raises(SystemExit) as stopped:
+        call_tool(lambda: tool.main(arguments), exit_code=2)
+    return stopped.value.code

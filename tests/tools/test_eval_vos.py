@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mask_files import square_maps, write_maps, write_png
-from tool_modules import load_tool
+from tool_modules import failing_exit_code, load_tool
 
 
 @pytest.fixture(scope='module')
@@ -102,7 +102,7 @@ def test_what_the_user_can_mend_is_one_line(
         [str(tmp_path / 'nowhere'), folders[1]],
         [*folders, '--list', str(tmp_path / 'nowhere.txt')],
     ):
-        assert tool.main([*arguments, '--workers', workers]) == 2
+        assert failing_exit_code(tool, [*arguments, '--workers', workers]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len([line for line in lines if line.startswith('error: ')]) == 1
         assert 'Traceback' not in ''.join(lines)

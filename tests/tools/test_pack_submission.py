@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from mask_files import square_maps, write_maps, write_objects
-from tool_modules import load_tool
+from tool_modules import failing_exit_code, load_tool
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_one_line(
         [str(tmp_path / 'nowhere'), *arguments[1:]],
         [*arguments[:-1], str(tmp_path / 'nowhere.txt')],
     ):
-        assert tool.main(wrong) == 2
+        assert failing_exit_code(tool, wrong) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len([line for line in lines if line.startswith('error: ')]) == 1
     with pytest.raises(SystemExit):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from inference_cases import CONFIG, write_clip, write_images, write_weights
 from projects.sam2.apis import ObjectPrompt
-from tool_modules import load_tool
+from tool_modules import failing_exit_code, load_tool
 from toy_videos import SIZE
 
 Said = list[tuple[int, int, tuple[float, ...] | None, list[int]]]
@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def prompts_of(tool: ModuleType, line: str) -> Said:
     """Object, frame, box and labels of each prompt of a command line."""
-    _, options = tool.parse_arguments(['in', 'config', 'checkpoint', *line.split()])
+    options = tool.parse_arguments(['in', 'config', 'checkpoint', *line.split()])
     prompts: list[ObjectPrompt] = tool.read_prompts(options.said)
     return [
         (
@@ -71,9 +71,7 @@ def test_mask_holds_an_object_for_each_label(tool: ModuleType, tmp_path: Path) -
     labels[2:9, 3:8], labels[20:30, 30:50] = 3, 8
     path = tmp_path / 'mask.png'
     Image.fromarray(labels).save(path)
-    _, options = tool.parse_arguments(
-        ['a', 'b', 'c', '--frame', '2', '--mask', str(path)]
-    )
+    options = tool.parse_arguments(['a', 'b', 'c', '--frame', '2', '--mask', str(path)])
     prompts = tool.read_prompts(options.said)
     assert [(p.object_id, p.frame_index) for p in prompts] == [(3, 2), (8, 2)]
     assert np.array_equal(prompts[1].mask, labels == 8)
@@ -151,9 +149,8 @@ def test_what_a_user_gets_wrong_is_one_line(
     folder = write_images(tmp_path, ['0.jpg'])
     names = {'IMAGE': f'{folder}/0.jpg', 'CONFIG': model[0], 'CHECKPOINT': model[1]}
     words = [names.get(word, word) for word in line.split()]
-    with pytest.raises(SystemExit) as stopped:
-        tool.main([*words, '--out-dir', str(tmp_path / 'out'), '--device', 'cpu'])
-    assert stopped.value.code == 2
+    words += ['--out-dir', str(tmp_path / 'out'), '--device', 'cpu']
+    assert failing_exit_code(tool, words) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert 'error: ' in said
     assert message in said

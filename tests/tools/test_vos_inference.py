@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from tool_modules import load_tool
+from tool_modules import failing_exit_code, load_tool
 from vos_folders import files_below, write_vos_data, write_vos_model
 
 
@@ -38,7 +38,7 @@ def test_masks_are_written_once(
     assert len(files_below(tmp_path / 'out')) == 5
     assert tool.main(command) == 0
     assert '2 videos: 0 segmented (0 frames), 2 done' in capsys.readouterr().out
-    assert tool.main([*command, '--given', 'all']) == 2
+    assert failing_exit_code(tool, [*command, '--given', 'all']) == 2
     assert 'given first-seen, not all' in capsys.readouterr().err
 
 
@@ -85,7 +85,7 @@ def test_mistake_is_one_line_and_can_be_mended(
     command += ['--device', 'cpu']
     wrong = list(command)
     wrong[position] = word
-    assert tool.main(wrong) == 2
+    assert failing_exit_code(tool, wrong) == 2
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith('error: ')
     assert error in last

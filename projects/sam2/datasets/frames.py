@@ -30,11 +30,10 @@ from projects.sam2.ops import read_video_timing, seeks_exactly
 
 MAX_FORWARD = 48  # frames that are passed over before a seek is quicker
 MAX_FRAMES = 2**22  # of a video: two days; FFmpeg takes memory for each that is claimed
-# How an mp4 begins after four bytes of length. Whatever else FFmpeg would play (lists
-# that name other files, for one) is refused.
+# How an mp4 begins, after four bytes of length.
 FIRST_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide')
-# How files of other containers begin. Lists that name other files or addresses (HLS,
-# concat) begin otherwise, so FFmpeg never gets them.
+# How files of other containers begin. FFmpeg would also play lists that name other
+# files or addresses (HLS, concat); these begin otherwise and are refused.
 OTHER_CONTAINERS = (
     b'\x1aE\xdf\xa3',  # Matroska, WebM
     b'\0\0\1\xba',  # MPEG program stream
@@ -134,12 +133,7 @@ class VideoFileFrames:
             ClipDataError: If the file is missing, no mp4, or its frames are too large.
         """
         capture = open_capture(path, limits)
-        asked = (
-            cv2.CAP_PROP_FRAME_COUNT,
-            cv2.CAP_PROP_FRAME_HEIGHT,
-            cv2.CAP_PROP_FRAME_WIDTH,
-        )
-        count, height, width = (int(capture.get(number)) for number in asked)
+        count, height, width = _claimed_shape(capture)
         capture.release()
         return cls(path=path, num_frames=count, height=height, width=width)
 
@@ -227,26 +221,15 @@ class _Playheads(threading.local):
 _playheads = _Playheads()
 
 
-def _check_claims(path: Path, most: int) -> None:
-    """Refuse a video of too many frames before FFmpeg makes a table of them."""
-    try:
-        claims = [timing.num_samples for timing in read_video_timing(path)]
-    except OSError:
-        return  # said where it is opened
-    if max(claims, default=0) > most:
-        problem = f'claims {max(claims)} frames, expected 1 to {most} of its size'
-        raise ClipDataError.at(path, problem, REPLACE_FILE)
-
-
 def open_capture(
     path: Path, limits: ReadLimits = DEFAULT_LIMITS, *, only_mp4: bool = True
 ) -> cv2.VideoCapture:
-    """Open a video file, once what its header claims is checked.
+    """Open a video file after checking what its header claims.
 
     Args:
         path: A video file.
         limits: Its ``max_pixels`` counts.
-        only_mp4: Refuse other containers: of those it is not known whether a seek is
+        only_mp4: Refuse other containers, of which it is unknown whether a seek is
             exact.
 
     Returns:
@@ -256,50 +239,41 @@ def open_capture(
         ClipDataError: If the file is missing, no video, or claims too many frames or
             pixels.
     """
-    most = min(check_file(path).st_size, MAX_FRAMES)
-    _check_claims(path, most)
-    capture = _open_capture(path) if only_mp4 else _open_any_capture(path)
-    asked = (
-        cv2.CAP_PROP_FRAME_COUNT,
-        cv2.CAP_PROP_FRAME_HEIGHT,
-        cv2.CAP_PROP_FRAME_WIDTH,
-    )
-    count, height, width = (int(capture.get(number)) for number in asked)
+    max_frames = min(check_file(path).st_size, MAX_FRAMES)
+    _check_claims(path, max_frames)
+    capture = _open_capture(path, only_mp4=only_mp4)
+    count, height, width = _claimed_shape(capture)
     limits.check_pixels(path, height, width)
-    if not 0 < count <= most:
-        problem = f'claims {count} frames, expected 1 to {most} of its size'
+    if not 0 < count <= max_frames:
+        problem = f'claims {count} frames, expected 1 to {max_frames} of its size'
         raise ClipDataError.at(path, problem, REPLACE_FILE)
     return capture
 
 
-def _open_capture(path: Path) -> cv2.VideoCapture:
-    """Open an mp4 file."""
-    if _begin_of(path)[4:8] not in FIRST_BOXES:
-        raise ClipDataError.at(path, 'is no mp4 file', REPLACE_FILE)
-    return _capture(path)
+def _check_claims(path: Path, max_frames: int) -> None:
+    """Refuse a video of too many frames before FFmpeg makes a table of them."""
+    try:
+        claims = [timing.num_samples for timing in read_video_timing(path)]
+    except OSError:
+        return  # said where it is opened
+    if max(claims, default=0) > max_frames:
+        problem = f'claims {max(claims)} frames, expected 1 to {max_frames} of its size'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
 
 
-def _open_any_capture(path: Path) -> cv2.VideoCapture:
-    """Open a file of any container that is known."""
-    begin = _begin_of(path)
-    if begin[4:8] not in FIRST_BOXES and not _is_other_video(begin):
-        raise ClipDataError.at(path, 'is no video that OpenCV reads', REPLACE_FILE)
-    return _capture(path)
-
-
-def _begin_of(path: Path) -> bytes:
-    """The first bytes of a file."""
+def _open_capture(path: Path, *, only_mp4: bool = True) -> cv2.VideoCapture:
+    """Have FFmpeg open a file, if it begins like a video."""
     try:
         with path.open('rb') as file:
-            return file.read(sum(TS_PACKETS[-1]) + 1)
+            begin = file.read(sum(TS_PACKETS[-1]) + 1)
     except OSError as error:
         problem = f'cannot be read ({error})'
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error
-
-
-def _capture(path: Path) -> cv2.VideoCapture:
-    """Have FFmpeg open a file whose beginning is that of a video."""
-    # A name like concat:a|b or frame_%03d.jpg means other files unless it is a path.
+    if begin[4:8] not in FIRST_BOXES and (only_mp4 or not _is_other_video(begin)):
+        problem = 'is no mp4 file' if only_mp4 else 'is no video that OpenCV reads'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
+    # FFmpeg takes names like concat:a|b or frame_%03d.jpg for several files, unless
+    # they are absolute paths.
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise ClipDataError.at(path, 'is no video that OpenCV reads', REPLACE_FILE)
@@ -307,7 +281,7 @@ def _capture(path: Path) -> cv2.VideoCapture:
 
 
 def _is_other_video(begin: bytes) -> bool:
-    """Whether a file of another container than mp4 begins so."""
+    """Whether a file begins like a video in another container than mp4."""
     return (
         begin.startswith(OTHER_CONTAINERS)
         or (begin[:4], begin[8:12]) == (b'RIFF', b'AVI ')
@@ -316,6 +290,17 @@ def _is_other_video(begin: bytes) -> bool:
             for first, size in TS_PACKETS
         )
     )
+
+
+def _claimed_shape(capture: cv2.VideoCapture) -> tuple[int, int, int]:
+    """Frames, height and width of a video, as its header says."""
+    properties = (
+        cv2.CAP_PROP_FRAME_COUNT,
+        cv2.CAP_PROP_FRAME_HEIGHT,
+        cv2.CAP_PROP_FRAME_WIDTH,
+    )
+    count, height, width = (int(capture.get(number)) for number in properties)
+    return count, height, width
 
 
 def open_frames(
