@@ -56,8 +56,35 @@ def overlap(content: bytearray, entries: list[int]) -> None:
     struct.pack_into('<I', content, entries[1] + 42, offset)
 
 
-def count_members(content: bytearray, _: list[int]) -> None:
-    struct.pack_into('<H', content, content.rindex(b'PK\x05\x06') + 10, 31)
+def add_entries(content: bytearray, _: list[int]) -> None:
+    """More entries in the directory than the archive says that it has."""
+    end = content.rindex(b'PK\x05\x06')
+    (size,) = struct.unpack_from('<I', content, end + 12)
+    entries = (b'PK\x01\x02' + bytes(42)) * 200
+    struct.pack_into('<I', content, end + 12, size + len(entries))
+    content[end:end] = entries
+
+
+def with_large_numbers(change: Callable[[bytearray, int], None]) -> bytes:
+    """An archive whose directory has its size in the record for large numbers."""
+    content = bytearray(archive())
+    end = content.rindex(b'PK\x05\x06')
+    count, size, offset = struct.unpack_from('<HII', content, end + 10)
+    record = struct.pack(
+        '<4sQHHIIQQQQ', b'PK\x06\x06', 44, 45, 45, 0, 0, count, count, size, offset
+    )
+    content[end:end] = record + struct.pack('<4sIQI', b'PK\x06\x07', 0, end, 1)
+    struct.pack_into('<I', content, len(content) - 10, 0xFFFFFFFF)
+    change(content, end)
+    return bytes(content)
+
+
+def claim_large_directory(content: bytearray, record: int) -> None:
+    struct.pack_into('<Q', content, record + 40, 1 << 40)
+
+
+def misplace_record(content: bytearray, record: int) -> None:
+    struct.pack_into('<Q', content, record + 56 + 8, 0)
 
 
 def number(value: int) -> bytes:
@@ -119,7 +146,12 @@ def npz() -> bytes:
             r'claims 3221225472 bytes, more than',
         ),
         (lambda: with_directory(overlap), r'more than the file has for it'),
-        (lambda: with_directory(count_members), r'has more than 30 members'),
+        (lambda: with_directory(add_entries), r'directory of its archive has \d+ byt'),
+        (
+            lambda: with_large_numbers(claim_large_directory),
+            r'has 1099511627776 bytes, more than 9000',
+        ),
+        (lambda: with_large_numbers(misplace_record), r'end of its archive is damaged'),
         (lambda: archive(more={'archive/DATA.pkl': b''}), r'members of the same name'),
         (lambda: archive()[:-30], r'\(\d+ bytes\).* the end of its archive is missing'),
         (npz, r'an archive of NumPy arrays \(arr_0\.npy\)'),
@@ -146,7 +178,7 @@ def test_file_is_refused_in_a_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(files, 'MAX_MEMBERS', 30)
+    monkeypatch.setattr(files, 'MAX_DIRECTORY_BYTES', 9_000)
     monkeypatch.setattr(files, 'MAX_RECIPE_BYTES', (1 << 16) - 1)
     monkeypatch.setattr(files, 'MAX_STEPS', 20_000)
     path = tmp_path / 'stranger.pt'
@@ -158,6 +190,14 @@ def test_file_is_refused_in_a_line(
         assert str(refused.value).startswith(f'{path} ')
         if 'record size' in message:
             return  # mapped, the tensor has the four numbers that are there
+
+
+def test_archive_with_large_numbers_is_read(tmp_path: Path) -> None:
+    path = tmp_path / 'x.pt'
+    path.write_bytes(with_large_numbers(lambda *_: None))
+    loaded = load_file(path)
+    assert isinstance(loaded, dict)
+    assert torch.equal(loaded['model']['w'], torch.arange(4.0))
 
 
 def test_memory_that_is_not_there_is_damage(

@@ -45,8 +45,9 @@ FETCH_AGAIN = (
     'fetch it again, or take another one (of your own run, --resume without a name '
     'finds the newest that is whole)'
 )
-# torch.save writes a few records for each tensor; the largest recipe has 3,000.
-MAX_MEMBERS = 100_000
+# Of an archive's directory: zipfile makes an object of each entry, however many the
+# archive says there are. torch.save writes at most 350 bytes for each tensor.
+MAX_DIRECTORY_BYTES = 8 << 20
 # How the tensors are put together, in a folder of any name, and plain values.
 RECIPE = ['data.pkl']
 MAX_RECIPE_BYTES = 128 << 20
@@ -58,9 +59,10 @@ ARCHIVE_START = b'PK\x03\x04'
 PICKLE_START = b'\x80'
 # Tensors may repeat what is stored (`expand`), but not without end.
 MAX_REPEATED_BYTES = 1 << 30
-END_RECORD = b'PK\x05\x06'
-END_RECORD_64 = b'PK\x06\x06'
-END_BYTES = 22 + (1 << 16)
+END_RECORD, MAX_END_BYTES = b'PK\x05\x06', 22 + (1 << 16)
+# Of archives with large numbers, just before that: another record, and its position.
+END_RECORD_64, END_BYTES_64 = b'PK\x06\x06', 56
+LOCATOR_64, LOCATOR_BYTES_64 = b'PK\x06\x07', 20
 LOCAL_HEADER_BYTES = 30
 
 UNREADABLE = (
@@ -169,9 +171,11 @@ def _check_archive(path: Path) -> None:
     torch writes members uncompressed, one after the other. An archive with compressed
     or overlapping members may ask for far more memory than it has bytes.
     """
-    if _count_members(path) > MAX_MEMBERS:
+    num_bytes = _directory_bytes(path)
+    if num_bytes > MAX_DIRECTORY_BYTES:
         msg = (
-            f'{path} is no checkpoint: its archive has more than {MAX_MEMBERS} members'
+            f'{path} is no checkpoint: the directory of its archive has {num_bytes} '
+            f'bytes, more than {MAX_DIRECTORY_BYTES}; {SAVE_WEIGHTS}'
         )
         raise CheckpointFileError(msg)
     with ZipFile(path) as archive:
@@ -201,20 +205,26 @@ def _check_length(file: IO[bytes], *, num_pickles: int) -> None:
         raise ValueError(msg)
 
 
-def _count_members(path: Path) -> int:
-    """Members that an archive claims to have; zipfile makes an object of each."""
+def _directory_bytes(path: Path) -> int:
+    """Size of an archive's directory, as zipfile will read it."""
     with path.open('rb') as file:
-        file.seek(max(path.stat().st_size - END_BYTES, 0))
+        end_bytes = MAX_END_BYTES + LOCATOR_BYTES_64 + END_BYTES_64
+        offset = file.seek(max(path.stat().st_size - end_bytes, 0))
         end = file.read()
     start = end.rfind(END_RECORD)
     if start < 0:
         msg = 'the end of its archive is missing, it was not fetched or written whole'
         raise BadZipFile(msg)
-    (count,) = struct.unpack_from('<H', end, start + 10)
-    start_64 = end.rfind(END_RECORD_64, 0, start)
-    if start_64 >= 0:
-        (count,) = struct.unpack_from('<Q', end, start_64 + 32)
-    return int(count)
+    (size,) = struct.unpack_from('<L', end, start + 12)
+    locator = start - LOCATOR_BYTES_64
+    if locator >= 0 and end.startswith(LOCATOR_64, locator):
+        record = locator - END_BYTES_64
+        (position,) = struct.unpack_from('<Q', end, locator + 8)
+        if position != offset + record or not end.startswith(END_RECORD_64, record):
+            msg = 'the end of its archive is damaged'
+            raise BadZipFile(msg)
+        (size,) = struct.unpack_from('<Q', end, record + 40)
+    return int(size)
 
 
 def _content_problem(members: list[ZipInfo]) -> str | None:
