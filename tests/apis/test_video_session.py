@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -628,3 +629,42 @@ def test_calls_of_another_thread_wait_for_the_frame_that_is_tracked(
         if result.frame_index == 2:
             other.join()
     assert_same_results(actual, expected)
+
+
+def test_options_that_change_later_leave_what_was_shown_as_it_was() -> None:
+    predictor = _predictor(SHORT_BANK)
+    state = predictor.init_state(toy_frames(12))
+    click(predictor, state)
+    shown = track(predictor, state)
+    predictor.fill_hole_area = 10_000
+    for frame, result in shown.items():
+        later = predictor.session.show(state, frame)
+        assert torch.equal(later.mask_logits, result.mask_logits), frame
+    filled = track(predictor, state)
+    predictor.fill_hole_area = 0
+    for frame, result in filled.items():
+        later = predictor.session.show(state, frame)
+        assert torch.equal(later.mask_logits, result.mask_logits), frame
+
+
+def test_limits_that_change_later_hold_for_videos_that_are_open() -> None:
+    predictor = _predictor(SHORT_BANK)
+    state = predictor.init_state(toy_frames(12))
+    click(predictor, state)
+    predictor.max_archive_gb = 0
+    predictor.num_cached_embeddings = 1
+    with pytest.warns(UserWarning, match='max_archive_gb=0'):
+        track(predictor, state)
+    assert [frame for frame in range(12) if frame in state.embeddings] == [11]
+    assert state.archive_space is not None
+    assert not state.archive_space.num_bytes
+
+
+def test_missing_temporary_folders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = _predictor(SHORT_BANK)
+    state = predictor.init_state(toy_frames(12))
+    click(predictor, state)
+    monkeypatch.setattr(tempfile, 'tempdir', None)
+    monkeypatch.setattr(tempfile, '_candidate_tempdir_list', lambda: ['/missing'])
+    with pytest.raises(OSError, match=r'cannot be written to any .*set TMPDIR'):
+        track(predictor, state)

@@ -15,6 +15,9 @@ class EmbeddingCache:
         encode: Gives the features of a frame by its position in the video.
         capacity: Frames that are kept.
 
+    Attributes:
+        capacity: May be changed; it holds from the next frame on.
+
     Raises:
         ValueError: If the capacity is below one.
     """
@@ -26,7 +29,7 @@ class EmbeddingCache:
             msg = f'num_cached_embeddings is {capacity}; keep at least one'
             raise ValueError(msg)
         self._encode = encode
-        self._capacity = capacity
+        self.capacity = capacity
         self._kept: OrderedDict[int, ImageFeatures] = OrderedDict()
 
     def __contains__(self, frame_index: int) -> bool:
@@ -45,7 +48,7 @@ class EmbeddingCache:
         if frame_index not in self._kept:
             self._kept[frame_index] = self._encode(frame_index)
         self._kept.move_to_end(frame_index)
-        while len(self._kept) > self._capacity:
+        while len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
         return self._kept[frame_index]
 
@@ -60,6 +63,6 @@ class EmbeddingCache:
         Returns:
             The copy.
         """
-        other = EmbeddingCache(encode or self._encode, capacity=self._capacity)
+        other = EmbeddingCache(encode or self._encode, capacity=self.capacity)
         other._kept = self._kept.copy()
         return other

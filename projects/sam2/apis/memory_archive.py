@@ -59,10 +59,12 @@ class MaskEncoding:
     Attributes:
         binary: The mask is thresholded, as masks of prompted frames are.
         autocast: Type of autocast that is in force; None without autocast.
+        fill_hole_area: Holes of up to so many pixels are filled where it is shown.
     """
 
     binary: bool = False
     autocast: torch.dtype | None = None
+    fill_hole_area: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +112,13 @@ class MemoryRestorer:
     Attributes:
         heads: Of the model; the tracker encodes memories.
         features: Gives the image features of a frame.
-        show: Makes the mask that is shown of the one that was decoded.
+        show: Fills the holes of a mask up to an area.
         memory_dtype: Spatial memories are of this type.
     """
 
     heads: MaskHeads
     features: Callable[[int], ImageFeatures]
-    show: Callable[[Tensor], Tensor]
+    show: Callable[[Tensor, float], Tensor]
     memory_dtype: torch.dtype
 
     @torch.no_grad()
@@ -320,7 +322,7 @@ class ArchiveSpace:
         except OSError as error:
             self._free.setdefault(record.size, []).append(offset)
             msg = (
-                f'A memory cannot be written to {tempfile.gettempdir()} '
+                f'A memory cannot be written to {tempfile.tempdir or "any disk"} '
                 f'({error.strerror}); make room there, set TMPDIR to another disk, or '
                 f'lower max_archive_gb of the predictor'
             )
@@ -626,8 +628,11 @@ class ArchivedMemoryStore(MemoryStore):
         ):
             return None
         _, mask, score, ious = self._read(self.archive, frame_index, 4)
+        if self.restorer is not None:
+            encoding = _encoding_of(self.archive, frame_index)
+            mask = self.restorer.show(mask, encoding.fill_hole_area)
         return FrameAnswer(
-            mask_logits=mask if self.restorer is None else self.restorer.show(mask),
+            mask_logits=mask,
             object_score_logits=score,
             ious=ious,
         )
@@ -642,15 +647,13 @@ class ArchivedMemoryStore(MemoryStore):
     def _restore(self, archive: TensorArchive, frame_index: int) -> AnsweredMemory:
         """Read a memory; encode its mask again where that alone was kept."""
         pointer, mask, score, ious, *rest = self._read(archive, frame_index)
-        encoding = archive.note(frame_index)
-        if not isinstance(encoding, MaskEncoding):
-            encoding = MaskEncoding()
+        encoding = _encoding_of(archive, frame_index)
         if self.restorer is None:
             (spatial,) = rest
             shown, encoded = mask, None
         else:
             spatial = self.restorer.spatial(frame_index, mask, score, encoding)
-            shown, encoded = self.restorer.show(mask), mask
+            shown, encoded = self.restorer.show(mask, encoding.fill_hole_area), mask
         return AnsweredMemory(
             spatial=spatial,
             object_pointer=pointer,
@@ -697,6 +700,12 @@ class ArchivedMemoryStore(MemoryStore):
         """Where the memories are used."""
         memory = next(iter((self.conditioning or self.tracked).values()), None)
         return torch.device('cpu') if memory is None else memory.object_pointer.device
+
+
+def _encoding_of(archive: TensorArchive, frame_index: int) -> MaskEncoding:
+    """How the memory of an archived frame was encoded and shown."""
+    note = archive.note(frame_index)
+    return note if isinstance(note, MaskEncoding) else MaskEncoding()
 
 
 def _as_bytes(tensors: tuple[Tensor, ...]) -> Tensor:

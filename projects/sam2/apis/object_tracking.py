@@ -30,7 +30,7 @@ from projects.sam2.structures import (
     TrackingMode,
 )
 
-__all__ = ['ObjectTracking']
+__all__ = ['ObjectTracking', 'fill_small_holes']
 
 FILLED_HOLE_LOGIT = 0.1  # just inside the mask
 EARLIER_LOGIT_LIMIT = 32.0  # of masks that a click refines
@@ -183,9 +183,7 @@ class ObjectTracking:
         Returns:
             The same shape.
         """
-        if self.fill_hole_area <= 0:
-            return logits
-        return fill_holes(logits, max_area=self.fill_hole_area, value=FILLED_HOLE_LOGIT)
+        return fill_small_holes(logits, self.fill_hole_area)
 
     def _memories(
         self, output: RememberedFrame, shown: Tensor, *, binary: bool
@@ -200,7 +198,11 @@ class ObjectTracking:
         scores = at_least_float32(step.object_score_logits)
         best = at_least_float32(step.candidate_ious).amax(dim=1, keepdim=True)
         decoded = None if shown is step.mask_logits else step.mask_logits
-        encoding = MaskEncoding(binary=binary, autocast=_autocast_dtype(spatial.device))
+        encoding = MaskEncoding(
+            binary=binary,
+            autocast=_autocast_dtype(spatial.device),
+            fill_hole_area=0.0 if decoded is None else self.fill_hole_area,
+        )
         return [
             AnsweredMemory(
                 spatial=spatial[n : n + 1].clone(),
@@ -213,6 +215,21 @@ class ObjectTracking:
             )
             for n in range(len(spatial))
         ]
+
+
+def fill_small_holes(logits: Tensor, max_area: float) -> Tensor:
+    """Close the small holes of masks.
+
+    Args:
+        logits: (O, 1, H4, W4).
+        max_area: Largest area of a hole that is filled, in pixels; 0 fills none.
+
+    Returns:
+        The same shape.
+    """
+    if max_area <= 0:
+        return logits
+    return fill_holes(logits, max_area=max_area, value=FILLED_HOLE_LOGIT)
 
 
 def _autocast_dtype(device: torch.device) -> torch.dtype | None:

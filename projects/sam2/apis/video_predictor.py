@@ -72,7 +72,8 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             with a warning, and count as not tracked.
         archive_spatial_memories: Leave spatial memories behind, too: three times the
             bytes. Otherwise they are encoded again where a prompt returns, which
-            takes the image embeddings of a few frames.
+            takes the image embeddings of a few frames. It holds for videos that are
+            opened afterwards.
 
     Raises:
         ValueError: If a number is out of range.

@@ -19,7 +19,7 @@ from projects.sam2.apis.memory_archive import (
     MemoryRestorer,
     TensorArchive,
 )
-from projects.sam2.apis.object_tracking import ObjectTracking
+from projects.sam2.apis.object_tracking import ObjectTracking, fill_small_holes
 from projects.sam2.apis.video_results import show_frame
 from projects.sam2.apis.video_state import (
     PendingAnswer,
@@ -143,7 +143,7 @@ class VideoSession:
         )
         if revisits:
             state.archive_space = ArchiveSpace(
-                max_bytes=int(self.options.max_archive_gb * BYTES_PER_GB),
+                max_bytes=self._max_archive_bytes,
                 in_memory=archive_in_memory,
             )
             # Objects that compete for pixels before they are encoded cannot be
@@ -186,6 +186,7 @@ class VideoSession:
         Returns:
             What is shown on the frame, of all objects.
         """
+        self._set_limits(state)
         obj = state.objects.get(object_id)
         if obj is None:
             space = state.archive_space
@@ -307,6 +308,7 @@ class VideoSession:
         """
         if state.objects:
             self.check_prompted(state)
+        self._set_limits(state)
         query = self.tracking.query(frame_index, state.num_frames, reverse=reverse)
         with _cache_kept_on_error(state):
             drafts = self._committed(state)
@@ -488,9 +490,20 @@ class VideoSession:
             features=lambda frame: (embeddings if frame in embeddings else small).get(
                 frame
             ),
-            show=lambda logits: at_least_float32(self.tracking.filled(logits)),
+            show=lambda logits, area: at_least_float32(fill_small_holes(logits, area)),
             memory_dtype=self.options.memory_dtype,
         )
+
+    @property
+    def _max_archive_bytes(self) -> int:
+        """Limit of what is archived of a video."""
+        return int(self.options.max_archive_gb * BYTES_PER_GB)
+
+    def _set_limits(self, state: VideoState) -> None:
+        """Let limits that were changed hold for a video that is open."""
+        state.embeddings.capacity = self.options.num_cached_embeddings
+        if state.archive_space is not None:
+            state.archive_space.max_bytes = self._max_archive_bytes
 
     def _forget_lost(self, state: VideoState) -> None:
         """Let frames whose memories made room for others count as not tracked."""
