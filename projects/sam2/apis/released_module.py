@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from projects.sam2.apis.building import Device
 from projects.sam2.checkpoints import UnknownKeyError, map_to_released
 from projects.sam2.models import SAM2
 from projects.sam2.models.released_names import instead_of
@@ -32,9 +33,15 @@ class ReleasedModule:
         """Whether the model is in training mode."""
         return self.model.training
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401  torch checks them
-        """Move the model or convert its weights, with the arguments of torch."""
-        self.model.to(*args, **kwargs)
+    def to(
+        self,
+        device: Device | torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Move the model, convert its weights, or both."""
+        for target in (device, dtype):
+            if target is not None:
+                self.model.to(target)
         return self
 
     def cuda(self, device: int | torch.device | None = None) -> Self:
