@@ -25,7 +25,11 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
-from projects.sam2.datasets.listing import match_names, read_list  # noqa: E402
+from projects.sam2.datasets.listing import (  # noqa: E402
+    match_names,
+    read_list,
+    with_unknown,
+)
 from projects.sam2.datasets.mask_folders import list_mask_videos  # noqa: E402
 from projects.sam2.datasets.processing.submission import (  # noqa: E402
     LAYOUTS,
@@ -79,8 +83,7 @@ def videos_of_split(options: argparse.Namespace) -> list[str]:
     if options.frames is not None:
         return list_mask_videos(options.frames, options.list)
     entries = read_list(options.list)
-    names, _ = match_names(entries, list_mask_videos(options.pred))
-    return [name or entry for name, entry in zip(names, entries, strict=True)]
+    return with_unknown(*match_names(entries, list_mask_videos(options.pred)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -162,6 +162,50 @@ def test_clip_without_an_object_may_be_excluded(
     assert set(dataset.list_videos()) == {*DEEP_NAMES} - {'cam1'}
 
 
+@pytest.mark.parametrize('name', ['.cache/a', '@eaDir/a', '._a'])
+def test_excluded_image_is_left_out_though_its_name_is_that_of_hidden_files(
+    tmp_path: Path, name: str
+) -> None:
+    sizes = {'height': 24, 'width': 32}
+    images = [
+        {'id': i, 'file_name': f'{file}.jpg', **sizes} for i, file in enumerate('ab')
+    ]
+    images[0]['file_name'] = f'{name}.jpg'
+    annotations = [
+        {'id': i, 'image_id': i, 'segmentation': rle(0)[0]} for i in range(2)
+    ]
+    content = {'images': images, 'annotations': annotations}
+    write_json(tmp_path / 'all.json', content)
+    (tmp_path / 'not.txt').write_text(f'{name}.jpg\n')
+    settings = {'type': 'ClipCocoDataset', 'data_root': str(tmp_path), **RECORDS}
+    assert DATASETS.build(settings).list_videos() == [name, 'b']
+    settings['exclude_list'] = 'not.txt'
+    assert DATASETS.build(settings).list_videos() == ['b']
+
+
+def test_comments_of_a_list_are_no_clips_but_clips_may_be_called_so(
+    tmp_path: Path, list_clips: Callable[..., list[str]]
+) -> None:
+    names = list_clips()
+    text = f'# {names[0]}\n#{names[1]}\n{names[2]}\n'
+    assert list_clips(file_list=text) == [names[2]]
+    assert list_clips(exclude_list=text) == [n for n in names if n != names[2]]
+    write_folders(tmp_path / 'more')
+    touch(tmp_path / 'more' / 'JPEGImages' / '#1' / '00000.jpg')
+    (tmp_path / 'more' / 'not.txt').write_text('#1\n')
+    settings = {'type': 'ClipPaletteDataset', 'data_root': str(tmp_path / 'more')}
+    assert '#1' in DATASETS.build(settings).list_videos()
+    settings['exclude_list'] = 'not.txt'
+    assert set(DATASETS.build(settings).list_videos()) == {*NAMES}
+
+
+def test_names_in_place_of_a_list_file_are_refused(tmp_path: Path) -> None:
+    write_folders(tmp_path)
+    settings = {'type': 'ClipPaletteDataset', 'data_root': str(tmp_path)}
+    with pytest.raises(TypeError, match=r'exclude_list is .*write the names into'):
+        DATASETS.build({**settings, 'exclude_list': ['cam1']})
+
+
 def test_image_without_annotation_may_be_excluded(tmp_path: Path) -> None:
     write_files(tmp_path, '.jpg', '.json')
     touch(tmp_path / 'sub' / 'bare.PNG')

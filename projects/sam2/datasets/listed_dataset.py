@@ -37,6 +37,7 @@ class ListedDataset(ClipDataset):
         FileNotFoundError: If ``data_root``, a folder in it or a list is missing.
         ValueError: If no clip is left, ``exclude_list`` names one that is not there, a
             limit is not positive, or the range is none.
+        TypeError: If a list is no path.
     """
 
     data_root: str
@@ -49,6 +50,14 @@ class ListedDataset(ClipDataset):
 
     def __post_init__(self, pipeline: Sequence[dict[str, Any]]) -> None:
         """List the clips."""
+        for key in ('file_list', 'exclude_list'):
+            path = getattr(self, key)
+            if not isinstance(path, str | Path | None):
+                msg = (
+                    f'{key} is {path!r}; write the names into a text file, a clip a '
+                    f'line, and give its path relative to data_root'
+                )
+                raise TypeError(msg)
         self.root = Path(self.data_root)
         self.read_limits = ReadLimits.of(self.limits)
         self.read_range = checked_intensity_range(self.intensity_range)

@@ -30,6 +30,7 @@ MAX_COMPARED = (
 )
 WRITE_LIST = 'write the list in UTF-8, a clip a line'
 MAX_SHOWN = 80  # characters of a name in an error
+COMMENT = '#'  # begins a line of a list that is no name
 
 FindNames = Callable[[Path], Iterable[str]]
 
@@ -102,21 +103,23 @@ def match_names(
 
     An entry means the clip of exactly that name. Only where there is none, it may
     differ from the name by the ending of an image, a video or a JSON file, by upper
-    case, by backslashes, or by the way in which Unicode writes an accent.
+    case, by backslashes, or by the way in which Unicode writes an accent. An entry that
+    begins with ``#`` and means no clip is a comment.
 
     Args:
         entries: From :func:`read_list`.
         names: Names of the clips.
 
     Returns:
-        The name that each entry means, None where there is none; and the entries
-        without a clip.
+        The name that each entry but comments means, None where there is none; and the
+        entries without a clip.
 
     Raises:
         ClipDataError: If an entry may mean several clips.
     """
     known = names if isinstance(names, set | frozenset) else set(names)
     matches: list[str | None] = []
+    unknown: list[str] = []
     others: dict[str, list[str]] | None = None
     for entry in entries:
         exact = next((s for s in (entry, without_suffix(entry)) if s in known), None)
@@ -129,9 +132,26 @@ def match_names(
                 remedy = 'write the whole name of the clip'
                 raise ClipDataError.at(repr(entry), problem, remedy)
             exact = spelt[0] if spelt else None
+        if exact is None:
+            if entry.startswith(COMMENT):
+                continue
+            unknown.append(entry)
         matches.append(exact)
-    pairs = zip(entries, matches, strict=True)
-    return matches, [entry for entry, name in pairs if name is None]
+    return matches, unknown
+
+
+def with_unknown(matches: Sequence[str | None], unknown: Sequence[str]) -> list[str]:
+    """Name what a list means, also where there is no clip.
+
+    Args:
+        matches: From :func:`match_names`.
+        unknown: Likewise.
+
+    Returns:
+        The names of clips, and of the rest the entries, in the order of the list.
+    """
+    entries = iter(unknown)
+    return [next(entries) if name is None else name for name in matches]
 
 
 def _canonical(name: str) -> str:
@@ -296,8 +316,6 @@ def select_names(
     """
     listed = None if file_list is None else read_list(data_root / file_list)
     excluded = [] if exclude_list is None else read_list(data_root / exclude_list)
-    # What is hidden is in no listing, so that it is left out already.
-    excluded = [entry for entry in excluded if not _is_hidden_path(entry)]
     every = find() if listed is None else []
     known = set(every) if listed is None else find_near([*listed, *excluded])
 
@@ -306,11 +324,12 @@ def select_names(
         matches, unknown = match_names(entries, names)
         there = find_beside(unknown) if unknown else set()
         _, nowhere = match_names(unknown, there)
-        pairs = zip(matches, entries, strict=True)
-        return [name or entry for name, entry in pairs], nowhere
+        return with_unknown(matches, unknown), nowhere
 
     names, lacking = (every, []) if listed is None else resolve(listed, known)
     left_out, unknown = resolve(excluded, known | set(lacking))
+    # What is hidden is in no listing of a folder, so that it is left out already.
+    unknown = [entry for entry in unknown if not _is_hidden_path(entry)]
     if exclude_list is not None and unknown:
         refuse_unknown(unknown, known or find(), data_root / exclude_list, where)
     held = set(left_out)
