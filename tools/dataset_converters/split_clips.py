@@ -79,7 +79,8 @@ def clips_to_split(arguments: argparse.Namespace) -> list[str]:
             exclude_list=None,
         )
     else:
-        names = [without_suffix(name) for name in read_list(root / arguments.file_list)]
+        _, entries = match_names(read_list(root / arguments.file_list), ())
+        names = [without_suffix(name) for name in entries]
     return list(dict.fromkeys(names))
 
 
@@ -109,19 +110,29 @@ def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
         return [sorted(set(names) - held), sorted(held)]
     number = arguments.num_holdout
     if arguments.share is not None:
+        if not 0 < arguments.share < 1:
+            msg = f'--share is {arguments.share}; give a number between 0 and 1'
+            raise ValueError(msg)
         number = round(arguments.share * len(names))
     return list(split_names(names, number, arguments.seed))
 
 
 def main() -> None:
-    """Write the lists."""
+    """Write the lists.
+
+    Raises:
+        ValueError: If both lists are one file: the clips held back would train.
+    """
     arguments = parse_arguments()
     root: Path = arguments.data_root
+    lists = (root / arguments.train_list, root / arguments.holdout_list)
+    if lists[0].resolve() == lists[1].resolve():
+        msg = f'--train-list and --holdout-list are both {lists[0]}; give two files'
+        raise ValueError(msg)
     names = clips_to_split(arguments)
-    lists = (arguments.train_list, arguments.holdout_list)
     for path, part in zip(lists, split(names, arguments), strict=True):
-        write_list(root / path, part)
-        print(f'{root / path}: {len(part)} clips')
+        write_list(path, part)
+        print(f'{path}: {len(part)} clips')
 
 
 if __name__ == '__main__':

@@ -91,3 +91,34 @@ def test_names_of_other_clips_are_refused(
     with pytest.raises(SystemExit, match=r'mine\.txt: .* name some, not all'):
         run(monkeypatch, str(data_root), '--names', 'mine.txt')
     assert not (data_root / 'ImageSets').exists()
+
+
+@pytest.mark.parametrize(
+    'holdout', ['lists.txt', './lists.txt', 'ImageSets/../lists.txt']
+)
+def test_one_file_for_both_lists_is_refused_before_it_is_written(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, holdout: str
+) -> None:
+    both = ('--train-list', 'lists.txt', '--holdout-list', holdout)
+    with pytest.raises(SystemExit, match=r'are both .*give two files'):
+        run(monkeypatch, str(data_root), *both)
+    assert not (data_root / 'lists.txt').exists()
+
+
+@pytest.mark.parametrize('share', ['nan', '1.5', '-0.1'])
+def test_share_that_is_none_is_named(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, share: str
+) -> None:
+    with pytest.raises(SystemExit, match=f'--share is {share}; give'):
+        run(monkeypatch, str(data_root), f'--share={share}')
+
+
+def test_comments_of_a_list_are_not_split(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data_root / 'all.txt').write_text('# mine\nclip001\nclip002\n')
+    options = ('--file-list', 'all.txt', '--num-holdout', '1')
+    run(monkeypatch, str(data_root), *options)
+    written = sorted(lists(data_root))
+    run(monkeypatch, str(data_root), *options, '--frame-folder', 'absent')
+    assert sorted(lists(data_root)) == written == [['clip001'], ['clip002']]
