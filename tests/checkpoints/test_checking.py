@@ -81,6 +81,13 @@ def test_weights_that_fit_pass_with_or_without_the_prefix_of_a_wrapper(
     check_weights(weights, model, source='weights.pt')
 
 
+def test_other_parts_of_a_larger_model_are_left_out(model: nn.Module) -> None:
+    state = {f'sam2.{key}': value for key, value in model.state_dict().items()}
+    state |= {'criterion.weight': torch.ones(2)}
+    weights = weights_of({'state_dict': state}, source='last.ckpt')
+    check_weights(weights, model, source='last.ckpt')
+
+
 def test_checkpoint_without_weights_names_what_it_holds_instead() -> None:
     with pytest.raises(CheckpointMismatchError) as raised:
         weights_of({'net': 1, 'args': 2}, source='x.pt')
@@ -192,3 +199,24 @@ def test_same_kind_of_file_that_lacks_weights_is_the_wrong_file(
     state = dict(model.state_dict())
     del state['mask_decoder.iou_token.weight']
     assert 'the file that belongs to this config' in _message(state, model)
+
+
+@pytest.mark.parametrize(
+    ('value', 'says'),
+    [
+        (torch.tensor(float('nan')), 'NaN or infinite'),
+        (torch.tensor(float('-inf')), 'NaN or infinite'),
+        (torch.tensor(1), r'torch\.int64, not floating'),
+        (torch.tensor(1 + 1j), r'torch\.complex64, not floating'),
+    ],
+)
+def test_weights_that_no_model_has_are_named(
+    model: nn.Module, value: Tensor, says: str
+) -> None:
+    weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    check_weights(weights, model, source='file.pt')
+    key = 'tracker.no_object_embedding'
+    broken = weights[key].to(value.dtype)
+    broken.view(-1)[0] = value
+    with pytest.raises(CheckpointMismatchError, match=rf'file\.pt: 1 .*{says}.*{key}'):
+        check_weights(weights | {key: broken}, model, source='file.pt')

@@ -79,6 +79,23 @@ def _assert_holds(checkpoint: dict[str, Any], weights: dict[str, Tensor]) -> Non
             },
             id='compiled parts, beside an average',
         ),
+        pytest.param(
+            lambda state: {
+                'n_averaged': torch.tensor(3),
+                **{f'module.{key}': v for key, v in state.items()},
+            },
+            id="torch's AveragedModel",
+        ),
+        pytest.param(
+            lambda state: {
+                'ema_state_dict': {
+                    'steps': torch.tensor(3),
+                    **{f'module.{key}': v for key, v in state.items()},
+                }
+            },
+            id="MMEngine's average alone",
+        ),
+        pytest.param(lambda state: {'checkpoint': {'model': state}}, id='checkpoint'),
     ],
 )
 def test_released_file_comes_with_our_names(
@@ -89,6 +106,15 @@ def test_released_file_comes_with_our_names(
     _assert_holds(checkpoint, weights)
     assert checkpoint.keys() == {'state_dict', SOURCE_FIELD}
     assert checkpoint[SOURCE_FIELD] == str(path)
+
+
+def test_two_weights_of_one_name_are_refused(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    averaged = {f'module.{key}': value + 1 for key, value in weights.items()}
+    for saved in (weights | averaged, {'state_dict': averaged | weights}):
+        with pytest.raises(ValueError, match=r'both\.pth: it holds .* several times'):
+            _load(tmp_path / 'both.pth', saved)
 
 
 def test_our_checkpoint_keeps_all_that_a_resume_needs(

@@ -158,6 +158,7 @@ def _is_dense(value: object) -> bool:
         isinstance(value, Tensor)
         and value.layout is torch.strided
         and not value.is_quantized
+        and not value.is_meta
     )
 
 
@@ -174,6 +175,7 @@ def check_weights(
     Raises:
         CheckpointMismatchError: If a weight is missing, unknown or of another shape.
             It names version and size of both, the weights, and the config to use.
+            Also if a weight is no real floating-point tensor, or has NaN or infinity.
     """
     given = _shapes(weights.items())
     wanted = _shapes(model.state_dict().items())
@@ -198,6 +200,28 @@ def check_weights(
             verdict[1:] = [MERGING]
         lines = [f'{source} does not fit the model.', *verdict, *problems]
         raise CheckpointMismatchError('\n'.join(lines))
+    _check_values(weights, model, source)
+
+
+def _check_values(weights: Mapping[str, Tensor], model: nn.Module, source: str) -> None:
+    """Refuse values that torch would copy or convert, and that are no weights."""
+    floating = {k for k, v in model.state_dict().items() if v.is_floating_point()}
+    others = sorted(k for k in floating if not weights[k].is_floating_point())
+    # A sum is quicker than a test of each value, and needs no memory.
+    broken = sorted(
+        k
+        for k in floating.difference(others)
+        if not weights[k].is_meta and not weights[k].detach().float().sum().isfinite()
+    )
+    if others or broken:
+        types = sorted({str(weights[k].dtype) for k in others})
+        problems = (
+            listed(f'weights are {", ".join(types)}, not floating point', others),
+            listed('weights have NaN or infinite values', broken),
+        )
+        told = '; '.join(problem for problem in problems if problem)
+        msg = f'{source}: {told}; give a checkpoint from before it broke'
+        raise CheckpointMismatchError(msg)
 
 
 def _verdict(

@@ -36,6 +36,7 @@ WEIGHT_FIELDS = (
     'state_dict',
     'model',
     'model_state_dict',
+    'checkpoint',
     'module',
     'net',
     'network',
@@ -58,6 +59,8 @@ WRAPPER_PARTS = frozenset(
         '_forward_module',
     }
 )
+# What torch's AveragedModel and MMEngine's count beside the weights.
+COUNTERS = frozenset({'n_averaged', 'steps'})
 FIRST_SAM_SIGN = 'prompt_encoder.pe_layer.positional_encoding_gaussian_matrix'
 MAX_TRIED_KEYS = 100
 
@@ -82,8 +85,9 @@ def find_weights(
     Args:
         checkpoint: What a file holds.
         within_models: Take weights of a SAM 2 that is a part of a larger model, or of
-            a training script's class (``'model.…'``), as well. Where they are meant
-            for that larger model, their names have to stay as they are.
+            a training script's class (``'model.…'``), as well, and leave out those of
+            its other parts. Where they are meant for that larger model, their names
+            have to stay as they are.
 
     Returns:
         The entry that held them (``''`` where the file holds nothing else) and the
@@ -91,7 +95,8 @@ def find_weights(
 
     Raises:
         UnknownKeyError: If there is a SAM 2 with a weight that no SAM 2 has.
-        ValueError: If there are several, or a copy differs from its original.
+        ValueError: If there are several, or a copy differs from its original; or if
+            two weights have one name once the wrappers' parts are taken out.
     """
     for field, state in _states(checkpoint):
         keys = [key for key in state if isinstance(key, str)]
@@ -111,13 +116,28 @@ def find_weights(
                 )
                 raise ValueError(msg)
             if prefixes:
-                renamed = {
-                    plain[key].removeprefix(prefixes[0]): state[key]
-                    for key in keys
+                kept = {
+                    key: name.removeprefix(prefixes[0])
+                    for key, name in plain.items()
+                    if name.startswith(prefixes[0]) and name not in COUNTERS
                     if field or isinstance(state[key], Tensor)
                 }
+                _refuse_doubles(kept)
+                renamed = {name: state[key] for key, name in kept.items()}
                 return field, _by_our_names(renamed, naming)
     return None
+
+
+def _refuse_doubles(names: Mapping[str, str]) -> None:
+    """Refuse a state in which two weights would have one name."""
+    if len(set(names.values())) < len(names):
+        first = {name: key for key, name in reversed(list(names.items()))}
+        key = next(key for key, name in names.items() if first[name] != key)
+        msg = (
+            f'it holds {names[key]} several times, as {first[names[key]]} and {key}; '
+            f'save one model alone'
+        )
+        raise ValueError(msg)
 
 
 def _by_our_names(state: dict[str, Tensor], naming: Naming) -> dict[str, Tensor]:
