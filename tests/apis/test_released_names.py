@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bridge_models import assert_same_weights
 from projects.sam2 import apis
@@ -17,7 +18,15 @@ from projects.sam2.apis import (
 )
 from projects.sam2.apis.image_decoding import preprocess_image
 from projects.sam2.checkpoints import map_to_released
-from toy_videos import SIDE, SIZE, toy_frames, toy_model
+from toy_videos import (
+    SIDE,
+    SIZE,
+    assert_same_results,
+    click,
+    toy_frames,
+    toy_model,
+    track,
+)
 
 REQUIRED = inspect.Parameter.empty
 BUILDER = {
@@ -437,3 +446,56 @@ def test_images_are_encoded_as_in_the_release(predictor: SAM2ImagePredictor) -> 
     embedding = flat[-1] + model.no_mem_embed
     shaped = embedding.permute(1, 2, 0).view_as(features['image_embed'])
     torch.testing.assert_close(shaped, features['image_embed'])
+
+
+class Counting(nn.Module):
+    """A part of the model that counts its calls."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part, self.count = part, 0
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401
+        """As the part."""
+        self.count += 1
+        return self.part(*inputs, **options)
+
+
+def test_part_is_replaced_under_its_released_name() -> None:
+    predictor = SAM2VideoPredictor(toy_model())
+    state = predictor.init_state(toy_frames(3))
+    click(predictor, state)
+    expected = track(predictor, state)
+    names = len(predictor.model.state_dict())
+    for name in ('memory_attention', 'memory_encoder', 'obj_ptr_proj'):
+        setattr(predictor.model, name, Counting(getattr(predictor.model, name)))
+    state = predictor.init_state(toy_frames(3))
+    click(predictor, state)
+    assert_same_results(track(predictor, state), expected)
+    for name in ('memory_attention', 'memory_encoder', 'obj_ptr_proj'):
+        assert getattr(predictor, name).count >= 2
+    assert len(predictor.model.state_dict()) == names
+
+
+@pytest.mark.parametrize('name', ['mask_decoder', 'prompt_encoder'])
+def test_what_would_be_lost_on_a_view_is_refused(name: str) -> None:
+    model = toy_model()
+    view = getattr(model, f'sam_{name}')
+    with pytest.raises(TypeError, match=f'cannot be replaced; set model.{name}'):
+        setattr(model, f'sam_{name}', view)
+    with pytest.raises(TypeError, match=f'cannot be replaced; use model.{name}'):
+        view.forward = view.forward
+    for kind in ('forward', 'forward_pre', 'full_backward'):
+        with pytest.raises(TypeError, match='hooks on it are never called'):
+            getattr(view, f'register_{kind}_hook')(print)
+    assert not any(key.startswith('sam_') for key in model.state_dict())
+
+
+def test_model_of_a_video_predictor_may_be_exchanged() -> None:
+    predictor, other = SAM2VideoPredictor(toy_model()), toy_model()
+    with torch.no_grad():
+        other.mask_decoder.object_score_head.layers[-1].bias -= 100.0  # sees nothing
+    predictor.model = torch.compile(other, backend='eager')  # type: ignore[assignment]
+    assert predictor.model is other
+    shown = click(predictor, predictor.init_state(toy_frames(1)))
+    assert (shown.object_score_logits < 0).all()

@@ -138,7 +138,8 @@ class ReleasedModule:
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set attributes of the model on the model, where they take effect."""
-        model = self.__dict__.get('model')
+        session = self.__dict__.get('session')
+        model = None if session is None else session.model
         of_model = name in getattr(model, '_modules', {}) or (
             hasattr(type(model), name) and not hasattr(type(self), name)
         )

@@ -1,5 +1,6 @@
 """What users say about the objects of a video, with the calls that they know."""
 
+from projects.sam2.apis.building import ModelLike, model_of
 from projects.sam2.apis.image_decoding import points_of_model
 from projects.sam2.apis.inputs import (
     TensorLike,
@@ -10,6 +11,7 @@ from projects.sam2.apis.inputs import (
 )
 from projects.sam2.apis.video_session import VideoSession
 from projects.sam2.apis.video_state import UpdatedFrame, VideoFrameResult, VideoState
+from projects.sam2.models import SAM2
 from projects.sam2.structures import FrameMasks, FramePrompt
 
 __all__ = ['VideoPrompting']
@@ -24,7 +26,15 @@ class VideoPrompting:
 
     def __init__(self, session: VideoSession) -> None:
         self.session = session
-        self.model = session.model
+
+    @property
+    def model(self) -> SAM2:
+        """The model; another one is for videos that are opened afterwards."""
+        return self.session.model
+
+    @model.setter
+    def model(self, model: ModelLike) -> None:
+        self.session = VideoSession(model_of(model), self.session.options)
 
     def add_new_points_or_box(
         self,

@@ -3,6 +3,7 @@
 They are views of the model's own parts: nothing here owns a weight.
 """
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +49,17 @@ PREDICTOR_CALLS = (
     'remove_object and reset_state of SAM2VideoPredictor'
 )
 STREAM = 'for frames that come one at a time use SAM2Stream'
+# Released names that are views of parts of ours: what is set on them would be lost.
+VIEWS = {
+    'sam_mask_decoder': 'model.mask_decoder',
+    'sam_prompt_encoder': 'model.prompt_encoder',
+}
+# Released names of parts that are called alike, and where ours are.
+PARTS = {
+    'memory_attention': 'tracker.memory_attention',
+    'memory_encoder': 'tracker.memory_encoder',
+    'obj_ptr_proj': 'tracker.object_pointer.projection',
+}
 # Released names without a counterpart, and what to do in their place.
 INSTEAD = {
     '_consolidate_temp_output_across_obj': PREDICTOR_CALLS,
@@ -140,6 +152,26 @@ class ReleasedPart(nn.Module):
         ours = map_from_released(full)
         own = {key.removeprefix(self._ours): value for key, value in ours.items()}
         return self.part.load_state_dict(own, strict=strict, assign=assign)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401  torch's
+        """Refuse what would be lost: the next look at the model makes a new view."""
+        if name == 'forward':
+            raise TypeError(self._refusal('its forward cannot be replaced'))
+        super().__setattr__(name, value)
+
+    def __getattribute__(self, name: str) -> Any:  # noqa: ANN401  as torch's own
+        """Refuse to register hooks, which would never be called."""
+        if name.startswith('register_') and name.endswith('_hook'):
+            raise TypeError(self._refusal('hooks on it are never called'))
+        return super().__getattribute__(name)
+
+    def _refusal(self, problem: str) -> str:
+        """What an error says."""
+        ours = f'model.{self._ours.rstrip(".")}'
+        return (
+            f'{self._prefix.rstrip(".")} is a view of {ours}, and {problem}; use '
+            f'{ours}, which is called as {type(self.part).__name__} says'
+        )
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  as torch's own
         """Attributes of the part."""
@@ -350,6 +382,20 @@ class ReleasedNames:
         prompt_encoder: Any
         mask_decoder: Any
         encode: Any
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Replace a part under its released name, or refuse what would be lost."""
+        if name in PARTS:
+            *parents, own = PARTS[name].split('.')
+            setattr(reduce(getattr, parents, self), own, value)
+        elif name in VIEWS:
+            msg = (
+                f'{name} is a view and cannot be replaced; set {VIEWS[name]}, which is '
+                f'what the model calls'
+            )
+            raise TypeError(msg)
+        else:
+            super().__setattr__(name, value)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *others: object
