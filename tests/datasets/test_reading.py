@@ -1,5 +1,6 @@
 """Decoders of frames and palette masks."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.image_headers import bits_per_channel, open_image
 from projects.sam2.datasets.limits import ReadLimits
 from projects.sam2.datasets.reading import (
+    END_OF_IMAGE,
     MAX_SCANS,
+    MAX_SEGMENTS,
     START_OF_SCAN,
     checked_intensity_range,
     image_size,
@@ -97,16 +100,28 @@ def test_size_is_height_and_width_within_the_limits(jpeg: Path) -> None:
 
 
 @pytest.mark.usefixtures('decoder')
+def test_scans_of_thumbnails_and_of_appended_films_do_not_count(jpeg: Path) -> None:
+    content, frame = jpeg.read_bytes(), read_frame(jpeg)
+    thumbnails = b'\xff\xe1\x03\xea' + 500 * START_OF_SCAN
+    film = 500 * START_OF_SCAN + END_OF_IMAGE
+    jpeg.write_bytes(content[:2] + thumbnails + content[2:] + film)
+    np.testing.assert_array_equal(read_frame(jpeg), frame)
+
+
+@pytest.mark.usefixtures('decoder')
 def test_jpeg_is_known_by_its_first_bytes(jpeg: Path) -> None:
     frame = read_frame(jpeg)
     renamed = jpeg.rename(jpeg.with_suffix('.png'))
     np.testing.assert_array_equal(read_frame(renamed), frame)
     content = renamed.read_bytes()
-    renamed.write_bytes(content[:-2] + START_OF_SCAN * MAX_SCANS + content[-2:])
-    with pytest.raises(
-        ClipDataError, match=r'picture\.png: is a JPEG of more than 128'
-    ):
-        read_frame(renamed)
+    (scan,) = re.findall(rb'\xff\xda.*(?=\xff\xd9)', content, re.DOTALL)
+    notes = b'\xff\xfe\x00\x02' * MAX_SEGMENTS  # empty comments
+    for more in (MAX_SCANS * scan, notes + 17 * scan):
+        renamed.write_bytes(content[:-2] + more + content[-2:])
+        with pytest.raises(
+            ClipDataError, match=r'picture\.png: is a JPEG of more than 128'
+        ):
+            read_frame(renamed)
     renamed.write_bytes(content[: len(content) // 2])
     with pytest.raises(ClipDataError, match=r'picture\.png'):
         read_frame(renamed)

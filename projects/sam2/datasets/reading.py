@@ -1,6 +1,7 @@
 """Decodes frames and label images; every failure names the file."""
 
 import io
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,13 @@ TIFF_BEGINS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 IntensityRange = tuple[float, float]
 END_OF_IMAGE = b'\xff\xd9'
 START_OF_SCAN = b'\xff\xda'
+# Begins a segment. Neither a byte of 255 in a scan (ff00) nor a restart (ffd0 to ffd7).
+JPEG_MARKER = re.compile(rb'\xff[\x02-\xcf\xd8-\xfe]')
 LABEL_MODES = ('1', 'P', 'L', 'I;16', 'I;16B', 'I;16L', 'I')
 LOSSY_FORMATS = ('JPEG', 'WEBP')
 MAX_SCANNED = 16  # labels up to which looking for each is quicker than sorting
 MAX_SCANS = 128  # of a JPEG; each takes the time of a whole decoding
+MAX_SEGMENTS = 4096  # of a JPEG: tables, scans, and notes of 64 kB each
 MAX_SCANNED_PIXELS = 2**31  # of all scans together: some seconds
 
 
@@ -109,16 +113,30 @@ def check_scans(
     """
     if not encoded.startswith(JPEG_BEGIN):
         return
-    num_scans = encoded.count(START_OF_SCAN)
-    if num_scans > MAX_SCANS:
-        problem = f'is a JPEG of more than {MAX_SCANS} scans'
-        raise ClipDataError.at(path, problem, REPLACE_FILE)
-    if num_scans * limits.max_pixels <= MAX_SCANNED_PIXELS:
+    # Quick, and never too few: thumbnails and what phones append count as well.
+    if encoded.count(START_OF_SCAN) * limits.max_pixels <= MAX_SCANNED_PIXELS:
         return
+    num_scans = _count_scans(encoded)
+    if num_scans > MAX_SCANS:
+        problem = f'is a JPEG of more than {MAX_SCANS} scans or {MAX_SEGMENTS} segments'
+        raise ClipDataError.at(path, problem, REPLACE_FILE)
     height, width = check_header(io.BytesIO(encoded), path, limits)
     if num_scans * height * width > MAX_SCANNED_PIXELS:
         problem = f'is a JPEG of {num_scans} scans of {height} x {width} pixels'
         raise ClipDataError.at(path, problem, REPLACE_FILE)
+
+
+def _count_scans(encoded: bytes) -> int:
+    """Count the scans of a JPEG; of a file with too many segments, one too many."""
+    count, position = 0, len(JPEG_BEGIN)
+    for _ in range(MAX_SEGMENTS):
+        marker = JPEG_MARKER.search(encoded, position)
+        if marker is None or marker[0] == END_OF_IMAGE:
+            return count
+        count += marker[0] == START_OF_SCAN
+        length = encoded[marker.end() : marker.end() + 2]
+        position = marker.end() + int.from_bytes(length, 'big')
+    return MAX_SCANS + 1
 
 
 def _decode_image(encoded: bytes) -> NDArray[Any] | None:
