@@ -1,8 +1,8 @@
-"""Reads one checkpoint file of unknown origin, without running anything in it.
+"""Reads a checkpoint file of unknown origin without running any code in it.
 
-What a file is, its content says and not its name. Archives are checked before torch
-reads them, classes that ordinary MM checkpoints hold are replaced by inert stand-ins,
-and whatever else goes wrong becomes one error.
+The format is recognised by the content, not by the name. Archives are checked before
+torch reads them, classes in ordinary MM checkpoints are replaced by inert stand-ins,
+and every failure raises the same kind of error.
 """
 
 import pickle
@@ -48,16 +48,17 @@ FETCH_AGAIN = (
 # Of an archive's directory: zipfile makes an object of each entry, however many the
 # archive says there are. torch.save writes at most 350 bytes for each tensor.
 MAX_DIRECTORY_BYTES = 8 << 20
-# How the tensors are put together, in a folder of any name, and plain values.
+# The pickle that says how the tensors are put together; its folder may have any name.
 RECIPE = ['data.pkl']
 MAX_RECIPE_BYTES = 128 << 20
-# A recipe takes some 30 steps for a tensor, and one for a number.
+# The pickle takes about 30 steps for a tensor, and one for a number.
 MAX_STEPS = 4_000_000
-# Before archives, torch wrote three short pickles, the content and names of tensors.
+# Before it had archives, torch wrote three short pickles, the content, and the names of
+# the tensors.
 NUM_OLD_PICKLES = 5
 ARCHIVE_START = b'PK\x03\x04'
 PICKLE_START = b'\x80'
-# Tensors may repeat what is stored (`expand`), but not without end.
+# Tensors may repeat what is stored (`expand`), but not without limit.
 MAX_REPEATED_BYTES = 1 << 30
 END_RECORD, MAX_END_BYTES = b'PK\x05\x06', 22 + (1 << 16)
 # Of archives with large numbers, just before that: another record, and its position.
@@ -92,12 +93,12 @@ def load_file(
         mmap: Map the tensors into memory in place of reading them.
 
     Returns:
-        What the file holds, in plain types, tensors, and NumPy's arrays and numbers.
+        The content of the file: plain types, tensors, NumPy arrays and numbers.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointFileError: If it is none of these, is damaged, claims more than it
-            holds, or needs a class that may run code.
+        CheckpointFileError: If the file has neither format, is damaged, claims more
+            than it holds, or needs a class that may run code.
         ImportError: If it is in safetensors and that package is missing.
     """
     if not path.is_file():
@@ -111,7 +112,7 @@ def load_file(
     try:
         _check_content(path, head)
         with _stand_ins(), warnings.catch_warnings():
-            # Of pickles that torch did not write; the error that follows says more.
+            # For pickles that torch did not write; the error that follows says more.
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
             loaded = torch.load(
                 path, map_location=map_location, weights_only=True, mmap=mmap or None
@@ -154,7 +155,7 @@ def _refusal(error: pickle.UnpicklingError) -> str:
 
 
 def _check_content(path: Path, head: bytes) -> None:
-    """Refuse what torch.save did not write, before torch reads it."""
+    """Refuse a file that ``torch.save`` did not write, before torch reads it."""
     if head.startswith(ARCHIVE_START):
         _check_archive(path)
     elif head.startswith(PICKLE_START):
@@ -199,7 +200,7 @@ def _check_length(file: IO[bytes], *, num_pickles: int) -> None:
     try:
         step_too_many = next(islice(steps, MAX_STEPS, None), None)
     except ValueError:
-        return  # torch says better what is wrong with a pickle
+        return  # torch reports better what is wrong with the pickle
     if step_too_many is not None:
         msg = f'its pickle has more than {MAX_STEPS} steps'
         raise ValueError(msg)
@@ -228,7 +229,7 @@ def _directory_bytes(path: Path) -> int:
 
 
 def _content_problem(members: list[ZipInfo]) -> str | None:
-    """What an archive holds in place of a recipe and tensors; None if it has these."""
+    """Describe an archive without a recipe and tensors; None if it has them."""
     names = [member.filename for member in members]
     parts = [name.split('/') for name in names]
     if any(part[-1] == 'constants.pkl' or 'code' in part[1:-1] for part in parts):
@@ -251,7 +252,7 @@ def _content_problem(members: list[ZipInfo]) -> str | None:
 
 
 def _layout_problem(members: list[ZipInfo], end: int) -> str | None:
-    """What tells an archive's layout from that of ``torch.save``; None if nothing."""
+    """Describe how an archive's layout differs from ``torch.save``'s; None if not."""
     if len({member.filename.lower() for member in members}) < len(members):
         return f'its archive has members of the same name; {FETCH_AGAIN}'
     ordered = sorted(members, key=lambda member: member.header_offset)
@@ -272,7 +273,7 @@ def _layout_problem(members: list[ZipInfo], end: int) -> str | None:
 
 
 class _StandIn:
-    """Object in place of one whose class may not be built from a file."""
+    """Takes the place of an object whose class may not be built from a file."""
 
     state: Any = None
 
@@ -286,32 +287,25 @@ class _StandIn:
 
 
 class _History(_StandIn):
-    """In place of MMEngine's ``HistoryBuffer``."""
+    """Stands in for MMEngine's ``HistoryBuffer``."""
 
 
 class _Options(_StandIn):
-    """In place of the ``argparse.Namespace`` of a training script."""
+    """Stands in for the ``argparse.Namespace`` of a training script."""
 
 
 class _Array(_StandIn):
-    """In place of ``numpy.ndarray``."""
+    """Stands in for ``numpy.ndarray``."""
 
 
 class _NumberType(_StandIn):
-    """In place of ``numpy.dtype``, for numbers and text alone."""
+    """Stands in for ``numpy.dtype``; only types of numbers and text are allowed."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code = code
 
     def real(self) -> np.dtype[Any]:
-        """The type itself.
-
-        Returns:
-            A type of numbers or text.
-
-        Raises:
-            pickle.UnpicklingError: If it is one of objects or of records.
-        """
+        """Return the type; raise ``UnpicklingError`` for objects and records."""
         order = self.state[1] if isinstance(self.state, tuple) else '='
         if not re.fullmatch(r'[biufcSU]\d{1,9}', str(self.code)) or order not in '<>=|':
             msg = f'Unsupported NumPy type {self.code!r}'
@@ -320,22 +314,22 @@ class _NumberType(_StandIn):
 
 
 def _array(*_: object) -> _Array:
-    """In place of NumPy's ``_reconstruct``."""
+    """Stands in for NumPy's ``_reconstruct``."""
     return _Array()
 
 
 def _number(number_type: _NumberType, raw: bytes) -> np.generic:
-    """In place of NumPy's ``scalar``."""
+    """Stands in for NumPy's ``scalar``."""
     number: np.generic = np.frombuffer(raw, number_type.real(), count=1)[0]
     return number
 
 
 def _nothing(*_: object) -> None:
-    """In place of ``getattr``, by which a ``HistoryBuffer`` names its methods."""
+    """Stands in for ``getattr``, with which a ``HistoryBuffer`` names its methods."""
 
 
 def _no_bytes(*_: object) -> bytes:
-    """In place of ``bytes``, by which old pickles make empty ones."""
+    """Stands in for ``bytes``, with which old pickles make empty ones."""
     return b''
 
 
@@ -351,13 +345,13 @@ STAND_INS: dict[str, Any] = {
     'numpy.core.multiarray.scalar': _number,
     'numpy._core.multiarray.scalar': _number,
 }
-# torch keeps one list for the process.
+# torch has one list of allowed classes for the whole process.
 LOCK = threading.Lock()
 
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    """Have torch build stand-ins, also where a user lets it build the real ones."""
+    """Have torch build stand-ins, even for classes that the user has allowed."""
     with LOCK:
         before = get_safe_globals()
         kept = [entry for entry in before if _global_name(entry) not in STAND_INS]
@@ -378,18 +372,17 @@ def _global_name(entry: Callable[..., object] | tuple[object, str]) -> str:
 
 
 def _with_real_types(node: object, done: dict[int, object]) -> object:
-    """Replace stand-ins by what they stand for, dicts and lists in place.
+    """Replace stand-ins by real objects; dicts and lists are changed in place.
 
     Args:
-        node: What was read.
-        done: Results by the identity of what was read, so that shared parts are
-            visited once.
+        node: A part of the content.
+        done: Results by the ``id`` of the node, so that shared parts are visited once.
 
     Returns:
-        What takes the node's place.
+        The node, or what replaces it.
 
     Raises:
-        CheckpointFileError: If a tensor repeats its few numbers without end.
+        ValueError: If a tensor repeats few stored numbers too often.
     """
     if id(node) in done:
         return done[id(node)]
@@ -409,7 +402,7 @@ def _with_real_types(node: object, done: dict[int, object]) -> object:
 
 
 def _real(stand_in: _StandIn, done: dict[int, object]) -> object:
-    """What a stand-in stands for, made by its own constructor."""
+    """Build the object that a stand-in stands for, with its own constructor."""
     if isinstance(stand_in, _NumberType):
         return stand_in.real()
     if isinstance(stand_in, _Array):
@@ -424,7 +417,7 @@ def _real(stand_in: _StandIn, done: dict[int, object]) -> object:
 
 
 def _check_extent(tensor: Tensor) -> None:
-    """Refuse a tensor that repeats few numbers so often that a copy fills memory."""
+    """Refuse a tensor whose copy would need far more memory than the file has."""
     if tensor.layout is not torch.strided or tensor.device.type == 'meta':
         return
     claimed = tensor.numel() * tensor.element_size()

@@ -1,4 +1,4 @@
-"""Names files that are no checkpoints by their first bytes."""
+"""Recognises files that are no checkpoints by their first bytes."""
 
 import re
 from pathlib import Path
@@ -15,12 +15,12 @@ UNPACK = 'unpack it and give the checkpoint inside'
 NOT_WEIGHTS = 'give a file of weights (.pt, .pth, .bin or .safetensors)'
 SAVE_WEIGHTS = 'save the state dict alone: torch.save(model.state_dict(), path)'
 HEAD_BYTES = 512
-# Position, bytes, what begins so, and what to do.
+# Position, bytes, description, remedy.
 SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (
         0,
         b'version https:',
-        'a Git LFS pointer, a note where the file lies',
+        'a Git LFS pointer, which only says where the file is',
         'fetch the file itself, by `git lfs pull` in its repository',
     ),
     (0, b'\x1f\x8b', 'a file packed by gzip', UNPACK),
@@ -47,7 +47,7 @@ class CheckpointFileError(ValueError):
 
 
 def refuse_foreign(path: Path) -> bytes:
-    """Raise if a file is certainly something else than a checkpoint.
+    """Raise if a file is certainly no checkpoint.
 
     Args:
         path: Of the file.
@@ -71,7 +71,7 @@ def refuse_foreign(path: Path) -> bytes:
 
 
 def _foreign_kind(head: bytes, suffix: str) -> tuple[str, str] | None:
-    """What a file is that is certainly no checkpoint, and what to do about it."""
+    """Description and remedy of a file that is certainly no checkpoint."""
     for start, signature, what, remedy in SIGNATURES:
         if head.startswith(signature, start):
             return what, remedy

@@ -1,8 +1,8 @@
-"""Finds the weights of a SAM 2 in what a file holds, whoever wrote and wrapped them.
+"""Finds the weights of SAM 2 in the content of a checkpoint file.
 
-Weights are known by a name that every version and size has, in any of the three namings
-of ``key_table.py``. What wraps them is taken off: a dict around them, and what DDP,
-``torch.compile``, FSDP and a training script put before each name.
+They are recognised by the name of a weight that every version and size has, in any of
+the three namings of ``key_table.py``. They may be nested in dicts, and DDP,
+``torch.compile``, FSDP or a training script may have put a prefix before each name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -66,7 +66,7 @@ MAX_TRIED_KEYS = 100
 
 
 def plain_key(key: str) -> str:
-    """Take out of a weight's name what wrappers of models add.
+    """Remove from a weight's name the parts that model wrappers add.
 
     Args:
         key: Such as ``'module._orig_mod.image_encoder.neck.convs.0.conv.bias'``.
@@ -84,10 +84,10 @@ def find_weights(
 
     Args:
         checkpoint: What a file holds.
-        within_models: Take weights of a SAM 2 that is a part of a larger model, or of
-            a training script's class (``'model.…'``), as well, and leave out those of
-            its other parts. Where they are meant for that larger model, their names
-            have to stay as they are.
+        within_models: Also find a SAM 2 that is part of a larger model, or of a
+            training script's class (``'model.…'``); the weights of other parts are
+            left out. Leave it off where the weights are loaded into that larger model,
+            whose names must stay.
 
     Returns:
         The entry that held them (``''`` where the file holds nothing else) and the
@@ -159,7 +159,7 @@ def _states(
 
 
 def describe_keys(keys: Iterable[object]) -> str:
-    """Say what weights belong to that are no whole SAM 2.
+    """Describe weights that are no whole SAM 2.
 
     Args:
         keys: Names of weights, or of the entries of a file.

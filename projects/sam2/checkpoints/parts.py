@@ -1,7 +1,7 @@
-"""Finds the weights of one part of a model in a checkpoint, wherever they stand there.
+"""Finds the weights of a part of the model, such as the backbone, in a checkpoint.
 
-MMEngine loads what fits under the names that a config gives and logs the rest, so that
-a backbone whose names differ keeps its random weights in silence.
+MMEngine loads the weights whose names match and only logs the others, so a backbone
+under another name would silently keep its random weights.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,9 +42,9 @@ def part_weights(
     Args:
         checkpoint: As :func:`read_checkpoint` gives it.
         wanted: The weights that the part has now.
-        part: Where a SAM 2 of ours has the part, such as ``'image_encoder.backbone.'``.
-        prefix: Where the checkpoint has it, in its own names or in ours; None to look
-            for it.
+        part: Prefix of the part in our SAM 2, such as ``'image_encoder.backbone.'``.
+        prefix: Its prefix in the checkpoint, in the checkpoint's names or in ours;
+            None to look for it.
         source: Where the checkpoint comes from, for the errors.
 
     Returns:
@@ -113,7 +113,7 @@ def _check(given: State, wanted: State, what: str) -> None:
 
 
 def _bare_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Weights by their own names, without what wrappers add."""
+    """The weights by the checkpoint's names, without the parts that wrappers add."""
     state = checkpoint
     for field in ('state_dict', 'model', 'model_state_dict'):
         if isinstance(checkpoint.get(field), Mapping):
@@ -129,7 +129,7 @@ def _bare_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def _candidates(
     state: State, wanted: State, part: str
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Where a state dict may have a part, in any naming.
+    """Find the prefixes under which a state dict may have a part, in any naming.
 
     Args:
         state: By its own names.
@@ -168,7 +168,7 @@ def _candidates(
 
 
 def _names_of(part: str) -> tuple[str, str, str]:
-    """Prefix of a part in each naming; of a part of several parts, what they share."""
+    """Prefix of a part in each naming; of several parts, the prefix they share."""
     for prefixes, _ in KEY_TABLE:
         if prefixes[Naming.OURS] == part:
             return prefixes

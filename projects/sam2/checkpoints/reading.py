@@ -1,9 +1,8 @@
-"""Reads checkpoints of several origins as MMEngine wants them.
+"""Reads checkpoints from files, folders and addresses, and replaces MMEngine's readers.
 
-Addresses, local paths and Hugging Face folders are read by one function, which also
-takes the place of MMEngine's own readers: those of some versions run code that a file
-holds. Addresses mean what MMEngine's tables say, and files of other projects come as
-MMEngine would give them. Readers that someone else has registered stay.
+The readers of some MMEngine versions run code from the file; these never do. Addresses
+mean what MMEngine's tables say, files of other projects are returned as MMEngine would
+return them, and readers that someone else has registered stay.
 """
 
 import tempfile
@@ -105,7 +104,7 @@ def read_checkpoint_url(url: str, map_location: MapLocation = None) -> Checkpoin
 def load_from_torchvision(
     filename: str, map_location: MapLocation = None
 ) -> Checkpoint:
-    """Read weights by torchvision's name for them, also where it is not installed."""
+    """Read weights by torchvision's name; torchvision need not be installed."""
     try:
         import_module('torchvision')
     except ImportError:
@@ -205,7 +204,7 @@ def _name_of(address: str) -> str:
 
 
 def _looked_up(address: str, name: str, table: Mapping[str, str]) -> str:
-    """Where a named model lies, by one of MMEngine's tables."""
+    """Look up a named model in one of MMEngine's tables."""
     if name not in table:
         near = get_close_matches(name, table, n=3)
         hint = f'; it has {", ".join(near)}' if near else ''

@@ -29,7 +29,7 @@ from projects.sam2.engine.distributed import (
 )
 from projects.sam2.engine.optim import NonFiniteLossError
 
-# What the user or the cluster can mend. Anything else is a fault of the program.
+# Errors that the user or the cluster can mend. Others show a traceback.
 USER_ERRORS = (
     OSError,
     ValueError,  # damaged clips and checkpoints, wrong values of options
@@ -40,7 +40,7 @@ USER_ERRORS = (
     LostProcessError,
     NonFiniteLossError,
 )
-# Set, errors have their traceback.
+# If it is set, all errors show a traceback.
 TRACEBACK_VARIABLE = 'SAM2_TRACEBACK'
 TRACEBACK_HINT = f'({TRACEBACK_VARIABLE}=1 shows where)'
 MAX_LINES = 3  # of a message, joined to one
@@ -62,16 +62,16 @@ __all__ = [
 
 
 def call_tool(main: Callable[[], object], *, exit_code: int = 1) -> None:
-    """Call a tool; an error that is no fault of the program is told in one line.
+    """Call a tool and report an error that the user can mend in one line.
 
-    With the variable ``SAM2_TRACEBACK`` set, all errors have their traceback.
+    With the environment variable ``SAM2_TRACEBACK=1`` all errors show a traceback.
 
     Args:
-        main: Of the tool; what it returns is the exit code where it is a whole number.
-        exit_code: After an error.
+        main: Function of the tool; if it returns an int, that is the exit code.
+        exit_code: Exit code after an error.
 
     Raises:
-        SystemExit: With the exit code, where that is not 0; 130 after Ctrl-C.
+        SystemExit: If the exit code is not 0; 130 after Ctrl-C.
     """
     code: object = None
     _silence_decoders()
@@ -99,14 +99,14 @@ def shows_traceback() -> bool:
 
 
 def describe_error(error: BaseException) -> str:
-    """Say in one line what is wrong.
+    """Describe an error in one line.
 
     Args:
-        error: Of a file, an option, or whatever else a user gives.
+        error: Any error.
 
     Returns:
-        Its message: without the traceback where a loader's worker raised it, and
-        without the end where it has many lines. An error of another package ends with
+        Its message, without the traceback that torch adds to the error of a loader's
+        worker. Long messages are cut. The error of another package ends with a hint
         how to see where it was raised.
     """
     message = str(error)
@@ -133,7 +133,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _silence_decoders() -> None:
-    """Leave it to this project to say that a video is damaged."""
+    """Silence FFmpeg and OpenCV: the project's own errors name a damaged video."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     if 'OPENCV_LOG_LEVEL' not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -149,10 +149,10 @@ def _end(message: str, code: int) -> NoReturn:
 
 
 def _is_user_error(error: Exception) -> bool:
-    """Whether the user can mend an error: also any that comes from the config.
+    """Whether the user can mend an error, e.g. in the config.
 
-    That is one that a part of the config raised while it was built, or that MMEngine
-    raised over an entry that is missing.
+    An error comes from the config if it was raised while MMEngine read it or built a
+    part of it.
     """
     if isinstance(error, USER_ERRORS) or _raised_in(error, *CONFIG_READERS):
         return True
@@ -161,7 +161,7 @@ def _is_user_error(error: Exception) -> bool:
 
 
 def _raised_in(error: BaseException, *folders: Path) -> bool:
-    """Whether code below one of these folders has raised an error."""
+    """Whether code in one of these folders raised an error."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     return any(Path(call.filename).is_relative_to(f) for call in last for f in folders)
 
@@ -225,7 +225,7 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
 
 
 def _log_traceback(runner: Runner, error: Exception) -> None:
-    """Write to the log file alone where an error was raised."""
+    """Write the traceback of an error to the log file, not to the terminal."""
     logger = runner.logger
     information = (type(error), error, error.__traceback__)
     record = logger.makeRecord(

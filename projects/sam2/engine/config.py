@@ -17,7 +17,7 @@ DATA_ROOT_LINE = re.compile(r"""^data_root\s*=\s*(['"])(.*)\1""", re.MULTILINE)
 IMAGE_SIZE_LINE = re.compile(r'^image_size\s*=\s*\((\d+),\s*(\d+)\)', re.MULTILINE)
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
-# What holds the size of the model or of its clips, by the type of a part.
+# Option that holds the size of the model or of its clips, by the type of the part.
 SIZE_KEYS = {
     'ClipDataPreprocessor': 'image_size',
     'ClipResize': 'size',
@@ -76,7 +76,7 @@ def read_config(path: str | Path) -> Config:
         ImportError: If a module of its ``custom_imports`` cannot be imported.
         ValueError: If it is no config file, or running it fails.
     """
-    # A pipe would be waited for.
+    # Reading a pipe would block.
     if Path(path).exists() and not Path(path).is_file():
         msg = f'{path} is no regular file; give the path of a config file'
         raise ValueError(msg)
@@ -131,16 +131,16 @@ def apply_data_root(cfg: Config, old: str | None, parts: Sequence[object] = ()) 
 def carry_data_root(runner: Runner) -> None:
     """Carry the ``data_root`` of a run's config to the loaders that are to be built.
 
-    A run that no tool has started (``Runner.from_cfg(Config.fromfile(…))`` in a
-    notebook) gets by it what :func:`load_config` does.
+    :func:`load_config` does so for the tools; this serves runs that are started
+    otherwise (``Runner.from_cfg(Config.fromfile(…))`` in a notebook).
 
     Args:
-        runner: Its configs of loaders and evaluators are changed in place.
+        runner: The configs of its loaders and evaluators are changed in place.
 
     Raises:
         ValueError: If it is not plain which datasets are meant.
     """
-    # MMEngine gives the loops these, which are no parts of `runner.cfg`.
+    # MMEngine builds the loops from these copies, not from `runner.cfg`.
     names = [
         f'_{stage}_{part}'
         for stage in ('train', 'val', 'test')
@@ -151,7 +151,7 @@ def carry_data_root(runner: Runner) -> None:
 
 
 def _assigned_roots(cfg: Config) -> set[str]:
-    """What a config file and its bases assign to ``data_root``."""
+    """Values that a config file and its bases assign to ``data_root``."""
     texts = DATA_ROOT_LINE.findall(cfg.text or '')
     return {text for _, text in texts}
 
@@ -203,7 +203,7 @@ def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
 
 
 def _assigned_sizes(cfg: Config) -> set[tuple[int, ...]]:
-    """What a config file and its bases assign to ``image_size``."""
+    """Values that a config file and its bases assign to ``image_size``."""
     texts = IMAGE_SIZE_LINE.findall(cfg.text or '')
     return {tuple(map(int, text)) for text in texts}
 
@@ -214,7 +214,7 @@ def _as_size(value: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _size_entries(node: object) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every dict below a node that says at which size the model or a clip is."""
+    """Yield each dict that holds the size of the model or of its clips, and the key."""
     if isinstance(node, list | tuple):
         for entry in node:
             yield from _size_entries(entry)
