@@ -16,6 +16,7 @@ from projects.sam2.apis.configs import CONFIG_DIR
         ('configs/sam2.1/sam2.1_hiera_t.yaml', 'sam2_1_tiny'),
         ('sam2.1/sam2.1_hiera_l', 'sam2_1_large'),
         ('sam2_hiera_s.yaml', 'sam2_0_small'),
+        ('configs\\sam2.1\\sam2.1_hiera_s.yaml', 'sam2_1_small'),
         ('sam2_hiera_l', 'sam2_0_large'),
         ('sam2.1_hiera_base_plus', 'sam2_1_bplus'),
         ('facebook/sam2-hiera-base-plus', 'sam2_0_bplus'),
@@ -43,7 +44,16 @@ def test_config_that_was_read_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     'name',
-    ['nowhere.py', 'sam2.1_hiera_xxl', 'sam2.1_hiera_', 'sam3_hiera_t', 'sam2', ''],
+    [
+        'nowhere.py',
+        'sam2.1_hiera_xxl',
+        'sam2.1_hiera_',
+        'sam2.1_hiera_t512.yaml',
+        'sam2.1_hiera_t-v2.yaml',
+        'sam3_hiera_t',
+        'sam2',
+        '',
+    ],
 )
 def test_unknown_name_is_an_error_that_says_what_would_do(name: str) -> None:
     with pytest.raises(FileNotFoundError) as raised:

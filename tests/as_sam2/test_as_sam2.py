@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import projects.sam2
-from projects.sam2.apis import automatic_masks
+from projects.sam2.apis import automatic_masks, load_model_config
 from released_scripts import SCRIPTS, Files
 from toy_videos import SIZE, toy_frames
 from vos_folders import write_vos_model
@@ -99,6 +99,13 @@ def test_every_name_is_found() -> None:
         assert all(getattr(found, name) is not None for name in names)
     with pytest.raises(AttributeError, match=r"amg of this project has no 'x'; docs/"):
         getattr(sys.modules['sam2.utils.amg'], 'x')  # noqa: B009
+
+
+def test_configs_are_found_beside_the_package_as_scripts_look_for_them() -> None:
+    sam2 = import_module('sam2')
+    folder = Path(sam2.__file__ or '').parent
+    name = str(folder / 'configs' / 'sam2.1' / 'sam2.1_hiera_t.yaml')
+    assert load_model_config(name).model.type == 'SAM2'
 
 
 def test_another_sam2_that_is_imported_is_not_replaced(

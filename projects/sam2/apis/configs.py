@@ -11,7 +11,10 @@ __all__ = ['CONFIG_DIR', 'load_model_config']
 
 CONFIG_DIR = Path(__file__).resolve().parents[3] / 'configs'
 # `configs/sam2.1/sam2.1_hiera_b+.yaml`, `sam2.1_hiera_base_plus.pt` and their like
-RELEASED_NAME = re.compile(r'sam2(?P<is_2_1>\.1)?[_-]hiera[_-](?P<size>[a-z_+-]+)')
+# The size ends the name: sam2.1_hiera_t512.yaml is another model.
+RELEASED_NAME = re.compile(
+    r'sam2(?P<is_2_1>\.1)?[_-]hiera[_-](?P<size>[a-z_+-]+)(\.[a-z]+)?'
+)
 SIZES = {
     't': 'tiny',
     'tiny': 'tiny',
@@ -50,7 +53,7 @@ def load_model_config(config: str | Path | Config) -> Config:
 def _find(name: str | Path) -> Path:
     """Path of the config that a name means."""
     candidates = [Path(name).expanduser(), CONFIG_DIR / name]
-    released = RELEASED_NAME.match(Path(name).name)
+    released = RELEASED_NAME.fullmatch(re.split(r'[/\\]', str(name))[-1])
     size = SIZES.get(released['size'].replace('-', '_')) if released else None
     if released and size:
         version = '1' if released['is_2_1'] else '0'

@@ -155,9 +155,11 @@ class AliasFinder(MetaPathFinder, Loader):
             hint = INSTEAD[known[0]] if known else TABLE
             msg = f'{fullname} is not part of this project: {hint}'
             raise ModuleNotFoundError(msg, name=fullname)
-        return ModuleSpec(
+        spec = ModuleSpec(
             fullname, self, origin=__file__, is_package=fullname in PACKAGES
         )
+        spec.has_location = True  # scripts look for configs beside sam2.__file__
+        return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Make an empty module.
