@@ -328,7 +328,7 @@ def test_video_predictor_is_used_like_its_model() -> None:
     assert video.image_size == SIDE
     assert video.eval().float().requires_grad_(requires_grad=False) is video
     assert not any(one.requires_grad for one in video.parameters())
-    assert video.half().to(dtype=torch.float32).to('cpu', torch.float64) is video
+    assert video.half().to(torch.float32).to('cpu', torch.float64) is video
     assert {one.dtype for one in video.parameters()} == {torch.float64}
     assert video.image_encoder.trunk is video.model.image_encoder.backbone
     assert video.memory_attention is video.model.tracker.memory_attention

@@ -34,14 +34,12 @@ class ReleasedModule:
         return self.model.training
 
     def to(
-        self,
-        device: Device | torch.dtype | None = None,
-        dtype: torch.dtype | None = None,
+        self, device: Device | torch.dtype, dtype: torch.dtype | None = None
     ) -> Self:
         """Move the model, convert its weights, or both."""
-        for target in (device, dtype):
-            if target is not None:
-                self.model.to(target)
+        self.model.to(device)
+        if dtype is not None:
+            self.model.to(dtype)
         return self
 
     def cuda(self, device: int | torch.device | None = None) -> Self:
