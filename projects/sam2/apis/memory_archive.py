@@ -1,4 +1,4 @@
-"""Memories that a pass has left behind: on disk, until a prompt returns to them."""
+"""Archives memories that the running pass no longer needs, on disk or on the host."""
 
 import os
 import tempfile
@@ -103,11 +103,11 @@ class AnsweredMemory(FrameMemory):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRestorer:
-    """Makes again what the archive does not keep of a memory.
+    """Recomputes the spatial memories of archived frames.
 
-    A spatial memory is a function of the image and of the mask that was decoded: two
-    thirds of the bytes need not be archived. They cost an image embedding for each
-    frame that a pass returns to.
+    A spatial memory, two thirds of the bytes of a frame, depends on the image and the
+    decoded mask alone. It is not archived but encoded again, which takes an image
+    embedding for each frame that a pass returns to.
 
     Attributes:
         heads: Of the model; the tracker encodes memories.
@@ -129,13 +129,13 @@ class MemoryRestorer:
         object_score_logits: Tensor,
         encoding: MaskEncoding,
     ) -> Tensor:
-        """Encode a mask again.
+        """Encode a mask as it was encoded before.
 
         Args:
             frame_index: Position in the video.
-            mask_logits: As it was decoded, (1, 1, H4, W4).
+            mask_logits: The decoded mask, (1, 1, H4, W4).
             object_score_logits: (1, 1).
-            encoding: How it was encoded.
+            encoding: Settings of the first encoding.
 
         Returns:
             (1, Cm, H16, W16).
@@ -158,15 +158,15 @@ class MemoryRestorer:
 
 @dataclass(slots=True)
 class _Record:
-    """Tensors that are kept: in the space, or on their way to it.
+    """Tensors that are stored in the space, or are being copied to it.
 
     Attributes:
         layout: Types and shapes of the tensors, and the note that came with them.
         size: In bytes.
         serial: Counts the records of a space in the order of writing.
-        offset: Where in the space; -1 while the record is on its way.
-        copied: Bytes on the CPU, or soon there; None once they are written.
-        event: The device is done with copying; None where nothing was copied.
+        offset: Position in the space; -1 until the record is written.
+        copied: Bytes on the CPU, valid after ``event``; None once they are written.
+        event: Marks the end of the copy off a GPU; None without such a copy.
     """
 
     layout: '_Layout'
@@ -191,7 +191,7 @@ class _Layout:
 
 @dataclass(slots=True)
 class _Shelf:
-    """Records of one archive, the oldest first, and keys that made room."""
+    """Records of one archive, oldest first, and the keys of evicted records."""
 
     records: dict[int, _Record] = field(default_factory=dict)
     lost: list[int] = field(default_factory=list)
@@ -200,8 +200,8 @@ class _Shelf:
 class ArchiveSpace:
     """One temporary file, or host memory, that archives share.
 
-    The file is opened when something is written, has no name, and goes with the last
-    archive. Where a limit is reached, the records written longest ago make room.
+    The file has no name. It is opened with the first write and closed with the last
+    archive. When the limit is reached, the oldest records are evicted.
 
     Args:
         max_bytes: Limit; None for no limit.
@@ -213,7 +213,7 @@ class ArchiveSpace:
     ) -> None:
         self.max_bytes = max_bytes
         self.in_memory = in_memory
-        self.num_bytes = 0  # that the file has, or had at most
+        self.num_bytes = 0  # all offsets in use or free lie below
         self._records: _TemporaryFile | _HostMemory
         self._records = _HostMemory() if in_memory else _TemporaryFile()
         self._free: dict[int, list[int]] = {}  # offsets by size
@@ -234,7 +234,7 @@ class ArchiveSpace:
         return shelf
 
     def remove_shelf(self, shelf: _Shelf) -> None:
-        """Let go of an archive's records."""
+        """Delete all records of an archive."""
         for key in tuple(shelf.records):
             self.discard(shelf, key)
         del self._shelves[id(shelf)]
@@ -242,7 +242,7 @@ class ArchiveSpace:
     def put(
         self, shelf: _Shelf, key: int, tensors: tuple[Tensor, ...], note: Hashable
     ) -> None:
-        """Copy tensors to the CPU, and write what has arrived there."""
+        """Start to copy tensors to the CPU, and write the copies that are complete."""
         layout = _Layout(tuple((t.dtype, t.shape) for t in tensors), note)
         layout = self._layouts.setdefault(layout, layout)
         copied, event = _copy_off(_as_bytes(tensors))
@@ -279,19 +279,19 @@ class ArchiveSpace:
         )
 
     def discard(self, shelf: _Shelf, key: int) -> None:
-        """Let go of a record; its place is used again."""
+        """Delete a record; its bytes are reused."""
         record = shelf.records.pop(key, None)
         if record is None:
             return
         if record.copied is not None:
-            record.copied = None  # it waits no more
+            record.copied = None  # taken out of the queue by `_write_arrived`
             self._waiting_bytes -= record.size
         else:
             self._records.free(record.offset)
             self._free.setdefault(record.size, []).append(record.offset)
 
     def _write_arrived(self) -> None:
-        """Write the copies that have arrived; wait where too many are on the way."""
+        """Write complete copies; wait for the oldest where too many are pending."""
         while self._waiting:
             shelf, key, record = self._waiting[0]
             too_many = self._waiting_bytes > MAX_WAITING_BYTES
@@ -304,9 +304,9 @@ class ArchiveSpace:
             self._waiting.popleft()
 
     def _write(self, shelf: _Shelf, key: int, record: _Record, copied: Tensor) -> None:
-        """Write one record; older ones make room where there is a limit."""
+        """Write one record, evicting older ones where the limit is reached."""
         offset = self._allocate(record)
-        if offset is None:  # not even alone
+        if offset is None:  # larger than the limit
             self.discard(shelf, key)
             shelf.lost.append(key)
             return
@@ -331,7 +331,7 @@ class ArchiveSpace:
         self._waiting_bytes -= record.size
 
     def _allocate(self, record: _Record) -> int | None:
-        """Find a place for a record; None where the limit leaves none."""
+        """Find an offset for a record; None if it is larger than the limit."""
         limit = self.max_bytes
         if limit is not None and record.size > limit:
             return None
@@ -341,7 +341,7 @@ class ArchiveSpace:
                 return offset
             oldest = self._oldest(before=record.serial)
             if oldest is None:
-                # All places are free, and all of them are of other sizes.
+                # All offsets are free, but for records of other sizes.
                 self._free.clear()
                 self.num_bytes = 0
                 continue
@@ -351,11 +351,11 @@ class ArchiveSpace:
         return self._free[record.size].pop()
 
     def _oldest(self, *, before: int) -> tuple[_Shelf, int] | None:
-        """The record that was written first, if it is older than another one."""
+        """The oldest record, if it is older than the record of a serial number."""
         # A dict keeps the order of writing, so each shelf begins with its oldest.
         firsts = [
             (record.serial, shelf, key)
-            for shelf in self._shelves.values()
+            for shelf in tuple(self._shelves.values())  # finalizers may remove some
             for key, record in islice(shelf.records.items(), 1)
             if record.serial < before
         ]
@@ -399,7 +399,7 @@ class _TemporaryFile:
         return torch.frombuffer(data, dtype=torch.uint8)
 
     def free(self, offset: int) -> None:
-        """Nothing to do: the place is written over."""
+        """Do nothing: the bytes will be overwritten."""
 
 
 class _HostMemory:
@@ -409,15 +409,15 @@ class _HostMemory:
         self._data: dict[int, Tensor] = {}
 
     def write(self, offset: int, data: NDArray[np.uint8]) -> None:
-        """Keep a copy: what is copied off a device lies in pinned memory."""
+        """Keep a copy in pageable memory; copies off a GPU are in pinned memory."""
         self._data[offset] = torch.from_numpy(data.copy())
 
     def read(self, offset: int, size: int) -> Tensor:
-        """Bytes that were kept."""
+        """Return bytes that were written."""
         return self._data[offset][:size]
 
     def free(self, offset: int) -> None:
-        """Give the memory back."""
+        """Free the bytes."""
         del self._data[offset]
 
 
@@ -483,15 +483,15 @@ class TensorArchive:
         return self._shelf.records[key].layout.note
 
     def discard(self, key: int) -> None:
-        """Let go of a key; its place is used again.
+        """Delete the tensors of a key, if there are any.
 
         Args:
-            key: One that was written, or not.
+            key: The key.
         """
         self._space.discard(self._shelf, key)
 
     def take_lost(self) -> list[int]:
-        """Keys that made room for newer ones since the last call."""
+        """Keys that were evicted since the last call."""
         lost, self._shelf.lost = self._shelf.lost, []
         return lost
 
@@ -588,14 +588,13 @@ class ArchivedMemoryStore(MemoryStore):
         """
         memory = self.tracked[frame_index]
         if self.archive is not None and isinstance(memory, AnsweredMemory):
-            made_again = self.restorer is not None
             tensors: tuple[Tensor, ...] = (
                 memory.object_pointer,
-                memory.mask_to_encode if made_again else memory.mask_logits,
+                memory.mask_logits if self.restorer is None else memory.mask_to_encode,
                 memory.object_score_logits,
                 memory.ious,
             )
-            if not made_again:
+            if self.restorer is None:
                 tensors = (*tensors, memory.spatial)
             self.archive.write(frame_index, tensors, memory.encoding)
         del self.tracked[frame_index]
@@ -638,14 +637,14 @@ class ArchivedMemoryStore(MemoryStore):
         )
 
     def take_lost(self) -> list[int]:
-        """Frames whose memories made room for newer ones since the last call."""
+        """Frames whose memories were evicted since the last call."""
         lost = [] if self.archive is None else self.archive.take_lost()
         for frame_index in lost:
             self._restored.pop(frame_index, None)
         return lost
 
     def _restore(self, archive: TensorArchive, frame_index: int) -> AnsweredMemory:
-        """Read a memory; encode its mask again where that alone was kept."""
+        """Read a memory; encode the spatial memory again where it is not archived."""
         pointer, mask, score, ious, *rest = self._read(archive, frame_index)
         encoding = _encoding_of(archive, frame_index)
         if self.restorer is None:
@@ -667,12 +666,12 @@ class ArchivedMemoryStore(MemoryStore):
     def _read(
         self, archive: TensorArchive, frame_index: int, num_tensors: int | None = None
     ) -> list[Tensor]:
-        """Read tensors to where memories are used."""
+        """Read tensors to the device of the memories."""
         device = self._device()
         return [tensor.to(device) for tensor in archive.read(frame_index, num_tensors)]
 
     def _discard(self, frame_index: int) -> None:
-        """Forget what is archived of a frame."""
+        """Delete the archived memory of a frame."""
         self._restored.pop(frame_index, None)
         if self.archive is not None:
             self.archive.discard(frame_index)
@@ -697,7 +696,7 @@ class ArchivedMemoryStore(MemoryStore):
         )
 
     def _device(self) -> torch.device:
-        """Where the memories are used."""
+        """Device of the memories."""
         memory = next(iter((self.conditioning or self.tracked).values()), None)
         return torch.device('cpu') if memory is None else memory.object_pointer.device
 
@@ -726,10 +725,10 @@ def _copy_off(raw: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
 
 
 class StagedStore(ArchivedMemoryStore):
-    """Changes of a store that are not made yet.
+    """Pending changes of a store.
 
     Args:
-        base: The store; read, and changed by :meth:`settle` alone.
+        base: The store, which only :meth:`settle` changes.
     """
 
     def __init__(self, base: ArchivedMemoryStore) -> None:
@@ -802,7 +801,7 @@ class StagedStore(ArchivedMemoryStore):
         return self.base.answer(frame_index)
 
     def settle(self) -> None:
-        """Make the changes. They fit the store also where it dropped memories since."""
+        """Apply the changes; the store may have archived memories meanwhile."""
         for frame in self.changed:
             self.base.erase(frame)
             if frame in self.tracked:
