@@ -55,12 +55,30 @@ def test_state_answers_what_scripts_look_up() -> None:
     assert state['obj_ids'] == [7, 4]
     assert state['obj_idx_to_id'] == {0: 7, 1: 4}
     assert state['obj_id_to_idx'] == {7: 0, 4: 1}
-    with pytest.raises(KeyError, match='there are images, num_frames, video_height'):
+    with pytest.raises(KeyError, match='the keys are images, num_frames, video_height'):
         state['constants']
     assert state.get('constants') is None
     assert {'images', 'output_dict_per_obj'} <= set(state.keys())
     with pytest.raises(TypeError, match=r'cannot be written to .* to SAM2Stream'):
         state['num_frames'] = 4
+    track(predictor, state)
+    memories = state['output_dict_per_obj'][0]['non_cond_frame_outputs']
+    for mapping, key in (
+        (state, 'images'),
+        (state['frames_tracked_per_obj'], 1),
+        (state['point_inputs_per_obj'][0], 0),
+        (memories, 1),
+    ):
+        with pytest.raises(TypeError, match=rf'cannot be written to \({key!r}\)'):
+            mapping[key] = None
+        with pytest.raises(TypeError, match='keeps no more than it needs'):
+            del mapping[key]
+        for call in ('pop', 'clear', 'update'):
+            with pytest.raises(AttributeError, match=rf'written to \(\.{call}\)'):
+                getattr(mapping, call)
+        assert key in mapping
+        with pytest.raises(AttributeError, match="has no attribute 'append'"):
+            getattr(mapping, 'append')  # noqa: B009
 
 
 def test_state_shows_frames_prompts_and_memories() -> None:

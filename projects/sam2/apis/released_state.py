@@ -1,7 +1,7 @@
 """The state of a video under the keys that scripts look up in the released one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from projects.sam2.apis.video_state import TrackedObject
 
 __all__ = ['ReleasedImages', 'ReleasedState']
+
+Key = TypeVar('Key')
+READ_ONLY = (
+    'The state cannot be written to ({}); prompt and track through the predictor, '
+    'which keeps no more than it needs on the device, and give frames that come one at '
+    'a time to SAM2Stream'
+)
+WRITES = {'clear', 'pop', 'popitem', 'setdefault', 'update'}  # of a dict
 
 
 class ReleasedImages:
@@ -49,7 +57,63 @@ class ReleasedImages:
         return self._preprocessor.frame(self._frames.read(index % len(self)))[0]
 
 
-class FrameOutputs(Mapping[int, dict[str, Any]]):
+class ReadOnly(Mapping[Key, Any]):
+    """A mapping that refuses to be changed: it is a view, and changes would be lost."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Refuse to write, and say what to do."""
+        del value
+        raise TypeError(READ_ONLY.format(repr(key)))
+
+    def __delitem__(self, key: object) -> None:
+        """Refuse to delete, and say what to do."""
+        raise TypeError(READ_ONLY.format(repr(key)))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Say what to do in place of the calls that change a dict."""
+            if name in WRITES:
+                raise AttributeError(READ_ONLY.format(f'.{name}'))
+            msg = f'{type(self).__name__!r} object has no attribute {name!r}'
+            raise AttributeError(msg)
+
+
+class Entries(ReadOnly[Any]):
+    """What a state has under one of its keys.
+
+    Args:
+        entries: Mappings among the values are made read-only as well.
+    """
+
+    def __init__(self, entries: Mapping[Any, Any]) -> None:
+        self._entries = {key: _read_only(value) for key, value in entries.items()}
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the keys."""
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._entries)
+
+    def __getitem__(self, key: object) -> Any:  # noqa: ANN401  of many types
+        """Look up an entry."""
+        return self._entries[key]
+
+    def __repr__(self) -> str:
+        """Show it as a dict."""
+        return repr(self._entries)
+
+
+def _read_only(value: Any) -> Any:  # noqa: ANN401  of many types
+    """A dict as a read-only mapping; all else as it is."""
+    return Entries(value) if isinstance(value, dict) else value
+
+
+class FrameOutputs(ReadOnly[int]):
     """Outputs of an object by frame, read when they are looked up.
 
     Args:
@@ -91,7 +155,7 @@ class FrameOutputs(Mapping[int, dict[str, Any]]):
         }
 
 
-class ReleasedState(Mapping[str, Any]):
+class ReleasedState(ReadOnly[str]):
     """Read access by the released keys: ``state['num_frames']``, ``state.get(…)``.
 
     Writing is refused, since it would have no effect.
@@ -109,16 +173,8 @@ class ReleasedState(Mapping[str, Any]):
         if name not in _ENTRIES:
             msg = f'{name!r}; the keys are {", ".join(_ENTRIES)}'
             raise KeyError(msg)
-        return _ENTRIES[name](self)
-
-    def __setitem__(self, name: str, value: object) -> None:
-        """Refuse to write, and say what to do."""
-        del value
-        msg = (
-            f'The state cannot be written to ({name!r}); prompt and track through the '
-            f'predictor, and give frames that come one at a time to SAM2Stream'
-        )
-        raise TypeError(msg)
+        entry = _ENTRIES[name](self)
+        return Entries(entry) if name.endswith('_per_obj') else entry
 
     def __iter__(self) -> Iterator[str]:
         """The keys."""
