@@ -199,25 +199,6 @@ def curve_points(
     return points
 
 
-def draw_curves(
-    curves: Mapping[str, Sequence[CurvePoint]],
-    baselines: Mapping[str, float],
-    *,
-    by_step: bool,
-) -> Figure:
-    """Draw curves of J&F, with J and F where there is one run alone.
-
-    Args:
-        curves: Points by the name of the run.
-        baselines: Horizontal lines by name.
-        by_step: Draw over steps instead of minutes.
-
-    Returns:
-        The figure.
-    """
-    return draw_metrics({SCORES[0]: curves}, baselines, by_step=by_step)
-
-
 def draw_metrics(
     metrics: Mapping[str, Mapping[str, Sequence[CurvePoint]]],
     baselines: Mapping[str, float],

@@ -66,10 +66,10 @@ class BadClipLedger:
             where the dataset has fewer), so that one bad clip among the first does
             not end a long run.
         attempted: The clips tried.
-        rejected: Those that were skipped. A clip that random choices lost is not among
-            them once others made a sample of it.
+        rejected: Those that were skipped. A clip that only had unlucky draws is taken
+            off as soon as a draw of it succeeds.
         used: Clips of which a sample was made.
-        lost: Rejected clips that random choices lost.
+        lost: Rejected clips that only had unlucky draws.
         reasons: Why a clip was skipped, by its name; of the first 20.
     """
 
@@ -93,7 +93,7 @@ class BadClipLedger:
         self.attempted.add(index)
 
     def accept(self, index: int, name: str) -> None:
-        """Note that a clip was used: it is not bad because chance lost it before.
+        """Note that a clip was used; earlier unlucky draws do not make it bad.
 
         Args:
             index: Position of the clip in the dataset.
@@ -106,7 +106,7 @@ class BadClipLedger:
             self.reasons.pop(name, None)
 
     def reject(self, index: int, name: str, error: ClipDataError) -> None:
-        """Note and log that a clip is skipped, unless only this draw of it was lost.
+        """Note and log that a clip is skipped; an unlucky draw of a used clip is not.
 
         Args:
             index: Position of the clip in the dataset.

@@ -17,8 +17,8 @@ from projects.sam2.datasets.transforms.state import ClipState
 from projects.sam2.structures import VideoSource
 from projects.sam2.structures.epoch_index import EpochIndex
 
-MAX_RETRIES = 11  # of a clip that was lost to random choices
-MAX_DRAWS = 20 * (1 + MAX_RETRIES)  # for an item, of one clip after another
+MAX_RETRIES = 11  # of a clip of which random choices left nothing
+MAX_DRAWS = 20 * (1 + MAX_RETRIES)  # for one item
 
 
 class ClipDataset(BaseDataset):
@@ -41,7 +41,7 @@ class ClipDataset(BaseDataset):
     """
 
     METAINFO = {'classes': ('object',)}  # noqa: RUF012  MMEngine's declaration
-    is_generated = False  # clips that the program makes: all are as good as the first
+    is_generated = False  # whether the clips are made by the program, not read
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class ClipDataset(BaseDataset):
         return self._draw(index, clip, MAX_RETRIES)
 
     def _index(self, idx: int | tuple[int, int]) -> EpochIndex:
-        """What was asked for, with its epoch."""
+        """The index with its epoch, checked."""
         index = EpochIndex.of(idx, int(self._epoch))
         if not -len(self) <= index < len(self):
             msg = f'index {int(index)} is out of range for {len(self)} clips'
@@ -208,7 +208,7 @@ class ClipDataset(BaseDataset):
 
     @staticmethod
     def _seeds(index: EpochIndex, draw: int) -> list[np.random.SeedSequence]:
-        """Seeds of a draw: of its transforms, its clicks, and the clip after it."""
+        """Seeds of a draw: for the transforms, the clicks, and the replacing clip."""
         entropy = (index.seed, index.epoch, index.position % 2**32, draw)
         return np.random.SeedSequence(entropy).spawn(3)
 

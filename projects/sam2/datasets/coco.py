@@ -42,7 +42,7 @@ from projects.sam2.datasets.segmentations import (
 )
 from projects.sam2.structures import FrameMasks
 
-# Values of `iscrowd`; compared in turn, since a damaged one may not be hashable.
+# Values of `iscrowd`; tuples, since a damaged value may not be hashable.
 CROWD_FLAGS = (1, '1')
 OBJECT_FLAGS = (0, '0', None)
 
@@ -217,8 +217,8 @@ def image_records(
             objects = [
                 each for each in annotations if crowd_as_objects or not crowd(each)
             ]
-            # All of them are counted, so this is no `any`.
-            if sum(maskless.has_mask(annotation) for annotation in objects):
+            has_mask = [maskless.add(annotation) for annotation in objects]
+            if any(has_mask):
                 yield name, _image_record(image, annotations, f'{where}, {place}')
             else:
                 yield name, None
@@ -247,7 +247,7 @@ def _image_record(image: object, annotations: list[Record], where: str) -> Recor
 
 
 class MasklessCount:
-    """Counts annotations of objects that cover no pixel, whatever the image."""
+    """Counts annotations that cannot cover a pixel, to warn of them in one line."""
 
     def __init__(self) -> None:
         self._num_objects = 0
@@ -255,8 +255,15 @@ class MasklessCount:
         self._num_flat = 0
         self._first_flat: object = None
 
-    def has_mask(self, annotation: Record) -> bool:
-        """Whether an annotation has more than a box: polygons or run lengths."""
+    def add(self, annotation: Record) -> bool:
+        """Count an annotation.
+
+        Args:
+            annotation: Of an object.
+
+        Returns:
+            Whether it has polygons or run lengths, not only a box.
+        """
         code = annotation.get('segmentation')
         has_mask = bool(code)
         if isinstance(code, list):
@@ -299,12 +306,12 @@ class MasklessCount:
 
 
 def warn(where: Path, text: str) -> None:
-    """Say once, when a file is indexed, what holds for many of its annotations."""
+    """Warn of something that concerns many annotations of a file."""
     print_log(f'{where}: {text}', 'current', logging.WARNING)
 
 
 def read_owner_id(record: object, where: str) -> int | str:
-    """Id of an image or a video: a number, or a text as some tools write it."""
+    """Id of an image or a video; some tools write it as text."""
     if isinstance(record, Mapping) and isinstance(record.get('id'), str):
         return take(record, 'id', str, where)
     return take(record, 'id', int, where)
@@ -314,7 +321,7 @@ def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
     """Ids of the images or videos of a file.
 
     Args:
-        records: Its list of them; damaged ones are left to their reader.
+        records: The images or videos; damaged ones are skipped here.
         key: Name of the list.
         where: The file, for the error.
 
@@ -396,7 +403,7 @@ def group_annotations(
 
 
 def crowd(annotation: Record) -> bool:
-    """Whether an annotation says that it is a crowd; tools write numbers and texts."""
+    """Whether an annotation is a crowd; tools write the flag as number or text."""
     return annotation.get('iscrowd') in CROWD_FLAGS
 
 

@@ -34,11 +34,11 @@ class ClipDataError(ValueError):
 
 
 class ClipDrawError(ClipDataError):
-    """Random choices left nothing of a clip; others may not."""
+    """Random choices left nothing of a clip; another draw may succeed."""
 
 
 def abbreviate(text: str) -> str:
-    """Cut the middle out of a long text: names in data may have megabytes.
+    """Cut the middle out of a long text, since names in files may have megabytes.
 
     Args:
         text: Any text.
@@ -55,12 +55,12 @@ def abbreviate(text: str) -> str:
 
 @contextmanager
 def clip_errors(where: Path | str) -> Iterator[None]:
-    """Turn whatever reading a clip raises into an error of that clip.
+    """Turn any error of reading a clip into a :class:`ClipDataError`.
 
-    Files of strangers make decoders and parsers raise almost anything
-    (``OverflowError``, ``RecursionError``, ``MemoryError``, ``cv2.error``, …). None of
-    it may end a run that can go on without the clip. A missing package is not the
-    clip's fault, so ``ImportError`` passes.
+    Damaged files make decoders and parsers raise almost anything (``OverflowError``,
+    ``RecursionError``, ``MemoryError``, ``cv2.error``, …), which must not end a run
+    that can do without the clip. A missing package is not the clip's fault, so
+    ``ImportError`` passes.
 
     Args:
         where: File or clip.
@@ -89,7 +89,7 @@ def reports_clip_errors(
         open_video: Opens the clip of a name.
 
     Returns:
-        The same, which raises no other error than a :class:`ClipDataError`.
+        The same function, which raises no error but :class:`ClipDataError`.
     """
 
     @wraps(open_video)

@@ -11,7 +11,7 @@ VIDEO_SUFFIX = '.mp4'
 MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp')
 # Endings that a list may carry, though a clip is called without them.
 LISTED_SUFFIXES = (VIDEO_SUFFIX, '.json', *IMAGE_SUFFIXES)
-# What archives, network drives and Windows leave beside the data.
+# Names that archives, network drives and operating systems create beside the data.
 SYSTEM_NAMES = frozenset(
     {
         '__MACOSX',
@@ -77,11 +77,11 @@ def find_file(
     Args:
         stem: Path without the ending.
         suffixes: Endings that count.
-        other_than: A file of that stem that plays another part, such as the label image
-            beside an image.
+        other_than: A file of that stem to leave out, such as the label image beside an
+            image.
 
     Returns:
-        The file; where there is none, the path that it had with the first ending.
+        The file; if there is none, the path with the first ending.
 
     Raises:
         ClipDataError: If there are two such files.

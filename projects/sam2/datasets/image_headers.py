@@ -23,15 +23,13 @@ from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, REPLACE_FILE, ReadLimits
 
 JPEG_BEGIN = b'\xff\xd8'
-# Files of other kinds are not even tried: some formats run programs.
+TIFF_BEGINS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+# Pillow would also try other formats, some of which start programs.
 READERS: dict[bytes, Callable[[BinaryIO], Image.Image]] = {
     JPEG_BEGIN: JpegImageFile,
     b'\x89PNG\r\n\x1a\n': PngImageFile,
     b'BM': BmpImageFile,
-    b'II*\0': TiffImageFile,
-    b'MM\0*': TiffImageFile,
-    b'II+\0': TiffImageFile,
-    b'MM\0+': TiffImageFile,
+    **dict.fromkeys(TIFF_BEGINS, TiffImageFile),
 }
 ORIENTATION_TAG = 0x0112  # of Exif
 WEBP_BYTES = 30  # up to the end of its longest header

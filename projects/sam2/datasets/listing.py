@@ -20,16 +20,19 @@ from projects.sam2.datasets.file_endings import (
     scan_folder,
     without_suffix,
 )
-from projects.sam2.datasets.json_files import read_json, refuse_other_unicode, take
+from projects.sam2.datasets.json_files import (
+    read_json,
+    refuse_other_unicode,
+    shown,
+    take,
+)
 from projects.sam2.datasets.limits import read_bytes
 from projects.sam2.ops import write_whole
 
 MAX_DEPTH = 2  # of folders below the one that is searched, links included
-MAX_COMPARED = (
-    20_000  # names among which those similar to a misspelt one are looked for
-)
+MAX_COMPARED = 20_000  # names that are compared with a misspelt one
 WRITE_LIST = 'write the list in UTF-8, a clip a line'
-MAX_SHOWN = 80  # characters of a name in an error
+MAX_SHOWN = 80  # characters of a misspelt name that are shown and compared
 COMMENT = '#'  # begins a line of a list that is no name
 
 FindNames = Callable[[Path], Iterable[str]]
@@ -155,12 +158,12 @@ def with_unknown(matches: Sequence[str | None], unknown: Sequence[str]) -> list[
 
 
 def _canonical(name: str) -> str:
-    """One spelling for all that some file system takes for the same."""
+    """Map spellings that some file system treats as equal to one of them."""
     return unicodedata.normalize('NFC', name.replace('\\', '/')).casefold()
 
 
 def _other_spellings(names: Collection[str]) -> dict[str, list[str]]:
-    """Names by what else may stand for them: exact names first, then without ending."""
+    """Names by their canonical spelling, with and without the ending."""
     spellings: dict[str, list[str]] = {}
     for name in names:
         spellings.setdefault(_canonical(name), []).append(name)
@@ -195,11 +198,11 @@ def refuse_unknown(
 def _why_unknown(unknown: Sequence[str], names: Collection[str], where: Path) -> str:
     """Say which entries have no clip, and which names are like the first."""
     entry = unknown[0]
-    shown = repr(entry if len(entry) <= MAX_SHOWN else f'{entry[:MAX_SHOWN]}…')
+    name = repr(entry if len(entry) <= MAX_SHOWN else f'{entry[:MAX_SHOWN]}…')
     more = f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''
     similar = _similar(entry, names)
     hint = f' (similar: {", ".join(map(repr, similar))})' if similar else ''
-    return f'names {shown}{more}, but {where} holds no such clip{hint}'
+    return f'names {name}{more}, but {where} holds no such clip{hint}'
 
 
 def _similar(entry: str, names: Collection[str]) -> list[str]:
@@ -230,8 +233,8 @@ def list_names(
         file_list: List of videos; None for all that are found.
         exclude_list: List of videos to leave out, or None.
         find: Names what ``folder`` holds; by default sub-folders and mp4 files.
-        beside: Other folders of the data, and what names their content. A list may name
-            what is there alone, such as an image without annotation.
+        beside: Other folders of the data, each with a function that names its content.
+            A list may name what is only there, such as an image without annotation.
 
     Returns:
         The names, those of a list in its order.
@@ -300,9 +303,8 @@ def select_names(
         file_list: List of videos; None for all.
         exclude_list: List of videos to leave out, or None.
         find: Names all videos; called where there is no ``file_list``.
-        find_near: Names all videos, or at least those that are called like entries of
-            a list or lie beside such.
-        find_beside: Names what is no video, but may be in a list.
+        find_near: Names at least the videos in the folders of some entries of a list.
+        find_beside: Names what a list may contain though it is no video.
 
     Returns:
         The names, those of a list in its order.
@@ -328,7 +330,7 @@ def select_names(
 
     names, lacking = (every, []) if listed is None else resolve(listed, known)
     left_out, unknown = resolve(excluded, known | set(lacking))
-    # What is hidden is in no listing of a folder, so that it is left out already.
+    # Listings of folders leave hidden clips out, so they need not be excluded.
     unknown = [entry for entry in unknown if not _is_hidden_path(entry)]
     if exclude_list is not None and unknown:
         refuse_unknown(unknown, known or find(), data_root / exclude_list, where)
@@ -406,7 +408,7 @@ def child(folder: Path, name: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     if not parts or '..' in parts or name.startswith('/') or '\0' in name:
-        problem = f'is asked for {name[:80]!r}, which is not inside it'
+        problem = f'{shown(name)} is not inside it'
         remedy = 'name files relative to the folder, without ..'
         raise ClipDataError.at(folder, problem, remedy)
     return folder / name

@@ -8,7 +8,7 @@ from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
 
 ObjectIds = tuple[int, ...]
-MAX_LOOKED_AT = 10  # frames of a video without an object
+MAX_VOID_FRAMES = 10  # of a video without an object that are looked at
 
 
 @runtime_checkable
@@ -111,21 +111,21 @@ def visible_objects(masks: FrameMasks | None) -> ObjectIds:
 
 
 def void_note(source: VideoSource) -> str:
-    """Explain a video that shows no object: all that is labelled may be void.
+    """Say whether a video shows no object because all labelled pixels are void.
 
-    Masks of 0 and 255 are the usual reason, since 255 is void in label images.
+    This is usual for masks of 0 and 255, since 255 is void in label images.
 
     Args:
         source: A video of which no mask shows an object.
 
     Returns:
-        What to add to the description of the problem; empty where nothing is void.
+        A supplement to the description of the problem; empty if nothing is void.
     """
     void = False
-    for frame_index in source.annotated_frames()[:MAX_LOOKED_AT]:
+    for frame_index in source.annotated_frames()[:MAX_VOID_FRAMES]:
         try:
             masks = source.read_masks(frame_index)
-        except ClipDataError:  # told by who reads the frame
+        except ClipDataError:  # reported by the reader of the frame
             continue
         if visible_objects(masks):
             return ''

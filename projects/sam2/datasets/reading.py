@@ -14,6 +14,7 @@ from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.image_headers import (
     DAMAGES,
     JPEG_BEGIN,
+    TIFF_BEGINS,
     bits_per_channel,
     check_header,
     open_image,
@@ -39,7 +40,6 @@ except ImportError:  # an optional, faster decoder
 VOID_LABEL = 255
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
-TIFF_BEGINS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 IntensityRange = tuple[float, float]
 END_OF_IMAGE = b'\xff\xd9'
 START_OF_SCAN = b'\xff\xda'

@@ -53,9 +53,10 @@ class RecordDataset(ListedDataset):
 
     @cached_property
     def _content(self) -> tuple[RecordStore, str]:
-        """Records of the clips, and the names of clips without an object, a line each.
+        """Records of the clips, and the names of clips without an object.
 
-        The names are one string: a list of them would be copied into every worker.
+        The names are lines of one string, since a list would be copied into every
+        worker as soon as Python counts a reference.
         """
         content = read_json(self.annotation_path, self.read_limits)
         empty: list[str] = []

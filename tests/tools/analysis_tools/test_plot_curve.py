@@ -97,7 +97,7 @@ def test_picture_shows_runs_and_baselines(
 
 def test_figure_names_its_curves_and_lines(tool: ModuleType) -> None:
     points = tool.curve_points([trained(10), validated(30.0)])
-    figure = tool.draw_curves({'mine': points}, {'copy': 29.5}, by_step=False)
+    figure = tool.draw_metrics({'J&F': {'mine': points}}, {'copy': 29.5}, by_step=False)
     axes = figure.axes[0]
     texts = {text.get_text() for text in axes.texts}
     assert texts == {'mine: best 30.0', 'copy 29.5'}

@@ -190,7 +190,7 @@ def _all_files(folder: Path) -> list[str]:
     """Every file of a video that is not hidden, relative to its folder."""
     files = []
     for entry in scan_folder(folder):
-        if entry.is_dir():
+        if entry.is_dir(follow_symlinks=False):
             files += [f'{entry.name}/{file}' for file in _all_files(Path(entry.path))]
         else:
             files.append(entry.name)

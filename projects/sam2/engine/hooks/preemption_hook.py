@@ -156,7 +156,7 @@ class ClipPreemptionHook(Hook):
             self._say(runner, f'after iteration {runner.iter}')
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-            part_from_processes()
+            part_from_processes()  # may wait: a second Ctrl-C still ends the process
             self._stop_listening(is_ending=True)
             raise SystemExit(self._exit_code)
         self._stop_listening()
