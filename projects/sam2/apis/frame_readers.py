@@ -31,7 +31,7 @@ __all__ = [
 MAX_SKIP = 48  # frames ahead up to which decoding on is faster than to seek
 # Frames a second that a file may claim; beyond them its header is taken for damaged.
 MIN_RATE, MAX_RATE = 0.01, 1000.0
-MAX_OPEN_VIDEOS = 16  # each takes threads of its own, too
+MAX_OPEN_VIDEOS = 16  # each has decoder threads of its own
 READ_BACK = 16  # frames decoded at once where a video file is read backwards
 
 
@@ -141,10 +141,10 @@ class FolderReader:
         files = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
         if not files:
             others = sorted({Path(name).suffix for name in names} - {''})
-            there = f'only {", ".join(others)}' if others else 'nothing'
+            content = f'only {", ".join(others)}' if others else 'nothing'
             msg = (
-                f'{folder} holds no frames: expected images, found {there}; write the '
-                f'frames as 00000.jpg, 00001.jpg, … or give them as arrays'
+                f'{folder} holds no frames: expected images, found {content}; write '
+                f'the frames as 00000.jpg, 00001.jpg, … or give them as arrays'
             )
             raise ValueError(msg)
         self._files = [folder / name for name in order_frames(files, folder)]
@@ -175,10 +175,11 @@ class FolderReader:
 class VideoFileReader:
     """Frames of a video file, decoded by OpenCV.
 
-    Reading forwards decodes each frame once. Reading backwards decodes some frames at
-    a time and holds them; it begins anew for each time where a seek would find other
-    frames, as in films whose frames are not shown at even distances. Of many readers,
-    those read last hold their file open; another one opens it again with the next read.
+    Reading forwards decodes each frame once. Reading backwards decodes a group of
+    frames at a time and holds them. For each group it seeks, or decodes from the first
+    frame where seeking is not exact, as in videos of variable frame rate. Of many
+    readers, only those used last keep their file open; the others reopen it when they
+    are read again.
 
     Args:
         path: An mp4, or another container that OpenCV reads: AVI, Matroska, WebM, MPEG,
@@ -260,7 +261,7 @@ class VideoFileReader:
         return held
 
     def _opened(self) -> cv2.VideoCapture:
-        """The open file; where too many are open, those not read for longest close."""
+        """Open the file if needed; close those of the least recently used readers."""
         if self._capture is None:
             self._capture = self._open()
             self._next = 0
@@ -277,12 +278,11 @@ class VideoFileReader:
         try:
             return open_capture(self._path, only_mp4=False)
         except ClipDataError as error:
-            problem, _, _ = str(error).rpartition('; ')
-            msg = f'{problem}; convert it to mp4 (h264)'
+            msg = f'{error.problem}; convert it to mp4 (h264)'
             raise ValueError(msg) from error
 
     def _jump(self, start: int) -> None:
-        """Seek; where that is not exact, go no further than to the beginning."""
+        """Seek to a frame, or reopen the file where seeking is not exact."""
         if self._seeks_exactly is None:
             rate = self._opened().get(cv2.CAP_PROP_FPS)
             self._seeks_exactly = seeks_exactly(self._path, rate)
@@ -306,7 +306,7 @@ class VideoFileReader:
         return np.ascontiguousarray(frame[..., ::-1], dtype=np.uint8)
 
 
-# Readers by their id, the one that was read last at the end.
+# Readers by their id, the most recently used last.
 _LAST_READ: dict[int, weakref.ref[VideoFileReader]] = {}
 
 

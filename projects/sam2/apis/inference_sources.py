@@ -286,7 +286,7 @@ def _image(path: Path, name: str) -> ImageInput:
         check_scans(encoded, path)
         check_header(io.BytesIO(encoded), path)
     except ClipDataError as error:
-        problem, _, _ = str(error).removeprefix(f'{path}: ').rpartition('; ')
+        problem = error.problem.removeprefix(f'{path}: ')
         if problem.startswith('cannot be read ('):
             problem = problem.removeprefix('cannot be read (').removesuffix(')')
         raise _no_image(path, problem) from error

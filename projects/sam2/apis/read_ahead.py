@@ -14,8 +14,7 @@ __all__ = ['ReadAheadReader']
 class ReadAheadReader:
     """Decodes the next frame while one is worked on, in the direction of reading.
 
-    There is a thread only while a frame is decoded, so that videos which are open and
-    not worked on hold none.
+    A thread lives only while it decodes a frame, so that idle videos hold none.
 
     Args:
         frames: Reads them, one at a time, in other threads.
@@ -60,12 +59,12 @@ class ReadAheadReader:
         return future
 
     def _decode(self, frame_index: int, future: 'Future[NDArray[np.uint8]]') -> None:
-        """Decode a frame; an error is raised where the frame is waited for."""
+        """Decode a frame; errors are raised by the ``read`` that waits for it."""
         try:
             with self._reading:
                 frame = self._frames.read(frame_index)
         except BaseException as error:  # noqa: BLE001
             future.set_exception(error)
-            del self, future  # which the error holds by its traceback
+            del self, future  # else a reference cycle through the error's traceback
         else:
             future.set_result(frame)

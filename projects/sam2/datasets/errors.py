@@ -32,6 +32,12 @@ class ClipDataError(ValueError):
         """
         return cls(f'{abbreviate(str(where))}: {abbreviate(problem)}; {remedy}')
 
+    @property
+    def problem(self) -> str:
+        """The text without the remedy, for a reader that knows a better one."""
+        problem, separator, remedy = str(self).rpartition('; ')
+        return problem if separator else remedy
+
 
 class ClipDrawError(ClipDataError):
     """Random choices left nothing of a clip; another draw may succeed."""
