@@ -55,7 +55,7 @@ class EmbeddingCache:
     def branch(
         self, encode: Callable[[int], ImageFeatures] | None = None
     ) -> 'EmbeddingCache':
-        """Copy the cache; what one of the two encodes or drops the other does not.
+        """Copy the cache; changes of the copy do not affect the original.
 
         Args:
             encode: Gives the features of a frame; by default as before.

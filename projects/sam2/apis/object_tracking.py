@@ -102,7 +102,7 @@ class ObjectTracking:
         selection = recall_memories(self.heads, obj.store, task)
         (step,) = decode_frame(self.heads, features, selection, task)
         # It may wait for long; nobody reads its mask at the size of the image.
-        shown = self.filled(step.mask_logits)
+        shown = fill_small_holes(step.mask_logits, self.fill_hole_area)
         return replace(step, mask_logits=shown, full_logits=None)
 
     def remember(
@@ -149,9 +149,11 @@ class ObjectTracking:
             max_batch_objects=self.max_batch_objects,
         ):
             ids = [objects[position].object_id for position in batch.positions]
-            shown = self.filled(batch.output.final.mask_logits)
-            made = self._memories(batch.output, shown, binary=False)
-            memories |= zip(ids, made, strict=True)
+            shown = fill_small_holes(
+                batch.output.final.mask_logits, self.fill_hole_area
+            )
+            memories_of_batch = self._memories(batch.output, shown, binary=False)
+            memories |= zip(ids, memories_of_batch, strict=True)
         return memories
 
     def query(
@@ -173,17 +175,6 @@ class ObjectTracking:
             mode=TrackingMode.EVALUATION,
             reverse=reverse,
         )
-
-    def filled(self, logits: Tensor) -> Tensor:
-        """Close the small holes of masks, where that is asked for.
-
-        Args:
-            logits: (O, 1, H4, W4).
-
-        Returns:
-            The same shape.
-        """
-        return fill_small_holes(logits, self.fill_hole_area)
 
     def _memories(
         self, output: RememberedFrame, shown: Tensor, *, binary: bool

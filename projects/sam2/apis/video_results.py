@@ -38,7 +38,7 @@ def show_frame(
     unknown = torch.full((1, 1), torch.nan, device=device)
     absent = FrameAnswer(mask_logits=nothing, object_score_logits=unknown, ious=unknown)
     shown = [answer or absent for answer in answers.values()]
-    # What is empty comes first, so that there may be no object at all.
+    # The empty tensor comes first, since there may be no object.
     masks = torch.cat([nothing[:0], *(answer.mask_logits for answer in shown)])
     scores = torch.cat([unknown[:0], *(a.object_score_logits for a in shown)])
     ious = torch.cat([unknown[:0], *(answer.ious for answer in shown)])

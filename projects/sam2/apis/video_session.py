@@ -36,7 +36,7 @@ from projects.sam2.structures import FramePrompt, ImageFeatures
 __all__ = ['VideoSession']
 
 LOW_RES_STRIDE = 4
-MOST_NAMED = 8  # objects in an error
+MAX_NAMED = 8  # objects in an error
 BYTES_PER_GB = 10**9
 Inputs = ParamSpec('Inputs')
 Result = TypeVar('Result')
@@ -62,26 +62,26 @@ def _one_at_a_time(call: Call[Inputs, Result]) -> Call[Inputs, Result]:
 class VideoSession:
     """What a video predictor does, once its input is read and checked.
 
-    A call that fails changes nothing: what a step, a prompt or a clearing does is
-    computed first and kept when all of it is there. After an error in a pass the state
-    is as it was when the last frame was yielded. Calls of several threads on one state
-    follow one another.
+    A call that fails changes nothing: a step, a prompt or a clearing works on drafts of
+    the objects, which replace the objects when all is computed. After an error in a
+    pass the state is as it was when the last frame was yielded. Calls from several
+    threads on one state wait for each other.
 
-    What is said about an object counts by these rules:
+    Prompts follow these rules:
 
     - A prompt on a frame that was not tracked yet conditions the video. It is answered
       without memories.
     - A prompt on a frame that was tracked corrects it: it is answered with memories and
       conditions the video where ``corrections_condition`` is set. Otherwise the next
       pass over the frame overwrites it.
-    - A frame that conditions the video goes on doing so whatever is said about it
-      later. The new answer takes the place of its memory.
-    - A prompt that is taken back leaves what was tracked on its frame. With the last
-      frame that conditions the video, all other prompts of the object begin to: those
-      with an answer as it is shown, those that a pass overwrote with a new one. An
-      object without any prompt is named when tracking goes on.
-    - Answers are remembered when tracking goes on; a prompt that was taken back before
-      leaves no trace, nor does an object that was removed.
+    - A frame that conditions the video goes on doing so when it is prompted again. The
+      new answer replaces its memory.
+    - Clearing a prompt keeps the mask of its frame as a tracked one. If no frame
+      conditions the video any more, the other prompts of the object begin to: with the
+      answer that is shown, or with a new one where a pass overwrote the answer. An
+      object without a prompt cannot be tracked.
+    - Answers become memories when tracking goes on. A prompt that is cleared, or an
+      object that is removed, before that has no effect.
 
     Args:
         model: The model.
@@ -207,7 +207,7 @@ class VideoSession:
     def take_back(
         self, state: VideoState, frame_index: int, object_id: int, *, shows: bool
     ) -> VideoFrameResult | None:
-        """Take back what was said about an object on a frame.
+        """Clear the prompts of an object on a frame.
 
         Args:
             state: State of the video; not changed where something fails.
@@ -278,7 +278,7 @@ class VideoSession:
     @_one_at_a_time
     @torch.no_grad()
     def commit(self, state: VideoState) -> None:
-        """Remember all answered prompts, or none where something fails.
+        """Make memories of all answered prompts, or of none if something fails.
 
         Args:
             state: State of the video.
@@ -293,7 +293,7 @@ class VideoSession:
     def step(
         self, state: VideoState, frame_index: int, *, reverse: bool = False
     ) -> VideoFrameResult:
-        """Track all objects on one frame, those without a prompt among them or none.
+        """Track all objects on one frame.
 
         Args:
             state: State of the video; not changed where something fails.
@@ -373,19 +373,19 @@ class VideoSession:
         if not followed:
             return {}
         names = _names([obj.object_id for obj in followed])
-        with told_where(f'while tracking {names} on frame {frame_index}'):
+        with _add_context(f'while tracking {names} on frame {frame_index}'):
             features = state.embeddings.get(frame_index)
             return self.tracking.follow(followed, features, query)
 
     def _forget_unreachable(
         self, state: VideoState, obj: TrackedObject, query: MemoryQuery
     ) -> None:
-        """Drop what neither the pass nor a prompt on a passed frame attends to."""
+        """Archive memories out of reach of the pass and of prompts on past frames."""
         if state.reaches_back:
             oldest = min(obj.tracked_in_reverse, default=query.frame_index)
             query = replace(query, frame_index=min(oldest, query.frame_index))
         name = f'object {obj.object_id} on frame {query.frame_index}'
-        with told_where(f'while archiving what was tracked of {name}'):
+        with _add_context(f'while archiving what was tracked of {name}'):
             self.model.tracker.memory_bank.forget(obj.store, query)
 
     def _show_answers(
@@ -397,7 +397,7 @@ class VideoSession:
         """Bring the answers of all objects on a frame to the size of the video."""
         preprocessor = self.model.data_preprocessor
         height, width = preprocessor.image_size
-        with told_where(f'while showing frame {frame_index}'):
+        with _add_context(f'while showing frame {frame_index}'):
             return show_frame(
                 frame_index,
                 answers,
@@ -412,7 +412,7 @@ class VideoSession:
     ) -> PendingAnswer:
         """Answer what is said about an object on a frame; nothing is changed."""
         name = f'the prompt of object {obj.object_id} on frame {frame_index}'
-        with told_where(f'while answering {name}'):
+        with _add_context(f'while answering {name}'):
             features = state.embeddings.get(frame_index)
             prompt = obj.prompts[frame_index]
             task = self.tracking.prompt_task(obj, prompt, frame_index, state.num_frames)
@@ -430,7 +430,7 @@ class VideoSession:
         )
 
     def _committed(self, state: VideoState) -> dict[int, TrackedObject]:
-        """Drafts of the objects with unremembered answers, these remembered."""
+        """Drafts of the objects with pending answers, with these made memories."""
         drafts = {}
         for object_id, obj in state.objects.items():
             if not obj.pending:
@@ -438,7 +438,7 @@ class VideoSession:
             draft = drafts[object_id] = obj.draft()
             for frame, answer in obj.pending.items():
                 name = f'the prompt of object {object_id} on frame {frame}'
-                with told_where(f'while remembering {name}'):
+                with _add_context(f'while remembering {name}'):
                     features = answer.features or state.embeddings.get(frame)
                     memory = self.tracking.remember(answer, features)
                 draft.remember(frame, memory, conditioning=answer.conditioning)
@@ -449,10 +449,10 @@ class VideoSession:
     def _let_corrections_condition(
         self, state: VideoState, draft: TrackedObject
     ) -> None:
-        """Let all prompts that are left condition the video.
+        """Let all remaining prompts condition the video.
 
-        Answers that are there condition as they are shown. A correction that a pass
-        overwrote is answered anew, where its frame can still be read.
+        An answer that is still shown is used. A correction that a pass overwrote is
+        answered again if its frame can still be read.
         """
         overwritten = [
             frame
@@ -463,7 +463,7 @@ class VideoSession:
         ]
         new = {frame: self._answer(state, draft, frame) for frame in overwritten}
         for frame in draft.corrections & draft.prompts.keys():
-            with told_where(
+            with _add_context(
                 f'while restoring object {draft.object_id} on frame {frame}'
             ):
                 memory = draft.store.tracked_memory(frame)
@@ -475,7 +475,7 @@ class VideoSession:
     def _restorer(
         self, embeddings: EmbeddingCache, encode: Callable[[int], ImageFeatures]
     ) -> MemoryRestorer:
-        """Encodes memories again, without taking the place of other embeddings."""
+        """Make a restorer with a cache of its own, which evicts no other embeddings."""
 
         def encode_small(frame_index: int) -> ImageFeatures:
             features = encode(frame_index)
@@ -506,7 +506,7 @@ class VideoSession:
             state.archive_space.max_bytes = self._max_archive_bytes
 
     def _forget_lost(self, state: VideoState) -> None:
-        """Let frames whose memories made room for others count as not tracked."""
+        """Mark frames whose memories were evicted as not tracked; warn once."""
         num_lost = 0
         for obj in state.objects.values():
             lost = obj.store.take_lost()
@@ -526,7 +526,7 @@ class VideoSession:
             warnings.warn(msg, stacklevel=2)
 
     def _clear_around(self, obj: TrackedObject, frame_index: int) -> None:
-        """Forget what was tracked within the reach of a prompted frame."""
+        """Erase tracked memories within reach of a prompted frame."""
         bank = self.model.tracker.memory_bank
         reach = bank.stride * bank.num_frames
         for frame in range(frame_index - reach, frame_index + reach + 1):
@@ -534,11 +534,11 @@ class VideoSession:
 
 
 @contextmanager
-def told_where(where: str) -> Iterator[None]:
-    """Add to an error what was done when it was raised; its type stays.
+def _add_context(where: str) -> Iterator[None]:
+    """Add to the message of an error what was being done; its type stays.
 
     Args:
-        where: What is done.
+        where: What is being done, such as "while tracking object 1 on frame 2".
 
     Yields:
         Nothing.
@@ -555,7 +555,7 @@ def told_where(where: str) -> Iterator[None]:
 
 @contextmanager
 def _cache_kept_on_error(state: VideoState) -> Iterator[None]:
-    """Keep the frames of a stream that can be prompted, should something fail."""
+    """Restore the embeddings of a stream if something fails."""
     embeddings = state.embeddings
     if not state.revisits:
         state.embeddings = embeddings.branch()
@@ -567,9 +567,8 @@ def _cache_kept_on_error(state: VideoState) -> Iterator[None]:
 
 
 def _names(object_ids: Sequence[int]) -> str:
-    """Objects as an error names them."""
-    some = ', '.join(map(str, object_ids[:MOST_NAMED]))
-    more = len(object_ids) - MOST_NAMED
-    return ('objects ' if len(object_ids) > 1 else 'object ') + (
-        f'{some} and {more} more' if more > 0 else some
-    )
+    """Name objects in an error: "objects 1, 2 and 9 more"."""
+    names = ', '.join(map(str, object_ids[:MAX_NAMED]))
+    num_more = len(object_ids) - MAX_NAMED
+    noun = 'objects' if len(object_ids) > 1 else 'object'
+    return f'{noun} {names}' + (f' and {num_more} more' if num_more > 0 else '')

@@ -93,11 +93,11 @@ class VideoFrameResult:
         return iter((self.frame_index, self.object_ids, self.mask_logits))
 
     def __getitem__(self, index: int) -> int | list[int] | Tensor:
-        """One of the three."""
+        """Index the triple."""
         return tuple(self)[index]
 
     def __len__(self) -> int:
-        """Of the triple."""
+        """Length of the triple."""
         return 3
 
 
@@ -111,22 +111,15 @@ class UpdatedFrame(VideoFrameResult):
 
     @classmethod
     def of(cls, result: VideoFrameResult) -> 'UpdatedFrame':
-        """Make a pair of a triple.
-
-        Args:
-            result: What is shown on the frame.
-
-        Returns:
-            The same.
-        """
-        return cls(**{one.name: getattr(result, one.name) for one in fields(result)})
+        """Convert a result that unpacks as a triple."""
+        return cls(**{f.name: getattr(result, f.name) for f in fields(result)})
 
     def __iter__(self) -> Iterator[int | list[int] | Tensor]:
         """Frame and masks."""
         return iter((self.frame_index, self.mask_logits))
 
     def __len__(self) -> int:
-        """Of the pair."""
+        """Length of the pair."""
         return 2
 
 
@@ -136,7 +129,7 @@ class PendingAnswer:
 
     Attributes:
         step: What was decoded, of one object.
-        task: How.
+        task: The task that was decoded.
         conditioning: The frame will condition the rest of the video.
         features: Of the frame, where it may not be read again; else None.
     """
@@ -221,7 +214,7 @@ class TrackedObject:
     def track(
         self, frame_index: int, memory: AnsweredMemory | None, *, reverse: bool
     ) -> None:
-        """Note that a pass came by a frame.
+        """Record that a pass tracked a frame.
 
         Args:
             frame_index: Position in the video.
@@ -243,7 +236,7 @@ class TrackedObject:
         self.corrections.discard(frame_index)
 
     def take_back(self, frame_index: int) -> None:
-        """Forget what was said on a frame; what was tracked there stays.
+        """Clear the prompts of a frame; its mask stays as a tracked one.
 
         Args:
             frame_index: Position in the video.
@@ -257,7 +250,7 @@ class TrackedObject:
             self.tracked_in_reverse.pop(frame_index, None)
 
     def forget_passed(self, promptable: EmbeddingCache) -> None:
-        """Forget how frames were tracked that no prompt can come back to.
+        """Forget the direction of tracking on frames that can no longer be prompted.
 
         Args:
             promptable: Holds the frames that can still be prompted.
@@ -266,7 +259,7 @@ class TrackedObject:
             del self.tracked_in_reverse[frame]
 
     def draft(self) -> 'TrackedObject':
-        """A copy to work on; nothing that is done to it reaches the object."""
+        """Make a copy to work on; the object changes only by :meth:`adopt`."""
         return TrackedObject(
             object_id=self.object_id,
             store=StagedStore(self.store),
@@ -277,7 +270,7 @@ class TrackedObject:
         )
 
     def adopt(self, draft: 'TrackedObject') -> None:
-        """Take over what was done to a draft.
+        """Take over the changes of a draft.
 
         Args:
             draft: Of this object, which did not change since.
@@ -327,8 +320,8 @@ class VideoState(ReleasedState):
         reaches_back: Frames that have passed may be prompted while their embeddings
             are kept, though nothing is archived.
         archive_space: Where all objects archive them.
-        restorer: Makes again what is not archived.
-        has_lost_memories: The archive met its limit, which was told.
+        restorer: Recomputes the spatial memories, which are not archived.
+        has_lost_memories: The archive reached its limit, and a warning was given.
         objects: By id, in the order in which they were added.
         cancellations: How often passes were cancelled; those under way stop.
         lock: Held by each call for its time; branches share it, as they share the
@@ -355,7 +348,7 @@ class VideoState(ReleasedState):
             return self.branch(self.embeddings.branch())
 
     def __reduce__(self) -> str:
-        """Say what to do in place of pickling."""
+        """Refuse pickling with an error that names alternatives."""
         msg = (
             'The state of a video cannot be pickled: its frames are read from files '
             'and memories may be on the disk. Branch it with copy.deepcopy, or save '
@@ -366,7 +359,7 @@ class VideoState(ReleasedState):
     def branch(
         self, embeddings: EmbeddingCache, frames: FrameReader | None = None
     ) -> 'VideoState':
-        """Copy the state; what is done to one is not seen by the other.
+        """Copy the state; changes of one do not affect the other.
 
         Args:
             embeddings: Of the copy.
@@ -421,8 +414,8 @@ class VideoState(ReleasedState):
         Returns:
             All of them, the new ones last.
         """
-        one = self.objects.get(object_id)
-        prompt = None if one is None else one.prompts.get(frame_index)
+        obj = self.objects.get(object_id)
+        prompt = None if obj is None else obj.prompts.get(frame_index)
         earlier = None if prompt is None else prompt.points
         return points if earlier is None else earlier.followed_by(points)
 
