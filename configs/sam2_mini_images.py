@@ -9,9 +9,11 @@ _base_ = [
 
 clip_size = _base_.image_size  # that of the model
 train_pipeline = [
-    *_base_.train_pipeline[:4],  # what comes before ClipResize
+    dict(type='ClipSampleFrames', num_frames=1, max_num_objects=8),
+    *_base_.load_clip,
     dict(type='ClipResize', size=clip_size),
-    *_base_.train_pipeline[5:],
+    dict(type='ClipWarp'),
+    dict(type='ClipPack'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 model = {{_base_.image_validation}}
