@@ -1,6 +1,7 @@
 """Clips of several sources, checked in several processes."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -187,3 +188,14 @@ def test_problem_of_the_files_is_not_told_again_by_the_draw(
     assert problem.clip == 'bee'
     assert problem.problem.endswith('(and on 1 more frames)')
     assert found.num_objects == 6
+
+
+@pytest.mark.parametrize(
+    ('options', 'says'),
+    [({'sample': -1}, '-1 clips are no sample'), ({'time_limit': math.nan}, 'nan s')],
+)
+def test_sample_and_time_limit_that_are_none_are_refused(
+    root: Path, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        check(palette(root), **options)

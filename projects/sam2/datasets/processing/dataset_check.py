@@ -84,7 +84,13 @@ def check_dataset(
     Returns:
         What each source holds and what is wrong with it. A view (every n-th frame, one
         object at a time) that has a pipeline is summed up beside its source.
+
+    Raises:
+        ValueError: If ``sample`` is negative.
     """
+    if sample is not None and sample < 0:
+        msg = f'{sample} clips are no sample; give 0 or more, or None for all'
+        raise ValueError(msg)
     open_source = partial(_open, num_epochs=num_epochs, seed=seed)
     drawn, configs = find_drawn(config), find_sources(config)
     sources = [

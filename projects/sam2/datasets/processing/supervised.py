@@ -129,7 +129,7 @@ def run_supervised(
     Raises:
         ValueError: If there is no worker or no time.
     """
-    if num_workers < 1 or time_limit <= 0:
+    if num_workers < 1 or not time_limit > 0:  # NaN, too
         msg = f'{num_workers} workers, {time_limit} s: give positive numbers'
         raise ValueError(msg)
     waiting = iter(tasks)
