@@ -235,3 +235,52 @@ def test_large_file_is_indexed_once(data_root: Path) -> None:
     dataset = build(data_root)
     (data_root / FILE).write_text(json.dumps([]))
     assert dataset.list_videos() == ['ant']
+
+
+def test_images_that_differ_in_their_ending_alone_are_two_clips(
+    data_root: Path,
+) -> None:
+    content = coco_content()
+    image, annotation = content['images'][0], content['annotations'][0]
+    ending = Path(image['file_name']).suffix
+    content['images'] += [
+        image | {'id': 2, 'file_name': 'ant.png'},
+        image | {'id': 3, 'file_name': 'bee.jpg'},
+    ]
+    content['annotations'] += [
+        annotation | {'id': 20, 'image_id': 2},
+        annotation | {'id': 30, 'image_id': 3},
+    ]
+    write_json(data_root / FILE, content)
+    assert build(data_root).list_videos() == [f'ant{ending}', 'ant.png', 'bee']
+    (data_root / 'not.txt').write_text('ant.png\n')
+    kept = build(data_root, exclude_list='not.txt').list_videos()
+    assert kept == [f'ant{ending}', 'bee']
+    (data_root / 'not.txt').write_text('ant\n')
+    with pytest.raises(ClipDataError, match='may mean'):
+        build(data_root, exclude_list='not.txt').list_videos()
+
+
+def test_whole_numbers_written_as_fractions_are_read(data_root: Path) -> None:
+    content = coco_content()
+    expected = build(data_root).open_video('ant').read_masks(0)
+    for image in content['images']:
+        image |= {key: float(image[key]) for key in ('id', 'height', 'width')}
+    for annotation in content['annotations']:
+        annotation |= {key: float(annotation[key]) for key in ('id', 'image_id')}
+    write_json(data_root / FILE, content)
+    masks = build(data_root).open_video('ant').read_masks(0)
+    assert masks is not None
+    assert expected is not None
+    assert [type(i) for i in masks.object_ids] == [int, int]
+    assert masks.object_ids == expected.object_ids
+    np.testing.assert_array_equal(masks.masks, expected.masks)
+
+
+def test_polygon_of_pairs_is_named_and_not_left_out(data_root: Path) -> None:
+    content = coco_content()
+    pairs = [[[1, 1], [9, 1], [9, 9], [1, 9]]]
+    content['annotations'][0]['segmentation'] = pairs
+    write_json(data_root / FILE, content)
+    with pytest.raises(ClipDataError, match='with a list of 2 among them'):
+        build(data_root).open_video('ant').read_masks(0)

@@ -1,6 +1,7 @@
 """COCO's instance annotations: images as clips of one frame."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from projects.sam2.datasets.json_files import (
     refuse_doubles,
     shown,
     take,
+    whole,
 )
 from projects.sam2.datasets.limits import DEFAULT_LIMITS, ReadLimits, check_file
 from projects.sam2.datasets.listing import child, normalize_name
@@ -125,8 +127,9 @@ class ClipCocoDataset(RecordDataset):
     unless they are an object's. Images without an object are left out. A warning says
     how many annotations are crowds, or have no mask.
 
-    A clip is called by its image's file name, without the ending; an entry of the file
-    that is no image, by its position (``images[3]``).
+    A clip is called by its image's file name, without the ending unless it tells two
+    images apart (``a.jpg``, ``a.png``); an entry of the file that is no image, by its
+    position (``images[3]``).
 
     Beside the options of :class:`RecordDataset`:
 
@@ -207,12 +210,13 @@ def image_records(
         content, 'image_id', owner_ids(images, 'images', where), where, crowd_as_objects
     )
     maskless = MasklessCount()
+    names = _NamesOfImages(images)
     for position, image in enumerate(images):
         place = f'images[{position}]'
         image_id, name = None, None
         try:
             image_id = read_owner_id(image, f'{where}, {place}')
-            name = _image_name(image, f'{where}, {place}')
+            name = names.of(image, f'{where}, {place}')
             annotations = groups.get(image_id, [])
             objects = [
                 each for each in annotations if crowd_as_objects or not crowd(each)
@@ -230,10 +234,33 @@ def image_records(
     maskless.tell(where)
 
 
-def _image_name(image: object, where: str) -> str:
-    """Name of an image: its file without the ending."""
-    file_name = take(image, 'file_name', str, where)
-    return checked_name(without_suffix(normalize_name(file_name)), where)
+class _NamesOfImages:
+    """Names of images: their files without the ending, if that is of one file alone."""
+
+    def __init__(self, images: list[Any]) -> None:
+        files = {
+            normalize_name(image['file_name'])
+            for image in images
+            if isinstance(image, Mapping) and isinstance(image.get('file_name'), str)
+        }
+        self._num_files = Counter(map(without_suffix, files))
+
+    def of(self, image: object, where: str) -> str:
+        """Name of an image.
+
+        Args:
+            image: Its entry in the file.
+            where: File and position, for the error.
+
+        Returns:
+            The name.
+
+        Raises:
+            ClipDataError: If it has none that can be kept.
+        """
+        file_name = normalize_name(take(image, 'file_name', str, where))
+        stem = without_suffix(file_name)
+        return checked_name(file_name if self._num_files[stem] > 1 else stem, where)
 
 
 def _image_record(image: object, annotations: list[Record], where: str) -> Record:
@@ -267,9 +294,7 @@ class MasklessCount:
         code = annotation.get('segmentation')
         has_mask = bool(code)
         if isinstance(code, list):
-            flat = [
-                each for each in code if isinstance(each, list) and not is_area(each)
-            ]
+            flat = [each for each in code if _is_flat(each)]
             has_mask = len(flat) < len(code)
             if flat and not self._num_flat:
                 self._first_flat = annotation.get('id')
@@ -305,6 +330,15 @@ class MasklessCount:
             )
 
 
+def _is_flat(polygon: object) -> bool:
+    """Whether a polygon has too few corners; lists of pairs are damage, not that."""
+    return (
+        isinstance(polygon, list)
+        and not is_area(polygon)
+        and not any(isinstance(value, list) for value in polygon)
+    )
+
+
 def warn(where: Path, text: str) -> None:
     """Warn of something that concerns many annotations of a file."""
     print_log(f'{where}: {text}', 'current', logging.WARNING)
@@ -331,7 +365,8 @@ def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
     Raises:
         ClipDataError: If an id occurs twice.
     """
-    given = [record.get('id') for record in records if isinstance(record, Mapping)]
+    entries = [record for record in records if isinstance(record, Mapping)]
+    given = [whole(record.get('id')) for record in entries]
     ids = [each for each in given if isinstance(each, int | str)]
     refuse_doubles(ids, key, where)
     return set(ids)
@@ -363,7 +398,8 @@ def group_annotations(
     grouped: dict[int | str, list[Record]] = {}
     stray = []
     for position, annotation in enumerate(annotations):
-        owner = annotation.get(key) if isinstance(annotation, Mapping) else None
+        is_object = isinstance(annotation, Mapping)
+        owner = whole(annotation.get(key)) if is_object else None
         if isinstance(owner, int | str) and owner in ids:
             grouped.setdefault(owner, []).append(annotation)
         else:
@@ -413,7 +449,7 @@ def split_crowds(
     """Tell objects from crowds.
 
     Args:
-        annotations: Annotations of an image or a video.
+        annotations: Annotations of an image or a video; ids like 5.0 become 5.
         where: File, for the error.
         crowd_as_objects: Whether all are objects.
 
@@ -425,7 +461,7 @@ def split_crowds(
             nor 1.
     """
     for each in annotations:
-        number = take(each, 'id', int, where)
+        number = each['id'] = take(each, 'id', int, where)
         if each.get('iscrowd') not in (*CROWD_FLAGS, *OBJECT_FLAGS):
             problem = (
                 f'annotation {number} has iscrowd {shown(each["iscrowd"])}, expected '

@@ -91,8 +91,8 @@ def take(record: object, key: str, kind: type[Kind], where: Path | str) -> Kind:
     Args:
         record: The object; whatever else it may be is an error.
         key: Name of the value.
-        kind: Its type: ``str``, ``int``, ``float`` (whole numbers too), ``list`` or
-            ``dict``.
+        kind: Its type: ``str``, ``int`` (``480.0`` too), ``float`` (whole numbers too),
+            ``list`` or ``dict``.
         where: File, for the error.
 
     Returns:
@@ -122,6 +122,8 @@ def expect(value: object, kind: type[Kind], name: str, where: Path | str) -> Kin
     Raises:
         ClipDataError: If it is of another type.
     """
+    if kind is int:
+        value = whole(value)
     if kind is float and type(value) is int and abs(value) <= LARGEST_ID:
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -131,6 +133,20 @@ def expect(value: object, kind: type[Kind], name: str, where: Path | str) -> Kin
         problem = f'{name} is {shown(value)}, expected a number from 0 to {LARGEST_ID}'
         raise ClipDataError.at(where, problem, MEND_FILE)
     return value
+
+
+def whole(value: object) -> object:
+    """Read a number like 480.0, as Matlab and pandas write it.
+
+    Args:
+        value: Any value of a JSON file.
+
+    Returns:
+        The whole number; other values as they are, also those that a fraction cannot
+        tell from the next.
+    """
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_whole else value  # type: ignore[call-overload]
 
 
 def shown(value: object) -> str:
