@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +171,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
             open_frames(video)
     with pytest.raises(FileNotFoundError, match='missing: there is no such file'):
         open_frames(tmp_path / 'missing')
-    for odd in (None, iter([])):
+    no_videos: tuple[Any, ...] = (None, iter([]))
+    for no_video in no_videos:
         with pytest.raises(TypeError, match='give frames that come one at a time to'):
-            open_frames(odd)  # type: ignore[arg-type]
+            open_frames(no_video)

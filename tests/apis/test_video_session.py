@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from projects.sam2.apis import SAM2VideoPredictor, memory_archive, video_session
 from projects.sam2.apis.memory_archive import AnsweredMemory
 from projects.sam2.apis.object_tracking import ObjectTracking
+from projects.sam2.apis.video_results import show_frame
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState
 from projects.sam2.models.memory_bank import MemoryBank
 from projects.sam2.structures import FramePrompt, PointPrompt
@@ -613,14 +614,13 @@ def test_calls_of_another_thread_wait_for_the_frame_that_is_tracked(
             _exchange(predictor, state)
 
     predictor, state = session()
-    show = video_session.show_frame
     other = threading.Thread(target=_exchange, args=(predictor, state))
 
     def show_slowly(frame_index: int, *rest: Any, **options: Any) -> VideoFrameResult:  # noqa: ANN401
         if frame_index == 2 and other.ident is None:
             other.start()
             other.join(timeout=0.2)  # it waits for us, or is done
-        return show(frame_index, *rest, **options)
+        return show_frame(frame_index, *rest, **options)
 
     monkeypatch.setattr(video_session, 'show_frame', show_slowly)
     actual = {}
