@@ -142,7 +142,7 @@ def test_reset_forgets_all_objects(
         ({'box': np.zeros((2, 4))}, 'has 2 objects; prompt one at a time'),
         (
             {'box': [1, 2, 3, 4], 'clear_old_points': False},
-            'A box comes before all points',
+            'A box replaces earlier points',
         ),
         (
             {'points': [[5, 5]], 'labels': [1], 'frame_idx': 6},

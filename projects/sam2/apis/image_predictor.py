@@ -165,12 +165,12 @@ class SAM2ImagePredictor:
             msg = 'image_list is empty; give at least one image'
             raise ValueError(msg)
         encoded = encode_images(self.model, images)
-        high_res_8, high_res_4 = zip(*(one.high_res for one in encoded), strict=True)
+        high_res_8, high_res_4 = zip(*(img.high_res for img in encoded), strict=True)
         self._features = ReleasedFeatures(
-            image_embed=_batch([one.embedding for one in encoded]),
+            image_embed=_batch([img.embedding for img in encoded]),
             high_res_feats=[_batch(high_res_4), _batch(high_res_8)],
         )
-        self._orig_hw = [one.size for one in encoded]
+        self._orig_hw = [img.size for img in encoded]
         self._is_image_set, self._is_batch = True, len(encoded) > 1
 
     def predict(
@@ -266,10 +266,10 @@ class SAM2ImagePredictor:
         return tuple(list(column) for column in zip(*answers, strict=True))
 
     def image(self, index: int) -> EncodedImage:
-        """One of the images that were set.
+        """Look up an image that was set.
 
         Args:
-            index: Its position; -1 of the last.
+            index: Its position, -1 for the last.
 
         Returns:
             The encoded image.
@@ -302,7 +302,7 @@ class SAM2ImagePredictor:
 
     def reset_predictor(self) -> None:
         """Forget the images."""
-        # Under their released names: scripts keep them and set them again.
+        # Released names, since scripts save these attributes and set them again.
         self._features = None
         self._orig_hw = []
         self._is_image_set = False
@@ -321,10 +321,10 @@ class SAM2ImagePredictor:
 
         Args:
             point_coords: As for :meth:`predict`.
-            point_labels: Likewise.
-            box: Likewise.
-            mask_logits: Likewise, ``mask_input``.
-            normalize_coords: Likewise.
+            point_labels: As for :meth:`predict`.
+            box: As for :meth:`predict`.
+            mask_logits: ``mask_input`` of :meth:`predict`.
+            normalize_coords: As for :meth:`predict`.
             img_idx: Which image of the batch.
 
         Returns:
@@ -405,17 +405,17 @@ class SAM2ImagePredictor:
     ) -> LowResMasks:
         """Check points, labels, boxes and an earlier mask, and decode."""
         points, labels, box = prompt
-        asked = read_points(
+        prompt_points = read_points(
             points=points, labels=labels, box=box, size=image.size, in_pixels=in_pixels
         )
         earlier = None
         if mask_input is not None:
             earlier = self._earlier(mask_input, image)
-            check_counts(earlier, asked)
+            check_counts(earlier, prompt_points)
         return decode_low_res(
             self.model,
             image,
-            points=asked,
+            points=prompt_points,
             earlier_logits=earlier,
             multimask=multimask,
         )
@@ -429,13 +429,13 @@ class SAM2ImagePredictor:
     def _as_arrays(
         self, decoded: LowResMasks, image: EncodedImage, *, return_logits: bool
     ) -> Prediction:
-        """Arrays; of a single object without the dimension of objects."""
+        """Convert to arrays, without the dimension of objects for a single object."""
         masks = upsample_logits(self.repair(decoded.logits), image.size)
         if not return_logits:
             masks = masks > self.repair.threshold
         parts = (masks, decoded.ious.float(), decoded.fed_back)
-        one = len(masks) == 1
-        first, second, third = ((p[0] if one else p).cpu().numpy() for p in parts)
+        is_single = len(masks) == 1
+        first, second, third = ((p[0] if is_single else p).cpu().numpy() for p in parts)
         return first, second, third
 
 

@@ -1,7 +1,7 @@
 """Prompts and tracks the objects of one frame with the model's own tracker.
 
-What is recalled and remembered is decided in :mod:`projects.sam2.models`; here objects
-are brought together in batches, and kept apart again.
+:mod:`projects.sam2.models` selects and encodes the memories; here objects are combined
+into batches, and the results are split again.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class ObjectTracking:
         frame_index: int,
         num_frames: int,
     ) -> FrameTask:
-        """What there is to do for a prompt.
+        """Describe the task of answering a prompt.
 
         Args:
             obj: The object.
@@ -101,7 +101,7 @@ class ObjectTracking:
         """
         selection = recall_memories(self.heads, obj.store, task)
         (step,) = decode_frame(self.heads, features, selection, task)
-        # It may wait for long; nobody reads its mask at the size of the image.
+        # The answer may be pending for long; its mask at image size is not needed.
         shown = fill_small_holes(step.mask_logits, self.fill_hole_area)
         return replace(step, mask_logits=shown, full_logits=None)
 
@@ -143,7 +143,7 @@ class ObjectTracking:
         memories: dict[int, AnsweredMemory] = {}
         for batch in follow_objects(
             self.heads,
-            [one.store for one in objects],
+            [obj.store for obj in objects],
             features,
             query,
             max_batch_objects=self.max_batch_objects,
@@ -179,9 +179,9 @@ class ObjectTracking:
     def _memories(
         self, output: RememberedFrame, shown: Tensor, *, binary: bool
     ) -> list[AnsweredMemory]:
-        """Take the memories of a batch apart, by object.
+        """Split the memories of a batch by object.
 
-        What is shown is of one type, also where only some calls run under autocast.
+        Masks and scores are at least float32, whether or not autocast is in force.
         """
         step = output.final
         spatial = output.memory.spatial.to(self.memory_dtype)

@@ -55,7 +55,7 @@ class VideoPrompting:
             obj_id: The object; a new one where the id is new.
             points: (P, 2), ``(x, y)``.
             labels: (P,), 1 on the object, 0 outside of it.
-            clear_old_points: Forget earlier points on this frame; a box asks for it.
+            clear_old_points: Forget earlier points on this frame; required with a box.
             normalize_coords: Coordinates are pixels of the video; otherwise shares
                 of its sides, in [0, 1].
             box: (4,), corners ``(x, y, x, y)``.
@@ -71,26 +71,26 @@ class VideoPrompting:
         obj_id = read_object_id(obj_id)
         frame_idx = read_whole_number(frame_idx, name='frame_idx')
         state.check_frame(frame_idx)
-        asked = read_points(
+        given = read_points(
             points=points,
             labels=labels,
             box=box,
             size=state.frames.size,
             in_pixels=normalize_coords,
         )
-        if asked is None:
+        if given is None:
             msg = 'Neither points nor a box are given; give at least one of them'
             raise ValueError(msg)
-        if len(asked.coords) != 1:
+        if len(given.coords) != 1:
             msg = (
-                f'The prompt has {len(asked.coords)} objects; prompt one at a time, '
+                f'The prompt has {len(given.coords)} objects; prompt one at a time, '
                 f'each by its obj_id'
             )
             raise ValueError(msg)
         if box is not None and not clear_old_points:
-            msg = 'A box comes before all points of a frame; let clear_old_points be'
+            msg = 'A box replaces earlier points; leave out clear_old_points=False'
             raise ValueError(msg)
-        prompt = points_of_model(self.model, asked)
+        prompt = points_of_model(self.model, given)
         with state.lock:
             if not clear_old_points:
                 prompt = state.after_earlier(frame_idx, obj_id, prompt)
@@ -139,7 +139,7 @@ class VideoPrompting:
         obj_id: int,
         need_output: bool = True,
     ) -> VideoFrameResult | None:
-        """Take back what was said about an object on a frame.
+        """Clear the prompts of an object on a frame.
 
         Args:
             inference_state: State of the video.

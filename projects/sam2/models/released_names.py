@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ['ReleasedMaskDecoder', 'ReleasedNames', 'ReleasedPromptEncoder']
 
-# Beginnings of names of weights that only released files have.
+# Prefixes of weights that only released checkpoints have.
 RELEASED_SIGNS = (
     'image_encoder.trunk.',
     'image_encoder.neck.convs.',
@@ -60,7 +60,7 @@ PARTS = {
     'memory_encoder': 'tracker.memory_encoder',
     'obj_ptr_proj': 'tracker.object_pointer.projection',
 }
-# Released names without a counterpart, and what to do in their place.
+# Alternatives to released names without a counterpart.
 INSTEAD = {
     '_consolidate_temp_output_across_obj': PREDICTOR_CALLS,
     '_encode_new_memory': 'use model.tracker.memorise',
@@ -79,27 +79,27 @@ INSTEAD = {
 
 
 def instead_of(name: str) -> str:
-    """Say what to do in place of a released name that is not there.
+    """Name the alternative to a released name without a counterpart.
 
     Args:
         name: The name.
 
     Returns:
-        The rest of a sentence.
+        The alternative, as the end of an error.
     """
     return INSTEAD.get(name, 'docs/prediction.md lists the released names that work')
 
 
 class ReleasedPart(nn.Module):
-    """A part of the model, called as in the release.
+    """A view of a part of the model with the names and calls of the release.
 
-    It is a module that shares the weights of the part: ``parameters``, ``train``,
-    ``to`` and ``requires_grad_`` act on the model itself.
+    The view shares the weights of the part: ``parameters``, ``train``, ``to`` and
+    ``requires_grad_`` act on the model itself.
 
     Args:
-        part: Of the model.
-        prefix: Its name in released files.
-        ours: Its name in ours.
+        part: The part.
+        prefix: Prefix of its weights in released checkpoints.
+        ours: Prefix of its weights in our checkpoints.
     """
 
     def __init__(self, part: nn.Module, *, prefix: str, ours: str) -> None:
@@ -114,7 +114,7 @@ class ReleasedPart(nn.Module):
 
     @training.setter
     def training(self, mode: bool) -> None:
-        """Torch sets it here and then in the part; here nothing is kept."""
+        """Ignore the value: torch sets it on the part, too."""
 
     def state_dict(  # type: ignore[override]  # without torch's outdated arguments
         self, *, prefix: str = '', keep_vars: bool = False
@@ -290,7 +290,7 @@ class ReleasedMaskDecoder(ReleasedPart):
         return self._projections()[1]
 
     def _projections(self) -> nn.ModuleList:
-        """Both of them."""
+        """Projections of stride 4 and 8."""
         projections = self.part.high_res_projections
         if projections is None:
             msg = 'This decoder takes no high-resolution features'
@@ -355,7 +355,7 @@ class ReleasedMaskDecoder(ReleasedPart):
 
 
 def _option(path: str, *, negated: bool = False) -> Any:  # noqa: ANN401  a property
-    """An option of the released model, which has another place and name here."""
+    """Make a property for an option of the release that has another name here."""
     *parents, name = path.split('.')
 
     def owner(model: Any) -> Any:  # noqa: ANN401  a part of it
@@ -400,7 +400,7 @@ class ReleasedNames:
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *others: object
     ) -> None:
-        """Load weights by our names or by those of the release; torch calls this."""
+        """Load weights by our or by released names; called by ``load_state_dict``."""
         _rename_released(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *others)  # type: ignore[misc]  # of nn.Module
 
@@ -511,7 +511,7 @@ class ReleasedNames:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            """Say what to do in place of a name that is not there."""
+            """Raise an error that names an alternative to a missing name."""
             try:
                 return super().__getattr__(name)
             except AttributeError as error:
@@ -549,16 +549,16 @@ class ReleasedNames:
     ) -> tuple[dict[str, Any], list[Tensor], list[Tensor], list[tuple[int, int]]]:
         """What :meth:`forward_image` gives, flattened to (H * W, B, C)."""
         maps, positions = backbone_out['backbone_fpn'], backbone_out['vision_pos_enc']
-        flat, places = (
-            [one.flatten(2).permute(2, 0, 1) for one in levels]
+        flat, flat_positions = (
+            [level.flatten(2).permute(2, 0, 1) for level in levels]
             for levels in (maps, positions)
         )
         sizes = [(m.shape[-2], m.shape[-1]) for m in positions]
-        return backbone_out, flat, places, sizes
+        return backbone_out, flat, flat_positions, sizes
 
 
 def _rename_released(state_dict: dict[str, Tensor], prefix: str) -> None:
-    """Give released weights our names, in place; all begin with a prefix."""
+    """Rename released weights below a prefix to our names, in place."""
     names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     if not any(name.startswith(RELEASED_SIGNS) for name in names):
         return
