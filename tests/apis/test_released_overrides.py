@@ -70,12 +70,19 @@ def test_value_that_is_fixed_here_may_be_said() -> None:
     assert not read.model
     with pytest.raises(ValueError, match=r'this model always has 0\.98'):
         read_overrides([f'{prefix}thresh=0.9'])
+    # Scripts say again what the released configs say.
+    multimask = ('output_in_sam=true', 'min_pt_num=0', 'max_pt_num=1')
+    read = read_overrides([f'++model.multimask_{text}' for text in multimask])
+    assert not read.model
+    with pytest.raises(ValueError, match='this model always has 1; leave it out'):
+        read_overrides(['++model.multimask_max_pt_num=2'])
 
 
 @pytest.mark.parametrize(
     ('override', 'message'),
     [
-        ('++model.compile_image_encoder=true', 'an option that is not known here'),
+        ('++model.compile_image_encoder=true', 'this model always has False'),
+        ('++model.image_encoder.scalp=1', 'an option that is not known here'),
         ('++model.non_overlap_masks', 'sets no value'),
         ('++model.non_overlap_masks=1', 'gives 1 where a bool is expected'),
         ('++model.num_maskmem=true', 'gives True where a int is expected'),
@@ -91,3 +98,5 @@ def test_what_cannot_be_honoured_is_refused(override: str, message: str) -> None
 def test_one_text_in_place_of_a_list_is_refused() -> None:
     with pytest.raises(ValueError, match='give a list of strings'):
         read_overrides('++model.image_size=512')
+    with pytest.raises(ValueError, match='is None; give a list of strings'):
+        read_overrides(None)  # type: ignore[arg-type]

@@ -668,3 +668,37 @@ def test_missing_temporary_folders_are_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, '_candidate_tempdir_list', lambda: ['/missing'])
     with pytest.raises(OSError, match=r'cannot be written to any .*set TMPDIR'):
         track(predictor, state)
+
+
+class Camera:
+    """A reader of a user's own, whose second frame is another one."""
+
+    size = SIZE
+
+    def __init__(self, second: Any, num_frames: Any = 2) -> None:  # noqa: ANN401
+        self.second, self.num_frames = second, num_frames
+
+    def read(self, frame_index: int) -> Any:  # noqa: ANN401  hopefully a frame
+        """Read a frame, or what is none."""
+        return self.second if frame_index else toy_frames(1)[0]
+
+
+@pytest.mark.parametrize(
+    ('second', 'message'),
+    [
+        (None, 'Frame 1 is a NoneType'),
+        (np.zeros((*SIZE, 3), np.float32), 'Frame 1 holds float32, not uint8'),
+        (np.zeros((40, 80, 3), np.uint8), r'Frame 1 is \(40, 80\), but the first'),
+    ],
+)
+def test_what_is_no_frame_of_an_own_reader_is_named(
+    second: object, message: str
+) -> None:
+    predictor = _predictor()
+    state = predictor.init_state(Camera(second))
+    click(predictor, state)
+    with pytest.raises((TypeError, ValueError), match=message):
+        track(predictor, state)
+    for count in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f'num_frames of the reader is {count}'):
+            predictor.init_state(Camera(second, count))

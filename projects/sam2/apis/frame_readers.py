@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.apis.inputs import ImageLike, Size, read_image
+from projects.sam2.apis.inputs import ImageLike, Size, read_image, read_whole_number
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import scan_folder
 from projects.sam2.datasets.frames import open_capture
@@ -70,6 +70,7 @@ def open_frames(video: VideoLike) -> FrameReader:
         ValueError: If there is no frame, or the first cannot be read.
     """
     if isinstance(video, FrameReader):
+        read_whole_number(video.num_frames, name='num_frames of the reader', least=1)
         return video
     if not isinstance(video, str | Path):
         if not hasattr(video, '__len__') or not hasattr(video, '__getitem__'):

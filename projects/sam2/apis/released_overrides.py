@@ -82,6 +82,9 @@ MODEL_OPTIONS = {
     'binarize_mask_from_pts_for_mem_enc': ModelOption(
         path='tracker.binary_clicked_memories', kind=bool
     ),
+    'non_overlap_masks_for_mem_enc': ModelOption(
+        path='tracker.non_overlapping_memories', kind=bool
+    ),
     f'{DECODER_PREFIX}via_stability': ModelOption(
         path='mask_decoder.stability_selection', kind=bool
     ),
@@ -96,6 +99,15 @@ PREDICTOR_OPTIONS: dict[str, type] = {
 FIXED_VALUES = {
     f'{DECODER_PREFIX}stability_delta': 0.05,
     f'{DECODER_PREFIX}stability_thresh': 0.98,
+    'multimask_output_in_sam': True,
+    'multimask_output_for_tracking': True,
+    'multimask_min_pt_num': 0,
+    'multimask_max_pt_num': 1,
+    'use_multimask_token_for_obj_ptr': True,
+    'use_mask_input_as_output_without_sam': True,
+    'iou_prediction_use_sigmoid': True,
+    'compile_image_encoder': False,  # vos_optimized compiles
+    'clear_non_cond_mem_for_multi_obj': False,
 }
 
 
@@ -112,7 +124,7 @@ def read_overrides(overrides: Sequence[str]) -> ReleasedOverrides:
         ValueError: If one sets no value, a value that an option cannot have, or an
             option that there is not.
     """
-    if isinstance(overrides, str):
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
         msg = f'hydra_overrides_extra is {overrides!r}; give a list of strings'
         raise ValueError(msg)  # noqa: TRY004  a wrong value, as all others here
     read = ReleasedOverrides()

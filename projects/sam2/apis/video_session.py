@@ -10,7 +10,8 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import torch
 
 from projects.sam2.apis.embedding_cache import EmbeddingCache
-from projects.sam2.apis.frame_readers import FrameReader
+from projects.sam2.apis.frame_readers import FrameReader, same_size
+from projects.sam2.apis.inputs import read_image
 from projects.sam2.apis.memory_archive import (
     AnsweredMemory,
     ArchivedMemoryStore,
@@ -165,7 +166,9 @@ class VideoSession:
 
         @torch.no_grad()
         def encode(frame_index: int) -> ImageFeatures:
-            pixels = frames.read(frame_index)
+            name = f'Frame {frame_index}'
+            pixels = read_image(frames.read(frame_index), name=name)
+            same_size(pixels, frames.size, name)
             return self.model.encode(self.model.data_preprocessor.frame(pixels))
 
         return encode
