@@ -182,3 +182,13 @@ def test_shapes_of_another_size_than_the_image_are_refused(data_root: Path) -> N
     video = ClipLabelMeDataset(data_root=str(data_root)).open_video('ant')
     with pytest.raises(ClipDataError, match=r'\(24, 33\) beside a frame of \(24, 32\)'):
         video.read_masks(0)
+
+
+@pytest.mark.parametrize('given', [{}, {'imageHeight': None, 'imageWidth': None}])
+def test_file_without_the_size_of_its_image_is_read(
+    data_root: Path, given: dict[str, None]
+) -> None:
+    write_json(data_root / 'ant.json', {'shapes': labelme_content()['shapes']} | given)
+    masks = ClipLabelMeDataset(data_root=str(data_root)).open_video('ant').read_masks(0)
+    assert masks is not None
+    np.testing.assert_array_equal(masks.masks, object_masks(0))

@@ -214,9 +214,8 @@ class LabelMeMasks:
     ) -> FrameMasks:
         """Draw masks of the image, see :class:`MaskReader`."""
         content = read_json(self.path, self.limits)
-        own_size = [take(content, f'image{k}', int, self.path) for k in SIDES]
-        check_size(self.path, (own_size[0], own_size[1]), size)
         objects = self._objects(content)
+        self._check_size(content, size)
         ids = tuple(objects) if object_ids is None else object_ids
         self.limits.check_masks(self.path, len(ids), size)
         chosen = [shape for i in ids for shape in objects.get(i, ())]
@@ -236,6 +235,13 @@ class LabelMeMasks:
             seen = [i for i, mask in enumerate(masks) if mask.any()]
             ids, masks = tuple(ids[i] for i in seen), masks[seen]
         return FrameMasks(object_ids=ids, masks=masks)
+
+    def _check_size(self, content: Mapping[str, object], size: FrameSize) -> None:
+        """Compare the size that the file gives its image; old files give none."""
+        keys = [f'image{side}' for side in SIDES]
+        if any(content.get(key) is not None for key in keys):
+            height, width = (take(content, key, int, self.path) for key in keys)
+            check_size(self.path, (height, width), size)
 
     def _objects(self, content: object) -> dict[int, list[Shape]]:
         """Shapes of each object; ids count the objects from 1."""
@@ -289,7 +295,8 @@ class ClipLabelMeDataset(ListedDataset):
     image is turned as its camera noted, since LabelMe does so before it is drawn on.
     Polygons, rectangles (of two corners or four), circles and masks are objects; those
     with one label and one ``group_id`` are one. Points and lines have no area: they are
-    skipped, and a warning says so once. A shape without a type is a polygon.
+    skipped, and a warning says so once. A shape without a type is a polygon. Where a
+    file does not give the size of its image, the image's own counts.
 
     Beside the options of :class:`ListedDataset`:
 
