@@ -10,8 +10,8 @@ from part_options import (
 )
 from source_tree import Source, python_files, set_in_configs, text_files
 
-# MMEngine hands these to models and their parts and to samplers; no config has to.
-FROM_MMENGINE = {'init_cfg'}
+# MMEngine's own: it hands them to models and samplers, or its loops take them.
+FROM_MMENGINE = {'init_cfg', 'val_begin', 'dynamic_intervals', 'fp16'}
 SEEDED_BY_MMENGINE = {('ClipSampler', 'seed'), ('ClipVideoSampler', 'seed')}
 BAD_CLASS = """
 @MODELS.register_module(name='Nice')

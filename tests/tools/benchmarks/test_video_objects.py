@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge_models import config_file, small_config
-from projects.sam2.apis.object_tracking import ObjectTracking
+from projects.sam2.apis import object_tracking
 from tool_modules import load_tool
 
 
@@ -40,5 +40,7 @@ def test_report_has_times_ratio_and_no_difference(
 def test_wrong_masks_are_seen(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ObjectTracking, '_filled', lambda _, masks: masks + 0.1)
+    monkeypatch.setattr(
+        object_tracking, 'fill_small_holes', lambda masks, _: masks + 0.1
+    )
     assert _run(tool, tmp_path)['objects_3']['difference'] > tool.MAX_DIFFERENCE
