@@ -92,6 +92,23 @@ def test_data_root_of_a_config_replaces_the_one_of_its_base(
     assert cfg.val_dataloader.dataset.dataset.data_root == expected
 
 
+def test_data_root_of_a_pure_python_config_replaces_the_one_of_its_base(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / 'base.py').write_text(
+        "data_root = 'old'\n"
+        "train_dataloader = dict(dataset=dict(type='Any', data_root=data_root))\n"
+    )
+    path = tmp_path / 'run.py'
+    path.write_text(
+        'from mmengine.config import read_base\n'
+        'with read_base():\n'
+        '    from .base import *\n'
+        "data_root = 'mine'\n"
+    )
+    assert load_config(str(path)).train_dataloader.dataset.data_root == 'mine'
+
+
 def test_data_root_that_the_datasets_have_on_purpose_stays(tmp_path: Path) -> None:
     base = ROOT / 'configs' / '_base_' / 'datasets' / 'davis.py'
     path = tmp_path / 'run.py'

@@ -114,7 +114,8 @@ def apply_data_root(cfg: Config, old: str | None, parts: Sequence[object] = ()) 
     assigned = _assigned_roots(cfg)
     replaced = held & ({old} if old in held else assigned)
     if not replaced:
-        if new in assigned:
+        # Of a pure Python config it is not known what the bases assign.
+        if new in assigned and 'read_base' not in cfg.text:
             return  # nobody has changed it: the datasets have their own on purpose
         if len(held) > 1:
             msg = (
