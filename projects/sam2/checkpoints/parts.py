@@ -153,8 +153,8 @@ def _candidates(
             continue
         # The longest name is the one that other models are least likely to have.
         sign = max(names, key=lambda name: (name.count('.'), len(name)))
-        for found in [key for key in state if f'.{key}'.endswith(f'.{sign}')]:
-            prefix = found.removesuffix(sign)
+        for match in [key for key in state if f'.{key}'.endswith(f'.{sign}')]:
+            prefix = match.removesuffix(sign)
             yield (
                 prefix,
                 {

@@ -219,7 +219,7 @@ def image_records(
             name = names.of(image, f'{where}, {place}')
             annotations = groups.get(image_id, [])
             objects = [
-                each for each in annotations if crowd_as_objects or not crowd(each)
+                each for each in annotations if crowd_as_objects or not is_crowd(each)
             ]
             has_mask = [maskless.add(annotation) for annotation in objects]
             if any(has_mask):
@@ -231,7 +231,7 @@ def image_records(
                 yield place, damaged_record(error)
             if name is not None:  # lists may name it
                 yield name, None
-    maskless.tell(where)
+    maskless.warn(where)
 
 
 class _NamesOfImages:
@@ -294,7 +294,7 @@ class MasklessCount:
         code = annotation.get('segmentation')
         has_mask = bool(code)
         if isinstance(code, list):
-            flat = [each for each in code if _is_flat(each)]
+            flat = [polygon for polygon in code if _is_flat(polygon)]
             has_mask = len(flat) < len(code)
             if flat and not self._num_flat:
                 self._first_flat = annotation.get('id')
@@ -303,7 +303,7 @@ class MasklessCount:
         self._num_maskless += not has_mask
         return has_mask
 
-    def tell(self, where: Path) -> None:
+    def warn(self, where: Path) -> None:
         """Warn of annotations without a mask.
 
         Args:
@@ -331,7 +331,7 @@ class MasklessCount:
 
 
 def _is_flat(polygon: object) -> bool:
-    """Whether a polygon has too few corners; lists of pairs are damage, not that."""
+    """Whether a polygon has too few corners; a list of pairs is damaged instead."""
     return (
         isinstance(polygon, list)
         and not is_area(polygon)
@@ -405,7 +405,7 @@ def group_annotations(
         else:
             stray.append(f'annotations[{position}] with {key} {shown(owner)}')
     of_file = [each for group in grouped.values() for each in group]
-    num_crowds = sum(crowd(annotation) for annotation in of_file)
+    num_crowds = sum(is_crowd(annotation) for annotation in of_file)
     if not annotations:
         problem, remedy = 'its list of annotations is empty', 'give another file'
         raise ClipDataError.at(where, problem, remedy)
@@ -434,11 +434,11 @@ def group_annotations(
     return {
         owner: group
         for owner, group in grouped.items()
-        if crowd_as_objects or not all(map(crowd, group))
+        if crowd_as_objects or not all(map(is_crowd, group))
     }
 
 
-def crowd(annotation: Record) -> bool:
+def is_crowd(annotation: Record) -> bool:
     """Whether an annotation is a crowd; tools write the flag as number or text."""
     return annotation.get('iscrowd') in CROWD_FLAGS
 
@@ -446,7 +446,7 @@ def crowd(annotation: Record) -> bool:
 def split_crowds(
     annotations: list[Record], where: str, *, crowd_as_objects: bool = False
 ) -> tuple[list[Record], list[Record]]:
-    """Tell objects from crowds.
+    """Separate objects from crowds.
 
     Args:
         annotations: Annotations of an image or a video; ids like 5.0 become 5.
@@ -460,15 +460,17 @@ def split_crowds(
         ClipDataError: If an annotation has no id, or its ``iscrowd`` is neither 0
             nor 1.
     """
-    for each in annotations:
-        number = each['id'] = take(each, 'id', int, where)
-        if each.get('iscrowd') not in (*CROWD_FLAGS, *OBJECT_FLAGS):
+    for annotation in annotations:
+        annotation['id'] = take(annotation, 'id', int, where)
+        flag = annotation.get('iscrowd')
+        if flag not in (*CROWD_FLAGS, *OBJECT_FLAGS):
             problem = (
-                f'annotation {number} has iscrowd {shown(each["iscrowd"])}, expected '
+                f'annotation {annotation["id"]} has iscrowd {shown(flag)}, expected '
                 f'0 or 1'
             )
             raise ClipDataError.at(where, problem, MEND_FILE)
     if crowd_as_objects:
         return annotations, []
-    objects = [each for each in annotations if not crowd(each)]
-    return objects, [each for each in annotations if crowd(each)]
+    crowds = [annotation for annotation in annotations if is_crowd(annotation)]
+    objects = [annotation for annotation in annotations if not is_crowd(annotation)]
+    return objects, crowds

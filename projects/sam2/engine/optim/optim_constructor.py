@@ -161,11 +161,11 @@ class SAM2OptimWrapperConstructor:
         return list(groups.values())
 
     def _mmengine_settings(self, model: nn.Module) -> dict[int, dict[str, Any]]:
-        """What MMEngine's entries say of parameters, by the parameters' identities."""
+        """Settings from MMEngine's entries, by the ``id`` of the parameter."""
         if not self.mmengine_cfg:
             return {}
         custom = {
-            # Notes by which key a parameter was matched.
+            # MMEngine copies the entry into the group of each parameter it matches.
             key: {**entry, MATCHED: key}
             for key, entry in self.mmengine_cfg.get('custom_keys', {}).items()
         }
@@ -173,10 +173,10 @@ class SAM2OptimWrapperConstructor:
         constructor = DefaultOptimWrapperConstructor(
             {'optimizer': optimizer}, {**self.mmengine_cfg, 'custom_keys': custom}
         )
-        found: list[dict[str, Any]] = []
-        constructor.add_params(found, model)
+        groups: list[dict[str, Any]] = []
+        constructor.add_params(groups, model)
         settings: dict[int, dict[str, Any]] = {}
-        for group in found:
+        for group in groups:
             (parameter,) = group.pop('params')
             key = group.pop(MATCHED, None)
             scale = group.pop('lr', 1.0)
@@ -200,7 +200,7 @@ class SAM2OptimWrapperConstructor:
         return settings
 
     def _encoder_scales(self, model: nn.Module) -> Callable[[str], float]:
-        """How the recipe scales the rate of a parameter, by its name."""
+        """Function from a parameter's name to the factor of its learning rate."""
         if self.encoder_scale == self.layer_decay == 1.0:
             return lambda _: 1.0
         encoders = _outermost(model, ENCODER)
@@ -232,7 +232,7 @@ class SAM2OptimWrapperConstructor:
     def _layer_scale(
         self, model: nn.Module, name: str
     ) -> Mapping[str, Callable[[str], float]]:
-        """How rates fall in a backbone, by the prefix of its parameters' names."""
+        """Prefix of a backbone's parameters, and the factor of each one's rate."""
         backbone = dict(model.named_modules()).get(name)
         layered: list[tuple[str, Any]] = [
             (inner, module)
@@ -256,7 +256,7 @@ class SAM2OptimWrapperConstructor:
 
 
 def _outermost(model: nn.Module, part: str) -> list[str]:
-    """Names of the modules that are called so, those inside of others left out."""
+    """Names of the modules called ``part`` that are not inside another such module."""
     names: list[str] = []
     for name, _ in model.named_modules():
         if name.rpartition('.')[2] == part and not _is_within(name, names):
