@@ -14,6 +14,7 @@ from projects.sam2.checkpoints.key_map import UnknownKeyError
 __all__ = [
     'CheckpointMismatchError',
     'ModelKind',
+    'check_values',
     'check_weights',
     'listed',
     'recognise_model',
@@ -200,12 +201,24 @@ def check_weights(
             verdict[1:] = [MERGING]
         lines = [f'{source} does not fit the model.', *verdict, *problems]
         raise CheckpointMismatchError('\n'.join(lines))
-    _check_values(weights, model, source)
+    check_values(weights, model.state_dict(), source=source)
 
 
-def _check_values(weights: Mapping[str, Tensor], model: nn.Module, source: str) -> None:
-    """Refuse values that torch would copy or convert, and that are no weights."""
-    floating = {k for k, v in model.state_dict().items() if v.is_floating_point()}
+def check_values(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Refuse values that torch would copy or convert, and that are no weights.
+
+    Args:
+        weights: By the names of the model, or of a part of it.
+        wanted: The weights that the model has now.
+        source: Where the weights come from, for the error.
+
+    Raises:
+        CheckpointMismatchError: If a weight is no real floating-point tensor, or has
+            NaN or infinity.
+    """
+    floating = {k for k, value in wanted.items() if value.is_floating_point()}
     others = sorted(k for k in floating if not weights[k].is_floating_point())
     # A sum is quicker than a test of each value, and needs no memory.
     broken = sorted(

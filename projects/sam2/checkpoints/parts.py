@@ -10,7 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from projects.sam2.checkpoints.adapters import fit_adapters, to_plain_key
-from projects.sam2.checkpoints.checking import CheckpointMismatchError, listed
+from projects.sam2.checkpoints.checking import (
+    CheckpointMismatchError,
+    check_values,
+    listed,
+)
 from projects.sam2.checkpoints.formats import describe_keys, find_weights, plain_key
 from projects.sam2.checkpoints.key_map import (
     UnknownKeyError,
@@ -52,7 +56,7 @@ def part_weights(
 
     Raises:
         CheckpointMismatchError: If the checkpoint does not have the part, or a weight
-            is missing, unexpected or of another shape.
+            is missing, unexpected, of another shape, no floating-point number or NaN.
     """
     plain_names = {to_plain_key(name): name for name in wanted}
     plain = {key: wanted[name] for key, name in plain_names.items()}
@@ -92,6 +96,7 @@ def part_weights(
     }
     fitted = fit_adapters(given, wanted)
     _check(fitted, wanted, f'{source} does not fit {part.rstrip(".")}')
+    check_values(fitted, wanted, source=source)
     return fitted
 
 

@@ -198,6 +198,13 @@ def test_backbone_finds_its_weights_in_a_whole_model(
     assert_same_weights(initialised(tmp_path, saved, **options), OF_BACKBONE)
 
 
+def test_backbone_refuses_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    key = 'image_encoder.backbone.blocks.0.norm1.weight'
+    broken = OURS | {key: OURS[key] * float('nan')}
+    with pytest.raises(CheckpointMismatchError, match='NaN or infinite'):
+        initialised(tmp_path, {'state_dict': broken})
+
+
 @pytest.mark.parametrize(
     ('start', 'prefix'),
     [('', None), ('backbone.', None), ('backbone.', 'backbone'), ('a.b.', 'a.b.')],
