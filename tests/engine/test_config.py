@@ -302,6 +302,14 @@ def test_changed_image_size_reaches_the_model_and_the_clips_of_the_old_one(
     assert cfg.clip_size == new
 
 
+@pytest.mark.parametrize('given', ['banana', (1, 2, 3), (64, -64), (64.0, 64.0), True])
+def test_image_size_that_is_none_is_named(given: object) -> None:
+    cfg = sized((128, 128), (128, 128))
+    cfg.image_size = given
+    with pytest.raises(ValueError, match=r'image_size is .*; give height and width'):
+        apply_image_size(cfg, (128, 128))
+
+
 def test_changed_image_size_that_reaches_nothing_is_refused() -> None:
     cfg = sized((64, 64), (64, 64))
     cfg.image_size = (32, 32)

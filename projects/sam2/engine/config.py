@@ -174,6 +174,11 @@ def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
     """
     if cfg.get('image_size') is None:
         return
+    if not _is_size(cfg.image_size):
+        if cfg.image_size == old:
+            return  # a variable of somebody else's
+        msg = f'image_size is {cfg.image_size!r}; give height and width, as (512, 512)'
+        raise ValueError(msg)
     new = _as_size(cfg.image_size)
     entries = [*_size_entries(list(cfg.values()))]
     sizes = sorted({_as_size(node[key]) for node, key in entries})
@@ -207,6 +212,12 @@ def _assigned_sizes(cfg: Config) -> set[tuple[int, ...]]:
     """Values that a config file and its bases assign to ``image_size``."""
     texts = IMAGE_SIZE_LINE.findall(cfg.text or '')
     return {tuple(map(int, text)) for text in texts}
+
+
+def _is_size(value: object) -> bool:
+    """Whether a value is a height and a width, or a number that stands for both."""
+    pair = value if isinstance(value, list | tuple) else (value, value)
+    return len(pair) == 2 and all(type(side) is int and side > 0 for side in pair)
 
 
 def _as_size(value: int | Sequence[int]) -> tuple[int, ...]:
