@@ -103,7 +103,7 @@ def test_size_is_height_and_width_within_the_limits(jpeg: Path) -> None:
 def test_scans_of_thumbnails_and_of_appended_films_do_not_count(jpeg: Path) -> None:
     content, frame = jpeg.read_bytes(), read_frame(jpeg)
     thumbnails = b'\xff\xe1\x03\xea' + 500 * START_OF_SCAN
-    film = 500 * START_OF_SCAN + END_OF_IMAGE
+    film = END_OF_IMAGE + 1000 * START_OF_SCAN
     jpeg.write_bytes(content[:2] + thumbnails + content[2:] + film)
     np.testing.assert_array_equal(read_frame(jpeg), frame)
 

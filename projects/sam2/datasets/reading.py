@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,11 @@ def read_frame(
     if is_jpeg and decode_jpeg is not None:
         return decode_strictly(encoded, path, limits)
     check_header(io.BytesIO(encoded), path, limits)
-    if encoded.startswith(JPEG_BEGIN) and END_OF_IMAGE not in encoded[-1024:]:
+    if (
+        encoded.startswith(JPEG_BEGIN)
+        and END_OF_IMAGE not in encoded[-1024:]
+        and END_OF_IMAGE not in _markers(encoded)
+    ):
         # OpenCV fills the missing part with grey and says nothing.
         raise ClipDataError.at(path, 'is a truncated JPEG', REPLACE_FILE)
     try:
@@ -116,8 +120,9 @@ def check_scans(
     # Quick, and never too few: thumbnails and what phones append count as well.
     if encoded.count(START_OF_SCAN) * limits.max_pixels <= MAX_SCANNED_PIXELS:
         return
-    num_scans = _count_scans(encoded)
-    if num_scans > MAX_SCANS:
+    markers = list(_markers(encoded))
+    num_scans = markers.count(START_OF_SCAN)
+    if num_scans > MAX_SCANS or len(markers) == MAX_SEGMENTS:
         problem = f'is a JPEG of more than {MAX_SCANS} scans or {MAX_SEGMENTS} segments'
         raise ClipDataError.at(path, problem, REPLACE_FILE)
     height, width = check_header(io.BytesIO(encoded), path, limits)
@@ -126,17 +131,18 @@ def check_scans(
         raise ClipDataError.at(path, problem, REPLACE_FILE)
 
 
-def _count_scans(encoded: bytes) -> int:
-    """Count the scans of a JPEG; of a file with too many segments, one too many."""
-    count, position = 0, len(JPEG_BEGIN)
+def _markers(encoded: bytes) -> Iterator[bytes]:
+    """Markers of a JPEG's segments, as a decoder meets them, up to its end."""
+    position = len(JPEG_BEGIN)
     for _ in range(MAX_SEGMENTS):
         marker = JPEG_MARKER.search(encoded, position)
-        if marker is None or marker[0] == END_OF_IMAGE:
-            return count
-        count += marker[0] == START_OF_SCAN
+        if marker is None:
+            return
+        yield marker[0]
+        if marker[0] == END_OF_IMAGE:
+            return
         length = encoded[marker.end() : marker.end() + 2]
         position = marker.end() + int.from_bytes(length, 'big')
-    return MAX_SCANS + 1
 
 
 def _decode_image(encoded: bytes) -> NDArray[Any] | None:
