@@ -18,6 +18,7 @@ from projects.sam2.apis import (
 )
 from projects.sam2.apis.image_decoding import preprocess_image
 from projects.sam2.checkpoints import map_to_released
+from projects.sam2.models.released_names import ReleasedNames
 from toy_videos import (
     SIDE,
     SIZE,
@@ -367,12 +368,56 @@ def test_options_of_the_model_reach_it() -> None:
     video.note = 'mine'
     assert video.note == 'mine'
     assert not hasattr(video.model, 'note')
-    with pytest.raises(AttributeError, match=r'model\.num_maskmem=3'):
-        video.num_maskmem = 3
-    with pytest.raises(AttributeError, match=r'build_sam2\(image_size=512\)'):
-        video.image_size = 512
     compiled = torch.compile(video.model, backend='eager')
     assert SAM2ImagePredictor(compiled).model is video.model  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('num_maskmem', 3, r"hydra_overrides_extra=\['\+\+model\.num_maskmem=3'\]"),
+        ('image_size', 512, r'build_sam2\(image_size=512\)'),
+        ('device', 'cuda:0', r"call \.to\('cuda:0'\)"),
+        ('hidden_dim', 8, 'can only be read; set the channels of all parts in the'),
+        ('mem_dim', 8, 'can only be read; set the channels of the memory in the'),
+        ('multimask_max_pt_num', 5, 'is always 1 here and cannot be 5'),
+        ('sigmoid_scale_for_mem_enc', 1.0, r'is always 20\.0 here'),
+    ],
+)
+def test_released_name_that_changes_nothing_when_set_names_what_does(
+    name: str, value: object, message: str
+) -> None:
+    video = SAM2VideoPredictor(toy_model())
+    for target in (video, video.model):
+        with pytest.raises(AttributeError, match=f'^{name} .*{message}'):
+            setattr(target, name, value)
+    setattr(video, 'multimask_max_pt_num', 1)  # noqa: B010  what it is anyway
+
+
+def test_weights_are_replaced_under_their_released_names() -> None:
+    video: Any = SAM2VideoPredictor(toy_model())
+    tracker = video.model.tracker
+    embedding = nn.Parameter(torch.zeros_like(tracker.no_memory_embedding))
+    video.no_mem_embed = embedding
+    assert tracker.no_memory_embedding is embedding
+    times = nn.Parameter(torch.zeros_like(tracker.temporal_embedding))
+    video.model.maskmem_tpos_enc = times
+    assert tracker.temporal_embedding is times
+    video.training = False
+    assert not video.model.training
+
+
+def test_every_released_property_can_be_set_or_says_what_to_do() -> None:
+    model = toy_model()
+    plain = [
+        name
+        for name, value in vars(ReleasedNames).items()
+        if isinstance(value, property) and value.fset is None
+    ]
+    for name in plain:
+        with pytest.raises((AttributeError, TypeError)) as raised:
+            setattr(model, name, 3)
+        assert 'has no setter' not in str(raised.value), name
 
 
 def test_model_loads_weights_by_their_released_names() -> None:

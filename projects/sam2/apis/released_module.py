@@ -13,7 +13,7 @@ from typing_extensions import Self
 from projects.sam2.apis.building import Device
 from projects.sam2.checkpoints import UnknownKeyError, map_to_released
 from projects.sam2.models import SAM2
-from projects.sam2.models.released_names import instead_of
+from projects.sam2.models.released_names import check_settable, instead_of
 from projects.sam2.ops import non_overlapping
 
 __all__ = ['ReleasedModule']
@@ -32,6 +32,10 @@ class ReleasedModule:
     def training(self) -> bool:
         """Whether the model is in training mode."""
         return self.model.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self.model.training = mode
 
     def to(
         self, device: Device | torch.dtype, dtype: torch.dtype | None = None
@@ -136,6 +140,7 @@ class ReleasedModule:
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set attributes of the model on the model, where they take effect."""
+        check_settable(name, value)
         session = self.__dict__.get('session')
         model = None if session is None else session.model
         of_model = name in getattr(model, '_modules', {}) or (

@@ -6,6 +6,8 @@ from typing import Any, TypedDict
 
 import yaml
 
+from projects.sam2.models.released_names import FIXED_OPTIONS
+
 __all__ = ['PredictorOptions', 'ReleasedOverrides', 'read_overrides']
 
 MODEL_PREFIX = 'model.'
@@ -99,15 +101,7 @@ PREDICTOR_OPTIONS: dict[str, type] = {
 FIXED_VALUES = {
     f'{DECODER_PREFIX}stability_delta': 0.05,
     f'{DECODER_PREFIX}stability_thresh': 0.98,
-    'multimask_output_in_sam': True,
-    'multimask_output_for_tracking': True,
-    'multimask_min_pt_num': 0,
-    'multimask_max_pt_num': 1,
-    'use_multimask_token_for_obj_ptr': True,
-    'use_mask_input_as_output_without_sam': True,
-    'iou_prediction_use_sigmoid': True,
-    'compile_image_encoder': False,  # vos_optimized compiles
-    'clear_non_cond_mem_for_multi_obj': False,
+    **FIXED_OPTIONS,
 }
 
 

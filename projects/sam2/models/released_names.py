@@ -59,6 +59,39 @@ PARTS = {
     'memory_attention': 'tracker.memory_attention',
     'memory_encoder': 'tracker.memory_encoder',
     'obj_ptr_proj': 'tracker.object_pointer.projection',
+    'no_mem_embed': 'tracker.no_memory_embedding',
+    'maskmem_tpos_enc': 'tracker.temporal_embedding',
+}
+# Names that can only be read, and what to do in place of setting them.
+READ_ONLY = {
+    'num_maskmem': (
+        "call build_sam2 with hydra_overrides_extra=['++model.num_maskmem={value!r}']"
+    ),
+    'image_size': 'call build_sam2(image_size={value!r})',
+    'hidden_dim': 'set the channels of all parts in the config',
+    'mem_dim': 'set the channels of the memory in the config',
+    'device': 'call .to({value!r})',
+}
+# Options of the release that are constants here, whatever the config.
+FIXED_OPTIONS = {
+    'multimask_output_in_sam': True,
+    'multimask_output_for_tracking': True,
+    'multimask_min_pt_num': 0,
+    'multimask_max_pt_num': 1,
+    'use_multimask_token_for_obj_ptr': True,
+    'use_mask_input_as_output_without_sam': True,
+    'iou_prediction_use_sigmoid': True,
+    'sigmoid_scale_for_mem_enc': 20.0,
+    'sigmoid_bias_for_mem_enc': -10.0,
+    'directly_add_no_mem_embed': True,
+    'use_high_res_features_in_sam': True,
+    'use_obj_ptrs_in_encoder': True,
+    'pred_obj_scores': True,
+    'fixed_no_obj_ptr': True,
+    'soft_no_obj_ptr': False,
+    'backbone_stride': 16,
+    'compile_image_encoder': False,  # vos_optimized compiles
+    'clear_non_cond_mem_for_multi_obj': False,
 }
 # Alternatives to released names without a counterpart.
 INSTEAD = {
@@ -88,6 +121,25 @@ def instead_of(name: str) -> str:
         The alternative, as the end of an error.
     """
     return INSTEAD.get(name, 'docs/prediction.md lists the released names that work')
+
+
+def check_settable(name: str, value: object) -> None:
+    """Refuse to set a released name where the value would change nothing.
+
+    Args:
+        name: Of an attribute of the released model.
+        value: That is to be set.
+
+    Raises:
+        AttributeError: If the model has no use for the value.
+    """
+    if name in READ_ONLY:
+        remedy = READ_ONLY[name].format(value=value)
+        msg = f'{name} of a built model can only be read; {remedy}'
+        raise AttributeError(msg)
+    if name in FIXED_OPTIONS and value != FIXED_OPTIONS[name]:
+        msg = f'{name} is always {FIXED_OPTIONS[name]} here and cannot be {value!r}'
+        raise AttributeError(msg)
 
 
 class ReleasedPart(nn.Module):
@@ -385,6 +437,7 @@ class ReleasedNames:
 
     def __setattr__(self, name: str, value: object) -> None:
         """Replace a part under its released name, or refuse what would be lost."""
+        check_settable(name, value)
         if name in PARTS:
             *parents, own = PARTS[name].split('.')
             setattr(reduce(getattr, parents, self), own, value)
@@ -409,11 +462,6 @@ class ReleasedNames:
         """Side of the square images that the model sees, else (height, width)."""
         height, width = self.data_preprocessor.image_size
         return height if height == width else (height, width)
-
-    @image_size.setter
-    def image_size(self, size: object) -> None:
-        msg = f'A built model keeps its image_size; call build_sam2(image_size={size})'
-        raise AttributeError(msg)
 
     @property
     def device(self) -> torch.device:
@@ -467,14 +515,6 @@ class ReleasedNames:
         """Frames in the memory, the current one included."""
         count: int = self.tracker.memory_bank.num_frames
         return count
-
-    @num_maskmem.setter
-    def num_maskmem(self, count: object) -> None:
-        msg = (
-            f'A built model keeps its num_maskmem; call build_sam2 with '
-            f"hydra_overrides_extra=['++model.num_maskmem={count}']"
-        )
-        raise AttributeError(msg)
 
     max_obj_ptrs_in_encoder = _option('tracker.memory_bank.max_pointers')
     memory_temporal_stride_for_eval = _option('tracker.memory_bank.stride')
