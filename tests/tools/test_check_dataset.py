@@ -1,6 +1,7 @@
 """The command that checks a data set."""
 
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -78,3 +79,71 @@ def test_sample_may_be_empty(
 def test_config_without_the_loader_is_refused(tool: ModuleType, config: Path) -> None:
     with pytest.raises(ValueError, match=r'neither val_dataloader\.dataset'):
         tool.main([str(config), '--loader', 'val'])
+
+
+PALETTE = "dict(type='ClipPaletteDataset', data_root='data')"
+
+
+@pytest.mark.parametrize(
+    ('text', 'option', 'reason'),
+    [
+        (
+            (
+                f"train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, "
+                f'dataset={PALETTE}))'
+            ),
+            'train_dataloader.dataset.void_label',
+            (
+                'void_label is no option of RepeatDataset (train_dataloader.dataset); '
+                'set it in train_dataloader.dataset.dataset'
+            ),
+        ),
+        (
+            (
+                f"train_dataloader = dict(dataset=dict(type='mmengine.ConcatDataset', "
+                f'datasets=[{PALETTE}]))'
+            ),
+            'train_dataloader.dataset.exclude_list',
+            (
+                'exclude_list is no option of ConcatDataset '
+                '(train_dataloader.dataset); set it in '
+                'train_dataloader.dataset.datasets.0'
+            ),
+        ),
+        (
+            (
+                f"val_dataloader = dict(dataset=dict(type='ClipVideoDataset', "
+                f'dataset={PALETTE}))'
+            ),
+            'val_dataloader.dataset.dataset.frame_stride',
+            (
+                'frame_stride is no option of ClipPaletteDataset '
+                '(val_dataloader.dataset.dataset); set it in val_dataloader.dataset'
+            ),
+        ),
+        (
+            f'train_dataloader = dict(dataset={PALETTE})',
+            'train_dataloader.void_label',
+            (
+                'void_label is no option of DataLoader (train_dataloader); set it in '
+                'train_dataloader.dataset'
+            ),
+        ),
+        (
+            f"dataset = dict(type='ClipStrideDataset', stride=2, dataset={PALETTE})",
+            'dataset.strid',
+            (
+                'strid is no option of ClipStrideDataset (dataset); its options are '
+                'dataset, max_bad_share, pipeline, stride'
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize('name', ['check_dataset', 'train'])
+def test_option_of_another_part_is_refused_and_its_place_is_named(
+    name: str, text: str, option: str, reason: str, tmp_path: Path
+) -> None:
+    config = tmp_path / 'config.py'
+    config.write_text(f"custom_imports = dict(imports=['projects.sam2'])\n{text}\n")
+    with pytest.raises(ValueError, match=f'^{re.escape(reason)}$'):
+        load_tool(name).main([str(config), '--cfg-options', f'{option}=one'])

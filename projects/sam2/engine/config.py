@@ -1,14 +1,19 @@
 """What the command line does to a config, as functions of the config."""
 
+import inspect
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
+from mmengine.utils import get_object_from_string
+from torch.utils.data import DataLoader
 
 from projects.sam2.engine.resuming import find_resume_point
 
@@ -16,6 +21,8 @@ from projects.sam2.engine.resuming import find_resume_point
 DATA_ROOT_LINE = re.compile(r"""^data_root\s*=\s*(['"])(.*)\1""", re.MULTILINE)
 IMAGE_SIZE_LINE = re.compile(r'^image_size\s*=\s*\((\d+),\s*(\d+)\)', re.MULTILINE)
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
+# Options of a loader that MMEngine's Runner takes out for itself.
+RUNNER_KEYS = {'num_batch_per_epoch', 'disable_subprocess_warning'}
 DEFAULT_WORK_DIRS = 'work_dirs'
 # Option that holds the size of the model or of its clips, by the type of the part.
 SIZE_KEYS = {
@@ -33,6 +40,7 @@ __all__ = [
     'carry_data_root',
     'load_config',
     'read_config',
+    'refuse_unknown_options',
 ]
 
 
@@ -48,8 +56,8 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
         ``image_size`` to its model and pipelines.
 
     Raises:
-        ValueError: If it is not plain which datasets are meant, or an ``image_size``
-            of the options reaches nothing.
+        ValueError: If it is not plain which datasets are meant, an ``image_size`` of
+            the options reaches nothing, or a dataset has an unknown option.
     """
     cfg = read_config(path)
     apply_data_root(cfg, None)
@@ -59,6 +67,7 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
     if cfg.get('data_root') != old_root:
         apply_data_root(cfg, old_root)
     apply_image_size(cfg, old_size)
+    refuse_unknown_options(cfg)
     return cfg
 
 
@@ -235,6 +244,102 @@ def _size_entries(node: object) -> Iterator[tuple[dict[str, Any], str]]:
         if key is not None and key in node:
             yield node, key
         yield from _size_entries(list(node.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class _ConfigNode:
+    """A loader or dataset of a config.
+
+    Attributes:
+        path: Its keys from the top, joined by dots.
+        name: Name of its class.
+        keys: What the config gives it.
+        options: What its class takes; None where that is not known.
+    """
+
+    path: str
+    name: str
+    keys: frozenset[str]
+    options: frozenset[str] | None
+
+    def takes(self, key: str) -> bool:
+        """Whether ``key`` is known to be an option of the class."""
+        return self.options is not None and key in self.options
+
+
+def refuse_unknown_options(cfg: Config) -> None:
+    """Refuse options that a loader, a dataset or a wrapper of datasets does not take.
+
+    MMEngine says so when it builds the dataset, but not where in the config the option
+    stands nor where it belongs, and whoever reads the innermost dataset alone never
+    sees an option of its wrapper.
+
+    Args:
+        cfg: Of a run, or of a dataset alone (``dataset = dict(type=…)``).
+
+    Raises:
+        ValueError: If there is such an option.
+    """
+    if (cfg.get('default_scope') or 'mmengine') != 'mmengine':
+        return  # names mean classes of another registry
+    roots = [
+        _loader_nodes(name, cfg[name])
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+        if isinstance(cfg.get(name), Mapping)
+    ]
+    if not roots:  # a dataset alone
+        roots = [_dataset_nodes('dataset', cfg.get('dataset'))]
+    for nodes in map(list, roots):
+        for node in nodes:
+            if node.options is None or node.keys <= node.options:
+                continue
+            key = min(node.keys - node.options)
+            owners = [other.path for other in nodes if other.takes(key)]
+            options = f'its options are {", ".join(sorted(node.options))}'
+            remedy = f'set it in {" or ".join(owners)}' if owners else options
+            msg = f'{key} is no option of {node.name} ({node.path}); {remedy}'
+            raise ValueError(msg)
+
+
+def _loader_nodes(path: str, loader: Mapping[str, Any]) -> Iterator[_ConfigNode]:
+    """The loader and the datasets in it."""
+    options = _options_of(DataLoader)
+    keys = frozenset(loader) - RUNNER_KEYS
+    yield _ConfigNode(path, 'DataLoader', keys, options)
+    yield from _dataset_nodes(f'{path}.dataset', loader.get('dataset'))
+
+
+def _dataset_nodes(path: str, dataset: object) -> Iterator[_ConfigNode]:
+    """The dataset and those that it wraps, outermost first."""
+    if not isinstance(dataset, Mapping):
+        return
+    kind = _dataset_class(dataset.get('type'))
+    options = None if kind is None else _options_of(kind)
+    name = getattr(kind, '__name__', '')
+    keys = frozenset(dataset) - {'type', '_scope_'}
+    yield _ConfigNode(path, name, keys, options)
+    yield from _dataset_nodes(f'{path}.dataset', dataset.get('dataset'))
+    parts = dataset.get('datasets')
+    for index, part in enumerate(parts if isinstance(parts, list | tuple) else ()):
+        yield from _dataset_nodes(f'{path}.datasets.{index}', part)
+
+
+def _dataset_class(kind: object) -> object:
+    """The class that a ``type`` names; None for those of other packages' registries."""
+    if not isinstance(kind, str):
+        return kind if inspect.isclass(kind) else None
+    if kind.count('.') > 1:  # the path of a class; a single dot follows a scope
+        return get_object_from_string(kind)
+    scope, _, name = kind.rpartition('.')
+    return DATASETS.module_dict.get(name) if scope in {'', 'mmengine'} else None
+
+
+def _options_of(kind: Any) -> frozenset[str] | None:  # noqa: ANN401  any callable
+    """Names of the arguments of a class; None if it takes others, too."""
+    parameters = inspect.signature(kind).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return None
+    return frozenset(each.name for each in parameters)
 
 
 def apply_work_dir(cfg: Config, work_dir: str | None) -> None:
