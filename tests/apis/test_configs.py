@@ -70,6 +70,25 @@ def test_released_yaml_beside_the_run_is_not_mistaken_for_a_config(
     assert load_model_config('sam2.1_hiera_t.yaml').model.type == 'SAM2'
 
 
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('own.yaml', r'is a YAML file.*hydra_overrides_extra=.*a config whose _base_'),
+        ('own.YML', 'is a YAML file'),
+        ('sam2.1_hiera_t512.yaml', 'is a YAML file'),
+        ('own.pt', 'the config first and the checkpoint second'),
+    ],
+)
+def test_file_that_is_no_config_is_not_said_to_be_missing(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / name).write_text('model: {_target_: sam2.modeling.SAM2Base}')
+    with pytest.raises(ValueError, match=message) as raised:
+        load_model_config(tmp_path / name)
+    assert 'there is no file' not in str(raised.value)
+    assert str(tmp_path / name) in str(raised.value)
+
+
 def test_config_without_a_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r'default_runtime\.py has no `model`'):
         load_model_config('_base_/default_runtime.py')

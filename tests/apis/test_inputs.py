@@ -67,6 +67,14 @@ def test_pil_image_is_read_as_its_pixels() -> None:
     [
         ({'points': [[84.5, 9]], 'labels': [1]}, r'\(84\.5, 9\) lies outside'),
         ({'points': [[5, -3]], 'labels': [1]}, r'image of 80 x 48 \(width x height'),
+        (
+            {'points': [[-300, -300]], 'labels': [1]},
+            r'by 5% of the side, or 2 pixels.*x from -4 to 84, y from -2\.4 to 50\.4$',
+        ),
+        (
+            {'box': [-300, -300, 9, 9]},
+            r'A box must meet the image.*x from -80 to 160, y from -48 to 96$',
+        ),
         ({'points': [[5, 5]], 'labels': [1, 0]}, 'one label for each point'),
         ({'points': [[5, 5]]}, 'points come without labels'),
         ({'labels': [1]}, 'labels come without points'),

@@ -41,7 +41,7 @@ def load_model_config(config: str | Path | Config) -> Config:
 
     Raises:
         FileNotFoundError: If the name means no config.
-        ValueError: If the config cannot be read, or has no model.
+        ValueError: If the file is no Python file, cannot be read, or has no model.
     """
     loaded = config if isinstance(config, Config) else read_config(_find(config))
     if 'model' not in loaded:
@@ -62,6 +62,8 @@ def _find(name: str | Path) -> Path:
         )
     # What was released are files of another kind.
     found = [path for path in candidates if path.suffix == '.py' and path.is_file()]
+    if not found and candidates[0].is_file():
+        raise ValueError(_why_no_config(candidates[0]))
     if not found:
         msg = (
             f'{name} is no config: there is no file {candidates[0]}, none within '
@@ -70,3 +72,18 @@ def _find(name: str | Path) -> Path:
         )
         raise FileNotFoundError(msg)
     return found[0]
+
+
+def _why_no_config(path: Path) -> str:
+    """What to do about a file that is there, but is no config of ours."""
+    if path.suffix.lower() in {'.yaml', '.yml'}:
+        return (
+            f'{path} is a YAML file, and configs here are Python files. Give a '
+            f'released name, as sam2.1_hiera_b+, with the changed options in '
+            f"hydra_overrides_extra=['++model.option=value'], or write a config whose "
+            f'_base_ is one of {CONFIG_DIR / "_base_" / "models"}'
+        )
+    return (
+        f'{path} is no config: configs are Python files that end with .py. Give the '
+        f'config first and the checkpoint second'
+    )

@@ -291,8 +291,24 @@ def _check_inside(prompt: PointPrompt, extent: Tensor, *, in_pixels: bool) -> No
         x, y = prompt.coords[outside][0].tolist()
         width, height = extent.tolist()
         size = f'{width:g} x {height:g}' + (' (width x height)' if in_pixels else '')
-        hint = '' if in_pixels else ': normalize_coords=False takes shares of the sides'
-        msg = f'({x:g}, {y:g}) lies outside of the image of {size}{hint}'
+        if (is_first | is_last)[..., 0][outside][0]:
+            allowed = (
+                f'A box must meet the image, and reach no farther beyond it than the '
+                f'image is large: x from {-width:g} to {2 * width:g}, y from '
+                f'{-height:g} to {2 * height:g}'
+            )
+        else:
+            right, below = (extent + margin).tolist()
+            beyond = f'{POINT_MARGIN:.0%} of the side'
+            if in_pixels:
+                beyond += f', or {POINT_MARGIN_PIXELS:g} pixels where that is more'
+            allowed = (
+                f'A point may lie beyond the border by {beyond}: x from '
+                f'{width - right:g} to {right:g}, y from '
+                f'{height - below:g} to {below:g}'
+            )
+        hint = '' if in_pixels else '; normalize_coords=False takes shares of the sides'
+        msg = f'({x:g}, {y:g}) lies outside of the image of {size}. {allowed}{hint}'
         raise ValueError(msg)
 
 
