@@ -1,5 +1,6 @@
 """Recipes build, train what they say, and agree with themselves."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,3 +173,26 @@ def test_model_and_dataset_of_two_sizes_are_refused_when_they_meet(
     reason = r'1024 x 1024 \(ant\), but .* image_size=\(128, 128\): give the ClipResize'
     with pytest.raises(ValueError, match=reason):
         preprocessor(batch, training=True)
+
+
+def test_documented_path_of_a_source_is_where_each_config_has_it() -> None:
+    text = (ROOT / 'docs' / 'data.md').read_text(encoding='utf-8')
+    rows = re.findall(
+        r'^\| (`sam2_.*) \| (`train_dataloader.*) \|$', text, re.MULTILINE
+    )
+    path_of = {}
+    for names, places in rows:
+        first, *others = re.findall(r'`([\w.]+)`', places)
+        paths = [first, *(first.rpartition('.')[0] + other for other in others)]
+        for pattern in re.findall(r'`([\w*]+)`', names):
+            for file in (ROOT / 'configs').glob(f'{pattern}.py'):
+                path_of[file] = [path.split('.') for path in paths]
+    assert set(path_of) == set((ROOT / 'configs').glob('*.py'))
+    for file, paths in path_of.items():
+        cfg = load_config(str(file))
+        for path in [*paths, ['val_dataloader', 'dataset', 'dataset']]:
+            node = cfg
+            for key in path:
+                node = node[int(key)] if key.isdecimal() else node[key]
+            assert node.data_root, file
+            assert not {'dataset', 'datasets'} & set(node), file
