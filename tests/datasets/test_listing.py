@@ -182,8 +182,18 @@ def test_mark_of_utf8_is_no_part_of_the_first_name(data_root: Path) -> None:
         ('absent', (None, None), FileNotFoundError, 'absent'),
         ('frames', ('gone.txt', None), FileNotFoundError, r'gone\.txt.*split_clips'),
         ('frames', (None, 'gone.txt'), FileNotFoundError, r'gone\.txt'),
-        ('frames', (None, 'all.txt'), ValueError, 'no video.*exclude'),
-        ('frames', ('some.txt', 'all.txt'), ValueError, r'some\.txt names no video'),
+        (
+            'frames',
+            (None, 'all.txt'),
+            ValueError,
+            r"frames: exclude_list='all.txt' leaves no",
+        ),
+        (
+            'frames',
+            ('some.txt', 'all.txt'),
+            ValueError,
+            r"some\.txt: exclude_list='all.txt' leaves no",
+        ),
     ],
 )
 def test_missing_and_empty_splits_are_named(

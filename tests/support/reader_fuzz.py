@@ -156,7 +156,7 @@ def fuzz(root: Path, num_inputs: int, seed: int) -> dict[str, Any]:
                 report['wrong'].append(f'{kind} {path.name}: {error}'[:300])
         except ValueError as error:  # the only clip has no object: no clip is left
             report['refused'] += 1
-            if 'names no video' not in str(error):
+            if 'holds no clip' not in str(error):
                 report['wrong'].append(f'{kind} {path.name}: {error!r}'[:300])
         except Exception as error:  # noqa: BLE001  what the test is after
             report['wrong'].append(f'{kind} {path.name}: {error!r}'[:300])

@@ -1,18 +1,23 @@
-"""Hold clips of a data set back for validation.
+"""Hold clips or images of a data set back for validation.
 
-Writes two sorted lists of clips, of a number or a share of them, which the seed
+Writes two sorted lists of names, of a number or a share of them, which the seed
 chooses, or of those that another list names. The defaults are those of
 configs/_base_/datasets/mose.py: 200 clips of MOSE's training set, whose
-validation masks are not public.
+validation masks are not public. With --config, the source of that config says what
+there is (label images, LabelMe, SA-1B, COCO, …), and the lists are those that the
+config reads. A list that is there with other names is only replaced with --overwrite.
 
     python tools/dataset_converters/split_clips.py data/MOSE/train
     python tools/dataset_converters/split_clips.py data/mine --share 0.1 \
         --train-list ImageSets/train.txt --holdout-list ImageSets/val.txt
+    python tools/dataset_converters/split_clips.py data/images --share 0.1 \
+        --config configs/sam2_tiny_images.py
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,7 +25,10 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.datasets.file_endings import without_suffix  # noqa: E402  after the path is set
+from mmengine.config import DictAction  # noqa: E402  after the path is set
+from mmengine.registry import DATASETS  # noqa: E402
+
+from projects.sam2.datasets.file_endings import without_suffix  # noqa: E402
 from projects.sam2.datasets.listing import (  # noqa: E402
     list_names,
     match_names,
@@ -28,7 +36,14 @@ from projects.sam2.datasets.listing import (  # noqa: E402
     split_names,
     write_list,
 )
+from projects.sam2.datasets.processing.sources import (  # noqa: E402
+    dataset_config,
+    find_sources,
+)
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
+from projects.sam2.engine.config import load_config  # noqa: E402
+
+DEFAULT_LISTS = ('ImageSets/train_without_holdout.txt', 'ImageSets/holdout.txt')
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,6 +58,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add('data_root', type=Path, help='folder of the data set')
     add('--frame-folder', default='JPEGImages', help='holds a folder for each clip')
+    add('--config', help='config whose source names the clips or images')
+    add('--cfg-options', nargs='+', action=DictAction, help='key=value of the config')
     add('--file-list', help='list of the clips to split (default: all)')
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -51,9 +68,14 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument('--share', type=float, help='of the clips, such as 0.1')
     which.add_argument('--names', help='list of the clips that are held back')
     add('--seed', type=int, default=0, help='seed of the choice (default 0)')
-    add('--train-list', default='ImageSets/train_without_holdout.txt', help='written')
-    add('--holdout-list', default='ImageSets/holdout.txt', help='written')
-    return parser.parse_args()
+    lists = ' and '.join(DEFAULT_LISTS)
+    add('--train-list', help=f'written (default: as in the config, or {lists})')
+    add('--holdout-list', help='written likewise')
+    add('--overwrite', action='store_true', help='replace lists that are there')
+    arguments = parser.parse_args()
+    if arguments.cfg_options and arguments.config is None:
+        parser.error('--cfg-options changes a config; give one with --config')
+    return arguments
 
 
 def clips_to_split(arguments: argparse.Namespace) -> list[str]:
@@ -70,6 +92,10 @@ def clips_to_split(arguments: argparse.Namespace) -> list[str]:
         ValueError: If there is no clip, or a list names one that is not there.
     """
     root: Path = arguments.data_root
+    if arguments.config is not None:
+        source = config_source(arguments, 'train')
+        source.update(file_list=arguments.file_list, exclude_list=None)
+        return list(dict.fromkeys(DATASETS.build(source).list_videos()))
     folder = root / arguments.frame_folder
     if arguments.file_list is None or folder.is_dir():
         names = list_names(
@@ -82,6 +108,79 @@ def clips_to_split(arguments: argparse.Namespace) -> list[str]:
         _, entries = match_names(read_list(root / arguments.file_list), ())
         names = [without_suffix(name) for name in entries]
     return list(dict.fromkeys(names))
+
+
+def config_source(arguments: argparse.Namespace, loader: str) -> dict[str, Any]:
+    """Find the source of files in the config of the command line.
+
+    Args:
+        arguments: Of the command line.
+        loader: ``train`` or ``val``.
+
+    Returns:
+        Its config, its ``data_root`` replaced by that of the command line.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    cfg = load_config(arguments.config, arguments.cfg_options)
+    sources = find_sources(dataset_config(cfg, loader))
+    sources = [source for source in sources if source.get('data_root')]
+    if len(sources) != 1:
+        kinds = ', '.join(str(source['type']) for source in sources) or 'none'
+        msg = (
+            f'{arguments.config} must have one source of files in {loader}_dataloader, '
+            f'but has {kinds}; give a config with the one whose clips are split'
+        )
+        raise ValueError(msg)
+    return {**sources[0], 'data_root': str(arguments.data_root)}
+
+
+def list_paths(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """Say where the lists are written.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        The list of the clips that are left, and of those held back.
+
+    Raises:
+        ValueError: If the config reads no list, or both are one file: the clips held
+            back would train.
+    """
+    given = [arguments.train_list, arguments.holdout_list]
+    for i, loader in enumerate(('train', 'val')):
+        if given[i] is None and arguments.config is not None:
+            given[i] = config_source(arguments, loader).get('file_list')
+            if given[i] is None:
+                option = ('--train-list', '--holdout-list')[i]
+                msg = (
+                    f'{arguments.config} reads no list in {loader}_dataloader; give '
+                    f'{option}, and name the file as file_list of the source'
+                )
+                raise ValueError(msg)
+        given[i] = given[i] or DEFAULT_LISTS[i]
+    train, holdout = (arguments.data_root / name for name in given)
+    if train.resolve() == holdout.resolve():
+        msg = f'--train-list and --holdout-list are both {train}; give two files'
+        raise ValueError(msg)
+    return train, holdout
+
+
+def refuse_to_overwrite(path: Path, names: list[str]) -> None:
+    """Refuse to replace a list of other names, which may be somebody's own.
+
+    Args:
+        path: The list that is to be written.
+        names: What it shall hold.
+
+    Raises:
+        FileExistsError: If it is there and holds others.
+    """
+    if path.is_file() and sorted(read_list(path)) != sorted(names):
+        msg = f'{path} holds other names; give --overwrite to replace it'
+        raise FileExistsError(msg)
 
 
 def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
@@ -118,19 +217,14 @@ def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def main() -> None:
-    """Write the lists.
-
-    Raises:
-        ValueError: If both lists are one file: the clips held back would train.
-    """
+    """Write the lists."""
     arguments = parse_arguments()
-    root: Path = arguments.data_root
-    lists = (root / arguments.train_list, root / arguments.holdout_list)
-    if lists[0].resolve() == lists[1].resolve():
-        msg = f'--train-list and --holdout-list are both {lists[0]}; give two files'
-        raise ValueError(msg)
-    names = clips_to_split(arguments)
-    for path, part in zip(lists, split(names, arguments), strict=True):
+    paths = list_paths(arguments)
+    parts = split(clips_to_split(arguments), arguments)
+    if not arguments.overwrite:
+        for path, part in zip(paths, parts, strict=True):
+            refuse_to_overwrite(path, part)
+    for path, part in zip(paths, parts, strict=True):
         write_list(path, part)
         print(f'{path}: {len(part)} clips')
 

@@ -58,8 +58,9 @@ def read_list(path: Path) -> list[str]:
     """
     if not path.is_file():
         msg = (
-            f'{path} is missing; give the split as a text file with a clip a line '
-            f'(tools/dataset_converters/split_clips.py writes one)'
+            f'{path} is missing; give the split as a text file with a clip or image a '
+            f'line (tools/dataset_converters/split_clips.py writes one, of images with '
+            f'its --config)'
         )
         raise FileNotFoundError(msg)
     if path.suffix.lower() == '.json':
@@ -345,11 +346,17 @@ def select_names(
             print_log(text, 'current', logging.WARNING)
     names = [name for name in names if name not in held]
     if not names:
-        where = where if file_list is None else data_root / file_list
-        msg = (
-            f'{where} names no video (exclude_list={exclude_list}); name at least one '
-            f'clip or exclude fewer'
-        )
+        if held:
+            problem = f'exclude_list={exclude_list!r} leaves no clip; exclude fewer'
+        elif file_list is not None:
+            problem = 'names no clip; write the name of a clip or image a line into it'
+        else:
+            problem = (
+                'holds no clip or image that this source reads; check data_root, the '
+                'layout of the folders and the endings of the files'
+            )
+        source = where if file_list is None else data_root / file_list
+        msg = f'{source}: {problem}'
         raise ValueError(msg)
     return names
 

@@ -1,11 +1,22 @@
 """The command that holds clips back."""
 
 import runpy
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+
+from data_folders import (
+    write_coco,
+    write_image,
+    write_json,
+    write_label_images,
+    write_labelme,
+    write_sa1b,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOL = ROOT / 'tools' / 'dataset_converters' / 'split_clips.py'
@@ -122,3 +133,94 @@ def test_comments_of_a_list_are_not_split(
     written = sorted(lists(data_root))
     run(monkeypatch, str(data_root), *options, '--frame-folder', 'absent')
     assert sorted(lists(data_root)) == written == [['clip001'], ['clip002']]
+
+
+@pytest.mark.parametrize('kind', ['images', 'labelme', 'coco', 'sa1b'])
+def test_images_are_split_into_the_lists_that_their_config_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    names = ['a', 'b.1', 'c', 'sub/d', 'sub/e'] if kind != 'coco' else ['a', 'b.1', 'c']
+    config = ROOT / 'configs' / f'sam2_mini_{kind}.py'
+    words = ['--share', '0.4', '--config', str(config)]
+    root = tmp_path / 'data'
+    if kind == 'images':
+        copies(
+            write_label_images, root, names, [('images', '.jpg'), ('labels', '.png')]
+        )
+    elif kind == 'labelme':
+        copies(write_labelme, root, names, [('', '.jpg'), ('', '.json')])
+    elif kind == 'sa1b':
+        copies(write_sa1b, root, names, [('', '.jpg'), ('', '.json')])
+        source = "dict(type='ClipSA1BDataset', data_root='data/sa1b', file_list='{}')"
+        parts = (source.format('train.txt'), source.format('val.txt'))
+        (tmp_path / 'config.py').write_text(
+            f'train_dataloader = dict(dataset={parts[0]})\n'
+            f'val_dataloader = dict(dataset=dict(dataset={parts[1]}))\n'
+        )
+        words[-1] = str(tmp_path / 'config.py')
+    else:
+        write_coco(root)
+        images = [
+            {'id': i, 'file_name': f'{name}.jpg', 'height': 32, 'width': 48}
+            for i, name in enumerate(names)
+        ]
+        file = root / 'annotations' / 'all.json'
+        write_json(file, {'images': images, 'annotations': coco_squares(len(names))})
+        lists = ['--train-list', 'train.txt', '--holdout-list', 'val.txt']
+        key = 'train_dataloader.dataset.annotation_file=annotations/all.json'
+        words += [*lists, '--cfg-options', key]
+    run(monkeypatch, str(root), *words)
+    kept, held = (
+        (root / f'{name}.txt').read_text().split() for name in ('train', 'val')
+    )
+    assert len(held) == round(0.4 * len(names))
+    assert sorted(kept + held) == sorted(names)
+
+
+def coco_squares(num_images: int) -> list[dict[str, object]]:
+    """An object on each image."""
+    square = [[20, 12, 30, 12, 30, 22, 20, 22]]
+    return [
+        {'id': 5 + i, 'image_id': i, 'segmentation': square, 'iscrowd': 0}
+        for i in range(num_images)
+    ]
+
+
+def copies(
+    write: Callable[[Path], None],
+    root: Path,
+    names: list[str],
+    parts: list[tuple[str, str]],
+) -> None:
+    """Copy the image ``ant`` and its annotation to other names; an image has none."""
+    write(root)
+    for folder, ending in parts:
+        original = root / folder / f'ant{ending}'
+        for name in names:
+            copy = root / folder / f'{name}{ending}'
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(original, copy)
+        original.unlink()
+    write_image(root / parts[0][0] / 'without.jpg')
+
+
+def test_list_of_other_names_is_only_replaced_when_told_to(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = data_root / 'ImageSets' / 'holdout.txt'
+    own.parent.mkdir()
+    own.write_text('clip001\n')
+    with pytest.raises(SystemExit, match=r'holdout\.txt holds other names; .*--overwr'):
+        run(monkeypatch, str(data_root))
+    assert own.read_text() == 'clip001\n'
+    assert not (data_root / 'ImageSets/train_without_holdout.txt').exists()
+    run(monkeypatch, str(data_root), '--overwrite')
+    assert len(own.read_text().split()) == 200
+
+
+def test_config_without_lists_is_refused_with_the_options_that_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ROOT / 'configs' / 'sam2_mini_coco.py'
+    with pytest.raises(SystemExit, match=r'reads no list in train_.*--train-list'):
+        run(monkeypatch, str(tmp_path), '--config', str(config))
