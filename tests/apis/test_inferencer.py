@@ -111,6 +111,66 @@ def test_progress_is_drawn_where_it_is_asked_for(
     assert 'Inputs' in printed
 
 
+@pytest.mark.parametrize(
+    ('frame', 'max_frames', 'total'), [(0, None, 6), (4, None, 2), (4, 1, 1), (1, 3, 3)]
+)
+def test_progress_bar_counts_the_frames_that_are_tracked(
+    frame: int,
+    max_frames: int | None,
+    total: int,
+    inferencer: SAM2Inferencer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    totals = []
+
+    def track(frames: object, *_: str, total: int | None = None, **__: bool) -> object:
+        totals.append(total)
+        return frames
+
+    monkeypatch.setattr('projects.sam2.apis.inferencer.track', track)
+    prompt = ObjectPrompt(box=(4, 4, 20, 18), frame_index=frame)
+    found = inferencer(np.stack(toy_frames(6)), prompts=[prompt], max_frames=max_frames)
+    assert totals[-1] == total == len(found['predictions'][0].frames)
+
+
+def test_masks_of_an_earlier_run_do_not_stay(
+    inferencer: SAM2Inferencer, tmp_path: Path
+) -> None:
+    film, out = write_clip(tmp_path / 'film.mp4', 4), tmp_path / 'out'
+    inferencer(film, prompts=[BOX], out_dir=out, pred_formats=['png', 'json', 'npz'])
+    notes, other = out / 'pred' / 'film' / 'notes.png', out / 'pred' / 'film_2.json'
+    for path in (notes, other):
+        path.write_text('mine')
+    late = ObjectPrompt(box=(4, 4, 20, 18), frame_index=2)
+    # A prompt that is refused removes nothing.
+    before = sorted(out.rglob('*'))
+    with pytest.raises(ValueError, match='lies outside of the image'):
+        inferencer(film, prompts=[ObjectPrompt(points=[(999, 0)])], out_dir=out)
+    assert sorted(out.rglob('*')) == before
+    inferencer(film, prompts=[late], out_dir=out, pred_formats=['png'])
+    written = {path.name for path in (out / 'pred').rglob('*.*')}
+    assert written == {'00002.png', '00003.png', 'notes.png', 'film_2.json'}
+
+
+def test_image_keeps_no_masks_of_an_earlier_run(
+    inferencer: SAM2Inferencer, tmp_path: Path
+) -> None:
+    image = toy_frames(1)[0]
+    for formats in (['png', 'json'], ['npz']):
+        inferencer(image, prompts=[BOX], out_dir=tmp_path, pred_formats=formats)
+    assert [path.name for path in (tmp_path / 'pred').iterdir()] == ['input_0.npz']
+
+
+def test_masks_do_not_replace_the_frames_that_they_are_of(
+    inferencer: SAM2Inferencer, tmp_path: Path
+) -> None:
+    frames = write_images(tmp_path / 'pred' / 'clip', ['00000.png', '00001.png'])
+    before = {path: path.read_bytes() for path in frames.iterdir()}
+    with pytest.raises(ValueError, match='would replace its frames; give another out_'):
+        inferencer(frames, prompts=[BOX], folder_is_video=True, out_dir=tmp_path)
+    assert {path: path.read_bytes() for path in frames.iterdir()} == before
+
+
 def test_registry_builds_it_and_weights_find_their_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

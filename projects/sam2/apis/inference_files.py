@@ -1,12 +1,14 @@
 """Files of the inferencer: overlays, label maps, run lengths and arrays."""
 
 import json
+import re
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image
 
 from projects.sam2.apis.inference_results import InferenceResult, InferredFrame
@@ -23,6 +25,7 @@ MAX_PALETTE_ID = 255
 # Largest id that a format holds: 16 bits of a PNG, 64 of an array.
 MAX_IDS = {'png': 2**16 - 1, 'npz': 2**63 - 1}
 VIS_FOLDER, PRED_FOLDER = 'vis', 'pred'
+FRAME_FILE = re.compile(r'\d{5,}\.(png|npz)')
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +37,9 @@ class ResultFiles:
     bits without palette beyond id 255; of overlapping objects the smallest);
     ``<name>.json``, COCO's run lengths; and ``.npz`` beside the PNG with ``masks``,
     ``object_ids`` and ``ious``.
+
+    Masks that an earlier run wrote for an input of this name are removed before the
+    first one is written: they may be of frames or formats that this run has not.
 
     Attributes:
         folder: Made where it is missing.
@@ -50,6 +56,7 @@ class ResultFiles:
     written: list[Path] = field(default_factory=list)
     _open_files: ExitStack = field(default_factory=ExitStack)
     _video: VideoFile | None = None
+    _has_masks: bool = False
 
     def __post_init__(self) -> None:
         """Check the formats."""
@@ -91,6 +98,9 @@ class ResultFiles:
         Args:
             frame: The frame.
         """
+        if not self._has_masks:
+            self._remove_earlier_masks()
+            self._has_masks = True
         stem = self.folder / PRED_FOLDER / self.name
         if self.frames_per_second is not None:
             stem /= f'{frame.frame_index:05d}'
@@ -118,6 +128,22 @@ class ResultFiles:
             write_whole(path, json.dumps(result.as_json()))
             self.written.append(path)
 
+    def _remove_earlier_masks(self) -> None:
+        """Remove the masks of an earlier run for an input of this name."""
+        stem = self.folder / PRED_FOLDER / self.name
+        if self.frames_per_second is None:
+            files = [_with_ending(stem, f'.{ending}') for ending in FORMATS]
+        else:
+            frames = stem.iterdir() if stem.is_dir() else ()
+            files = [path for path in frames if FRAME_FILE.fullmatch(path.name)]
+            files.append(_with_ending(stem, '.json'))
+        files = [path for path in files if path.is_file()]
+        for path in files:
+            path.unlink()
+        if files:
+            msg = f'{self.name}: removed {len(files)} files of masks of an earlier run'
+            print_log(f'{msg} from {stem.parent}', logger='current')
+
     def _write_labels(self, path: Path, frame: InferredFrame) -> None:
         """Write ids as a PNG."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +155,23 @@ class ResultFiles:
             image.putpalette(davis_palette())
         image.save(path, compress_level=1)
         self.written.append(path)
+
+
+def check_not_in_input(path: str | Path, folder: Path, name: str) -> None:
+    """Check that the masks of an input do not replace the input itself.
+
+    Args:
+        path: Of the input.
+        folder: That the results are written to.
+        name: Of the files of the input.
+
+    Raises:
+        ValueError: If the input is a folder that its masks would be written to.
+    """
+    masks = folder / PRED_FOLDER / name
+    if Path(path).expanduser().resolve() == masks.resolve():
+        msg = f'The masks of {path} would replace its frames; give another out_dir'
+        raise ValueError(msg)
 
 
 def check_ids(object_ids: Iterable[int], formats: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from rich.progress import track
 
 from projects.sam2.apis.building import build_sam2, fitting_config
 from projects.sam2.apis.configs import load_model_config
-from projects.sam2.apis.inference_files import check_ids
+from projects.sam2.apis.inference_files import check_ids, check_not_in_input
 from projects.sam2.apis.inference_output import Output
 from projects.sam2.apis.inference_results import InferenceResult, InferredFrame
 from projects.sam2.apis.inference_sources import (
@@ -109,8 +109,9 @@ class SAM2Inferencer(BaseInferencer):
             return_vis: Return the pictures.
             show: Show each picture in a window.
             wait_time: Seconds for which it is shown; 0 waits for a key.
-            out_dir: Folder for pictures and masks (:class:`ResultFiles`); nothing is
-                written where it is empty.
+            out_dir: Folder for pictures and masks (:class:`ResultFiles`), which
+                replace those of an earlier run for an input of the same name; nothing
+                is written where it is empty.
             pred_formats: Files of masks: ``png``, ``json`` and ``npz``.
 
         Returns:
@@ -142,9 +143,14 @@ class SAM2Inferencer(BaseInferencer):
         for item in track(items, 'Inputs', disable=not bar):
             with open_source(item, default_name=f'input_{len(results)}') as source:
                 name = _unused_name(source.name, [one.name for one in results])
+                if output.folder is not None and isinstance(item, str | Path):
+                    check_not_in_input(item, output.folder, name)
                 frames = self.forward(source, prompts=prompts, max_frames=max_frames)
                 if not bar:
-                    frames = self._with_progress(frames, source, max_frames)
+                    first = min((p.frame_index for p in prompts), default=0)
+                    frames = self._with_progress(
+                        frames, source, first_frame=first, max_frames=max_frames
+                    )
                 result, drawn = output.take(frames, source, name)
             results.append(result)
             pictures.append(drawn)
@@ -262,12 +268,15 @@ class SAM2Inferencer(BaseInferencer):
         self,
         frames: Iterator[InferredFrame],
         source: FileSource,
+        *,
+        first_frame: int,
         max_frames: int | None,
     ) -> Iterator[InferredFrame]:
         """Frames, a bar being drawn meanwhile."""
         total = max_frames
         if isinstance(source, VideoInput):
-            length = source.frames.num_frames
+            # A video is tracked from the first prompted frame on.
+            length = max(source.frames.num_frames - first_frame, 0)
             total = length if max_frames is None else min(length, max_frames)
         hidden = not self.show_progress or isinstance(source, ImageInput)
         return iter(track(frames, source.name, total=total, disable=hidden))
