@@ -80,8 +80,10 @@ def test_frame_that_has_passed_cannot_be_prompted(
     predictor: SAM2VideoPredictor,
 ) -> None:
     stream, frames = SAM2Stream(predictor), toy_frames(3)
-    with pytest.raises(ValueError, match='No frame came yet; call track'):
-        click(predictor, stream.state)
+    with pytest.raises(
+        ValueError, match='came yet; call track with the first one, then'
+    ):
+        click(predictor, stream.state, frame=stream.frame_index)
     for frame in frames:
         stream.track(frame)
     with pytest.raises(ValueError, match='Frame 1 has passed; prompt the latest'):

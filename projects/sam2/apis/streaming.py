@@ -31,7 +31,7 @@ class LatestFrame:
             RuntimeError: If no frame came yet.
         """
         if self._latest is None:
-            msg = 'No frame came yet; call track with the first one'
+            msg = 'No frame came yet; call track with the first one, then prompt it'
             raise RuntimeError(msg)
         return self._latest.shape[0], self._latest.shape[1]
 

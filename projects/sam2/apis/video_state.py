@@ -430,7 +430,7 @@ class VideoState(ReleasedState):
         """
         length = self.frames.num_frames
         if not length:
-            msg = 'No frame came yet; call track with the first one'
+            msg = 'No frame came yet; call track with the first one, then prompt it'
             raise ValueError(msg)
         if not 0 <= frame_index < length:
             msg = f'Frame {frame_index} is not in 0 to {length - 1}, all frames given'
