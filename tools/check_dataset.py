@@ -3,8 +3,9 @@
 CONFIG is the config of a run, of which a loader's data set is checked, or a file with
 `dataset = dict(type=…)`. Wrappers (ConcatDataset, RepeatDataset, ClipVideoDataset, …)
 are looked through. Where clips are trained on, each is drawn through the pipeline as
-training draws it; of generated clips the first is checked. The exit code is 0 where all
-is well, 1 where anything is wrong.
+training draws it, and their size is compared with that of the model; of generated
+clips the first is checked. The exit code is 0 where all is well, 1 where anything is
+wrong.
 
     python tools/check_dataset.py configs/sam2_bplus_mose.py --workers 8
     python tools/check_dataset.py configs/sam2_bplus_mose.py --loader val --sample 20 \
@@ -33,7 +34,10 @@ from projects.sam2.datasets.processing.statistics import (  # noqa: E402
     Spread,
 )
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.engine.config import load_config  # noqa: E402
+from projects.sam2.engine.config import (  # noqa: E402
+    find_size_conflicts,
+    load_config,
+)
 
 MAX_PRINTED = 30  # problems of a source; the JSON file has all
 MAX_SIZES = 4
@@ -138,13 +142,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     for summary in summaries:
         print('\n'.join(describe(summary)))
-    num_bad = sum(len(summary.problems) for summary in summaries)
+    conflicts = find_size_conflicts(cfg, options.loader)
+    for conflict in conflicts:
+        print(f'! {conflict}')
+    num_bad = len(conflicts) + sum(len(summary.problems) for summary in summaries)
     print('All is well' if not num_bad else f'{num_bad} problems')
     if options.json is not None:
         found = {
             'config': options.config,
             'loader': options.loader,
             'num_problems': num_bad,
+            'problems': conflicts,
             'sources': [asdict(summary) for summary in summaries],
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from projects.sam2.engine.config import (
     apply_image_size,
     apply_resume,
     apply_work_dir,
+    find_size_conflicts,
     load_config,
 )
 
@@ -297,7 +298,7 @@ def test_changed_image_size_reaches_the_model_and_the_clips_of_the_old_one(
     cfg.image_size = given
     apply_image_size(cfg, (128, 128))
     sizes = [step.size for step in cfg.train_dataloader.dataset.dataset.pipeline]
-    assert sizes == [new, (512, 512), (96, 96)]  # others were set on purpose
+    assert sizes == [new, (512, 512), new]  # the one before was set on purpose
     assert cfg.model.data_preprocessor.image_size == cfg.image_size == new
     assert cfg.clip_size == new
 
@@ -311,9 +312,8 @@ def test_image_size_that_is_none_is_named(given: object) -> None:
 
 
 def test_changed_image_size_that_reaches_nothing_is_refused() -> None:
-    cfg = sized((64, 64), (64, 64))
-    cfg.image_size = (32, 32)
-    with pytest.raises(ValueError, match=r'reaches neither.*\(64, 64\).*ClipResize'):
+    cfg = Config({'image_size': (32, 32), 'model': {'type': 'other'}})
+    with pytest.raises(ValueError, match=r'reaches neither the model.*ClipResize'):
         apply_image_size(cfg, (128, 128))
 
 
@@ -355,3 +355,40 @@ def test_image_size_of_the_command_line_reaches_the_whole_recipe() -> None:
     for part in cfg.train_dataloader.dataset.datasets:
         sizes = [step.size for step in part.pipeline if step.type == 'ClipResize']
         assert sizes == [(256, 256)]
+
+
+@pytest.mark.parametrize('way', ['command line', 'own file'])
+@pytest.mark.parametrize('size', [(128, 128), (96, 64)])
+@pytest.mark.parametrize('dataset', ['mose', 'label_images', 'davis'])
+def test_image_size_reaches_model_and_clips_that_differ_in_the_file(
+    tmp_path: Path, way: str, size: tuple[int, int], dataset: str
+) -> None:
+    base = ROOT / 'configs' / '_base_'
+    bases = [
+        str(base / f'{n}.py') for n in ('models/sam2_1_mini', f'datasets/{dataset}')
+    ]
+    path = tmp_path / 'run.py'
+    path.write_text(f'_base_ = {bases}\n')
+    (conflict,) = find_size_conflicts(load_config(str(path)), 'train')
+    at = 'train_dataloader.dataset' + '.dataset' * (dataset == 'mose')
+    assert conflict == (
+        f'{at}.pipeline makes clips of 1024 x 1024, but the model works at 128 x 128; '
+        f'give its ClipResize that size, or set both with --cfg-options '
+        f'image_size=128,128'
+    )
+    if way == 'own file':
+        path.write_text(f'_base_ = {bases}\nimage_size = {size}\n')
+    options = {'image_size': size} if way == 'command line' else None
+    cfg = load_config(str(path), options)
+    assert not find_size_conflicts(cfg, 'train')
+    assert cfg.model.data_preprocessor.image_size == cfg.clip_size == size
+
+
+def test_sizes_of_a_pipeline_that_varies_them_are_no_conflict() -> None:
+    cfg = sized((64, 64), (128, 128))
+    assert len(find_size_conflicts(cfg, 'train')) == 1
+    pipeline = cfg.train_dataloader.dataset.dataset.pipeline
+    pipeline.append({'type': 'ClipRandomResize', 'sizes': [(64, 64), (32, 32)]})
+    assert not find_size_conflicts(cfg, 'train')
+    pipeline.append({'type': 'ClipFit', 'size': (64, 64)})
+    assert not find_size_conflicts(cfg, 'train')

@@ -95,7 +95,7 @@ def test_clips_of_another_size_than_the_model_are_refused_with_a_remedy(
     reason = (
         r'clips of 32 x 32 \(clip0\), but the model works at image_size=\(64, 96\): '
         r'give the ClipResize .* the size \(64, 96\), or set '
-        r'model\.data_preprocessor\.image_size=\(32, 32\)'
+        r'both with --cfg-options image_size=64,96'
     )
     with pytest.raises(ValueError, match=reason):
         preprocessor([_sample(0, 1, void=False)], training=training)

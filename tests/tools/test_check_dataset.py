@@ -147,3 +147,21 @@ def test_option_of_another_part_is_refused_and_its_place_is_named(
     config.write_text(f"custom_imports = dict(imports=['projects.sam2'])\n{text}\n")
     with pytest.raises(ValueError, match=f'^{re.escape(reason)}$'):
         load_tool(name).main([str(config), '--cfg-options', f'{option}=one'])
+
+
+def test_clips_of_another_size_than_the_model_are_a_problem(
+    tool: ModuleType, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preprocessor = "dict(type='ClipDataPreprocessor', image_size=(64, 32))"
+    pipeline = "[dict(type='ClipResize', size=(32, 32)), dict(type='ClipFit', size={})]"
+    for size, code in (((64, 32), 0), ((64, 64), 1)):
+        own = config.with_name('sized.py')
+        own.write_text(
+            f"_base_ = '{config}'\nmodel = dict(data_preprocessor={preprocessor})\n"
+            f'train_pipeline = {pipeline.format(size)}\n'
+            'train_dataloader = '
+            'dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))\n'
+        )
+        assert tool.main([str(own), '--sample', '0']) == code
+        told = capsys.readouterr().out
+        assert ('pipeline makes clips of 64 x 64, but' in told) == bool(code)

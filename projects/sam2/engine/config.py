@@ -19,6 +19,7 @@ from projects.sam2.engine.resuming import find_resume_point
 
 # A config's text begins with those of its bases.
 DATA_ROOT_LINE = re.compile(r"""^data_root\s*=\s*(['"])(.*)\1""", re.MULTILINE)
+IMAGE_SIZE_SET = re.compile(r'^image_size\s*=', re.MULTILINE)
 IMAGE_SIZE_LINE = re.compile(r'^image_size\s*=\s*\((\d+),\s*(\d+)\)', re.MULTILINE)
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 # Options of a loader that MMEngine's Runner takes out for itself.
@@ -30,6 +31,7 @@ SIZE_KEYS = {
     'ClipResize': 'size',
     'ClipFit': 'size',
 }
+SIZING_TYPES = {'ClipResize', 'ClipFit', 'ClipRandomResize'}
 
 __all__ = [
     'apply_bfloat16',
@@ -38,6 +40,7 @@ __all__ = [
     'apply_resume',
     'apply_work_dir',
     'carry_data_root',
+    'find_size_conflicts',
     'load_config',
     'read_config',
     'refuse_unknown_options',
@@ -66,7 +69,8 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
         cfg.merge_from_dict(options)
     if cfg.get('data_root') != old_root:
         apply_data_root(cfg, old_root)
-    apply_image_size(cfg, old_size)
+    is_given = 'image_size' in (options or {}) or _sets_image_size(path)
+    apply_image_size(cfg, old_size, is_given=is_given)
     refuse_unknown_options(cfg)
     return cfg
 
@@ -166,17 +170,21 @@ def _assigned_roots(cfg: Config) -> set[str]:
     return {text for _, text in texts}
 
 
-def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
-    """Carry a changed top-level ``image_size`` to all that held the old one.
+def apply_image_size(
+    cfg: Config, old: Sequence[int] | None, *, is_given: bool = False
+) -> None:
+    """Carry a changed top-level ``image_size`` to the model and its pipelines.
 
-    That is the model, the transforms that give clips their size, and the variable
-    ``clip_size``. Other sizes were set on purpose and stay; where they do not fit the
-    model, its data preprocessor says so. Where a config has replaced the variable of
-    its bases and nothing else, the sizes that the bases assign are the old ones.
+    It reaches the model, the last transform of each pipeline that gives clips their
+    size, all that held the old size, and the variable ``clip_size``. Sizes of other
+    transforms were set on purpose and stay. Where a config has replaced the variable
+    of its bases and nothing else, the sizes that the bases assign are the old ones.
 
     Args:
         cfg: Changed in place; one number stands for a square.
         old: Top-level ``image_size`` before the options were merged.
+        is_given: The command line or the config file itself sets ``image_size``, and
+            not a base of it alone: model and clips get it even if they differ now.
 
     Raises:
         ValueError: If it was changed, but nothing held the old one.
@@ -192,10 +200,14 @@ def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
     entries = [*_size_entries(list(cfg.values()))]
     sizes = sorted({_as_size(node[key]) for node, key in entries})
     is_changed = old is not None and new != _as_size(old)
-    if not is_changed and (not sizes or new in sizes):
+    is_given = is_given or is_changed
+    if not is_changed and (not sizes or (new in sizes and not is_given)):
         return
     olds = {_as_size(old)} if old is not None and is_changed else _assigned_sizes(cfg)
     held = [pair for pair in entries if _as_size(pair[0][pair[1]]) in olds]
+    if held or is_given:
+        held += [pair for pair in entries if pair[1] == 'image_size']
+        held += [(node, 'size') for _, node in _last_sizes('', dict(cfg.items()))]
     if not held and not is_changed:
         msg = (
             f'image_size={new} of the config is not used: its model and pipelines '
@@ -213,8 +225,40 @@ def apply_image_size(cfg: Config, old: Sequence[int] | None) -> None:
     for node, key in held:
         node[key] = new
     cfg.image_size = new
-    if _as_size(cfg.get('clip_size', new)) in olds:
+    if 'clip_size' in cfg and (is_given or _as_size(cfg.clip_size) in olds):
         cfg.clip_size = new
+
+
+def find_size_conflicts(cfg: Config, loader: str) -> list[str]:
+    """Name the pipelines of a loader whose clips do not have the size of the model.
+
+    Args:
+        cfg: Of a run; without a model there is nothing to compare.
+        loader: ``train``, ``val`` or ``test``.
+
+    Returns:
+        What is wrong and how to mend it, one text for each pipeline.
+    """
+    models = [node[key] for node, key in _size_entries(cfg.get('model'))]
+    if not models:
+        return []
+    model = _as_size(models[0])
+    name = f'{loader}_dataloader'
+    conflicts = []
+    for path, node in _last_sizes(name, cfg.get(name)):
+        size = _as_size(node['size'])
+        if size != model:
+            conflicts.append(
+                f'{path} makes clips of {size[0]} x {size[1]}, but the model works at '
+                f'{model[0]} x {model[1]}; give its {node["type"]} that size, or set '
+                f'both with --cfg-options image_size={model[0]},{model[1]}'
+            )
+    return conflicts
+
+
+def _sets_image_size(path: str) -> bool:
+    """Whether a config file, and not only a base of it, sets ``image_size``."""
+    return bool(IMAGE_SIZE_SET.search(Path(path).read_text(encoding='utf-8')))
 
 
 def _assigned_sizes(cfg: Config) -> set[tuple[int, ...]]:
@@ -244,6 +288,37 @@ def _size_entries(node: object) -> Iterator[tuple[dict[str, Any], str]]:
         if key is not None and key in node:
             yield node, key
         yield from _size_entries(list(node.values()))
+
+
+def _last_sizes(path: str, node: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the path of each pipeline, and its last transform if that fixes the size.
+
+    Pipelines that end with one of several sizes have none.
+    """
+    if isinstance(node, list | tuple):
+        for index, entry in enumerate(node):
+            yield from _last_sizes(f'{path}.{index}', entry)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        below = f'{path}.{key}' if path else str(key)
+        if not str(key).endswith('pipeline'):
+            yield from _last_sizes(below, value)
+            continue
+        sizing = [each for each in _transforms(value) if each['type'] in SIZING_TYPES]
+        if sizing and 'size' in sizing[-1]:
+            yield below, sizing[-1]
+
+
+def _transforms(node: object) -> Iterator[dict[str, Any]]:
+    """Yield the transforms of a pipeline in order, those inside of others too."""
+    if isinstance(node, list | tuple):
+        for entry in node:
+            yield from _transforms(entry)
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str):
+            yield node
+        yield from _transforms(list(node.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,13 +127,13 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         for sample in samples:
             size = tuple(sample.frames.shape[-2:])
             if size != tuple(self.image_size) and not sample.get('is_multi_scale'):
+                height, width = self.image_size
                 msg = (
                     f'The pipeline makes clips of {size[0]} x {size[1]} '
                     f'({sample.video_name}), but the model works at '
-                    f'image_size={tuple(self.image_size)}: give the ClipResize of '
-                    f'train_dataloader.dataset.pipeline the size '
-                    f'{tuple(self.image_size)}, or set '
-                    f'model.data_preprocessor.image_size={size}'
+                    f'image_size={tuple(self.image_size)}: give the ClipResize of the '
+                    f'pipeline the size {tuple(self.image_size)}, or set both with '
+                    f'--cfg-options image_size={height},{width}'
                 )
                 raise ValueError(msg)
 
