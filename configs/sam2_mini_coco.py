@@ -15,6 +15,8 @@ train_pipeline = [
     dict(type='ClipWarp'),
     dict(type='ClipPack'),
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(num_workers=2, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(num_workers=1)
+test_dataloader = val_dataloader
 model = {{_base_.image_validation}}
 default_hooks = dict(checkpoint=dict(save_best='mIoU_1_click'))

@@ -81,6 +81,8 @@ def test_files_hold_each_object_and_each_frame(
     assert [row['J&F'] for row in rows] == ['60.0', '10.0', '100.0']
     content = json.loads((folder / FRAME_FILE).read_text())
     assert content['summary']['num_objects'] == 3
+    scores = [content['summary'][key] for key in ('j_and_f', 'j', 'f')]
+    assert scores == pytest.approx([56.667, 53.333, 60.0], abs=1e-3)
     assert content['videos'][0]['objects'][1] == {
         'object_id': 2,
         'frames': [1],

@@ -1,12 +1,13 @@
-"""Draw what a run logged: J&F, any other metric, the loss or the learning rate.
+"""Draw what a run logged: its best metric, any other, the loss or the learning rate.
 
     python tools/analysis_tools/plot_curve.py work_dirs/sam2_tiny_mose
     python tools/analysis_tools/plot_curve.py RUN OTHER_RUN --metric loss --metric lr
 
 RUN is a work folder, one of its time-stamped folders, or a log: a scalars.json or a
 file of TensorBoard's events. The parts of a run that was resumed are joined. Several
-runs share the picture; each --metric has a diagram of its own. A name that a run has
-not logged is answered with those that it has.
+runs share the picture; each --metric has a diagram of its own. Without one it is what
+`save_best` of the first run's config names, or else J&F. A name that a run has not
+logged is answered with those that it has.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mmengine.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,10 +35,12 @@ from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 SCORES = ('J&F', 'J', 'F')
 SCALARS, EVENTS = 'vis_data/scalars.json', 'vis_data/events.out.tfevents.*'
+CONFIG = 'config.py'  # of a run, which MMEngine writes beside scalars.json
 EVENT_LOADERS = 'tensorboard.backend.event_processing.event_file_loader'
 POSITION = ('iter', 'epoch', 'step')  # where a record stands, and no measurement
 COLORS = ('#1f6feb', '#d4572a', '#1a8f5a', '#8f4fd1', '#b0861b', '#5b6470')
 
+LABEL_HEIGHT = 14  # points between the labels of two runs
 MAX_MARKED = 60  # points of a curve up to which each has a mark
 
 
@@ -199,6 +203,28 @@ def curve_points(
     return points
 
 
+def default_metric(run: Path) -> str:
+    """Choose the metric by which a run keeps its best checkpoint.
+
+    Args:
+        run: As of :func:`find_logs`.
+
+    Returns:
+        What ``save_best`` of the config beside the log names, if it was logged; or
+        else J&F.
+    """
+    logs = find_logs(run)
+    config = logs[-1].parent / CONFIG
+    if not config.is_file():
+        return SCORES[0]
+    # The modules that the config imports are not needed to read it.
+    cfg = Config.fromfile(config, import_custom_modules=False)
+    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
+    names = [best] if isinstance(best, str) else list(best or ())
+    logged = metrics_of(read_records(logs))
+    return next((name for name in names if name in logged), SCORES[0])
+
+
 def draw_metrics(
     metrics: Mapping[str, Mapping[str, Sequence[CurvePoint]]],
     baselines: Mapping[str, float],
@@ -223,10 +249,11 @@ def draw_metrics(
             axes.axhline(value, color='#5b6470', linestyle='--', linewidth=1.2)
             axes.annotate(
                 f'{name} {value:.1f}',
-                (0.01, value),
+                (1, value),
                 xycoords=('axes fraction', 'data'),
-                xytext=(0, 3),
+                xytext=(4, 0),
                 textcoords='offset points',
+                va='center',
                 color='#5b6470',
             )
         # A score below nothing, or a loss that is negative, is shown whole.
@@ -244,7 +271,9 @@ def _draw_metric(
 ) -> None:
     """Draw the curves of a metric."""
     has_sides = metric == SCORES[0] and len(curves) == 1
-    for (name, points), color in zip(curves.items(), _cycle(COLORS), strict=False):
+    colors = _cycle(COLORS)
+    for number, (name, points) in enumerate(curves.items()):
+        color = colors[number]
         at = [point.step if by_step else point.minutes for point in points]
         if has_sides:
             _side_scores(axes, at, points, color)
@@ -252,12 +281,15 @@ def _draw_metric(
         marker = 'o' if len(values) <= MAX_MARKED else ''
         axes.plot(at, values, color=color, linewidth=2.2, marker=marker, markersize=4)
         word, index = _notable(metric, values)
+        axes.plot(at[index], values[index], 'o', color=color, markersize=8)
+        # Above the diagram, where no curve is; the last run stands lowest.
+        row = len(curves) - 1 - number
         axes.annotate(
             f'{name}: {word} {_as_text(metric, values[index])}',
-            (at[index], values[index]),
-            xytext=(0, 14),
+            (0, 1),
+            xycoords='axes fraction',
+            xytext=(0, 6 + LABEL_HEIGHT * row),
             textcoords='offset points',
-            ha='right' if at[index] > max(at) / 2 else 'left',
             color=color,
             weight='bold',
         )
@@ -333,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         nargs='+',
         action='extend',
         metavar='NAME',
-        help='what to draw, e.g. loss or lr (default J&F)',
+        help='what to draw, e.g. loss or lr (default: what save_best names, or J&F)',
     )
     parser.add_argument(
         '--baseline',
@@ -345,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     )
     options = parser.parse_args(arguments)
     metrics: dict[str, dict[str, Sequence[CurvePoint]]] = {
-        name: {} for name in options.metric or SCORES[:1]
+        name: {} for name in options.metric or (default_metric(options.runs[0]),)
     }
     for run in options.runs:
         records = read_records(find_logs(run))

@@ -178,7 +178,7 @@ def write_report(
     ]
     _write_table(folder / VIDEO_FILE, [header, *rows])
     content = {
-        'summary': asdict(summary),
+        'summary': {'j_and_f': summary.j_and_f, **asdict(summary)},
         'videos': [asdict(video) for video in videos],
     }
     write_whole(folder / FRAME_FILE, json.dumps(content))

@@ -176,3 +176,43 @@ def test_run_without_scores_is_named(
         write_log(tmp_path / 'stamp', *records)
     with pytest.raises(error, match=str(tmp_path)):
         tool.main([str(tmp_path), '--out', str(tmp_path / 'curve.png')])
+
+
+@pytest.mark.parametrize(
+    ('save_best', 'expected'),
+    [
+        ("'mIoU_1_click'", 'mIoU_1_click'),
+        ("['absent', 'mIoU_1_click']", 'mIoU_1_click'),
+        ("'auto'", 'J&F'),
+        ("'absent'", 'J&F'),
+        ('None', 'J&F'),
+    ],
+)
+def test_metric_of_a_run_is_what_its_best_checkpoint_is_chosen_by(
+    tool: ModuleType, tmp_path: Path, save_best: str, expected: str
+) -> None:
+    score = {'mIoU_1_click': 61.0, 'mIoU_box': 70.0, 'time': 9.0, 'step': 1}
+    log = write_log(tmp_path / 'stamp', trained(10), score)
+    assert tool.default_metric(tmp_path) == 'J&F'
+    hook = f'dict(checkpoint=dict(save_best={save_best}))'
+    text = f"custom_imports = dict(imports=['absent'])\ndefault_hooks = {hook}\n"
+    (log.parent / 'config.py').write_text(text)
+    assert tool.default_metric(tmp_path) == tool.default_metric(log) == expected
+    if expected != 'J&F':
+        tool.main([str(tmp_path), '--out', str(tmp_path / 'curve.png')])
+        assert (tmp_path / 'curve.png').stat().st_size > 1000
+
+
+def test_labels_lie_on_no_curve(tool: ModuleType) -> None:
+    records = [record for step in (10, 20) for record in (trained(step), validated(9))]
+    points = tool.curve_points(records)
+    curves = {'first': points, 'second': points}
+    figure = tool.draw_metrics({'J&F': curves}, {'copy': 8.5}, by_step=True)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(axes.bbox.overlaps(box) for box in boxes)
+    assert not boxes[0].overlaps(boxes[1])
+    whole = figure.bbox
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 for box in boxes)
+    assert all(whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
