@@ -162,7 +162,7 @@ def test_config_of_another_model_is_named(
 
 def test_weights_of_an_own_size_need_their_config_named() -> None:
     state = small_model().state_dict()
-    with pytest.raises(CheckpointMismatchError, match='name the config'):
+    with pytest.raises(CheckpointMismatchError, match=r'give the config .*--config of'):
         fitting_config(state, source='x.pt')
     config = Config({'model': small_config()})
     assert fitting_config(state, config, source='x.pt') is config

@@ -154,18 +154,28 @@ def test_frame_of_an_array_is_checked_when_it_is_read() -> None:
     assert _number(frames.read(2)) == 2
 
 
+def _image_file(path: Path) -> Path:
+    Image.fromarray(_frame(1)).save(path)
+    return path
+
+
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     empty = _folder(tmp_path / 'empty', ())
     others = _folder(tmp_path / 'others', ('0.gif',))
     nameless = _folder(tmp_path / 'nameless', ('0.jpg', 'cover.jpg'))
     text = tmp_path / 'v.mp4'
     text.write_text('no video')
+    images = [_image_file(tmp_path / f'i{end}') for end in ('.jpg', '.png', '.webp')]
+    images.append(images[0].rename(tmp_path / 'renamed.mp4'))
     for video, message in (
         (empty, 'holds no frames: expected images, found nothing'),
         (others, r'found only \.gif; write'),
         (nameless, r'cover\.jpg have no number'),
         (text, 'is no video that OpenCV reads; convert'),
         ([], 'has no frame'),
+        (images[1], r'i\.png: is an image, no video; give a folder of images'),
+        (images[2], 'is an image, no video; .* one image use SAM2ImagePredictor$'),
+        (images[3], r'renamed\.mp4: is an image, no video; give'),
     ):
         with pytest.raises(ValueError, match=message):
             open_frames(video)

@@ -103,9 +103,14 @@ def test_every_name_is_found() -> None:
 
 def test_configs_are_found_beside_the_package_as_scripts_look_for_them() -> None:
     sam2 = import_module('sam2')
-    folder = Path(sam2.__file__ or '').parent
-    name = str(folder / 'configs' / 'sam2.1' / 'sam2.1_hiera_t.yaml')
-    assert load_model_config(name).model.type == 'SAM2'
+    package = Path(sam2.__file__ or '')
+    assert package == ROOT / 'projects' / 'sam2' / 'as_sam2' / '__init__.py'
+    assert import_module('sam2.build_sam').__file__ == str(package)
+    for folder in (package.parent, Path(sam2.__path__[0])):
+        name = str(folder / 'configs' / 'sam2.1' / 'sam2.1_hiera_t.yaml')
+        assert load_model_config(name).model.type == 'SAM2'
+    with pytest.raises(ModuleNotFoundError, match='not part of this project'):
+        import_module('sam2.finder')  # ours beside it is not of the package
 
 
 def test_another_sam2_that_is_imported_is_not_replaced(

@@ -250,7 +250,8 @@ def fitting_config(
         if kind is None or kind.config is None:
             msg = (
                 f'{source} holds {kind or "no SAM 2"}, which no released config fits; '
-                f'name the config that it was trained with'
+                f'give the config that it was trained with (--config of a tool, the '
+                f'model of SAM2Inferencer, the config of build_sam2)'
             )
             raise CheckpointMismatchError(msg)
         config = kind.config

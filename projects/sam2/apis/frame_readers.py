@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from projects.sam2.apis.inputs import ImageLike, Size, read_image, read_whole_number
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import scan_folder
-from projects.sam2.datasets.frames import open_capture
+from projects.sam2.datasets.frames import IMAGE_PROBLEM, open_capture
 from projects.sam2.datasets.listing import order_frames
 from projects.sam2.datasets.reading import IMAGE_SUFFIXES, read_frame
 from projects.sam2.ops import seeks_exactly
@@ -279,7 +279,13 @@ class VideoFileReader:
         try:
             return open_capture(self._path, only_mp4=False)
         except ClipDataError as error:
-            msg = f'{error.problem}; convert it to mp4 (h264)'
+            remedy = 'convert it to mp4 (h264)'
+            if error.problem.endswith(IMAGE_PROBLEM):
+                remedy = (
+                    'give a folder of images whose names are numbers, or a list of '
+                    'frames; for one image use SAM2ImagePredictor'
+                )
+            msg = f'{error.problem}; {remedy}'
             raise ValueError(msg) from error
 
     def _jump(self, start: int) -> None:

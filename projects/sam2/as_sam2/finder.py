@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 from projects.sam2.as_sam2 import amg
@@ -12,6 +13,7 @@ from projects.sam2.as_sam2 import amg
 __all__ = ['install', 'uninstall']
 
 ROOT = 'sam2'
+PACKAGE = Path(__file__).with_name('__init__.py')  # `sam2.__file__`
 _APIS, _MODELS = 'projects.sam2.apis', 'projects.sam2.models'
 _PARTS = f'{_MODELS}.released_names'
 _OWN = 'projects.sam2.as_sam2'
@@ -155,10 +157,12 @@ class AliasFinder(MetaPathFinder, Loader):
             hint = INSTEAD[known[0]] if known else TABLE
             msg = f'{fullname} is not part of this project: {hint}'
             raise ModuleNotFoundError(msg, name=fullname)
-        spec = ModuleSpec(
-            fullname, self, origin=__file__, is_package=fullname in PACKAGES
-        )
-        spec.has_location = True  # scripts look for configs beside sam2.__file__
+        is_package = fullname in PACKAGES
+        spec = ModuleSpec(fullname, self, origin=str(PACKAGE), is_package=is_package)
+        # Scripts make names of configs from sam2.__file__ or sam2.__path__[0].
+        spec.has_location = True
+        if is_package:
+            spec.submodule_search_locations = [str(PACKAGE.parent)]
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:

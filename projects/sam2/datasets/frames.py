@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from projects.sam2.datasets.errors import ClipDataError
 from projects.sam2.datasets.file_endings import VIDEO_SUFFIX, find_file
+from projects.sam2.datasets.image_headers import begins_as_image
 from projects.sam2.datasets.limits import (
     DEFAULT_LIMITS,
     REPLACE_FILE,
@@ -30,6 +31,7 @@ from projects.sam2.ops import read_video_timing, seeks_exactly
 
 MAX_FORWARD = 48  # frames that are passed over before a seek is quicker
 MAX_FRAMES = 2**22  # of a video: two days; FFmpeg takes memory for each that is claimed
+IMAGE_PROBLEM = 'is an image, no video'  # of a file
 # How an mp4 begins, after four bytes of length.
 FIRST_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide')
 # How files of other containers begin. FFmpeg would also play lists that name other
@@ -271,6 +273,8 @@ def _open_capture(path: Path, *, only_mp4: bool = True) -> cv2.VideoCapture:
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error
     if begin[4:8] not in FIRST_BOXES and (only_mp4 or not _is_other_video(begin)):
         problem = 'is no mp4 file' if only_mp4 else 'is no video that OpenCV reads'
+        if begins_as_image(begin):
+            problem = IMAGE_PROBLEM
         raise ClipDataError.at(path, problem, REPLACE_FILE)
     # FFmpeg takes names like concat:a|b or frame_%03d.jpg for several files, unless
     # they are absolute paths.

@@ -52,6 +52,12 @@ DAMAGES = (
 )
 
 
+def begins_as_image(begin: bytes) -> bool:
+    """Whether the first bytes of a file are those of a JPEG, PNG, BMP, TIFF or WebP."""
+    is_webp = (begin[:4], begin[8:12]) == (b'RIFF', b'WEBP')
+    return is_webp or begin.startswith(tuple(READERS))
+
+
 def check_header(
     file: BinaryIO, path: Path | str, limits: ReadLimits = DEFAULT_LIMITS
 ) -> tuple[int, int]:

@@ -44,8 +44,11 @@ def test_each_kind_becomes_each_other(
 def test_wrong_config_stops_before_anything_is_written(tmp_path: Path) -> None:
     source, target = tmp_path / 'source.pt', tmp_path / 'target'
     write_small(source, 'released', small_model())
-    for rest in (['--config', 'sam2.1_hiera_t'], []):
-        with pytest.raises(CheckpointMismatchError, match=r'source\.pt'):
+    for rest, message in (
+        (['--config', 'sam2.1_hiera_t'], r'source\.pt'),
+        ([], r'source\.pt .* give the config .*--config'),
+    ):
+        with pytest.raises(CheckpointMismatchError, match=message):
             _convert(source, target, '--to', 'huggingface', *rest)
     assert not target.exists()
 
