@@ -142,8 +142,8 @@ def small_config(data_root: Path, work_dir: Path, *options: dict[str, Any]) -> C
 
     Args:
         data_root: Folder of the clips.
-        work_dir: Where the run writes; its name names the experiment, since MMEngine
-            shares its message hub among runs of one name.
+        work_dir: Where the run writes; it names the experiment, since MMEngine shares
+            its message hub among runs of one name.
         options: Entries to change, by their dotted names; later ones prevail.
 
     Returns:
@@ -153,7 +153,7 @@ def small_config(data_root: Path, work_dir: Path, *options: dict[str, Any]) -> C
         **SMALLER,
         'data_root': str(data_root),
         'work_dir': str(work_dir),
-        'experiment_name': work_dir.name,
+        'experiment_name': f'{work_dir.parent.name}_{work_dir.name}',
     }
     for more in options:
         changes.update(more)
