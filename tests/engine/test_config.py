@@ -384,6 +384,21 @@ def test_image_size_reaches_model_and_clips_that_differ_in_the_file(
     assert cfg.model.data_preprocessor.image_size == cfg.clip_size == size
 
 
+@pytest.mark.parametrize('name', ['sam2_mini_synthetic', 'sam2_mini_labelme'])
+def test_size_of_a_part_that_options_set_stays_in_the_config_of_the_run(
+    tmp_path: Path, name: str
+) -> None:
+    options = {'model.data_preprocessor.image_size': (64, 64)}
+    own, written = tmp_path / 'own.py', tmp_path / 'written.py'
+    own.write_text(
+        f"_base_ = '{ROOT / 'configs' / name}.py'\nimage_size = (128, 128)\n"
+    )
+    cfg = load_config(str(own), options)
+    assert cfg.model.data_preprocessor.image_size == (64, 64)
+    cfg.dump(written)
+    assert load_config(str(written)).to_dict() == cfg.to_dict()
+
+
 def test_sizes_of_a_pipeline_that_varies_them_are_no_conflict() -> None:
     cfg = sized((64, 64), (128, 128))
     assert len(find_size_conflicts(cfg, 'train')) == 1

@@ -20,6 +20,7 @@ from projects.sam2.engine.resuming import find_resume_point
 # A config's text begins with those of its bases.
 DATA_ROOT_LINE = re.compile(r"""^data_root\s*=\s*(['"])(.*)\1""", re.MULTILINE)
 IMAGE_SIZE_SET = re.compile(r'^image_size\s*=', re.MULTILINE)
+BASES_SET = re.compile(r'^_base_\s*=', re.MULTILINE)
 IMAGE_SIZE_LINE = re.compile(r'^image_size\s*=\s*\((\d+),\s*(\d+)\)', re.MULTILINE)
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 # Options of a loader that MMEngine's Runner takes out for itself.
@@ -65,12 +66,14 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
     cfg = read_config(path)
     apply_data_root(cfg, None)
     old_root, old_size = cfg.get('data_root'), cfg.get('image_size')
+    # Before the options: what they say of the model or a pipeline is not replaced.
+    apply_image_size(cfg, old_size, is_given=_replaces_image_size(path))
     if options:
         cfg.merge_from_dict(options)
     if cfg.get('data_root') != old_root:
         apply_data_root(cfg, old_root)
-    is_given = 'image_size' in (options or {}) or _sets_image_size(path)
-    apply_image_size(cfg, old_size, is_given=is_given)
+    if options and 'image_size' in options:
+        apply_image_size(cfg, old_size, is_given=True)
     refuse_unknown_options(cfg)
     return cfg
 
@@ -256,9 +259,14 @@ def find_size_conflicts(cfg: Config, loader: str) -> list[str]:
     return conflicts
 
 
-def _sets_image_size(path: str) -> bool:
-    """Whether a config file, and not only a base of it, sets ``image_size``."""
-    return bool(IMAGE_SIZE_SET.search(Path(path).read_text(encoding='utf-8')))
+def _replaces_image_size(path: str) -> bool:
+    """Whether a config file sets the ``image_size`` of its bases anew.
+
+    A file without bases, such as the config that a run has written, holds all sizes as
+    they are meant.
+    """
+    text = Path(path).read_text(encoding='utf-8')
+    return bool(IMAGE_SIZE_SET.search(text) and BASES_SET.search(text))
 
 
 def _assigned_sizes(cfg: Config) -> set[tuple[int, ...]]:
