@@ -1,4 +1,4 @@
-"""Several clips on each process, with uneven numbers of objects, under any wrapper."""
+"""Several clips on each process, with uneven numbers of objects, under DDP."""
 
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,6 @@ from end_to_end_runs import (
 )
 from engine_toys import load
 
-SHARDED = {
-    '_delete_': True,
-    'type': 'SAM2FullySharded',
-    'parts': ['image_encoder.backbone.blocks.*'],
-}
 STEPPING: dict[str, Any] = {
     'custom_hooks': [],
     'optim_wrapper.optimizer': {'_delete_': True, 'type': 'SGD', 'lr': 0.05},
@@ -35,7 +30,7 @@ def test_two_steps_give_the_weights_of_one_process_with_all_clips(
         ('one', 1, ONLY_TRAINING),
         ('ddp', 2, ONLY_TRAINING),
         # Validates as well: three videos, so that one process has fewer.
-        ('sharded', 2, {'model_wrapper_cfg': SHARDED}),
+        ('validated', 2, {}),
     ):
         batch = {'train_dataloader.batch_size': 4 // world_size}
         run = tmp_path / name
@@ -47,10 +42,10 @@ def test_two_steps_give_the_weights_of_one_process_with_all_clips(
             assert sum(first[::2]) != sum(first[1::2])
         assert run_tool('train', cfg, world_size=world_size) == [0] * world_size
         found[name] = load(run / 'epoch_1.pth')['state_dict']
-    assert list((tmp_path / 'sharded').glob('best_JF_epoch_1.pth'))
+    assert list((tmp_path / 'validated').glob('best_JF_epoch_1.pth'))
     moved = 0.0
     for key, value in found['one'].items():
-        for other in ('ddp', 'sharded'):
+        for other in ('ddp', 'validated'):
             assert torch.allclose(found[other][key], value, rtol=1e-5, atol=1e-5), key
         moved += float((value - value.mean()).abs().sum())
     assert moved

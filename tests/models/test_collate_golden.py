@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exact_transforms import apply_operations
 from golden_cases import (
     GoldenCase,
     assert_exact,
@@ -13,7 +14,6 @@ from golden_cases import (
     unpack_masks,
 )
 from projects.sam2.datasets import ClipPack
-from projects.sam2.datasets.transforms.exact import apply_operations
 from projects.sam2.datasets.transforms.resizing import Resize
 from projects.sam2.models import ClipDataPreprocessor
 from released_draws import golden_clip, unpack

@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
 from golden_cases import GoldenCase, discover
 from golden_clips import golden_batch
@@ -135,10 +133,3 @@ def test_terms_that_are_weighed_apart_are_refused() -> None:
     assert weight.grad.item() == 18
     with pytest.raises(ValueError, match='weighed alike'):
         terms['a'].backward()
-
-
-def test_sharded_parameters_are_refused() -> None:
-    mesh = DeviceMesh('cpu', [0], _init_backend=False, _rank=0)
-    sharded = DTensor.from_local(torch.ones(2), mesh, run_check=False)
-    with pytest.raises(ValueError, match='Sharded'):
-        losses_in_groups(iter(()), FEATURES, [sharded], lambda *_: {})

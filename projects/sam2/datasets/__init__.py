@@ -17,7 +17,6 @@ from projects.sam2.datasets.synthetic_dataset import (
 from projects.sam2.datasets.transforms import (
     ClipAddHiddenObjects,
     ClipColorJitter,
-    ClipExactAugment,
     ClipFit,
     ClipLoadFrames,
     ClipLoadMasklets,
@@ -48,7 +47,6 @@ __all__ = [
     'ClipColorJitter',
     'ClipDataError',
     'ClipDataset',
-    'ClipExactAugment',
     'ClipFit',
     'ClipLabelImageDataset',
     'ClipLabelMeDataset',

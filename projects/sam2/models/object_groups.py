@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.distributed.tensor import DTensor
 
 from projects.sam2.structures import ClipBatch, ClipTargets, ImageFeatures
 
@@ -62,7 +61,7 @@ def losses_in_groups(
     Args:
         groups: Of :func:`groups_of_objects`.
         features: Of all frames, with their graph.
-        parameters: What is trained behind the features, whole (not sharded).
+        parameters: What is trained behind the features.
         loss: Terms of a group, made of it and of the features; what they are to be
             divided by does not depend on the group.
 
@@ -70,12 +69,8 @@ def losses_in_groups(
         The terms, differentiable once.
 
     Raises:
-        ValueError: If a parameter is sharded; in the backward pass, if the terms are
-            not weighed alike.
+        ValueError: In the backward pass, if the terms are not weighed alike.
     """
-    if any(isinstance(parameter, DTensor) for parameter in parameters):
-        msg = 'Sharded models train all objects at once; leave objects_at_once out'
-        raise ValueError(msg)
     tensors = (features.embedding, features.high_res_8, features.high_res_4)
     embedding, high_res_8, high_res_4 = (
         tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from golden_cases import GoldenCase, assert_exact, assert_within, discover
-from projects.sam2.datasets import ClipExactAugment, ClipState, ClipWarp
-from projects.sam2.datasets.transforms import exact
-from projects.sam2.datasets.transforms.exact import (
+import exact_transforms as exact
+from exact_transforms import (
+    ExactAugment,
     Operation,
     apply_operations,
     change_image,
 )
+from golden_cases import GoldenCase, assert_exact, assert_within, discover
+from projects.sam2.datasets import ClipState, ClipWarp
 from projects.sam2.datasets.transforms.operations import GeometryOperation
 from projects.sam2.datasets.transforms.resizing import Fit, Resize
 from projects.sam2.structures import FrameMasks
@@ -139,7 +140,7 @@ def smooth(state: ClipState) -> ClipState:
 
 @pytest.mark.parametrize('seed', [0, 1, 2, 3])
 def test_composed_and_exact_clips_agree(loaded_state: Load, seed: int) -> None:
-    exactly = ClipExactAugment(transforms=TRANSFORMS)
+    exactly = ExactAugment(transforms=TRANSFORMS)
     composed = smooth(loaded_state(seed))
     for transform in exactly.transforms:
         composed = transform(composed)
@@ -185,7 +186,7 @@ def test_frame_without_masks_stays_without(loaded_state: Load) -> None:
 
 def test_transform_that_draws_nothing_is_refused() -> None:
     with pytest.raises(TypeError, match='ClipWarp draws no operations'):
-        ClipExactAugment(transforms=[{'type': 'ClipWarp'}])
+        ExactAugment(transforms=[{'type': 'ClipWarp'}])
 
 
 def test_unknown_operation_is_refused() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mmengine.registry import TRANSFORMS
 
+from exact_transforms import ExactAugment
 from projects.sam2.datasets import (
-    ClipExactAugment,
     ClipFit,
     ClipPack,
     ClipRandomFlip,
@@ -84,6 +84,6 @@ def test_size_that_is_drawn_is_told_from_one_that_is_given(
         composed = loaded_state()
         for step in steps:
             composed = TRANSFORMS.build(step)(composed)
-        one_by_one = ClipExactAugment(transforms=steps)(loaded_state())
+        one_by_one = ExactAugment(transforms=steps)(loaded_state())
         samples = (ClipPack()(ClipWarp()(composed)), ClipPack()(one_by_one))
         assert [sample.is_multi_scale for sample in samples] == [expected] * 2

@@ -21,7 +21,6 @@ from torch import Tensor, fx, nn
 from bridge_models import assert_same_weights
 from golden_models import golden_model
 from projects.sam2.engine.hooks import SAM2CompileHook
-from projects.sam2.engine.sharding import SAM2FullySharded
 from projects.sam2.models import SAM2
 from projects.sam2.models.prompt_simulator import PromptPlan
 from square_clips import SIDE, square_sample
@@ -170,9 +169,3 @@ def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
 def test_part_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"'decoder' fits no module.*'image_encoder'"):
         SAM2CompileHook(static=['decoder']).apply(golden_model('v17'))
-
-
-def test_sharded_models_take_no_warm_up() -> None:
-    runner: Any = SimpleNamespace(model=SAM2FullySharded.__new__(SAM2FullySharded))
-    with pytest.raises(ValueError, match=r'warm_up is 2; .* give 0'):
-        SAM2CompileHook(static=[], warm_up=2).before_train(runner)

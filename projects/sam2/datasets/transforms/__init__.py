@@ -1,7 +1,6 @@
 """Transforms of a clip, from its files to a ``ClipSample``."""
 
 from projects.sam2.datasets.transforms.color import ClipColorJitter, ClipRandomGrayscale
-from projects.sam2.datasets.transforms.exact import ClipExactAugment
 from projects.sam2.datasets.transforms.geometry import (
     ClipRandomAffine,
     ClipRandomFlip,
@@ -25,7 +24,6 @@ from projects.sam2.datasets.transforms.warp import ClipWarp
 __all__ = [
     'ClipAddHiddenObjects',
     'ClipColorJitter',
-    'ClipExactAugment',
     'ClipFit',
     'ClipLoadFrames',
     'ClipLoadMasklets',

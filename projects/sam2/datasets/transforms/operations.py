@@ -1,8 +1,7 @@
 """Drawing an operation is one thing, doing it another.
 
 A transform draws operations, which are records. They are either composed with those
-before them and applied once at the end (``ClipWarp``), or applied one after another
-(``ClipExactAugment``).
+before them and applied once at the end (``ClipWarp``).
 """
 
 from abc import ABC, abstractmethod

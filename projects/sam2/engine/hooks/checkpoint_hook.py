@@ -14,7 +14,6 @@ from mmengine.runner import Runner
 
 from projects.sam2.engine.file_backend import ATOMIC_BACKEND
 from projects.sam2.engine.plain_types import to_plain
-from projects.sam2.engine.sharding import attach_optimizer, whole_state
 
 __all__ = ['SAM2CheckpointHook']
 
@@ -43,10 +42,6 @@ class SAM2CheckpointHook(CheckpointHook):
     last_ckpt: str | None  # type: ignore[assignment]  # MMEngine infers None
     _is_due = False
     _problem: str | None = None
-
-    def before_run(self, runner: Runner) -> None:
-        """Have a model that is shared out saved and resumed whole."""
-        attach_optimizer(runner.model, runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
         """Choose the file backend and learn what earlier runs wrote.
@@ -192,17 +187,16 @@ class SAM2CheckpointHook(CheckpointHook):
         hub.update_info_dict(info)
         problem = None
         try:
-            with whole_state(runner.model, with_optimizer=to_resume):
-                runner.save_checkpoint(
-                    self.out_dir,
-                    name,
-                    self.file_client_args,
-                    save_optimizer=self.save_optimizer and to_resume,
-                    save_param_scheduler=self.save_param_scheduler and to_resume,
-                    meta=meta,
-                    by_epoch=self.by_epoch and to_resume,
-                    backend_args=self.backend_args,
-                )
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer and to_resume,
+                save_param_scheduler=self.save_param_scheduler and to_resume,
+                meta=meta,
+                by_epoch=self.by_epoch and to_resume,
+                backend_args=self.backend_args,
+            )
             if to_resume and is_main_process():
                 pointer = str(Path(runner.work_dir) / 'last_checkpoint')
                 backend = get_file_backend(backend_args={'backend': ATOMIC_BACKEND})

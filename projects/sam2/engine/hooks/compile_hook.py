@@ -13,8 +13,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from projects.sam2.engine.sharding import SAM2FullySharded
-
 __all__ = ['SAM2CompileHook']
 
 # Of a part: shapes, training and evaluation, with a graph and without.
@@ -35,12 +33,10 @@ class SAM2CompileHook(Hook):
             frame, and clips differ in their number of objects.
         warm_up: Before the first step its batch is run forward and backward with the
             prompts of as many steps as this, so that what they need is compiled by
-            then. Weights, gradients and random streams stay as they are. Not for
-            sharded models.
+            then. Weights, gradients and random streams stay as they are.
 
     Raises:
-        ValueError: In ``before_train``, if a name fits no module, or a sharded model
-            is to warm up.
+        ValueError: In ``before_train``, if a name fits no module.
     """
 
     def __init__(
@@ -62,12 +58,8 @@ class SAM2CompileHook(Hook):
             runner: Holds the model.
 
         Raises:
-            ValueError: If a name fits no module, or a sharded model is to warm up.
+            ValueError: If a name fits no module.
         """
-        if self.warm_up and isinstance(runner.model, SAM2FullySharded):
-            # Its processes agree on gradients in steps that are taken whole.
-            msg = f'warm_up is {self.warm_up}; a sharded model takes no warm-up, give 0'
-            raise ValueError(msg)
         self.apply(_bare(runner))
 
     def apply(self, model: nn.Module) -> None:

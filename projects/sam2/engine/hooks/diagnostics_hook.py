@@ -14,7 +14,6 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from projects.sam2.engine.loss_parts import LossParts
-from projects.sam2.engine.shares import whole
 
 __all__ = ['ClipDiagnosticsHook', 'gradient_norms']
 
@@ -188,7 +187,7 @@ def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             part = next((one for one in PARTS if name.startswith(f'{one}.')), OTHER)
-            norm = whole(torch.linalg.vector_norm(parameter.grad.detach()))
+            norm = torch.linalg.vector_norm(parameter.grad.detach())
             found.setdefault(part.rpartition('.')[2], []).append(norm)
     return {
         part: torch.linalg.vector_norm(torch.stack(norms))

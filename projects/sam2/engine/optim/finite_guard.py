@@ -9,8 +9,6 @@ from mmengine.dist import all_reduce
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from projects.sam2.engine.shares import whole
-
 __all__ = ['FiniteGuard', 'NonFiniteLossError']
 
 
@@ -88,7 +86,7 @@ class FiniteGuard:
         parameters = [one for group in groups for one in group['params']]
         # Without a limit the gradients stay as they are.
         norm = nn.utils.clip_grad_norm_(parameters, max_norm=math.inf)
-        return not _anywhere(is_true=not bool(whole(norm).isfinite()))
+        return not _anywhere(is_true=not bool(norm.isfinite()))
 
 
 def _anywhere(*, is_true: bool) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 from projects.sam2.models.layers.dropout import is_plain_cpu
@@ -88,7 +87,7 @@ class Attention(nn.Module):
         layer = self.key
         is_narrow = type(layer) is nn.Linear and self.kv_dims < self.internal_dims
         # A layer that is sharded by itself gathers its weights when it is called.
-        if is_narrow and not isinstance(layer.weight, DTensor):
+        if is_narrow:
             # The weights are handed on: those of now, whatever the layer has later.
             return Keys(
                 (tokens, layer.weight, layer.bias),

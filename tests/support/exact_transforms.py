@@ -37,8 +37,7 @@ Masks = NDArray[np.bool_]
 Operation = GeometryOperation | ColorOperation | PixelOperation
 
 
-@TRANSFORMS.register_module()
-class ClipExactAugment:
+class ExactAugment:
     """Applies transforms one by one, in place of composing them and ``ClipWarp``.
 
     Args:
@@ -56,7 +55,7 @@ class ClipExactAugment:
             if not isinstance(transform, DrawnTransform):
                 msg = (
                     f'{type(transform).__name__} draws no operations; put it before '
-                    f'or after ClipExactAugment'
+                    f'or after ExactAugment'
                 )
                 raise TypeError(msg)
             self.transforms.append(transform)
