@@ -27,17 +27,14 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
 import projects.sam2  # noqa: E402, F401  registers the sources
-from projects.sam2.datasets.processing.dataset_check import check_dataset  # noqa: E402
-from projects.sam2.datasets.processing.sources import dataset_config  # noqa: E402
-from projects.sam2.datasets.processing.statistics import (  # noqa: E402
+from projects.sam2.datasets.processing.checking import (  # noqa: E402
     SourceSummary,
     Spread,
+    check_dataset,
+    dataset_config,
 )
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.engine.config import (  # noqa: E402
-    find_size_conflicts,
-    load_config,
-)
+from projects.sam2.engine.config import find_size_conflicts, load_config  # noqa: E402
 
 MAX_PRINTED = 30  # problems of a source; the JSON file has all
 MAX_SIZES = 4

@@ -30,12 +30,8 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
-from projects.sam2.apis.folder_scores import (  # noqa: E402
-    FolderScores,
-    ScoringTask,
-    score_folder,
-)
-from projects.sam2.datasets.mask_folders import list_mask_videos  # noqa: E402
+from projects.sam2.apis.folder_scores import FolderScores, ScoringTask, score_folder  # noqa: E402
+from projects.sam2.datasets.io.mask_folders import list_mask_videos  # noqa: E402
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.evaluation import (  # noqa: E402
     PROTOCOLS,

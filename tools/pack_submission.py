@@ -25,12 +25,8 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
-from projects.sam2.datasets.listing import (  # noqa: E402
-    match_names,
-    read_list,
-    with_unknown,
-)
-from projects.sam2.datasets.mask_folders import list_mask_videos  # noqa: E402
+from projects.sam2.datasets.io.listing import match_names, read_list, with_unknown  # noqa: E402
+from projects.sam2.datasets.io.mask_folders import list_mask_videos  # noqa: E402
 from projects.sam2.datasets.processing.submission import (  # noqa: E402
     LAYOUTS,
     Submission,

@@ -25,13 +25,9 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 import projects.sam2  # noqa: E402, F401  after the path is set; registers the parts
-from projects.sam2.apis import (  # noqa: E402
-    ObjectPrompt,
-    SAM2AutomaticMaskGenerator,
-    SAM2Inferencer,
-)
-from projects.sam2.apis.inference_files import FORMATS  # noqa: E402
-from projects.sam2.datasets.reading import read_labels  # noqa: E402
+from projects.sam2.apis import ObjectPrompt, SAM2AutomaticMaskGenerator, SAM2Inferencer  # noqa: E402
+from projects.sam2.apis.inference_io import FORMATS  # noqa: E402
+from projects.sam2.datasets.io.images import read_labels  # noqa: E402
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'

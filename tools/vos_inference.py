@@ -28,14 +28,15 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
-from projects.sam2.apis.vos_inference import GivenMasks  # noqa: E402
-from projects.sam2.apis.vos_run import (  # noqa: E402
+from projects.sam2.apis.vos import (  # noqa: E402  # noqa: E402
+    GivenMasks,
+    MaskFolder,
     VideoLengths,
     VOSPlan,
+    claim_folder,
     run_inference,
 )
-from projects.sam2.apis.vos_writing import MaskFolder, claim_folder  # noqa: E402
-from projects.sam2.datasets.processing.extraction_run import VideoOutcome  # noqa: E402
+from projects.sam2.datasets.processing.frame_extraction import VideoOutcome  # noqa: E402
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.distributed import rank_of_process  # noqa: E402
 

@@ -1,6 +1,6 @@
 """SAM 2 and SAM 2.1 for MMEngine; importing it registers every part."""
 
-from projects.sam2 import (
+from . import (
     apis,
     checkpoints,
     datasets,

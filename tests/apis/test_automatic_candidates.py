@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from golden_models import golden_model
-from projects.sam2.apis.automatic_candidates import (
+from projects.sam2.apis.automatic_mask_generator import (
     CandidateCounts,
     CandidateFilter,
     Candidates,

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from projects.sam2.apis import load_model_config
-from projects.sam2.apis.configs import CONFIG_DIR
+from projects.sam2.apis.building import CONFIG_DIR
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projects.sam2.apis.embedding_cache import EmbeddingCache
+from projects.sam2.apis.video_state import EmbeddingCache
 from projects.sam2.structures import ImageFeatures
 
 

@@ -9,10 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from projects.sam2.apis.frame_readers import (
-    VideoFileReader,
-    open_frames,
-)
+from projects.sam2.apis.frame_readers import VideoFileReader, open_frames
 from projects.sam2.visualization.video_file import write_video
 from toy_videos import open_files
 from uneven_videos import set_durations

@@ -7,7 +7,7 @@ import torch
 from golden_cases import GoldenCase, assert_close, discover
 from golden_models import golden_model
 from golden_predictions import case_image, case_model
-from projects.sam2.apis.image_decoding import (
+from projects.sam2.apis.image_predictor import (
     MaskRepair,
     points_of_model,
     preprocess_image,

@@ -9,8 +9,12 @@ import pytest
 from PIL import Image
 
 from inference_cases import frame_of, nested_masks
-from projects.sam2.apis.inference_files import FORMATS, ResultFiles, check_ids
-from projects.sam2.apis.inference_results import InferenceResult
+from projects.sam2.apis.inference_io import (
+    FORMATS,
+    InferenceResult,
+    ResultFiles,
+    check_ids,
+)
 
 PICTURE = np.full((48, 80, 3), 99, dtype=np.uint8)
 

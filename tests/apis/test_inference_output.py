@@ -8,10 +8,13 @@ import pytest
 
 from inference_cases import frame_of, nested_masks
 from projects.sam2.apis.frame_readers import ArrayReader
-from projects.sam2.apis.inference_output import Output
-from projects.sam2.apis.inference_results import InferredFrame
-from projects.sam2.apis.inference_sources import StreamInput, VideoInput
-from projects.sam2.visualization.text import Picture
+from projects.sam2.apis.inference_io import (
+    InferredFrame,
+    Output,
+    StreamInput,
+    VideoInput,
+)
+from projects.sam2.visualization.drawing import Picture
 
 STREAM = StreamInput(name='s', frames=iter(()), frames_per_second=12)
 VIDEO = VideoInput(

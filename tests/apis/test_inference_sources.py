@@ -14,8 +14,8 @@ from PIL import Image
 
 from address_server import AddressServer, serve
 from inference_cases import write_clip, write_images
-from projects.sam2.apis import inference_sources
-from projects.sam2.apis.inference_sources import (
+from projects.sam2.apis import inference_io as inference_sources
+from projects.sam2.apis.inference_io import (
     FileSource,
     ImageInput,
     StreamInput,
@@ -23,7 +23,7 @@ from projects.sam2.apis.inference_sources import (
     list_sources,
     open_source,
 )
-from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets.io.errors import ReadLimits
 from toy_videos import SIZE, toy_frames
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from projects.sam2.apis import SAM2VideoPredictor
-from projects.sam2.models import mask_heads
+from projects.sam2.models.tracking import frame as mask_heads
 from toy_videos import click, toy_frames, toy_model, track
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bridge_models import meta_model, small_model, write_small
-from projects.sam2.apis.pretrained import find_pretrained
+from projects.sam2.apis.building import find_pretrained
 from projects.sam2.checkpoints import (
     CheckpointKind,
     CheckpointMismatchError,

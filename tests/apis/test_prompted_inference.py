@@ -7,9 +7,8 @@ import torch
 from inference_cases import lenient, nested_masks, present_model
 from projects.sam2.apis import ObjectPrompt
 from projects.sam2.apis.frame_readers import ArrayReader
-from projects.sam2.apis.inference_results import InferredFrame
-from projects.sam2.apis.inference_sources import StreamInput, VideoInput
-from projects.sam2.apis.prompted_inference import PromptedInference
+from projects.sam2.apis.inference_io import InferredFrame, StreamInput, VideoInput
+from projects.sam2.apis.inferencer import PromptedInference
 from toy_videos import refuse_archives, toy_frames
 
 LENGTH = 17  # as long as a stream has to be, to equal a video

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from projects.sam2.apis.frame_readers import ArrayReader, open_frames
-from projects.sam2.apis.read_ahead import ReadAheadReader
+from projects.sam2.apis.frame_readers import ArrayReader, ReadAheadReader, open_frames
 from projects.sam2.visualization.video_file import write_video
 
 SIZE = (32, 48)

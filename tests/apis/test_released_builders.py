@@ -19,7 +19,6 @@ from projects.sam2.apis import (
     SAM2AutomaticMaskGenerator,
     SAM2ImagePredictor,
     SAM2VideoPredictor,
-    automatic_masks,
     build_sam2_hf,
     build_sam2_video_predictor,
     build_sam2_video_predictor_hf,
@@ -27,6 +26,7 @@ from projects.sam2.apis import (
     released_builders,
     video_predictor,
 )
+from projects.sam2.apis import automatic_mask_generator as automatic_masks
 from projects.sam2.checkpoints import CheckpointKind
 
 TAKERS = (released_builders, automatic_masks, image_predictor, video_predictor)

@@ -16,7 +16,7 @@ from projects.sam2.apis import (
     SAM2ImagePredictor,
     SAM2VideoPredictor,
 )
-from projects.sam2.apis.image_decoding import preprocess_image
+from projects.sam2.apis.image_predictor import preprocess_image
 from projects.sam2.checkpoints import map_to_released
 from projects.sam2.models.released_names import ReleasedNames
 from toy_videos import (

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from projects.sam2.apis.released_overrides import read_overrides
+from projects.sam2.apis.building import read_overrides
 
 BANK = 'tracker.memory_bank'
 

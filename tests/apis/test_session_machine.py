@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from literal_sessions import LiteralOptions, LiteralSession, Refused
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor
-from projects.sam2.apis.image_decoding import points_of_model
+from projects.sam2.apis.image_predictor import points_of_model
 from projects.sam2.apis.inputs import read_points
 from projects.sam2.apis.memory_archive import TensorArchive
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState

@@ -8,8 +8,7 @@ import torch
 from mmengine.config import Config
 
 from bridge_models import small_config
-from projects.sam2.apis.building import build_sam2
-from projects.sam2.apis.video_building import build_video_model
+from projects.sam2.apis.building import build_sam2, build_video_model
 
 
 @pytest.mark.parametrize('applied', [True, False])

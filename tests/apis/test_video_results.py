@@ -3,8 +3,8 @@
 import torch
 
 from projects.sam2.apis.memory_archive import FrameAnswer
-from projects.sam2.apis.video_results import show_frame
-from projects.sam2.models.mask_heads import NO_OBJECT_LOGIT
+from projects.sam2.apis.video_session import show_frame
+from projects.sam2.models.tracking.frame import NO_OBJECT_LOGIT
 from projects.sam2.ops import upsample_logits
 from toy_videos import SIDE, SIZE
 

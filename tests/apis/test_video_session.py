@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from projects.sam2.apis import SAM2VideoPredictor, memory_archive, video_session
 from projects.sam2.apis.memory_archive import AnsweredMemory
-from projects.sam2.apis.object_tracking import ObjectTracking
-from projects.sam2.apis.video_results import show_frame
+from projects.sam2.apis.video_session import ObjectTracking, show_frame
 from projects.sam2.apis.video_state import VideoFrameResult, VideoState
 from projects.sam2.models.memory_bank import MemoryBank
 from projects.sam2.structures import FramePrompt, PointPrompt

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memory_videos import MemoryVideo
 from projects.sam2.apis import SAM2VideoPredictor
-from projects.sam2.apis.vos_inference import GivenMasks, SourceReader, VideoSegmenter
+from projects.sam2.apis.vos import GivenMasks, SourceReader, VideoSegmenter
 from projects.sam2.structures import FrameMasks
 from toy_videos import refuse_archives, toy_model
 

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from projects.sam2.apis import vos_run
-from projects.sam2.apis.vos_inference import GivenMasks
-from projects.sam2.apis.vos_run import VOSPlan, VOSWorker, run_inference
-from projects.sam2.apis.vos_writing import MaskFolder
+from projects.sam2.apis import vos as vos_run
+from projects.sam2.apis.vos import (
+    GivenMasks,
+    MaskFolder,
+    VOSPlan,
+    VOSWorker,
+    run_inference,
+)
 from projects.sam2.checkpoints import CheckpointMismatchError
-from projects.sam2.datasets.processing.extraction_run import VideoOutcome
+from projects.sam2.datasets.processing.frame_extraction import VideoOutcome
 from vos_folders import VIDEOS, files_below, read_png, write_vos_data, write_vos_model
 
 LENGTHS = {'late': 3, 'long': 4, 'short': 2}

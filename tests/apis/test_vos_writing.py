@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from projects.sam2.apis.vos_writing import SETTINGS_FILE, MaskFolder, claim_folder
+from projects.sam2.apis.vos import SETTINGS_FILE, MaskFolder, claim_folder
 from projects.sam2.structures import FrameMasks
 from vos_folders import files_below, read_png
 

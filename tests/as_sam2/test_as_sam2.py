@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 import projects.sam2
-from projects.sam2.apis import automatic_masks, load_model_config
+from projects.sam2.apis import automatic_mask_generator as automatic_masks
+from projects.sam2.apis import load_model_config
 from released_scripts import SCRIPTS, Files
 from toy_videos import SIZE, toy_frames
 from vos_folders import write_vos_model

@@ -22,13 +22,9 @@ from bridge_models import (
 )
 from golden_cases import relative_error
 from projects.sam2.apis import SAM2ImagePredictor
-from projects.sam2.apis.image_decoding import preprocess_image
-from projects.sam2.checkpoints import (
-    CheckpointKind,
-    read_checkpoint,
-    write_checkpoint,
-)
-from projects.sam2.checkpoints.safetensors_files import read_safetensors_folder
+from projects.sam2.apis.image_predictor import preprocess_image
+from projects.sam2.checkpoints import CheckpointKind, read_checkpoint, write_checkpoint
+from projects.sam2.checkpoints.files import read_safetensors_folder
 from projects.sam2.models import SAM2
 from projects.sam2.ops import upsample_logits
 from projects.sam2.structures import FramePrompt, PointPrompt

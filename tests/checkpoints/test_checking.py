@@ -19,7 +19,7 @@ from projects.sam2.checkpoints import (
     recognise_model,
     weights_of,
 )
-from projects.sam2.checkpoints.formats import MODEL_SIGN
+from projects.sam2.checkpoints.key_map import MODEL_SIGN
 
 # Parameters in millions, as published with the models.
 PUBLISHED = {'tiny': 38.9, 'small': 46.0, 'bplus': 80.8, 'large': 224.4}

@@ -12,8 +12,8 @@ from mmengine.runner import CheckpointLoader
 
 from address_server import AddressServer, read_on_ranks, serve
 from engine_processes import call_in_processes
-from projects.sam2.checkpoints import fetching
-from projects.sam2.checkpoints.fetching import fetch
+from projects.sam2.checkpoints import files as fetching
+from projects.sam2.checkpoints.files import fetch
 from projects.sam2.checkpoints.key_map import map_to_released
 from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
 

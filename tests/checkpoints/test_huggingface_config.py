@@ -11,8 +11,9 @@ from bridge_models import (
     shapes_of,
     small_config,
 )
-from projects.sam2.checkpoints import huggingface_config, map_to_huggingface
-from projects.sam2.checkpoints.key_table import COPIES
+from projects.sam2.checkpoints import map_to_huggingface
+from projects.sam2.checkpoints import huggingface_config
+from projects.sam2.checkpoints.key_map import COPIES
 from transformers_models import transformers
 
 # Notes of transformers about itself, and the class that wrote the file.

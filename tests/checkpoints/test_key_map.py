@@ -14,6 +14,9 @@ from bridge_models import (
 )
 from golden_cases import GoldenCase, discover
 from projects.sam2.checkpoints.key_map import (
+    COPIES,
+    KEY_TABLE,
+    Naming,
     UnknownKeyError,
     from_huggingface,
     from_released,
@@ -24,7 +27,6 @@ from projects.sam2.checkpoints.key_map import (
     to_huggingface,
     to_released,
 )
-from projects.sam2.checkpoints.key_table import COPIES, KEY_TABLE, Naming
 
 WAYS: dict[Naming, tuple[Callable[[str], str], Callable[[str], str]]] = {
     Naming.RELEASED: (to_released, from_released),

@@ -22,14 +22,17 @@ from torch import Tensor
 from bridge_models import assert_same_weights, small_model, write_small
 from engine_toys import toy_config, train
 from projects.sam2.checkpoints import reading
-from projects.sam2.checkpoints.key_map import map_to_huggingface, map_to_released
-from projects.sam2.checkpoints.key_table import COPIES
-from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
-from projects.sam2.checkpoints.safetensors_files import (
+from projects.sam2.checkpoints.files import (
     WEIGHTS_FILE,
     read_safetensors,
     write_safetensors,
 )
+from projects.sam2.checkpoints.key_map import (
+    COPIES,
+    map_to_huggingface,
+    map_to_released,
+)
+from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bridge_models import assert_same_weights
-from projects.sam2.checkpoints.safetensors_files import (
+from projects.sam2.checkpoints.files import (
     INDEX_FILE,
     WEIGHTS_FILE,
     read_safetensors,

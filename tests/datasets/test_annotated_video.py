@@ -8,7 +8,7 @@ import pytest
 
 from projects.sam2.datasets import AnnotatedVideo, ClipDataError
 from projects.sam2.datasets.annotated_video import check_size
-from projects.sam2.datasets.frames import ImageFrames
+from projects.sam2.datasets.io.frames import ImageFrames
 from projects.sam2.structures import FrameMasks, VideoSource
 
 

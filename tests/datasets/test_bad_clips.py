@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 from mmengine.logging import MMLogger
 
-from projects.sam2.datasets.bad_clips import BadClipLedger, ClipMarks
-from projects.sam2.datasets.errors import ClipDataError, ClipDrawError
+from projects.sam2.datasets.clip_dataset import BadClipLedger, ClipMarks
+from projects.sam2.datasets.io.errors import ClipDataError, ClipDrawError
 
 
 def reject(ledger: BadClipLedger, *names: str) -> None:

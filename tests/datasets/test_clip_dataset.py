@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 
 from projects.sam2.datasets import ClipDataError, ClipPaletteDataset, ClipState
 from projects.sam2.datasets.clip_dataset import MAX_RETRIES
-from projects.sam2.datasets.errors import ClipDrawError
+from projects.sam2.datasets.io.errors import ClipDrawError
 from projects.sam2.structures import ClipSample
-from projects.sam2.structures.epoch_index import EpochIndex, set_dataset_epoch
+from projects.sam2.structures.clip import EpochIndex, set_dataset_epoch
 
 Build = Callable[..., ClipPaletteDataset]
 Pipeline = list[dict[str, Any]]

@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from projects.sam2.datasets import ClipDataError
-from projects.sam2.datasets.errors import clip_errors
+from projects.sam2.datasets.io.errors import clip_errors
 
 
 def test_it_names_place_problem_and_remedy() -> None:

@@ -12,16 +12,16 @@ from PIL import Image
 
 import data_folders as folders
 from projects.sam2.apis.frame_readers import open_frames
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.file_endings import (
+from projects.sam2.datasets.io.errors import ClipDataError
+from projects.sam2.datasets.io.images import IMAGE_SUFFIXES
+from projects.sam2.datasets.io.listing import (
     LISTED_SUFFIXES,
     MASK_SUFFIXES,
     find_file,
     is_name,
     without_suffix,
 )
-from projects.sam2.datasets.mask_folders import open_mask_video
-from projects.sam2.datasets.reading import IMAGE_SUFFIXES
+from projects.sam2.datasets.io.mask_folders import open_mask_video
 
 
 @pytest.mark.parametrize('spell', [str.lower, str.upper, str.title])

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from projects.sam2.datasets import frames
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.frames import ImageFrames, VideoFileFrames, open_frames
-from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets.io import frames
+from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
+from projects.sam2.datasets.io.frames import ImageFrames, VideoFileFrames, open_frames
 from uneven_videos import find_boxes, set_durations
 
 NUM_FRAMES = 70

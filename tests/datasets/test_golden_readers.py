@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from golden_cases import GoldenCase, assert_exact, assert_within, discover
 from golden_readers import assert_same_masks, discover_readers, golden_videos
 from projects.sam2.datasets import StridedVideoSource
-from projects.sam2.datasets.reading import read_frame
+from projects.sam2.datasets.io.images import read_frame
 
 pytestmark = pytest.mark.golden
 PALETTE = {'type': 'ClipPaletteDataset', 'data_root': 'pal'}

@@ -8,8 +8,8 @@ import pytest
 from mmengine.registry import DATASETS
 
 from data_folders import rle, write_json
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.listing import write_list
+from projects.sam2.datasets.io.errors import ClipDataError
+from projects.sam2.datasets.io.listing import write_list
 
 # A clip may be called like a file, and have sub-folders.
 NAMES = ('cam1', 'cam2.mp4', 'cam3.5', 'cam4')

@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.image_headers import (
-    check_header,
-    open_image,
-    read_orientation,
-)
-from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
+from projects.sam2.datasets.io.images import check_header, open_image, read_orientation
 
 SIZE = (20_000, 10_000)  # width and height; Pillow refuses half as many pixels
 RAISED = ReadLimits(max_pixels=2 * 10**8)

@@ -12,8 +12,8 @@ from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 
 import data_folders as folders
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.json_files import (
+from projects.sam2.datasets.io.errors import ClipDataError
+from projects.sam2.datasets.io.json_files import (
     expect,
     parse_json,
     read_json,

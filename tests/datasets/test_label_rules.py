@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.label_rules import (
+from projects.sam2.datasets.io.errors import ClipDataError
+from projects.sam2.datasets.sources.label_images import (
     CLASS_FACTOR,
     MAX_REGIONS,
     LabelRule,

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.limits import ReadLimits, check_file, read_bytes
+from projects.sam2.datasets.io.errors import (
+    ClipDataError,
+    ReadLimits,
+    check_file,
+    read_bytes,
+)
 
 
 def test_limits_of_a_config_replace_the_usual_ones() -> None:

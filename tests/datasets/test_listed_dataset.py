@@ -12,9 +12,8 @@ from mmengine.registry import DATASETS
 from PIL import Image
 
 from projects.sam2.datasets.annotated_video import AnnotatedVideo
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.listed_dataset import ListedDataset
+from projects.sam2.datasets.clip_dataset import ListedDataset
+from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
 from reader_fuzz import SOURCES
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, strategies
 from mmengine.logging import MMLogger
 
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.listing import (
+from projects.sam2.datasets.io.errors import ClipDataError
+from projects.sam2.datasets.io.images import IMAGE_SUFFIXES
+from projects.sam2.datasets.io.listing import (
     find_stems,
     find_videos,
     list_files,
@@ -20,7 +21,6 @@ from projects.sam2.datasets.listing import (
     split_names,
     write_list,
 )
-from projects.sam2.datasets.reading import IMAGE_SUFFIXES
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mask_files import square_maps, write_maps, write_objects, write_png
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.mask_folders import list_mask_videos, open_mask_video
+from projects.sam2.datasets.io.errors import ClipDataError
+from projects.sam2.datasets.io.mask_folders import list_mask_videos, open_mask_video
 
 
 def test_label_images_are_read_by_frame(tmp_path: Path) -> None:

@@ -22,16 +22,16 @@ from projects.sam2.datasets import (
     ClipSampleFrames,
     ClipSampleWhole,
     ClipState,
-    segmentations,
 )
-from projects.sam2.datasets.object_masks import (
+from projects.sam2.datasets.annotated_video import (
     list_objects,
     pick_objects,
     read_objects,
     visible_objects,
     void_note,
 )
-from projects.sam2.datasets.views import StridedVideoSource
+from projects.sam2.datasets.sources import segmentations
+from projects.sam2.datasets.wrappers import StridedVideoSource
 from projects.sam2.structures import FrameMasks, ObjectSource, VideoSource
 from reader_fuzz import SOURCES
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from projects.sam2.datasets import plain_png
-from projects.sam2.datasets.plain_png import decode_plain_png
-from projects.sam2.datasets.reading import read_label_map
+from projects.sam2.datasets.io import images as plain_png
+from projects.sam2.datasets.io.images import decode_plain_png, read_label_map
 
 LABELS = np.arange(24, dtype=np.uint8).reshape(4, 6)
 

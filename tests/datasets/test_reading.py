@@ -11,17 +11,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from projects.sam2.datasets import reading
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.image_headers import bits_per_channel, open_image
-from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.reading import (
+from projects.sam2.datasets.io import images as reading
+from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
+from projects.sam2.datasets.io.images import (
     END_OF_IMAGE,
     MAX_SCANS,
     MAX_SEGMENTS,
     START_OF_SCAN,
+    bits_per_channel,
     checked_intensity_range,
     image_size,
+    open_image,
     read_frame,
     read_label_map,
     read_labels,

@@ -9,10 +9,9 @@ import pytest
 
 from data_folders import write_json
 from projects.sam2.datasets.annotated_video import AnnotatedVideo
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.json_files import take
-from projects.sam2.datasets.record_dataset import RecordDataset
-from projects.sam2.datasets.record_store import Record
+from projects.sam2.datasets.io.errors import ClipDataError
+from projects.sam2.datasets.io.json_files import take
+from projects.sam2.datasets.sources.records import Record, RecordDataset
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from projects.sam2.datasets.record_store import RecordStore
+from projects.sam2.datasets.sources.records import RecordStore
 
 SUPPORT = Path(__file__).resolve().parents[1] / 'support'
 MAX_MEGABYTES = 200

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from data_folders import object_masks, write_json, write_sa1b
-from projects.sam2.datasets import ClipDataError, ClipSA1BDataset, sa1b
-from projects.sam2.datasets.json_files import read_json
-from projects.sam2.datasets.limits import ReadLimits
+from projects.sam2.datasets import ClipDataError, ClipSA1BDataset
+from projects.sam2.datasets.io.errors import ReadLimits
+from projects.sam2.datasets.io.json_files import read_json
+from projects.sam2.datasets.sources import sa1b
 
 
 @pytest.fixture

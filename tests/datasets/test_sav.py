@@ -8,8 +8,7 @@ import pytest
 
 from data_folders import object_masks, rle, write_frames, write_json, write_sav
 from projects.sam2.datasets import AnnotatedVideo, ClipDataError, ClipSAVDataset
-from projects.sam2.datasets.sav import SAVMasks, frame_numbers
-from projects.sam2.datasets.sav_json import index_sav
+from projects.sam2.datasets.sources.sav import SAVMasks, frame_numbers, index_sav
 from projects.sam2.structures import FrameMasks
 
 

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from projects.sam2.datasets import sav_json
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.sav_json import element_spans, expect_object, index_sav
+from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
+from projects.sam2.datasets.sources import sav as sav_json
+from projects.sam2.datasets.sources.sav import element_spans, expect_object, index_sav
 from projects.sam2.ops import encode_masks
 
 JSON_VALUES = st.recursive(

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.segmentations import (
+from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
+from projects.sam2.datasets.sources.segmentations import (
     checked_rle,
     count_rle_pixels,
     decode_objects,

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from projects.sam2.datasets import ClipDataError, ClipVideoDataset
 from projects.sam2.structures import FrameMasks, VideoRecord, VideoSource
-from projects.sam2.structures.epoch_index import EpochIndex
+from projects.sam2.structures.clip import EpochIndex
 
 Open = Callable[..., ClipVideoDataset]
 

@@ -14,7 +14,7 @@ from data_folders import (
     youtube_vis_content,
 )
 from projects.sam2.datasets import ClipDataError, ClipYouTubeVISDataset
-from projects.sam2.datasets.processing.davis_writing import davis_name
+from projects.sam2.datasets.processing.davis_export import davis_name
 
 
 @pytest.fixture

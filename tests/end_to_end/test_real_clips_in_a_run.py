@@ -20,11 +20,7 @@ from end_to_end_runs import (
 )
 from projects.sam2.evaluation import JFAccumulator
 from projects.sam2.models import SAM2
-from projects.sam2.structures import (
-    FrameMasks,
-    FramePrediction,
-    TrackingMode,
-)
+from projects.sam2.structures import FrameMasks, FramePrediction, TrackingMode
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from torch import distributed
 from torch._utils import ExceptionWrapper
 
 from engine_toys import toy_config
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.io.errors import ClipDataError
 from projects.sam2.engine import command_line
 from projects.sam2.engine.command_line import (
     add_run_arguments,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.fileio import get_file_backend
 
-from projects.sam2.engine.file_backend import ATOMIC_BACKEND, SAM2AtomicBackend
+from projects.sam2.engine.files import ATOMIC_BACKEND, SAM2AtomicBackend
 
 
 @pytest.fixture

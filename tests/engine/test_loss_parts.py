@@ -4,12 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from projects.sam2.engine.loss_parts import LossParts, kind_of_step
-from projects.sam2.structures import (
-    DecoderStep,
-    FrameOutput,
-    PointPrompt,
-)
+from projects.sam2.engine.hooks.diagnostics_hook import LossParts, kind_of_step
+from projects.sam2.structures import DecoderStep, FrameOutput, PointPrompt
 
 POINTS = PointPrompt(coords=torch.zeros(2, 1, 2), labels=torch.ones(2, 1))
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from projects.sam2.engine.plain_types import to_plain
+from projects.sam2.engine.files import to_plain
 
 
 def test_plain_types_are_found_at_any_depth() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from projects.sam2.engine.random_state import (
+from projects.sam2.engine.hooks.random_state_hook import (
     capture_random_state,
     restore_random_state,
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine_toys import write_checkpoint
-from projects.sam2.engine.resuming import find_resume_point
+from projects.sam2.engine.config import find_resume_point
 
 
 @pytest.fixture

@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from golden_cases import assert_exact
-from projects.sam2.evaluation import (
-    boundary_f,
-    boundary_map,
-    boundary_radius,
-)
+from projects.sam2.evaluation import boundary_f, boundary_map, boundary_radius
 from score_cases import plain_contour, plain_f
 from score_files import MaskPair
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from projects.sam2.evaluation import contour_matching
-from projects.sam2.evaluation.contour_matching import find_unmatched
-from projects.sam2.evaluation.contour_points import ContourPoints
+from projects.sam2.evaluation import jf as contour_matching
+from projects.sam2.evaluation.jf import ContourPoints, find_unmatched
 
 NUM_PLANES = 4
 

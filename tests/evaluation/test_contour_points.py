@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from projects.sam2.evaluation.contour_points import (
+from projects.sam2.evaluation.jf import (
     ContourPoints,
+    JointFrame,
+    JointSquares,
     points_of_bits,
     points_of_labels,
 )
-from projects.sam2.evaluation.joint_scan import JointFrame, JointSquares
 from score_cases import plain_contour
 
 SIZE = (9, 12)

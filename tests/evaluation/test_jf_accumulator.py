@@ -9,11 +9,7 @@ import pytest
 from golden_cases import assert_exact, assert_within
 from golden_scores import GoldenScores, discover_scores
 from memory_videos import MemoryVideo
-from projects.sam2.evaluation import (
-    JFAccumulator,
-    boundary_f,
-    region_similarity,
-)
+from projects.sam2.evaluation import JFAccumulator, boundary_f, region_similarity
 from projects.sam2.structures import FrameMasks, VideoResult
 from score_cases import predict, predict_truth, record_of, score
 from score_files import MaskFolder, read_objects

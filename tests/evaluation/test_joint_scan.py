@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from projects.sam2.evaluation.joint_scan import JointFrame, JointSquares
+from projects.sam2.evaluation.jf import JointFrame, JointSquares
 
 SIZES = [(1, 1), (1, 6), (6, 1), (5, 8), (13, 11)]
 

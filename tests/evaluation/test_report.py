@@ -12,7 +12,7 @@ from projects.sam2.evaluation import (
     VideoScores,
     summarise,
 )
-from projects.sam2.evaluation.report import (
+from projects.sam2.evaluation.jf_metric import (
     FRAME_FILE,
     OBJECT_FILE,
     VIDEO_FILE,

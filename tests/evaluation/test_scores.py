@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projects.sam2.evaluation import ObjectScores, VideoScores, summarise
-from projects.sam2.evaluation.scores import score_decay
+from projects.sam2.evaluation.protocol import score_decay
 from published_scores import published_videos
 from score_cases import video_scores
 

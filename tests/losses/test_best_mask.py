@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from projects.sam2.losses.best_mask import best_mask_losses
+from projects.sam2.losses.multi_step import best_mask_losses
 
 FULL_SIZE = (32, 32)
 

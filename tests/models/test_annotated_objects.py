@@ -3,12 +3,12 @@
 import torch
 
 from memory_videos import MemoryVideo
-from projects.sam2.models.annotated_objects import (
+from projects.sam2.models.tracking.interactive import (
     AnnotatedObject,
     FrameView,
+    PromptedModel,
     new_objects,
 )
-from projects.sam2.models.prompted_model import PromptedModel
 from projects.sam2.structures import DecoderStep, FrameMemory
 from toy_videos import SIDE, toy_model
 

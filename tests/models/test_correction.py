@@ -3,8 +3,7 @@
 import torch
 
 from projects.sam2.models import SAM2PromptSimulator
-from projects.sam2.models.correction import click_on_errors
-from projects.sam2.models.prompt_simulator import ClickGenerators
+from projects.sam2.models.prompt_simulator import ClickGenerators, click_on_errors
 
 
 def _click(*, void: bool) -> tuple[list[float], int]:

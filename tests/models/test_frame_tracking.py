@@ -8,8 +8,8 @@ from torch import Tensor
 
 from golden_models import golden_model
 from projects.sam2.models import SAM2, SAM2Tracker
-from projects.sam2.models.frame_tracking import FrameTask, track_frame
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
+from projects.sam2.models.tracking.frame import FrameTask, track_frame
 from projects.sam2.structures import (
     FramePrompt,
     ImageFeatures,

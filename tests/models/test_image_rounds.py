@@ -10,12 +10,7 @@ from literal_rounds import image_ious
 from memory_videos import MemoryVideo
 from projects.sam2.evaluation import ClipPromptIoUAccumulator, RoundIoUs
 from projects.sam2.models import SAM2, SAM2ImageRounds
-from projects.sam2.structures import (
-    FrameMasks,
-    PointLabel,
-    VideoRecord,
-    VideoResult,
-)
+from projects.sam2.structures import FrameMasks, PointLabel, VideoRecord, VideoResult
 from toy_videos import SIDE, toy_model
 
 
@@ -85,7 +80,9 @@ def test_objects_in_several_batches_are_those_of_one(
     model: SAM2, image: _Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = rounds_of(model, image)
-    monkeypatch.setattr('projects.sam2.models.image_rounds.MAX_BATCH_OBJECTS', 1)
+    monkeypatch.setattr(
+        'projects.sam2.models.tracking.interactive.MAX_BATCH_OBJECTS', 1
+    )
     for one, apart in zip(together, rounds_of(model, image), strict=True):
         assert apart.ious == pytest.approx(one.ious, abs=0.02)
 
@@ -105,7 +102,7 @@ def test_a_perfect_mask_is_not_clicked_on(
     # Whatever is asked, the answer is the truth of the first object alone.
     truth = torch.from_numpy(image.masks(0)[:1, None])
     monkeypatch.setattr(
-        'projects.sam2.models.image_rounds.enlarge',
+        'projects.sam2.models.tracking.interactive.enlarge',
         lambda logits, size: truth.expand(len(logits), -1, *size),
     )
     simulator = model.val_prompt_simulator

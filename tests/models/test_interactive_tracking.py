@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from memory_videos import MemoryVideo
-from projects.sam2.models.annotated_objects import AnnotatedObject, FrameView
-from projects.sam2.models.interactive_tracking import AnnotatedTracker
-from projects.sam2.models.prompted_model import PromptedModel
+from projects.sam2.models.tracking.interactive import (
+    AnnotatedObject,
+    AnnotatedTracker,
+    FrameView,
+    PromptedModel,
+)
 from toy_videos import SIDE, SIZE, toy_model
 
 VIDEO = MemoryVideo(first_frames=(0, 0), length=4, size=SIZE)

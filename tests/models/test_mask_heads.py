@@ -12,7 +12,7 @@ from golden_cases import (
     unpack_masks,
 )
 from golden_models import EMBED_DIMS, IMAGE_SIZE, golden_model
-from projects.sam2.models.mask_heads import NO_OBJECT_LOGIT
+from projects.sam2.models.tracking.frame import NO_OBJECT_LOGIT
 from projects.sam2.ops import downsample_logits, upsample_logits
 from projects.sam2.structures import (
     DecoderStep,

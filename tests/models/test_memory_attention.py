@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover_arrays
-from projects.sam2.models.layers import object_chunks, recompute
-from projects.sam2.models.memory_attention import (
-    MemoryAttention,
-    MemoryAttentionLayer,
-)
+from projects.sam2.models.layers import checkpointing as object_chunks
+from projects.sam2.models.layers import checkpointing as recompute
+from projects.sam2.models.memory_attention import MemoryAttention, MemoryAttentionLayer
 from released_weights import fill_released
 
 SIZE = (2, 3)

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover
-from projects.sam2.models.layers import object_chunks, sine_encoding_2d
+from projects.sam2.models.layers import checkpointing as object_chunks
+from projects.sam2.models.layers import sine_encoding_2d
 from projects.sam2.models.memory_encoder import ConvNeXtBlock, MemoryEncoder
 from released_weights import fill_released, released_keys, released_shapes
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projects.sam2.models.memory_selection import (
+from projects.sam2.models.memory_bank import (
     MemorySelection,
     RecalledMemory,
     RecalledPointer,

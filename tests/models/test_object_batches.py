@@ -5,7 +5,7 @@ import torch
 
 from memory_videos import MemoryVideo
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
-from projects.sam2.models.object_batches import follow_objects
+from projects.sam2.models.tracking.frame import follow_objects
 from projects.sam2.structures import FrameMemory, ImageFeatures, TrackingMode
 from toy_videos import SIDE, relative_difference, toy_model
 

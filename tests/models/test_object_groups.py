@@ -11,7 +11,7 @@ from golden_cases import GoldenCase, discover
 from golden_clips import golden_batch
 from golden_models import golden_model
 from projects.sam2.models import SAM2
-from projects.sam2.models.object_groups import groups_of_objects, losses_in_groups
+from projects.sam2.models.tracking.clip import groups_of_objects, losses_in_groups
 from projects.sam2.structures import ClipBatch, ClipTargets, ImageFeatures
 
 FEATURES = ImageFeatures(

@@ -11,12 +11,7 @@ from projects.sam2.models.prompt_simulator import (
     PromptKind,
     PromptPlan,
 )
-from projects.sam2.structures import (
-    ClipBatch,
-    ClipTargets,
-    FramePrompt,
-    TrackingMode,
-)
+from projects.sam2.structures import ClipBatch, ClipTargets, FramePrompt, TrackingMode
 
 
 class NotedPrompts(SAM2PromptSimulator):

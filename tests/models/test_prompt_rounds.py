@@ -3,8 +3,8 @@
 import pytest
 
 from projects.sam2.models import SAM2ImageRounds, SAM2OfflineRounds, SAM2OnlineRounds
-from projects.sam2.models.prompt_rounds import count_name
 from projects.sam2.models.prompt_simulator import PromptKind
+from projects.sam2.models.tracking.interactive import count_name
 
 
 def test_rounds_are_named_by_their_number() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from memory_videos import MemoryVideo
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
-from projects.sam2.models.prompted_model import FrameTruth, PromptedModel
+from projects.sam2.models.tracking.interactive import FrameTruth, PromptedModel
 from projects.sam2.structures import FrameMasks, PointLabel, PointPrompt, TrackingMode
 from toy_videos import SIDE, SIZE, toy_model
 
@@ -60,7 +60,7 @@ def test_mask_without_error_gets_no_further_click(
     video = MemoryVideo(first_frames=(0,), size=SIZE)
     truth = truth_of(video.masks(0))
     monkeypatch.setattr(
-        'projects.sam2.models.prompted_model.enlarge',
+        'projects.sam2.models.tracking.interactive.enlarge',
         lambda logits, size: truth.masks,  # noqa: ARG005  whatever was answered
     )
     features = user.features(video.read_frame(0))

@@ -14,7 +14,7 @@ from golden_clips import golden_batch
 from golden_models import golden_model
 from kept_memory import kept_storages
 from projects.sam2.models import SAM2
-from projects.sam2.models.layers import recompute
+from projects.sam2.models.layers import checkpointing as recompute
 from projects.sam2.models.prompt_simulator import PromptKind, PromptPlan
 from projects.sam2.structures import TrackingMode
 from tool_modules import ROOT, load_tool

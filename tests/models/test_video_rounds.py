@@ -10,8 +10,7 @@ from literal_rounds import OneUser
 from memory_videos import MemoryVideo
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.models import SAM2, SAM2OfflineRounds, SAM2OnlineRounds
-from projects.sam2.models.prompt_rounds import SAM2PromptRounds
-from projects.sam2.models.prompted_model import PromptedModel
+from projects.sam2.models.tracking.interactive import PromptedModel, SAM2PromptRounds
 from projects.sam2.structures import FramePrediction
 
 MIN_IOU = 0.3  # few masks of random weights are any better

@@ -11,7 +11,7 @@ from golden_models import golden_model
 from memory_videos import MemoryVideo
 from projects.sam2.models import SAM2
 from projects.sam2.models.memory_bank import MemoryStore
-from projects.sam2.models.video_tracking import VideoTracker
+from projects.sam2.models.tracking.video import VideoTracker
 from projects.sam2.structures import FrameMasks, FramePrediction
 
 

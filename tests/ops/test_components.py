@@ -11,7 +11,7 @@ from projects.sam2.ops import (
     small_components,
     without_small_regions,
 )
-from projects.sam2.ops.components import small_components_on_device
+from projects.sam2.ops.masks import small_components_on_device
 
 
 def _ring(hole: int, *, size: int = 12) -> NDArray[np.bool_]:

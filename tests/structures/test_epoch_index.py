@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from projects.sam2.structures.epoch_index import EpochIndex, set_dataset_epoch
+from projects.sam2.structures.clip import EpochIndex, set_dataset_epoch
 
 INDEX = EpochIndex(7, epoch=3, seed=11)
 

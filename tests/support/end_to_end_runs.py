@@ -13,7 +13,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from engine_processes import call_in_processes
-from projects.sam2.datasets.synthetic import make_plans, write_dataset
+from projects.sam2.datasets.processing.davis_export import write_dataset
+from projects.sam2.datasets.sources.synthetic import make_plans
 from projects.sam2.engine.config import load_config
 from projects.sam2.structures import VideoResult
 from tool_modules import ROOT, load_tool

@@ -16,17 +16,22 @@ from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from projects.sam2.datasets.transforms.color import Grayscale, Jitter
-from projects.sam2.datasets.transforms.geometry import Affine, Mirror
-from projects.sam2.datasets.transforms.mosaic import Mosaic, cell_size, tile
-from projects.sam2.datasets.transforms.operations import (
+from projects.sam2.datasets.transforms.base import (
+    ClipState,
     ColorOperation,
     DrawnTransform,
     GeometryOperation,
     PixelOperation,
 )
-from projects.sam2.datasets.transforms.resizing import Fit, Resize, SizingTransform
-from projects.sam2.datasets.transforms.state import ClipState
+from projects.sam2.datasets.transforms.color import Grayscale, Jitter
+from projects.sam2.datasets.transforms.geometry import (
+    Affine,
+    Fit,
+    Mirror,
+    Resize,
+    SizingTransform,
+)
+from projects.sam2.datasets.transforms.mosaic import Mosaic, cell_size, tile
 from projects.sam2.structures import FrameMasks
 
 FILL_COLOR = (123, 116, 103)  # that of the released pipeline

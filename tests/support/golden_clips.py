@@ -12,12 +12,7 @@ from golden_cases import golden_weights, unpack_masks
 from golden_models import IMAGE_SIZE
 from projects.sam2.models import SAM2PromptSimulator
 from projects.sam2.models.prompt_simulator import ClickGenerators, PromptKind
-from projects.sam2.structures import (
-    ClipBatch,
-    ClipTargets,
-    FramePrompt,
-    PointPrompt,
-)
+from projects.sam2.structures import ClipBatch, ClipTargets, FramePrompt, PointPrompt
 
 
 def recorded_points(drawn: dict[str, Any]) -> PointPrompt:

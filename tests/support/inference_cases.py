@@ -12,8 +12,8 @@ from PIL import Image
 
 from golden_models import tiny_config
 from projects.sam2.apis import SAM2AutomaticMaskGenerator, SAM2Inferencer
-from projects.sam2.apis.inference_results import InferredFrame
-from projects.sam2.apis.prompted_inference import PromptedInference
+from projects.sam2.apis.inference_io import InferredFrame
+from projects.sam2.apis.inferencer import PromptedInference
 from projects.sam2.models import SAM2
 from projects.sam2.visualization import write_video
 from toy_videos import SIDE, SIZE, toy_frames, toy_model

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from projects.sam2.models import SAM2
-from projects.sam2.models.memory_selection import (
+from projects.sam2.models.memory_bank import (
     MemorySelection,
     RecalledMemory,
     RecalledPointer,

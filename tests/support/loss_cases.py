@@ -14,11 +14,7 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 import projects.sam2.losses  # noqa: F401  registers the parts
-from projects.sam2.structures import (
-    ClipTargets,
-    DecoderStep,
-    FrameOutput,
-)
+from projects.sam2.structures import ClipTargets, DecoderStep, FrameOutput
 
 Result = TypeVar('Result')
 

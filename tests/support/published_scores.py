@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.reading import read_labels
+from projects.sam2.datasets.io.images import read_labels
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch import Tensor
 from bridge_models import small_config
 from projects.sam2.checkpoints import CheckpointKind, write_checkpoint
 from projects.sam2.models import SAM2
-from projects.sam2.models.frame_tracking import FrameTask, track_frame
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
+from projects.sam2.models.tracking.frame import FrameTask, track_frame
 from projects.sam2.structures import (
     FrameMemory,
     FrameOutput,

@@ -9,7 +9,7 @@ from PIL import Image
 from bridge_models import config_file, small_config, small_model, write_small
 from memory_videos import MemoryVideo
 from projects.sam2.checkpoints import CheckpointKind
-from projects.sam2.datasets.synthetic.writing import write_mask
+from projects.sam2.datasets.processing.davis_export import write_mask
 
 SIDE = 64  # pixels that the small model sees
 # First frames of the objects of each video, and its length.

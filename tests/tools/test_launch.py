@@ -15,10 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import (
     ProcessFailure,
 )
 
-from projects.sam2.engine.hooks.preemption_hook import (
-    EXIT_CODE,
-    INTERRUPT_EXIT_CODE,
-)
+from projects.sam2.engine.hooks.preemption_hook import EXIT_CODE, INTERRUPT_EXIT_CODE
 from tool_modules import TOOLS, load_tool
 
 # Ends like a run that a signal stopped: late, and with its exit code.

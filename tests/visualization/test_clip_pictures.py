@@ -9,10 +9,7 @@ from memory_videos import MemoryVideo
 from picture_cases import true_masklets
 from projects.sam2.structures import FrameMasklets, Masklets
 from projects.sam2.visualization import draw_strip, draw_video
-from projects.sam2.visualization.clip_pictures import (
-    choose_frames,
-    prediction_overlay,
-)
+from projects.sam2.visualization.strips import choose_frames, prediction_overlay
 
 
 @pytest.fixture

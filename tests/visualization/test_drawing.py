@@ -5,9 +5,15 @@ import pytest
 
 from projects.sam2.structures import PointLabel, PromptMark
 from projects.sam2.visualization import Overlay, draw_overlay, object_color
-from projects.sam2.visualization.colors import NEGATIVE, POSITIVE, WHITE
-from projects.sam2.visualization.drawing import draw_marks, fitted_size, resize
-from projects.sam2.visualization.text import Picture
+from projects.sam2.visualization.drawing import (
+    NEGATIVE,
+    POSITIVE,
+    WHITE,
+    Picture,
+    draw_marks,
+    fitted_size,
+    resize,
+)
 
 SIZE = (90, 160)
 

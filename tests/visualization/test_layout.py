@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from projects.sam2.visualization.layout import (
+from projects.sam2.visualization.drawing import Picture
+from projects.sam2.visualization.strips import (
     StripColumn,
     compose_strip,
     placeholder,
     side_by_side,
     stack,
 )
-from projects.sam2.visualization.text import Picture
 
 
 def plain(value: int, size: tuple[int, int] = (40, 60)) -> Picture:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from projects.sam2.visualization.moving_pictures import encode_gif
+from projects.sam2.visualization.clip_visualizer import encode_gif
 from projects.sam2.visualization.video_file import write_video
 
 

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from projects.sam2.visualization import object_color
-from projects.sam2.visualization.colors import BLACK, WHITE
-from projects.sam2.visualization.text import Picture, draw_labels, draw_text, text_size
+from projects.sam2.visualization.drawing import (
+    BLACK,
+    WHITE,
+    Picture,
+    draw_labels,
+    draw_text,
+    text_size,
+)
 
 
 @pytest.fixture

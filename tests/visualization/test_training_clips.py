@@ -8,9 +8,8 @@ import torch
 
 from projects.sam2.structures import FramePrompt, PointLabel, PointPrompt
 from projects.sam2.visualization import object_color
-from projects.sam2.visualization.colors import NEGATIVE, POSITIVE, WHITE
-from projects.sam2.visualization.text import Picture
-from projects.sam2.visualization.training_clips import (
+from projects.sam2.visualization.drawing import NEGATIVE, POSITIVE, WHITE, Picture
+from projects.sam2.visualization.strips import (
     TrainingClip,
     draw_training_clip,
     prompt_kind,

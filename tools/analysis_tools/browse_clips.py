@@ -35,31 +35,18 @@ import projects.sam2  # noqa: E402, F401  registers the parts
 from projects.sam2.apis import build_sam2  # noqa: E402
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.config import load_config  # noqa: E402
-from projects.sam2.engine.samplers import (  # noqa: E402
-    ClipBatchSampler,
-    ClipMixBatchSampler,
-)
+from projects.sam2.engine.samplers import ClipBatchSampler, ClipMixBatchSampler  # noqa: E402
 from projects.sam2.models import SAM2  # noqa: E402
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor  # noqa: E402
-from projects.sam2.models.prompt_preview import (  # noqa: E402
-    preview_clicks,
-    preview_prompts,
-)
-from projects.sam2.models.prompt_simulator import (  # noqa: E402
-    PromptPlan,
-    SAM2PromptSimulator,
-)
-from projects.sam2.structures import (  # noqa: E402
-    ClipSample,
-    FramePrompt,
-    PointPrompt,
-)
+from projects.sam2.models.prompt_preview import preview_clicks, preview_prompts  # noqa: E402
+from projects.sam2.models.prompt_simulator import PromptPlan, SAM2PromptSimulator  # noqa: E402
+from projects.sam2.structures import ClipSample, FramePrompt, PointPrompt  # noqa: E402
 from projects.sam2.visualization.clip_visualizer import write_png  # noqa: E402
-from projects.sam2.visualization.layout import stack  # noqa: E402
-from projects.sam2.visualization.text import Picture  # noqa: E402
-from projects.sam2.visualization.training_clips import (  # noqa: E402
+from projects.sam2.visualization.drawing import Picture  # noqa: E402
+from projects.sam2.visualization.strips import (  # noqa: E402
     TrainingClip,
     draw_training_clip,
+    stack,
 )
 
 WORKER_SETTINGS = ('prefetch_factor', 'persistent_workers', 'pin_memory')

@@ -32,10 +32,7 @@ from resident_memory import (  # type: ignore[import-not-found]  # noqa: E402
     resident_mb,
 )
 
-from projects.sam2.apis import (  # noqa: E402  after the path is set
-    SAM2AutomaticMaskGenerator,
-    build_sam2,
-)
+from projects.sam2.apis import SAM2AutomaticMaskGenerator, build_sam2  # noqa: E402  after the path is set
 from projects.sam2.models import SAM2  # noqa: E402
 
 CASES = {'none': 1.0, 'all': -1.0}  # smallest IoU of a mask that stays

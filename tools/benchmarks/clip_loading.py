@@ -54,8 +54,8 @@ from plain_loading import (  # type: ignore[import-not-found]  # noqa: E402
 )
 
 from projects.sam2.datasets import ClipPack, ClipWarp  # noqa: E402
-from projects.sam2.datasets.reading import read_frame, read_labels  # noqa: E402
-from projects.sam2.datasets.sav_json import SAVIndex, close_files, index_sav  # noqa: E402
+from projects.sam2.datasets.io.images import read_frame, read_labels  # noqa: E402
+from projects.sam2.datasets.sources.sav import SAVIndex, close_files, index_sav  # noqa: E402
 from projects.sam2.ops.rle import decode_masks, encode_masks  # noqa: E402
 
 NUM_ANNOTATED = 121  # frames of a made SA-V file of 20 seconds; a clip takes eight

@@ -47,16 +47,8 @@ from plain_jf import (  # type: ignore[import-not-found]  # noqa: E402
     make_scene,
 )
 
-from projects.sam2.apis.folder_scores import (  # noqa: E402
-    ScoringTask,
-    score_video,
-)
-from projects.sam2.evaluation import (  # noqa: E402
-    PROTOCOLS,
-    FrameScores,
-    score_labels,
-    score_masks,
-)
+from projects.sam2.apis.folder_scores import ScoringTask, score_video  # noqa: E402
+from projects.sam2.evaluation import PROTOCOLS, FrameScores, score_labels, score_masks  # noqa: E402
 
 SIZES = {'480p': (480, 854), '720p': (720, 1280), '1080p': (1080, 1920)}
 NUM_SCENES = 4

@@ -14,26 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from projects.sam2.losses import (
-    SAM2MultiStepLoss,
-    dice_loss,
-    focal_elements,
-    mask_ious,
-)
+from projects.sam2.losses import SAM2MultiStepLoss, dice_loss, focal_elements, mask_ious
 from projects.sam2.losses.multi_step import FrameTruth
-from projects.sam2.models.backbones.window_attention import HieraAttention, pool
-from projects.sam2.models.backbones.windows import (
+from projects.sam2.models.hiera import (
+    HieraAttention,
     join_windows,
     pad_to_windows,
+    pool,
     split_windows,
     window_grid,
 )
-from projects.sam2.models.layers import (
-    ReLUDropout,
-    ResidualDropout,
-    attention,
-    recompute,
-)
+from projects.sam2.models.layers import ReLUDropout, ResidualDropout, attention
+from projects.sam2.models.layers import checkpointing as recompute
 from projects.sam2.ops import at_least_float32, upsample_logits
 from projects.sam2.structures import DecoderStep
 

@@ -30,10 +30,7 @@ use_repository_root()
 
 from resident_memory import resident_mb  # type: ignore[import-not-found]  # noqa: E402
 
-from projects.sam2.apis import (  # noqa: E402  after the path is set
-    SAM2VideoPredictor,
-    build_sam2_video_predictor,
-)
+from projects.sam2.apis import SAM2VideoPredictor, build_sam2_video_predictor  # noqa: E402  after the path is set
 from projects.sam2.apis.video_state import VideoState  # noqa: E402
 from projects.sam2.visualization.video_file import write_video  # noqa: E402
 

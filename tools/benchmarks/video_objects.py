@@ -31,13 +31,10 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 from projects.sam2.apis import SAM2VideoPredictor  # noqa: E402  after the path is set
-from projects.sam2.apis.memory_archive import (  # noqa: E402
-    AnsweredMemory,
-    ArchivedMemoryStore,
-)
-from projects.sam2.apis.video_building import build_video_model  # noqa: E402
+from projects.sam2.apis.building import build_video_model  # noqa: E402
+from projects.sam2.apis.memory_archive import AnsweredMemory, ArchivedMemoryStore  # noqa: E402
 from projects.sam2.apis.video_state import TrackedObject  # noqa: E402
-from projects.sam2.models.frame_tracking import (  # noqa: E402
+from projects.sam2.models.tracking.frame import (  # noqa: E402
     FrameTask,
     decode_frame,
     recall_memories,

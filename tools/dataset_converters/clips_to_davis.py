@@ -25,10 +25,7 @@ from mmengine.config import DictAction  # noqa: E402  after the path is set
 from mmengine.registry import init_default_scope  # noqa: E402
 
 import projects.sam2  # noqa: E402, F401  registers the sources
-from projects.sam2.datasets.processing.sources import (  # noqa: E402
-    dataset_config,
-    find_sources,
-)
+from projects.sam2.datasets.processing.checking import dataset_config, find_sources  # noqa: E402
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.config import load_config  # noqa: E402
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.datasets.processing.davis_conversion import (
+from projects.sam2.datasets.processing.checking import DatasetConfig
+from projects.sam2.datasets.processing.davis_export import (
     Conversion,
+    DavisFolder,
     convert_to_davis,
 )
-from projects.sam2.datasets.processing.davis_writing import DavisFolder
-from projects.sam2.datasets.processing.sources import DatasetConfig
 
 MAX_PRINTED = 30
 

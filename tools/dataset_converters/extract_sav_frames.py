@@ -32,17 +32,15 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
 
-from projects.sam2.datasets.processing.extraction_run import (  # noqa: E402
+from projects.sam2.datasets.processing.frame_extraction import (  # noqa: E402  # noqa: E402
+    ExtractionPlan,
     JobArray,
     VideoOutcome,
     extract_here,
-    gather,
-    submit_extraction,
-)
-from projects.sam2.datasets.processing.frame_extraction import (  # noqa: E402
-    ExtractionPlan,
     find_mp4,
+    gather,
     remove_leftovers,
+    submit_extraction,
 )
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 

@@ -22,11 +22,8 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.datasets.synthetic import (  # noqa: E402  after the path is set
-    check_folder,
-    make_plans,
-    write_dataset,
-)
+from projects.sam2.datasets.processing.davis_export import check_folder, write_dataset  # noqa: E402  after the path is set
+from projects.sam2.datasets.sources.synthetic import make_plans  # noqa: E402  after the path is set
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 
 

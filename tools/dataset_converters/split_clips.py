@@ -28,18 +28,15 @@ use_repository_root()
 from mmengine.config import DictAction  # noqa: E402  after the path is set
 from mmengine.registry import DATASETS  # noqa: E402
 
-from projects.sam2.datasets.file_endings import without_suffix  # noqa: E402
-from projects.sam2.datasets.listing import (  # noqa: E402
+from projects.sam2.datasets.io.listing import (  # noqa: E402
     list_names,
     match_names,
     read_list,
     split_names,
+    without_suffix,
     write_list,
 )
-from projects.sam2.datasets.processing.sources import (  # noqa: E402
-    dataset_config,
-    find_sources,
-)
+from projects.sam2.datasets.processing.checking import dataset_config, find_sources  # noqa: E402
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.engine.config import load_config  # noqa: E402
 

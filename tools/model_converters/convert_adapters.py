@@ -24,7 +24,7 @@ use_repository_root()
 import torch  # noqa: E402  after the path is set
 from mmengine.registry import MODELS  # noqa: E402
 
-from projects.sam2.apis.configs import load_model_config  # noqa: E402
+from projects.sam2.apis.building import load_model_config  # noqa: E402
 from projects.sam2.checkpoints import (  # noqa: E402
     ADAPTER_FIELD,
     CheckpointKind,
@@ -37,10 +37,7 @@ from projects.sam2.checkpoints import (  # noqa: E402
 )
 from projects.sam2.engine.command_line import call_tool  # noqa: E402
 from projects.sam2.models import SAM2  # noqa: E402
-from projects.sam2.models.adaptation import (  # noqa: E402
-    merged_weights,
-    trained_weights,
-)
+from projects.sam2.models.adaptation import merged_weights, trained_weights  # noqa: E402
 from projects.sam2.ops import written_aside  # noqa: E402
 
 

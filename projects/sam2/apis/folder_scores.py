@@ -10,21 +10,21 @@ import numpy as np
 from mmengine.registry import TASK_UTILS
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.mask_folders import (
+from ..datasets.io.errors import ClipDataError
+from ..datasets.io.mask_folders import (
     MaskVideo,
     list_mask_videos,
     open_mask_video,
 )
-from projects.sam2.datasets.processing.supervised import Beat, run_supervised
-from projects.sam2.evaluation import (
+from ..datasets.processing.worker_pool import Beat, run_supervised
+from ..evaluation import (
     FrameObjects,
     ScoreTracks,
     VideoScores,
     scan_labels,
     score_masks,
 )
-from projects.sam2.structures import FrameMasks
+from ..structures import FrameMasks
 
 TIME_LIMIT = 120.0  # seconds that a frame may take
 

@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from projects.sam2.models.frame_tracking import STRIDE
-from projects.sam2.models.mask_heads import MaskHeads
-from projects.sam2.models.memory_bank import MemoryStore
-from projects.sam2.ops import upsample_logits
-from projects.sam2.structures import FrameMemory, ImageFeatures
+from ..models.memory_bank import MemoryStore
+from ..models.tracking.frame import STRIDE, MaskHeads
+from ..ops import upsample_logits
+from ..structures import FrameMemory, ImageFeatures
 
 __all__ = [
     'AnsweredMemory',

@@ -7,11 +7,16 @@ from typing import Literal
 from mmengine.config import Config
 from typing_extensions import Unpack
 
-from projects.sam2.apis.building import BuildOptions, Device, build_sam2
-from projects.sam2.apis.pretrained import find_pretrained
-from projects.sam2.apis.video_building import VideoBuildOptions, build_video_model
-from projects.sam2.apis.video_predictor import SAM2VideoPredictor
-from projects.sam2.models import SAM2
+from ..models import SAM2
+from .building import (
+    BuildOptions,
+    Device,
+    VideoBuildOptions,
+    build_sam2,
+    build_video_model,
+    find_pretrained,
+)
+from .video_predictor import SAM2VideoPredictor
 
 __all__ = [
     'build_sam2_hf',

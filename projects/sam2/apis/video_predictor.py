@@ -1,32 +1,378 @@
-"""Interactive segmentation of videos, with the calls that users of SAM 2 know."""
+"""What scripts do with the released video predictor, which is a torch module.
 
+Ours is a predictor around a model; these calls are handed on to the model.
+"""
+
+import copy
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
-from projects.sam2.apis.building import ModelLike, model_of
-from projects.sam2.apis.frame_readers import VideoLike, open_frames
-from projects.sam2.apis.inputs import (
+from ..checkpoints import UnknownKeyError, map_to_released
+from ..models import SAM2
+from ..models.released_names import check_settable, instead_of
+from ..ops import non_overlapping
+from ..structures import FrameMasks, FramePrompt
+from .building import (
+    Device,
+    ModelLike,
+    VideoBuildOptions,
+    build_video_model,
+    find_pretrained,
+    model_of,
+)
+from .frame_readers import (
+    ReadAheadReader,
+    VideoLike,
+    open_frames,
+    same_size,
+)
+from .image_predictor import points_of_model
+from .inputs import (
+    ImageLike,
     Setting,
+    Size,
+    TensorLike,
     read_flag,
+    read_image,
+    read_mask,
     read_number,
+    read_object_id,
+    read_points,
     read_whole_number,
 )
-from projects.sam2.apis.pretrained import find_pretrained
-from projects.sam2.apis.read_ahead import ReadAheadReader
-from projects.sam2.apis.released_module import ReleasedModule
-from projects.sam2.apis.video_building import VideoBuildOptions, build_video_model
-from projects.sam2.apis.video_prompting import VideoPrompting
-from projects.sam2.apis.video_session import VideoSession
-from projects.sam2.apis.video_state import (
+from .video_session import VideoSession
+from .video_state import (
+    UpdatedFrame,
     VideoFrameResult,
     VideoOptions,
     VideoState,
 )
 
-__all__ = ['SAM2VideoPredictor']
+
+class ReleasedModule:
+    """A predictor that can be used like its model.
+
+    ``to``, ``half``, ``eval`` and the like change the model and return the predictor.
+    Open videos after the model was moved or its type changed.
+    """
+
+    model: SAM2
+
+    @property
+    def training(self) -> bool:
+        """Whether the model is in training mode."""
+        return self.model.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self.model.training = mode
+
+    def to(
+        self, device: Device | torch.dtype, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Move the model, convert its weights, or both."""
+        self.model.to(device)
+        if dtype is not None:
+            self.model.to(dtype)
+        return self
+
+    def cuda(self, device: int | torch.device | None = None) -> Self:
+        """Move the model to a GPU, by default the current one."""
+        self.model.cuda(device)
+        return self
+
+    def cpu(self) -> Self:
+        """Move the model to the CPU."""
+        self.model.cpu()
+        return self
+
+    def float(self) -> Self:
+        """Convert the weights to float32."""
+        self.model.float()
+        return self
+
+    def half(self) -> Self:
+        """Convert the weights to float16."""
+        self.model.half()
+        return self
+
+    def bfloat16(self) -> Self:
+        """Convert the weights to bfloat16."""
+        self.model.bfloat16()
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the model in training mode, or in evaluation mode."""
+        self.model.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Put the model in evaluation mode."""
+        self.model.eval()
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set whether the weights get gradients."""
+        self.model.requires_grad_(requires_grad)
+        return self
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Weights of the model."""
+        return self.model.parameters(recurse)
+
+    def named_parameters(
+        self,
+        prefix: str = '',
+        recurse: bool = True,
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Weights of the model by our names."""
+        return self.model.named_parameters(prefix, recurse)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights by the names of the release; by ours where there are adapters.
+
+        Returns:
+            All weights; those by our names are ``model.state_dict()``.
+        """
+        own = self.model.state_dict()
+        try:
+            return map_to_released(own)
+        except UnknownKeyError:
+            return dict(own)
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,
+        assign: bool = False,
+    ) -> Any:  # noqa: ANN401  torch's own record
+        """Load weights by the names of the release or by ours, as torch does."""
+        return self.model.load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _apply_non_overlapping_constraints(self, pred_masks: Tensor) -> Tensor:
+        """Let each pixel belong to at most one object, (O, 1, H, W), logits."""
+        return non_overlapping(pred_masks)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Look the attribute up in the model; the error names an alternative."""
+            if name.startswith('__') or name == 'model':
+                raise AttributeError(name)
+            try:
+                return getattr(self.model, name)
+            except AttributeError as error:
+                msg = (
+                    f'{type(self).__name__} has no {name!r}, nor has its model; '
+                    f'{instead_of(name)}'
+                )
+                raise AttributeError(msg) from error
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set attributes of the model on the model, where they take effect."""
+        check_settable(name, value)
+        session = self.__dict__.get('session')
+        model = None if session is None else session.model
+        of_model = name in getattr(model, '_modules', {}) or (
+            hasattr(type(model), name) and not hasattr(type(self), name)
+        )
+        if model is not None and name != 'model' and of_model:
+            setattr(model, name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+
+class VideoPrompting:
+    """Adds, changes and removes objects.
+
+    Args:
+        session: Does what is asked for, once it is read and checked.
+    """
+
+    def __init__(self, session: VideoSession) -> None:
+        self.session = session
+
+    @property
+    def model(self) -> SAM2:
+        """The model; another one is for videos that are opened afterwards."""
+        return self.session.model
+
+    @model.setter
+    def model(self, model: ModelLike) -> None:
+        self.session = VideoSession(model_of(model), self.session.options)
+
+    def add_new_points_or_box(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        points: TensorLike | None = None,
+        labels: TensorLike | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: TensorLike | None = None,
+    ) -> VideoFrameResult:
+        """Prompt an object with points, a box, or both.
+
+        Args:
+            inference_state: State of the video.
+            frame_idx: The frame.
+            obj_id: The object; a new one where the id is new.
+            points: (P, 2), ``(x, y)``.
+            labels: (P,), 1 on the object, 0 outside of it.
+            clear_old_points: Forget earlier points on this frame; required with a box.
+            normalize_coords: Coordinates are pixels of the video; otherwise shares
+                of its sides, in [0, 1].
+            box: (4,), corners ``(x, y, x, y)``.
+
+        Returns:
+            What is shown on the frame, of all objects.
+
+        Raises:
+            ValueError: If the prompt is malformed or outside of the video. The state
+                stays as it was.
+        """
+        state = inference_state
+        obj_id = read_object_id(obj_id)
+        frame_idx = read_whole_number(frame_idx, name='frame_idx')
+        state.check_frame(frame_idx)
+        given = read_points(
+            points=points,
+            labels=labels,
+            box=box,
+            size=state.frames.size,
+            in_pixels=normalize_coords,
+        )
+        if given is None:
+            msg = 'Neither points nor a box are given; give at least one of them'
+            raise ValueError(msg)
+        if len(given.coords) != 1:
+            msg = (
+                f'The prompt has {len(given.coords)} objects; prompt one at a time, '
+                f'each by its obj_id'
+            )
+            raise ValueError(msg)
+        if box is not None and not clear_old_points:
+            msg = 'A box replaces earlier points; leave out clear_old_points=False'
+            raise ValueError(msg)
+        prompt = points_of_model(self.model, given)
+        with state.lock:
+            if not clear_old_points:
+                prompt = state.after_earlier(frame_idx, obj_id, prompt)
+            return self.session.prompt(
+                state, frame_idx, obj_id, FramePrompt(points=prompt)
+            )
+
+    add_new_points = add_new_points_or_box  # its name in the first release
+
+    def add_new_mask(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        mask: TensorLike,
+    ) -> VideoFrameResult:
+        """Prompt an object with its mask.
+
+        Args:
+            inference_state: State of the video.
+            frame_idx: The frame.
+            obj_id: The object; a new one where the id is new.
+            mask: (height, width), of the size of the video.
+
+        Returns:
+            What is shown on the frame, of all objects.
+
+        Raises:
+            ValueError: If the mask has another size. The state stays as it was.
+        """
+        obj_id = read_object_id(obj_id)
+        frame_idx = read_whole_number(frame_idx, name='frame_idx')
+        inference_state.check_frame(frame_idx)
+        pixels = read_mask(mask, size=inference_state.frames.size)
+        given = self.model.data_preprocessor.mask_prompt(
+            FrameMasks(object_ids=(obj_id,), masks=pixels[None])
+        )
+        return self.session.prompt(
+            inference_state, frame_idx, obj_id, FramePrompt(mask=given)
+        )
+
+    def clear_all_prompts_in_frame(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        need_output: bool = True,
+    ) -> VideoFrameResult | None:
+        """Clear the prompts of an object on a frame.
+
+        Args:
+            inference_state: State of the video.
+            frame_idx: The frame.
+            obj_id: The object.
+            need_output: Collect what is now shown; otherwise give nothing.
+
+        Returns:
+            What is shown on the frame, of all objects, or None.
+
+        Raises:
+            ValueError: If there is no such object or frame.
+        """
+        obj_id = read_object_id(obj_id)
+        frame_idx = read_whole_number(frame_idx, name='frame_idx')
+        inference_state.check_frame(frame_idx)
+        return self.session.take_back(
+            inference_state, frame_idx, obj_id, shows=need_output
+        )
+
+    def remove_object(
+        self,
+        inference_state: VideoState,
+        obj_id: int,
+        strict: bool = False,
+        need_output: bool = True,
+    ) -> tuple[list[int], list[UpdatedFrame]]:
+        """Remove an object; the others go on.
+
+        Args:
+            inference_state: State of the video.
+            obj_id: The object.
+            strict: An unknown id is an error; otherwise nothing happens.
+            need_output: Collect what is now shown; otherwise give no frames.
+
+        Returns:
+            Ids of the objects left, and what is now shown on the frames where the
+            object was prompted; these unpack as pairs of frame and masks.
+
+        Raises:
+            ValueError: If the id is unknown, and ``strict`` is set.
+        """
+        state = inference_state
+        obj_id = read_object_id(obj_id)
+        with state.lock:
+            if strict:
+                state.object(obj_id)
+            shown = self.session.remove(state, obj_id, shows=need_output)
+            left = list(state.objects)
+        return left, [UpdatedFrame.of(result) for result in shown]
+
+    def reset_state(self, inference_state: VideoState) -> None:
+        """Forget all objects and prompts of a video.
+
+        Args:
+            inference_state: State of the video.
+        """
+        with inference_state.lock:
+            inference_state.objects.clear()
 
 
 def _read_size(value: object, *, name: str) -> float:
@@ -280,3 +626,131 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             inference_state: State of the video.
         """
         inference_state.cancellations += 1
+
+
+class LatestFrame:
+    """The frame that came last; earlier ones are gone."""
+
+    def __init__(self) -> None:
+        self.num_frames = 0
+        self._latest: NDArray[np.uint8] | None = None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the frames.
+
+        Raises:
+            RuntimeError: If no frame came yet.
+        """
+        if self._latest is None:
+            msg = 'No frame came yet; call track with the first one, then prompt it'
+            raise RuntimeError(msg)
+        return self._latest.shape[0], self._latest.shape[1]
+
+    @contextmanager
+    def pushed(self, frame: NDArray[np.uint8]) -> Iterator[int]:
+        """Take a frame in place of the one before, unless the work on it fails.
+
+        Args:
+            frame: (height, width, 3), RGB.
+
+        Yields:
+            Its position in the stream.
+
+        Raises:
+            ValueError: If it has another size than the one before.
+        """
+        before = self._latest
+        if before is not None:
+            same_size(frame, self.size, f'Frame {self.num_frames}')
+        self._latest = frame.copy()
+        self.num_frames += 1
+        try:
+            yield self.num_frames - 1
+        except BaseException:
+            self._latest = before
+            self.num_frames -= 1
+            raise
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Give the latest frame.
+
+        Args:
+            frame_index: Its position.
+
+        Returns:
+            (height, width, 3), RGB.
+
+        Raises:
+            ValueError: If another one is asked for.
+        """
+        if self._latest is None or frame_index != self.num_frames - 1:
+            msg = (
+                f'Frame {frame_index} has passed; prompt the latest frame, or keep '
+                f'more of them with num_cached_embeddings'
+            )
+            raise ValueError(msg)
+        return self._latest
+
+
+class SAM2Stream:
+    """A video without end.
+
+    Prompts go through the predictor's methods with :attr:`state`, on the latest frame
+    or one whose embedding is still kept; they count from the next frame on. Masks are
+    those of the same video tracked forwards from a file, where it has at least as
+    many frames as there are object pointers in the memory (16).
+
+    Args:
+        predictor: Its options hold for the stream.
+        num_frames: Length of a short video, if it is known: the time of object
+            pointers is scaled by it.
+    """
+
+    def __init__(
+        self, predictor: SAM2VideoPredictor, *, num_frames: int | None = None
+    ) -> None:
+        self.predictor = predictor
+        if num_frames is not None:
+            num_frames = read_whole_number(num_frames, name='num_frames', least=1)
+        self._latest = LatestFrame()
+        self.state = predictor.session.open(
+            self._latest,
+            num_frames=sys.maxsize if num_frames is None else num_frames,
+            revisits=False,
+            reaches_back=True,
+        )
+
+    def __deepcopy__(self, memo: dict[int, object]) -> 'SAM2Stream':
+        """A branch of the stream: each of the two takes frames of its own."""
+        other = SAM2Stream(self.predictor)
+        with self.state.lock:
+            other._latest = copy.copy(self._latest)
+            encode = self.predictor.session.encoder(other._latest)
+            other.state = self.state.branch(
+                self.state.embeddings.branch(encode), frames=other._latest
+            )
+        memo[id(self)] = other
+        return other
+
+    @property
+    def frame_index(self) -> int:
+        """Position of the latest frame; -1 before the first."""
+        return self._latest.num_frames - 1
+
+    def track(self, frame: ImageLike) -> VideoFrameResult:
+        """Track all objects on the next frame.
+
+        Args:
+            frame: (height, width, 3), uint8, RGB; or a PIL image of mode RGB.
+
+        Returns:
+            What is shown on the frame; no mask before the first prompt.
+
+        Raises:
+            ValueError: If the frame is not RGB of 8 bits or of another size, or an
+                object has no prompt left. After any error the stream is as it was.
+        """
+        pixels = read_image(frame, name=f'Frame {self._latest.num_frames}')
+        with self.state.lock, self._latest.pushed(pixels) as frame_index:
+            return self.predictor.session.step(self.state, frame_index)

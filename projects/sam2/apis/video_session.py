@@ -1,40 +1,301 @@
-"""Prompts, tracks and shows the objects of a video, frame by frame."""
+"""Prompts and tracks the objects of one frame with the model's own tracker.
+
+:mod:`projects.sam2.models` selects and encodes the memories; here objects are combined
+into batches, and the results are split again.
+"""
 
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import torch
+from torch import Tensor
 
-from projects.sam2.apis.embedding_cache import EmbeddingCache
-from projects.sam2.apis.frame_readers import FrameReader, same_size
-from projects.sam2.apis.inputs import read_image
-from projects.sam2.apis.memory_archive import (
+from ..models import SAM2
+from ..models.memory_bank import MemoryQuery
+from ..models.tracking.frame import (
+    NO_OBJECT_LOGIT,
+    FrameTask,
+    MaskHeads,
+    decode_frame,
+    follow_objects,
+    recall_memories,
+    remember_frame,
+)
+from ..ops import (
+    at_least_float32,
+    fill_holes,
+    non_overlapping,
+    upsample_logits,
+)
+from ..structures import (
+    DecoderStep,
+    FramePrompt,
+    ImageFeatures,
+    RememberedFrame,
+    TrackingMode,
+)
+from .frame_readers import FrameReader, same_size
+from .inputs import read_image
+from .memory_archive import (
     AnsweredMemory,
     ArchivedMemoryStore,
     ArchiveSpace,
     FrameAnswer,
+    MaskEncoding,
     MemoryRestorer,
     TensorArchive,
 )
-from projects.sam2.apis.object_tracking import ObjectTracking, fill_small_holes
-from projects.sam2.apis.video_results import show_frame
-from projects.sam2.apis.video_state import (
+from .video_state import (
+    EmbeddingCache,
     PendingAnswer,
     TrackedObject,
     VideoFrameResult,
     VideoOptions,
     VideoState,
 )
-from projects.sam2.models import SAM2
-from projects.sam2.models.memory_bank import MemoryQuery
-from projects.sam2.ops import at_least_float32
-from projects.sam2.structures import FramePrompt, ImageFeatures
 
-__all__ = ['VideoSession']
+FILLED_HOLE_LOGIT = 0.1  # just inside the mask
+EARLIER_LOGIT_LIMIT = 32.0  # of masks that a click refines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectTracking:
+    """How the objects of a video are tracked.
+
+    Attributes:
+        heads: Prompt encoder, mask decoder and tracker.
+        fill_hole_area: Holes of up to so many pixels of the stride-4 mask are filled.
+        memory_dtype: Spatial memories are kept in this type.
+        max_batch_objects: Objects tracked in one batch.
+    """
+
+    heads: MaskHeads
+    fill_hole_area: float
+    memory_dtype: torch.dtype
+    max_batch_objects: int
+
+    def prompt_task(
+        self,
+        obj: TrackedObject,
+        prompt: FramePrompt,
+        frame_index: int,
+        num_frames: int,
+    ) -> FrameTask:
+        """Describe the task of answering a prompt.
+
+        Args:
+            obj: The object.
+            prompt: All that is said about it on this frame.
+            frame_index: The frame.
+            num_frames: Length of the video.
+
+        Returns:
+            The task; a frame that was tracked before attends to memories, and points
+            refine the mask that was shown.
+        """
+        attends = bool(frame_index in obj.tracked_in_reverse and obj.store.conditioning)
+        shown = obj.answer(frame_index)
+        earlier: Tensor | None = None
+        if shown is not None:
+            limit = EARLIER_LOGIT_LIMIT
+            earlier = shown.mask_logits.clamp(-limit, limit)
+        reverse = attends and obj.tracked_in_reverse[frame_index]
+        return FrameTask(
+            query=self.query(frame_index, num_frames, reverse=reverse),
+            prompt=prompt,
+            attends=attends,
+            reread_prompt=True,
+            earlier_logits=earlier,
+        )
+
+    def answer(
+        self, obj: TrackedObject, features: ImageFeatures, task: FrameTask
+    ) -> DecoderStep:
+        """Answer a prompt; nothing is changed.
+
+        Args:
+            obj: The object.
+            features: Of the frame.
+            task: As :meth:`prompt_task` gives it.
+
+        Returns:
+            The mask, its small holes filled.
+        """
+        selection = recall_memories(self.heads, obj.store, task)
+        (step,) = decode_frame(self.heads, features, selection, task)
+        # The answer may be pending for long; its mask at image size is not needed.
+        shown = fill_small_holes(step.mask_logits, self.fill_hole_area)
+        return replace(step, mask_logits=shown, full_logits=None)
+
+    def remember(
+        self, answer: PendingAnswer, features: ImageFeatures
+    ) -> AnsweredMemory:
+        """Make a memory of an answered prompt.
+
+        Args:
+            answer: Of one object.
+            features: Of the frame.
+
+        Returns:
+            Its memory.
+        """
+        output = remember_frame(self.heads, features, (answer.step,), answer.task)
+        binary = self.heads.tracker.binary_clicked_memories
+        return self._memories(output, answer.step.mask_logits, binary=binary)[0]
+
+    def follow(
+        self,
+        objects: Sequence[TrackedObject],
+        features: ImageFeatures,
+        query: MemoryQuery,
+    ) -> dict[int, AnsweredMemory]:
+        """Track objects on a frame without a prompt; nothing is changed.
+
+        Objects that attend to the same number of memories go in one batch. What does
+        not depend on memories, like the first self-attention, is done once for all.
+
+        Args:
+            objects: Each prompted on some frame.
+            features: Of the frame.
+            query: The frame.
+
+        Returns:
+            The memory of each object, by id.
+        """
+        memories: dict[int, AnsweredMemory] = {}
+        for batch in follow_objects(
+            self.heads,
+            [obj.store for obj in objects],
+            features,
+            query,
+            max_batch_objects=self.max_batch_objects,
+        ):
+            ids = [objects[position].object_id for position in batch.positions]
+            shown = fill_small_holes(
+                batch.output.final.mask_logits, self.fill_hole_area
+            )
+            memories_of_batch = self._memories(batch.output, shown, binary=False)
+            memories |= zip(ids, memories_of_batch, strict=True)
+        return memories
+
+    def query(
+        self, frame_index: int, num_frames: int, *, reverse: bool = False
+    ) -> MemoryQuery:
+        """A frame that asks for memories.
+
+        Args:
+            frame_index: Position in the video.
+            num_frames: Length of the video.
+            reverse: The pass runs backwards.
+
+        Returns:
+            The query.
+        """
+        return MemoryQuery(
+            frame_index=frame_index,
+            num_video_frames=num_frames,
+            mode=TrackingMode.EVALUATION,
+            reverse=reverse,
+        )
+
+    def _memories(
+        self, output: RememberedFrame, shown: Tensor, *, binary: bool
+    ) -> list[AnsweredMemory]:
+        """Split the memories of a batch by object.
+
+        Masks and scores are at least float32, whether or not autocast is in force.
+        """
+        step = output.final
+        spatial = output.memory.spatial.to(self.memory_dtype)
+        masks = at_least_float32(shown)
+        scores = at_least_float32(step.object_score_logits)
+        best = at_least_float32(step.candidate_ious).amax(dim=1, keepdim=True)
+        decoded = None if shown is step.mask_logits else step.mask_logits
+        encoding = MaskEncoding(
+            binary=binary,
+            autocast=_autocast_dtype(spatial.device),
+            fill_hole_area=0.0 if decoded is None else self.fill_hole_area,
+        )
+        return [
+            AnsweredMemory(
+                spatial=spatial[n : n + 1].clone(),
+                object_pointer=output.memory.object_pointer[n : n + 1].clone(),
+                mask_logits=masks[n : n + 1].clone(),
+                object_score_logits=scores[n : n + 1].clone(),
+                ious=best[n : n + 1].clone(),
+                encoded_logits=None if decoded is None else decoded[n : n + 1].clone(),
+                encoding=encoding,
+            )
+            for n in range(len(spatial))
+        ]
+
+
+def fill_small_holes(logits: Tensor, max_area: float) -> Tensor:
+    """Close the small holes of masks.
+
+    Args:
+        logits: (O, 1, H4, W4).
+        max_area: Largest area of a hole that is filled, in pixels; 0 fills none.
+
+    Returns:
+        The same shape.
+    """
+    if max_area <= 0:
+        return logits
+    return fill_holes(logits, max_area=max_area, value=FILLED_HOLE_LOGIT)
+
+
+def _autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type that autocast computes in, if it is in force."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(device.type)
+
+
+def show_frame(
+    frame_index: int,
+    answers: Mapping[int, FrameAnswer | None],
+    *,
+    size: tuple[int, int],
+    low_res: tuple[int, int],
+    separate: bool,
+    device: torch.device,
+) -> VideoFrameResult:
+    """Show the answers of all objects on a frame.
+
+    Args:
+        frame_index: Position in the video.
+        answers: Of each object, by id; None is shown absent.
+        size: Height and width of the video.
+        low_res: H4 and W4.
+        separate: Let each pixel belong to at most one object.
+        device: Where the masks go.
+
+    Returns:
+        Masks and scores of all objects.
+    """
+    nothing = torch.full((1, 1, *low_res), NO_OBJECT_LOGIT, device=device)
+    unknown = torch.full((1, 1), torch.nan, device=device)
+    absent = FrameAnswer(mask_logits=nothing, object_score_logits=unknown, ious=unknown)
+    shown = [answer or absent for answer in answers.values()]
+    # The empty tensor comes first, since there may be no object.
+    masks = torch.cat([nothing[:0], *(answer.mask_logits for answer in shown)])
+    scores = torch.cat([unknown[:0], *(a.object_score_logits for a in shown)])
+    ious = torch.cat([unknown[:0], *(answer.ious for answer in shown)])
+    full = upsample_logits(masks, size)
+    return VideoFrameResult(
+        frame_index=frame_index,
+        object_ids=list(answers),
+        mask_logits=non_overlapping(full) if separate else full,
+        object_score_logits=scores[:, 0],
+        ious=ious[:, 0],
+    )
+
 
 LOW_RES_STRIDE = 4
 MAX_NAMED = 8  # objects in an error

@@ -9,7 +9,7 @@ Importing this package is all there is to do, before anything of ``sam2`` is imp
 is left as it is. Nothing of this is done by ``import projects.sam2``.
 """
 
-from projects.sam2.as_sam2.finder import install
+from .finder import install
 
 __all__ = ['install']
 

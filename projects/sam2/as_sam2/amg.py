@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from projects.sam2.as_sam2.misc import get_connected_components
-from projects.sam2.ops import (
+from ..ops import (
     EncodedMask,
     PlainRuns,
     at_least_float32,
@@ -23,6 +22,7 @@ from projects.sam2.ops import (
     masks_to_boxes,
     plain_runs,
 )
+from .misc import get_connected_components
 
 __all__ = [
     'MaskData',

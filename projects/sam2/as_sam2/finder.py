@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from projects.sam2.as_sam2 import amg
+from . import amg
 
 __all__ = ['install', 'uninstall']
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.apis import image_predictor
-from projects.sam2.apis.image_decoding import EncodedImage, LowResMasks
+from ..apis import image_predictor
+from ..apis.image_predictor import EncodedImage, LowResMasks
 
 __all__ = ['SAM2ImagePredictor']
 

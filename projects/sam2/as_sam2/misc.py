@@ -9,11 +9,11 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from projects.sam2.apis.frame_readers import VideoLike, open_frames
-from projects.sam2.apis.released_state import ReleasedImages
-from projects.sam2.checkpoints import weights_of
-from projects.sam2.models import ClipDataPreprocessor
-from projects.sam2.ops import fill_holes, masks_to_boxes
+from ..apis.frame_readers import VideoLike, open_frames
+from ..apis.video_state import ReleasedImages
+from ..checkpoints import weights_of
+from ..models import ClipDataPreprocessor
+from ..ops import fill_holes, masks_to_boxes
 
 __all__ = [
     'concat_points',

@@ -11,22 +11,20 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from projects.sam2.bridges.mmcv_operators import ensure_operators
-from projects.sam2.datasets import AnnotatedVideo, ClipDataError, ClipDataset
-from projects.sam2.datasets.annotated_video import MaskReader
-from projects.sam2.datasets.coco import CocoMasks
-from projects.sam2.datasets.errors import reports_clip_errors
-from projects.sam2.datasets.frames import ImageFrames
-from projects.sam2.datasets.label_images import LabelImageMasks
-from projects.sam2.datasets.label_rules import LabelRule
-from projects.sam2.datasets.limits import ReadLimits
-from projects.sam2.datasets.reading import VOID_LABEL, checked_intensity_range
-from projects.sam2.datasets.record_store import (
+from ..datasets import AnnotatedVideo, ClipDataError, ClipDataset
+from ..datasets.annotated_video import MaskReader
+from ..datasets.io.errors import ReadLimits, reports_clip_errors
+from ..datasets.io.frames import ImageFrames
+from ..datasets.io.images import VOID_LABEL, checked_intensity_range
+from ..datasets.sources.coco import CocoMasks
+from ..datasets.sources.label_images import LabelImageMasks, LabelRule
+from ..datasets.sources.records import (
     Record,
     RecordStore,
     find_record,
     pack_records,
 )
+from .mmcv_operators import ensure_operators
 
 NUM_LABELS = 256  # of mmsegmentation, which reads labels as 8 bits
 IMAGE_PREFIXES = ('img', 'img_path')

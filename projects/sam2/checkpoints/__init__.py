@@ -4,24 +4,21 @@ Importing this package puts our readers in place of MMEngine's own: they read th
 addresses and files, further kinds of checkpoints, and run nothing that a file holds.
 """
 
-from projects.sam2.checkpoints.adapters import (
+from .checking import (
     ADAPTER_FIELD,
-    adapter_weights_of,
-    fit_adapters,
-    is_adapter_key,
-    to_plain_key,
-)
-from projects.sam2.checkpoints.checking import (
     CheckpointMismatchError,
     ModelKind,
+    adapter_weights_of,
     check_weights,
+    fit_adapters,
+    is_adapter_key,
+    part_weights,
     recognise_model,
+    to_plain_key,
     weights_of,
 )
-from projects.sam2.checkpoints.files import load_file
-from projects.sam2.checkpoints.foreign_files import CheckpointFileError
-from projects.sam2.checkpoints.huggingface_config import huggingface_config
-from projects.sam2.checkpoints.key_map import (
+from .files import CheckpointFileError, load_file
+from .key_map import (
     UnknownKeyError,
     from_huggingface,
     from_released,
@@ -32,14 +29,17 @@ from projects.sam2.checkpoints.key_map import (
     to_huggingface,
     to_released,
 )
-from projects.sam2.checkpoints.parts import part_weights
-from projects.sam2.checkpoints.reading import (
+from .reading import (
     SOURCE_FIELD,
     TRAINED_FIELD,
     read_checkpoint,
     read_checkpoint_url,
 )
-from projects.sam2.checkpoints.writing import CheckpointKind, write_checkpoint
+from .writing import (
+    CheckpointKind,
+    huggingface_config,
+    write_checkpoint,
+)
 
 __all__ = [
     'ADAPTER_FIELD',

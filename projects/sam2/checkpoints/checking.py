@@ -1,25 +1,107 @@
-"""Do the weights of a file fit the model? MMEngine would only log that they do not."""
+"""Weights of models with low-rank adapters, named as the package ``peft`` does.
 
-from collections.abc import Iterable, Mapping
+A layer ``x`` with an adapter has its own weights in ``x.base_layer``, and the adapter's
+in ``x.lora_A.default`` and its like.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
-from projects.sam2.checkpoints.adapters import ADAPTER_FIELD, is_adapter_key
-from projects.sam2.checkpoints.formats import MODEL_SIGN, describe_keys, find_weights
-from projects.sam2.checkpoints.key_map import UnknownKeyError
+from .key_map import (
+    KEY_TABLE,
+    MODEL_SIGN,
+    Naming,
+    UnknownKeyError,
+    describe_keys,
+    find_weights,
+    plain_key,
+    to_huggingface,
+    to_released,
+)
 
-__all__ = [
-    'CheckpointMismatchError',
-    'ModelKind',
-    'check_values',
-    'check_weights',
-    'listed',
-    'recognise_model',
-    'weights_of',
-]
+BASE = '.base_layer.'
+ADAPTER_SIGN = '.lora_'
+MAGNITUDE = '.lora_magnitude_vector.default.weight'
+# Of files that hold what was trained alone.
+ADAPTER_FIELD = 'adapter_state_dict'
+
+
+def is_adapter_key(key: str) -> bool:
+    """Tell adapters from the layers that they adapt.
+
+    Args:
+        key: Name of a weight.
+
+    Returns:
+        Whether it belongs to an adapter.
+    """
+    return ADAPTER_SIGN in key
+
+
+def to_plain_key(key: str) -> str:
+    """Translate the name of an adapted layer's weight.
+
+    Args:
+        key: Name of a weight, adapted or not.
+
+    Returns:
+        Its name in a model without adapters.
+    """
+    return key.replace(BASE, '.')
+
+
+def fit_adapters(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Make weights of a plain model fit a model with adapters.
+
+    Args:
+        weights: Plain, or of a model with adapters already.
+        wanted: The weights that the model has now.
+
+    Returns:
+        Weights by the model's names, with the adapters that the model has now: it
+        then computes what a plain model would, if these are new. Weights that have
+        adapters already, and those for a model without any, are left as they are.
+    """
+    if any(map(is_adapter_key, weights)) or not any(map(is_adapter_key, wanted)):
+        return dict(weights)
+    adapted = {to_plain_key(key): key for key in wanted if BASE in key}
+    fitted = {adapted.get(key, key): value for key, value in weights.items()}
+    for key, value in wanted.items():
+        if is_adapter_key(key):
+            base = fitted.get(f'{key.removesuffix(MAGNITUDE)}{BASE}weight')
+            # DoRA keeps the lengths of a matrix's rows apart.
+            fitted[key] = value if base is None else vector_norm(base, dim=1)
+    return fitted
+
+
+def adapter_weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Take the weights out of a file that holds what was trained alone.
+
+    Args:
+        checkpoint: As it was read.
+        source: Where it comes from, for the error.
+
+    Returns:
+        Weights by our names.
+
+    Raises:
+        ValueError: If it is another kind of file.
+    """
+    if ADAPTER_FIELD not in checkpoint:
+        msg = (
+            f'{source} is no file of adapters, but has {sorted(checkpoint)}; write one '
+            f'by tools/model_converters/convert_adapters.py save'
+        )
+        raise ValueError(msg)
+    return dict(checkpoint[ADAPTER_FIELD])
+
 
 # Weights that SAM 2.1 added.
 VERSION_2_1_SIGNS = (
@@ -277,3 +359,162 @@ def listed(what: str, names: list[str]) -> str:
 def _shapes(items: Iterable[tuple[str, Tensor]]) -> Shapes:
     """Shape of each weight."""
     return {key: tuple(value.shape) for key, value in items}
+
+
+MAX_NAMES = 3  # that an error shows
+
+State = Mapping[str, Tensor]
+
+
+def part_weights(
+    checkpoint: Mapping[str, Any],
+    wanted: State,
+    *,
+    part: str,
+    prefix: str | None,
+    source: str,
+) -> dict[str, Tensor]:
+    """Take the weights of a part out of a checkpoint.
+
+    The checkpoint may be a whole SAM 2 of any kind, a run of a model that has the part
+    under another name (``backbone.…``), or the part alone.
+
+    Args:
+        checkpoint: As :func:`read_checkpoint` gives it.
+        wanted: The weights that the part has now.
+        part: Prefix of the part in our SAM 2, such as ``'image_encoder.backbone.'``.
+        prefix: Its prefix in the checkpoint, in the checkpoint's names or in ours;
+            None to look for it.
+        source: Where the checkpoint comes from, for the errors.
+
+    Returns:
+        All weights of the part, and no others.
+
+    Raises:
+        CheckpointMismatchError: If the checkpoint does not have the part, or a weight
+            is missing, unexpected, of another shape, no floating-point number or NaN.
+    """
+    plain_names = {to_plain_key(name): name for name in wanted}
+    plain = {key: wanted[name] for key, name in plain_names.items()}
+    state = _bare_state(checkpoint)
+    candidates = dict(_candidates(state, plain, part))
+    if prefix is not None:
+        start = f'{plain_key(prefix.strip("."))}.'
+        candidates = {key: value for key, value in candidates.items() if key == start}
+    is_of_part = prefix is None or any(
+        f'.{start}'.endswith(f'.{name}') for name in _names_of(part)
+    )
+    if is_of_part and (prefix is None or not candidates):
+        try:
+            whole = find_weights(checkpoint, within_models=True)
+        except (UnknownKeyError, ValueError) as error:
+            raise CheckpointMismatchError(f'{source}: {error}') from error
+        if whole is not None:
+            candidates = {part: whole[1]}
+    if not candidates:
+        where = '' if prefix is None else f' under prefix={prefix!r}'
+        hint = '' if prefix is None else '; without prefix it is looked for'
+        names = ', '.join(sorted(state)[:MAX_NAMES])
+        msg = (
+            f'{source} has no {part.rstrip(".")}{where}: it holds '
+            f'{describe_keys(state)} ({names or "no weights"}, …); give a checkpoint '
+            f'of SAM 2, or one with the weights of this part{hint}'
+        )
+        raise CheckpointMismatchError(msg)
+    start, state = max(
+        candidates.items(),
+        key=lambda item: sum(item[0] + key in item[1] for key in plain),
+    )
+    given = {
+        key.removeprefix(start): value
+        for key, value in state.items()
+        if key.startswith(start)
+    }
+    fitted = fit_adapters(given, wanted)
+    _check(fitted, wanted, f'{source} does not fit {part.rstrip(".")}')
+    check_values(fitted, wanted, source=source)
+    return fitted
+
+
+def _check(given: State, wanted: State, what: str) -> None:
+    """Raise unless weights are exactly those that are wanted."""
+    shapes = {
+        f'{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}'
+        for key, value in wanted.items()
+        if key in given and given[key].shape != value.shape
+    }
+    problems = [
+        listed('missing', sorted(wanted.keys() - given.keys())),
+        listed('unexpected', sorted(given.keys() - wanted.keys())),
+        listed('of another shape', sorted(shapes)),
+    ]
+    if any(problems):
+        lines = [f'{what}.', *filter(None, problems)]
+        raise CheckpointMismatchError('\n'.join(lines))
+
+
+def _bare_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights by the checkpoint's names, without the parts that wrappers add."""
+    state = checkpoint
+    for field in ('state_dict', 'model', 'model_state_dict'):
+        if isinstance(checkpoint.get(field), Mapping):
+            state = checkpoint[field]
+            break
+    return {
+        plain_key(key): value
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+
+
+def _candidates(
+    state: State, wanted: State, part: str
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Find the prefixes under which a state dict may have a part, in any naming.
+
+    Args:
+        state: By its own names.
+        wanted: By our names of the part's weights.
+        part: Its name in a SAM 2 of ours.
+
+    Yields:
+        A prefix, and the state dict with the part's weights by our names below it.
+    """
+    for naming, translate in (
+        (Naming.OURS, str),
+        (Naming.RELEASED, to_released),
+        (Naming.HUGGINGFACE, to_huggingface),
+    ):
+        start = _names_of(part)[naming] if naming else part
+        try:
+            names = {
+                translate(f'{part}{key}').removeprefix(start): key for key in wanted
+            }
+        except UnknownKeyError:  # a weight that no SAM 2 has
+            continue
+        # The longest name is the one that other models are least likely to have.
+        sign = max(names, key=lambda name: (name.count('.'), len(name)))
+        for match in [key for key in state if f'.{key}'.endswith(f'.{sign}')]:
+            prefix = match.removesuffix(sign)
+            yield (
+                prefix,
+                {
+                    prefix
+                    + names.get(key.removeprefix(prefix), key.removeprefix(prefix))
+                    if key.startswith(prefix)
+                    else key: value
+                    for key, value in state.items()
+                },
+            )
+
+
+def _names_of(part: str) -> tuple[str, str, str]:
+    """Prefix of a part in each naming; of several parts, the prefix they share."""
+    for prefixes, _ in KEY_TABLE:
+        if prefixes[Naming.OURS] == part:
+            return prefixes
+    for prefixes, _ in KEY_TABLE:
+        if prefixes[Naming.OURS].startswith(part):
+            ours, released, theirs = (f'{name.partition(".")[0]}.' for name in prefixes)
+            return ours, released, theirs
+    return part, part, part

@@ -1,10 +1,6 @@
-"""Reads a checkpoint file of unknown origin without running any code in it.
+"""Recognises files that are no checkpoints by their first bytes."""
 
-The format is recognised by the content, not by the name. Archives are checked before
-torch reads them, classes in ordinary MM checkpoints are replaced by inert stand-ins,
-and every failure raises the same kind of error.
-"""
-
+import json
 import pickle
 import pickletools
 import re
@@ -13,13 +9,19 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
+from importlib import import_module
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import IO, Any
+from urllib.error import HTTPError
+from urllib.parse import urlparse
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 import torch
+from filelock import FileLock
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 from torch.serialization import (
@@ -28,16 +30,260 @@ from torch.serialization import (
     get_safe_globals,
 )
 
-from projects.sam2.checkpoints.foreign_files import (
-    NOT_WEIGHTS,
-    SAVE_WEIGHTS,
-    UNPACK,
-    CheckpointFileError,
-    refuse_foreign,
-)
-from projects.sam2.checkpoints.safetensors_files import SUFFIX, read_safetensors
+from ..ops import import_optional
 
-__all__ = ['load_file']
+UNPACK = 'unpack it and give the checkpoint inside'
+NOT_WEIGHTS = 'give a file of weights (.pt, .pth, .bin or .safetensors)'
+SAVE_WEIGHTS = 'save the state dict alone: torch.save(model.state_dict(), path)'
+HEAD_BYTES = 512
+# Position, bytes, description, remedy.
+SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
+    (
+        0,
+        b'version https:',
+        'a Git LFS pointer, which only says where the file is',
+        'fetch the file itself, by `git lfs pull` in its repository',
+    ),
+    (0, b'\x1f\x8b', 'a file packed by gzip', UNPACK),
+    (0, b'BZh', 'a file packed by bzip2', UNPACK),
+    (0, b'\xfd7zXZ', 'a file packed by xz', UNPACK),
+    (0, b'\x28\xb5\x2f\xfd', 'a file packed by zstd', UNPACK),
+    (0, b'7z\xbc\xaf\x27\x1c', 'a 7z archive', UNPACK),
+    (0, b'Rar!', 'a RAR archive', UNPACK),
+    (257, b'ustar', 'a tar archive', UNPACK),
+    (0, b'\x89HDF\r\n', 'an HDF5 file (Keras or h5py)', NOT_WEIGHTS),
+    (0, b'\x93NUMPY', 'a NumPy array', NOT_WEIGHTS),
+    (0, b'GGUF', 'a GGUF file', NOT_WEIGHTS),
+    (4, b'TFL3', 'a TensorFlow Lite model', NOT_WEIGHTS),
+    (0, b'\xff\xd8\xff', 'a JPEG image', NOT_WEIGHTS),
+    (0, b'\x89PNG', 'a PNG image', NOT_WEIGHTS),
+    (0, b'%PDF', 'a PDF document', NOT_WEIGHTS),
+)
+# The first field of ONNX, its version, and the tags that follow it.
+ONNX_START = re.compile(rb'\x08[\x01-\x1f][\x12\x1a\x3a]')
+
+
+class CheckpointFileError(ValueError):
+    """A file is no checkpoint, is damaged, or could run code."""
+
+
+def refuse_foreign(path: Path) -> bytes:
+    """Raise if a file is certainly no checkpoint.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        The first bytes of the file.
+
+    Raises:
+        CheckpointFileError: If it is a web page, a Git LFS pointer, an archive of
+            another program, an image or the like.
+    """
+    with path.open('rb') as file:
+        head = file.read(HEAD_BYTES)
+    foreign = _foreign_kind(head, path.suffix)
+    if foreign is not None:
+        what, remedy = foreign
+        size = path.stat().st_size
+        msg = f'{path} ({size} bytes) is no checkpoint but {what}; {remedy}'
+        raise CheckpointFileError(msg)
+    return head
+
+
+def _foreign_kind(head: bytes, suffix: str) -> tuple[str, str] | None:
+    """Description and remedy of a file that is certainly no checkpoint."""
+    for start, signature, what, remedy in SIGNATURES:
+        if head.startswith(signature, start):
+            return what, remedy
+    if suffix == '.onnx' or ONNX_START.match(head):
+        return 'an ONNX model', NOT_WEIGHTS
+    text = head.removeprefix(b'\xef\xbb\xbf').lstrip()
+    if text.startswith(b'<'):
+        return (
+            'a web page (HTML or XML)',
+            'the address leads to a page or asks to sign in; fetch the file itself',
+        )
+    if text.startswith((b'{', b'[')):
+        return 'JSON: a config, or the answer of a server', NOT_WEIGHTS
+    if len(text) > 1 and re.fullmatch(rb'[\x20-\x7e\s]+', text):
+        return 'text', NOT_WEIGHTS
+    return None
+
+
+SUFFIX = '.safetensors'
+# Names that Hugging Face's transformers gives: one file, or shards and their index.
+WEIGHTS_FILE = f'model{SUFFIX}'
+INDEX_FILE = f'{WEIGHTS_FILE}.index.json'
+FETCH_WHOLE_AGAIN = 'the file is damaged or was not fetched whole; fetch it again'
+# An index names each weight once; one of thousands of weights has a few hundred kB.
+MAX_INDEX_BYTES = 64 << 20
+
+
+def read_safetensors(path: Path, device: str | torch.device) -> dict[str, Tensor]:
+    """Read a file.
+
+    Args:
+        path: Of the file.
+        device: Where the tensors go.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        CheckpointFileError: If the file is truncated, claims more than it holds, or is
+            no safetensors.
+        ImportError: If the package is missing.
+    """
+    refuse_foreign(path)
+    library = _library()
+    try:
+        loaded: dict[str, Tensor] = library.torch.load_file(path, device=str(device))
+    except (library.SafetensorError, MemoryError, RuntimeError, ValueError) as error:
+        msg = f'{path} ({path.stat().st_size} bytes) is no whole safetensors file: '
+        problem = str(error).partition('\n')[0] or type(error).__name__
+        raise CheckpointFileError(f'{msg}{problem}; {FETCH_AGAIN}') from error
+    return loaded
+
+
+def read_safetensors_folder(
+    folder: Path, device: str | torch.device
+) -> dict[str, Tensor]:
+    """Read the weights of a folder that transformers wrote, in one file or in shards.
+
+    Args:
+        folder: With ``model.safetensors``, or its shards and their index.
+        device: Where the tensors go.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        FileNotFoundError: If there are no weights, or a shard is missing.
+        CheckpointFileError: If a file is damaged, or a shard lacks weights that the
+            index names.
+        ImportError: If the package is missing.
+    """
+    if (folder / WEIGHTS_FILE).is_file():
+        return read_safetensors(folder / WEIGHTS_FILE, device)
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        msg = (
+            f'{folder} is a folder without {WEIGHTS_FILE} or {INDEX_FILE}; give a '
+            f'checkpoint file, or a folder that transformers wrote with safetensors'
+        )
+        raise FileNotFoundError(msg)
+    shard_of = _read_index(index)
+    shards = sorted(set(shard_of.values()))
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        msg = (
+            f'{folder} lacks {len(missing)} of the {len(shards)} files that '
+            f'{INDEX_FILE} names: {", ".join(missing)}; fetch them'
+        )
+        raise FileNotFoundError(msg)
+    weights: dict[str, Tensor] = {}
+    for shard in shards:
+        weights |= read_safetensors(folder / shard, device)
+    lost = sorted(shard_of.keys() - weights.keys())
+    if lost:
+        msg = (
+            f'{folder}: {len(lost)} weights that {INDEX_FILE} names are in no file, '
+            f'{lost[0]} in {shard_of[lost[0]]} among them; fetch the folder again'
+        )
+        raise CheckpointFileError(msg)
+    return weights
+
+
+def write_safetensors(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a file that transformers reads.
+
+    Args:
+        path: Of the file.
+        weights: Tensors by name; no two may share their memory.
+
+    Raises:
+        ImportError: If the package is missing.
+    """
+    whole = {key: value.contiguous() for key, value in weights.items()}
+    library = _library()
+    path.touch()
+    mode = path.stat().st_mode
+    # transformers refuses a file that does not name its framework.
+    library.torch.save_file(whole, path, metadata={'format': 'pt'})
+    # Written for its owner's eyes alone; others may read it as any other new file.
+    path.chmod(mode)
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """File of each weight; files lie beside the index."""
+    size = path.stat().st_size
+    if size > MAX_INDEX_BYTES:
+        msg = f'{path} has {size} bytes, too many for an index; {FETCH_AGAIN}'
+        raise CheckpointFileError(msg)
+    try:
+        shard_of = json.loads(path.read_text(encoding='utf-8'))['weight_map']
+        is_flat = all(Path(shard).name == shard for shard in shard_of.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        msg = f'{path} is no index of safetensors ({error!r}); {FETCH_AGAIN}'
+        raise CheckpointFileError(msg) from error
+    if not is_flat:
+        msg = f'{path} names files outside its folder; fetch it from another source'
+        raise CheckpointFileError(msg)
+    return {str(key): str(shard) for key, shard in shard_of.items()}
+
+
+def _library() -> ModuleType:
+    """The package, asked for only where a file of this kind is at hand."""
+    import_optional('safetensors.torch', purpose='A file of safetensors')
+    return import_module('safetensors')
+
+
+# A lock of a system that does not free those of dead processes ends the wait.
+LOCK_SECONDS = 3600.0
+
+
+def fetch(url: str) -> Path:
+    """Fetch a file, unless the cache has it already.
+
+    Any number of processes may call this, one alone as well: the first one fetches,
+    those that share its cache wait for it at a file lock.
+
+    Args:
+        url: Address of the file.
+
+    Returns:
+        Its path in the cache.
+
+    Raises:
+        ValueError: If the address names no file.
+        OSError: If the file cannot be fetched or kept.
+    """
+    name = PurePosixPath(urlparse(url).path).name
+    if name in {'', '..'}:
+        msg = f'{url} names no file; give the address of a checkpoint'
+        raise ValueError(msg)
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f'{path}.lock', timeout=LOCK_SECONDS):
+            # Another process may have been faster.
+            if not path.is_file():
+                # Comes under another name and is renamed: whole or not there.
+                torch.hub.download_url_to_file(url, str(path), progress=False)
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+        msg = (
+            f'{url} cannot be fetched to {path}: {error}; check the address, the '
+            f'connection and the folder, or fetch the file by other means and give '
+            f'its path'
+        )
+        raise OSError(msg) from error
+    return path
+
 
 MapLocation = str | torch.device | None
 

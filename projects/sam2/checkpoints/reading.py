@@ -18,12 +18,13 @@ from mmengine.fileio import load as load_json
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from projects.sam2.checkpoints.fetching import fetch
-from projects.sam2.checkpoints.files import load_file
-from projects.sam2.checkpoints.foreign_files import CheckpointFileError
-from projects.sam2.checkpoints.formats import MODEL_SIGN, find_weights
-from projects.sam2.checkpoints.key_map import UnknownKeyError
-from projects.sam2.checkpoints.safetensors_files import read_safetensors_folder
+from .files import (
+    CheckpointFileError,
+    fetch,
+    load_file,
+    read_safetensors_folder,
+)
+from .key_map import MODEL_SIGN, UnknownKeyError, find_weights
 
 __all__ = [
     'MODEL_SIGN',

@@ -1,23 +1,219 @@
-"""Writes weights as each kind of checkpoint; see ``WRITERS``."""
+"""The ``config.json`` that Hugging Face's transformers builds its SAM 2 from."""
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from mmengine.registry import MODELS
 from torch import Tensor
 
-from projects.sam2.checkpoints.huggingface_config import huggingface_config
-from projects.sam2.checkpoints.key_map import map_to_huggingface, map_to_released
-from projects.sam2.checkpoints.safetensors_files import (
-    WEIGHTS_FILE,
-    write_safetensors,
-)
-from projects.sam2.ops import written_aside
+from ..ops import written_aside
+from .files import WEIGHTS_FILE, write_safetensors
+from .key_map import map_to_huggingface, map_to_released
 
-__all__ = ['CheckpointKind', 'write_checkpoint']
+STRIDE = 16
+FEATURE_STRIDES = (4, 8, 16)
+FUSER_EXPANSION = 4
+# Parts that hold weights, or say how they are used.
+PLACES = (
+    'data_preprocessor',
+    'image_encoder.backbone',
+    'image_encoder.neck',
+    'tracker',
+    'tracker.memory_attention',
+    'tracker.memory_encoder',
+    'tracker.memory_bank',
+    'tracker.object_pointer',
+    'prompt_encoder',
+    'mask_decoder',
+)
+# What transformers has written into its model: part, argument, value.
+WRITTEN_IN = (
+    ('backbone', 'type', 'Hiera'),
+    ('neck', 'type', 'HieraFPN'),
+    ('memory_attention', 'type', 'MemoryAttention'),
+    ('memory_attention', 'memory_dims', 64),
+    ('memory_encoder', 'type', 'MemoryEncoder'),
+    ('prompt_encoder', 'type', 'SAM2PromptEncoder'),
+    ('mask_decoder', 'type', 'SAM2MaskDecoder'),
+    ('mask_decoder', 'high_res_features', True),
+    ('mask_decoder', 'object_score', True),
+    ('mask_decoder', 'iou_sigmoid', True),
+)
+GIVE_SAM2 = 'give the config of a SAM2, like configs/_base_/models/sam2_1_tiny.py'
+TIME_ENCODINGS = {'signed': True, 'none': False}
+
+
+class Part(dict[str, Any]):
+    """Type and arguments of a part; to ask for one that it lacks is an error.
+
+    Args:
+        place: Of the part in the model's config.
+        arguments: With ``type``.
+    """
+
+    def __init__(self, place: str, arguments: Mapping[str, Any]) -> None:
+        super().__init__(arguments)
+        self.place = place
+
+    def __missing__(self, argument: str) -> NoReturn:
+        """Name what is missing."""
+        msg = (
+            f'Expected model.{self.place} to have {argument}, but got a '
+            f'{self["type"]} with {sorted(self.keys() - {"type"})}; {GIVE_SAM2}'
+        )
+        raise ValueError(msg)
+
+
+def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a model of ours in the words of transformers' ``Sam2VideoConfig``.
+
+    Args:
+        model: Config of :class:`SAM2`.
+
+    Returns:
+        What ``config.json`` holds.
+
+    Raises:
+        ValueError: If transformers cannot build the model, or it is no SAM 2.
+    """
+    parts = _parts(model)
+    _check(parts)
+    tracker, bank = parts['tracker'], parts['memory_bank']
+    attention, pointer = parts['memory_attention'], parts['object_pointer']
+    encoder, decoder = parts['memory_encoder'], parts['mask_decoder']
+    side = parts['data_preprocessor']['image_size'][0]
+    dims = encoder['embed_dims']
+    return {
+        'architectures': ['Sam2VideoModel'],
+        'model_type': 'sam2_video',
+        'image_size': side,
+        'vision_config': _vision_config(parts['backbone'], parts['neck'], side),
+        'prompt_encoder_config': {
+            'hidden_size': parts['prompt_encoder']['embed_dims'],
+            'image_size': side,
+        },
+        'mask_decoder_config': {
+            'hidden_size': decoder['embed_dims'],
+            'mlp_dim': decoder['mlp_dims'],
+            'num_attention_heads': decoder['num_heads'],
+            'dynamic_multimask_via_stability': decoder['stability_selection'],
+        },
+        'num_maskmem': bank['num_frames'],
+        'max_object_pointers_in_encoder': bank['max_pointers'],
+        'enable_occlusion_spatial_embedding': tracker['no_object_embedding'],
+        'enable_temporal_pos_encoding_for_object_pointers': TIME_ENCODINGS[
+            pointer['time_encoding']
+        ],
+        'memory_attention_hidden_size': attention['embed_dims'],
+        'memory_attention_num_layers': attention['num_layers'],
+        'memory_attention_num_attention_heads': attention['num_heads'],
+        'memory_attention_feed_forward_hidden_size': attention['feedforward_dims'],
+        'memory_attention_dropout': attention['dropout'],
+        'memory_attention_rope_dropout': attention['dropout'],
+        'memory_attention_rope_feat_sizes': [side // STRIDE] * 2,
+        'memory_encoder_hidden_size': dims,
+        'memory_encoder_output_channels': encoder['memory_dims'],
+        'mask_downsampler_embed_dim': dims,
+        'memory_fuser_embed_dim': dims,
+        'memory_fuser_intermediate_dim': FUSER_EXPANSION * dims,
+    }
+
+
+def _vision_config(backbone: Part, neck: Part, side: int) -> dict[str, Any]:
+    """Describe the image encoder."""
+    num_stages = len(backbone['stages'])
+    return {
+        'model_type': 'sam2_vision_model',
+        'backbone_config': {
+            'model_type': 'sam2_hiera_det_model',
+            'hidden_size': backbone['embed_dims'],
+            'num_attention_heads': backbone['num_heads'],
+            'image_size': [side, side],
+            'window_positional_embedding_background_size': list(
+                backbone['position_embedding_size']
+            ),
+            'num_query_pool_stages': num_stages - 1,
+            'blocks_per_stage': list(backbone['stages']),
+            'embed_dim_per_stage': _doubled(backbone['embed_dims'], num_stages),
+            'num_attention_heads_per_stage': _doubled(
+                backbone['num_heads'], num_stages
+            ),
+            'window_size_per_stage': list(backbone['window_sizes']),
+            'global_attention_blocks': list(backbone['global_attention_blocks']),
+        },
+        'backbone_channel_list': list(reversed(neck['in_channels'])),
+        'backbone_feature_sizes': [[side // s, side // s] for s in FEATURE_STRIDES],
+        'fpn_hidden_size': neck['out_channels'],
+        'fpn_top_down_levels': list(neck['top_down_levels']),
+    }
+
+
+def _parts(model: Mapping[str, Any]) -> dict[str, Part]:
+    """All arguments of the parts that hold weights, defaults included."""
+    preprocessor = model.get('data_preprocessor') or {'type': 'ClipDataPreprocessor'}
+    whole = {**model, 'data_preprocessor': preprocessor}
+    parts = (_part(whole, place) for place in PLACES)
+    return {part.place.rpartition('.')[2]: part for part in parts}
+
+
+def _part(model: Mapping[str, Any], place: str) -> Part:
+    """Type and arguments of a part, those that its config leaves out included."""
+    config: Any = model
+    for name in place.split('.'):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    if not isinstance(config, Mapping) or 'type' not in config:
+        msg = (
+            f'Expected model.{place} to be the config of a part, but got '
+            f'{type(config).__name__} in a model of type {model.get("type")!r} with '
+            f'{sorted(model)}; {GIVE_SAM2}'
+        )
+        raise ValueError(msg)
+    kind = config['type']
+    built_from = MODELS.get(kind) if isinstance(kind, str) else kind
+    if built_from is None:
+        msg = f'{kind!r} is no registered model; import the module that registers it'
+        raise ValueError(msg)
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(built_from).parameters.values()
+        if parameter.default is not parameter.empty
+    }
+    return Part(place, defaults | dict(config) | {'type': built_from.__name__})
+
+
+def _check(parts: Mapping[str, Part]) -> None:
+    """Raise where transformers has no such model."""
+    problems = [
+        f'{name}.{argument} is {parts[name].get(argument)!r}, not {fixed!r}'
+        for name, argument, fixed in WRITTEN_IN
+        if parts[name].get(argument) != fixed
+    ]
+    time_encoding = parts['object_pointer']['time_encoding']
+    if time_encoding not in TIME_ENCODINGS:
+        problems.append(
+            f'object_pointer.time_encoding is {time_encoding!r}, none of '
+            f'{tuple(TIME_ENCODINGS)}'
+        )
+    height, width = parts['data_preprocessor']['image_size']
+    if height != width:
+        problems.append(f'data_preprocessor.image_size {height} x {width} is no square')
+    if problems:
+        msg = (
+            f'transformers has no SAM 2 like this: {"; ".join(problems)}. Write the '
+            f'checkpoint as a released one or as one of ours instead'
+        )
+        raise ValueError(msg)
+
+
+def _doubled(first: int, count: int) -> list[int]:
+    """A number for each stage, twice that of the stage before."""
+    return [first * 2**stage for stage in range(count)]
+
 
 Weights = Mapping[str, Tensor]
 ModelConfig = Mapping[str, Any]

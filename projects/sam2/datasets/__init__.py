@@ -1,20 +1,21 @@
 """Sources of clips and videos, and the transforms that make training clips of them."""
 
-from projects.sam2.datasets.annotated_video import AnnotatedVideo
-from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.datasets.coco import ClipCocoDataset
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.label_images import ClipLabelImageDataset
-from projects.sam2.datasets.labelme import ClipLabelMeDataset
-from projects.sam2.datasets.object_folders import ClipObjectFolderDataset
-from projects.sam2.datasets.palette import ClipPaletteDataset
-from projects.sam2.datasets.sa1b import ClipSA1BDataset
-from projects.sam2.datasets.sav import ClipSAVDataset
-from projects.sam2.datasets.synthetic_dataset import (
+from .annotated_video import AnnotatedVideo
+from .clip_dataset import ClipDataset
+from .io.errors import ClipDataError
+from .sources.coco import ClipCocoDataset
+from .sources.davis import ClipPaletteDataset
+from .sources.label_images import ClipLabelImageDataset
+from .sources.labelme import ClipLabelMeDataset
+from .sources.object_folders import ClipObjectFolderDataset
+from .sources.sa1b import ClipSA1BDataset
+from .sources.sav import ClipSAVDataset
+from .sources.synthetic import (
     ClipSyntheticDataset,
     RenderedVideoSource,
 )
-from projects.sam2.datasets.transforms import (
+from .sources.youtube_vis import ClipYouTubeVISDataset
+from .transforms import (
     ClipAddHiddenObjects,
     ClipColorJitter,
     ClipFit,
@@ -32,13 +33,12 @@ from projects.sam2.datasets.transforms import (
     ClipState,
     ClipWarp,
 )
-from projects.sam2.datasets.video_dataset import ClipVideoDataset
-from projects.sam2.datasets.views import (
+from .wrappers import (
     ClipOneObjectDataset,
     ClipStrideDataset,
+    ClipVideoDataset,
     StridedVideoSource,
 )
-from projects.sam2.datasets.youtube_vis import ClipYouTubeVISDataset
 
 __all__ = [
     'AnnotatedVideo',

@@ -1,7 +1,7 @@
 """How training runs: samplers, loop, hooks, optimizer, launching."""
 
-from projects.sam2.engine import hooks, loops, optim, samplers
-from projects.sam2.engine.file_backend import SAM2AtomicBackend
+from . import hooks, loops, optim, samplers
+from .files import SAM2AtomicBackend
 
 __all__ = [
     'SAM2AtomicBackend',

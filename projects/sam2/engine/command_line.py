@@ -19,15 +19,15 @@ from mmengine.config import Config, DictAction
 from mmengine.registry.build_functions import build_from_cfg
 from mmengine.runner import BaseLoop, Runner
 
-from projects.sam2.checkpoints import UnknownKeyError
-from projects.sam2.engine.config import apply_work_dir
-from projects.sam2.engine.distributed import (
+from ..checkpoints import UnknownKeyError
+from .config import apply_work_dir
+from .distributed import (
     LostProcessError,
     lost_contact,
     part_from_processes,
     prepare_processes,
 )
-from projects.sam2.engine.optim import NonFiniteLossError
+from .optim import NonFiniteLossError
 
 # Errors that the user or the cluster can mend. Others show a traceback.
 USER_ERRORS = (

@@ -1,56 +1,51 @@
 """Region similarity J and contour accuracy F, frame by frame and over a dataset."""
 
-from projects.sam2.evaluation.boundary import (
-    boundary_f,
-    boundary_map,
+from .accumulators import (
+    ClipPromptIoUAccumulator,
+    ClipPromptIoUMetric,
+    JFAccumulator,
+    JFRoundsAccumulator,
+    JFRoundsMetric,
+    MaskletRecorder,
+    RoundIoUs,
+    RoundScores,
+    copy_first_masks,
+    score_copy_baseline,
 )
-from projects.sam2.evaluation.clip_loss import (
+from .clip_loss import (
     ClipLossAccumulator,
     ClipLossMetric,
     VideoLosses,
 )
-from projects.sam2.evaluation.copy_baseline import (
-    copy_first_masks,
-    score_copy_baseline,
-)
-from projects.sam2.evaluation.frame_scores import (
+from .jf import (
     FrameScores,
+    boundary_f,
+    boundary_map,
     boundary_radius,
+    region_similarity,
     scan_labels,
     score_labels,
     score_masks,
 )
-from projects.sam2.evaluation.jaccard import region_similarity
-from projects.sam2.evaluation.jf_accumulator import JFAccumulator
-from projects.sam2.evaluation.jf_metric import JFMetric
-from projects.sam2.evaluation.masklet_recorder import MaskletRecorder
-from projects.sam2.evaluation.protocol import (
-    PROTOCOLS,
-    JFAppearanceProtocol,
-    JFDavisProtocol,
-    JFProtocol,
-    JFSAVProtocol,
-)
-from projects.sam2.evaluation.report import (
+from .jf_metric import (
+    JFMetric,
     describe_gaps,
     describe_nothing,
     describe_summary,
     format_tables,
     write_report,
 )
-from projects.sam2.evaluation.round_scores import (
-    ClipPromptIoUAccumulator,
-    ClipPromptIoUMetric,
-    JFRoundsAccumulator,
-    JFRoundsMetric,
-    RoundIoUs,
-    RoundScores,
-)
-from projects.sam2.evaluation.score_tracks import FrameObjects, ScoreTracks
-from projects.sam2.evaluation.scores import (
+from .protocol import (
+    PROTOCOLS,
+    FrameObjects,
+    JFAppearanceProtocol,
+    JFDavisProtocol,
+    JFProtocol,
+    JFSAVProtocol,
     ObjectScores,
     PredictionGaps,
     ScoreSummary,
+    ScoreTracks,
     VideoScores,
     summarise,
 )

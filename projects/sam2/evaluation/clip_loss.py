@@ -11,8 +11,8 @@ from mmengine.registry import METRICS, MODELS, TASK_UTILS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from projects.sam2.ops import resize_masks
-from projects.sam2.structures import (
+from ..ops import resize_masks
+from ..structures import (
     FrameMasks,
     FrameOutput,
     FramePrediction,

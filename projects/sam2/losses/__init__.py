@@ -1,13 +1,13 @@
 """Losses: pure functions, and the registered sum over frames and steps."""
 
-from projects.sam2.losses.functional import (
+from .functional import (
     FocalShape,
     dice_loss,
     focal_elements,
     mask_ious,
     sigmoid_focal_loss,
 )
-from projects.sam2.losses.multi_step import SAM2MultiStepLoss
+from .multi_step import SAM2MultiStepLoss
 
 __all__ = [
     'FocalShape',

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from projects.sam2.ops import count_pixels
+from ..ops import count_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from projects.sam2.ops import match_weights, resize_masks
-from projects.sam2.structures import (
+from ..ops import match_weights, resize_masks
+from ..structures import (
     ClipBatch,
     ClipSample,
     ClipTargets,

@@ -1,12 +1,84 @@
-"""Image encoder: backbone and neck."""
+"""Feature pyramid on the maps of Hiera."""
+
+from collections.abc import Sequence
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional
 
-from projects.sam2.models.pretrained import PretrainedModule
+from ..ops import at_least_float32, match_weights
+from .layers import PixelLinear
+from .pretrained import PretrainedModule
 
-__all__ = ['SAM2ImageEncoder']
+
+@MODELS.register_module()
+class HieraFPN(PretrainedModule):
+    """Brings all maps to the same channels and adds coarse maps to finer ones.
+
+    Args:
+        in_channels: Channels of the maps, finest first.
+        out_channels: Channels of the results.
+        top_down_levels: Levels, 0 being the finest, that take part in the top-down
+            path; the others are projected alone.
+        init_cfg: MMEngine's initialisation; see :class:`PretrainedModule`.
+
+    Raises:
+        ValueError: If a top-down level does not exist.
+    """
+
+    checkpoint_part = 'image_encoder.neck.'
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        top_down_levels: Sequence[int] = (2, 3),
+        init_cfg: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        num_levels = len(in_channels)
+        if not set(top_down_levels) <= set(range(num_levels)):
+            msg = (
+                f'Expected top_down_levels below {num_levels}, the number of '
+                f'in_channels, but got {tuple(top_down_levels)}'
+            )
+            raise ValueError(msg)
+        self.top_down_levels = frozenset(top_down_levels)
+        # Coarse to fine, the order of the released weights.
+        self.lateral_convs = nn.ModuleList(
+            PixelLinear(channels, out_channels) for channels in reversed(in_channels)
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the pyramid.
+
+        Args:
+            maps: Finest first, each (B, C_i, H / 2**i, W / 2**i).
+
+        Returns:
+            As many maps, finest first, each (B, C, H / 2**i, W / 2**i).
+
+        Raises:
+            ValueError: If there is not one map for each level.
+        """
+        if len(maps) != len(self.lateral_convs):
+            msg = f'Expected {len(self.lateral_convs)} maps, but got {len(maps)}'
+            raise ValueError(msg)
+        outputs: list[Tensor] = []
+        for conv, features in zip(self.lateral_convs, reversed(maps), strict=True):
+            lateral: Tensor = conv(features)
+            level = len(maps) - 1 - len(outputs)
+            if outputs and level in self.top_down_levels:
+                coarse = functional.interpolate(
+                    at_least_float32(outputs[-1]), scale_factor=2, mode='nearest'
+                )
+                weight = conv.get_parameter('weight')
+                lateral = match_weights(lateral + coarse, weight)
+            outputs.append(lateral)
+        return tuple(reversed(outputs))
+
 
 NUM_LEVELS = 3  # strides 4, 8 and 16; the coarsest only feeds the top-down path
 

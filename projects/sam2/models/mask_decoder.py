@@ -7,13 +7,11 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.sam2.models.layers.mlp import MLP
-from projects.sam2.models.layers.norm import LayerNorm2d
-from projects.sam2.models.layers.pixel_linear import PixelLinear
-from projects.sam2.models.layers.recompute import apply_after, recomputed
-from projects.sam2.models.prompt_encoder import PromptEmbeddings
-from projects.sam2.models.two_way_transformer import TwoWayTransformer
-from projects.sam2.ops import count_pixels
+from ..ops import count_pixels
+from .layers.checkpointing import apply_after, recomputed
+from .layers.mlp import MLP, LayerNorm2d, PixelLinear
+from .prompt_encoder import PromptEmbeddings
+from .two_way_transformer import TwoWayTransformer
 
 __all__ = ['MaskDecoderOutput', 'SAM2MaskDecoder', 'stability_scores']
 

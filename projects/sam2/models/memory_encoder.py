@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.sam2.models.layers import (
+from .layers import (
     LayerNorm2d,
     PixelLinear,
     apply_after,

@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.sam2.models.layers import MLP, sine_encoding_1d
-from projects.sam2.models.memory_bank import MemorySelection
+from .layers import MLP, sine_encoding_1d
+from .memory_bank import MemorySelection
 
 TimeEncoding = Literal['none', 'signed', 'unsigned']
 TIME_ENCODINGS: tuple[str, ...] = get_args(TimeEncoding)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.runner import CheckpointLoader
 
-from projects.sam2.checkpoints import part_weights
+from ..checkpoints import part_weights
 
 __all__ = ['PretrainedModule']
 

@@ -6,10 +6,10 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
-from projects.sam2.models.layers.norm import LayerNorm2d
-from projects.sam2.ops import match_weights
-from projects.sam2.structures import PointLabel, PointPrompt
+from ..ops import match_weights
+from ..structures import PointLabel, PointPrompt
+from .layers.mlp import LayerNorm2d
+from .layers.position_encoding import FourierPositionEncoding
 
 __all__ = ['EMBEDDING_STRIDE', 'PromptEmbeddings', 'SAM2PromptEncoder']
 

@@ -2,14 +2,14 @@
 
 import torch
 
-from projects.sam2.models.clip_tracking import tracking_order
-from projects.sam2.models.prompt_simulator import (
+from ..structures import ClipBatch, FramePrompt, TrackingMode
+from .prompt_simulator import (
     ClickGenerators,
     PromptPlan,
     SAM2PromptSimulator,
 )
-from projects.sam2.models.sam2 import SAM2
-from projects.sam2.structures import ClipBatch, FramePrompt, TrackingMode
+from .sam2 import SAM2
+from .tracking.clip import tracking_order
 
 
 def preview_prompts(

@@ -10,8 +10,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from projects.sam2.ops import center_error_points, sample_boxes, sample_error_points
-from projects.sam2.structures import FramePrompt, PointPrompt
+from ..ops import center_error_points, sample_boxes, sample_error_points
+from ..structures import FramePrompt, PointPrompt
 
 ClickMethod = Literal['uniform', 'center']
 CLICK_METHODS: tuple[str, ...] = get_args(ClickMethod)
@@ -297,3 +297,25 @@ def _joined(parts: Sequence[PointPrompt]) -> PointPrompt:
 def _split(masks: Tensor | None, sizes: tuple[int, ...]) -> Sequence[Tensor | None]:
     """Masks of each clip, or as many times None."""
     return [None] * len(sizes) if masks is None else masks.split(sizes)
+
+
+def click_on_errors(
+    simulator: SAM2PromptSimulator,
+    clicks: ClickGenerators,
+    truth: Tensor,
+    ignored: Tensor | None,
+    logits: Tensor,
+) -> PointPrompt:
+    """Click once on each object where its mask is wrong, never for a void pixel.
+
+    Args:
+        simulator: Draws the clicks.
+        clicks: Randomness.
+        truth: (O, 1, H, W), bool.
+        ignored: Void pixels, (O, 1, H, W), bool, or None.
+        logits: What the model shows, (O, 1, H, W).
+
+    Returns:
+        One point for each object.
+    """
+    return simulator.correction(truth, logits > 0, clicks, ignored)

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from projects.sam2.checkpoints import (
+from ..checkpoints import (
     UnknownKeyError,
     from_released,
     map_from_released,
     map_to_released,
 )
-from projects.sam2.models.layers import sine_encoding_2d
-from projects.sam2.models.mask_decoder import SAM2MaskDecoder
-from projects.sam2.models.prompt_encoder import (
+from ..structures import PointLabel, PointPrompt
+from .layers import sine_encoding_2d
+from .mask_decoder import SAM2MaskDecoder
+from .prompt_encoder import (
     EMBEDDING_STRIDE,
     PromptEmbeddings,
     SAM2PromptEncoder,
 )
-from projects.sam2.structures import PointLabel, PointPrompt
 
 if TYPE_CHECKING:
-    from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
+    from .data_preprocessor import ClipDataPreprocessor
 
 __all__ = ['ReleasedMaskDecoder', 'ReleasedNames', 'ReleasedPromptEncoder']
 

@@ -9,19 +9,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
-from projects.sam2.models.adaptation import frozen_modules
-from projects.sam2.models.clip_tracking import track_clip
-from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
-from projects.sam2.models.layers import sine_encoding_2d
-from projects.sam2.models.mask_heads import MaskHeads
-from projects.sam2.models.object_groups import groups_of_objects, losses_in_groups
-from projects.sam2.models.prompt_rounds import SAM2PromptRounds
-from projects.sam2.models.prompt_simulator import PromptPlan
-from projects.sam2.models.prompted_model import PromptedModel
-from projects.sam2.models.released_names import ReleasedNames
-from projects.sam2.models.video_tracking import VideoTracker
-from projects.sam2.ops import match_weights
-from projects.sam2.structures import (
+from ..ops import match_weights
+from ..structures import (
     ClipBatch,
     FrameOutput,
     FramePrediction,
@@ -32,6 +21,19 @@ from projects.sam2.structures import (
     VideoResult,
     VideoSource,
 )
+from .adaptation import frozen_modules
+from .data_preprocessor import ClipDataPreprocessor
+from .layers import sine_encoding_2d
+from .prompt_simulator import PromptPlan
+from .released_names import ReleasedNames
+from .tracking.clip import (
+    groups_of_objects,
+    losses_in_groups,
+    track_clip,
+)
+from .tracking.frame import MaskHeads
+from .tracking.interactive import PromptedModel, SAM2PromptRounds
+from .tracking.video import VideoTracker
 
 PartConfig = dict[str, Any]
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from projects.sam2.models.layers.attention import Attention
-from projects.sam2.models.layers.mlp import MLP
+from .layers.attention import Attention
+from .layers.mlp import MLP
 
 __all__ = ['TwoWayLayer', 'TwoWayTransformer']
 

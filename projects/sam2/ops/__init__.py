@@ -1,48 +1,46 @@
 """Pure functions on masks, boxes and clicks; files that are written whole, or timed."""
 
-from projects.sam2.ops.aside import put_in_place, write_whole, written_aside
-from projects.sam2.ops.boxes import (
+from .boxes import (
+    OVERLAP_RATIO,
+    Crop,
     boxes_to_points,
+    crops_of_image,
+    grid_of_points,
     jitter_boxes,
     masks_to_boxes,
     sample_boxes,
+    suppress_boxes,
 )
-from projects.sam2.ops.clicks import (
+from .clicks import (
     center_error_points,
     error_points_from_noise,
     error_points_from_uniform,
     error_regions,
     sample_error_points,
 )
-from projects.sam2.ops.components import (
+from .files import (
+    import_optional,
+    put_in_place,
+    write_whole,
+    written_aside,
+)
+from .masks import (
+    NON_OVERLAPPING_LOGIT,
+    at_least_float32,
+    count_pixels,
+    downsample_logits,
     fill_holes,
+    mask_ious,
+    match_weights,
+    non_overlapping,
     remove_specks,
+    resize_masks,
     small_components,
+    upsample_logits,
     without_small_regions,
 )
-from projects.sam2.ops.crops import (
-    OVERLAP_RATIO,
-    Crop,
-    crops_of_image,
-    grid_of_points,
-)
-from projects.sam2.ops.masks import (
-    NON_OVERLAPPING_LOGIT,
-    count_pixels,
-    mask_ious,
-    non_overlapping,
-)
-from projects.sam2.ops.mp4_timing import read_video_timing, seeks_exactly
-from projects.sam2.ops.nms import suppress_boxes
-from projects.sam2.ops.optional_packages import import_optional
-from projects.sam2.ops.resize import (
-    at_least_float32,
-    downsample_logits,
-    match_weights,
-    resize_masks,
-    upsample_logits,
-)
-from projects.sam2.ops.rle import (
+from .mp4_timing import read_video_timing, seeks_exactly
+from .rle import (
     EncodedMask,
     PlainRuns,
     count_encoded_pixels,

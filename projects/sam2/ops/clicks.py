@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from projects.sam2.structures import PointLabel, PointPrompt
+from ..structures import PointLabel, PointPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

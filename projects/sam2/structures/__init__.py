@@ -18,33 +18,31 @@ Coordinates are ``(x, y)`` in pixels of the frame that the model sees, unless a
 docstring says otherwise. Frames are RGB.
 """
 
-from projects.sam2.structures.clip import ClipBatch, ClipSample, ClipTargets
-from projects.sam2.structures.features import ImageFeatures
-from projects.sam2.structures.masklets import (
+from .clip import (
+    ClipBatch,
+    ClipSample,
+    ClipTargets,
     FrameMasklets,
+    FrameMasks,
     Masklets,
+    ObjectSource,
     PromptMark,
+    VideoRecord,
+    VideoSource,
     marks_of_points,
 )
-from projects.sam2.structures.prompts import FramePrompt, PointLabel, PointPrompt
-from projects.sam2.structures.results import (
-    FramePrediction,
-    PromptRound,
-    RoundObserver,
-    VideoResult,
-)
-from projects.sam2.structures.tracking import (
+from .prompts import FramePrompt, PointLabel, PointPrompt
+from .tracking import (
     DecoderStep,
     FrameMemory,
     FrameOutput,
+    FramePrediction,
+    ImageFeatures,
+    PromptRound,
     RememberedFrame,
+    RoundObserver,
     TrackingMode,
-)
-from projects.sam2.structures.video import (
-    FrameMasks,
-    ObjectSource,
-    VideoRecord,
-    VideoSource,
+    VideoResult,
 )
 
 __all__ = [

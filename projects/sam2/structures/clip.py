@@ -1,11 +1,198 @@
-"""Clips on their way from the loader to the model."""
+"""An index that knows its epoch, so that the same index gives the same clip."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
+from numpy.typing import NDArray
 from torch import Tensor
+
+from .prompts import PointLabel, PointPrompt
+
+
+@runtime_checkable
+class FollowsEpoch(Protocol):
+    """A dataset whose items depend on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch."""
+
+
+class EpochIndex(int):
+    """An ``int`` that carries the epoch and the place from which it was asked for.
+
+    Dataset wrappers compute with indices (``ConcatDataset`` subtracts an offset,
+    ``RepeatDataset`` takes a remainder). The result still knows the epoch, and the
+    position among all items of the loader: repetitions of one clip differ.
+
+    Args:
+        value: The index.
+        epoch: Epoch that the sampler was set to.
+        seed: Seed of the run.
+        position: Index that the sampler drew; by default ``value``.
+    """
+
+    epoch: int
+    seed: int
+    position: int
+
+    def __new__(
+        cls, value: int, epoch: int, seed: int = 0, position: int | None = None
+    ) -> 'EpochIndex':
+        """Make an index; see the class for the arguments."""
+        index = super().__new__(cls, value)
+        index.epoch = int(epoch)
+        index.seed = int(seed)
+        index.position = int(value if position is None else position)
+        return index
+
+    @classmethod
+    def of(cls, index: 'int | tuple[int, int]', epoch: int = 0) -> 'EpochIndex':
+        """Read what a dataset was asked for.
+
+        Args:
+            index: An :class:`EpochIndex`, a pair ``(epoch, index)`` or a plain int.
+            epoch: Epoch of a plain int.
+
+        Returns:
+            The index with its epoch.
+        """
+        if isinstance(index, EpochIndex):
+            return index
+        if isinstance(index, tuple):
+            return cls(index[1], index[0])
+        return cls(index, epoch)
+
+    def moved_to(self, value: int) -> 'EpochIndex':
+        """Another index, asked for from the same epoch and position.
+
+        Args:
+            value: The new index.
+
+        Returns:
+            The index with the epoch, seed and position of this one.
+        """
+        return EpochIndex(value, self.epoch, self.seed, self.position)
+
+    def __add__(self, other: int) -> 'EpochIndex':
+        """Shift up; the epoch stays."""
+        return self.moved_to(int(self) + int(other))
+
+    def __radd__(self, other: int) -> 'EpochIndex':
+        """Shift up; the epoch stays."""
+        return self + other
+
+    def __sub__(self, other: int) -> 'EpochIndex':
+        """Shift down; the epoch stays."""
+        return self.moved_to(int(self) - int(other))
+
+    def __mod__(self, other: int) -> 'EpochIndex':
+        """Wrap around; the epoch stays."""
+        return self.moved_to(int(self) % int(other))
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Arguments with which a pickled index is made again."""
+        return int(self), self.epoch, self.seed, self.position
+
+
+def set_dataset_epoch(dataset: object, epoch: int) -> None:
+    """Tell a dataset the epoch, through all wrappers around it.
+
+    ``ClassBalancedDataset`` looks indices up in a list of its own, whose entries know
+    no epoch; what is inside then takes the epoch that was set.
+
+    Args:
+        dataset: A dataset or a wrapper (with ``dataset`` or ``datasets``).
+        epoch: The epoch that begins.
+    """
+    if isinstance(dataset, FollowsEpoch):
+        dataset.set_epoch(epoch)
+    inner = getattr(dataset, 'dataset', None)
+    for part in getattr(dataset, 'datasets', [] if inner is None else [inner]):
+        set_dataset_epoch(part, epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptMark:
+    """A prompt point as a person gave it.
+
+    Attributes:
+        object_id: The object it belongs to.
+        x: Column in pixels of the frame's file.
+        y: Row in pixels of the frame's file.
+        label: Its meaning; a box is two marks, one after the other.
+    """
+
+    object_id: int
+    x: float
+    y: float
+    label: PointLabel
+
+
+def marks_of_points(
+    points: PointPrompt,
+    object_ids: Sequence[int],
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> Iterator[PromptMark]:
+    """List the points of a prompt.
+
+    Args:
+        points: Of the objects.
+        object_ids: Their ids.
+        scale: Pixels of the file for one of ``points``, in x and in y.
+
+    Yields:
+        The marks, those of an object one after another; padding leaves none.
+    """
+    for object_id, coords, labels in zip(
+        object_ids, points.coords.tolist(), points.labels.tolist(), strict=True
+    ):
+        for (x, y), label in zip(coords, labels, strict=True):
+            if label != PointLabel.PADDING:
+                yield PromptMark(
+                    object_id=object_id,
+                    x=x * scale[0],
+                    y=y * scale[1],
+                    label=PointLabel(label),
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameMasklets:
+    """Predicted masks of one frame.
+
+    Attributes:
+        frame_index: Position in the video.
+        object_ids: One for each mask.
+        encoded: Masks as COCO run-length encoding, at the size of the file.
+        prompted_ids: Objects that were prompted on this frame.
+        marks: Points and boxes of those prompts; none where a mask was given.
+    """
+
+    frame_index: int
+    object_ids: tuple[int, ...]
+    encoded: tuple[Mapping[str, Any], ...]
+    prompted_ids: tuple[int, ...] = ()
+    marks: tuple[PromptMark, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that there is one mask for each id."""
+        if len(self.object_ids) != len(self.encoded):
+            msg = (
+                f'Frame {self.frame_index}: expected one mask for each of '
+                f'{len(self.object_ids)} ids, but got {len(self.encoded)}'
+            )
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masklets:
+    """Predicted masks of frames of one video, ascending by frame."""
+
+    frames: tuple[FrameMasklets, ...]
 
 
 class ClipSample(BaseDataElement):
@@ -92,3 +279,78 @@ class ClipBatch:
             (O,), int64, indices into the first dimension of ``frames``.
         """
         return torch.add(self.video_of_object * self.num_frames, frame_index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameMasks:
+    """Ground truth of one frame at the size of its file.
+
+    Attributes:
+        object_ids: Ids of the objects, one for each mask, as in the file.
+        masks: (O, height, width), bool; may overlap; may be empty of pixels.
+        void: (height, width), bool, pixels to be ignored by loss and metric, or
+            None where there are none.
+    """
+
+    object_ids: tuple[int, ...]
+    masks: NDArray[np.bool_]
+    void: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one mask for each id."""
+        if self.masks.ndim != 3 or len(self.object_ids) != len(self.masks):
+            msg = (
+                f'Expected one mask (height, width) for each of '
+                f'{len(self.object_ids)} ids, but got masks {self.masks.shape}'
+            )
+            raise ValueError(msg)
+
+
+@runtime_checkable
+class VideoSource(Protocol):
+    """Reads frames and masks of one video; small, picklable, thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """Name of the video, as in the split's list."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video."""
+
+    def frame_name(self, frame_index: int) -> str:
+        """Stem of the frame's file, for written masks."""
+
+    def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3), RGB."""
+
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
+        """Decode the ground truth of a frame; None where it is not annotated."""
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """Indices of the frames with ground truth, ascending."""
+
+
+@runtime_checkable
+class ObjectSource(Protocol):
+    """A video source that decodes the masks of chosen objects alone."""
+
+    def seen_objects(self, frame_index: int) -> tuple[int, ...] | None:
+        """Objects seen on a frame; None where only decoding all masks tells."""
+
+    def read_objects(
+        self, frame_index: int, object_ids: tuple[int, ...]
+    ) -> FrameMasks | None:
+        """Decode a mask for each of some objects; None where it is not annotated."""
+
+
+class VideoRecord(BaseDataElement):
+    """One validation item: a video to be read on demand.
+
+    Attributes (meta information):
+        source (VideoSource): Reads the frames and the masks.
+        sample_index (int): Position in the dataset, by which doubles are dropped.
+    """
+
+    source: VideoSource
+    sample_index: int

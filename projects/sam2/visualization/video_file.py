@@ -7,8 +7,8 @@ from types import TracebackType
 
 import cv2
 
-from projects.sam2.ops import written_aside
-from projects.sam2.visualization.text import Picture
+from ..ops import written_aside
+from .drawing import Picture
 
 __all__ = ['FRAMES_PER_SECOND', 'VideoFile', 'write_video']
 

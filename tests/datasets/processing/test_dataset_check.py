@@ -13,8 +13,7 @@ from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 
 from projects.sam2.datasets import ClipDataError, ClipPaletteDataset
-from projects.sam2.datasets.processing.dataset_check import check_dataset
-from projects.sam2.datasets.processing.statistics import SourceSummary
+from projects.sam2.datasets.processing.checking import SourceSummary, check_dataset
 
 
 def check(*configs: dict[str, Any], **settings: Any) -> list[SourceSummary]:  # noqa: ANN401

@@ -9,11 +9,11 @@ import pytest
 
 from data_folders import write_image, write_json, write_labelme
 from projects.sam2.datasets import ClipPaletteDataset
-from projects.sam2.datasets.processing.davis_conversion import (
+from projects.sam2.datasets.processing.davis_export import (
     Conversion,
+    DavisFolder,
     convert_to_davis,
 )
-from projects.sam2.datasets.processing.davis_writing import DavisFolder
 
 Convert = Callable[..., Conversion | None]
 
@@ -85,7 +85,7 @@ def test_folder_of_another_conversion_is_not_touched(convert: Convert) -> None:
 def test_conversion_goes_on_after_an_interruption(
     convert: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = 'projects.sam2.datasets.processing.davis_conversion.write_list'
+    module = 'projects.sam2.datasets.processing.davis_export.write_list'
 
     def interrupt(path: Path, names: list[str]) -> None:  # noqa: ARG001
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from projects.sam2.datasets import (
     ClipSAVDataset,
     ClipYouTubeVISDataset,
 )
-from projects.sam2.datasets.processing.davis_writing import (
+from projects.sam2.datasets.processing.davis_export import (
     DavisClip,
     DavisFolder,
     davis_name,

@@ -7,14 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.sam2.datasets.processing.extraction_run import (
+from projects.sam2.datasets.processing.frame_extraction import (
+    ExtractionPlan,
     JobArray,
     VideoOutcome,
     extract_here,
     gather,
     submit_extraction,
 )
-from projects.sam2.datasets.processing.frame_extraction import ExtractionPlan
 
 NAMES = ('ant', 'bad', 'cat')
 

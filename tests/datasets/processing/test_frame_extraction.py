@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from projects.sam2.datasets import ClipDataError
-from projects.sam2.datasets.frames import VideoFileFrames, open_frames
+from projects.sam2.datasets.io.frames import VideoFileFrames, open_frames
 from projects.sam2.datasets.processing import frame_extraction
 from projects.sam2.datasets.processing.frame_extraction import (
     ExtractionPlan,

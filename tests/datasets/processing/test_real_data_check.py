@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.sam2.datasets.processing.dataset_check import check_dataset
-from projects.sam2.datasets.processing.statistics import SourceSummary
+from projects.sam2.datasets.processing.checking import SourceSummary, check_dataset
 
 
 def check(config: dict[str, Any], sample: int) -> SourceSummary:

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from projects.sam2.datasets import ClipPaletteDataset
-from projects.sam2.datasets.processing.sources import (
+from projects.sam2.datasets.processing.checking import (
     dataset_config,
     find_drawn,
     find_sources,

@@ -2,8 +2,9 @@
 
 import pytest
 
-from projects.sam2.datasets.processing.checking import ClipReport, ObjectReport
-from projects.sam2.datasets.processing.statistics import (
+from projects.sam2.datasets.processing.checking import (
+    ClipReport,
+    ObjectReport,
     SizeCount,
     Spread,
     failed_source,

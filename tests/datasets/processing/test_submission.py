@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mask_files import square_maps, write_objects, write_png
-from projects.sam2.datasets.errors import ClipDataError
+from projects.sam2.datasets.io.errors import ClipDataError
 from projects.sam2.datasets.processing.submission import (
     LAYOUTS,
     Submission,

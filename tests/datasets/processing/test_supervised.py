@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from projects.sam2.datasets.processing.supervised import run_supervised
+from projects.sam2.datasets.processing.worker_pool import run_supervised
 
 Outcomes = dict[str, tuple[str | None, str | None]]
 

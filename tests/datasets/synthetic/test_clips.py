@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from projects.sam2.datasets.synthetic import clips
-from projects.sam2.datasets.synthetic.clips import (
+from projects.sam2.datasets.sources import synthetic as clips
+from projects.sam2.datasets.sources.synthetic import (
     ClipKind,
     ClipPlan,
     SyntheticClip,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from projects.sam2.datasets.synthetic.scene import (
+from projects.sam2.datasets.sources.synthetic import (
     Body,
     Motion,
     Scene,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.synthetic.textures import (
+from projects.sam2.datasets.sources.synthetic import (
     PATTERNS,
     ground_texture,
     object_texture,

@@ -8,14 +8,13 @@ import pytest
 from PIL import Image
 
 from projects.sam2.datasets import ClipPaletteDataset
-from projects.sam2.datasets.synthetic import (
+from projects.sam2.datasets.processing.davis_export import (
     check_folder,
     davis_palette,
-    make_clip,
-    make_plans,
     write_dataset,
     write_mask,
 )
+from projects.sam2.datasets.sources.synthetic import make_clip, make_plans
 
 SETTINGS = {'seed': 1}
 

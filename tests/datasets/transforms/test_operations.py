@@ -14,7 +14,7 @@ from projects.sam2.datasets import (
     ClipState,
     ClipWarp,
 )
-from projects.sam2.datasets.transforms.operations import DrawnTransform, colors_of
+from projects.sam2.datasets.transforms.base import DrawnTransform, colors_of
 
 Load = Callable[..., ClipState]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from projects.sam2.datasets import ClipPack, ClipState
-from projects.sam2.datasets.errors import ClipDrawError
+from projects.sam2.datasets.io.errors import ClipDrawError
 from projects.sam2.structures import FrameMasks
 
 Load = Callable[..., ClipState]

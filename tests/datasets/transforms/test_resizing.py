@@ -17,7 +17,7 @@ from projects.sam2.datasets import (
     ClipState,
     ClipWarp,
 )
-from projects.sam2.datasets.transforms.warp import FILL_COLOR
+from projects.sam2.datasets.transforms.geometry import FILL_COLOR
 
 Load = Callable[..., ClipState]
 

@@ -17,7 +17,7 @@ from projects.sam2.datasets import (
     ClipSampleWhole,
     ClipState,
 )
-from projects.sam2.datasets.object_masks import ObjectIds, list_objects
+from projects.sam2.datasets.annotated_video import ObjectIds, list_objects
 from projects.sam2.datasets.transforms import sampling
 from projects.sam2.structures import FrameMasks, VideoSource
 

@@ -17,9 +17,10 @@ from projects.sam2.datasets import (
     ClipState,
     ClipWarp,
 )
-from projects.sam2.datasets.transforms.geometry import affine_matrix, resize_matrix
-from projects.sam2.datasets.transforms.warp import (
+from projects.sam2.datasets.transforms.geometry import (
     FILL_COLOR,
+    affine_matrix,
+    resize_matrix,
     warp_frame,
     warp_labels,
     warp_masks,

@@ -27,7 +27,7 @@ from projects.sam2.checkpoints import (
     map_to_released,
     to_plain_key,
 )
-from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
+from projects.sam2.engine.hooks.checkpoint_hook import SAM2CheckpointCheckHook
 
 
 def _weight(runner: Runner) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 from mmengine.runner import Runner
 
 from engine_toys import load, toy_config, train
-from projects.sam2.engine.file_backend import SAM2AtomicBackend
+from projects.sam2.engine.files import SAM2AtomicBackend
 
 HOOK = 'default_hooks__checkpoint__'
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from mmengine.dataset import BaseDataset, ConcatDataset
 
+from projects.sam2.engine import samplers as module
 from projects.sam2.engine.samplers import ClipMixBatchSampler, ClipSampler
-from projects.sam2.engine.samplers import clip_sampler as module
-from projects.sam2.structures.epoch_index import EpochIndex
+from projects.sam2.structures.clip import EpochIndex
 
 
 class Clips(BaseDataset):

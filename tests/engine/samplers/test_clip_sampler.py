@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from projects.sam2.engine import samplers as module
 from projects.sam2.engine.samplers import ClipSampler
-from projects.sam2.engine.samplers import clip_sampler as module
-from projects.sam2.structures.epoch_index import EpochIndex
+from projects.sam2.structures.clip import EpochIndex
 
 
 def order(

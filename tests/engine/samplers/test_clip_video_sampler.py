@@ -2,9 +2,9 @@
 
 import pytest
 
+from projects.sam2.engine import samplers as module
 from projects.sam2.engine.samplers import ClipVideoSampler
-from projects.sam2.engine.samplers import clip_video_sampler as module
-from projects.sam2.structures.epoch_index import EpochIndex
+from projects.sam2.structures.clip import EpochIndex
 
 
 class Videos(list[None]):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from golden_cases import GoldenCase, assert_exact, discover
-from projects.sam2.engine.samplers.mixture import MixedPart, choose_parts
+from projects.sam2.engine.samplers import MixedPart, choose_parts
 
 
 def part(**changes: Any) -> MixedPart:  # noqa: ANN401  numbers

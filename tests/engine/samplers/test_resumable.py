@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from projects.sam2.engine.samplers.resumable import ResumableBatchSampler
-from projects.sam2.structures.epoch_index import EpochIndex
+from projects.sam2.engine.samplers import ResumableBatchSampler
+from projects.sam2.structures.clip import EpochIndex
 
 
 class Counting(ResumableBatchSampler):

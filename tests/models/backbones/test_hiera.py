@@ -19,8 +19,7 @@ from projects.sam2.checkpoints import (
     map_to_released,
     to_released,
 )
-from projects.sam2.models.backbones import Hiera
-from projects.sam2.models.backbones.hiera_blocks import HieraBlock
+from projects.sam2.models.hiera import Hiera, HieraBlock
 from released_weights import fill_released
 
 PREFIX = 'image_encoder.backbone.'

@@ -4,11 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.sam2.models.backbones.hiera_blocks import (
-    HieraBlock,
-    HieraPatchEmbedding,
-)
-from projects.sam2.models.backbones.window_attention import pool
+from projects.sam2.models.hiera import HieraBlock, HieraPatchEmbedding, pool
 
 
 @pytest.fixture(autouse=True)

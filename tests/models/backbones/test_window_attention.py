@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from projects.sam2.models.backbones import window_attention
-from projects.sam2.models.backbones.window_attention import HieraAttention, pool
+from projects.sam2.models import hiera as window_attention
+from projects.sam2.models.hiera import HieraAttention, pool
 
 SIDE = 4
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projects.sam2.models.backbones.windows import (
+from projects.sam2.models.hiera import (
     bands,
     join_windows,
     pad_to_windows,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from projects.sam2.models.layers.constant_cache import CACHE_SIZE, cached_constant
+from projects.sam2.models.layers.position_encoding import CACHE_SIZE, cached_constant
 
 BUILT: list[int] = []
 

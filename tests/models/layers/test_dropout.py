@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from projects.sam2.models.layers.dropout import (
+from projects.sam2.models.layers.cpu import (
     PIECE,
     KeepMasks,
     ReLUDropout,

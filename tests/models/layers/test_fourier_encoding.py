@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from projects.sam2.models.layers.fourier_encoding import FourierPositionEncoding
+from projects.sam2.models.layers.position_encoding import FourierPositionEncoding
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.sam2.models.layers.norm import LayerNorm2d
+from projects.sam2.models.layers.mlp import LayerNorm2d
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from kept_memory import kept_storages
-from projects.sam2.models.layers import apply_after, recompute, recomputed
+from projects.sam2.models.layers import apply_after, recomputed
+from projects.sam2.models.layers import checkpointing as recompute
 
 
 def gradients(value: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:

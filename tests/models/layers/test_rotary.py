@@ -16,7 +16,7 @@ from golden_cases import (
 )
 from projects.sam2.checkpoints.key_map import PROJECTIONS
 from projects.sam2.models.layers import RotaryAttention
-from projects.sam2.models.layers.rotary import rotary_table, rotate
+from projects.sam2.models.layers.attention import rotary_table, rotate
 
 CPU = torch.device('cpu')
 golden = pytest.mark.golden

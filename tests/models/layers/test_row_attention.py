@@ -6,10 +6,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from projects.sam2.models.layers import RotaryAttention
-from projects.sam2.models.layers import row_attention as module
+from projects.sam2.models.layers import cpu as module
 from projects.sam2.models.layers.attention import Attention
-from projects.sam2.models.layers.dropout import KeepMasks
-from projects.sam2.models.layers.row_attention import Keys, row_attention
+from projects.sam2.models.layers.cpu import KeepMasks, Keys, row_attention
 
 RATE = 0.25
 SHAPES = {'query': (2, 3, 7, 4), 'key': (2, 3, 11, 4), 'value': (2, 3, 11, 5)}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from projects.sam2.models.layers import tile_attention as module
-from projects.sam2.models.layers.tile_attention import tile_attention
+from projects.sam2.models.layers import cpu as module
+from projects.sam2.models.layers.cpu import tile_attention
 
 
 @pytest.mark.parametrize(('rows', 'columns'), [(3, 4), (7, 11), (100, 5)])

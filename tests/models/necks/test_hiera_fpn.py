@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover
+from projects.sam2.models.image_encoder import HieraFPN
 from projects.sam2.models.layers import sine_encoding_2d
-from projects.sam2.models.necks import HieraFPN
 from released_weights import fill_released
 
 CHANNELS = (2, 4, 8, 16)

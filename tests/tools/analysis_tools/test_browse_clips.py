@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from golden_models import tiny_config
-from projects.sam2.visualization.colors import NEGATIVE, POSITIVE
+from projects.sam2.visualization.drawing import NEGATIVE, POSITIVE
 from tool_modules import load_tool
 
 CLICK = (POSITIVE, NEGATIVE)

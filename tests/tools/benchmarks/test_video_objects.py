@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge_models import config_file, small_config
-from projects.sam2.apis import object_tracking
+from projects.sam2.apis import video_session as object_tracking
 from tool_modules import load_tool
 
 

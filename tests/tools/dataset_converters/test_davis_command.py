@@ -6,9 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from projects.sam2.datasets.processing.davis_conversion import Conversion
-from projects.sam2.datasets.processing.davis_writing import DavisClip
-from projects.sam2.datasets.processing.statistics import ClipProblem
+from projects.sam2.datasets.processing.checking import ClipProblem
+from projects.sam2.datasets.processing.davis_export import Conversion, DavisClip
 from tool_modules import load_tool
 
 

@@ -1,17 +1,141 @@
-"""Looks into a clip: what it holds, and what is wrong with it."""
+"""Finds the sources of clips in a config: whatever is wrapped around them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from mmengine.utils import get_object_from_string
 
-from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.object_masks import void_note
-from projects.sam2.datasets.processing.supervised import Beat
-from projects.sam2.datasets.transforms.sampling import ClipSampleFrames
-from projects.sam2.structures import FrameMasks, VideoSource
-from projects.sam2.structures.epoch_index import EpochIndex
+from ...structures import FrameMasks, VideoSource
+from ...structures.clip import EpochIndex
+from ..annotated_video import void_note
+from ..clip_dataset import ClipDataset
+from ..io.errors import ClipDataError
+from ..transforms.sampling import ClipSampleFrames
+from .worker_pool import Beat, run_supervised
+
+DatasetConfig = dict[str, Any]
+
+
+def dataset_config(cfg: Config | Mapping[str, Any], loader: str) -> DatasetConfig:
+    """Take the config of a data set out of a config file.
+
+    Args:
+        cfg: Config of a run, with loaders; or a file with ``dataset``; or one that is
+            a data set itself, with ``type``.
+        loader: ``train``, ``val`` or ``test``.
+
+    Returns:
+        The data set's config.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    name = f'{loader}_dataloader'
+    if isinstance(cfg.get(name), Mapping) and 'dataset' in cfg[name]:
+        return dict(cfg[name]['dataset'])
+    if isinstance(cfg.get('dataset'), Mapping):
+        return dict(cfg['dataset'])
+    if 'type' in cfg:
+        return dict(cfg.items())
+    others = [key for key in cfg if key.endswith('_dataloader') and cfg[key]]
+    msg = (
+        f'The config has neither {name}.dataset nor dataset (loaders: '
+        f'{", ".join(others) or "none"}); give another config or loader'
+    )
+    raise ValueError(msg)
+
+
+def find_sources(config: Mapping[str, Any]) -> list[DatasetConfig]:
+    """Find the sources of a data set: the innermost that list and open videos.
+
+    Concatenations, repetitions, strides and single objects are views of their files.
+
+    Args:
+        config: Of a data set of any kind.
+
+    Returns:
+        The configs of its sources, without their pipelines, each once.
+
+    Raises:
+        ValueError: If there is none, or a member of a concatenation has none.
+    """
+    found = _sources_below(config)
+    if not found:
+        kinds, part = [config.get('type')], config.get('dataset')
+        while isinstance(part, Mapping):
+            kinds, part = [*kinds, part.get('type')], part.get('dataset')
+        msg = (
+            f'{" of ".join(map(str, kinds))} lists no clips: check how the type is '
+            f'spelt, and give a data set with list_videos and open_video'
+        )
+        raise ValueError(msg)
+    return [each for i, each in enumerate(found) if each not in found[:i]]
+
+
+def find_drawn(config: Mapping[str, Any]) -> list[DatasetConfig]:
+    """Find the data sets that draw clips: the outermost that pass them to a pipeline.
+
+    Args:
+        config: Of a data set of any kind.
+
+    Returns:
+        Their configs, pipelines included, each once; none where whole videos are read.
+    """
+    if config.get('pipeline') and _lists_clips(config.get('type'), 'load_clip'):
+        return [dict(config)]
+    parts = [config.get('dataset'), *config.get('datasets', ())]
+    found = [d for p in parts if isinstance(p, Mapping) for d in find_drawn(p)]
+    return [each for i, each in enumerate(found) if each not in found[:i]]
+
+
+def without_pipeline(config: Mapping[str, Any]) -> DatasetConfig:
+    """The config of a source as :func:`find_sources` returns it.
+
+    Args:
+        config: Of a source, with or without a pipeline.
+
+    Returns:
+        The same without it.
+    """
+    return {key: value for key, value in config.items() if key != 'pipeline'}
+
+
+def _sources_below(config: Mapping[str, Any]) -> list[DatasetConfig]:
+    inner = config.get('dataset')
+    found = _sources_below(inner) if isinstance(inner, Mapping) else []
+    for part in config.get('datasets', ()):
+        found += find_sources(part)
+    if found or not _lists_clips(config.get('type')):
+        return found
+    return [without_pipeline(config)]
+
+
+def _lists_clips(kind: object, *methods: str) -> bool:
+    """Whether a type, or the name of one, lists and opens clips like ``ClipDataset``.
+
+    Args:
+        kind: The type.
+        methods: What else it must have.
+
+    Returns:
+        Whether it does.
+    """
+    if isinstance(kind, str):
+        # Two dots are the path of a class, one is a scope: of foreign data sets, which
+        # the adapter that holds them imports.
+        is_path = kind.count('.') > 1
+        name = kind.rpartition('.')[2]
+        kind = (
+            get_object_from_string(kind) if is_path else DATASETS.module_dict.get(name)
+        )
+    return all(hasattr(kind, each) for each in ('list_videos', 'open_video', *methods))
+
 
 MAX_PROBLEMS = 10  # of a clip that are told one by one
 
@@ -252,3 +376,336 @@ def shorten(problems: list[str]) -> tuple[str, ...]:
     if surplus <= 0:
         return tuple(problems)
     return (*problems[:MAX_PROBLEMS], f'and {surplus} more like these')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Smallest, middle and largest of some numbers."""
+
+    minimum: float
+    median: float
+    maximum: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> 'Spread | None':
+        """Measure numbers.
+
+        Args:
+            values: Any.
+
+        Returns:
+            Their spread; None where there are none.
+        """
+        found = np.array(list(values), np.float64)
+        if not len(found):
+            return None
+        return cls(
+            minimum=float(found.min()),
+            median=float(np.median(found)),
+            maximum=float(found.max()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeCount:
+    """How many clips have frames of a size."""
+
+    height: int
+    width: int
+    num_clips: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipProblem:
+    """What is wrong with a clip."""
+
+    clip: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSummary:
+    """What a source of clips holds.
+
+    Attributes:
+        kind: Type of the data set.
+        data_root: Its folder; empty for a source without files.
+        num_clips: Clips that it lists.
+        num_opened: Those whose files were found.
+        num_decoded: Those of which every frame and mask was decoded.
+        num_bad: Those with at least one problem.
+        num_frames: Frames of all clips.
+        frames_per_clip: Their spread.
+        annotated_share: Share of the frames that have ground truth.
+        sizes: Sizes of the decoded frames, the most frequent first.
+        num_objects: Objects of the decoded clips.
+        objects_per_clip: Their spread.
+        num_late_objects: Those that the first annotated frame does not show.
+        object_area: Spread of the objects' mean shares of the frame.
+        seen_share: Spread of the shares of the annotated frames that show an object.
+        problems: All that was found.
+        is_generated: The program makes the clips; the first was opened for all.
+    """
+
+    kind: str
+    data_root: str
+    num_clips: int
+    num_opened: int
+    num_decoded: int
+    num_bad: int
+    num_frames: int
+    frames_per_clip: Spread | None
+    annotated_share: float
+    sizes: tuple[SizeCount, ...]
+    num_objects: int
+    objects_per_clip: Spread | None
+    num_late_objects: int
+    object_area: Spread | None
+    seen_share: Spread | None
+    problems: tuple[ClipProblem, ...]
+    is_generated: bool = False
+
+
+def summarize(
+    kind: str, data_root: str, reports: Sequence[tuple[str, ClipReport]]
+) -> SourceSummary:
+    """Sum up what was found in the clips of a source.
+
+    Args:
+        kind: Type of the data set.
+        data_root: Its folder.
+        reports: Name and report of each clip.
+
+    Returns:
+        The sums.
+    """
+    opened = [report for _, report in reports if report.num_frames]
+    decoded = [report for report in opened if report.decoded]
+    num_frames = sum(report.num_frames for report in opened)
+    num_annotated = sum(report.num_annotated for report in opened)
+    pairs = [(report, each) for report in decoded for each in report.objects]
+    return SourceSummary(
+        kind=kind,
+        data_root=data_root,
+        num_clips=len(reports),
+        num_opened=len(opened),
+        num_decoded=len(decoded),
+        num_bad=sum(bool(report.problems) for _, report in reports),
+        num_frames=num_frames,
+        frames_per_clip=Spread.of(report.num_frames for report in opened),
+        annotated_share=num_annotated / max(1, num_frames),
+        sizes=_count_sizes(decoded),
+        num_objects=len(pairs),
+        objects_per_clip=Spread.of(len(report.objects) for report in decoded),
+        num_late_objects=sum(each.is_late for _, each in pairs),
+        object_area=Spread.of(each.mean_area for _, each in pairs),
+        seen_share=Spread.of(
+            each.num_frames / report.num_annotated for report, each in pairs
+        ),
+        problems=tuple(
+            ClipProblem(clip=name, problem=problem)
+            for name, report in reports
+            for problem in report.problems
+        ),
+    )
+
+
+def failed_source(kind: str, data_root: str, problem: str) -> SourceSummary:
+    """Describe a source that lists no clip.
+
+    Args:
+        kind: Type of the data set.
+        data_root: Its folder.
+        problem: Why not.
+
+    Returns:
+        A summary of nothing, with the problem.
+    """
+    summary = summarize(kind, data_root, [('', ClipReport(problems=(problem,)))])
+    return replace(summary, num_clips=0)
+
+
+def _count_sizes(reports: Sequence[ClipReport]) -> tuple[SizeCount, ...]:
+    counts = Counter(size for report in reports for size in report.sizes)
+    return tuple(
+        SizeCount(height=height, width=width, num_clips=count)
+        for (height, width), count in counts.most_common()
+    )
+
+
+Advance = Callable[[int, int], None]  # called with what is done and what there is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A source or a view of one that was built, or why it was not."""
+
+    kind: str
+    data_root: str
+    dataset: ClipDataset | None = None
+    names: tuple[str, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
+    is_view: bool = False
+    problem: str = ''
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether the first clip stands for all."""
+        return getattr(self.dataset, 'is_generated', False)
+
+    def positions(self) -> dict[str, int]:
+        """The clips to be looked into, each once, with their positions in the list."""
+        names = self.names[:1] if self.is_generated else self.names
+        position_of: dict[str, int] = {}
+        for position, name in enumerate(names):
+            position_of.setdefault(name, position)
+        return position_of
+
+
+def check_dataset(
+    config: DatasetConfig,
+    *,
+    sample: int | None,
+    num_workers: int,
+    time_limit: float,
+    advance: Advance,
+    num_epochs: int | None = None,
+    seed: int = 0,
+) -> list[SourceSummary]:
+    """Open every clip of a data set; decode and draw from all of them or a sample.
+
+    Args:
+        config: Of a data set of any kind. Its sources are decoded; where it has
+            pipelines, its clips are drawn through them as in training.
+        sample: Clips of each source to decode, chosen at random, every time the same;
+            None for all.
+        num_workers: Processes.
+        time_limit: Seconds that a frame may take.
+        advance: Called after each clip.
+        num_epochs: Of the run: how clips are drawn may change with the epoch. None
+            where that is not known.
+        seed: Of the run.
+
+    Returns:
+        What each source holds and what is wrong with it. A view (every n-th frame, one
+        object at a time) that has a pipeline is summed up beside its source.
+
+    Raises:
+        ValueError: If ``sample`` is negative.
+    """
+    if sample is not None and sample < 0:
+        msg = f'{sample} clips are no sample; give 0 or more, or None for all'
+        raise ValueError(msg)
+    open_source = partial(_open, num_epochs=num_epochs, seed=seed)
+    drawn, configs = find_drawn(config), find_sources(config)
+    sources = [
+        open_source(each, [d for d in drawn if without_pipeline(d) == each])
+        for each in configs
+    ]
+    views = [
+        open_source(each, [each], is_view=True)
+        for each in drawn
+        if without_pipeline(each) not in configs
+    ]
+    told = {source.problem for source in sources if source.problem}
+    sources += [view for view in views if view.problem not in told]
+    tasks = [
+        task for i, source in enumerate(sources) for task in _tasks(i, source, sample)
+    ]
+    reports: dict[ClipTask, ClipReport] = {}
+    work = partial(_check, sources)
+    for outcome in run_supervised(
+        tasks, work, num_workers=num_workers, time_limit=time_limit
+    ):
+        problem = f'cannot be checked: {outcome.problem}'
+        reports[outcome.task] = outcome.result or ClipReport(problems=(problem,))
+        advance(len(reports), len(tasks))
+    return [
+        _summarize(source, {t: r for t, r in reports.items() if t.source == i})
+        for i, source in enumerate(sources)
+    ]
+
+
+def _summarize(
+    source: _Source, reports: Mapping[ClipTask, ClipReport]
+) -> SourceSummary:
+    """Sum up a source, clips in the order of its list."""
+    if source.problem:
+        return failed_source(source.kind, source.data_root, source.problem)
+    report_of = {task.name: report for task, report in reports.items()}
+    for name, count in Counter(source.names).items():
+        if count > 1:
+            problems = (*report_of[name].problems, f'is listed {count} times')
+            report_of[name] = replace(report_of[name], problems=problems)
+    ordered = [(name, report_of[name]) for name in source.positions()]
+    summary = summarize(source.kind, source.data_root, ordered)
+    if not source.is_generated:
+        return summary
+    return replace(summary, num_clips=len(source.names), is_generated=True)
+
+
+def _open(
+    config: DatasetConfig,
+    drawn: Sequence[DatasetConfig],
+    *,
+    num_epochs: int | None,
+    seed: int,
+    is_view: bool = False,
+) -> _Source:
+    """Build a source, list its clips, and build the data sets that draw from them."""
+    kind = config['type']
+    name = kind if isinstance(kind, str) else kind.__name__
+    data_root = str(config.get('data_root') or '')
+    try:
+        drawings = [
+            Drawing(dataset=DATASETS.build(each), num_epochs=num_epochs, seed=seed)
+            for each in drawn
+        ]
+        # What is drawn from is the source itself, or a view that lists its clips.
+        dataset = drawings[0].dataset if drawings else DATASETS.build(config)
+        names = tuple(dataset.list_videos())
+    except (OSError, ValueError) as error:
+        return _Source(kind=name, data_root=data_root, problem=str(error))
+    return _Source(
+        kind=name,
+        data_root=data_root,
+        dataset=dataset,
+        names=names,
+        drawings=tuple(drawings),
+        is_view=is_view,
+    )
+
+
+def _tasks(number: int, source: _Source, sample: int | None) -> list[ClipTask]:
+    """A task for each clip, once."""
+    position_of = source.positions()
+    names = list(position_of)
+    sampled = set(names)
+    if sample is not None and sample < len(names):
+        order = np.random.default_rng(0).permutation(len(names))[:sample]
+        sampled = {names[i] for i in order.tolist()}
+    return [
+        ClipTask(
+            source=number,
+            name=name,
+            index=index,
+            decode=name in sampled and not source.is_view,
+            draw=name in sampled,
+        )
+        for name, index in position_of.items()
+    ]
+
+
+def _check(sources: Sequence[_Source], task: ClipTask, beat: Beat) -> ClipReport:
+    source = sources[task.source]
+    if source.dataset is None:
+        msg = f'{source.kind} was not built: {source.problem}'
+        raise RuntimeError(msg)
+    drawings = source.drawings if task.draw else ()
+    return check_clip(
+        source.dataset,
+        task.name,
+        decode=task.decode,
+        beat=beat,
+        draws=[partial(drawing.problem_of, task.index) for drawing in drawings],
+    )

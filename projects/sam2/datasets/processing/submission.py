@@ -7,21 +7,20 @@ from pathlib import Path
 
 from PIL import Image
 
-from projects.sam2.datasets.errors import ClipDataError
-from projects.sam2.datasets.file_endings import scan_folder
-from projects.sam2.datasets.listing import list_files, stem_of
-from projects.sam2.datasets.mask_folders import (
-    MaskVideo,
-    list_mask_videos,
-    open_mask_video,
-)
-from projects.sam2.datasets.reading import (
+from ...ops import written_aside
+from ..io.errors import ClipDataError
+from ..io.images import (
     IMAGE_SUFFIXES,
     VOID_LABEL,
     image_size,
     read_label_map,
 )
-from projects.sam2.ops import written_aside
+from ..io.listing import list_files, scan_folder, stem_of
+from ..io.mask_folders import (
+    MaskVideo,
+    list_mask_videos,
+    open_mask_video,
+)
 
 Advance = Callable[[int, int], None]  # called with what is done and what there is
 

@@ -1,25 +1,26 @@
 """Transforms of a clip, from its files to a ``ClipSample``."""
 
-from projects.sam2.datasets.transforms.color import ClipColorJitter, ClipRandomGrayscale
-from projects.sam2.datasets.transforms.geometry import (
+from .base import ClipState
+from .color import ClipColorJitter, ClipRandomGrayscale
+from .geometry import (
+    ClipFit,
     ClipRandomAffine,
     ClipRandomFlip,
-)
-from projects.sam2.datasets.transforms.hidden_objects import ClipAddHiddenObjects
-from projects.sam2.datasets.transforms.loading import ClipLoadFrames, ClipLoadMasklets
-from projects.sam2.datasets.transforms.mosaic import ClipMosaic
-from projects.sam2.datasets.transforms.packing import ClipPack
-from projects.sam2.datasets.transforms.resizing import (
-    ClipFit,
     ClipRandomResize,
     ClipResize,
+    ClipWarp,
 )
-from projects.sam2.datasets.transforms.sampling import (
+from .loading import (
+    ClipLoadFrames,
+    ClipLoadMasklets,
+    ClipPack,
+)
+from .mosaic import ClipMosaic
+from .sampling import (
+    ClipAddHiddenObjects,
     ClipSampleFrames,
     ClipSampleWhole,
 )
-from projects.sam2.datasets.transforms.state import ClipState
-from projects.sam2.datasets.transforms.warp import ClipWarp
 
 __all__ = [
     'ClipAddHiddenObjects',

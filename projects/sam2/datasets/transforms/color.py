@@ -10,12 +10,12 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.transforms.operations import (
+from .base import (
+    ClipState,
     ColorOperation,
     ColorTransform,
     num_draws,
 )
-from projects.sam2.datasets.transforms.state import ClipState
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])

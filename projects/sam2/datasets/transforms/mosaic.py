@@ -8,14 +8,17 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from projects.sam2.datasets.transforms.geometry import resize_matrix
-from projects.sam2.datasets.transforms.operations import (
+from ...structures import FrameMasks
+from .base import (
+    ClipState,
     DrawnTransform,
     PixelOperation,
 )
-from projects.sam2.datasets.transforms.state import ClipState
-from projects.sam2.datasets.transforms.warp import warp_frame, warp_masks
-from projects.sam2.structures import FrameMasks
+from .geometry import (
+    resize_matrix,
+    warp_frame,
+    warp_masks,
+)
 
 GRID = 2
 

@@ -12,9 +12,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from projects.sam2.engine.file_backend import SAM2AtomicBackend
-from projects.sam2.engine.optim import NonFiniteLossError
-from projects.sam2.structures import ClipSample
+from ...structures import ClipSample
+from ..files import SAM2AtomicBackend
+from ..optim import NonFiniteLossError
 
 FOLDER = 'non_finite'
 COUNT = 'num_non_finite'  # in the message hub, hence in checkpoints

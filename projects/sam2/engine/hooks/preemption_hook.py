@@ -18,8 +18,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from projects.sam2.engine.distributed import part_from_processes
-from projects.sam2.engine.loops import ClipTrainLoop
+from ..distributed import part_from_processes
+from ..loops import ClipTrainLoop
 
 # EX_TEMPFAIL of sysexits.h: not done, but a later attempt will get further.
 EXIT_CODE = 75

@@ -9,12 +9,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from projects.sam2.structures import (
-    Masklets,
-    VideoRecord,
-    VideoResult,
-    VideoSource,
-)
+from ...structures import Masklets, VideoRecord, VideoResult, VideoSource
 
 CLIP_FOLDER = 'clips'
 

@@ -1,13 +1,46 @@
-"""Sine position encodings of maps and of moments."""
+"""Keeps constant tensors from one call to the next."""
 
 import math
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from projects.sam2.models.layers.constant_cache import cached_constant
+from ...ops import at_least_float32, match_weights
 
-__all__ = ['sine_encoding_1d', 'sine_encoding_2d', 'wavelengths']
+P = ParamSpec('P')
+R = TypeVar('R')
+
+CACHE_SIZE = 16  # sizes and devices in use at a time; the oldest one makes room
+
+
+def cached_constant(build: Callable[P, R]) -> Callable[P, R]:
+    """Remember what a function of hashable arguments builds.
+
+    Kept outside the modules, the tensors are in no state dict, no copy of a module
+    and no broadcast between ranks. Callers must not write into them.
+
+    Args:
+        build: Makes constant tensors without a graph.
+
+    Returns:
+        A function that builds once for the same arguments.
+    """
+    remembered = cast('Callable[P, R]', lru_cache(maxsize=CACHE_SIZE)(build))
+
+    @wraps(build)
+    def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            # A traced tensor must not outlive its trace.
+            return build(*args, **kwargs)
+        # A tensor made in inference mode could never be part of a later graph.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return remembered(*args, **kwargs)
+
+    return look_up
+
 
 TEMPERATURE = 10000.0
 
@@ -115,3 +148,54 @@ def _check_channels(channels: int) -> None:
     if channels % 4:
         msg = f'Expected channels in a multiple of 4, but got {channels}'
         raise ValueError(msg)
+
+
+class FourierPositionEncoding(nn.Module):
+    """Sines and cosines of fixed random projections of a position.
+
+    The frequencies are drawn once and belong to the weights (Tancik et al., 2020).
+
+    Args:
+        embed_dims: Channels of an encoding; even.
+    """
+
+    gaussian_matrix: Tensor
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
+        self.register_buffer('gaussian_matrix', torch.randn(2, embed_dims // 2))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Encode positions.
+
+        Args:
+            positions: (..., 2), ``(x, y)`` as a share of the frame's width and
+                height, in [0, 1].
+
+        Returns:
+            (..., C).
+        """
+        x, y = (2 * positions - 1).unsqueeze(-1).unbind(-2)
+        x_frequency, y_frequency = at_least_float32(self.gaussian_matrix)
+        # Not a matrix product: autocast would round positions to bfloat16, which
+        # tells no two pixels of a large frame apart.
+        angles = 2 * math.pi * (x * x_frequency + y * y_frequency)
+        encoded = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return match_weights(encoded, self.gaussian_matrix)
+
+    def grid(self, size: tuple[int, int]) -> Tensor:
+        """Encode the centres of the cells of a map.
+
+        Args:
+            size: Height and width of the map.
+
+        Returns:
+            (C, height, width).
+        """
+        height, width = size
+        device = self.gaussian_matrix.device
+        y = (torch.arange(height, device=device) + 0.5) / height
+        x = (torch.arange(width, device=device) + 0.5) / width
+        rows, columns = torch.meshgrid(y, x, indexing='ij')
+        encoded: Tensor = self(torch.stack([columns, rows], dim=-1))
+        return encoded.permute(2, 0, 1)

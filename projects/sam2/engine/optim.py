@@ -1,0 +1,379 @@
+"""Mixed precision that needs neither a GPU nor a scaled loss."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from mmengine.runner.amp import autocast
+from torch import Tensor, nn
+
+
+@OPTIM_WRAPPERS.register_module()
+class SAM2BFloat16OptimWrapper(OptimWrapper):
+    """An ``OptimWrapper`` whose forward pass runs in bfloat16 autocast.
+
+    bfloat16 has the range of float32: gradients need no loss scaling. Accumulation
+    and clipping are the parent's, and so are the arguments.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Cast operations to bfloat16, and reduce gradients only before a step.
+
+        Args:
+            model: The model that is trained, wrapped or not.
+
+        Yields:
+            Nothing; the forward pass runs inside.
+        """
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            yield
+
+
+class NonFiniteLossError(RuntimeError):
+    """Too many losses were not finite."""
+
+
+class FiniteGuard:
+    """Stands before any optimizer wrapper and drops steps that would spoil the weights.
+
+    Whether a loss is finite is decided before its backward pass and by all processes
+    together: if one of them has a bad loss, none goes backward, so that nobody waits
+    for gradients that do not come. Where gradients are accumulated, the whole step is
+    dropped: what had been gathered for it, and the rest of its batches. A step is
+    dropped, too, if its gradients have no finite norm; a wrapper that scales the loss
+    looks after that itself.
+
+    All that is not an update (state, counts, rates) is the wrapper's own.
+
+    Args:
+        wrapper: The wrapper of the run.
+
+    Attributes:
+        is_bad: Whether the last batch had a bad loss or gradient, on any process.
+        is_own: Whether it was this process's; a gradient is that of all processes.
+    """
+
+    def __init__(self, wrapper: OptimWrapper) -> None:
+        self.wrapper: Any = wrapper
+        self.is_bad = False
+        self.is_own = False
+        self._is_dropping = False
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        self._looks_at_gradients = scaler is None or not scaler.is_enabled()
+
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The wrapper's own context of the forward pass.
+
+        Args:
+            model: That is trained.
+
+        Returns:
+            The context.
+        """
+        context: AbstractContextManager[None] = self.wrapper.optim_context(model)
+        return context
+
+    def update_params(self, loss: Tensor) -> None:
+        """Go backward and step, unless a loss or the gradient is not finite.
+
+        Args:
+            loss: Of the batch.
+        """
+        wrapper = self.wrapper
+        self.is_own = not bool(loss.isfinite().all())
+        self.is_bad = _anywhere(is_true=self.is_own)
+        self._is_dropping |= self.is_bad
+        if self._is_dropping:
+            # Counted all the same: the next step begins where it would have.
+            wrapper._inner_count += 1  # noqa: SLF001  it has no public name
+        else:
+            wrapper.backward(wrapper.scale_loss(loss))
+        if wrapper.should_update():
+            if self._looks_at_gradients and not self._is_dropping:
+                self._is_dropping = not self._has_finite_gradients()
+                self.is_bad = self.is_own = self._is_dropping
+            if not self._is_dropping:
+                wrapper.step()
+            wrapper.zero_grad()
+            self._is_dropping = False
+
+    def _has_finite_gradients(self) -> bool:
+        """Whether the gradients have a finite norm, on all processes."""
+        groups = self.wrapper.optimizer.param_groups
+        parameters = [one for group in groups for one in group['params']]
+        # Without a limit the gradients stay as they are.
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm=math.inf)
+        return not _anywhere(is_true=not bool(norm.isfinite()))
+
+
+def _anywhere(*, is_true: bool) -> bool:
+    """Whether something is true on any process."""
+    flag = torch.tensor(int(is_true))
+    all_reduce(flag, op='max')
+    return bool(flag.item())
+
+
+ENCODER = 'image_encoder'
+BACKBONE = 'backbone'
+# Entries of paramwise_cfg that MMEngine's default constructor knows.
+MMENGINE_KEYS = frozenset(
+    {
+        'custom_keys',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'norm_decay_mult',
+        'flat_decay_mult',
+        'dwconv_decay_mult',
+        'dcn_offset_lr_mult',
+        'bypass_duplicate',
+    }
+)
+MATCHED = 'matched_custom_key'
+MULTIPLIERS = frozenset({'lr_mult', 'decay_mult'})
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class SAM2OptimWrapperConstructor:
+    """Builds the optimizer of SAM 2's fine-tuning recipe (Ravi et al., 2024, D.2.2).
+
+    - The image encoder, backbone and neck, has a learning rate of its own. In a model
+      of another project its ``backbone`` has, at whatever depth it stands.
+    - Within the backbone the rate falls by a factor for each block, from the last one
+      down, as its ``layer_of`` says; what it places above the last block (position
+      embeddings) keeps the full rate of the encoder.
+    - Biases and layer norms over tokens (``nn.LayerNorm``) are not decayed; all else
+      is, 2-D layer norms and embeddings among it.
+    - What is frozen is left out.
+
+    The entries of MMEngine's ``paramwise_cfg`` work beside these: rates are multiplied
+    (``custom_keys={'neck': dict(lr_mult=10)}`` with ``backbone_lr_mult=0.1`` gives the
+    neck the base rate), and a decay that an entry sets (``decay_mult``,
+    ``norm_decay_mult``, ``bias_decay_mult``, …) takes the place of the recipe's.
+
+    Args:
+        optim_wrapper_cfg: Of the wrapper, with ``optimizer``.
+        paramwise_cfg: ``backbone_lr_mult``, the encoder's rate over that of the
+            rest, and ``layer_decay``, the factor from one block to the one before it,
+            both 1 by default; and the entries of MMEngine's
+            ``DefaultOptimWrapperConstructor``.
+
+    Raises:
+        ValueError: If ``paramwise_cfg`` has an unknown entry, the wrapper no optimizer,
+            or the optimizer no learning rate.
+    """
+
+    def __init__(
+        self,
+        *,
+        optim_wrapper_cfg: dict[str, Any],
+        paramwise_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        given = dict(paramwise_cfg or {})
+        self.encoder_scale = given.pop('backbone_lr_mult', 1.0)
+        self.layer_decay = given.pop('layer_decay', 1.0)
+        unknown = sorted(given.keys() - MMENGINE_KEYS)
+        if unknown:
+            msg = (
+                f'paramwise_cfg has {unknown}, but knows only backbone_lr_mult, '
+                f'layer_decay and {", ".join(sorted(MMENGINE_KEYS))}'
+            )
+            raise ValueError(msg)
+        self.mmengine_cfg = given
+        self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
+        if 'optimizer' not in self.optim_wrapper_cfg:
+            msg = "optim_wrapper needs optimizer=dict(type='AdamW', lr=…)"
+            raise ValueError(msg)
+        if 'lr' not in self.optim_wrapper_cfg['optimizer']:
+            msg = (
+                f'optim_wrapper.optimizer has no lr, but '
+                f'{dict(self.optim_wrapper_cfg["optimizer"])}; set the learning rate '
+                f'of all but the image encoder, optim_wrapper.optimizer.lr'
+            )
+            raise ValueError(msg)
+        decays = [key for key in given if key.endswith('_decay_mult')]
+        decays += [
+            f'custom_keys.{key}'
+            for key, entry in given.get('custom_keys', {}).items()
+            if 'decay_mult' in entry
+        ]
+        if decays and 'weight_decay' not in self.optim_wrapper_cfg['optimizer']:
+            msg = (
+                f'paramwise_cfg multiplies the weight decay ({", ".join(decays)}), but '
+                f'the optimizer has none; set optim_wrapper.optimizer.weight_decay'
+            )
+            raise ValueError(msg)
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the wrapped optimizer of a model.
+
+        Args:
+            model: Wrapped for several processes or not.
+
+        Returns:
+            A wrapper whose optimizer has one group for each pair of rate and decay.
+        """
+        bare: Any = model.module if is_model_wrapper(model) else model
+        wrapper_cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}
+        optimizer_cfg = dict(wrapper_cfg.pop('optimizer'))
+        optimizer_cfg['params'] = self.parameter_groups(bare, optimizer_cfg['lr'])
+        optimizer = OPTIMIZERS.build(optimizer_cfg)
+        wrapper: OptimWrapper = OPTIM_WRAPPERS.build(
+            wrapper_cfg, default_args={'optimizer': optimizer}
+        )
+        return wrapper
+
+    def parameter_groups(self, model: nn.Module, rate: float) -> list[dict[str, Any]]:
+        """Group parameters by learning rate and weight decay.
+
+        Args:
+            model: Not wrapped.
+            rate: Learning rate of all but the image encoder.
+
+        Returns:
+            Groups with ``params`` and ``lr``, and ``weight_decay=0`` for those that
+            are exempt from it.
+
+        Raises:
+            ValueError: If the encoder is to have a rate of its own and there is none.
+            TypeError: If rates are to fall in a backbone that has no ``layer_of``.
+        """
+        scale_of = self._encoder_scales(model)
+        exempt_ids = {
+            id(parameter)
+            for module in model.modules()
+            if isinstance(module, nn.LayerNorm)
+            for parameter in module.parameters()
+        }
+        settings = self._mmengine_settings(model)
+        groups: dict[tuple[object, ...], dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            own = settings.get(id(parameter), {})
+            scale = scale_of(name) * own.get('scale', 1.0)
+            is_exempt = 'bias' in name or id(parameter) in exempt_ids
+            options: dict[str, Any] = {'weight_decay': 0.0} if is_exempt else {}
+            options |= own.get('options', {})
+            key = (scale, *sorted(map(repr, options.items())))
+            group = groups.setdefault(key, {'params': []})
+            group['params'].append(parameter)
+            group['lr'] = rate * scale
+            group |= options
+        return list(groups.values())
+
+    def _mmengine_settings(self, model: nn.Module) -> dict[int, dict[str, Any]]:
+        """Settings from MMEngine's entries, by the ``id`` of the parameter."""
+        if not self.mmengine_cfg:
+            return {}
+        custom = {
+            # MMEngine copies the entry into the group of each parameter it matches.
+            key: {**entry, MATCHED: key}
+            for key, entry in self.mmengine_cfg.get('custom_keys', {}).items()
+        }
+        optimizer = {**self.optim_wrapper_cfg['optimizer'], 'lr': 1.0}
+        constructor = DefaultOptimWrapperConstructor(
+            {'optimizer': optimizer}, {**self.mmengine_cfg, 'custom_keys': custom}
+        )
+        groups: list[dict[str, Any]] = []
+        constructor.add_params(groups, model)
+        settings: dict[int, dict[str, Any]] = {}
+        for group in groups:
+            (parameter,) = group.pop('params')
+            key = group.pop(MATCHED, None)
+            scale = group.pop('lr', 1.0)
+            if key is not None:
+                entry = self.mmengine_cfg['custom_keys'][key]
+                # MMEngine gives a matched parameter the plain decay where none is set.
+                if not {'decay_mult', 'weight_decay'} & entry.keys():
+                    group.pop('weight_decay', None)
+                if 'lr' in entry:
+                    group['lr'] = entry['lr']
+            options = {name: v for name, v in group.items() if name not in MULTIPLIERS}
+            settings.setdefault(id(parameter), {'scale': scale, 'options': options})
+            custom.pop(key, None)
+        if custom:
+            print_log(
+                f'custom_keys of paramwise_cfg match no trained parameter: '
+                f'{", ".join(sorted(custom))}',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return settings
+
+    def _encoder_scales(self, model: nn.Module) -> Callable[[str], float]:
+        """Function from a parameter's name to the factor of its learning rate."""
+        if self.encoder_scale == self.layer_decay == 1.0:
+            return lambda _: 1.0
+        encoders = _outermost(model, ENCODER)
+        backbones = _outermost(model, BACKBONE)
+        alone = [name for name in backbones if not _is_within(name, encoders)]
+        if not encoders + alone:
+            parts = ', '.join(name for name, _ in model.named_children())
+            msg = (
+                f'paramwise_cfg has backbone_lr_mult={self.encoder_scale} and '
+                f'layer_decay={self.layer_decay}, but the model has no part called '
+                f'{ENCODER} or {BACKBONE} (it has {parts}); set both to 1 and use '
+                f'custom_keys'
+            )
+            raise ValueError(msg)
+        layer_scales: dict[str, Callable[[str], float]] = {}
+        if self.layer_decay != 1.0:
+            for name in [*(f'{encoder}.{BACKBONE}' for encoder in encoders), *alone]:
+                layer_scales |= self._layer_scale(model, name)
+
+        def scale_of(name: str) -> float:
+            scale = self.encoder_scale if _is_within(name, encoders + alone) else 1.0
+            for start, layer_scale in layer_scales.items():
+                if name.startswith(start):
+                    scale *= layer_scale(name.removeprefix(start))
+            return float(scale)
+
+        return scale_of
+
+    def _layer_scale(
+        self, model: nn.Module, name: str
+    ) -> Mapping[str, Callable[[str], float]]:
+        """Prefix of a backbone's parameters, and the factor of each one's rate."""
+        backbone = dict(model.named_modules()).get(name)
+        layered: list[tuple[str, Any]] = [
+            (inner, module)
+            for inner, module in (backbone.named_modules() if backbone else ())
+            if hasattr(module, 'layer_of') and hasattr(module, 'num_layers')
+        ]
+        if not layered:
+            msg = (
+                f'layer_decay={self.layer_decay} needs a backbone with layer_of and '
+                f'num_layers at model.{name}, but got {type(backbone).__name__}; set '
+                f'paramwise_cfg.layer_decay=1'
+            )
+            raise TypeError(msg)
+        inner, module = layered[0]
+
+        def scale_of(parameter_name: str) -> float:
+            depth_from_end = module.num_layers + 1 - module.layer_of(parameter_name)
+            return float(self.layer_decay**depth_from_end)
+
+        return {f'{name}.{inner}.' if inner else f'{name}.': scale_of}
+
+
+def _outermost(model: nn.Module, part: str) -> list[str]:
+    """Names of the modules called ``part`` that are not inside another such module."""
+    names: list[str] = []
+    for name, _ in model.named_modules():
+        if name.rpartition('.')[2] == part and not _is_within(name, names):
+            names.append(name)
+    return names
+
+
+def _is_within(name: str, modules: list[str]) -> bool:
+    """Whether a name is that of one of the modules or lies below one."""
+    return any(f'{name}.'.startswith(f'{module}.') for module in modules)

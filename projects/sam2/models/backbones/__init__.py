@@ -1,5 +1,0 @@
-"""Image backbones."""
-
-from projects.sam2.models.backbones.hiera import Hiera
-
-__all__ = ['Hiera']

@@ -1,0 +1,1 @@
+"""Tracking: one frame, a clip in training, a video."""

@@ -1,0 +1,115 @@
+"""Files and folders that are whole or not there."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """Write a file or a folder beside its place, flush it to the disk and rename it.
+
+    Whoever looks at the place, at whatever moment and after whatever crash, finds
+    what was there before or the new content, whole.
+
+    Args:
+        target: The place; missing parent folders are made. A file may be there
+            already, a folder only if it is empty.
+
+    Yields:
+        Where to write; what a killed writer left there is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A fixed name, so that leftovers are found again; with the ending, by which some
+    # libraries tell what to write.
+    aside = target.with_name(f'.{target.stem}.partial{target.suffix}')
+    _remove(aside)
+    try:
+        yield aside
+        put_in_place(aside, target)
+    except BaseException:
+        _remove(aside)
+        raise
+
+
+def write_whole(target: Path, content: bytes | str) -> None:
+    """Write a file as :func:`written_aside` says.
+
+    Args:
+        target: The place.
+        content: Text is encoded as UTF-8.
+    """
+    encoded = content.encode() if isinstance(content, str) else content
+    with written_aside(target) as aside:
+        aside.write_bytes(encoded)
+
+
+def put_in_place(aside: Path, target: Path) -> None:
+    """Rename what is whole, once it is on the disk.
+
+    Args:
+        aside: A file or a folder.
+        target: Its name, on the same file system. A file may be there already, a
+            folder only if it is empty.
+    """
+    for path in (*aside.rglob('*'), aside):
+        _flush(path)
+    aside.replace(target)
+    _flush(target.parent)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder that may not be there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk; so for a folder, where the system can."""
+    if os.name != 'posix' and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def import_optional(name: str, *, purpose: str, install: str | None = None) -> Any:  # noqa: ANN401  a module
+    """Import a package that only some uses need.
+
+    Args:
+        name: The package, or a module of it.
+        purpose: What needs it, the subject of the error's sentence.
+        install: What pip is told to install; None for the package alone.
+
+    Returns:
+        The module.
+
+    Raises:
+        ModuleNotFoundError: If the package is not installed.
+        ImportError: If it is installed, but cannot be imported.
+    """
+    package = name.partition('.')[0]
+    command = f'pip install {install or package}'
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            msg = f'{purpose} needs {package}, which is not installed: {command}'
+            raise ModuleNotFoundError(msg, name=package) from error
+        problem: Exception = error
+    except Exception as error:  # noqa: BLE001  a broken package may raise anything
+        problem = error
+    msg = (
+        f'{purpose} needs {package}, which is installed but cannot be imported '
+        f'({type(problem).__name__}: {problem}); mend what it names, or install it '
+        f'again: {command} --upgrade'
+    )
+    raise ImportError(msg, name=package) from problem
