@@ -68,7 +68,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401  pytest-xdist has no types
+def pytest_testnodedown(node: Any) -> None:
     """Join what a test process handed over."""
     join_errors(getattr(node, 'workeroutput', {}).get('golden_errors', {}))
 

@@ -22,19 +22,19 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.config import DictAction  # noqa: E402  after the path is set
-from mmengine.registry import init_default_scope  # noqa: E402
-from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-import projects.sam2  # noqa: E402, F401  registers the sources
-from projects.sam2.datasets.processing.checking import (  # noqa: E402
+import projects.sam2  # noqa: F401  registers the sources
+from projects.sam2.datasets.processing.checking import (
     SourceSummary,
     Spread,
     check_dataset,
     dataset_config,
 )
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.engine.config import find_size_conflicts, load_config  # noqa: E402
+from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.config import find_size_conflicts, load_config
 
 MAX_PRINTED = 30  # problems of a source; the JSON file has all
 MAX_SIZES = 4
@@ -45,9 +45,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -64,14 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def describe(summary: SourceSummary) -> list[str]:
-    """Say what a source holds.
-
-    Args:
-        summary: What was found.
-
-    Returns:
-        Lines of text.
-    """
+    """Say what a source holds."""
     clips = (
         f'{summary.num_clips} clips, {summary.num_opened} opened, '
         f'{summary.num_decoded} decoded, {summary.num_bad} bad'

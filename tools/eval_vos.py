@@ -28,12 +28,12 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.apis.folder_scores import FolderScores, ScoringTask, score_folder  # noqa: E402
-from projects.sam2.datasets.io.mask_folders import list_mask_videos  # noqa: E402
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.evaluation import (  # noqa: E402
+from projects.sam2.apis.folder_scores import FolderScores, ScoringTask, score_folder
+from projects.sam2.datasets.io.mask_folders import list_mask_videos
+from projects.sam2.engine.command_line import call_tool
+from projects.sam2.evaluation import (
     PROTOCOLS,
     describe_gaps,
     describe_nothing,
@@ -51,9 +51,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -71,14 +68,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def describe(scores: FolderScores) -> list[str]:
-    """Say what is missing and what is too much.
-
-    Args:
-        scores: Of all videos.
-
-    Returns:
-        Lines of text.
-    """
+    """Say what is missing and what is too much."""
     missing = set(scores.missing_videos)
     lines = [f'{name}: not predicted, counted as empty' for name in sorted(missing)]
     lines += describe_gaps([v for v in scores.videos if v.video_name not in missing])
@@ -93,9 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        Exit code, see above.
     """
     options = parse_arguments(arguments)
     task = ScoringTask(

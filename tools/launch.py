@@ -25,11 +25,7 @@ STOPPED, INTERRUPTED = 75, 130
 
 
 def children() -> list[int]:
-    """Processes that this one has started.
-
-    Returns:
-        Their ids.
-    """
+    """Processes that this one has started."""
     found = []
     for folder in Path('/proc').glob('[0-9]*'):
         try:
@@ -41,13 +37,8 @@ def children() -> list[int]:
     return found
 
 
-def hand_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the interface
-    """Send a signal to the processes that train.
-
-    Args:
-        number: Of the signal.
-        frame: Not used.
-    """
+def hand_on(number: int, frame: FrameType | None) -> None:
+    """Send a signal to the processes that train."""
     pids = children()
     if not pids:
         sys.exit(128 + number)  # none has started yet: as if nobody had listened

@@ -23,17 +23,17 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.datasets.io.listing import match_names, read_list, with_unknown  # noqa: E402
-from projects.sam2.datasets.io.mask_folders import list_mask_videos  # noqa: E402
-from projects.sam2.datasets.processing.submission import (  # noqa: E402
+from projects.sam2.datasets.io.listing import match_names, read_list, with_unknown
+from projects.sam2.datasets.io.mask_folders import list_mask_videos
+from projects.sam2.datasets.processing.submission import (
     LAYOUTS,
     Submission,
     check_submission,
     pack_submission,
 )
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+from projects.sam2.engine.command_line import call_tool
 
 MAX_PRINTED = 30
 
@@ -43,9 +43,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -65,13 +62,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def videos_of_split(options: argparse.Namespace) -> list[str]:
     """Name the videos that the archive must hold.
 
-    Args:
-        options: Of the command line.
-
-    Returns:
-        The names, those of a list as the folders are called. Without frames, a video
-        that was not predicted keeps the name in the list.
-
     Raises:
         FileNotFoundError: If the list is missing.
         ClipDataError: If a folder is missing, or the list names no video of the frames.
@@ -87,9 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        Exit code, see above.
     """
     options = parse_arguments(arguments)
     names = videos_of_split(options)

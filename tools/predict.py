@@ -24,11 +24,11 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-import projects.sam2  # noqa: E402, F401  after the path is set; registers the parts
-from projects.sam2.apis import ObjectPrompt, SAM2AutomaticMaskGenerator, SAM2Inferencer  # noqa: E402
-from projects.sam2.apis.inference_io import FORMATS  # noqa: E402
-from projects.sam2.datasets.io.images import read_labels  # noqa: E402
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+import projects.sam2  # noqa: F401  after the path is set; registers the parts
+from projects.sam2.apis import ObjectPrompt, SAM2AutomaticMaskGenerator, SAM2Inferencer
+from projects.sam2.apis.inference_io import FORMATS
+from projects.sam2.datasets.io.images import read_labels
+from projects.sam2.engine.command_line import call_tool
 
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'
 # Of SAM2AutomaticMaskGenerator: how they are read, and what they do.
@@ -53,9 +53,9 @@ class Said(argparse.Action):
 
     def __call__(
         self,
-        parser: argparse.ArgumentParser,  # noqa: ARG002  the base's signature
+        parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: Any,  # noqa: ANN401
+        values: Any,
         option_string: str | None = None,
     ) -> None:
         """Append one."""
@@ -77,9 +77,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -125,12 +122,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def read_settings(options: argparse.Namespace) -> dict[str, float]:
     """Settings of the automatic masks that the command line names.
 
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Their values.
-
     Raises:
         ValueError: If there is a prompt as well.
     """
@@ -144,14 +135,7 @@ def read_settings(options: argparse.Namespace) -> dict[str, float]:
 
 
 def read_prompts(said: Sequence[tuple[str, Any]]) -> list[ObjectPrompt]:
-    """Bring what was said from left to right into one prompt for each object.
-
-    Args:
-        said: Names of options and their values.
-
-    Returns:
-        Prompts, one for each object and frame.
-    """
+    """Bring what was said from left to right into one prompt for each object."""
     sayings: dict[tuple[int, int], Sayings] = {}
     masks: list[ObjectPrompt] = []
     frame, number = 0, 1

@@ -22,11 +22,7 @@ def progress_bar(
     terminal, it writes a line now and then.
 
     Args:
-        description: Of the work.
         console: Where to draw; None for standard error.
-
-    Yields:
-        A function to be called with what is done and what there is.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:

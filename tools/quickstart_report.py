@@ -19,16 +19,16 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.config import Config  # noqa: E402  after the path is set
-from mmengine.registry import DATASETS, init_default_scope  # noqa: E402
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 
-from projects.sam2.engine.command_line import (  # noqa: E402
+from projects.sam2.engine.command_line import (
     add_run_arguments,
     call_tool,
     launched_runner,
 )
-from projects.sam2.engine.config import apply_work_dir, load_config  # noqa: E402
-from projects.sam2.evaluation import score_copy_baseline, summarise  # noqa: E402
+from projects.sam2.engine.config import apply_work_dir, load_config
+from projects.sam2.evaluation import score_copy_baseline, summarise
 
 REPORT_FOLDER = 'report'
 REPORT_FILE = 'scores.json'
@@ -62,9 +62,6 @@ class Row:
 def best_checkpoint(work_dir: Path) -> Path:
     """Find the checkpoint that validated best.
 
-    Args:
-        work_dir: Of a training run.
-
     Returns:
         The file; the latest, where there are several.
 
@@ -92,13 +89,7 @@ def score_model(
     """Score a model on the clips of the config's test loader.
 
     Args:
-        options: With the config, its changes and the work directory.
-        label: What predicted; names the folder of the scoring run too.
         checkpoint: Weights; None for those that training starts with.
-        changes: Entries of the config to change for this score alone.
-
-    Returns:
-        The scores.
     """
     cfg = load_config(options.config, options.cfg_options)
     cfg.merge_from_dict(dict(changes or {}))
@@ -114,28 +105,12 @@ def score_model(
 
 
 def metrics_row(label: str, metrics: Mapping[str, float]) -> Row:
-    """Take the three scores out of what the metric reports.
-
-    Args:
-        label: What predicted.
-        metrics: By name.
-
-    Returns:
-        The scores.
-    """
+    """Take the three scores out of what the metric reports."""
     return Row(label=label, j=metrics['J'], f=metrics['F'], j_and_f=metrics['J&F'])
 
 
 def score_copy(cfg: Config, label: str) -> Row:
-    """Score each object's first true mask, repeated on every later frame.
-
-    Args:
-        cfg: Its test loader names the clips, its accumulator the protocol.
-        label: What predicted.
-
-    Returns:
-        The scores.
-    """
+    """Score each object's first true mask, repeated on every later frame."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     protocols = [
@@ -149,14 +124,7 @@ def score_copy(cfg: Config, label: str) -> Row:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """Write the scores as a table to read.
-
-    Args:
-        rows: One for each way to predict.
-
-    Returns:
-        Lines of text.
-    """
+    """Write the scores as a table to read."""
     width = max(len(row.label) for row in rows)
     lines = [f'{"":{width}}      J      F    J&F']
     lines += [
@@ -167,14 +135,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def places_to_look(work_dir: Path) -> list[str]:
-    """Name the folders in which a run left something to look at.
-
-    Args:
-        work_dir: Of a training run.
-
-    Returns:
-        One line for each kind of file that is there.
-    """
+    """Name the folders in which a run left something to look at."""
     lines = []
     for what, pattern in TO_LOOK_AT:
         files = [
@@ -193,9 +154,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        The scores.
     """
     parser = argparse.ArgumentParser(description='Scores before and after training.')
     parser.add_argument('config', help='config file')

@@ -8,14 +8,14 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.dist import is_main_process  # noqa: E402  after the path is set
+from mmengine.dist import is_main_process
 
-from projects.sam2.engine.command_line import (  # noqa: E402
+from projects.sam2.engine.command_line import (
     add_run_arguments,
     call_tool,
     launched_runner,
 )
-from projects.sam2.engine.config import load_config  # noqa: E402
+from projects.sam2.engine.config import load_config
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -23,9 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        The metrics.
     """
     parser = argparse.ArgumentParser(description='Score a checkpoint.')
     parser.add_argument('config', help='config file')

@@ -7,12 +7,12 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import (  # noqa: E402  after the path is set
+from projects.sam2.engine.command_line import (
     add_run_arguments,
     call_tool,
     launched_runner,
 )
-from projects.sam2.engine.config import (  # noqa: E402
+from projects.sam2.engine.config import (
     apply_bfloat16,
     apply_resume,
     apply_work_dir,
@@ -25,9 +25,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(description='Train a model.')
     parser.add_argument('config', help='config file')

@@ -26,9 +26,9 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.apis.vos import (  # noqa: E402  # noqa: E402
+from projects.sam2.apis.vos import (
     GivenMasks,
     MaskFolder,
     VideoLengths,
@@ -36,9 +36,9 @@ from projects.sam2.apis.vos import (  # noqa: E402  # noqa: E402
     claim_folder,
     run_inference,
 )
-from projects.sam2.datasets.processing.frame_extraction import VideoOutcome  # noqa: E402
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.engine.distributed import rank_of_process  # noqa: E402
+from projects.sam2.datasets.processing.frame_extraction import VideoOutcome
+from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.distributed import rank_of_process
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,9 +46,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,14 +82,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def make_plan(options: argparse.Namespace) -> VOSPlan:
-    """Say what is to be done.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        The plan.
-    """
+    """Say what is to be done."""
     size = None if options.image_size is None else tuple(options.image_size)
     return VOSPlan(
         config=options.config,
@@ -116,16 +106,7 @@ def make_plan(options: argparse.Namespace) -> VOSPlan:
 def segment(
     plan: VOSPlan, lengths: VideoLengths, options: argparse.Namespace
 ) -> list[VideoOutcome]:
-    """Segment the videos of this process, behind a progress bar.
-
-    Args:
-        plan: What to do.
-        lengths: Frames of each video.
-        options: Of the command line.
-
-    Returns:
-        What became of each.
-    """
+    """Segment the videos of this process, behind a progress bar."""
     outcomes: list[VideoOutcome] = []
     done = begun = 0
     with progress_bar('Frames') as advance:

@@ -30,7 +30,7 @@ class Kind(str, Enum):  # as scripts write it for Python 3.10
     CAT = 'cat'
 
 
-def _read(**given: Any) -> PointPrompt | None:  # noqa: ANN401  whatever a user gives
+def _read(**given: Any) -> PointPrompt | None:
     prompt: dict[str, Any] = {'points': None, 'labels': None, 'box': None}
     return read_points(**(prompt | given), size=SIZE)
 

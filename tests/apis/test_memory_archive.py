@@ -203,7 +203,7 @@ def test_full_host_memory_is_named_and_nothing_is_lost(
 
     archive = TensorArchive(ArchiveSpace(in_memory=True))
     with monkeypatch.context() as full:
-        full.setattr(torch.Tensor, 'numpy', lambda self: Full())  # noqa: ARG005
+        full.setattr(torch.Tensor, 'numpy', lambda self: Full())
         with pytest.raises(MemoryError, match='leave offload_state_to_cpu out'):
             archive.write(0, _tensors(0))
     assert 0 not in archive

@@ -74,7 +74,7 @@ def test_arguments_may_be_given_by_position() -> None:
     ],
 )
 def test_each_maker_takes_a_name_of_the_hub(
-    maker: Any,  # noqa: ANN401  functions of several results
+    maker: Any,
     options: dict[str, Any],
     checkpoint: Path,
     monkeypatch: pytest.MonkeyPatch,

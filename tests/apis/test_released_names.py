@@ -185,9 +185,9 @@ PROMPTS = [
 @pytest.mark.parametrize('multimask', [True, False])
 def test_prepared_prompts_give_what_predict_gives(
     predictor: SAM2ImagePredictor,
-    points: Any,  # noqa: ANN401
-    labels: Any,  # noqa: ANN401
-    box: Any,  # noqa: ANN401
+    points: Any,
+    labels: Any,
+    box: Any,
     *,
     multimask: bool,
 ) -> None:
@@ -216,9 +216,9 @@ def test_prepared_prompts_give_what_predict_gives(
 @pytest.mark.parametrize(('points', 'labels', 'box'), PROMPTS)
 def test_parts_of_the_model_are_called_as_in_the_release(
     predictor: SAM2ImagePredictor,
-    points: Any,  # noqa: ANN401
-    labels: Any,  # noqa: ANN401
-    box: Any,  # noqa: ANN401
+    points: Any,
+    labels: Any,
+    box: Any,
 ) -> None:
     mask, coords, kinds, boxes = predictor._prep_prompts(
         points, labels, box, None, normalize_coords=True
@@ -500,7 +500,7 @@ class Counting(nn.Module):
         super().__init__()
         self.part, self.count = part, 0
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """As the part."""
         self.count += 1
         return self.part(*inputs, **options)

@@ -38,7 +38,7 @@ BANK = 'tracker.memory_bank'
 def test_option_of_the_model_has_its_place_in_the_config(
     override: str,
     path: str,
-    value: Any,  # noqa: ANN401  of any option
+    value: Any,
 ) -> None:
     read = read_overrides([override])
     assert read.model == {path: value}

@@ -93,7 +93,7 @@ class Faults:
         """The same work, which may fail."""
 
         @functools.wraps(work)
-        def counted(*inputs: Any, **options: Any) -> Result:  # noqa: ANN401
+        def counted(*inputs: Any, **options: Any) -> Result:
             self.tick()
             return work(*inputs, **options)
 
@@ -523,7 +523,7 @@ class VideoMachine(Machine):
         self,
         start: int | None,
         count: int | None,
-        reverse: bool,  # noqa: FBT001
+        reverse: bool,
         steps: int | None,
         fault: int | None,
     ) -> None:

@@ -52,7 +52,7 @@ def test_override_wins_over_postprocessing() -> None:
 def test_parts_are_compiled_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
 
-    def note(call: Callable[..., Any], **how: Any) -> Callable[..., Any]:  # noqa: ANN401  of torch
+    def note(call: Callable[..., Any], **how: Any) -> Callable[..., Any]:
         compiled.append(f'{type(call.__self__).__name__} {how}')  # type: ignore[attr-defined]
         return call
 

@@ -38,7 +38,7 @@ SHORT_BANK = {'num_frames': 3, 'max_pointers': 4}
 
 def _predictor(
     bank: dict[str, Any] | None = None,
-    **options: Any,  # noqa: ANN401  whatever the test is about
+    **options: Any,
 ) -> SAM2VideoPredictor:
     model = toy_model(tracker__memory_bank=bank or {})
     return SAM2VideoPredictor(model, **({'memory_dtype': torch.float32} | options))
@@ -135,7 +135,7 @@ def test_memory_stays_bounded_and_what_left_it_comes_back() -> None:
         predictor = _predictor(SHORT_BANK)
         bank = predictor.model.tracker.memory_bank
         if not bounded:
-            bank.forget = lambda store, query: None  # noqa: ARG005  keeps all
+            bank.forget = lambda store, query: None
         state = predictor.init_state(frames)
         click(predictor, state)
         results = track(predictor, state)
@@ -366,7 +366,7 @@ def test_frames_are_encoded_once_for_all_objects() -> None:
     encoded = []
     original = predictor.model.encode
 
-    def encode(frames: torch.Tensor) -> Any:  # noqa: ANN401  features
+    def encode(frames: torch.Tensor) -> Any:
         encoded.append(len(frames))
         return original(frames)
 
@@ -615,7 +615,7 @@ def test_calls_of_another_thread_wait_for_the_frame_that_is_tracked(
     predictor, state = session()
     other = threading.Thread(target=_exchange, args=(predictor, state))
 
-    def show_slowly(frame_index: int, *rest: Any, **options: Any) -> VideoFrameResult:  # noqa: ANN401
+    def show_slowly(frame_index: int, *rest: Any, **options: Any) -> VideoFrameResult:
         if frame_index == 2 and other.ident is None:
             other.start()
             other.join(timeout=0.2)  # it waits for us, or is done
@@ -674,10 +674,10 @@ class Camera:
 
     size = SIZE
 
-    def __init__(self, second: Any, num_frames: Any = 2) -> None:  # noqa: ANN401
+    def __init__(self, second: Any, num_frames: Any = 2) -> None:
         self.second, self.num_frames = second, num_frames
 
-    def read(self, frame_index: int) -> Any:  # noqa: ANN401  hopefully a frame
+    def read(self, frame_index: int) -> Any:
         """Read a frame, or what is none."""
         return self.second if frame_index else toy_frames(1)[0]
 

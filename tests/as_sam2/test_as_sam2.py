@@ -46,7 +46,7 @@ def _aliases() -> Iterator[None]:
     finder.uninstall()
 
 
-def _assert_same(actual: Any, expected: Any) -> None:  # noqa: ANN401
+def _assert_same(actual: Any, expected: Any) -> None:
     """Equal within the rounding of other sums."""
     if isinstance(expected, dict):
         assert list(actual) == list(expected)
@@ -161,7 +161,7 @@ def test_import_of_the_project_alone_changes_nothing(tmp_path: Path) -> None:
         'assert sys.meta_path[1:] == before\n'
         'import sam2.build_sam\n'
     )
-    subprocess.run(  # noqa: S603  our own text
+    subprocess.run(
         [sys.executable, '-c', code],
         cwd=tmp_path,
         env=os.environ | {'PYTHONPATH': str(ROOT)},

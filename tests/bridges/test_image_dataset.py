@@ -29,8 +29,8 @@ from projects.sam2.datasets import ClipDataError
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmsegmentation is not installed')
 ensure_operators()
-from mmseg.datasets import BaseSegDataset  # noqa: E402  once it can be imported
-from mmseg.datasets.transforms import LoadAnnotations  # noqa: E402  likewise
+from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore::DeprecationWarning'),
@@ -69,7 +69,7 @@ def coco(root: Path) -> dict[str, Any]:
     }
 
 
-def segmentation(root: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401  arguments
+def segmentation(root: Path, **more: Any) -> dict[str, Any]:
     """A config of mmsegmentation."""
     write_label_images(root)
     return {
@@ -117,7 +117,7 @@ def test_classes_of_mmsegmentation_are_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks.masks[1:], object_masks(0))
 
 
-def merged_classes(selected: Any = None) -> dict[int, int]:  # noqa: ANN401  as mmseg
+def merged_classes(selected: Any = None) -> dict[int, int]:
     """Takes the place of the class method that compares the classes."""
     assert selected
     return {0: 1, 1: 1, 2: 0, 3: 255}
@@ -128,8 +128,8 @@ def merged_classes(selected: Any = None) -> dict[int, int]:  # noqa: ANN401  as 
 def test_void_and_classes_are_those_that_mmsegmentation_loads(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    reduce_zero_label: bool,  # noqa: FBT001  a parameter
-    merges: bool,  # noqa: FBT001  likewise
+    reduce_zero_label: bool,
+    merges: bool,
 ) -> None:
     config = segmentation(tmp_path, reduce_zero_label=reduce_zero_label)
     labels = np.repeat([0, 1, 2, 3, 5, 254, 255, 1], 96).astype(np.uint8)

@@ -11,8 +11,7 @@ from bridge_models import (
     shapes_of,
     small_config,
 )
-from projects.sam2.checkpoints import map_to_huggingface
-from projects.sam2.checkpoints import huggingface_config
+from projects.sam2.checkpoints import huggingface_config, map_to_huggingface
 from projects.sam2.checkpoints.key_map import COPIES
 from transformers_models import transformers
 

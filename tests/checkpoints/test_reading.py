@@ -331,7 +331,7 @@ def test_checkpoint_of_an_ordinary_run_comes_as_it_was_saved(tmp_path: Path) -> 
     'value',
     [
         np.float64(2.5),
-        np.bool_(True),  # noqa: FBT003
+        np.bool_(True),
         np.arange(6, dtype='>i2').reshape(2, 3).T,
         np.array(['a', 'bcd']),
         np.zeros((0, 2)),

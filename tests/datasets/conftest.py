@@ -110,7 +110,7 @@ def pipeline() -> list[dict[str, Any]]:
 def build() -> Callable[..., ClipPaletteDataset]:
     """Builds a dataset with the pipeline above."""
 
-    def build_dataset(root: Path, **settings: Any) -> ClipPaletteDataset:  # noqa: ANN401
+    def build_dataset(root: Path, **settings: Any) -> ClipPaletteDataset:
         return ClipPaletteDataset(
             **{'data_root': str(root), 'pipeline': PIPELINE, **settings}
         )

@@ -22,7 +22,7 @@ def data_root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(root: Path, **settings: Any) -> ClipCocoDataset:  # noqa: ANN401  arguments
+def build(root: Path, **settings: Any) -> ClipCocoDataset:
     return ClipCocoDataset(
         data_root=str(root),
         annotation_file=FILE,
@@ -70,7 +70,7 @@ def test_lists_choose_images(data_root: Path) -> None:
         dataset.open_video('bee')
 
 
-def spoiled(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+def spoiled(**changes: Any) -> dict[str, Any]:
     """Two images; other values for the first of them or its first annotation."""
     content = coco_content()
     content['images'].append(content['images'][0] | {'id': 2, 'file_name': 'bee.jpg'})

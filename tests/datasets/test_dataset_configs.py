@@ -80,7 +80,7 @@ WRITERS: dict[str, Callable[[Path, Part], None]] = {
 }
 
 
-def build(dataset: Part, root: Path) -> Any:  # noqa: ANN401  any dataset
+def build(dataset: Part, root: Path) -> Any:
     """Build a dataset whose clips are made where its config looks for them."""
     source = list(parts_of(dataset))[-1]
     source['data_root'] = str(root)

@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def build(config: Mapping[str, Any], files: Path) -> Any:  # noqa: ANN401  any dataset
+def build(config: Mapping[str, Any], files: Path) -> Any:
     """Build a source of the golden files."""
     return DATASETS.build({**config, 'data_root': str(files / config['data_root'])})
 

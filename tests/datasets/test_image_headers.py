@@ -18,7 +18,7 @@ RAISED = ReadLimits(max_pixels=2 * 10**8)
 PATH = Path('picture')
 
 
-def encoded(form: str, size: tuple[int, int] = (30, 20), **settings: Any) -> bytes:  # noqa: ANN401  arguments
+def encoded(form: str, size: tuple[int, int] = (30, 20), **settings: Any) -> bytes:
     """A picture as Pillow writes it."""
     target = io.BytesIO()
     mode = settings.pop('mode', 'RGB')
@@ -51,7 +51,7 @@ def huge_webp() -> bytes:
 
 
 @pytest.mark.parametrize('make', [huge_png, huge_jpeg, huge_webp])
-def test_only_the_limits_of_the_dataset_count(make: Any) -> None:  # noqa: ANN401  a function
+def test_only_the_limits_of_the_dataset_count(make: Any) -> None:
     content = make()
     with pytest.raises((Image.DecompressionBombError, OSError)):
         Image.open(io.BytesIO(content))

@@ -24,7 +24,7 @@ class Usage:
     unique: float
 
 
-def memory() -> Any:  # noqa: ANN401  psutil has no annotations
+def memory() -> Any:
     """What this process holds, in bytes."""
     process = psutil.Process()  # type: ignore[no-untyped-call]
     return process.memory_full_info()  # type: ignore[no-untyped-call]

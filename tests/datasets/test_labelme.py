@@ -30,7 +30,7 @@ def read(root: Path, *shapes: dict[str, Any]) -> FrameMasks:
     return masks
 
 
-def shape(kind: str, points: Any, **more: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+def shape(kind: str, points: Any, **more: Any) -> dict[str, Any]:
     return {'label': 'cat', 'shape_type': kind, 'points': points, **more}
 
 

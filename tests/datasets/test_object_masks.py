@@ -146,7 +146,7 @@ def test_objects_that_were_not_sampled_are_not_decoded(
     decoded: list[object] = []
     decode = segmentations.decode_segmentation
 
-    def counted(code: object, *rest: Any) -> NDArray[np.bool_]:  # noqa: ANN401  passed on
+    def counted(code: object, *rest: Any) -> NDArray[np.bool_]:
         decoded.append(code)
         return decode(code, *rest)
 

@@ -36,7 +36,7 @@ def test_damaged_files_are_refused_or_read_within_time_and_memory(
     script += [str(NUM_INPUTS), str(NUM_PROCESSES)]
     paths = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
     environment = {**os.environ, 'PYTHONPATH': paths, 'OMP_NUM_THREADS': '1'}
-    finished = subprocess.run(  # noqa: S603  our own script
+    finished = subprocess.run(
         script, stdout=subprocess.PIPE, env=environment, check=True
     )
     reports: list[dict[str, Any]] = [

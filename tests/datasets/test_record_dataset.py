@@ -28,7 +28,7 @@ class Rows(RecordDataset):
         raise ClipDataError.at(name, 'is no video', 'none')
 
 
-def build(root: Path, *rows: tuple[str, int], **options: Any) -> Rows:  # noqa: ANN401
+def build(root: Path, *rows: tuple[str, int], **options: Any) -> Rows:
     """A dataset of these rows."""
     content = {'rows': [{'name': name, 'number': number} for name, number in rows]}
     write_json(root / 'rows.json', content)

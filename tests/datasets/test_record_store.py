@@ -64,7 +64,7 @@ def test_index_of_fifty_thousand_videos_is_small_and_not_copied_by_workers(
 ) -> None:
     script = [sys.executable, str(SUPPORT / 'index_memory.py'), str(tmp_path)]
     paths = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
-    done = subprocess.run(  # noqa: S603  our own script
+    done = subprocess.run(
         [*script, '50000', kind],
         check=True,
         capture_output=True,

@@ -56,7 +56,7 @@ def test_file_of_an_image_is_read_once_for_an_item(
 ) -> None:
     read: list[Path] = []
 
-    def counted(path: Path, limits: ReadLimits) -> Any:  # noqa: ANN401  any JSON
+    def counted(path: Path, limits: ReadLimits) -> Any:
         read.append(path)
         return read_json(path, limits)
 

@@ -19,7 +19,7 @@ def data_root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def open_ant(root: Path, **settings: Any) -> AnnotatedVideo:  # noqa: ANN401  arguments
+def open_ant(root: Path, **settings: Any) -> AnnotatedVideo:
     return ClipSAVDataset(data_root=str(root), **settings).open_video('ant')
 
 

@@ -28,7 +28,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-def write_json(path: Path, content: Any) -> Path:  # noqa: ANN401  any JSON
+def write_json(path: Path, content: Any) -> Path:
     path.write_text(json.dumps(content))
     return path
 
@@ -51,8 +51,8 @@ def noisy_codes(num_frames: int, num_objects: int) -> list[list[dict[str, Any]]]
 @given(st.lists(JSON_VALUES, min_size=1, max_size=5), JSON_VALUES, st.booleans())
 def test_elements_are_found_whatever_stands_around_them(
     frames: list[Any],
-    other: Any,  # noqa: ANN401  any JSON
-    spaced: bool,  # noqa: FBT001  drawn by hypothesis
+    other: Any,
+    spaced: bool,
 ) -> None:
     separators = (' , ', ' : ') if spaced else (',', ':')
     content = {'a': other, 'b': {'masks': [1]}, 'masks': frames, 'c': [other, 'masks']}
@@ -168,7 +168,7 @@ def test_places_in_a_large_file_need_not_fit_32_bits(
 )
 def test_file_of_another_form_is_named(
     tmp_path: Path,
-    content: Any,  # noqa: ANN401  any JSON
+    content: Any,
     reason: str,
 ) -> None:
     path = write_json(tmp_path / 'a.json', content)
@@ -202,7 +202,7 @@ def test_second_visit_is_ten_times_faster_than_parsing_everything(
         frames = json.loads(path.read_bytes())['masklet']
         return [frames[i] for i in chosen]
 
-    def seconds(function: Any) -> float:  # noqa: ANN401  one of the two
+    def seconds(function: Any) -> float:
         began = time.process_time()
         for _ in range(5):
             function()

@@ -29,7 +29,7 @@ def read_masks(source: VideoSource, frame_index: int) -> FrameMasks:
 def open_videos(root: Path) -> Open:
     """Builds the validation dataset of the three clips."""
 
-    def build(**settings: Any) -> ClipVideoDataset:  # noqa: ANN401
+    def build(**settings: Any) -> ClipVideoDataset:
         source = {'type': 'ClipPaletteDataset', 'data_root': str(root)}
         return ClipVideoDataset(dataset=source, **settings)
 

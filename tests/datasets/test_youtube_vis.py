@@ -83,7 +83,7 @@ def test_crowds_are_objects_on_request(data_root: Path) -> None:
         assert dataset.open_video('ant').object_ids() == ids
 
 
-def spoiled(part: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+def spoiled(part: str, **changes: Any) -> dict[str, Any]:
     """The content, with other values for the video or the first annotation."""
     content = youtube_vis_content()
     content[part][0].update(changes)

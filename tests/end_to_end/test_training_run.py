@@ -65,14 +65,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 @pytest.fixture(scope='module')
-def events(run: Finished) -> Any:  # noqa: ANN401  tensorboard has no types
+def events(run: Finished) -> Any:
     """TensorBoard's view of the run."""
     (path,) = run.files('events.out.tfevents.*')
     accumulator: Any = EventAccumulator(str(path))  # type: ignore[no-untyped-call]
     return accumulator.Reload()
 
 
-def test_loss_falls(events: Any) -> None:  # noqa: ANN401
+def test_loss_falls(events: Any) -> None:
     losses = [event.value for event in events.Scalars('loss')]
     assert len(losses) == 2 * EPOCHS
     assert np.mean(losses[-2:]) < 0.8 * np.mean(losses[:2])
@@ -80,7 +80,7 @@ def test_loss_falls(events: Any) -> None:  # noqa: ANN401
 
 def test_best_checkpoint_is_that_of_the_best_validation(
     run: Finished,
-    events: Any,  # noqa: ANN401
+    events: Any,
 ) -> None:
     scores = [event.value for event in events.Scalars('J&F')]
     assert len(scores) == 2
@@ -127,7 +127,7 @@ def decoded(path: Path) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
 
 def test_strips_and_videos_lie_on_disk_and_reach_tensorboard(
     run: Finished,
-    events: Any,  # noqa: ANN401
+    events: Any,
 ) -> None:
     strips = run.files('clips/*.png')
     assert [path.stem for path in strips] == [

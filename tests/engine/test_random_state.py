@@ -16,7 +16,7 @@ from projects.sam2.engine.hooks.random_state_hook import (
 def draw() -> tuple[float, float, float]:
     """One number of each library's global stream, with a cached one behind NumPy's."""
     normal = float(np.random.standard_normal())  # noqa: NPY002  what is tested
-    return random.random(), normal, float(torch.rand(()))  # noqa: S311
+    return random.random(), normal, float(torch.rand(()))
 
 
 @pytest.fixture(autouse=True)

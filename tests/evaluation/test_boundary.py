@@ -35,7 +35,7 @@ def test_equals_the_released_evaluator(golden_pair: MaskPair) -> None:
 
 @pytest.mark.parametrize('seed', range(6))
 @pytest.mark.parametrize('with_void', [False, True])
-def test_equals_a_comparison_pixel_by_pixel(seed: int, with_void: bool) -> None:  # noqa: FBT001
+def test_equals_a_comparison_pixel_by_pixel(seed: int, with_void: bool) -> None:
     pred, truth = blob(seed), blob(seed + 100) | blob(seed)
     void = blob(seed + 200) if with_void else None
     assert boundary_f(pred, truth, void) == pytest.approx(

@@ -53,7 +53,7 @@ def test_points_are_tested_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize('shifted', [False, True])
 def test_pixels_of_a_cell_are_at_most_the_radius_apart(
     radius: int,
-    shifted: bool,  # noqa: FBT001
+    shifted: bool,
 ) -> None:
     grid = contour_matching._grid((200, 150), radius, 1, shifted=shifted)
     sides = [int(np.bincount(cells).max()) for cells in (grid.columns,)]

@@ -129,7 +129,7 @@ def test_void_is_ignored_in_truth_alone(literal: ModuleType) -> None:
 def test_masks_that_overlap_score_as_the_literal_way(
     literal: ModuleType,
     num_objects: int,
-    with_void: bool,  # noqa: FBT001
+    with_void: bool,
 ) -> None:
     rng = np.random.default_rng(num_objects)
     for size in SIZES:

@@ -17,7 +17,7 @@ def test_equals_the_released_evaluator(golden_pair: MaskPair) -> None:
 
 @pytest.mark.parametrize('seed', range(4))
 @pytest.mark.parametrize('with_void', [False, True])
-def test_equals_a_count_pixel_by_pixel(seed: int, with_void: bool) -> None:  # noqa: FBT001
+def test_equals_a_count_pixel_by_pixel(seed: int, with_void: bool) -> None:
     rng = np.random.default_rng(seed)
     pred, truth, void = rng.random((3, 13, 17)) > 0.6
     given = void if with_void else None

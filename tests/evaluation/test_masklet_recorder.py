@@ -68,7 +68,7 @@ def test_masks_come_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(('sample_index', 'kept'), [(0, True), (1, True), (2, False)])
-def test_first_videos_of_the_dataset_are_kept(sample_index: int, kept: bool) -> None:  # noqa: FBT001
+def test_first_videos_of_the_dataset_are_kept(sample_index: int, kept: bool) -> None:
     video = MemoryVideo()
     recorder = TASK_UTILS.build({'type': 'MaskletRecorder', 'max_videos': 2})
     result = recorded(recorder, video, [predict_truth(video, 0)], sample_index)

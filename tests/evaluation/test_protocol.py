@@ -54,7 +54,7 @@ def test_appearance_counts_each_object_after_its_first_frame() -> None:
     ],
 )
 def test_sav_counts_from_truth_or_prediction_and_reports_truth(
-    skip_ends: bool,  # noqa: FBT001
+    skip_ends: bool,
     expected: dict[int, tuple[int, ...]],
 ) -> None:
     protocol = JFSAVProtocol(skip_ends=skip_ends)

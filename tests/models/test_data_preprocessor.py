@@ -90,7 +90,7 @@ def test_clips_of_two_sizes_are_refused_by_name(
 @pytest.mark.parametrize('training', [True, False])
 def test_clips_of_another_size_than_the_model_are_refused_with_a_remedy(
     preprocessor: ClipDataPreprocessor,
-    training: bool,  # noqa: FBT001
+    training: bool,
 ) -> None:
     reason = (
         r'clips of 32 x 32 \(clip0\), but the model works at image_size=\(64, 96\): '

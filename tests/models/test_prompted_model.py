@@ -61,7 +61,7 @@ def test_mask_without_error_gets_no_further_click(
     truth = truth_of(video.masks(0))
     monkeypatch.setattr(
         'projects.sam2.models.tracking.interactive.enlarge',
-        lambda logits, size: truth.masks,  # noqa: ARG005  whatever was answered
+        lambda logits, size: truth.masks,
     )
     features = user.features(video.read_frame(0))
     with torch.no_grad():

@@ -60,7 +60,7 @@ def test_film_with_a_pause_is_not_exact(video: Path) -> None:
 def test_drift_of_a_quarter_of_a_frame_is_borne(
     ticks: int,
     runs: list[tuple[int, int]],
-    is_even: bool,  # noqa: FBT001  what is expected
+    is_even: bool,
 ) -> None:
     table = np.array(runs, np.uint32).reshape(-1, 2)
     timing = VideoTiming(num_samples=150, ticks_per_second=ticks, runs=table)

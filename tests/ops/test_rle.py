@@ -87,4 +87,4 @@ def test_nothing_to_decode_is_refused() -> None:
 
 def test_package_imports_without_pycocotools() -> None:
     code = "import sys; sys.modules['pycocotools'] = None; import projects.sam2"
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT, timeout=120)  # noqa: S603  our own code
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT, timeout=120)

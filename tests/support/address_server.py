@@ -42,9 +42,6 @@ def serve(answers: Mapping[str, bytes]) -> Iterator[AddressServer]:
 
     Args:
         answers: Content by file name; all else is a 404.
-
-    Yields:
-        The server.
     """
     http = ThreadingHTTPServer(('127.0.0.1', 0), _Handler)
     http.daemon_threads = False  # they are waited for at the end

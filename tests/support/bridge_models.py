@@ -80,7 +80,6 @@ def small_model(version: str = '2.1', object_score: float = 0.0) -> SAM2:
 
     Args:
         version: ``'2.0'`` or ``'2.1'``.
-        object_score: Added to the score of every object; these weights see none.
     """
     model = golden_model(SALT, **small_changes(version))
     with torch.no_grad():

@@ -30,7 +30,7 @@ def write_image(path: Path, seed: int = 0) -> None:
     cv2.imwrite(str(path), cv2.resize(coarse, SIZE[::-1]))
 
 
-def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  any JSON
+def write_json(path: Path, content: Any) -> None:
     """Write a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))

@@ -69,15 +69,15 @@ class LossRecorder(Hook):
         self.clips: list[list[tuple[str, int]]] = []
         self.results: list[VideoResult] = []
 
-    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002  the interface
+    def before_train_epoch(self, runner: Runner) -> None:
         """Begin another list."""
         self.clips.append([])
 
     def after_train_iter(
         self,
-        runner: Runner,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-        data_batch: Any = None,  # noqa: ANN401  clips, as the loader gives them
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Keep what an iteration saw and found."""
@@ -87,9 +87,9 @@ class LossRecorder(Hook):
 
     def after_val_iter(
         self,
-        runner: Runner,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-        data_batch: object = None,  # noqa: ARG002
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
         outputs: Sequence[VideoResult] | None = None,
     ) -> None:
         """Keep what was found on a video."""
@@ -116,15 +116,7 @@ class SpoiltLoss(Hook):
 
 
 def write_clips(root: Path, **num_clips: int) -> Path:
-    """Generate clips of 64 px and 8 frames.
-
-    Args:
-        root: Folder of the data set.
-        num_clips: Clips of each split.
-
-    Returns:
-        The folder.
-    """
+    """Generate clips of 64 px and 8 frames."""
     plans = {
         split: make_plans(split=split, num_clips=count, num_frames=8, size=64, seed=3)
         for split, count in num_clips.items()
@@ -142,13 +134,8 @@ def small_config(data_root: Path, work_dir: Path, *options: dict[str, Any]) -> C
     """The quickstart's run with smaller numbers.
 
     Args:
-        data_root: Folder of the clips.
         work_dir: Where the run writes; it names the experiment, since MMEngine shares
             its message hub among runs of one name.
-        options: Entries to change, by their dotted names; later ones prevail.
-
-    Returns:
-        The config.
     """
     changes: dict[str, Any] = {
         **SMALLER,
@@ -193,12 +180,6 @@ def run_tool(
 
     Args:
         name: ``'train'`` or ``'test'``.
-        cfg: Of the run.
-        words: The command line after the config.
-        world_size: Number of processes.
-
-    Returns:
-        Their exit codes.
     """
     line = [name, written_config(cfg), *words]
     return call_in_processes(_call_tool, line, world_size)

@@ -45,7 +45,7 @@ class ToySignalHook(Hook):
         if runner.rank == self.rank:
             pids = [worker.pid for worker in multiprocessing.active_children()]
             line = ' '.join(map(str, ['kill', f'-{self.number}', *pids, os.getpid()]))
-            subprocess.run(['sh', '-c', line], check=True)  # noqa: S603, S607
+            subprocess.run(['sh', '-c', line], check=True)
 
 
 class ToySlowHook(Hook):
@@ -73,7 +73,7 @@ class ToyNanHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Any = None,  # noqa: ANN401  the interface
+        data_batch: Any = None,
     ) -> None:
         """Spoil one clip of the batch."""
         del batch_idx

@@ -33,7 +33,6 @@ def run_processes(cfg: Config, world_size: int) -> list[int | None]:
     """Train in processes of their own.
 
     Args:
-        cfg: Of the run.
         world_size: 1 trains without a launcher, more join by gloo.
 
     Returns:
@@ -44,14 +43,12 @@ def run_processes(cfg: Config, world_size: int) -> list[int | None]:
 
 def call_in_processes(
     function: Callable[[Any, str], None],
-    argument: Any,  # noqa: ANN401  whatever can be pickled
+    argument: Any,
     world_size: int,
 ) -> list[int | None]:
     """Call a function in processes that a launcher would have started.
 
     Args:
-        function: Of a module; takes the argument and the name of the launcher.
-        argument: The same for all.
         world_size: Processes; 1 has no launcher.
 
     Returns:
@@ -99,7 +96,7 @@ def _variables(world_size: int, port: int) -> list[dict[str, str]]:
 
 def _child(
     function: Callable[[Any, str], None],
-    argument: Any,  # noqa: ANN401  whatever can be pickled
+    argument: Any,
     variables: dict[str, str],
 ) -> None:
     """One process."""

@@ -157,12 +157,7 @@ class ToyStopHook(Hook):
 
 
 def toy_config(work_dir: Path, **changes: object) -> Config:
-    """A run of two epochs of six batches of two clips, validated after each.
-
-    Args:
-        work_dir: Where it writes.
-        changes: Entries to change, dots written as two underscores.
-    """
+    """A run of two epochs of six batches of two clips, validated after each."""
     clips = {'type': 'engine_toys.ToyClips', 'length': 12}
     loader = {'dataset': clips, 'batch_size': 2, 'num_workers': 0}
     validation = {
@@ -219,11 +214,7 @@ def toy_config_file(path: Path, **changes: object) -> str:
     """Write the toy run as a config file without a work directory.
 
     Args:
-        path: Of the file.
         changes: As for :func:`toy_config`.
-
-    Returns:
-        The path.
     """
     cfg = toy_config(path.parent, **changes)
     cfg.pop('work_dir')
@@ -243,8 +234,6 @@ def write_checkpoint(folder: Path, iteration: int, **changes: object) -> Path:
     """Write a checkpoint that a run could resume from, without a run.
 
     Args:
-        folder: Where to.
-        iteration: What it holds.
         changes: Of its parts; None leaves one out.
     """
     parts: dict[str, object] = {
@@ -259,14 +248,14 @@ def write_checkpoint(folder: Path, iteration: int, **changes: object) -> Path:
     return path
 
 
-def load(path: Path) -> Any:  # noqa: ANN401  whatever was saved
+def load(path: Path) -> Any:
     """Read a file as strictly as torch can."""
     return torch.load(path, weights_only=True)
 
 
 def differences(
-    left: Any,  # noqa: ANN401  whatever a checkpoint holds
-    right: Any,  # noqa: ANN401
+    left: Any,
+    right: Any,
     where: str = '',
 ) -> list[str]:
     """Places at which two nested records are not bit for bit the same."""

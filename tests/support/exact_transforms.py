@@ -66,14 +66,7 @@ class ExactAugment:
             self.transforms.append(transform)
 
     def __call__(self, state: ClipState) -> ClipState:
-        """Draw and apply each transform.
-
-        Args:
-            state: A clip with frames and masklets as in their files.
-
-        Returns:
-            The clip with other frames and masklets; nothing is left to apply.
-        """
+        """Draw and apply each transform."""
         for transform in self.transforms:
             state = apply_operations(state, transform.draw(state))
             if isinstance(transform, SizingTransform):
@@ -87,7 +80,6 @@ def apply_operations(
     """Apply an operation to each frame and its masks.
 
     Args:
-        state: A clip with frames and masklets as they are to be changed.
         operations: One for all frames, or one for each; None changes nothing.
 
     Returns:
@@ -112,15 +104,7 @@ def apply_operations(
 
 
 def change_masks(operation: Operation, masks: FrameMasks) -> FrameMasks:
-    """Apply an operation to the masks of a frame.
-
-    Args:
-        operation: Colours leave masks as they are.
-        masks: Masks of a frame.
-
-    Returns:
-        The changed masks.
-    """
+    """Apply an operation to the masks of a frame."""
     void = None if masks.void is None else change_mask(operation, masks.void)
     changed = [change_mask(operation, mask) for mask in masks.masks]
     shape = changed[0].shape if changed else masks.masks.shape[1:]
@@ -139,9 +123,6 @@ def change_image(operation: Operation, image: Image.Image) -> Image.Image:
         operation: One of this package's.
         image: RGB.
 
-    Returns:
-        Another image.
-
     Raises:
         TypeError: If there is no exact form of the operation.
     """
@@ -157,9 +138,6 @@ def change_mask(operation: Operation, mask: Masks) -> Masks:
     Args:
         operation: One of this package's.
         mask: (height, width).
-
-    Returns:
-        Another mask.
     """
     del operation
     return mask
@@ -272,7 +250,6 @@ def turn_hue(image: Image.Image, share: float) -> Image.Image:
 
     Args:
         image: RGB.
-        share: Of a full turn.
 
     Returns:
         RGB.

@@ -73,9 +73,6 @@ class GoldenCase:
         """Input that a golden file states as ``tensor('<tag>',(<shape>))``.
 
         The test is skipped where it is stated otherwise.
-
-        Args:
-            words: What the file says.
         """
         found = re.search(r"tensor\('(\w+)', ?\(([\d, ]+)\)\)", words)
         if found is None:
@@ -88,10 +85,6 @@ def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
     """Parameters for ``pytest.mark.parametrize``: the cases that match ``pattern``.
 
     Where none is there, one parameter that skips and says what is missing.
-
-    Args:
-        pattern: Of the names of the cases.
-        without: Beginnings of names that belong to another group.
     """
     paths = [
         path
@@ -105,12 +98,7 @@ def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
 
 
 def discover_arrays(pattern: str, names: str) -> list[Any]:
-    """Parameters: the cases that match ``pattern``, each with each array of a kind.
-
-    Args:
-        pattern: Of the names of the cases.
-        names: Regular expression of the whole names of the arrays.
-    """
+    """Parameters: the cases that match ``pattern``, each with each array of a kind."""
     parameters = []
     for parameter in discover(pattern):
         case: GoldenCase | None = parameter.values[0]
@@ -133,8 +121,6 @@ def fill(module: nn.Module, salt: str, released_key: Mapping[str, str]) -> None:
     """Fill a module with golden weights.
 
     Args:
-        module: Every floating entry of its state dict is set in place.
-        salt: Salt of the case.
         released_key: For each key of the module's state dict, the released key
             that the weights are a function of.
     """
@@ -169,10 +155,7 @@ def assert_near(
     """Fail where a number is off by more than a share of what is expected.
 
     Args:
-        actual: What was found.
-        expected: What the golden file says.
         tolerance: Largest share.
-        what: For the message.
         floor: Expected numbers smaller than this are compared as if they had its size.
     """
     error = abs(actual - expected) / max(abs(expected), floor)
@@ -185,8 +168,6 @@ def assert_exact(actual: object, expected: object, what: str) -> None:
 
     Args:
         actual: An array, a tensor, or what can be compared with ``==``.
-        expected: What the golden file says.
-        what: For the message.
     """
     arrays = isinstance(expected, np.ndarray | Tensor)
     same = np.array_equal(actual, expected) if arrays else actual == expected  # type: ignore[arg-type]
@@ -203,10 +184,7 @@ def assert_within(
     """Fail where a number differs by more than ``tolerance``.
 
     Args:
-        actual: What was found.
-        expected: What the golden file says.
         tolerance: Largest difference, in the unit of the arrays.
-        what: For the message.
     """
     found, wanted = (np.asarray(array, np.float64) for array in (actual, expected))
     assert found.shape == wanted.shape, (what, found.shape, wanted.shape)

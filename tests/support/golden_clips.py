@@ -65,7 +65,6 @@ def golden_batch(setup: Mapping[str, Any], mask_bits: NDArray[np.uint8]) -> Clip
 
     Args:
         setup: ``case`` of its json file.
-        mask_bits: Ground truth, packed.
     """
     frames, objects = setup['T'], setup['N']
     videos = torch.tensor(setup.get('videos', [0] * objects))

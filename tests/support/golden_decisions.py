@@ -63,7 +63,6 @@ def settings_of(setup: Mapping[str, Any], stage: Stage) -> DecisionSettings:
 
     Args:
         setup: ``case`` of its json file.
-        stage: Options of training are fields of the case, those of evaluation are not.
     """
     options = changed_options(setup)
     fields = setup if stage == 'train' else {}
@@ -93,7 +92,6 @@ def draw_plan(settings: DecisionSettings, seed: int) -> PromptPlan:
     """Draw the decisions of one forward pass.
 
     Args:
-        settings: Of the case.
         seed: Of NumPy's generator.
     """
     rng = np.random.default_rng(seed)

@@ -18,7 +18,6 @@ def note_error(error: float, tolerance: float) -> None:
     Groups are told apart by tolerance, so that none hides behind a looser one.
 
     Args:
-        error: What was measured.
         tolerance: What is allowed; 0 where all has to be equal.
     """
     case = re.search(r'\[(.+)\]', os.environ.get('PYTEST_CURRENT_TEST', ''))
@@ -31,11 +30,7 @@ def note_error(error: float, tolerance: float) -> None:
 
 
 def join_errors(others: Mapping[str, tuple[float, float]]) -> None:
-    """Take the larger error of each group.
-
-    Args:
-        others: Errors and tolerances by group.
-    """
+    """Take the larger error of each group."""
     for group, (error, tolerance) in others.items():
         if error >= WORST.get(group, (-1.0, 0.0))[0]:
             WORST[group] = error, tolerance

@@ -19,7 +19,6 @@ def case_model(case: GoldenCase, **changes: Mapping[str, Any]) -> SAM2:
     """The model of a case: the small one, or the released size at 1024 px.
 
     Args:
-        case: A golden case of a predictor.
         changes: As for ``tiny_config``, of the small model.
     """
     if not case.name.startswith('full_'):

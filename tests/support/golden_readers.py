@@ -42,11 +42,7 @@ class GoldenVideo:
 
 
 def discover_readers(names: Iterable[str]) -> list[Any]:
-    """Parameters: each golden data file with each data set that it may hold.
-
-    Args:
-        names: Of data sets.
-    """
+    """Parameters: each golden data file with each data set that it may hold."""
     return [
         pytest.param(
             *parameter.values, name, id=f'{name}-{parameter.id}', marks=parameter.marks

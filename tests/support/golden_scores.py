@@ -38,12 +38,7 @@ def discover_pairs() -> list[Any]:
 
 
 def read_pair(path: Path, name: str) -> MaskPair:
-    """Two masks and their scores; the test skips where a part of them is absent.
-
-    Args:
-        path: Of the file.
-        name: Of the pair in it.
-    """
+    """Two masks and their scores; the test skips where a part of them is absent."""
     arrays: Mapping[str, NDArray[Any]] = np.load(path)
     absent = [part for part in PARTS if f'{name}/{part}' not in arrays]
     if absent:
@@ -86,14 +81,7 @@ class GoldenScores:
         return self.ends == 'skip'
 
     def unpack(self, folder: Path) -> tuple[Path, Path]:
-        """Unpack the synthetic masks; the test skips where they are absent.
-
-        Args:
-            folder: Where to.
-
-        Returns:
-            Folders of the ground truth and of the predictions.
-        """
+        """Unpack the synthetic masks; the test skips where they are absent."""
         suffix = self.case.name.removeprefix('jf_results')
         archives = [golden_dir() / f'jf_data{end}.tar.gz' for end in (suffix, '')]
         present = [archive for archive in archives if archive.is_file()]

@@ -60,7 +60,7 @@ def own_bytes() -> int:
     return int(process.memory_full_info().uss)  # type: ignore[no-untyped-call]
 
 
-def go_through(dataset: Any, gained: Any) -> None:  # noqa: ANN401  a dataset, a queue
+def go_through(dataset: Any, gained: Any) -> None:
     """Read every entry of the index."""
     before = own_bytes()
     for index in range(len(dataset)):

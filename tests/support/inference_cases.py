@@ -21,7 +21,7 @@ from toy_videos import SIDE, SIZE, toy_frames, toy_model
 CONFIG = Config({'model': tiny_config(data_preprocessor={'image_size': (SIDE, SIDE)})})
 
 
-def present_model(**changes: Any) -> SAM2:  # noqa: ANN401  parts of a config
+def present_model(**changes: Any) -> SAM2:
     """The small model; it takes every object for present, so that masks are shown."""
     model = toy_model(**changes)
     head = model.mask_decoder.object_score_head

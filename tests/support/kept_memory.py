@@ -9,9 +9,6 @@ from torch import Tensor
 def kept_storages(forward: Callable[[], object]) -> list[int]:
     """Run a forward pass and see what it keeps.
 
-    Args:
-        forward: What to run.
-
     Returns:
         Bytes of each piece of memory kept, each once, leaves (parameters) left out.
     """

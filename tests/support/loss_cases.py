@@ -179,13 +179,7 @@ def in_processes(
     """Call a function in processes that are joined by gloo.
 
     Args:
-        function: Importable from a module, since children import it again.
-        world_size: Number of processes.
         folder: An empty one, where they meet.
-        args: Given to each.
-
-    Returns:
-        What each returned, by rank.
     """
     context = get_context('forkserver')
     # Children are forked from a server that has imported the slow part already.

@@ -16,6 +16,6 @@ def use_plain_config_text() -> None:
     vars(config)['FormatCode'] = _as_it_is
 
 
-def _as_it_is(text: str, **_: Any) -> tuple[str, bool]:  # noqa: ANN401  stands for yapf's
+def _as_it_is(text: str, **_: Any) -> tuple[str, bool]:
     """Nothing is changed."""
     return text, False

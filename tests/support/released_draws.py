@@ -31,7 +31,6 @@ def unpack(case: GoldenCase, folder: Path) -> Path:
 
     Args:
         case: ``data_golden<suffix>``, with ``data<suffix>.tar.gz`` or the common one.
-        folder: Where to.
     """
     suffix = case.name.removeprefix('data_golden')
     archives = [case.path.with_name(f'data{end}.tar.gz') for end in (suffix, '')]
@@ -63,9 +62,9 @@ def choose(
     """Draw frames until the first one shows an object, then objects."""
     among = source.annotated_frames()
     while True:
-        start = random.randrange(len(among) - num_frames + 1)  # noqa: S311
+        start = random.randrange(len(among) - num_frames + 1)
         frames = among[start : start + num_frames]
-        backwards = random.random() < reverse  # noqa: S311
+        backwards = random.random() < reverse
         frames = frames[::-1] if backwards else frames
         masks = source.read_masks(frames[0])
         seen = visible(masks) if masks is not None else []
@@ -75,7 +74,7 @@ def choose(
     return Choice(start, backwards, frames, tuple(ids))
 
 
-def visible(masks: Any) -> list[int]:  # noqa: ANN401  masks of a frame
+def visible(masks: Any) -> list[int]:
     """Objects of a frame whose masks have pixels."""
     pairs = zip(masks.object_ids, masks.masks, strict=True)
     return [object_id for object_id, mask in pairs if mask.any()]
@@ -113,7 +112,7 @@ def golden_clip(case: GoldenCase, name: str, data: Path) -> ClipState:
 
 def draw_mirror(probability: float) -> list[Mirror | None]:
     """Mirror, or not."""
-    return [Mirror() if random.random() < probability else None]  # noqa: S311
+    return [Mirror() if random.random() < probability else None]
 
 
 def draw_affine(
@@ -146,12 +145,12 @@ def draw_jitter(*strengths: float, hue: float = 0.0) -> Jitter:
 
 def draw_grey(probability: float) -> list[Grayscale | None]:
     """Grey, or not."""
-    return [Grayscale() if random.random() < probability else None]  # noqa: S311
+    return [Grayscale() if random.random() < probability else None]
 
 
 def draw_mosaic() -> list[Mosaic]:
     """A mosaic; whether there is one is drawn before."""
-    random.random()  # noqa: S311
-    row, column = random.randint(0, 1), random.randint(0, 1)  # noqa: S311
+    random.random()
+    row, column = random.randint(0, 1), random.randint(0, 1)
     mirrored = (torch.rand(2, 2) < 0.5).flatten().tolist()
     return [Mosaic(row=row, column=column, mirrored=tuple(mirrored))]

@@ -111,7 +111,7 @@ background = 1 - masks[0].reshape(h, w, 1) * np.array([0.1, 0.5, 1.0]).reshape(1
 result = cv2.resize(masks[0], (40, 24))
 """,
 )
-def _refined(files: Files) -> Any:  # noqa: ANN401
+def _refined(files: Files) -> Any:
     predictor = files.predictor()
     _, ious, low_res = predictor.predict([[30, 20]], [1])
     best = int(ious.argmax())
@@ -144,7 +144,7 @@ if masks.ndim == 4:
 result = masks
 """,
 )
-def _boxes(files: Files) -> Any:  # noqa: ANN401
+def _boxes(files: Files) -> Any:
     boxes = [[-0.7, 4.2, 33.1, 30.9], [20.0, 5.0, 80.6, 48.2]]
     return files.predictor().predict(box=boxes, multimask_output=False)[0][:, 0]
 
@@ -167,7 +167,7 @@ assert predictor._features["image_embed"].shape[0] == 2
 result = [m.shape for m in masks] + [masks[1].astype(float)]
 """,
 )
-def _batch(files: Files) -> Any:  # noqa: ANN401
+def _batch(files: Files) -> Any:
     predictor = SAM2ImagePredictor(files.model())
     predictor.set_image(files.pixels()[:40, :60])
     mask, _, _ = predictor.predict(box=[1, 2, 50, 30], multimask_output=False)
@@ -192,7 +192,7 @@ sorted_anns = sorted(masks, key=(lambda x: x["area"]), reverse=True)
 result = [(ann["area"], ann["bbox"], ann["point_coords"]) for ann in sorted_anns]
 """,
 )
-def _everything(files: Files) -> Any:  # noqa: ANN401
+def _everything(files: Files) -> Any:
     model = build_sam2(
         files.config, files.checkpoint, 'cpu', apply_postprocessing=False
     )
@@ -223,7 +223,7 @@ emb = image_predictor.get_image_embedding().cpu().numpy()
 result = [m["segmentation"] for m in gen.generate(img)] + [emb]
 """,
 )
-def _over_video(files: Files) -> Any:  # noqa: ANN401
+def _over_video(files: Files) -> Any:
     found = SAM2AutomaticMaskGenerator(files.model(), **GRID).generate(files.pixels())
     embedding = files.predictor().get_image_embedding().numpy()
     return [mask['segmentation'] for mask in found] + [embedding]
@@ -239,7 +239,7 @@ def _clicked(
     return predictor, state
 
 
-def _segments(predictor: SAM2VideoPredictor, state: Any) -> Any:  # noqa: ANN401
+def _segments(predictor: SAM2VideoPredictor, state: Any) -> Any:
     return {
         result.frame_index: {
             object_id: (result.mask_logits[row] > 0).numpy()
@@ -277,7 +277,7 @@ assert len(video_segments) == len(frame_names) == inference_state["num_frames"]
 result = video_segments
 """,
 )
-def _video(files: Files) -> Any:  # noqa: ANN401
+def _video(files: Files) -> Any:
     return _segments(*_clicked(files))
 
 
@@ -297,7 +297,7 @@ for frame_idx, video_res_masks in updated_frames:
 result = [obj_ids, shown]
 """,
 )
-def _removed(files: Files) -> Any:  # noqa: ANN401
+def _removed(files: Files) -> Any:
     predictor = files.video_predictor()
     state = predictor.init_state(files.video)
     shown = predictor.add_new_points_or_box(state, 0, 2, box=[30, 10, 70, 40])
@@ -332,7 +332,7 @@ for frame_idx, ids, logits in predictor.propagate_in_video(state, start_frame_id
     result[frame_idx] = out
 """,
 )
-def _label_map(files: Files) -> Any:  # noqa: ANN401
+def _label_map(files: Files) -> Any:
     predictor = SAM2VideoPredictor(files.model(), non_overlap_masks=True)
     state = predictor.init_state(files.video)
     for number in (3, 9):
@@ -370,7 +370,7 @@ for obj_id, obj_idx in inference_state["obj_id_to_idx"].items():
 result = [out, video_height, video_width]
 """,
 )
-def _state(files: Files) -> Any:  # noqa: ANN401
+def _state(files: Files) -> Any:
     predictor, state = _clicked(files)
     list(predictor.propagate_in_video(state))
     answers = {
@@ -425,7 +425,7 @@ assert np.isfinite(losses).all() and losses[1] != losses[0]
 result = losses[0]
 """,
 )
-def _fine_tuned(files: Files) -> Any:  # noqa: ANN401
+def _fine_tuned(files: Files) -> Any:
     logits = files.predictor().predict([[30, 20]], [1], return_logits=True)[0][0]
     truth = torch.zeros(48, 80)
     truth[10:30, 10:50] = 1
@@ -459,7 +459,7 @@ masks, ious, low_res = other._predict(
 result = [masks[0].numpy(), ious[0].numpy(), low_res[0].numpy()]
 """,
 )
-def _kept(files: Files) -> Any:  # noqa: ANN401
+def _kept(files: Files) -> Any:
     return list(
         files.predictor().predict(
             box=[5, 5, 60, 40], multimask_output=False, return_logits=True
@@ -496,7 +496,7 @@ result = [
 ]
 """,
 )
-def _run_lengths(files: Files) -> Any:  # noqa: ANN401
+def _run_lengths(files: Files) -> Any:
     logits = files.predictor().predict([[30, 20]], [1], return_logits=True)[0]
     boxes = []
     for mask in logits > 0:
@@ -534,7 +534,7 @@ predictor.load_state_dict(sd)
 result = {k: v.numpy() for k, v in predictor.state_dict().items()}
 """,
 )
-def _weights(files: Files) -> Any:  # noqa: ANN401
+def _weights(files: Files) -> Any:
     loaded = torch.load(files.checkpoint, map_location='cpu', weights_only=True)
     order = map_to_released(files.model().state_dict())
     return {key: loaded['model'][key].numpy() for key in order}
@@ -561,7 +561,7 @@ feats = [
 result = [feat.numpy() for feat in feats]
 """,
 )
-def _features(files: Files) -> Any:  # noqa: ANN401
+def _features(files: Files) -> Any:
     image = files.predictor().image(0)
     high_res_8, high_res_4 = image.high_res
     return [high_res_4.numpy(), high_res_8.numpy(), image.embedding.numpy()]
@@ -581,7 +581,7 @@ masks, scores, logits = predictor.predict(
 result = [masks.shape, logits.dtype.name]
 """,
 )
-def _half(_: Files) -> Any:  # noqa: ANN401
+def _half(_: Files) -> Any:
     return [(1, 48, 80), 'float32']
 
 
@@ -598,5 +598,5 @@ assert gen.predictor.model.image_size == 64
 result = [gen.points_per_side, gen.model.mask_decoder.stability_selection]
 """,
 )
-def _from_pretrained(_: Files) -> Any:  # noqa: ANN401
+def _from_pretrained(_: Files) -> Any:
     return [2, False]

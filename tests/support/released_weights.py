@@ -11,30 +11,18 @@ def released_keys(module: nn.Module, prefix: str) -> dict[str, str]:
     """For each key of a part's state dict, the released key.
 
     Args:
-        module: A part of the model.
         prefix: Place of the part in the model, ``tracker.memory_encoder.``, say.
     """
     return {key: to_released(prefix + key) for key in module.state_dict()}
 
 
 def fill_released(module: nn.Module, salt: str, prefix: str) -> None:
-    """Fill a part of the model with golden weights and put it to evaluation mode.
-
-    Args:
-        module: A part of the model.
-        salt: Salt of the golden case.
-        prefix: Place of the part in the model.
-    """
+    """Fill a part of the model with golden weights and put it to evaluation mode."""
     fill(module.eval(), salt, released_keys(module, prefix))
 
 
 def released_shapes(case: GoldenCase, prefix: str) -> dict[str, list[int]]:
-    """Shapes of the weights of a released part; the test skips without them.
-
-    Args:
-        case: A manifest.
-        prefix: Place of the part in the released model.
-    """
+    """Shapes of the weights of a released part; the test skips without them."""
     if 'state_dict' not in case.spec:
         pytest.skip(f'{case.name} lists no weights')
     return {

@@ -75,7 +75,7 @@ def read_png(path: Path) -> NDArray[Any]:
         return np.array(image)
 
 
-def read_objects(folder: Path, stem: str, by_object: bool) -> dict[int, Mask]:  # noqa: FBT001
+def read_objects(folder: Path, stem: str, by_object: bool) -> dict[int, Mask]:
     """Masks of a frame by object; missing files show nothing."""
     if by_object:
         files = {int(p.name): p / f'{stem}.png' for p in sorted(folder.iterdir())}

@@ -56,15 +56,7 @@ CONFIGS = (
 
 
 def initialise(name: str, *, with_us: bool) -> dict[str, Any]:
-    """Build the model of a config and initialise its weights.
-
-    Args:
-        name: Package, and path below its configs.
-        with_us: Whether the config imports our package.
-
-    Returns:
-        Hash of all weights, and how many come from a checkpoint.
-    """
+    """Build the model of a config and initialise its weights."""
     package, _, path = name.partition('/')
     source = _folder(package) / '.mim' / 'configs' / path
     with tempfile.TemporaryDirectory() as folder:
@@ -104,11 +96,7 @@ def served(model: nn.Module, folder: Path) -> Iterator[list[str]]:
     """Answer every address with weights for the parts that have a checkpoint.
 
     Args:
-        model: Not initialised yet.
         folder: In place of torch's cache.
-
-    Yields:
-        The addresses that were fetched, filled while they are.
     """
     generator = torch.Generator().manual_seed(1)
     weights = {
@@ -176,7 +164,6 @@ def run_side(side: str, names: Sequence[str]) -> None:
 
     Args:
         side: ``'with'`` our import, or ``'without'``.
-        names: Of the configs.
     """
     # Without it mmdet and mmseg cannot be imported beside mmcv-lite.
     sys.modules.setdefault('mmcv._ext', Absent('mmcv._ext'))
@@ -189,20 +176,11 @@ def run_side(side: str, names: Sequence[str]) -> None:
 
 
 def compare(names: Sequence[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Initialise configs without and with our import.
-
-    Args:
-        names: Of the configs.
-
-    Returns:
-        For each config both results.
-    """
+    """Initialise configs without and with our import."""
     sides = []
     for side in ('without', 'with'):
         command = [sys.executable, __file__, side, *names]
-        ran = subprocess.run(  # noqa: S603  this very file
-            command, check=True, capture_output=True, text=True
-        )
+        ran = subprocess.run(command, check=True, capture_output=True, text=True)
         lines = ran.stdout.splitlines()
         sides.append(
             [

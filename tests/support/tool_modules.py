@@ -19,9 +19,6 @@ def load_tool(name: str) -> ModuleType:
 
     Args:
         name: Path below ``tools/`` without the suffix.
-
-    Returns:
-        The module.
     """
     path = TOOLS / f'{name}.py'
     module_name = f'tool_{path.stem}'
@@ -40,9 +37,6 @@ def failing_exit_code(tool: ModuleType, arguments: list[str]) -> object:
     Args:
         tool: From :func:`load_tool`; its errors have the exit code 2.
         arguments: Words after the program's name.
-
-    Returns:
-        The exit code.
     """
     with pytest.raises(SystemExit) as stopped:
         call_tool(lambda: tool.main(arguments), exit_code=2)

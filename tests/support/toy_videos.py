@@ -21,7 +21,7 @@ SIZE = (48, 80)
 SIDE = 32  # pixels that the small model sees
 
 
-def toy_model(**changes: Any) -> SAM2:  # noqa: ANN401  parts of a config
+def toy_model(**changes: Any) -> SAM2:
     """The small golden model at few pixels."""
     return golden_model(
         'toy:', **({'data_preprocessor': {'image_size': (SIDE, SIDE)}} | changes)
@@ -51,7 +51,7 @@ def click(
 def track(
     predictor: SAM2VideoPredictor,
     state: VideoState,
-    **how: Any,  # noqa: ANN401  options of propagation
+    **how: Any,
 ) -> dict[int, VideoFrameResult]:
     """Everything that a propagation shows, by frame."""
     shown = predictor.propagate_in_video(state, **how)

@@ -28,7 +28,7 @@ from projects.sam2.structures import (
 )
 
 
-def transformers() -> Any:  # noqa: ANN401  a module without types
+def transformers() -> Any:
     """The module; the test is skipped where it is not installed."""
     reason = 'transformers is not installed; see requirements/tests.txt'
     return pytest.importorskip('transformers', reason=reason)
@@ -40,13 +40,8 @@ def read_by_transformers(
     """Write a model of ours and let transformers read it.
 
     Args:
-        kind: Name of its class.
         model: Ours, of :func:`small_config`.
-        version: Of the model.
         folder: To write to; used again where it exists.
-
-    Returns:
-        Its model, for evaluation, and what it says of missing and unexpected weights.
     """
     if not folder.exists():
         write_checkpoint(
@@ -118,7 +113,7 @@ class VideoCase:
         return frames[::-1] if self.reverse else frames
 
 
-def track_with_transformers(model: Any, case: VideoCase) -> list[Answer]:  # noqa: ANN401
+def track_with_transformers(model: Any, case: VideoCase) -> list[Answer]:
     """Propagate as transformers does, one object after another."""
     session = transformers().Sam2VideoInferenceSession(
         video=case.frames,
@@ -146,7 +141,7 @@ def track_with_transformers(model: Any, case: VideoCase) -> list[Answer]:  # noq
     return [_stored(session, frame, count) for frame in case.order]
 
 
-def _stored(session: Any, frame: int, count: int) -> Answer:  # noqa: ANN401
+def _stored(session: Any, frame: int, count: int) -> Answer:
     """What a session of transformers remembers of a frame."""
     parts = [session.output_dict_per_obj[number] for number in range(count)]
     found = [

@@ -56,7 +56,7 @@ def test_signal_reaches_all_processes_and_their_exit_code_comes_back(
         worker,
         worker.parent,
     ]
-    launched = subprocess.Popen(  # noqa: S603  our own script
+    launched = subprocess.Popen(
         [sys.executable, TOOLS / 'launch.py', *words, worker, worker.parent],
         stderr=subprocess.PIPE,
         text=True,
@@ -86,7 +86,7 @@ def test_signal_before_any_process_has_started_ends_the_launcher(
 
 
 def test_children_are_those_that_this_process_has_started() -> None:
-    with subprocess.Popen(['sleep', '60']) as child:  # noqa: S607  any sleep
+    with subprocess.Popen(['sleep', '60']) as child:
         assert child.pid in load_tool('launch').children()
         child.kill()
     assert child.pid not in load_tool('launch').children()

@@ -28,7 +28,7 @@ def stubs(tmp_path: Path) -> Path:
 def call(stubs: Path, name: str, *arguments: str, **variables: str) -> list[str]:
     """Run a script with the stand-ins first on the path."""
     environment = {**variables, 'PATH': f'{stubs}:{os.environ["PATH"]}'}
-    answer = subprocess.run(  # noqa: S603  our own script
+    answer = subprocess.run(
         [TOOLS / f'{name}.sh', *arguments],
         env=environment,
         capture_output=True,
@@ -98,7 +98,7 @@ def test_job_that_a_signal_stopped_goes_back_into_the_queue(
     scontrol = stubs / 'scontrol'
     scontrol.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/asked"\n')
     scontrol.chmod(0o755)
-    answer = subprocess.run(  # noqa: S603  our own script
+    answer = subprocess.run(
         [TOOLS / 'slurm_train.sh', *ARGUMENTS['slurm_train']],
         env={'SLURM_JOB_ID': '17', 'PATH': f'{stubs}:{os.environ["PATH"]}'},
         check=False,
@@ -119,8 +119,8 @@ def test_missing_arguments_show_the_usage(stubs: Path, name: str) -> None:
 def test_quickstart_counts_cores_and_not_the_threads_that_are_allowed() -> None:
     lines = (TOOLS / 'quickstart.sh').read_text(encoding='utf-8').splitlines()
     (counting,) = (line for line in lines if line.startswith('processes='))
-    answer = subprocess.run(  # noqa: S603  a line of our own script
-        ['bash', '-c', f'{counting}; echo $processes'],  # noqa: S607  any bash
+    answer = subprocess.run(
+        ['bash', '-c', f'{counting}; echo $processes'],
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,

@@ -16,7 +16,7 @@ CODE = (
 
 def call(folder: Path, path: list[Path]) -> subprocess.CompletedProcess[str]:
     """Call the check in a process of its own."""
-    return subprocess.run(  # noqa: S603  our own code
+    return subprocess.run(
         [sys.executable, '-S', '-c', CODE],
         cwd=folder,
         env={'PYTHONPATH': ':'.join(map(str, [*path, ROOT / 'tools']))},

@@ -41,7 +41,7 @@ def test_missing_file_is_named_in_one_line(tmp_path: Path, missing: str) -> None
     words = [config, str(tmp_path / 'nowhere.pth'), '--work-dir', str(tmp_path)]
     if missing == 'config':
         words[0] = str(tmp_path / 'nowhere.py')
-    answer = subprocess.run(  # noqa: S603  our own script
+    answer = subprocess.run(
         [sys.executable, TOOLS / 'test.py', *words],
         env={**os.environ, 'PYTHONPATH': str(ROOT / 'tests' / 'support')},
         capture_output=True,

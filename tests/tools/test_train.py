@@ -85,7 +85,7 @@ def test_two_processes_train_and_one_finds_the_score_that_they_found(
     watched = tmp_path / 'watched.py'
     imports = ['projects.sam2', 'engine_toys', 'group_threads']
     watched.write_text(f'_base_ = {config!r}\ncustom_imports = dict(imports={imports})')
-    answer = subprocess.run(  # noqa: S603  our own script
+    answer = subprocess.run(
         [TOOLS / 'dist_train.sh', watched, '2', '--work-dir', str(work_dir)],
         env=environment(),
         capture_output=True,
@@ -116,7 +116,7 @@ def interruptible_config(path: Path, seconds: float) -> str:
 def test_ctrl_c_saves_and_ends_the_run_of_several_processes(tmp_path: Path) -> None:
     config, work_dir = interruptible_config(tmp_path / 'toy.py', 3.0), tmp_path / 'run'
     words = [str(TOOLS / 'dist_train.sh'), config, '2', '--work-dir', str(work_dir)]
-    with subprocess.Popen(  # noqa: S603  our own script
+    with subprocess.Popen(
         words,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -142,7 +142,7 @@ def test_second_ctrl_c_ends_the_run_at_once(tmp_path: Path) -> None:
     said = tmp_path / 'said.txt'
     with (
         said.open('w') as file,
-        subprocess.Popen(  # noqa: S603  our own script
+        subprocess.Popen(
             [sys.executable, TOOLS / 'train.py', config, '--work-dir', work_dir],
             env=environment(),
             stdout=file,

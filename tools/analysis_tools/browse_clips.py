@@ -25,25 +25,25 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.config import Config, DictAction  # noqa: E402  after the path is set
-from mmengine.registry import MODELS, init_default_scope  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-import projects.sam2  # noqa: E402, F401  registers the parts
-from projects.sam2.apis import build_sam2  # noqa: E402
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.engine.config import load_config  # noqa: E402
-from projects.sam2.engine.samplers import ClipBatchSampler, ClipMixBatchSampler  # noqa: E402
-from projects.sam2.models import SAM2  # noqa: E402
-from projects.sam2.models.data_preprocessor import ClipDataPreprocessor  # noqa: E402
-from projects.sam2.models.prompt_preview import preview_clicks, preview_prompts  # noqa: E402
-from projects.sam2.models.prompt_simulator import PromptPlan, SAM2PromptSimulator  # noqa: E402
-from projects.sam2.structures import ClipSample, FramePrompt, PointPrompt  # noqa: E402
-from projects.sam2.visualization.clip_visualizer import write_png  # noqa: E402
-from projects.sam2.visualization.drawing import Picture  # noqa: E402
-from projects.sam2.visualization.strips import (  # noqa: E402
+import projects.sam2  # noqa: F401  registers the parts
+from projects.sam2.apis import build_sam2
+from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.config import load_config
+from projects.sam2.engine.samplers import ClipBatchSampler, ClipMixBatchSampler
+from projects.sam2.models import SAM2
+from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
+from projects.sam2.models.prompt_preview import preview_clicks, preview_prompts
+from projects.sam2.models.prompt_simulator import PromptPlan, SAM2PromptSimulator
+from projects.sam2.structures import ClipSample, FramePrompt, PointPrompt
+from projects.sam2.visualization.clip_visualizer import write_png
+from projects.sam2.visualization.drawing import Picture
+from projects.sam2.visualization.strips import (
     TrainingClip,
     draw_training_clip,
     stack,
@@ -57,9 +57,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -77,14 +74,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def training_loader(cfg: Config) -> DataLoader[list[ClipSample]]:
-    """Build the training loader of a run, in this process.
-
-    Args:
-        cfg: Config of the run.
-
-    Returns:
-        The loader.
-    """
+    """Build the training loader of a run, in this process."""
     settings = {
         key: value
         for key, value in cfg.train_dataloader.items()
@@ -104,14 +94,7 @@ def clips_of_batch(
     """Prepare a batch as the model does, and take its clips apart again.
 
     Args:
-        samples: What the loader gave.
-        plan: Which frames are prompted.
-        simulator: Draws the prompts.
-        preprocessor: Collates and normalises.
         model: Its errors are clicked on; None leaves correction clicks out.
-
-    Yields:
-        Each clip with its prompts.
     """
     batch = preprocessor.collate(samples)
     plan = plan.where_annotated(batch.targets.annotated)
@@ -152,14 +135,6 @@ def draw_clips(
 ) -> Iterator[tuple[str, Picture]]:
     """Draw the clips of some batches.
 
-    Args:
-        cfg: Config of the run.
-        options: Of the command line.
-        with_frames: Frames as they are, above those with prompts.
-
-    Yields:
-        Where in training a clip stands, and its picture.
-
     Raises:
         TypeError: If the loader's batch sampler cannot begin at a batch.
     """
@@ -197,9 +172,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        The pictures.
     """
     options = parse_arguments(arguments)
     cfg = load_config(options.config, options.cfg_options)

@@ -31,7 +31,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+from projects.sam2.engine.command_line import call_tool
 
 SCORES = ('J&F', 'J', 'F')
 SCALARS, EVENTS = 'vis_data/scalars.json', 'vis_data/events.out.tfevents.*'
@@ -63,9 +63,6 @@ class CurvePoint:
 def find_logs(run: Path) -> list[Path]:
     """Find the logs of a run.
 
-    Args:
-        run: A work folder, a time-stamped folder in it, or a log.
-
     Returns:
         Files, oldest first: ``scalars.json``, or where there is none TensorBoard's.
 
@@ -87,9 +84,6 @@ def read_records(logs: Iterable[Path]) -> list[dict[str, Any]]:
 
     Args:
         logs: Files with one json object a line, or with TensorBoard's events.
-
-    Returns:
-        The objects, in order.
     """
     records: list[dict[str, Any]] = []
     for log in logs:
@@ -148,14 +142,7 @@ def _event_records(log: Path) -> Iterator[dict[str, Any]]:
 
 
 def metrics_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of what can be drawn.
-
-    Args:
-        records: Of a log.
-
-    Returns:
-        The names, sorted.
-    """
+    """Names of what can be drawn."""
     names = {
         name
         for record in records
@@ -176,10 +163,6 @@ def curve_points(
     Args:
         records: Training records (with ``iter`` and ``time``) and validation records,
             in the order of their lines.
-        metrics: Names; a record that holds the first of them makes a point.
-
-    Returns:
-        The points.
     """
     clock: list[tuple[int, float]] = [(0, 0.0)]
     points: list[CurvePoint] = []
@@ -231,16 +214,7 @@ def draw_metrics(
     *,
     by_step: bool,
 ) -> Figure:
-    """Draw a diagram for each metric, one below the other.
-
-    Args:
-        metrics: For each metric, points by the name of the run.
-        baselines: Horizontal lines of the first diagram, by name.
-        by_step: Draw over steps instead of minutes.
-
-    Returns:
-        The figure.
-    """
+    """Draw a diagram for each metric, one below the other."""
     figure = Figure(figsize=(8, 4.5 * len(metrics)), layout='constrained')
     rows = figure.subplots(len(metrics), squeeze=False)[:, 0]
     for axes, (metric, curves) in zip(rows, metrics.items(), strict=True):
@@ -347,9 +321,6 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        The picture.
 
     Raises:
         ValueError: If a run did not log a metric.

@@ -27,13 +27,13 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from resident_memory import (  # type: ignore[import-not-found]  # noqa: E402
+from resident_memory import (  # type: ignore[import-not-found]
     PeakMemory,
     resident_mb,
 )
 
-from projects.sam2.apis import SAM2AutomaticMaskGenerator, build_sam2  # noqa: E402  after the path is set
-from projects.sam2.models import SAM2  # noqa: E402
+from projects.sam2.apis import SAM2AutomaticMaskGenerator, build_sam2
+from projects.sam2.models import SAM2
 
 CASES = {'none': 1.0, 'all': -1.0}  # smallest IoU of a mask that stays
 
@@ -59,13 +59,7 @@ def measure(model: SAM2, case: str, *, points_per_side: int, before_mb: float) -
     """Segment everything in an image once.
 
     Args:
-        model: With random weights.
         case: Of :data:`CASES`.
-        points_per_side: Points along a side.
-        before_mb: Memory that was held before the first case.
-
-    Returns:
-        The cost.
     """
     generator = SAM2AutomaticMaskGenerator(
         model,
@@ -101,9 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Cost]:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        The cost of each case.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -40,7 +40,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from plain_loading import (  # type: ignore[import-not-found]  # noqa: E402
+from plain_loading import (  # type: ignore[import-not-found]
     NUM_FRAMES,
     TRANSFORM_CONFIGS,
     MadeSource,
@@ -53,10 +53,10 @@ from plain_loading import (  # type: ignore[import-not-found]  # noqa: E402
     plain_sav,
 )
 
-from projects.sam2.datasets import ClipPack, ClipWarp  # noqa: E402
-from projects.sam2.datasets.io.images import read_frame, read_labels  # noqa: E402
-from projects.sam2.datasets.sources.sav import SAVIndex, close_files, index_sav  # noqa: E402
-from projects.sam2.ops.rle import decode_masks, encode_masks  # noqa: E402
+from projects.sam2.datasets import ClipPack, ClipWarp
+from projects.sam2.datasets.io.images import read_frame, read_labels
+from projects.sam2.datasets.sources.sav import SAVIndex, close_files, index_sav
+from projects.sam2.ops.rle import decode_masks, encode_masks
 
 NUM_ANNOTATED = 121  # frames of a made SA-V file of 20 seconds; a clip takes eight
 
@@ -94,14 +94,7 @@ class Timing:
 
 
 def transform_rivals(source: MadeSource) -> Rivals:
-    """Augment a clip.
-
-    Args:
-        source: The video.
-
-    Returns:
-        One operation after another, and all composed.
-    """
+    """Augment a clip."""
     transforms = [TRANSFORMS.build(dict(config)) for config in TRANSFORM_CONFIGS]
     warp, pack = ClipWarp(), ClipPack()
 
@@ -120,15 +113,7 @@ def transform_rivals(source: MadeSource) -> Rivals:
 
 
 def jpeg_rivals(source: MadeSource, folder: Path) -> Rivals:
-    """Decode a frame.
-
-    Args:
-        source: The video.
-        folder: Where to write the file.
-
-    Returns:
-        PIL, and the reader of frames.
-    """
+    """Decode a frame."""
     path = folder / 'frame.jpg'
     Image.fromarray(source.frame).save(path, quality=90)
     return Rivals(
@@ -140,14 +125,7 @@ def jpeg_rivals(source: MadeSource, folder: Path) -> Rivals:
 
 
 def rle_rivals(source: MadeSource) -> Rivals:
-    """Decode two of three masks.
-
-    Args:
-        source: The video.
-
-    Returns:
-        pycocotools, and the reader of runs.
-    """
+    """Decode two of three masks."""
     encoded = encode_masks(source.masks.masks)[:2]
     return Rivals(
         name='rle',
@@ -161,12 +139,7 @@ def sav_rivals(source: MadeSource, folder: Path, *, open_each: bool = False) -> 
     """Take the masks of eight frames from a file that was visited before.
 
     Args:
-        source: The video.
-        folder: Where to write the file.
         open_each: Whether each frame finds the file closed, not only the first.
-
-    Returns:
-        All of it parsed, and the reader of single frames.
     """
     path = folder / 'sav_000001_manual.json'
     # As SA-V's example: 14 objects, manual and auto, of a third of a kilobyte each.
@@ -193,15 +166,7 @@ def sav_rivals(source: MadeSource, folder: Path, *, open_each: bool = False) -> 
 
 
 def png_rivals(source: MadeSource, folder: Path) -> Rivals:
-    """Decode a map of labels.
-
-    Args:
-        source: The video.
-        folder: Where to write the file.
-
-    Returns:
-        PIL, and the reader of labels.
-    """
+    """Decode a map of labels."""
     path = folder / 'labels.png'
     labels = (source.masks.masks * np.array([1, 2, 3])[:, None, None]).max(axis=0)
     image = Image.fromarray(labels.astype(np.uint8))
@@ -220,13 +185,6 @@ def measure(rivals: Rivals, num_rounds: int) -> Timing:
 
     In its turn a way runs twice, of which the second time counts: neither pays for
     the state in which the other leaves memory and caches.
-
-    Args:
-        rivals: The two ways.
-        num_rounds: Turns of each, after one that does not count.
-
-    Returns:
-        Median times.
     """
     times: dict[str, list[float]] = {'plain': [], 'ours': []}
     for _ in range(num_rounds + 1):
@@ -244,14 +202,7 @@ def measure(rivals: Rivals, num_rounds: int) -> Timing:
 
 
 def run(num_rounds: int) -> list[Timing]:
-    """Measure every job.
-
-    Args:
-        num_rounds: Times that each way runs; short jobs run ten times as often.
-
-    Returns:
-        One timing for each.
-    """
+    """Measure every job."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     source = make_source()

@@ -31,12 +31,6 @@ class Sizes:
 def sizes_of(config: Config) -> Sizes:
     """Read what a config trains on: its longest clips, with all their objects.
 
-    Args:
-        config: Of a whole run.
-
-    Returns:
-        What its step is made of.
-
     Raises:
         ValueError: If the training data do not say so.
     """
@@ -68,16 +62,8 @@ def most_frames(sampler: dict[str, Any]) -> int:
     return most
 
 
-def find_type(value: Any, name: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401  any part of a config
-    """Find all entries of a type, at any depth.
-
-    Args:
-        value: A part of a config.
-        name: The type.
-
-    Yields:
-        The entries.
-    """
+def find_type(value: Any, name: str) -> Iterator[dict[str, Any]]:
+    """Find all entries of a type, at any depth."""
     if isinstance(value, dict):
         if value.get('type') == name:
             yield value

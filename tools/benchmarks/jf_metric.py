@@ -40,15 +40,15 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from plain_jf import (  # type: ignore[import-not-found]  # noqa: E402
+from plain_jf import (  # type: ignore[import-not-found]
     Scene,
     literal_folder_scores,
     literal_scores,
     make_scene,
 )
 
-from projects.sam2.apis.folder_scores import ScoringTask, score_video  # noqa: E402
-from projects.sam2.evaluation import PROTOCOLS, FrameScores, score_labels, score_masks  # noqa: E402
+from projects.sam2.apis.folder_scores import ScoringTask, score_video
+from projects.sam2.evaluation import PROTOCOLS, FrameScores, score_labels, score_masks
 
 SIZES = {'480p': (480, 854), '720p': (720, 1280), '1080p': (1080, 1920)}
 NUM_SCENES = 4
@@ -97,10 +97,6 @@ def label_rivals(size: str, num_objects: int) -> Rivals:
 
     Args:
         size: A key of ``SIZES``.
-        num_objects: In each frame.
-
-    Returns:
-        Both ways.
     """
     scenes = _make_scenes(size, num_objects)
     return Rivals(
@@ -117,10 +113,6 @@ def mask_rivals(size: str, num_objects: int) -> Rivals:
 
     Args:
         size: A key of ``SIZES``.
-        num_objects: In each frame.
-
-    Returns:
-        Both ways; the literal one takes the masks out of label maps.
     """
     scenes = _make_scenes(size, num_objects)
     stacks = [
@@ -142,11 +134,6 @@ def folder_rivals(size: str, num_objects: int, folder: Path) -> Rivals:
 
     Args:
         size: A key of ``SIZES``.
-        num_objects: In each frame.
-        folder: Where to write it.
-
-    Returns:
-        Both ways.
     """
     object_ids = tuple(range(1, num_objects + 1))
     for index in range(FOLDER_FRAMES):
@@ -189,13 +176,6 @@ def measure(rivals: Rivals, num_rounds: int) -> Timing:
     In its turn a way runs twice, of which the second time counts: neither pays for
     the state in which the other leaves memory and caches.
 
-    Args:
-        rivals: The two ways.
-        num_rounds: Turns of each, after one that does not count.
-
-    Returns:
-        Median times of a frame.
-
     Raises:
         ValueError: If both ways do not give the same, to the last bit.
     """
@@ -221,9 +201,6 @@ def measure(rivals: Rivals, num_rounds: int) -> Timing:
 def literal_ms(num_rounds: int) -> dict[str, float]:
     """Measure the literal way by itself.
 
-    Args:
-        num_rounds: Turns, after one that does not count.
-
     Returns:
         Median milliseconds for one object of a frame, by size.
     """
@@ -238,14 +215,7 @@ def literal_ms(num_rounds: int) -> dict[str, float]:
 
 
 def run(num_rounds: int) -> list[Timing]:
-    """Measure every job.
-
-    Args:
-        num_rounds: Times that each way runs.
-
-    Returns:
-        One timing for each.
-    """
+    """Measure every job."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -130,12 +130,7 @@ def literal_scores(
 
     Args:
         pred: (height, width), label of each pixel.
-        truth: Likewise.
-        object_ids: Objects to score.
         void_label: Pixels that are so labelled in ``truth`` are ignored.
-
-    Returns:
-        J and F of each.
     """
     void = truth == void_label
     scores = []
@@ -148,16 +143,7 @@ def literal_scores(
 def literal_folder_scores(
     pred: Path, truth: Path, object_ids: Sequence[int]
 ) -> list[list[tuple[float, float]]]:
-    """J and F of each object on each frame of a folder, read with Pillow.
-
-    Args:
-        pred: Folder of label images.
-        truth: Likewise.
-        object_ids: Objects to score.
-
-    Returns:
-        For each frame, J and F of each object.
-    """
+    """J and F of each object on each frame of a folder, read with Pillow."""
     return [
         literal_scores(_read(pred / path.name), _read(path), object_ids)
         for path in sorted(truth.glob('*.png'))
@@ -170,17 +156,7 @@ def _read(path: Path) -> NDArray[Any]:
 
 
 def make_scene(height: int, width: int, num_objects: int, seed: int = 0) -> Scene:
-    """Draw objects of uneven outline, and a prediction of them.
-
-    Args:
-        height: Of the frame.
-        width: Likewise.
-        num_objects: Later ones cover earlier ones.
-        seed: Of shapes and places.
-
-    Returns:
-        Ground truth and prediction.
-    """
+    """Draw objects of uneven outline, and a prediction of them."""
     rng = np.random.default_rng(seed)
     truth, pred = (np.zeros((height, width), np.uint8) for _ in range(2))
     radius = 0.34 * height / math.sqrt(num_objects)

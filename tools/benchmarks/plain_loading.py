@@ -78,11 +78,7 @@ class MadeSource:
 
 
 def make_source() -> MadeSource:
-    """A picture with some texture, and three discs.
-
-    Returns:
-        The source.
-    """
+    """A picture with some texture, and three discs."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (24, 40, 3), np.uint8)
     smooth = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
@@ -94,14 +90,7 @@ def make_source() -> MadeSource:
 
 
 def make_state(source: MadeSource) -> ClipState:
-    """A loaded clip.
-
-    Args:
-        source: The video.
-
-    Returns:
-        The clip, the same each time.
-    """
+    """A loaded clip."""
     indices = source.annotated_frames()
     return ClipState(
         source=source,
@@ -122,12 +111,6 @@ def plain_clip(
     state: ClipState, affine: Affine, first: list[Jitter], second: list[Jitter]
 ) -> tuple[Tensor, Tensor]:
     """Mirror, turn, stretch and colour a clip, one operation after another.
-
-    Args:
-        state: The clip.
-        affine: How to turn.
-        first: Colours of each frame.
-        second: Colours of each frame, after them.
 
     Returns:
         Frames (T, 3, H, W), normalised, and masks (T, O, H, W).
@@ -164,7 +147,6 @@ def plain_mask(mask: NDArray[np.bool_], affine: Affine) -> Tensor:
 
     Args:
         mask: (height, width).
-        affine: How to turn.
 
     Returns:
         (H, W), bool.
@@ -186,9 +168,6 @@ def plain_mask(mask: NDArray[np.bool_], affine: Affine) -> Tensor:
 def plain_jpeg(path: Path) -> NDArray[np.uint8]:
     """Decode a frame.
 
-    Args:
-        path: A JPEG.
-
     Returns:
         (height, width, 3).
     """
@@ -198,9 +177,6 @@ def plain_jpeg(path: Path) -> NDArray[np.uint8]:
 
 def plain_png(path: Path) -> NDArray[np.uint8]:
     """Decode a map of labels.
-
-    Args:
-        path: A palette PNG.
 
     Returns:
         (height, width).
@@ -212,9 +188,6 @@ def plain_png(path: Path) -> NDArray[np.uint8]:
 def plain_rle(encoded: Sequence[EncodedMask]) -> NDArray[np.bool_]:
     """Decode masks.
 
-    Args:
-        encoded: Masks of one size.
-
     Returns:
         (O, height, width).
     """
@@ -224,14 +197,6 @@ def plain_rle(encoded: Sequence[EncodedMask]) -> NDArray[np.bool_]:
 
 
 def plain_sav(path: Path, positions: Sequence[int]) -> list[list[Any]]:
-    """Take the masks of some frames from an SA-V file.
-
-    Args:
-        path: The file.
-        positions: Among the annotated frames.
-
-    Returns:
-        One encoded mask for each object, of each frame.
-    """
+    """Take the masks of some frames from an SA-V file."""
     frames = json.loads(path.read_text(encoding='utf-8'))['masklet']
     return [frames[position] for position in positions]

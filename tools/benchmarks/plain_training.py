@@ -34,11 +34,7 @@ __all__ = ['plain_way']
 
 @contextmanager
 def plain_way() -> Iterator[None]:
-    """Make models train the plain way meanwhile.
-
-    Yields:
-        Nothing.
-    """
+    """Make models train the plain way meanwhile."""
     with ExitStack() as changes:
         for owner, name, plain in (
             (recompute, 'checkpoint', plain_call),
@@ -53,7 +49,7 @@ def plain_way() -> Iterator[None]:
         yield
 
 
-def plain_call(function: Any, *args: Any, use_reentrant: bool, **kwargs: Any) -> Any:  # noqa: ANN401  stands for torch's checkpoint
+def plain_call(function: Any, *args: Any, use_reentrant: bool, **kwargs: Any) -> Any:
     """Call a function, and keep what it computes."""
     del use_reentrant
     return function(*args, **kwargs)

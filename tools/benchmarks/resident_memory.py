@@ -9,11 +9,7 @@ STATM = Path('/proc/self/statm')
 
 
 def resident_mb() -> float:
-    """Resident memory of this process in megabytes.
-
-    Returns:
-        Of its pages that are in memory now.
-    """
+    """Resident memory of this process in megabytes."""
     pages = int(STATM.read_text(encoding='ascii').split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
 

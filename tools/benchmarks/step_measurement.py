@@ -74,11 +74,7 @@ def build(setting: Setting, way: str) -> SAM2:
     """Build the model of a way, with the same weights for all.
 
     Args:
-        setting: What is measured.
         way: One of ``WAYS``.
-
-    Returns:
-        The model in training mode, on its device.
     """
     config = Config.fromfile(setting.config)
     config.model.accumulators = []
@@ -102,14 +98,7 @@ def build(setting: Setting, way: str) -> SAM2:
 
 
 def make_clip(setting: Setting) -> ClipBatch:
-    """Draw a clip of noise with rectangles that move.
-
-    Args:
-        setting: Sizes and the device.
-
-    Returns:
-        One clip.
-    """
+    """Draw a clip of noise with rectangles that move."""
     size, num_objects = setting.image_size, setting.num_objects
     shape = (setting.num_frames, num_objects)
     masks = torch.zeros(*shape, size, size, dtype=torch.bool)
@@ -143,11 +132,7 @@ def run_step(
     Args:
         model: Of :func:`build`.
         clip: Of :func:`make_clip`.
-        setting: Precision and the device.
         way: One of ``WAYS``.
-
-    Returns:
-        Seconds of the whole step, and of its forward pass.
     """
     model.zero_grad(set_to_none=True)
     half = setting.dtype == 'bfloat16'
@@ -164,14 +149,7 @@ def run_step(
 
 
 def now(device: str) -> float:
-    """Read the clock that suits a device.
-
-    Args:
-        device: Where the work is done.
-
-    Returns:
-        Seconds.
-    """
+    """Read the clock that suits a device."""
     if device == 'cpu':
         return time.process_time()
     torch.cuda.synchronize()
@@ -184,9 +162,7 @@ def take_times(
     """Train by all ways in turn.
 
     Args:
-        setting: What is measured.
         ways: Some of ``WAYS``.
-        rounds: Steps of each, after one that does not count.
 
     Returns:
         Times of :func:`run_step`, by way.
@@ -205,12 +181,7 @@ def measure_peak(setting: Setting, way: str, num_steps: int) -> Peak:
     """Measure the peak of memory of some steps; to be called in a fresh process.
 
     Args:
-        setting: What is measured.
         way: One of ``WAYS``.
-        num_steps: How many.
-
-    Returns:
-        What they needed.
     """
     model, clip = build(setting, way), make_clip(setting)
     on_cpu = setting.device == 'cpu'
@@ -233,9 +204,6 @@ def resident(name: str) -> int:
 
     Args:
         name: ``'VmRSS'`` for that of now, ``'VmHWM'`` for the highest so far.
-
-    Returns:
-        Bytes.
     """
     status = Path('/proc/self/status').read_text(encoding='ascii')
     line = next(line for line in status.splitlines() if line.startswith(name))
@@ -246,15 +214,10 @@ def peak_in_child(setting: Setting, way: str, num_steps: int) -> Peak:
     """Measure a peak in a process of its own.
 
     Args:
-        setting: What is measured.
         way: One of ``WAYS``.
-        num_steps: How many.
-
-    Returns:
-        What they needed.
     """
     job = {'setting': asdict(setting), 'way': way, 'num_steps': num_steps}
-    done = subprocess.run(  # noqa: S603  the tool, by this interpreter
+    done = subprocess.run(
         [sys.executable, TOOL, '--peak-of', json.dumps(job)],
         check=True,
         stdout=subprocess.PIPE,

@@ -41,7 +41,6 @@ def measure_parts(setting: Setting, way: str) -> Parts:
     """Measure what the parts of the model have of a forward pass.
 
     Args:
-        setting: What is measured.
         way: One of ``WAYS``.
 
     Returns:
@@ -85,13 +84,7 @@ def timed_parts(
     """Time the calls of the model's parts meanwhile.
 
     Args:
-        model: The model.
         parts: Gets the seconds.
-        running: Stack of names; the running part is put on top.
-        device: Where the work is done.
-
-    Yields:
-        Nothing.
     """
     handles = []
     starts: list[float] = []

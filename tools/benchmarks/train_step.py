@@ -36,16 +36,16 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from config_sizes import Sizes, sizes_of  # type: ignore[import-not-found]  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from step_measurement import (  # type: ignore[import-not-found]  # noqa: E402
+from config_sizes import Sizes, sizes_of  # type: ignore[import-not-found]
+from mmengine.config import Config
+from step_measurement import (  # type: ignore[import-not-found]
     WAYS,
     Setting,
     measure_peak,
     peak_in_child,
     take_times,
 )
-from step_parts import (  # type: ignore[import-not-found]  # noqa: E402
+from step_parts import (  # type: ignore[import-not-found]
     PARTS,
     Parts,
     measure_parts,
@@ -80,13 +80,9 @@ def measure(setting: Setting, ways: list[str], rounds: int) -> list[StepReport]:
     """Measure all ways.
 
     Args:
-        setting: What is measured.
         ways: Some of ``WAYS``.
         rounds: Steps of each way that count; with 0 the one step that the peak is
             taken of.
-
-    Returns:
-        One report for each.
     """
     num_steps = 2 if rounds else 1
     peaks = {way: peak_in_child(setting, way, num_steps) for way in ways}
@@ -114,9 +110,6 @@ def ratios(reports: list[StepReport]) -> dict[str, float]:
 
     Args:
         reports: Of :func:`measure`.
-
-    Returns:
-        Ours over plain, and low memory over plain.
     """
     of_way = {report.way: report for report in reports}
     found: dict[str, float] = {}
@@ -189,9 +182,6 @@ def setting_of(arguments: argparse.Namespace) -> Setting:
 
     Args:
         arguments: Of :func:`parse_arguments`.
-
-    Returns:
-        What is measured.
     """
     sizes = DEFAULTS
     if arguments.as_trained:

@@ -26,14 +26,14 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from step_measurement import (  # type: ignore[import-not-found]  # noqa: E402
+from step_measurement import (  # type: ignore[import-not-found]
     Setting,
     build,
     make_clip,
 )
 
-from projects.sam2.models import SAM2  # noqa: E402
-from projects.sam2.structures import ClipBatch  # noqa: E402
+from projects.sam2.models import SAM2
+from projects.sam2.structures import ClipBatch
 
 
 class TotalLoss(nn.Module):
@@ -53,15 +53,7 @@ class TotalLoss(nn.Module):
 
 
 def wrapped(setting: Setting, *, searches: bool) -> DistributedDataParallel:
-    """Build a model of which every trained parameter gets a gradient, under DDP.
-
-    Args:
-        setting: What is measured.
-        searches: Whether DDP looks for parameters without a gradient.
-
-    Returns:
-        The wrapper of its loss.
-    """
+    """Build a model of which every trained parameter gets a gradient, under DDP."""
     module = TotalLoss(build(setting, 'ours'))
     module(make_clip(setting)).backward()
     for parameter in module.parameters():
@@ -72,10 +64,6 @@ def wrapped(setting: Setting, *, searches: bool) -> DistributedDataParallel:
 
 def measure(setting: Setting, rounds: int) -> dict[str, float]:
     """Measure both ways by turns, within a process group.
-
-    Args:
-        setting: What is measured.
-        rounds: Steps of each way that count, after one that does not.
 
     Returns:
         Seconds of a step ``with`` and ``without`` the search, and their ``ratio``.

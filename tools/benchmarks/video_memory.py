@@ -28,11 +28,11 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from resident_memory import resident_mb  # type: ignore[import-not-found]  # noqa: E402
+from resident_memory import resident_mb  # type: ignore[import-not-found]
 
-from projects.sam2.apis import SAM2VideoPredictor, build_sam2_video_predictor  # noqa: E402  after the path is set
-from projects.sam2.apis.video_state import VideoState  # noqa: E402
-from projects.sam2.visualization.video_file import write_video  # noqa: E402
+from projects.sam2.apis import SAM2VideoPredictor, build_sam2_video_predictor
+from projects.sam2.apis.video_state import VideoState
+from projects.sam2.visualization.video_file import write_video
 
 SIZE = (96, 128)
 POINTS = ((30.0, 40.0), (90.0, 60.0))  # one on each object
@@ -76,9 +76,6 @@ class Growth:
 def frames(count: int) -> Iterator[NDArray[np.uint8]]:
     """Frames of a moving pattern.
 
-    Args:
-        count: How many.
-
     Yields:
         (height, width, 3), RGB.
     """
@@ -89,15 +86,7 @@ def frames(count: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def write_frames(folder: Path, count: int) -> dict[str, Path]:
-    """Write the video in both ways.
-
-    Args:
-        folder: Where to.
-        count: Frames.
-
-    Returns:
-        Its path for each way.
-    """
+    """Write the video in both ways."""
     places = {'jpeg': folder / 'frames', 'mp4': folder / 'video.mp4'}
     places['jpeg'].mkdir()
     for index, frame in enumerate(frames(count)):
@@ -122,17 +111,7 @@ def open_files() -> int:
 def measure(
     predictor: SAM2VideoPredictor, kind: str, path: Path, *, mark: int
 ) -> Growth:
-    """Track the objects through the whole video.
-
-    Args:
-        predictor: Of a small model.
-        kind: How the frames are stored.
-        path: Where they are.
-        mark: Frame from which on memory should not grow.
-
-    Returns:
-        What was held.
-    """
+    """Track the objects through the whole video."""
     files_before = open_files()
     state = predictor.init_state(path)
     for number, point in enumerate(POINTS, start=1):
@@ -169,9 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Growth]:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One row for each way of storing frames.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -30,17 +30,17 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.apis import SAM2VideoPredictor  # noqa: E402  after the path is set
-from projects.sam2.apis.building import build_video_model  # noqa: E402
-from projects.sam2.apis.memory_archive import AnsweredMemory, ArchivedMemoryStore  # noqa: E402
-from projects.sam2.apis.video_state import TrackedObject  # noqa: E402
-from projects.sam2.models.tracking.frame import (  # noqa: E402
+from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.apis.building import build_video_model
+from projects.sam2.apis.memory_archive import AnsweredMemory, ArchivedMemoryStore
+from projects.sam2.apis.video_state import TrackedObject
+from projects.sam2.models.tracking.frame import (
     FrameTask,
     decode_frame,
     recall_memories,
     remember_frame,
 )
-from projects.sam2.structures import ImageFeatures  # noqa: E402
+from projects.sam2.structures import ImageFeatures
 
 P = ParamSpec('P')
 Result = TypeVar('Result')
@@ -91,9 +91,6 @@ class Bench:
 
     def objects(self, count: int) -> list[TrackedObject]:
         """Objects with full memories.
-
-        Args:
-            count: How many.
 
         Returns:
             The objects, prompted on frame 0 and tracked on the 15 latest frames.
@@ -172,14 +169,7 @@ class Bench:
 
 
 def open_bench(options: argparse.Namespace) -> Bench:
-    """Build the predictor and a frame of noise.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        What is measured.
-    """
+    """Build the predictor and a frame of noise."""
     torch.manual_seed(0)
     model, _ = build_video_model(
         options.config,
@@ -203,16 +193,7 @@ def open_bench(options: argparse.Namespace) -> Bench:
 
 @torch.no_grad()
 def measure(bench: Bench, num_objects: int, num_rounds: int) -> Timing:
-    """Track objects both ways by turns.
-
-    Args:
-        bench: Predictor and frame.
-        num_objects: How many.
-        num_rounds: Turns of each way; which runs first changes with each.
-
-    Returns:
-        Least times and the difference of the masks.
-    """
+    """Track objects both ways by turns."""
     objects, features = bench.objects(num_objects), bench.features()
     ways = {'batch': bench.together, 'loop': bench.one_by_one}
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -236,9 +217,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Timing]:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One timing for each number of objects.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -17,17 +17,17 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from davis_command import (  # type: ignore[import-not-found]  # noqa: E402
+from davis_command import (  # type: ignore[import-not-found]
     add_davis_arguments,
     run_conversion,
 )
-from mmengine.config import DictAction  # noqa: E402  after the path is set
-from mmengine.registry import init_default_scope  # noqa: E402
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
 
-import projects.sam2  # noqa: E402, F401  registers the sources
-from projects.sam2.datasets.processing.checking import dataset_config, find_sources  # noqa: E402
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.engine.config import load_config  # noqa: E402
+import projects.sam2  # noqa: F401  registers the sources
+from projects.sam2.datasets.processing.checking import dataset_config, find_sources
+from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.config import load_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,11 +16,7 @@ MAX_PRINTED = 30
 
 
 def add_davis_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what all these commands take.
-
-    Args:
-        parser: Changed in place; positional arguments of its own come before.
-    """
+    """Add what all these commands take."""
     add = parser.add_argument
     add('out', type=Path, help='folder of the new data set')
     add('--split', default='train', help='name of the list of clips (default train)')
@@ -30,10 +26,6 @@ def add_davis_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_conversion(source: DatasetConfig, options: argparse.Namespace) -> int:
     """Convert, behind a progress bar, and say what came of it.
-
-    Args:
-        source: Config of the clips.
-        options: Of the command line.
 
     Returns:
         0 where all clips were converted, else 1.
@@ -55,15 +47,7 @@ def run_conversion(source: DatasetConfig, options: argparse.Namespace) -> int:
 
 
 def describe(conversion: Conversion, out: Path) -> list[str]:
-    """Say what came of a conversion.
-
-    Args:
-        conversion: The clips and the problems.
-        out: Folder of the new data set.
-
-    Returns:
-        Lines of text.
-    """
+    """Say what came of a conversion."""
     clips = conversion.clips
     frames = sum(clip.num_frames for clip in clips)
     objects = sum(len(clip.source_ids) for clip in clips)

@@ -30,9 +30,9 @@ from repository_root import (  # type: ignore[import-not-found]
 
 use_repository_root()
 
-from progress_bar import progress_bar  # type: ignore[import-not-found]  # noqa: E402
+from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.datasets.processing.frame_extraction import (  # noqa: E402  # noqa: E402
+from projects.sam2.datasets.processing.frame_extraction import (
     ExtractionPlan,
     JobArray,
     VideoOutcome,
@@ -42,7 +42,7 @@ from projects.sam2.datasets.processing.frame_extraction import (  # noqa: E402  
     remove_leftovers,
     submit_extraction,
 )
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+from projects.sam2.engine.command_line import call_tool
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,9 +50,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        One attribute for each option.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -75,16 +72,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def extract(
     plan: ExtractionPlan, names: list[str], options: argparse.Namespace
 ) -> tuple[list[VideoOutcome], dict[str, str]]:
-    """Take out the frames, here or in jobs, behind a progress bar.
-
-    Args:
-        plan: How.
-        names: Of the videos.
-        options: Of the command line.
-
-    Returns:
-        What became of the videos, and why jobs failed.
-    """
+    """Take out the frames, here or in jobs, behind a progress bar."""
     outcomes: list[VideoOutcome] = []
     with progress_bar('Videos') as advance:
 

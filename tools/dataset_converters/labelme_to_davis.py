@@ -16,13 +16,13 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from davis_command import (  # type: ignore[import-not-found]  # noqa: E402
+from davis_command import (  # type: ignore[import-not-found]
     add_davis_arguments,
     run_conversion,
 )
 
-import projects.sam2  # noqa: E402, F401  registers the sources
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+import projects.sam2  # noqa: F401  registers the sources
+from projects.sam2.engine.command_line import call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,17 +22,13 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.datasets.processing.davis_export import check_folder, write_dataset  # noqa: E402  after the path is set
-from projects.sam2.datasets.sources.synthetic import make_plans  # noqa: E402  after the path is set
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+from projects.sam2.datasets.processing.davis_export import check_folder, write_dataset
+from projects.sam2.datasets.sources.synthetic import make_plans
+from projects.sam2.engine.command_line import call_tool
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line.
-
-    Returns:
-        The arguments.
-    """
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,23 +45,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def print_progress(done: int, total: int) -> None:
-    """Say how far it is, ten times in all.
-
-    Args:
-        done: Clips written.
-        total: Clips to write.
-    """
+    """Say how far it is, ten times in all."""
     if done == total or done % max(1, total // 10) == 0:
         print(f'  {done} of {total} clips', flush=True)
 
 
 def print_split(split: str, entries: list[dict[str, Any]]) -> None:
-    """Say what a split holds.
-
-    Args:
-        split: Its name.
-        entries: Its clips, as in meta.json.
-    """
+    """Say what a split holds."""
     if not entries:
         return
     like = sum(entry['like_texture'] for entry in entries)

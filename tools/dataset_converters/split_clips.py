@@ -25,10 +25,10 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.config import DictAction  # noqa: E402  after the path is set
-from mmengine.registry import DATASETS  # noqa: E402
+from mmengine.config import DictAction
+from mmengine.registry import DATASETS
 
-from projects.sam2.datasets.io.listing import (  # noqa: E402
+from projects.sam2.datasets.io.listing import (
     list_names,
     match_names,
     read_list,
@@ -36,19 +36,15 @@ from projects.sam2.datasets.io.listing import (  # noqa: E402
     without_suffix,
     write_list,
 )
-from projects.sam2.datasets.processing.checking import dataset_config, find_sources  # noqa: E402
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.engine.config import load_config  # noqa: E402
+from projects.sam2.datasets.processing.checking import dataset_config, find_sources
+from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.config import load_config
 
 DEFAULT_LISTS = ('ImageSets/train_without_holdout.txt', 'ImageSets/holdout.txt')
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line.
-
-    Returns:
-        The arguments.
-    """
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,12 +74,6 @@ def parse_arguments() -> argparse.Namespace:
 def clips_to_split(arguments: argparse.Namespace) -> list[str]:
     """Name the clips.
 
-    Args:
-        arguments: Of the command line.
-
-    Returns:
-        The names, each once.
-
     Raises:
         FileNotFoundError: If there is neither a list nor a folder of frames.
         ValueError: If there is no clip, or a list names one that is not there.
@@ -111,7 +101,6 @@ def config_source(arguments: argparse.Namespace, loader: str) -> dict[str, Any]:
     """Find the source of files in the config of the command line.
 
     Args:
-        arguments: Of the command line.
         loader: ``train`` or ``val``.
 
     Returns:
@@ -135,12 +124,6 @@ def config_source(arguments: argparse.Namespace, loader: str) -> dict[str, Any]:
 
 def list_paths(arguments: argparse.Namespace) -> tuple[Path, Path]:
     """Say where the lists are written.
-
-    Args:
-        arguments: Of the command line.
-
-    Returns:
-        The list of the clips that are left, and of those held back.
 
     Raises:
         ValueError: If the config reads no list, or both are one file: the clips held
@@ -168,10 +151,6 @@ def list_paths(arguments: argparse.Namespace) -> tuple[Path, Path]:
 def refuse_to_overwrite(path: Path, names: list[str]) -> None:
     """Refuse to replace a list of other names, which may be somebody's own.
 
-    Args:
-        path: The list that is to be written.
-        names: What it shall hold.
-
     Raises:
         FileExistsError: If it is there and holds others.
     """
@@ -182,13 +161,6 @@ def refuse_to_overwrite(path: Path, names: list[str]) -> None:
 
 def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
     """Hold clips back as the command line says.
-
-    Args:
-        names: All clips.
-        arguments: Of the command line.
-
-    Returns:
-        The clips that are left and those held back, each sorted.
 
     Raises:
         ValueError: If either would be empty, or a name is not among the clips.

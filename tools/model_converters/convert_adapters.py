@@ -21,11 +21,11 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-import torch  # noqa: E402  after the path is set
-from mmengine.registry import MODELS  # noqa: E402
+import torch
+from mmengine.registry import MODELS
 
-from projects.sam2.apis.building import load_model_config  # noqa: E402
-from projects.sam2.checkpoints import (  # noqa: E402
+from projects.sam2.apis.building import load_model_config
+from projects.sam2.checkpoints import (
     ADAPTER_FIELD,
     CheckpointKind,
     adapter_weights_of,
@@ -35,22 +35,18 @@ from projects.sam2.checkpoints import (  # noqa: E402
     weights_of,
     write_checkpoint,
 )
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
-from projects.sam2.models import SAM2  # noqa: E402
-from projects.sam2.models.adaptation import merged_weights, trained_weights  # noqa: E402
-from projects.sam2.ops import written_aside  # noqa: E402
+from projects.sam2.engine.command_line import call_tool
+from projects.sam2.models import SAM2
+from projects.sam2.models.adaptation import merged_weights, trained_weights
+from projects.sam2.ops import written_aside
 
 
 def load_trained(config: str, checkpoint: str, base: str | None) -> SAM2:
     """Build the model of a run and load what it trained.
 
     Args:
-        config: Of the run.
         checkpoint: Of the run, or what :func:`save` wrote.
         base: The checkpoint that the run began with, in the second case.
-
-    Returns:
-        The model, in evaluation mode.
     """
     settings = load_model_config(config).model
     settings.update(loss=None, accumulators=[])  # they have no weights
@@ -72,10 +68,6 @@ def save(model: SAM2, target: Path) -> int:
 
     Args:
         model: Of :func:`load_trained`.
-        target: A new file.
-
-    Returns:
-        The number of weights.
 
     Raises:
         FileExistsError: If there is something already.

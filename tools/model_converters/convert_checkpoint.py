@@ -23,15 +23,15 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.apis import fitting_config  # noqa: E402  after the path is set
-from projects.sam2.checkpoints import (  # noqa: E402
+from projects.sam2.apis import fitting_config
+from projects.sam2.checkpoints import (
     TRAINED_FIELD,
     CheckpointKind,
     read_checkpoint,
     weights_of,
     write_checkpoint,
 )
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+from projects.sam2.engine.command_line import call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

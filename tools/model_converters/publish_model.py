@@ -23,15 +23,15 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.apis import fitting_config  # noqa: E402  after the path is set
-from projects.sam2.checkpoints import (  # noqa: E402
+from projects.sam2.apis import fitting_config
+from projects.sam2.checkpoints import (
     TRAINED_FIELD,
     CheckpointKind,
     read_checkpoint,
     weights_of,
     write_checkpoint,
 )
-from projects.sam2.engine.command_line import call_tool  # noqa: E402
+from projects.sam2.engine.command_line import call_tool
 
 HASH_DIGITS = 8
 # What stands before another ending belongs to the name: sam2.1_mose is no .1_mose.
@@ -45,12 +45,7 @@ def chosen_weights(
     """Choose between the averaged weights and those of the last step.
 
     Args:
-        checkpoint: Of a training run.
         which: ``'average'``, ``'last'``, or None for the average where there is one.
-        source: Where the checkpoint comes from, for the error.
-
-    Returns:
-        Weights by our names.
 
     Raises:
         ValueError: If an average is asked for and there is none.
@@ -74,9 +69,6 @@ def chosen_weights(
 def digest(written: Path) -> str:
     """Hash written weights.
 
-    Args:
-        written: A file, or a folder with files.
-
     Returns:
         SHA-256 of the largest file, in hexadecimal digits.
     """
@@ -96,15 +88,6 @@ def publish(
     model: Mapping[str, Any],
 ) -> Path:
     """Write weights under a name with their hash.
-
-    Args:
-        target: Name without the hash.
-        weights: By our names.
-        kind: What to write.
-        model: Config of the model.
-
-    Returns:
-        What was written.
 
     Raises:
         FileExistsError: If there is something of this name already.
@@ -127,9 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
     Args:
         arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        What was written.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -505,7 +505,7 @@ class SAM2AutomaticMaskGenerator:
         model_id: str,
         *,
         device: Device | None = None,
-        **options: Any,  # noqa: ANN401  those of two functions
+        **options: Any,
     ) -> Self:
         """Make a generator by its model's name on Hugging Face.
 

@@ -218,7 +218,7 @@ def read_overrides(overrides: Sequence[str]) -> ReleasedOverrides:
     """
     if isinstance(overrides, str) or not isinstance(overrides, Sequence):
         msg = f'hydra_overrides_extra is {overrides!r}; give a list of strings'
-        raise ValueError(msg)  # noqa: TRY004  a wrong value, as all others here
+        raise ValueError(msg)
     read = ReleasedOverrides()
     for override in overrides:
         name, equals, text = override.lstrip('+').partition('=')
@@ -502,7 +502,7 @@ def _require_sam2(config: Config) -> None:
             f'or of a class derived from it, but got {kind!r}; give the config of the '
             f'SAM 2 that the weights belong to'
         )
-        raise ValueError(msg)  # noqa: TRY004  a value of the config, as elsewhere
+        raise ValueError(msg)
 
 
 RELEASED_SUFFIX = '.pt'

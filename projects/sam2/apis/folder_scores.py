@@ -80,13 +80,8 @@ def score_folder(
     """Score a folder.
 
     Args:
-        task: What to score.
         names: Videos to score; None for all of the ground truth.
         num_workers: Processes; with 1 all is done in this one.
-        advance: Called after each video.
-
-    Returns:
-        Scores of all videos.
 
     Raises:
         ClipDataError: If a folder or file is missing or damaged, or a prediction has
@@ -108,11 +103,6 @@ def score_folder(
 
 def score_video(task: ScoringTask, name: str, beat: Beat = lambda: None) -> VideoScores:
     """Score a video.
-
-    Args:
-        task: Where it is and how to score it.
-        name: Of its folder.
-        beat: Called after each frame.
 
     Returns:
         Its scores; where there is no prediction all objects count as empty.

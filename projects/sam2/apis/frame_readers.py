@@ -51,9 +51,6 @@ def open_frames(video: VideoLike) -> FrameReader:
         video: A folder of images named by numbers; a video file; or frames as an
             array (T, height, width, 3) or a list of images; or a reader of one's own.
 
-    Returns:
-        Its reader.
-
     Raises:
         FileNotFoundError: If there is no such file or folder.
         TypeError: If it is none of these.
@@ -103,9 +100,6 @@ class ArrayReader:
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Check a frame and give it.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             (height, width, 3), RGB.
 
@@ -149,9 +143,6 @@ class FolderReader:
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame.
-
-        Args:
-            frame_index: Position in the video.
 
         Returns:
             (height, width, 3), RGB.
@@ -204,9 +195,6 @@ class VideoFileReader:
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             (height, width, 3), RGB.
 
@@ -219,11 +207,7 @@ class VideoFileReader:
             return self._held[frame_index]
 
     def close(self) -> bool:
-        """Close the file, unless it is read just now; the next read opens it again.
-
-        Returns:
-            Whether it is closed.
-        """
+        """Close the file, unless it is read just now; the next read opens it again."""
         if not self._reading.acquire(blocking=False):
             return False
         try:
@@ -312,11 +296,6 @@ def same_size(frame: NDArray[np.uint8], size: Size, name: str) -> NDArray[np.uin
 
     Args:
         frame: (height, width, 3).
-        size: Height and width of the first frame.
-        name: What the frame is called in an error.
-
-    Returns:
-        The frame.
 
     Raises:
         ValueError: If the sizes differ.
@@ -353,9 +332,6 @@ class ReadAheadReader:
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Wait for a frame, and have the next one decoded.
-
-        Args:
-            frame_index: Position in the video.
 
         Returns:
             (height, width, 3), RGB.

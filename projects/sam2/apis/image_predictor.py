@@ -624,14 +624,6 @@ class SAM2ImagePredictor:
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Prompts as the model reads them, for scripts that call its parts.
 
-        Args:
-            point_coords: As for :meth:`predict`.
-            point_labels: As for :meth:`predict`.
-            box: As for :meth:`predict`.
-            mask_logits: ``mask_input`` of :meth:`predict`.
-            normalize_coords: As for :meth:`predict`.
-            img_idx: Which image of the batch.
-
         Returns:
             Masks (O, 1, H4, W4); points (O, P, 2) in pixels of the image that the
             model sees, and labels (O, P); boxes (O, 2, 2). None for what is not given.
@@ -663,15 +655,6 @@ class SAM2ImagePredictor:
         img_idx: int = -1,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Segment what prompts of :meth:`_prep_prompts` mean, in tensors.
-
-        Args:
-            point_coords: (O, P, 2), pixels of the image that the model sees.
-            point_labels: (O, P).
-            boxes: (O, 2, 2) or (O, 4), likewise.
-            mask_input: (O, 1, H4, W4), logits of an earlier answer.
-            multimask_output: As for :meth:`predict`.
-            return_logits: Likewise.
-            img_idx: Which image of the batch.
 
         Returns:
             Masks (O, M, height, width), their estimated IoU (O, M), and logits to be

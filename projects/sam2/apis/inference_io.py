@@ -64,11 +64,7 @@ class InferredFrame:
     marks: tuple[PromptMark, ...] = ()
 
     def packed(self) -> 'FrameResult':
-        """The same without pixels, masks run-length encoded.
-
-        Returns:
-            What is kept of it.
-        """
+        """The same without pixels, masks run-length encoded."""
         return FrameResult(
             frame_index=self.frame_index,
             object_ids=self.object_ids,
@@ -209,14 +205,6 @@ def list_sources(
 ) -> list[InferenceInput]:
     """Take inputs apart.
 
-    Args:
-        inputs: One input, or a list of them.
-        folder_is_video: A folder holds the frames of one video, not images.
-
-    Returns:
-        Inputs that each open as one; the images of a folder in the order of their
-        names.
-
     Raises:
         ValueError: If a folder holds no image, or there is no input.
     """
@@ -245,10 +233,6 @@ def open_source(
 
     Args:
         item: As :func:`list_sources` gives it.
-        default_name: For the files of an input that has no name.
-
-    Returns:
-        The input while the context lasts; a downloaded video is then deleted.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -518,11 +502,7 @@ class ResultFiles:
         self._video.add(picture)
 
     def add_masks(self, frame: InferredFrame) -> None:
-        """Write the masks of a frame.
-
-        Args:
-            frame: The frame.
-        """
+        """Write the masks of a frame."""
         if not self._has_masks:
             self._remove_earlier_masks()
             self._has_masks = True
@@ -543,11 +523,7 @@ class ResultFiles:
             self.written.append(path)
 
     def finish(self, result: InferenceResult) -> None:
-        """Write what is known at the end alone.
-
-        Args:
-            result: Of the whole input.
-        """
+        """Write what is known at the end alone."""
         if 'json' in self.formats:
             path = _with_ending(self.folder / PRED_FOLDER / self.name, '.json')
             write_whole(path, json.dumps(result.as_json()))
@@ -585,11 +561,6 @@ class ResultFiles:
 def check_not_in_input(path: str | Path, folder: Path, name: str) -> None:
     """Check that the masks of an input do not replace the input itself.
 
-    Args:
-        path: Of the input.
-        folder: That the results are written to.
-        name: Of the files of the input.
-
     Raises:
         ValueError: If the input is a folder that its masks would be written to.
     """
@@ -603,7 +574,6 @@ def check_ids(object_ids: Iterable[int], formats: Collection[str]) -> None:
     """Check that files can hold the ids of objects, before there are masks.
 
     Args:
-        object_ids: Ids that users gave.
         formats: Some of ``FORMATS``.
 
     Raises:
@@ -649,11 +619,6 @@ class Output:
         self, frames: Iterator[InferredFrame], source: FileSource, name: str
     ) -> tuple[InferenceResult, list[Picture]]:
         """Take all frames of an input; Ctrl-C ends a stream, and keeps what came.
-
-        Args:
-            frames: With their masks.
-            source: What they are of.
-            name: Of the files.
 
         Returns:
             The masks, and the pictures if they are to be kept.

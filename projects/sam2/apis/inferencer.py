@@ -475,11 +475,11 @@ class SAM2Inferencer(BaseInferencer):
         """Build the model; the weights are checked against it."""
         return build_sam2(cfg, weights, device)
 
-    def _init_pipeline(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]  # noqa: ARG002
+    def _init_pipeline(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]
         """None is needed: the predictors prepare what they are given."""
         return lambda source: source
 
-    def _init_collate(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]  # noqa: ARG002
+    def _init_collate(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]
         """None is needed: inputs are of any sizes, and go one by one."""
         collate: Callable[[Any], Any] = pseudo_collate
         return collate
@@ -491,7 +491,7 @@ class SAM2Inferencer(BaseInferencer):
         visualizer = super()._init_visualizer(bare)
         if not isinstance(visualizer, ClipVisualizer):
             msg = f'{kind} draws no masks; set visualizer to a ClipVisualizer'
-            raise ValueError(msg)  # noqa: TRY004  a value of the config
+            raise ValueError(msg)
         return visualizer
 
     def _with_progress(

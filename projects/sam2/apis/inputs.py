@@ -31,7 +31,6 @@ def read_image(image: object, *, name: str) -> NDArray[np.uint8]:
 
     Args:
         image: Hopefully (height, width, 3), uint8, RGB; or a PIL image of mode RGB.
-        name: What the image is called in an error.
 
     Returns:
         (height, width, 3), RGB.
@@ -82,7 +81,6 @@ def read_points(
             may lack its dimension in points or labels alone.
         box: (4,) or (O, 4), corners ``(x, y, x, y)``, also (2, 2) or (O, 2, 2); or
             None.
-        size: Height and width of the image.
         in_pixels: Coordinates are pixels of the image, not shares of its sides.
 
     Returns:
@@ -128,7 +126,6 @@ def read_mask_logits(mask: TensorLike, *, size: Size, name: str) -> Tensor:
     Args:
         mask: (H4, W4), (1, H4, W4) or (O, 1, H4, W4), logits.
         size: H4 and W4.
-        name: What they are called in an error.
 
     Returns:
         (O, 1, H4, W4).
@@ -172,7 +169,6 @@ def read_mask(mask: TensorLike, *, size: Size) -> NDArray[np.bool_]:
 
     Args:
         mask: (height, width), bool or numbers that are 0 outside of the object.
-        size: Height and width of the video.
 
     Returns:
         (height, width).
@@ -206,11 +202,6 @@ def one_for_each(
 
     Args:
         batch: One entry for each image; or None for no prompt of any.
-        count: Number of images.
-        name: What the prompts are called in an error.
-
-    Returns:
-        One entry for each image.
 
     Raises:
         ValueError: If there are more or fewer.
@@ -321,15 +312,12 @@ def _check_order(corners: Tensor) -> None:
         raise ValueError(msg)
 
 
-def read_object_id(obj_id: object) -> Any:  # noqa: ANN401  an int or a str
+def read_object_id(obj_id: object) -> Any:
     """Read the id of an object of a video.
 
     Args:
         obj_id: A whole number of any type (NumPy's, a tensor without dimensions, 3.0),
             or a string.
-
-    Returns:
-        A plain int or str: equal ids are one object, whatever they came as.
 
     Raises:
         ValueError: If it is something else.
@@ -349,13 +337,8 @@ def read_whole_number(
     """Read a count, or a position.
 
     Args:
-        value: A whole number of any type.
-        name: What it is called in an error.
         least: Smallest that is allowed; None for any.
         most: Largest that is allowed; None for any.
-
-    Returns:
-        The number.
 
     Raises:
         ValueError: If it is no whole number, or out of range.
@@ -374,13 +357,8 @@ def read_number(
     """Read a setting such as a threshold.
 
     Args:
-        value: A number of any type.
-        name: What it is called in an error.
         least: Smallest that is allowed; None for any.
         most: Largest that is allowed; None for any.
-
-    Returns:
-        The number.
 
     Raises:
         ValueError: If it is no finite number, or out of range.
@@ -398,10 +376,6 @@ def read_flag(value: object, *, name: str) -> bool:
 
     Args:
         value: True or False, or 1 or 0, of any type.
-        name: What it is called in an error.
-
-    Returns:
-        The setting.
 
     Raises:
         ValueError: If it is something else: a text such as ``'false'`` counts as true
@@ -583,11 +557,7 @@ class ObjectPrompt:
         return np.array(self._labels(), dtype=np.int32)
 
     def marks(self) -> Iterator[PromptMark]:
-        """Points and corners, for pictures.
-
-        Yields:
-            The corners of the box, then the points.
-        """
+        """Points and corners, for pictures."""
         if self.box is not None:
             left, top, right, bottom = self.box
             yield self._mark(left, top, PointLabel.BOX_TOP_LEFT)

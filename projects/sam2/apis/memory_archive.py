@@ -131,10 +131,8 @@ class MemoryRestorer:
         """Encode a mask as it was encoded before.
 
         Args:
-            frame_index: Position in the video.
             mask_logits: The decoded mask, (1, 1, H4, W4).
             object_score_logits: (1, 1).
-            encoding: Settings of the first encoding.
 
         Returns:
             (1, Cm, H16, W16).
@@ -445,11 +443,6 @@ class TensorArchive:
         The device is not waited for: they are copied off it while it works on, and
         written with a later call.
 
-        Args:
-            key: Not negative.
-            tensors: At least one.
-            note: Kept with them, in memory.
-
         Raises:
             OSError: If the disk is full; these tensors are not kept then.
         """
@@ -460,33 +453,18 @@ class TensorArchive:
         """Read tensors back.
 
         Args:
-            key: One that was written.
             num_tensors: Read the first of them alone; None for all.
-
-        Returns:
-            The tensors, on the CPU.
         """
         record = self._shelf.records[key]
         every = len(record.layout.kinds)
         return self._space.get(record, every if num_tensors is None else num_tensors)
 
     def note(self, key: int) -> Hashable:
-        """The note that was written with tensors.
-
-        Args:
-            key: One that was written.
-
-        Returns:
-            The note.
-        """
+        """The note that was written with tensors."""
         return self._shelf.records[key].layout.note
 
     def discard(self, key: int) -> None:
-        """Delete the tensors of a key, if there are any.
-
-        Args:
-            key: The key.
-        """
+        """Delete the tensors of a key, if there are any."""
         self._space.discard(self._shelf, key)
 
     def take_lost(self) -> list[int]:
@@ -495,14 +473,7 @@ class TensorArchive:
         return lost
 
     def copy_to(self, space: ArchiveSpace) -> 'TensorArchive':
-        """Copy the archive.
-
-        Args:
-            space: Where the copies of the tensors are kept.
-
-        Returns:
-            The copy.
-        """
+        """Copy the archive."""
         other = TensorArchive(space)
         for key in self._shelf.records:
             other.write(key, self.read(key), self.note(key))
@@ -529,13 +500,7 @@ class ArchivedMemoryStore(MemoryStore):
         return self.archive is not None
 
     def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
-        """Keep the memory of a frame, in place of an earlier one of that frame.
-
-        Args:
-            frame_index: Position in the video.
-            memory: What to remember.
-            prompted: The frame conditions the rest of the video.
-        """
+        """Keep the memory of a frame, in place of an earlier one of that frame."""
         if self.restorer is None and isinstance(memory, AnsweredMemory):
             memory = replace(memory, encoded_logits=None)  # not needed again
         MemoryStore.add(self, frame_index, memory, prompted=prompted)
@@ -543,9 +508,6 @@ class ArchivedMemoryStore(MemoryStore):
 
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
         """Look up the memory of a frame that does not condition the video.
-
-        Args:
-            frame_index: Position in the video.
 
         Returns:
             The memory, restored where it was let go of; or None.
@@ -563,9 +525,6 @@ class ArchivedMemoryStore(MemoryStore):
     def tracked_pointer(self, frame_index: int) -> Tensor | None:
         """Look up the object pointer alone of a frame, which needs no restoring.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             (1, C), or None.
         """
@@ -578,9 +537,6 @@ class ArchivedMemoryStore(MemoryStore):
 
     def drop(self, frame_index: int) -> None:
         """Move a tracked memory to the archive.
-
-        Args:
-            frame_index: Position in the video.
 
         Raises:
             OSError: If the disk is full; the memory stays where it is.
@@ -599,19 +555,12 @@ class ArchivedMemoryStore(MemoryStore):
         del self.tracked[frame_index]
 
     def erase(self, frame_index: int) -> None:
-        """Forget the tracked memory of a frame for good, where there is one.
-
-        Args:
-            frame_index: Position in the video.
-        """
+        """Forget the tracked memory of a frame for good, where there is one."""
         self.tracked.pop(frame_index, None)
         self._discard(frame_index)
 
     def answer(self, frame_index: int) -> FrameAnswer | None:
         """Look up what was shown on a frame.
-
-        Args:
-            frame_index: Position in the video.
 
         Returns:
             The mask and its scores, or None.
@@ -680,9 +629,6 @@ class ArchivedMemoryStore(MemoryStore):
 
         Args:
             space: Where the copy archives; None where nothing is archived.
-
-        Returns:
-            The copy.
         """
         archive = None
         if self.archive is not None and space is not None:
@@ -741,30 +687,17 @@ class StagedStore(ArchivedMemoryStore):
         self.changed: set[int] = set()
 
     def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
-        """Stage the memory of a frame.
-
-        Args:
-            frame_index: Position in the video.
-            memory: What to remember.
-            prompted: The frame conditions the rest of the video.
-        """
+        """Stage the memory of a frame."""
         self.changed.add(frame_index)
         super().add(frame_index, memory, prompted=prompted)
 
     def erase(self, frame_index: int) -> None:
-        """Stage that the tracked memory of a frame is forgotten.
-
-        Args:
-            frame_index: Position in the video.
-        """
+        """Stage that the tracked memory of a frame is forgotten."""
         self.changed.add(frame_index)
         super().erase(frame_index)
 
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
         """Look up the memory of a frame that does not condition the video.
-
-        Args:
-            frame_index: Position in the video.
 
         Returns:
             The memory as it is with the changes; or None.
@@ -776,9 +709,6 @@ class StagedStore(ArchivedMemoryStore):
     def tracked_pointer(self, frame_index: int) -> Tensor | None:
         """Look up the object pointer of a frame.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             (1, C), as it is with the changes; or None.
         """
@@ -788,9 +718,6 @@ class StagedStore(ArchivedMemoryStore):
 
     def answer(self, frame_index: int) -> FrameAnswer | None:
         """Look up what is shown on a frame.
-
-        Args:
-            frame_index: Position in the video.
 
         Returns:
             The mask and its scores, as they are with the changes; or None.

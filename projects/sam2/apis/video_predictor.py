@@ -154,7 +154,7 @@ class ReleasedModule:
         state_dict: Mapping[str, Any],
         strict: bool = True,
         assign: bool = False,
-    ) -> Any:  # noqa: ANN401  torch's own record
+    ) -> Any:
         """Load weights by the names of the release or by ours, as torch does."""
         return self.model.load_state_dict(state_dict, strict=strict, assign=assign)
 

@@ -85,18 +85,7 @@ class ObjectTracking:
         frame_index: int,
         num_frames: int,
     ) -> FrameTask:
-        """Describe the task of answering a prompt.
-
-        Args:
-            obj: The object.
-            prompt: All that is said about it on this frame.
-            frame_index: The frame.
-            num_frames: Length of the video.
-
-        Returns:
-            The task; a frame that was tracked before attends to memories, and points
-            refine the mask that was shown.
-        """
+        """Describe the task of answering a prompt."""
         attends = bool(frame_index in obj.tracked_in_reverse and obj.store.conditioning)
         shown = obj.answer(frame_index)
         earlier: Tensor | None = None
@@ -118,12 +107,7 @@ class ObjectTracking:
         """Answer a prompt; nothing is changed.
 
         Args:
-            obj: The object.
-            features: Of the frame.
             task: As :meth:`prompt_task` gives it.
-
-        Returns:
-            The mask, its small holes filled.
         """
         selection = recall_memories(self.heads, obj.store, task)
         (step,) = decode_frame(self.heads, features, selection, task)
@@ -134,15 +118,7 @@ class ObjectTracking:
     def remember(
         self, answer: PendingAnswer, features: ImageFeatures
     ) -> AnsweredMemory:
-        """Make a memory of an answered prompt.
-
-        Args:
-            answer: Of one object.
-            features: Of the frame.
-
-        Returns:
-            Its memory.
-        """
+        """Make a memory of an answered prompt."""
         output = remember_frame(self.heads, features, (answer.step,), answer.task)
         binary = self.heads.tracker.binary_clicked_memories
         return self._memories(output, answer.step.mask_logits, binary=binary)[0]
@@ -157,14 +133,6 @@ class ObjectTracking:
 
         Objects that attend to the same number of memories go in one batch. What does
         not depend on memories, like the first self-attention, is done once for all.
-
-        Args:
-            objects: Each prompted on some frame.
-            features: Of the frame.
-            query: The frame.
-
-        Returns:
-            The memory of each object, by id.
         """
         memories: dict[int, AnsweredMemory] = {}
         for batch in follow_objects(
@@ -185,16 +153,7 @@ class ObjectTracking:
     def query(
         self, frame_index: int, num_frames: int, *, reverse: bool = False
     ) -> MemoryQuery:
-        """A frame that asks for memories.
-
-        Args:
-            frame_index: Position in the video.
-            num_frames: Length of the video.
-            reverse: The pass runs backwards.
-
-        Returns:
-            The query.
-        """
+        """A frame that asks for memories."""
         return MemoryQuery(
             frame_index=frame_index,
             num_video_frames=num_frames,
@@ -240,9 +199,6 @@ def fill_small_holes(logits: Tensor, max_area: float) -> Tensor:
     Args:
         logits: (O, 1, H4, W4).
         max_area: Largest area of a hole that is filled, in pixels; 0 fills none.
-
-    Returns:
-        The same shape.
     """
     if max_area <= 0:
         return logits
@@ -269,15 +225,9 @@ def show_frame(
     """Show the answers of all objects on a frame.
 
     Args:
-        frame_index: Position in the video.
         answers: Of each object, by id; None is shown absent.
-        size: Height and width of the video.
         low_res: H4 and W4.
         separate: Let each pixel belong to at most one object.
-        device: Where the masks go.
-
-    Returns:
-        Masks and scores of all objects.
     """
     nothing = torch.full((1, 1, *low_res), NO_OBJECT_LOGIT, device=device)
     unknown = torch.full((1, 1), torch.nan, device=device)
@@ -382,16 +332,8 @@ class VideoSession:
         """Make the state of a video.
 
         Args:
-            frames: Reads its frames.
             num_frames: Length that the time of object pointers is scaled by; by
                 default the number of frames that there are.
-            revisits: Archive memories that the running pass has left behind.
-            archive_in_memory: In host memory, not in a temporary file.
-            reaches_back: Without archive, keep what a prompt needs on a frame that
-                has passed, as long as its embedding is kept.
-
-        Returns:
-            The state, without objects.
         """
         encode = self.encoder(frames)
         embeddings = EmbeddingCache(encode, capacity=self.options.num_cached_embeddings)
@@ -416,14 +358,7 @@ class VideoSession:
         return state
 
     def encoder(self, frames: FrameReader) -> Callable[[int], ImageFeatures]:
-        """Make what encodes the frames of a video.
-
-        Args:
-            frames: Reads them.
-
-        Returns:
-            Gives the features of a frame by its position.
-        """
+        """Make what encodes the frames of a video."""
 
         @torch.no_grad()
         def encode(frame_index: int) -> ImageFeatures:
@@ -443,12 +378,7 @@ class VideoSession:
 
         Args:
             state: State of the video; not changed where something fails.
-            frame_index: The frame.
             object_id: The object; a new one where the id is new.
-            prompt: All that is said about the object on this frame.
-
-        Returns:
-            What is shown on the frame, of all objects.
         """
         self._set_limits(state)
         obj = state.objects.get(object_id)
@@ -475,9 +405,6 @@ class VideoSession:
 
         Args:
             state: State of the video; not changed where something fails.
-            frame_index: The frame.
-            object_id: The object.
-            shows: Collect what is shown afterwards.
 
         Returns:
             What is shown on the frame, of all objects; or None.
@@ -506,8 +433,6 @@ class VideoSession:
 
         Args:
             state: State of the video; not changed where something fails.
-            object_id: The object.
-            shows: Collect what is shown afterwards.
 
         Returns:
             What is shown on the frames where it was prompted, of all other objects.
@@ -524,9 +449,6 @@ class VideoSession:
     def check_prompted(self, state: VideoState) -> None:
         """Check that there is something to track.
 
-        Args:
-            state: State of the video.
-
         Raises:
             ValueError: If there is no object, or one without a prompt.
         """
@@ -542,11 +464,7 @@ class VideoSession:
     @_one_at_a_time
     @torch.no_grad()
     def commit(self, state: VideoState) -> None:
-        """Make memories of all answered prompts, or of none if something fails.
-
-        Args:
-            state: State of the video.
-        """
+        """Make memories of all answered prompts, or of none if something fails."""
         with _cache_kept_on_error(state):
             drafts = self._committed(state)
         for object_id, draft in drafts.items():
@@ -561,11 +479,6 @@ class VideoSession:
 
         Args:
             state: State of the video; not changed where something fails.
-            frame_index: The frame.
-            reverse: The pass runs backwards.
-
-        Returns:
-            What is shown on the frame.
 
         Raises:
             ValueError: If an object has no prompt.
@@ -613,16 +526,7 @@ class VideoSession:
         frame_index: int,
         objects: Mapping[int, TrackedObject] | None = None,
     ) -> VideoFrameResult:
-        """Collect the latest answers on a frame.
-
-        Args:
-            state: State of the video.
-            frame_index: The frame.
-            objects: In place of those of the state.
-
-        Returns:
-            Masks and scores of all objects.
-        """
+        """Collect the latest answers on a frame."""
         if objects is None:
             objects = state.objects
         answers = {key: obj.answer(frame_index) for key, obj in objects.items()}
@@ -799,14 +703,7 @@ class VideoSession:
 
 @contextmanager
 def _add_context(where: str) -> Iterator[None]:
-    """Add to the message of an error what was being done; its type stays.
-
-    Args:
-        where: What is being done, such as "while tracking object 1 on frame 2".
-
-    Yields:
-        Nothing.
-    """
+    """Add to the message of an error what was being done; its type stays."""
     try:
         yield
     except Exception as error:

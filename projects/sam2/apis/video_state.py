@@ -60,14 +60,7 @@ class EmbeddingCache:
         return frame_index in self._kept
 
     def get(self, frame_index: int) -> ImageFeatures:
-        """Features of a frame, encoded where they are not kept.
-
-        Args:
-            frame_index: Position in the video.
-
-        Returns:
-            Features of one frame.
-        """
+        """Features of a frame, encoded where they are not kept."""
         if frame_index not in self._kept:
             self._kept[frame_index] = self._encode(frame_index)
         self._kept.move_to_end(frame_index)
@@ -82,9 +75,6 @@ class EmbeddingCache:
 
         Args:
             encode: Gives the features of a frame; by default as before.
-
-        Returns:
-            The copy.
         """
         other = EmbeddingCache(encode or self._encode, capacity=self.capacity)
         other._kept = self._kept.copy()
@@ -174,7 +164,7 @@ class Entries(ReadOnly[Any]):
         """Count the keys."""
         return len(self._entries)
 
-    def __getitem__(self, key: object) -> Any:  # noqa: ANN401  of many types
+    def __getitem__(self, key: object) -> Any:
         """Look up an entry."""
         return self._entries[key]
 
@@ -183,7 +173,7 @@ class Entries(ReadOnly[Any]):
         return repr(self._entries)
 
 
-def _read_only(value: Any) -> Any:  # noqa: ANN401  of many types
+def _read_only(value: Any) -> Any:
     """A dict as a read-only mapping; all else as it is."""
     return Entries(value) if isinstance(value, dict) else value
 
@@ -243,7 +233,7 @@ class ReleasedState(ReadOnly[str]):
         preprocessor: ClipDataPreprocessor
         objects: 'dict[int, TrackedObject]'
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  of many types
+    def __getitem__(self, name: str) -> Any:
         """Look up what the released state has under a key."""
         if name not in _ENTRIES:
             msg = f'{name!r}; the keys are {", ".join(_ENTRIES)}'
@@ -491,9 +481,6 @@ class TrackedObject:
     def answer(self, frame_index: int) -> FrameAnswer | None:
         """Look up the latest answer on a frame.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             What is shown, or None where there is no answer.
         """
@@ -510,13 +497,7 @@ class TrackedObject:
     def remember(
         self, frame_index: int, memory: AnsweredMemory, *, conditioning: bool
     ) -> None:
-        """Keep the memory of an answered prompt.
-
-        Args:
-            frame_index: Position in the video.
-            memory: Made of the answer.
-            conditioning: The frame conditions the rest of the video.
-        """
+        """Keep the memory of an answered prompt."""
         self.store.add(frame_index, memory, prompted=conditioning)
         self.pending.pop(frame_index, None)
         if conditioning:
@@ -530,9 +511,7 @@ class TrackedObject:
         """Record that a pass tracked a frame.
 
         Args:
-            frame_index: Position in the video.
             memory: What was tracked there; None where the frame conditions the video.
-            reverse: The pass runs backwards.
         """
         if memory is not None:
             self.store.add(frame_index, memory, prompted=False)
@@ -540,20 +519,12 @@ class TrackedObject:
         self.tracked_in_reverse[frame_index] = reverse
 
     def erase(self, frame_index: int) -> None:
-        """Forget what was tracked on a frame.
-
-        Args:
-            frame_index: Position in the video.
-        """
+        """Forget what was tracked on a frame."""
         self.store.erase(frame_index)
         self.corrections.discard(frame_index)
 
     def take_back(self, frame_index: int) -> None:
-        """Clear the prompts of a frame; its mask stays as a tracked one.
-
-        Args:
-            frame_index: Position in the video.
-        """
+        """Clear the prompts of a frame; its mask stays as a tracked one."""
         self.prompts.pop(frame_index, None)
         self.pending.pop(frame_index, None)
         self.corrections.discard(frame_index)
@@ -563,11 +534,7 @@ class TrackedObject:
             self.tracked_in_reverse.pop(frame_index, None)
 
     def forget_passed(self, promptable: EmbeddingCache) -> None:
-        """Forget the direction of tracking on frames that can no longer be prompted.
-
-        Args:
-            promptable: Holds the frames that can still be prompted.
-        """
+        """Forget the direction of tracking on frames that can no longer be prompted."""
         for frame in [f for f in self.tracked_in_reverse if f not in promptable]:
             del self.tracked_in_reverse[frame]
 
@@ -583,11 +550,7 @@ class TrackedObject:
         )
 
     def adopt(self, draft: 'TrackedObject') -> None:
-        """Take over the changes of a draft.
-
-        Args:
-            draft: Of this object, which did not change since.
-        """
+        """Take over the changes of a draft."""
         if isinstance(draft.store, StagedStore):
             draft.store.settle()
         self.prompts = draft.prompts
@@ -596,14 +559,7 @@ class TrackedObject:
         self.corrections = draft.corrections
 
     def branch(self, space: ArchiveSpace | None) -> 'TrackedObject':
-        """Copy the object; the copy shares the tensors, which never change.
-
-        Args:
-            space: Where the copy archives its memories.
-
-        Returns:
-            The copy.
-        """
+        """Copy the object; the copy shares the tensors, which never change."""
         return TrackedObject(
             object_id=self.object_id,
             store=self.store.branch(space),
@@ -675,11 +631,7 @@ class VideoState(ReleasedState):
         """Copy the state; changes of one do not affect the other.
 
         Args:
-            embeddings: Of the copy.
             frames: Reader of the copy; by default shared.
-
-        Returns:
-            The copy.
         """
         space = None if self.archive_space is None else self.archive_space.another()
         return VideoState(
@@ -699,12 +651,6 @@ class VideoState(ReleasedState):
     def object(self, object_id: int) -> TrackedObject:
         """Find an object.
 
-        Args:
-            object_id: As the user calls it.
-
-        Returns:
-            The object.
-
         Raises:
             ValueError: If there is none of this id.
         """
@@ -717,16 +663,7 @@ class VideoState(ReleasedState):
     def after_earlier(
         self, frame_index: int, object_id: int, points: PointPrompt
     ) -> PointPrompt:
-        """Add points to those that were given on a frame before.
-
-        Args:
-            frame_index: Position in the video.
-            object_id: The object, known or new.
-            points: The new points.
-
-        Returns:
-            All of them, the new ones last.
-        """
+        """Add points to those that were given on a frame before."""
         obj = self.objects.get(object_id)
         prompt = None if obj is None else obj.prompts.get(frame_index)
         earlier = None if prompt is None else prompt.points
@@ -734,9 +671,6 @@ class VideoState(ReleasedState):
 
     def check_frame(self, frame_index: int) -> None:
         """Check that the video has a frame.
-
-        Args:
-            frame_index: Position in the video.
 
         Raises:
             ValueError: If it has not.

@@ -61,9 +61,6 @@ class MaskFolder:
     def has(self, name: str) -> bool:
         """Is a video done?
 
-        Args:
-            name: Of the video.
-
         Returns:
             True where all of its masks are there.
         """
@@ -71,9 +68,6 @@ class MaskFolder:
 
     def check_ids(self, object_ids: Iterable[int]) -> None:
         """Check that objects can be written, before they are tracked.
-
-        Args:
-            object_ids: Of a video.
 
         Raises:
             ValueError: If an id does not fit into a palette PNG.
@@ -91,13 +85,8 @@ class MaskFolder:
         """Write the masks of a video; it gets its name when the last one is there.
 
         Args:
-            name: Of the video.
-            frames: Name of each frame, and its masks.
             folder_of: How the folders of objects are called, by their ids; others by
                 their three-digit ids. Read where each object has a folder.
-
-        Returns:
-            Number of frames.
 
         Raises:
             ValueError: If an id does not fit into a palette PNG.
@@ -122,8 +111,6 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, write: bool) -> Non
 
     Args:
         root: The folder; made where it is missing.
-        settings: What the masks are made with.
-        write: Note the settings there; one of several processes does.
 
     Raises:
         FileExistsError: If it holds masks made otherwise.
@@ -187,12 +174,7 @@ class _ObjectWriter:
     earlier: list[str] = field(default_factory=list)
 
     def write(self, frame: str, masks: FrameMasks) -> None:
-        """Write a frame.
-
-        Args:
-            frame: Its name.
-            masks: Of the objects known by now.
-        """
+        """Write a frame."""
         nothing = np.zeros(masks.masks.shape[1:], np.uint8)
         for object_id, mask in zip(masks.object_ids, masks.masks, strict=True):
             folder = self.folder / self.folder_of.get(object_id, f'{object_id:03d}')
@@ -235,9 +217,6 @@ class SourceReader:
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             (height, width, 3), RGB.
 
@@ -269,13 +248,6 @@ class VideoSegmenter:
 
         An object is tracked from the frame of its first mask on, as if it were alone,
         and all those of one batch at once.
-
-        Args:
-            source: The video, with the masks that are given.
-
-        Yields:
-            For each frame the objects known by then and their masks, of the size of
-            the video; none before the first prompt.
 
         Raises:
             ValueError: If no mask shows an object.
@@ -395,9 +367,6 @@ class VOSPlan:
     def source(self) -> Videos:
         """Open the data set.
 
-        Returns:
-            Its videos.
-
         Raises:
             FileNotFoundError: If a folder or the list is missing.
             ValueError: If there is no video.
@@ -440,21 +409,13 @@ class VOSWorker:
     _tools: 'tuple[SAM2VideoPredictor, Videos] | None' = field(default=None, init=False)
 
     def prepare(self) -> tuple[SAM2VideoPredictor, Videos]:
-        """Build the predictor and open the data set, once.
-
-        Returns:
-            Both.
-        """
+        """Build the predictor and open the data set, once."""
         if self._tools is None:
             self._tools = self._predictor(), self.plan.source()
         return self._tools
 
     def __call__(self, name: str, beat: Beat) -> int:
         """Segment a video, unless that is done.
-
-        Args:
-            name: Of the video.
-            beat: Called after each frame.
 
         Returns:
             Frames that were written; 0 where they were there.
@@ -518,15 +479,9 @@ def run_inference(
     """Segment this rank's videos, the longest first.
 
     Args:
-        plan: What to do.
-        lengths: Frames of each video of the data set.
-        num_processes: Processes of this rank. They take videos as they get done.
         launcher: What started this rank beside others: ``'pytorch'``, ``'slurm'``,
             ``'mpi'``, or ``'none'`` for one rank alone.
         beat: Called after each frame where there is one process.
-
-    Yields:
-        What became of each video, as they end.
 
     Raises:
         ValueError: If there is no process.

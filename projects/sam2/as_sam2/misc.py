@@ -111,13 +111,13 @@ def concat_points(
     return {'point_coords': new_points, 'point_labels': new_labels}
 
 
-def load_video_frames(  # noqa: PLR0917  the release's order
+def load_video_frames(
     video_path: VideoLike,
     image_size: int,
-    offload_video_to_cpu: bool = True,  # noqa: FBT001, FBT002  the release's order
+    offload_video_to_cpu: bool = True,
     img_mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
     img_std: tuple[float, float, float] = (0.229, 0.224, 0.225),
-    async_loading_frames: bool = False,  # noqa: FBT001, FBT002
+    async_loading_frames: bool = False,
     compute_device: str | torch.device = 'cpu',
 ) -> tuple[ReleasedImages, int, int]:
     """Open a video; its frames are decoded when they are looked at.

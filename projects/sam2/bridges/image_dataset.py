@@ -110,9 +110,6 @@ class ClipBridgeDataset(ClipDataset):
         Args:
             name: One of :meth:`list_videos`.
 
-        Returns:
-            Its reader.
-
         Raises:
             ClipDataError: If it is not in the dataset.
         """
@@ -144,14 +141,7 @@ class ClipBridgeDataset(ClipDataset):
 
 
 def build_inner(config: Mapping[str, Any]) -> BaseDataset:
-    """Build a dataset of another package.
-
-    Args:
-        config: Its config; a type with a scope imports the package of that name.
-
-    Returns:
-        The dataset, indexed.
-    """
+    """Build a dataset of another package."""
     scope, _, name = str(config['type']).partition('.')
     if not name or '.' in name:
         built: BaseDataset = DATASETS.build(dict(config))
@@ -191,9 +181,6 @@ def image_records(dataset: BaseDataset) -> Iterator[tuple[str, Record]]:
 
     Args:
         dataset: Its items have ``img_path`` and ``instances`` or ``seg_map_path``.
-
-    Yields:
-        Name and record of each image with an object.
 
     Raises:
         ClipDataError: If a file lies outside of the dataset's folder, or an image has

@@ -25,9 +25,6 @@ class OperatorStandIn(ModuleType):
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
         """Make a stand-in for an operator.
 
-        Args:
-            name: Its name.
-
         Returns:
             A function that raises ``NotImplementedError``.
 

@@ -32,26 +32,12 @@ ADAPTER_FIELD = 'adapter_state_dict'
 
 
 def is_adapter_key(key: str) -> bool:
-    """Tell adapters from the layers that they adapt.
-
-    Args:
-        key: Name of a weight.
-
-    Returns:
-        Whether it belongs to an adapter.
-    """
+    """Tell adapters from the layers that they adapt."""
     return ADAPTER_SIGN in key
 
 
 def to_plain_key(key: str) -> str:
-    """Translate the name of an adapted layer's weight.
-
-    Args:
-        key: Name of a weight, adapted or not.
-
-    Returns:
-        Its name in a model without adapters.
-    """
+    """Translate the name of an adapted layer's weight."""
     return key.replace(BASE, '.')
 
 
@@ -59,10 +45,6 @@ def fit_adapters(
     weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Make weights of a plain model fit a model with adapters.
-
-    Args:
-        weights: Plain, or of a model with adapters already.
-        wanted: The weights that the model has now.
 
     Returns:
         Weights by the model's names, with the adapters that the model has now: it
@@ -83,13 +65,6 @@ def fit_adapters(
 
 def adapter_weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     """Take the weights out of a file that holds what was trained alone.
-
-    Args:
-        checkpoint: As it was read.
-        source: Where it comes from, for the error.
-
-    Returns:
-        Weights by our names.
 
     Raises:
         ValueError: If it is another kind of file.
@@ -169,9 +144,6 @@ class ModelKind:
 def recognise_model(shapes: Shapes) -> ModelKind | None:
     """Tell version and size of weights: the version by keys, the size by shapes.
 
-    Args:
-        shapes: Shape of each weight, by our names.
-
     Returns:
         Version and size, or None where the weights are no SAM 2.
     """
@@ -194,10 +166,6 @@ def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tenso
 
     Args:
         checkpoint: As :func:`read_checkpoint` gives it.
-        source: Where the checkpoint comes from, for the error.
-
-    Returns:
-        Weights by our names, without what wrappers of the model add.
 
     Raises:
         CheckpointMismatchError: If there are none, those of several models, or some
@@ -250,11 +218,6 @@ def check_weights(
 ) -> None:
     """Compare weights with a model.
 
-    Args:
-        weights: By our names.
-        model: The model that they are for.
-        source: Where the weights come from, for the error.
-
     Raises:
         CheckpointMismatchError: If a weight is missing, unknown or of another shape.
             It names version and size of both, the weights, and the config to use.
@@ -290,11 +253,6 @@ def check_values(
     weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, source: str
 ) -> None:
     """Refuse values that torch would copy or convert, and that are no weights.
-
-    Args:
-        weights: By the names of the model, or of a part of it.
-        wanted: The weights that the model has now.
-        source: Where the weights come from, for the error.
 
     Raises:
         CheckpointMismatchError: If a weight is no real floating-point tensor, or has
@@ -342,10 +300,6 @@ def _verdict(
 def listed(what: str, names: list[str]) -> str:
     """Count and name weights in a line.
 
-    Args:
-        what: What is the matter with them.
-        names: Of the weights; of many, a few are named.
-
     Returns:
         The line, empty where there are none.
     """
@@ -381,14 +335,9 @@ def part_weights(
 
     Args:
         checkpoint: As :func:`read_checkpoint` gives it.
-        wanted: The weights that the part has now.
         part: Prefix of the part in our SAM 2, such as ``'image_encoder.backbone.'``.
         prefix: Its prefix in the checkpoint, in the checkpoint's names or in ours;
             None to look for it.
-        source: Where the checkpoint comes from, for the errors.
-
-    Returns:
-        All weights of the part, and no others.
 
     Raises:
         CheckpointMismatchError: If the checkpoint does not have the part, or a weight
@@ -470,16 +419,7 @@ def _bare_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def _candidates(
     state: State, wanted: State, part: str
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Find the prefixes under which a state dict may have a part, in any naming.
-
-    Args:
-        state: By its own names.
-        wanted: By our names of the part's weights.
-        part: Its name in a SAM 2 of ours.
-
-    Yields:
-        A prefix, and the state dict with the part's weights by our names below it.
-    """
+    """Find the prefixes under which a state dict may have a part, in any naming."""
     for naming, translate in (
         (Naming.OURS, str),
         (Naming.RELEASED, to_released),

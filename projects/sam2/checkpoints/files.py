@@ -70,9 +70,6 @@ class CheckpointFileError(ValueError):
 def refuse_foreign(path: Path) -> bytes:
     """Raise if a file is certainly no checkpoint.
 
-    Args:
-        path: Of the file.
-
     Returns:
         The first bytes of the file.
 
@@ -123,13 +120,6 @@ MAX_INDEX_BYTES = 64 << 20
 def read_safetensors(path: Path, device: str | torch.device) -> dict[str, Tensor]:
     """Read a file.
 
-    Args:
-        path: Of the file.
-        device: Where the tensors go.
-
-    Returns:
-        The tensors by name.
-
     Raises:
         CheckpointFileError: If the file is truncated, claims more than it holds, or is
             no safetensors.
@@ -153,10 +143,6 @@ def read_safetensors_folder(
 
     Args:
         folder: With ``model.safetensors``, or its shards and their index.
-        device: Where the tensors go.
-
-    Returns:
-        The tensors by name.
 
     Raises:
         FileNotFoundError: If there are no weights, or a shard is missing.
@@ -199,7 +185,6 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write a file that transformers reads.
 
     Args:
-        path: Of the file.
         weights: Tensors by name; no two may share their memory.
 
     Raises:
@@ -248,12 +233,6 @@ def fetch(url: str) -> Path:
 
     Any number of processes may call this, one alone as well: the first one fetches,
     those that share its cache wait for it at a file lock.
-
-    Args:
-        url: Address of the file.
-
-    Returns:
-        Its path in the cache.
 
     Raises:
         ValueError: If the address names no file.
@@ -334,12 +313,7 @@ def load_file(
     """Read a file that ``torch.save`` or safetensors wrote, under whatever name.
 
     Args:
-        path: Of the file.
         map_location: Where the tensors go, as in ``torch.load``.
-        mmap: Map the tensors into memory in place of reading them.
-
-    Returns:
-        The content of the file: plain types, tensors, NumPy arrays and numbers.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -618,18 +592,7 @@ def _global_name(entry: Callable[..., object] | tuple[object, str]) -> str:
 
 
 def _with_real_types(node: object, done: dict[int, object]) -> object:
-    """Replace stand-ins by real objects; dicts and lists are changed in place.
-
-    Args:
-        node: A part of the content.
-        done: Results by the ``id`` of the node, so that shared parts are visited once.
-
-    Returns:
-        The node, or what replaces it.
-
-    Raises:
-        ValueError: If a tensor repeats few stored numbers too often.
-    """
+    """Replace stand-ins by real objects; dicts and lists are changed in place."""
     if id(node) in done:
         return done[id(node)]
     done[id(node)] = node

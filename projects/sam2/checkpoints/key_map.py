@@ -321,15 +321,7 @@ class _Rule:
 
     @classmethod
     def of(cls, source: str, target: str) -> '_Rule':
-        """Compile a row.
-
-        Args:
-            source: Name to be recognised, with placeholders.
-            target: Name to be made of it, with the same placeholders.
-
-        Returns:
-            The rule.
-        """
+        """Compile a row."""
         literal = re.escape(source)
         pattern = literal.replace(r'\#', r'(\d+)').replace(r'\*', '(weight|bias)')
         groups = count(1)
@@ -348,9 +340,6 @@ def to_released(our_key: str) -> str:
     Args:
         our_key: Key of our model's state dict.
 
-    Returns:
-        Key of a released file.
-
     Raises:
         UnknownKeyError: If no row of the table fits.
     """
@@ -359,9 +348,6 @@ def to_released(our_key: str) -> str:
 
 def from_released(released_key: str) -> str:
     """Translate a released name.
-
-    Args:
-        released_key: Key of a released file.
 
     Returns:
         Key of our model's state dict.
@@ -404,38 +390,17 @@ def from_huggingface(huggingface_key: str) -> str:
 
 
 def map_to_released(state: Mapping[str, Value]) -> dict[str, Value]:
-    """Rename all weights of a state dict of ours.
-
-    Args:
-        state: Weights by our names.
-
-    Returns:
-        The same weights by released names.
-    """
+    """Rename all weights of a state dict of ours."""
     return {to_released(key): value for key, value in state.items()}
 
 
 def map_from_released(state: Mapping[str, Value]) -> dict[str, Value]:
-    """Rename all weights of a released state dict.
-
-    Args:
-        state: Weights by released names.
-
-    Returns:
-        The same weights by our names.
-    """
+    """Rename all weights of a released state dict."""
     return {from_released(key): value for key, value in state.items()}
 
 
 def map_to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a state dict of ours and stack those that belong together.
-
-    Args:
-        state: Weights by our names.
-
-    Returns:
-        The weights as transformers writes them, without copies.
-    """
+    """Rename our weights and stack those that belong together."""
     renamed = {to_huggingface(key): value for key, value in state.items()}
     rows: dict[str, dict[int, Tensor]] = {}
     for key in tuple(renamed):
@@ -452,12 +417,6 @@ def map_to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def map_from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the weights of a transformers model and take stacks apart.
-
-    Args:
-        state: Weights by the names of transformers, with or without copies.
-
-    Returns:
-        The same weights by our names.
 
     Raises:
         ValueError: If a copy differs from what it should be a copy of.
@@ -578,9 +537,6 @@ def plain_key(key: str) -> str:
 
     Args:
         key: Such as ``'module._orig_mod.image_encoder.neck.convs.0.conv.bias'``.
-
-    Returns:
-        The name in the bare model.
     """
     return '.'.join(part for part in key.split('.') if part not in WRAPPER_PARTS)
 
@@ -591,7 +547,6 @@ def find_weights(
     """Find the weights of a SAM 2 in a checkpoint.
 
     Args:
-        checkpoint: What a file holds.
         within_models: Also find a SAM 2 that is part of a larger model, or of a
             training script's class (``'model.…'``); the weights of other parts are
             left out. Leave it off where the weights are loaded into that larger model,
@@ -668,9 +623,6 @@ def _states(
 
 def describe_keys(keys: Iterable[object]) -> str:
     """Describe weights that are no whole SAM 2.
-
-    Args:
-        keys: Names of weights, or of the entries of a file.
 
     Returns:
         A few words, such as ``'the first SAM'``.

@@ -80,7 +80,6 @@ def read_checkpoint_url(url: str, map_location: MapLocation = None) -> Checkpoin
     """Fetch a checkpoint into torch's cache and read it.
 
     Args:
-        url: Address of the file.
         map_location: Where the tensors go, as in ``torch.load``.
 
     Returns:

@@ -236,9 +236,6 @@ def write_checkpoint(
 
     Args:
         target: A new file; for ``HUGGINGFACE`` a new folder.
-        weights: By our names.
-        kind: What to write.
-        model: Config of the model that the weights belong to.
 
     Raises:
         FileExistsError: If there is something already.

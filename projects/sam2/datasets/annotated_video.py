@@ -29,9 +29,6 @@ def video_objects(source: VideoSource) -> ObjectIds:
     Args:
         source: The video; where it does not name them, those that its annotated frames
             show, which may all be decoded for it.
-
-    Returns:
-        Their ids.
     """
     if isinstance(source, ObjectNamer):
         return source.object_ids()
@@ -45,10 +42,6 @@ def list_objects(
     source: VideoSource, frame_index: int
 ) -> tuple[ObjectIds, FrameMasks | None]:
     """Find the objects that a frame shows.
-
-    Args:
-        source: The video.
-        frame_index: Position in it.
 
     Returns:
         Their ids, none where the frame is not annotated, and all masks of the frame
@@ -67,11 +60,6 @@ def read_objects(
 ) -> FrameMasks | None:
     """Decode masks of chosen objects.
 
-    Args:
-        source: The video.
-        frame_index: Position in it.
-        object_ids: The objects.
-
     Returns:
         A mask for each of them, empty where the frame does not show it; None where
         the frame is not annotated.
@@ -84,10 +72,6 @@ def read_objects(
 
 def pick_objects(masks: FrameMasks, object_ids: ObjectIds) -> FrameMasks:
     """Take the masks of some objects.
-
-    Args:
-        masks: Masks of a frame.
-        object_ids: Objects to take.
 
     Returns:
         One mask for each of ``object_ids``, empty where the frame has none.
@@ -104,9 +88,6 @@ def visible_objects(masks: FrameMasks | None) -> ObjectIds:
 
     Args:
         masks: Masks of a frame, or None where it is not annotated.
-
-    Returns:
-        Their ids.
     """
     if masks is None:
         return ()
@@ -118,9 +99,6 @@ def void_note(source: VideoSource) -> str:
     """Say whether a video shows no object because all labelled pixels are void.
 
     This is usual for masks of 0 and 255, since 255 is void in label images.
-
-    Args:
-        source: A video of which no mask shows an object.
 
     Returns:
         A supplement to the description of the problem; empty if nothing is void.
@@ -160,13 +138,9 @@ class MaskReader(Protocol):
         """Decode masks of an annotated frame.
 
         Args:
-            frame_index: Position in the video.
             size: Height and width that the masks must have.
             object_ids: Objects to decode, empty where the frame does not show them;
                 None for those that are seen.
-
-        Returns:
-            A mask for each of the objects.
         """
 
 
@@ -221,9 +195,6 @@ class AnnotatedVideo:
     def seen_objects(self, frame_index: int) -> ObjectIds | None:
         """Objects seen on a frame.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             Their ids, none where the frame is not annotated; None where the masks are
             images, so that only decoding all of them tells.
@@ -241,9 +212,6 @@ class AnnotatedVideo:
     def read_masks(self, frame_index: int) -> FrameMasks | None:
         """Decode the masks of the objects that are seen on a frame.
 
-        Args:
-            frame_index: Position in the video.
-
         Returns:
             The masks, or None where the frame is not annotated.
 
@@ -256,10 +224,6 @@ class AnnotatedVideo:
         self, frame_index: int, object_ids: ObjectIds
     ) -> FrameMasks | None:
         """Decode the masks of chosen objects alone.
-
-        Args:
-            frame_index: Position in the video.
-            object_ids: The objects.
 
         Returns:
             A mask for each of them, empty where the frame does not show it; None where
@@ -283,11 +247,6 @@ class AnnotatedVideo:
 def check_size(where: Path | str, found: FrameSize, size: FrameSize) -> None:
     """Refuse a mask that does not lie on its frame.
 
-    Args:
-        where: File of the mask.
-        found: Its height and width.
-        size: Those of the frame.
-
     Raises:
         ClipDataError: If they differ.
     """
@@ -298,12 +257,5 @@ def check_size(where: Path | str, found: FrameSize, size: FrameSize) -> None:
 
 
 def no_masks(size: FrameSize) -> FrameMasks:
-    """A frame on which nothing is seen.
-
-    Args:
-        size: Height and width.
-
-    Returns:
-        The record, without objects.
-    """
+    """A frame on which nothing is seen."""
     return FrameMasks(object_ids=(), masks=np.zeros((0, *size), bool))

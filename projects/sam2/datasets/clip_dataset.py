@@ -59,14 +59,7 @@ class ClipMarks:
             self._count -= 1
 
     def add(self, index: int) -> bool:
-        """Mark a clip.
-
-        Args:
-            index: Its position in the dataset.
-
-        Returns:
-            Whether it was not marked before.
-        """
+        """Mark a clip."""
         is_new = index not in self
         self._bits[index // 8] |= 1 << index % 8
         self._count += is_new
@@ -111,12 +104,7 @@ class BadClipLedger:
         self.attempted.add(index)
 
     def accept(self, index: int, name: str) -> None:
-        """Note that a clip was used; earlier unlucky draws do not make it bad.
-
-        Args:
-            index: Position of the clip in the dataset.
-            name: Its name.
-        """
+        """Note that a clip was used; earlier unlucky draws do not make it bad."""
         self.used.add(index)
         if index in self.lost:
             self.lost.discard(index)
@@ -125,11 +113,6 @@ class BadClipLedger:
 
     def reject(self, index: int, name: str, error: ClipDataError) -> None:
         """Note and log that a clip is skipped; an unlucky draw of a used clip is not.
-
-        Args:
-            index: Position of the clip in the dataset.
-            name: Its name.
-            error: What is wrong with it.
 
         Raises:
             ClipDataError: If the share of bad clips is exceeded.
@@ -222,11 +205,7 @@ class ClipDataset(BaseDataset):
 
     @abstractmethod
     def list_videos(self) -> list[str]:
-        """Names of the videos, without opening any.
-
-        Returns:
-            The names, in the order of their list.
-        """
+        """Names of the videos, without opening any."""
 
     @abstractmethod
     def open_video(self, name: str) -> VideoSource:
@@ -234,9 +213,6 @@ class ClipDataset(BaseDataset):
 
         Args:
             name: One of :meth:`list_videos`.
-
-        Returns:
-            Its reader.
 
         Raises:
             ClipDataError: If files are missing.
@@ -247,34 +223,15 @@ class ClipDataset(BaseDataset):
         return [{'video_name': name} for name in self.list_videos()]
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of plain indices, those that do not carry their own.
-
-        Args:
-            epoch: The epoch that begins.
-        """
+        """Set the epoch of plain indices, those that do not carry their own."""
         self._epoch[0] = epoch
 
     def video_name(self, index: int) -> str:
-        """Name of a video.
-
-        Args:
-            index: Position in the dataset.
-
-        Returns:
-            The name, as in its list.
-        """
+        """Name of a video."""
         return str(self.get_data_info(index)['video_name'])
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Category of a clip for balancing: its number of objects.
-
-        Args:
-            idx: Position in the dataset.
-
-        Returns:
-            The number of objects on the first annotated frame; empty for a clip that
-            cannot be read.
-        """
+        """Category of a clip for balancing: its number of objects."""
         name = self.video_name(idx)
         if name not in self._num_objects:
             self._num_objects[name] = self._count_objects(name)
@@ -289,21 +246,14 @@ class ClipDataset(BaseDataset):
             return 0  # it is reported when it is drawn
         return len(seen)
 
-    def run_pipeline(self, state: ClipState) -> Any:  # noqa: ANN401  as the pipeline ends
-        """Pass a clip through the transforms.
-
-        Args:
-            state: A clip of which nothing was chosen yet.
-
-        Returns:
-            What the last transform returns.
-        """
+    def run_pipeline(self, state: ClipState) -> Any:
+        """Pass a clip through the transforms."""
         passed: Any = state
         for transform in self.pipeline.transforms:
             passed = transform(passed)
         return passed
 
-    def __getitem__(self, idx: int | tuple[int, int]) -> Any:  # noqa: ANN401  as the pipeline ends
+    def __getitem__(self, idx: int | tuple[int, int]) -> Any:
         """Load a clip.
 
         Args:
@@ -336,7 +286,7 @@ class ClipDataset(BaseDataset):
             clip = int(np.random.default_rng(replacing).integers(len(self)))
         raise ClipDataError(self.bad_clips.summary())
 
-    def load_clip(self, idx: int | tuple[int, int]) -> Any:  # noqa: ANN401  as the pipeline ends
+    def load_clip(self, idx: int | tuple[int, int]) -> Any:
         """Load a clip as training does, but never another in its place.
 
         Args:
@@ -370,7 +320,7 @@ class ClipDataset(BaseDataset):
         entropy = (index.seed, index.epoch, index.position % 2**32, draw)
         return np.random.SeedSequence(entropy).spawn(3)
 
-    def _draw(self, index: EpochIndex, clip: int, draw: int) -> Any:  # noqa: ANN401  as the pipeline ends
+    def _draw(self, index: EpochIndex, clip: int, draw: int) -> Any:
         """Pass a clip through the pipeline with the random numbers of a draw."""
         drawing, clicking, _ = self._seeds(index, draw)
         return self.run_pipeline(
@@ -453,9 +403,6 @@ class ListedDataset(ClipDataset):
             find: Names what the folder holds; by default sub-folders and mp4 files.
             beside: Other folders of the clips, and what names their content. A list may
                 name what is there alone, such as an image without annotation.
-
-        Returns:
-            The names, those of a list in its order.
 
         Raises:
             FileNotFoundError: If the folder or a list is missing.

@@ -206,11 +206,7 @@ class ClipOneObjectDataset(ClipDataset):
         )
 
     def list_videos(self) -> list[str]:
-        """Names of the videos, each with the id of an object.
-
-        Returns:
-            The names, those of a video beside each other.
-        """
+        """Names of the videos, each with the id of an object."""
         names = []
         for name in self.videos.list_videos():
             try:
@@ -225,9 +221,6 @@ class ClipOneObjectDataset(ClipDataset):
 
         Args:
             name: One of :meth:`list_videos`.
-
-        Returns:
-            Its reader.
 
         Raises:
             ClipDataError: If files are missing or damaged, or no object was found.
@@ -285,14 +278,7 @@ class ClipVideoDataset(BaseDataset):
         ]
 
     def open_video(self, name: str) -> VideoSource:
-        """List the files of a video, without decoding any.
-
-        Args:
-            name: Name of the video.
-
-        Returns:
-            Its reader.
-        """
+        """List the files of a video, without decoding any."""
         source = self.videos.open_video(name)
         if self.frame_stride == 1:
             return source
@@ -306,9 +292,6 @@ class ClipVideoDataset(BaseDataset):
     def get_cat_ids(self, idx: int) -> list[int]:
         """Category of a video for balancing: its number of objects.
 
-        Args:
-            idx: Position in the dataset.
-
         Returns:
             As :meth:`ClipDataset.get_cat_ids`.
         """
@@ -320,9 +303,6 @@ class ClipVideoDataset(BaseDataset):
         Args:
             idx: Position in the dataset. An :class:`EpochIndex` knows the one among
                 all videos of the loader too, by which metrics tell videos apart.
-
-        Returns:
-            The record; nothing is decoded.
         """
         info = self.get_data_info(int(idx))
         position = idx.position if isinstance(idx, EpochIndex) else info['sample_idx']

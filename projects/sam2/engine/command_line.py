@@ -68,7 +68,6 @@ def call_tool(main: Callable[[], object], *, exit_code: int = 1) -> None:
 
     Args:
         main: Function of the tool; if it returns an int, that is the exit code.
-        exit_code: Exit code after an error.
 
     Raises:
         SystemExit: If the exit code is not 0; 130 after Ctrl-C.
@@ -100,9 +99,6 @@ def shows_traceback() -> bool:
 
 def describe_error(error: BaseException) -> str:
     """Describe an error in one line.
-
-    Args:
-        error: Any error.
 
     Returns:
         Its message, without the traceback that torch adds to the error of a loader's
@@ -167,11 +163,7 @@ def _raised_in(error: BaseException, *folders: Path) -> bool:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every MM tool has.
-
-    Args:
-        parser: Changed in place.
-    """
+    """Add the options that every MM tool has."""
     parser.add_argument('--work-dir', help='where logs, checkpoints and pictures go')
     parser.add_argument(
         '--cfg-options',
@@ -194,11 +186,7 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
     it in another collective. It ends, and the launcher ends the others.
 
     Args:
-        cfg: Ready but for launcher and work directory; changed in place.
         options: With what :func:`add_run_arguments` adds.
-
-    Yields:
-        The Runner; not for use afterwards, when its loaders are gone.
 
     Raises:
         LostProcessError: If the other processes do not answer any more.

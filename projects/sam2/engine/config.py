@@ -59,12 +59,6 @@ def find_resume_point(work_dir: Path) -> ResumePoint:
     Newest is what has most iterations, whatever its name and date. It is whole if all
     of its bytes are those that were written. ``last_checkpoint`` only adds the folder
     that it points to: a run may have died before it was written.
-
-    Args:
-        work_dir: Of the run.
-
-    Returns:
-        The checkpoint, and those that are damaged.
     """
     problems: list[str] = []
     found: list[tuple[int, float, Path]] = []
@@ -137,7 +131,7 @@ def _iteration(path: Path) -> int | None:
     for name in sorted(PARTS):
         if not isinstance(held[name], Mapping):
             msg = f'its {name} is {type(held[name]).__name__}, no dict'
-            raise ValueError(msg)  # noqa: TRY004  the file is damaged
+            raise ValueError(msg)
     meta = held['meta']
     for name in ('iter', 'epoch', 'seed'):
         count = meta.get(name, 0 if name == 'seed' else None)
@@ -192,10 +186,6 @@ SIZING_TYPES = {'ClipResize', 'ClipFit', 'ClipRandomResize'}
 def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
     """Read a config and apply ``--cfg-options``.
 
-    Args:
-        path: Of the config file.
-        options: Names with dots, and values.
-
     Returns:
         The config, a changed ``data_root`` carried to its datasets and a changed
         ``image_size`` to its model and pipelines.
@@ -221,12 +211,6 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
 
 def read_config(path: str | Path) -> Config:
     """Read a config file.
-
-    Args:
-        path: Of the file.
-
-    Returns:
-        The config.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -255,11 +239,8 @@ def apply_data_root(cfg: Config, old: str | None, parts: Sequence[object] = ()) 
     is not known, it is any that the config file or its bases assign.
 
     Args:
-        cfg: Changed in place.
         old: Top-level ``data_root`` before the options were merged; None if it is not
             known.
-        parts: Parts of the config that a Runner has taken out of it, changed in place
-            like the config.
 
     Raises:
         ValueError: If the datasets hold different ones, neither the old nor the new.
@@ -292,9 +273,6 @@ def carry_data_root(runner: Runner) -> None:
     :func:`load_config` does so for the tools; this serves runs that are started
     otherwise (``Runner.from_cfg(Config.fromfile(…))`` in a notebook).
 
-    Args:
-        runner: The configs of its loaders and evaluators are changed in place.
-
     Raises:
         ValueError: If it is not plain which datasets are meant.
     """
@@ -325,7 +303,6 @@ def apply_image_size(
     of its bases and nothing else, the sizes that the bases assign are the old ones.
 
     Args:
-        cfg: Changed in place; one number stands for a square.
         old: Top-level ``image_size`` before the options were merged.
         is_given: The command line or the config file itself sets ``image_size``, and
             not a base of it alone: model and clips get it even if they differ now.
@@ -377,11 +354,7 @@ def find_size_conflicts(cfg: Config, loader: str) -> list[str]:
     """Name the pipelines of a loader whose clips do not have the size of the model.
 
     Args:
-        cfg: Of a run; without a model there is nothing to compare.
         loader: ``train``, ``val`` or ``test``.
-
-    Returns:
-        What is wrong and how to mend it, one text for each pipeline.
     """
     models = [node[key] for node, key in _size_entries(cfg.get('model'))]
     if not models:
@@ -558,7 +531,7 @@ def _dataset_class(kind: object) -> object:
     return DATASETS.module_dict.get(name) if scope in {'', 'mmengine'} else None
 
 
-def _options_of(kind: Any) -> frozenset[str] | None:  # noqa: ANN401  any callable
+def _options_of(kind: Any) -> frozenset[str] | None:
     """Names of the arguments of a class; None if it takes others, too."""
     parameters = inspect.signature(kind).parameters.values()
     if any(each.kind is each.VAR_KEYWORD for each in parameters):
@@ -589,9 +562,6 @@ def apply_resume(cfg: Config, resume: str | None) -> tuple[str, ...]:
             checkpoint of the work directory, else the checkpoint's path. With
             ``'auto'`` and no checkpoint there, a run starts as its config says,
             ``load_from`` included: the same command line starts a job and restarts it.
-
-    Returns:
-        What the log should say: files that were passed over, or that none was found.
     """
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
@@ -613,9 +583,6 @@ def apply_resume(cfg: Config, resume: str | None) -> tuple[str, ...]:
 
 def apply_bfloat16(cfg: Config) -> None:
     """Let the forward pass of training run in bfloat16, on any device.
-
-    Args:
-        cfg: Changed in place.
 
     Raises:
         ValueError: If the config has an optimizer wrapper that is not MMEngine's

@@ -55,10 +55,6 @@ class LostProcessError(RuntimeError):
 def lost_contact(error: RuntimeError, cfg: Config) -> LostProcessError | None:
     """Tell whether an error says that another process is gone.
 
-    Args:
-        error: Of a collective operation, or of any other kind.
-        cfg: Of the run.
-
     Returns:
         What to say instead; None where the error is of another kind.
     """
@@ -104,10 +100,6 @@ def rank_of_process(
     Args:
         launcher: ``'none'`` for a process alone; ``'pytorch'``, ``'slurm'`` or
             ``'mpi'``.
-        environment: Where the launcher says it.
-
-    Returns:
-        The rank.
 
     Raises:
         KeyError: If a variable of the launcher is missing.
@@ -191,7 +183,7 @@ def _first_host(nodes: str) -> str:
     program = shutil.which('scontrol')
     if program is not None and nodes:
         command = [program, 'show', 'hostnames', nodes]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  SLURM's own list
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
         return answer.stdout.split()[0]
     if not nodes or '[' in nodes:
         msg = f'Cannot tell the first machine of {nodes!r}; set MASTER_ADDR'

@@ -10,15 +10,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from ..ops import write_whole
 
 
-def to_plain(value: Any) -> Any:  # noqa: ANN401  whatever a checkpoint may hold
-    """Turn what NumPy made into Python's own types, at any depth.
-
-    Args:
-        value: Dicts, lists and tuples of anything.
-
-    Returns:
-        The same with NumPy scalars as numbers, arrays as lists, mappings as dicts.
-    """
+def to_plain(value: Any) -> Any:
+    """Turn what NumPy made into Python's own types, at any depth."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
@@ -42,20 +35,9 @@ class SAM2AtomicBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes.
-
-        Args:
-            obj: Content.
-            filepath: Where to; missing folders are made.
-        """
+        """Write bytes."""
         write_whole(Path(filepath), obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text.
-
-        Args:
-            obj: Content.
-            filepath: Where to; missing folders are made.
-            encoding: Of the file.
-        """
+        """Write text."""
         self.put(obj.encode(encoding), filepath)

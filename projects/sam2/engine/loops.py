@@ -70,9 +70,6 @@ class ClipTrainLoop(EpochBasedTrainLoop):
     def run(self) -> nn.Module:
         """Train until the last epoch, or until a hook asks to stop.
 
-        Returns:
-            The trained model, wrapped as it was.
-
         Raises:
             ValueError: If the run resumes with another number of batches or of
                 processes, or from a position that this loader does not have.
@@ -106,12 +103,7 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Sequence[Any]) -> None:
-        """Train on a batch.
-
-        Args:
-            idx: Of the batch in the epoch.
-            data_batch: As the loader gives it.
-        """
+        """Train on a batch."""
         runner, guard = self.runner, self._guard
         runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
         outputs = runner.model.train_step(

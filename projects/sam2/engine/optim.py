@@ -26,14 +26,7 @@ class SAM2BFloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Cast operations to bfloat16, and reduce gradients only before a step.
-
-        Args:
-            model: The model that is trained, wrapped or not.
-
-        Yields:
-            Nothing; the forward pass runs inside.
-        """
+        """Cast operations to bfloat16, and reduce gradients only before a step."""
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
 
@@ -71,23 +64,12 @@ class FiniteGuard:
         self._looks_at_gradients = scaler is None or not scaler.is_enabled()
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
-        """The wrapper's own context of the forward pass.
-
-        Args:
-            model: That is trained.
-
-        Returns:
-            The context.
-        """
+        """The wrapper's own context of the forward pass."""
         context: AbstractContextManager[None] = self.wrapper.optim_context(model)
         return context
 
     def update_params(self, loss: Tensor) -> None:
-        """Go backward and step, unless a loss or the gradient is not finite.
-
-        Args:
-            loss: Of the batch.
-        """
+        """Go backward and step, unless a loss or the gradient is not finite."""
         wrapper = self.wrapper
         self.is_own = not bool(loss.isfinite().all())
         self.is_bad = _anywhere(is_true=self.is_own)
@@ -213,14 +195,7 @@ class SAM2OptimWrapperConstructor:
             raise ValueError(msg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapped optimizer of a model.
-
-        Args:
-            model: Wrapped for several processes or not.
-
-        Returns:
-            A wrapper whose optimizer has one group for each pair of rate and decay.
-        """
+        """Build the wrapped optimizer of a model."""
         bare: Any = model.module if is_model_wrapper(model) else model
         wrapper_cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}
         optimizer_cfg = dict(wrapper_cfg.pop('optimizer'))
@@ -233,10 +208,6 @@ class SAM2OptimWrapperConstructor:
 
     def parameter_groups(self, model: nn.Module, rate: float) -> list[dict[str, Any]]:
         """Group parameters by learning rate and weight decay.
-
-        Args:
-            model: Not wrapped.
-            rate: Learning rate of all but the image encoder.
 
         Returns:
             Groups with ``params`` and ``lr``, and ``weight_decay=0`` for those that

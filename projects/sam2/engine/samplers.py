@@ -36,14 +36,7 @@ class ResumableBatchSampler(Sampler[list[EpochIndex]]):
 
     @abstractmethod
     def batches_from(self, first: int) -> Iterator[list[EpochIndex]]:
-        """Give batches of the current epoch.
-
-        Args:
-            first: The batch to begin with.
-
-        Yields:
-            The clips of a batch.
-        """
+        """Give batches of the current epoch."""
 
     def start_at(self, batch_index: int) -> None:
         """Let the next epoch, and only that, begin at a later batch.
@@ -112,9 +105,6 @@ class MixedPart:
     def order(self, seed: Sequence[int]) -> NDArray[np.int64]:
         """Shuffle the clips of all phases.
 
-        Args:
-            seed: Of the order.
-
         Returns:
             (num_shown,), positions in the dataset plus ``num_clips`` for each earlier
             repetition, so that repetitions are told apart.
@@ -138,11 +128,6 @@ class MixedPart:
         Args:
             order: As :meth:`order` gives it.
             phase: Of the phases that share the order.
-            number: Of the batch in its phase.
-            rank: Of the process.
-
-        Returns:
-            Entries of the order.
         """
         step = phase * self.num_batches + number
         places = step * self.batch_size + np.arange(self.batch_size)
@@ -157,10 +142,8 @@ def choose_parts(
     """Choose the dataset of each batch of an epoch.
 
     Args:
-        num_batches: Batches of each dataset.
         weights: With which a dataset is drawn, as long as it has batches left; None
             draws from all batches that are left alike.
-        seed: Of the choice.
 
     Returns:
         (sum of num_batches,), positions of datasets.
@@ -229,9 +212,6 @@ class ClipSampler(Sampler[EpochIndex]):
         """Choose the order and the clips' random numbers.
 
         MMEngine's ``DistSamplerSeedHook`` calls it.
-
-        Args:
-            epoch: Epochs completed so far.
         """
         self.epoch = epoch
         set_dataset_epoch(self.dataset, epoch)
@@ -277,10 +257,6 @@ class ClipVideoSampler(Sampler[int]):
 def deal_videos(lengths: list[int], num_hands: int) -> list[list[int]]:
     """Deal videos, longest first, each to the hand with the fewest frames so far.
 
-    Args:
-        lengths: Frames of each video.
-        num_hands: Processes.
-
     Returns:
         Positions of each hand's videos; together they are all, once.
     """
@@ -323,14 +299,7 @@ class ClipBatchSampler(ResumableBatchSampler):
         return [self.batch_size * self.sampler.world_size]
 
     def batches_from(self, first: int) -> Iterator[list[EpochIndex]]:
-        """Give batches of the current epoch.
-
-        Args:
-            first: The batch to begin with.
-
-        Yields:
-            The clips of a batch.
-        """
+        """Give batches of the current epoch."""
         clips = islice(self.sampler, first * self.batch_size, None)
         while batch := list(islice(clips, self.batch_size)):
             yield batch
@@ -418,14 +387,7 @@ class ClipMixBatchSampler(ResumableBatchSampler):
         return [part.batch_size * part.world_size for part in self.parts]
 
     def batches_from(self, first: int) -> Iterator[list[EpochIndex]]:
-        """Give batches of the current epoch.
-
-        Args:
-            first: The batch to begin with.
-
-        Yields:
-            The clips of a batch, all of one dataset.
-        """
+        """Give batches of the current epoch."""
         seed, epoch = self.sampler.seed, self.sampler.epoch
         turn, phase = divmod(epoch, self.num_phases)
         counts = [part.num_batches for part in self.parts]

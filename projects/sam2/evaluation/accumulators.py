@@ -55,11 +55,7 @@ class JFAccumulator:
         self._pending: deque[int] = deque()
 
     def begin(self, record: VideoRecord) -> None:
-        """Start a video.
-
-        Args:
-            record: The video.
-        """
+        """Start a video."""
         frames = record.source.annotated_frames()
         self._source = record.source
         self._pending = deque(frames)
@@ -67,9 +63,6 @@ class JFAccumulator:
 
     def add(self, prediction: FramePrediction) -> None:
         """Score a frame.
-
-        Args:
-            prediction: Its masks and its truth; frames come in ascending order.
 
         Raises:
             ValueError: If the masks are not of the size of the truth, or no video
@@ -177,22 +170,14 @@ class MaskletRecorder:
         self._frames: list[FrameMasklets] = []
 
     def begin(self, record: VideoRecord) -> None:
-        """Start a video.
-
-        Args:
-            record: The video.
-        """
+        """Start a video."""
         self._chosen = record.sample_index < self.max_videos
         self._stride = -(-record.source.num_frames // self.max_frames)
         self._sparse = len(record.source.annotated_frames()) <= self.max_frames
         self._frames = []
 
     def add(self, prediction: FramePrediction) -> None:
-        """Keep the masks of a frame.
-
-        Args:
-            prediction: Its masks.
-        """
+        """Keep the masks of a frame."""
         annotated = self._sparse and prediction.truth is not None
         on_stride = prediction.frame_index % self._stride == 0
         if not self._chosen or not (on_stride or annotated or prediction.prompted_ids):
@@ -241,14 +226,7 @@ def _prompt_marks(prediction: FramePrediction) -> Iterator[PromptMark]:
 
 
 def copy_first_masks(source: VideoSource) -> Iterator[FramePrediction]:
-    """Predict each object where it was first seen.
-
-    Args:
-        source: The video; its frames are not decoded.
-
-    Yields:
-        A prediction for each annotated frame from the first that shows an object.
-    """
+    """Predict each object where it was first seen."""
     first: dict[int, NDArray[np.bool_]] = {}
     for frame_index in source.annotated_frames():
         truth = source.read_masks(frame_index)
@@ -277,11 +255,7 @@ def score_copy_baseline(
     """Score the copied masks of videos as the model's masks are scored.
 
     Args:
-        sources: The videos.
         protocol: Config of the protocol, as for :class:`JFAccumulator`.
-
-    Returns:
-        Scores of each video, in the given order.
     """
     accumulator = JFAccumulator(protocol=protocol)
     scores: list[VideoScores] = []
@@ -331,20 +305,12 @@ class ClipPromptIoUAccumulator:
     def __init__(self) -> None:
         self._ious: dict[str, list[float]] = {}
 
-    def begin(self, record: VideoRecord) -> None:  # noqa: ARG002  the protocol's
-        """Start an image.
-
-        Args:
-            record: The image, as a video.
-        """
+    def begin(self, record: VideoRecord) -> None:
+        """Start an image."""
         self._ious = {}
 
     def add_round(self, prediction: FramePrediction) -> None:
-        """Score an answer.
-
-        Args:
-            prediction: Of any round, its frame annotated.
-        """
+        """Score an answer."""
         truth = prediction.truth
         if truth is None:
             return
@@ -383,19 +349,12 @@ class JFRoundsAccumulator:
         self._rounds: dict[str, JFAccumulator] = {}
 
     def begin(self, record: VideoRecord) -> None:
-        """Start a video.
-
-        Args:
-            record: The video.
-        """
+        """Start a video."""
         self._record = record
         self._rounds = {}
 
     def add_round(self, prediction: FramePrediction) -> None:
         """Score an answer.
-
-        Args:
-            prediction: Of any round.
 
         Raises:
             ValueError: If no video was begun.
@@ -442,13 +401,12 @@ class RoundsMetric(BaseMetric):
 
     def process(
         self,
-        data_batch: Any,  # noqa: ANN401, ARG002  MMEngine's signature
+        data_batch: Any,
         data_samples: Sequence[Mapping[str, Any]],
     ) -> None:
         """Keep the rounds of images or videos.
 
         Args:
-            data_batch: Not read.
             data_samples: Results, as the dicts that MMEngine's evaluator makes of them.
 
         Raises:
@@ -479,9 +437,6 @@ class ClipPromptIoUMetric(RoundsMetric):
     ) -> dict[str, float]:
         """Average over the objects of all images.
 
-        Args:
-            results: Sample index and rounds of each image, possibly with doubles.
-
         Returns:
             A mean for each round; nothing where no image shows an object.
         """
@@ -508,9 +463,6 @@ class JFRoundsMetric(RoundsMetric):
         self, results: list[tuple[int, tuple[RoundScores, ...]]]
     ) -> dict[str, float]:
         """Average over the objects of all videos.
-
-        Args:
-            results: Sample index and rounds of each video, possibly with doubles.
 
         Returns:
             A mean for each round and the mean of these; nothing where no video shows

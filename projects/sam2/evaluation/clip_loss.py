@@ -37,13 +37,9 @@ class FrameLoss(Protocol):
         """Weighted terms of a frame, summed over steps and objects.
 
         Args:
-            output: What was decoded.
             masks: Ground truth, (O, 1, H, W), bool.
             void: Pixels to leave out, (O, 1, H, W), bool, or None.
             annotated: (O,), bool.
-
-        Returns:
-            Scalars by the name of the term.
         """
 
 
@@ -84,12 +80,8 @@ class ClipLossAccumulator:
         self._num_masks = 0
         self._sums: dict[str, Tensor] = {}
 
-    def begin(self, record: VideoRecord) -> None:  # noqa: ARG002  the protocol's
-        """Start a video.
-
-        Args:
-            record: The video.
-        """
+    def begin(self, record: VideoRecord) -> None:
+        """Start a video."""
         self._object_ids = set()
         self._num_frames = 0
         self._num_masks = 0
@@ -98,9 +90,6 @@ class ClipLossAccumulator:
     @torch.no_grad()
     def add(self, prediction: FramePrediction) -> None:
         """Score a frame.
-
-        Args:
-            prediction: Its outputs and its truth.
 
         Raises:
             ValueError: If the outputs do not hold the objects of the prediction.
@@ -170,13 +159,12 @@ class ClipLossMetric(BaseMetric):
 
     def process(
         self,
-        data_batch: Any,  # noqa: ANN401, ARG002  MMEngine's signature
+        data_batch: Any,
         data_samples: Sequence[Mapping[str, Any]],
     ) -> None:
         """Keep the sums of videos.
 
         Args:
-            data_batch: Not read.
             data_samples: Results of videos, as the dicts that MMEngine's evaluator
                 makes of them.
 
@@ -196,9 +184,6 @@ class ClipLossMetric(BaseMetric):
         self, results: list[tuple[int, VideoLosses]]
     ) -> dict[str, float]:
         """Average over the objects and frames of all videos.
-
-        Args:
-            results: Sample index and sums of each video, possibly with doubles.
 
         Returns:
             ``val_loss`` and its terms; NaN without a single annotated frame.

@@ -54,9 +54,6 @@ class JointFrame(threading.local):
     def begin(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Start a frame.
 
-        Args:
-            size: Height and width.
-
         Returns:
             (height, width), to be filled with both values of each pixel.
         """
@@ -70,11 +67,7 @@ class JointFrame(threading.local):
         return self._joint[:num_pixels].reshape(size)
 
     def scan(self) -> JointSquares:
-        """Look at each square of the frame.
-
-        Returns:
-            Those that are not of one value.
-        """
+        """Look at each square of the frame."""
         joint, width, num_pixels = self._joint, self._width, len(self._below)
         joint[num_pixels:-1] = joint[num_pixels - width : num_pixels]
         positions = self._changes()
@@ -168,15 +161,7 @@ class ContourPoints:
 
 
 def points_of_labels(squares: JointSquares, largest: int) -> ContourPoints:
-    """Contours of objects that do not overlap.
-
-    Args:
-        squares: Of maps of labels.
-        largest: Label on the frame.
-
-    Returns:
-        Points; the number of an object is its label.
-    """
+    """Contours of objects that do not overlap."""
     num_planes = 1 << largest.bit_length()
     corners = squares.corners.copy()
     corners[:, 1] |= num_planes
@@ -210,14 +195,7 @@ def points_of_labels(squares: JointSquares, largest: int) -> ContourPoints:
 
 
 def points_of_bits(squares: JointSquares) -> ContourPoints:
-    """Contours of up to four objects that may overlap.
-
-    Args:
-        squares: Of maps in which each object has a bit.
-
-    Returns:
-        Points; the number of an object is that of its bit.
-    """
+    """Contours of up to four objects that may overlap."""
     first, right, below, across = squares.corners.reshape(4, -1)
     changed = (first ^ right) | (first ^ below) | (first ^ across)
     # Eight bits a square, of which the upper four are zero.
@@ -270,12 +248,7 @@ def find_unmatched(
     """Find the points with no partner within a radius.
 
     Args:
-        points: Contours of truth and prediction.
-        size: Height and width of the frame.
         radius: In pixels, the distance itself included.
-
-    Returns:
-        Indices of the points, ascending.
     """
     rows = points.positions // size[1]
     columns = points.positions - rows * size[1]
@@ -418,9 +391,6 @@ def boundary_radius(size: tuple[int, int]) -> int:
 
     Args:
         size: Height and width of the frame in pixels.
-
-    Returns:
-        Pixels.
     """
     return math.ceil(TOLERANCE * np.linalg.norm(size))
 
@@ -432,11 +402,6 @@ def score_labels(
 
     Args:
         pred: See :func:`scan_labels`.
-        truth: Likewise.
-        object_ids: Labels of the objects; one that a map lacks is empty in it.
-
-    Returns:
-        Scores in the order of the objects.
 
     Raises:
         ValueError: If the maps differ in size, are of another type, or a label cannot
@@ -452,9 +417,6 @@ def scan_labels(pred: NDArray[Any], truth: NDArray[Any]) -> 'LabelScan':
         pred: (height, width), uint8 or uint16, label of each pixel, 0 for none.
         truth: Likewise. In a map of 8 bits, pixels of label 255 are ignored, and 255
             in ``pred`` is no object.
-
-    Returns:
-        The objects, which it also scores.
 
     Raises:
         ValueError: If the maps differ in size, are empty, or of another type.
@@ -494,12 +456,6 @@ class LabelScan:
 
     def score(self, object_ids: Sequence[int]) -> FrameScores:
         """Score objects.
-
-        Args:
-            object_ids: Their labels; one that a map lacks is empty in it.
-
-        Returns:
-            Scores in the order of the objects.
 
         Raises:
             ValueError: If a label cannot be that of an object.
@@ -567,11 +523,7 @@ def score_masks(
 
     Args:
         pred: Mask (height, width) of each object, bool.
-        truth: Likewise.
         void: (height, width), bool, pixels to ignore; None for none.
-
-    Returns:
-        Scores in the order of the objects.
 
     Raises:
         ValueError: If the masks differ in size or number.
@@ -598,11 +550,7 @@ def pack_masks(
 
     Args:
         pred: Mask (height, width) of each of one to four objects, bool.
-        truth: Likewise.
         void: (height, width), bool, pixels to ignore; None for none.
-
-    Returns:
-        The frame, to be scanned before another is packed.
     """
     joint = _FRAME.begin((truth[0].shape[0], truth[0].shape[1]))
     np.copyto(joint, truth[-1])
@@ -721,8 +669,6 @@ def check_sizes(
     """Check that masks are two-dimensional and of one size.
 
     Args:
-        pred: Predicted mask.
-        truth: Ground truth.
         void: Pixels to ignore, or None.
 
     Raises:

@@ -36,9 +36,6 @@ _Row = tuple[str, ...]
 def object_rows(videos: Sequence[VideoScores]) -> list[_Row]:
     """One row for each object.
 
-    Args:
-        videos: Scores of each video.
-
     Returns:
         Video, object, number of frames, J&F, J and F (0 to 100) as text.
     """
@@ -56,9 +53,6 @@ def object_rows(videos: Sequence[VideoScores]) -> list[_Row]:
 
 def video_rows(videos: Sequence[VideoScores]) -> list[_Row]:
     """One row for each video; dashes where none of its objects counts.
-
-    Args:
-        videos: Scores of each video.
 
     Returns:
         Video, number of objects, number of frames, J&F, J and F (0 to 100) as text.
@@ -78,15 +72,7 @@ def video_rows(videos: Sequence[VideoScores]) -> list[_Row]:
 
 
 def format_tables(videos: Sequence[VideoScores], summary: ScoreSummary) -> str:
-    """Tables by video and by object, with the mean below.
-
-    Args:
-        videos: Scores of each video.
-        summary: Their mean.
-
-    Returns:
-        Lines of text. Where each video has one object, the table by object alone.
-    """
+    """Tables by video and by object, with the mean below."""
     mean = (
         f'mean of {summary.num_objects} object{"s" * (summary.num_objects != 1)}',
         '',
@@ -101,14 +87,7 @@ def format_tables(videos: Sequence[VideoScores], summary: ScoreSummary) -> str:
 
 
 def describe_gaps(videos: Sequence[VideoScores]) -> list[str]:
-    """Say what predictions lack or have too much.
-
-    Args:
-        videos: Scores of each video.
-
-    Returns:
-        A line for each video and kind of gap.
-    """
+    """Say what predictions lack or have too much."""
     lines: list[str] = []
     for video in videos:
         gaps = video.gaps
@@ -123,14 +102,7 @@ def describe_gaps(videos: Sequence[VideoScores]) -> list[str]:
 
 
 def describe_nothing(videos: Sequence[VideoScores]) -> str:
-    """Say why no object counts.
-
-    Args:
-        videos: Scores of each video, in none of which an object counts.
-
-    Returns:
-        A line that names the protocol.
-    """
+    """Say why no object counts."""
     protocols = sorted({video.protocol for video in videos if video.protocol})
     return (
         f'No object of {len(videos)} videos counts, and J&F is unknown. The protocol: '
@@ -142,9 +114,6 @@ def describe_nothing(videos: Sequence[VideoScores]) -> str:
 
 def describe_summary(summary: ScoreSummary) -> str:
     """Recall and decay in a line.
-
-    Args:
-        summary: Mean of all objects.
 
     Returns:
         Text, 0 to 100.
@@ -164,8 +133,6 @@ def write_report(
 
     Args:
         folder: Made where it is missing; files of an earlier report are replaced.
-        videos: Scores of each video.
-        summary: Their mean.
     """
     folder.mkdir(parents=True, exist_ok=True)
     objects = [scores for video in videos for scores in video.objects]
@@ -263,13 +230,12 @@ class JFMetric(BaseMetric):
 
     def process(
         self,
-        data_batch: Any,  # noqa: ANN401, ARG002  MMEngine's signature
+        data_batch: Any,
         data_samples: Sequence[Mapping[str, Any]],
     ) -> None:
         """Keep the scores of videos.
 
         Args:
-            data_batch: Not read.
             data_samples: Results of videos, as the dicts that MMEngine's evaluator
                 makes of them.
 
@@ -289,9 +255,6 @@ class JFMetric(BaseMetric):
         self, results: list[tuple[int, VideoScores]]
     ) -> dict[str, float]:
         """Average over the objects of all videos, and log the tables.
-
-        Args:
-            results: Sample index and scores of each video, possibly with doubles.
 
         Returns:
             ``J&F``, ``J`` and ``F``; NaN where no object counts.

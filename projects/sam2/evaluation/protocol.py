@@ -200,12 +200,6 @@ def score_decay(values: Sequence[float]) -> float:
 
     As the DAVIS toolkit cuts them: quarters share the frame between them. (The toolkit
     counts frames in eight bits and goes wrong beyond 256 of them; this does not.)
-
-    Args:
-        values: Score on each frame, at least one.
-
-    Returns:
-        Mean of the first quarter less that of the last.
     """
     # The toolkit's way to round a half up rather than to the even number.
     cuts = np.round(np.linspace(1, len(values), NUM_QUARTERS + 1) + 1e-10).astype(int)
@@ -215,9 +209,6 @@ def score_decay(values: Sequence[float]) -> float:
 
 def summarise(videos: Sequence[VideoScores]) -> ScoreSummary:
     """Average over the objects of all videos, each object alike.
-
-    Args:
-        videos: Scores of each video.
 
     Returns:
         Their means, 0 to 100.
@@ -252,11 +243,7 @@ class JFProtocol(ABC):
 
     @abstractmethod
     def begin(self, annotated_frames: Sequence[int]) -> None:
-        """Start a video.
-
-        Args:
-            annotated_frames: Frames with ground truth, ascending.
-        """
+        """Start a video."""
 
     @abstractmethod
     def objects(
@@ -265,12 +252,8 @@ class JFProtocol(ABC):
         """Choose the objects that count on an annotated frame.
 
         Args:
-            frame_index: Position in the video; ascends from call to call.
             truth: Objects with a pixel of ground truth on the frame.
             predicted: Objects with a predicted pixel on the frame.
-
-        Returns:
-            Ids, ascending.
         """
 
     @abstractmethod
@@ -312,7 +295,7 @@ class JFDavisProtocol(JFProtocol):
         self,
         frame_index: int,
         truth: Collection[int],
-        predicted: Collection[int],  # noqa: ARG002  the base's signature
+        predicted: Collection[int],
     ) -> tuple[int, ...]:
         """Choose the objects of the first frame that shows any."""
         if not self._objects:
@@ -362,7 +345,7 @@ class JFAppearanceProtocol(JFProtocol):
         self,
         frame_index: int,
         truth: Collection[int],
-        predicted: Collection[int],  # noqa: ARG002  the base's signature
+        predicted: Collection[int],
     ) -> tuple[int, ...]:
         """Choose the objects that an annotated frame has shown."""
         before = set(self._seen)
@@ -468,25 +451,14 @@ class ScoreTracks:
         self._missing_frames: list[str] = []
 
     def begin(self, annotated_frames: Sequence[int]) -> None:
-        """Start a video.
-
-        Args:
-            annotated_frames: Frames with ground truth, ascending.
-        """
+        """Start a video."""
         self._protocol.begin(annotated_frames)
         self._tracks = {}
         self._true, self._shown, self._predicted = set(), set(), set()
         self._missing_frames = []
 
     def choose(self, frame: FrameObjects) -> tuple[int, ...]:
-        """Choose the objects that count on an annotated frame.
-
-        Args:
-            frame: Its objects; frames come in ascending order, each once.
-
-        Returns:
-            Ids, ascending.
-        """
+        """Choose the objects that count on an annotated frame."""
         chosen = self._protocol.objects(frame.frame_index, frame.truth, frame.shown)
         self._true.update(frame.truth)
         self._shown.update(frame.shown)
@@ -502,13 +474,7 @@ class ScoreTracks:
     def add(
         self, frame_index: int, object_ids: Sequence[int], scores: FrameScores
     ) -> None:
-        """Keep the scores of a frame.
-
-        Args:
-            frame_index: Position in the video.
-            object_ids: Those that were chosen.
-            scores: Theirs, in the same order.
-        """
+        """Keep the scores of a frame."""
         for object_id, j, f in zip(object_ids, scores.j, scores.f, strict=True):
             track = self._tracks.setdefault(object_id, _Track())
             track.frames.append(frame_index)
@@ -520,9 +486,6 @@ class ScoreTracks:
 
         Args:
             video_name: As in the split's list.
-
-        Returns:
-            Scores of the objects that the protocol reports, and the gaps.
         """
         reported = self._protocol.reported()
         objects = tuple(

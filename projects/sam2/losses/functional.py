@@ -31,9 +31,7 @@ def focal_elements(logits: Tensor, truth: Tensor, shape: FocalShape) -> Tensor:
     """Score each element by the focal loss.
 
     Args:
-        logits: Any shape.
         truth: Bool, of a shape that broadcasts to that of ``logits``.
-        shape: Weights of the elements.
 
     Returns:
         One loss for each logit.

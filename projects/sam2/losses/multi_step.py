@@ -53,7 +53,7 @@ class _BestMaskLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401  torch gives it attributes at will
+        ctx: Any,
         logits: Tensor,
         focal: Tensor,
         dice: Tensor,
@@ -67,7 +67,7 @@ class _BestMaskLosses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,  # noqa: ANN401  as above
+        ctx: Any,
         focal_gradient: Tensor,
         dice_gradient: Tensor,
     ) -> tuple[Tensor, None, None, None]:
@@ -176,8 +176,6 @@ class SAM2MultiStepLoss(nn.Module):
         """Score the outputs of a batch of clips.
 
         Args:
-            outputs: One for each frame that counts, in any order.
-            targets: Ground truth of all frames.
             num_objects: What the terms are divided by where these are not all objects
                 of the step; by default :meth:`count_objects`.
 
@@ -203,14 +201,7 @@ class SAM2MultiStepLoss(nn.Module):
         return {name: total / num_objects for name, total in totals.items()}
 
     def count_objects(self, targets: ClipTargets) -> Tensor:
-        """Count what the terms of a step are divided by; all processes take part.
-
-        Args:
-            targets: Ground truth of all objects of this process.
-
-        Returns:
-            The mean over all processes, at least one; a scalar.
-        """
+        """Count what the terms of a step are divided by; all processes take part."""
         count = torch.tensor(float(targets.masks.shape[1]), device=targets.masks.device)
         all_reduce(count, op='mean')
         return count.clamp(min=1.0)
@@ -226,7 +217,6 @@ class SAM2MultiStepLoss(nn.Module):
         """Score the output of one frame.
 
         Args:
-            output: What was decoded, step by step.
             masks: Ground truth, (O, 1, H, W), bool.
             void: Pixels to leave out, (O, 1, H, W), bool, or None.
             annotated: (O,), bool; an object without annotation contributes nothing.

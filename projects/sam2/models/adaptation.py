@@ -36,9 +36,6 @@ class SAM2Freezing:
     def adapt(self, model: nn.Module) -> None:
         """Freeze.
 
-        Args:
-            model: Whole, but not wrapped.
-
         Raises:
             ValueError: If a pattern fits nothing.
         """
@@ -52,12 +49,8 @@ def chosen(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
     """Choose names by patterns.
 
     Args:
-        names: With dots.
         patterns: A name, or the beginning of one that ends at a dot, with ``*`` for
             any characters.
-
-    Returns:
-        Those that fit one of the patterns.
 
     Raises:
         ValueError: If a pattern fits none.
@@ -81,14 +74,7 @@ def chosen(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
 
 
 def frozen_modules(model: nn.Module) -> tuple[nn.Module, ...]:
-    """Modules of which nothing is trained.
-
-    Args:
-        model: Adapted.
-
-    Returns:
-        The largest ones; those without parameters do not count.
-    """
+    """Modules of which nothing is trained."""
     found: list[nn.Module] = []
     waiting = [model]
     while waiting:
@@ -135,9 +121,6 @@ class SAM2LowRankAdapters:
     def adapt(self, model: nn.Module) -> None:
         """Put the adapters in.
 
-        Args:
-            model: Whole, but not wrapped.
-
         Raises:
             ImportError: If ``peft`` is not installed, or cannot be imported.
             ValueError: If a pattern fits no linear layer.
@@ -170,14 +153,7 @@ class SAM2LowRankAdapters:
 
 
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What a model without adapters needs to compute what one with adapters does.
-
-    Args:
-        model: With adapters; not changed.
-
-    Returns:
-        Weights by our plain names.
-    """
+    """What a model without adapters needs to compute what one with adapters does."""
     merged = copy.deepcopy(model)
     for module in merged.modules():
         if hasattr(module, 'base_layer'):
@@ -191,14 +167,7 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes.
-
-    Args:
-        model: Adapted.
-
-    Returns:
-        Its adapters, and the weights of all other layers that are not frozen.
-    """
+    """What training changes."""
     return {
         name: parameter.detach()
         for name, parameter in model.named_parameters()

@@ -59,13 +59,9 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
     def forward(  # type: ignore[override]  # lists come from our loaders, not dicts
         self,
         data: Sequence[ClipSample] | Sequence[VideoRecord],
-        training: bool = False,  # noqa: FBT001, FBT002, ARG002  MMEngine's signature
+        training: bool = False,
     ) -> dict[str, Any]:
         """Prepare what the loader gave.
-
-        Args:
-            data: Clips, or records of videos, which stay as they are.
-            training: Not used: clips and videos are told apart by their type.
 
         Returns:
             ``{'inputs': ...}``, the keyword of :meth:`SAM2.forward`.
@@ -75,9 +71,6 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
 
     def collate(self, samples: Sequence[ClipSample]) -> ClipBatch:
         """Stack clips, their objects one after another.
-
-        Args:
-            samples: Clips of one length and one frame size.
 
         Returns:
             The batch, on this module's device.
@@ -142,9 +135,6 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
 
         Args:
             frames: (..., 3, H, W), uint8.
-
-        Returns:
-            The same shape, float.
         """
         mean, std = self.mean, self.std
         if mean.dtype.itemsize < torch.float32.itemsize:
@@ -173,9 +163,6 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
 
     def mask_prompt(self, truth: FrameMasks) -> Tensor:
         """Prepare the masks of a frame as prompts.
-
-        Args:
-            truth: Masks at the size of their file.
 
         Returns:
             (O, 1, H, W), bool: antialiased, then thresholded at one half.

@@ -22,28 +22,12 @@ from .pretrained import PretrainedModule
 
 
 def window_grid(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Count the square windows that cover a map.
-
-    Args:
-        size: Height and width of the map.
-        side: Of a window.
-
-    Returns:
-        Rows and columns of windows.
-    """
+    """Count the square windows that cover a map."""
     return -(-size[0] // side), -(-size[1] // side)
 
 
 def bands(length: int, side: int) -> list[tuple[slice, int]]:
-    """Part an axis of a map into whole windows and the rest, if any.
-
-    Args:
-        length: Of the axis.
-        side: Of a window.
-
-    Returns:
-        Where each part lies, and the side that windows have there.
-    """
+    """Part an axis of a map into whole windows and the rest, if any."""
     rest = length % side
     whole = length - rest
     parts = [(slice(0, whole), side), (slice(whole, length), rest)]
@@ -55,7 +39,6 @@ def pad_to_windows(maps: Tensor, side: int) -> Tensor:
 
     Args:
         maps: (B, h, w, C).
-        side: Of a window.
 
     Returns:
         (B, rows * side, columns * side, C).
@@ -72,7 +55,6 @@ def split_windows(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         maps: (B, h, w, C), in whole windows.
-        size: Height and width of a window.
 
     Returns:
         (B * rows * columns, *size, C).
@@ -91,8 +73,6 @@ def join_windows(
 
     Args:
         windows: (B * rows * columns, height, width, C).
-        grid: Rows and columns of windows.
-        out_size: Height and width of the maps without padding.
 
     Returns:
         (B, *out_size, C).
@@ -156,7 +136,6 @@ class HieraAttention(nn.Module):
 
         Args:
             maps: (B, h, w, in_dims).
-            norm: Applied to the maps first; what it gives is not kept.
             window_size: Side of a window; 0 attends to the whole map.
 
         Returns:
@@ -237,10 +216,6 @@ class HieraAttention(nn.Module):
 
     def _attend(self, windows: Tensor, padding: _Padding | None = None) -> Tensor:
         """Attend within each window, and to its padding.
-
-        Args:
-            windows: Queries, keys and values, (B, h, w, 3 * C).
-            padding: What else is attended to.
 
         Returns:
             (B, h, w, C), h and w halved where the queries are pooled.
@@ -469,9 +444,6 @@ class Hiera(PretrainedModule):
 
         The published recipe scales a learning rate by
         ``decay ** (num_layers + 1 - layer)``.
-
-        Args:
-            parameter_name: Name within this module.
 
         Returns:
             0 for the patch embedding, ``i + 1`` for block ``i``, and

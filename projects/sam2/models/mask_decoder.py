@@ -141,12 +141,8 @@ class SAM2MaskDecoder(nn.Module):
             embedding: Image embedding, of each object or one for all,
                 (O | 1, C, H16, W16).
             position: Its position encoding, (1, C, H16, W16).
-            prompts: Of the objects.
             high_res: Projected features of stride 8 and 4, for each object or one
                 for all; None for a decoder without them.
-            multimask: Propose three masks for an ambiguous prompt, not one.
-            select_by_stability: Where the one mask is unstable, take the best of the
-                three instead; its token stays.
 
         Returns:
             M = 3 or M = 1 masks for each object.
@@ -167,7 +163,6 @@ class SAM2MaskDecoder(nn.Module):
         Args:
             embedding: Image embedding of each object, (O, C, H16, W16).
             position: Its position encoding, (1, C, H16, W16).
-            prompts: Of the objects, made of their masks.
 
         Returns:
             The token of the one mask, (O, C), and the object score, (O, 1), logits.

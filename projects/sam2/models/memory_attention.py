@@ -80,7 +80,6 @@ class MemoryAttention(nn.Module):
             memory: Maps of the size of the frame's, one after another, then object
                 pointers, (O, L, Cm).
             memory_position: Position encoding of the memory, (O | 1, L, Cm).
-            num_pointer_tokens: Tokens of object pointers, which have no place.
             feature_size: Height and width of the frame's features.
 
         Returns:
@@ -160,7 +159,6 @@ class MemoryAttentionLayer(nn.Module):
             tokens: (O | 1, N, C).
             keys: Memory with its position added, (O, L, Cm).
             memory: (O, L, Cm).
-            num_pointer_tokens: Tokens of the memory without a place.
             feature_size: Height and width of the frame's features.
 
         Returns:

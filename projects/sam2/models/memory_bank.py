@@ -59,14 +59,7 @@ class RecalledPointer:
     time_offset: int | tuple[int, ...]
 
     def offsets(self, num_objects: int) -> tuple[int, ...]:
-        """Distance in time of each object.
-
-        Args:
-            num_objects: O.
-
-        Returns:
-            O numbers.
-        """
+        """Distance in time of each object."""
         if isinstance(self.time_offset, tuple):
             return self.time_offset
         return (self.time_offset,) * num_objects
@@ -98,12 +91,6 @@ class MemorySelection:
 
 def join_selections(selections: Sequence[MemorySelection]) -> MemorySelection:
     """Join what objects attend to, so that they are tracked in one batch.
-
-    Args:
-        selections: Of some objects each, all of one shape.
-
-    Returns:
-        The selection of all their objects, in this order.
 
     Raises:
         ValueError: If the selections differ in shape.
@@ -156,13 +143,7 @@ class MemoryStore:
         return False
 
     def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
-        """Keep the memory of a frame, in place of an earlier one of that frame.
-
-        Args:
-            frame_index: Position in the clip or video.
-            memory: What to remember.
-            prompted: The frame conditions the rest of the video.
-        """
+        """Keep the memory of a frame, in place of an earlier one of that frame."""
         kept, other = self.conditioning, self.tracked
         if not prompted:
             kept, other = other, kept
@@ -172,9 +153,6 @@ class MemoryStore:
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
         """Look up the memory of a frame that does not condition the video.
 
-        Args:
-            frame_index: Position in the clip or video.
-
         Returns:
             The memory, or None.
         """
@@ -183,9 +161,6 @@ class MemoryStore:
     def tracked_pointer(self, frame_index: int) -> Tensor | None:
         """Look up the object pointer of a frame that does not condition the video.
 
-        Args:
-            frame_index: Position in the clip or video.
-
         Returns:
             (O, C), or None.
         """
@@ -193,11 +168,7 @@ class MemoryStore:
         return None if memory is None else memory.object_pointer
 
     def drop(self, frame_index: int) -> None:
-        """Let go of a tracked memory that the running pass reaches no more.
-
-        Args:
-            frame_index: Position in the clip or video.
-        """
+        """Let go of a tracked memory that the running pass reaches no more."""
         del self.tracked[frame_index]
 
 
@@ -253,13 +224,6 @@ class MemoryBank:
     def select(self, store: MemoryStore, query: MemoryQuery) -> MemorySelection:
         """Choose what a frame attends to.
 
-        Args:
-            store: Memories of the objects.
-            query: The frame that asks.
-
-        Returns:
-            Spatial memories and object pointers.
-
         Raises:
             ValueError: If no frame was prompted yet.
         """
@@ -289,12 +253,7 @@ class MemoryBank:
         )
 
     def forget(self, store: MemoryStore, query: MemoryQuery) -> None:
-        """Drop the tracked memories that the running pass cannot reach any more.
-
-        Args:
-            store: Memories of the objects, changed in place.
-            query: The frame that the pass comes to next.
-        """
+        """Drop the tracked memories that the running pass cannot reach any more."""
         # The stride's grid may lie up to stride - 1 frames before the second latest.
         spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)
         reach = max(spatial_reach, self.max_pointers - 1)
@@ -379,15 +338,7 @@ class MemoryBankEmpty(MemoryBank):
     """
 
     def select(self, store: MemoryStore, query: MemoryQuery) -> MemorySelection:
-        """Choose nothing.
-
-        Args:
-            store: Memories of the objects, not read.
-            query: The frame that asks.
-
-        Returns:
-            An empty selection.
-        """
+        """Choose nothing."""
         del store
         return MemorySelection(
             memories=(), pointers=(), pointer_horizon=query.num_video_frames

@@ -85,9 +85,6 @@ class SAM2ObjectPointer(nn.Module):
     def tokens(self, selection: MemorySelection) -> tuple[Tensor, Tensor]:
         """Pointers as tokens of the memory, each split into C / Cm tokens.
 
-        Args:
-            selection: At least one pointer, of O objects.
-
         Returns:
             Tokens (O, N, Cm) and their position encoding, (1, N, Cm) where the
             objects' pointers are as old as each other's, else (O, N, Cm).

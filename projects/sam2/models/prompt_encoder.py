@@ -77,10 +77,6 @@ class SAM2PromptEncoder(nn.Module):
             points: Points and boxes, or None.
             mask_logits: Earlier masks, (O, 1, H4, W4), or None.
             embedding_size: H16 and W16.
-            num_objects: O.
-
-        Returns:
-            Tokens of the points, and the embedding of the masks.
 
         Raises:
             ValueError: If the masks are not four times the size of the embedding.
@@ -101,7 +97,6 @@ class SAM2PromptEncoder(nn.Module):
         """Embed points as they are given, without a padding point.
 
         Args:
-            points: Points and boxes.
             embedding_size: H16 and W16.
 
         Returns:

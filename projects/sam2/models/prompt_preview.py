@@ -21,11 +21,6 @@ def preview_prompts(
     are drawn all the same: the prompts of later frames come after them from the same
     random numbers.
 
-    Args:
-        simulator: Draws the prompts.
-        batch: The clips.
-        plan: Which frames are prompted.
-
     Returns:
         The prompt of each conditioning frame, (O, …) of all objects of the batch.
     """
@@ -47,11 +42,6 @@ def preview_clicks(
     model: SAM2, batch: ClipBatch, plan: PromptPlan
 ) -> dict[int, FramePrompt]:
     """Click on the errors of a model as it would be corrected in training.
-
-    Args:
-        model: Tracks the clips, with its prompts of training.
-        batch: The clips.
-        plan: Which frames are prompted.
 
     Returns:
         All points of each frame that has any, first prompts and correction clicks,

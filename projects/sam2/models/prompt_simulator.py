@@ -47,9 +47,6 @@ class PromptPlan:
 
         Args:
             annotated: Of each frame and each clip or object, (T, B), bool.
-
-        Returns:
-            A plan that treats those frames as tracked ones.
         """
         known = annotated.all(dim=1).nonzero().flatten().tolist()
         frames = {0, *known}
@@ -81,11 +78,7 @@ class ClickGenerators:
         """Make the streams of a batch.
 
         Args:
-            seeds: One for each clip.
             video_of_object: (O,), ascending clip numbers.
-
-        Returns:
-            Generators on the CPU: a clip gets the same clicks on every device.
         """
         counts = torch.bincount(video_of_object, minlength=len(seeds))
         return cls(
@@ -157,14 +150,6 @@ class SAM2PromptSimulator:
 
         What is decided here shapes the graph, so it must not differ between ranks: it
         depends on the run's seed and on the training step alone.
-
-        Args:
-            num_frames: T.
-            step: Training step.
-            seed: Seed of the run.
-
-        Returns:
-            The plan of one batch.
         """
         rng = np.random.default_rng((seed, step))
         with_points = bool(rng.random() < self.point_probability) or num_frames == 1
@@ -205,12 +190,7 @@ class SAM2PromptSimulator:
         """Prompt the objects of a conditioning frame.
 
         Args:
-            kind: Mask, point or box.
             truth: (O, 1, H, W), bool.
-            clicks: Randomness.
-
-        Returns:
-            The prompt.
         """
         if kind is PromptKind.MASK:
             return FramePrompt(mask=truth)
@@ -229,12 +209,7 @@ class SAM2PromptSimulator:
 
         Args:
             truth: (O, 1, H, W), bool; as large as all others.
-            prediction: What the model shows.
-            clicks: Randomness.
             ignored: Void pixels, which get no click; None where there are none.
-
-        Returns:
-            One point for each object.
         """
         return self._clicks(truth, prediction, clicks, ignored)
 
@@ -309,13 +284,8 @@ def click_on_errors(
     """Click once on each object where its mask is wrong, never for a void pixel.
 
     Args:
-        simulator: Draws the clicks.
-        clicks: Randomness.
         truth: (O, 1, H, W), bool.
         ignored: Void pixels, (O, 1, H, W), bool, or None.
         logits: What the model shows, (O, 1, H, W).
-
-    Returns:
-        One point for each object.
     """
     return simulator.correction(truth, logits > 0, clicks, ignored)

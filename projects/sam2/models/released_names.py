@@ -112,23 +112,12 @@ INSTEAD = {
 
 
 def instead_of(name: str) -> str:
-    """Name the alternative to a released name without a counterpart.
-
-    Args:
-        name: The name.
-
-    Returns:
-        The alternative, as the end of an error.
-    """
+    """Name the alternative to a released name without a counterpart."""
     return INSTEAD.get(name, 'docs/prediction.md lists the released names that work')
 
 
 def check_settable(name: str, value: object) -> None:
     """Refuse to set a released name where the value would change nothing.
-
-    Args:
-        name: Of an attribute of the released model.
-        value: That is to be set.
 
     Raises:
         AttributeError: If the model has no use for the value.
@@ -173,10 +162,6 @@ class ReleasedPart(nn.Module):
     ) -> dict[str, Tensor]:
         """Weights of the part by their released names.
 
-        Args:
-            prefix: Before each name.
-            keep_vars: As for torch.
-
         Returns:
             Those that a released file has below the part's name.
         """
@@ -187,31 +172,27 @@ class ReleasedPart(nn.Module):
     def load_state_dict(  # type: ignore[override]  # torch's signature, with our result
         self,
         state_dict: dict[str, Tensor],
-        strict: bool = True,  # noqa: FBT001, FBT002
-        assign: bool = False,  # noqa: FBT001, FBT002
-    ) -> Any:  # noqa: ANN401  torch's own record
+        strict: bool = True,
+        assign: bool = False,
+    ) -> Any:
         """Load weights by their released names.
 
         Args:
             state_dict: As :meth:`state_dict` gives it.
             strict: Names must be those of the part, all of them.
-            assign: As for torch.
-
-        Returns:
-            Missing and unexpected names.
         """
         full = {f'{self._prefix}{key}': value for key, value in state_dict.items()}
         ours = map_from_released(full)
         own = {key.removeprefix(self._ours): value for key, value in ours.items()}
         return self.part.load_state_dict(own, strict=strict, assign=assign)
 
-    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401  torch's
+    def __setattr__(self, name: str, value: Any) -> None:
         """Refuse what would be lost: the next look at the model makes a new view."""
         if name == 'forward':
             raise TypeError(self._refusal('its forward cannot be replaced'))
         super().__setattr__(name, value)
 
-    def __getattribute__(self, name: str) -> Any:  # noqa: ANN401  as torch's own
+    def __getattribute__(self, name: str) -> Any:
         """Refuse to register hooks, which would never be called."""
         if name.startswith('register_') and name.endswith('_hook'):
             raise TypeError(self._refusal('hooks on it are never called'))
@@ -225,7 +206,7 @@ class ReleasedPart(nn.Module):
             f'{ours}, which is called as {type(self.part).__name__} says'
         )
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  as torch's own
+    def __getattr__(self, name: str) -> Any:
         """Attributes of the part."""
         try:
             return super().__getattr__(name)
@@ -349,14 +330,14 @@ class ReleasedMaskDecoder(ReleasedPart):
             raise AttributeError(msg)
         return projections
 
-    def forward(  # noqa: PLR0917  the release's order
+    def forward(
         self,
         image_embeddings: Tensor,
         image_pe: Tensor,
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
-        multimask_output: bool,  # noqa: FBT001  the release's order
-        repeat_image: bool,  # noqa: FBT001
+        multimask_output: bool,
+        repeat_image: bool,
         high_res_features: list[Tensor] | tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decode masks.
@@ -366,8 +347,6 @@ class ReleasedMaskDecoder(ReleasedPart):
             image_pe: Its position encoding, (1, C, H16, W16).
             sparse_prompt_embeddings: (O, N, C).
             dense_prompt_embeddings: (O, C, H16, W16).
-            multimask_output: Give three masks, not one.
-            repeat_image: One embedding is of all objects.
             high_res_features: Projected features of stride 4, then of stride 8.
 
         Returns:
@@ -406,11 +385,11 @@ class ReleasedMaskDecoder(ReleasedPart):
         )
 
 
-def _option(path: str, *, negated: bool = False) -> Any:  # noqa: ANN401  a property
+def _option(path: str, *, negated: bool = False) -> Any:
     """Make a property for an option of the release that has another name here."""
     *parents, name = path.split('.')
 
-    def owner(model: Any) -> Any:  # noqa: ANN401  a part of it
+    def owner(model: Any) -> Any:
         for parent in parents:
             model = getattr(model, parent)
         return model

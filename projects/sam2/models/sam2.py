@@ -92,15 +92,8 @@ class SAM2(ReleasedNames, BaseModel):
             TASK_UTILS.build(config).adapt(self)
         self._settle_frozen_parts()
 
-    def train(self, mode: bool = True) -> 'SAM2':  # noqa: FBT001, FBT002  torch's
-        """Switch dropout and the like on or off; it stays off in frozen parts.
-
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            The model.
-        """
+    def train(self, mode: bool = True) -> 'SAM2':
+        """Switch dropout and the like on or off; it stays off in frozen parts."""
         super().train(mode)
         self._settle_frozen_parts()
         return self
@@ -149,9 +142,6 @@ class SAM2(ReleasedNames, BaseModel):
             mode: ``'loss'`` trains, ``'predict'`` validates on whole videos,
                 ``'tensor'`` tracks clips with the prompts of validation.
 
-        Returns:
-            The terms of the loss; results of the videos; or outputs of the frames.
-
         Raises:
             ValueError: If the mode does not fit the inputs, or is unknown.
         """
@@ -170,12 +160,6 @@ class SAM2(ReleasedNames, BaseModel):
 
     def loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Track clips with simulated prompts and score every step.
-
-        Args:
-            batch: The clips.
-
-        Returns:
-            Weighted terms of the loss; their sum is minimised.
 
         Raises:
             ValueError: If the model has no loss.
@@ -208,16 +192,7 @@ class SAM2(ReleasedNames, BaseModel):
     def track(
         self, batch: ClipBatch, plan: PromptPlan, mode: TrackingMode
     ) -> tuple[FrameOutput, ...]:
-        """Track clips as planned; all their frames are encoded at once.
-
-        Args:
-            batch: The clips.
-            plan: Which frames are prompted.
-            mode: Training or evaluation.
-
-        Returns:
-            One output for each frame.
-        """
+        """Track clips as planned; all their frames are encoded at once."""
         plan = plan.where_annotated(batch.targets.annotated)
         return self._track(batch, self.encode(batch.frames), plan, mode)
 
@@ -246,9 +221,6 @@ class SAM2(ReleasedNames, BaseModel):
         Args:
             record: The video; its objects are prompted where they appear first, and
                 further where the prompts of validation come in rounds.
-
-        Returns:
-            What the accumulators made of the masks.
         """
         name, index = record.source.name, record.sample_index
         result = VideoResult(metainfo={'sample_index': index, 'video_name': name})
@@ -287,9 +259,6 @@ class SAM2(ReleasedNames, BaseModel):
 
         Args:
             frames: (B, 3, H, W), normalised.
-
-        Returns:
-            Features of each frame.
         """
         stride_4, stride_8, stride_16 = self.image_encoder(frames)
         high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)

@@ -59,9 +59,6 @@ class TwoWayLayer(nn.Module):
             image: (O, H16 * W16, C).
             token_position: Added to the tokens as queries and keys, (O, N, C).
             image_position: Likewise for the image, (1, H16 * W16, C).
-
-        Returns:
-            Tokens and image.
         """
         if self.first:
             tokens = self.self_attention(tokens, tokens, tokens)

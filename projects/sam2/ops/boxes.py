@@ -66,9 +66,6 @@ def boxes_to_points(boxes: Tensor) -> PointPrompt:
 
     Args:
         boxes: (O, 4), corners ``(x, y, x, y)``.
-
-    Returns:
-        Two points for each object, top left and bottom right.
     """
     corners = (PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT)
     labels = torch.tensor(corners, dtype=torch.int32, device=boxes.device)
@@ -82,10 +79,6 @@ def sample_boxes(masks: Tensor, *, generator: torch.Generator) -> PointPrompt:
 
     Args:
         masks: (O, 1, H, W), bool.
-        generator: Source of the imprecision, on any device.
-
-    Returns:
-        Two points for each object, top left and bottom right.
     """
     noise = torch.rand(len(masks), 4, generator=generator, device=generator.device)
     height, width = masks.shape[-2:]
@@ -101,7 +94,6 @@ def suppress_boxes(boxes: Tensor, scores: Tensor, *, threshold: float) -> Tensor
     Args:
         boxes: (N, 4), corners ``(x, y, x, y)``.
         scores: (N,), the higher the better; of equals the first is better.
-        threshold: Largest IoU of two boxes that both stay.
 
     Returns:
         Positions of the boxes that stay, best first, int64.
@@ -151,12 +143,8 @@ def crops_of_image(
 
     Args:
         size: Height and width of the image in pixels.
-        num_layers: Layers beside the whole image.
         overlap_ratio: Overlap of neighbouring crops of the first layer, over the
             image's short side; half of it in the next.
-
-    Returns:
-        The whole image, then the crops of each layer, column by column.
     """
     height, width = size
     crops = [Crop(box=(0, 0, width, height), layer=0)]
@@ -175,9 +163,6 @@ def crops_of_image(
 
 def grid_of_points(points_per_side: int) -> NDArray[np.float64]:
     """Spread points evenly over a unit square.
-
-    Args:
-        points_per_side: Rows and columns.
 
     Returns:
         (points_per_side squared, 2), ``(x, y)`` in (0, 1), row by row.

@@ -94,11 +94,7 @@ def sample_error_points(
     Args:
         truth: (O, 1, H, W), bool.
         prediction: (O, 1, H, W), bool; None asks for a first click on the object.
-        generator: Source of the choice, on any device; one number per object.
         ignored: Void pixels, which get no click, (O | 1, 1, H, W), bool, or None.
-
-    Returns:
-        One point for each object.
     """
     uniform = torch.rand(
         len(truth), generator=generator, device=generator.device, dtype=torch.float64
@@ -205,14 +201,7 @@ def center_error_points(
 
 
 def _deepest(region: NDArray[np.bool_]) -> tuple[int, int]:
-    """Find the pixel of a region (H, W) farthest from its border, and how far.
-
-    Args:
-        region: Wrong pixels.
-
-    Returns:
-        Its index, the first one's of several, and its squared distance in pixels.
-    """
+    """Find the pixel of a region (H, W) farthest from its border, and how far."""
     left, top, width, height = cv2.boundingRect(region.view(np.uint8))
     if not width:
         return 0, 0

@@ -19,9 +19,6 @@ def written_aside(target: Path) -> Iterator[Path]:
     Args:
         target: The place; missing parent folders are made. A file may be there
             already, a folder only if it is empty.
-
-    Yields:
-        Where to write; what a killed writer left there is removed first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     # A fixed name, so that leftovers are found again; with the ending, by which some
@@ -40,7 +37,6 @@ def write_whole(target: Path, content: bytes | str) -> None:
     """Write a file as :func:`written_aside` says.
 
     Args:
-        target: The place.
         content: Text is encoded as UTF-8.
     """
     encoded = content.encode() if isinstance(content, str) else content
@@ -52,7 +48,6 @@ def put_in_place(aside: Path, target: Path) -> None:
     """Rename what is whole, once it is on the disk.
 
     Args:
-        aside: A file or a folder.
         target: Its name, on the same file system. A file may be there already, a
             folder only if it is empty.
     """
@@ -81,16 +76,12 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def import_optional(name: str, *, purpose: str, install: str | None = None) -> Any:  # noqa: ANN401  a module
+def import_optional(name: str, *, purpose: str, install: str | None = None) -> Any:
     """Import a package that only some uses need.
 
     Args:
-        name: The package, or a module of it.
         purpose: What needs it, the subject of the error's sentence.
         install: What pip is told to install; None for the package alone.
-
-    Returns:
-        The module.
 
     Raises:
         ModuleNotFoundError: If the package is not installed.

@@ -96,7 +96,6 @@ def small_components_on_device(masks: Tensor, max_area: float) -> Tensor:
 
     Args:
         masks: (..., H, W), bool, of fewer than 2**24 pixels each.
-        max_area: Largest area of a small component; the time grows with it.
 
     Returns:
         (..., H, W), bool.
@@ -130,7 +129,6 @@ def fill_holes(
         logits: (..., H, W); a mask is where they exceed the threshold.
         max_area: Largest area of a hole that is closed, in pixels.
         value: Logit that closed pixels get.
-        threshold: Where the masks begin.
 
     Returns:
         (..., H, W).
@@ -148,7 +146,6 @@ def remove_specks(
         logits: (..., H, W); a mask is where they exceed the threshold.
         max_area: Largest area of a part that is dropped, in pixels.
         value: Logit that dropped pixels get.
-        threshold: Where the masks begin.
 
     Returns:
         (..., H, W).
@@ -214,9 +211,6 @@ Size = tuple[int, int]
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Raise half precision to float32; float64 stays.
 
-    Args:
-        tensor: Floats of any shape.
-
     Returns:
         The same numbers; ``tensor`` itself where it is wide enough.
     """
@@ -228,7 +222,6 @@ def match_weights(tensor: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         tensor: Floats of any shape, such as a constant or pixels.
-        weight: A weight of the part that reads them.
 
     Returns:
         The same numbers; ``tensor`` itself beside float32, where autocast chooses the

@@ -72,9 +72,6 @@ class _Box:
 def read_video_timing(path: Path) -> tuple[VideoTiming, ...]:
     """Find the video tracks of an mp4 file.
 
-    Args:
-        path: The file.
-
     Returns:
         One record for each; none where it is no mp4, or its boxes are damaged.
 
@@ -94,11 +91,7 @@ def seeks_exactly(path: Path, rate: float) -> bool:
     """Whether a decoder that seeks by time finds every frame of a file.
 
     Args:
-        path: A video file.
         rate: Frames a second, by which the decoder turns numbers into times.
-
-    Returns:
-        False also for files of which this is not known.
     """
     timings = read_video_timing(path)
     return bool(timings) and all(timing.is_even(rate) for timing in timings)

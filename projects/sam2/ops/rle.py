@@ -37,9 +37,6 @@ def encode_masks(masks: NDArray[np.bool_]) -> list[EncodedMask]:
 
     Args:
         masks: (O, H, W), bool.
-
-    Returns:
-        One encoded mask for each object, ready for json.
     """
     # Compiled, and needed here alone: masks are read without it.
     from pycocotools import mask as coco_mask  # noqa: PLC0415
@@ -88,9 +85,6 @@ def decode_masks(
 def count_encoded_pixels(code: EncodedMask | Mapping[str, Any]) -> int:
     """Area of a mask, without decoding it.
 
-    Args:
-        code: As COCO writes it.
-
     Returns:
         Number of its true pixels.
 
@@ -103,12 +97,6 @@ def count_encoded_pixels(code: EncodedMask | Mapping[str, Any]) -> int:
 
 def plain_runs(code: EncodedMask | Mapping[str, Any]) -> PlainRuns:
     """Give the run lengths of a mask as numbers.
-
-    Args:
-        code: As COCO writes it.
-
-    Returns:
-        The same mask.
 
     Raises:
         ValueError: If the runs do not fill the mask.

@@ -55,10 +55,6 @@ class EpochIndex(int):
 
         Args:
             index: An :class:`EpochIndex`, a pair ``(epoch, index)`` or a plain int.
-            epoch: Epoch of a plain int.
-
-        Returns:
-            The index with its epoch.
         """
         if isinstance(index, EpochIndex):
             return index
@@ -67,14 +63,7 @@ class EpochIndex(int):
         return cls(index, epoch)
 
     def moved_to(self, value: int) -> 'EpochIndex':
-        """Another index, asked for from the same epoch and position.
-
-        Args:
-            value: The new index.
-
-        Returns:
-            The index with the epoch, seed and position of this one.
-        """
+        """Another index, asked for from the same epoch and position."""
         return EpochIndex(value, self.epoch, self.seed, self.position)
 
     def __add__(self, other: int) -> 'EpochIndex':
@@ -106,7 +95,6 @@ def set_dataset_epoch(dataset: object, epoch: int) -> None:
 
     Args:
         dataset: A dataset or a wrapper (with ``dataset`` or ``datasets``).
-        epoch: The epoch that begins.
     """
     if isinstance(dataset, FollowsEpoch):
         dataset.set_epoch(epoch)
@@ -140,12 +128,7 @@ def marks_of_points(
     """List the points of a prompt.
 
     Args:
-        points: Of the objects.
-        object_ids: Their ids.
         scale: Pixels of the file for one of ``points``, in x and in y.
-
-    Yields:
-        The marks, those of an object one after another; padding leaves none.
     """
     for object_id, coords, labels in zip(
         object_ids, points.coords.tolist(), points.labels.tolist(), strict=True
@@ -224,11 +207,7 @@ class ClipSample(BaseDataElement):
     is_multi_scale: bool
 
     def pin_memory(self) -> 'ClipSample':
-        """Copy the tensors to page-locked memory; called by the loader.
-
-        Returns:
-            A sample with pinned tensors and the same meta information.
-        """
+        """Copy the tensors to page-locked memory; called by the loader."""
         pinned = cast('ClipSample', self.new())
         for name, value in self.items():
             pinned.set_data({name: value.pin_memory()})
@@ -271,9 +250,6 @@ class ClipBatch:
 
     def frame_of_object(self, frame_index: int) -> Tensor:
         """Where to find a frame of each object's clip in ``frames``.
-
-        Args:
-            frame_index: Position in the clip.
 
         Returns:
             (O,), int64, indices into the first dimension of ``frames``.

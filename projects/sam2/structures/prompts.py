@@ -44,14 +44,7 @@ class PointPrompt:
         return self.labels.shape[1]
 
     def followed_by(self, other: 'PointPrompt') -> 'PointPrompt':
-        """Append points to these.
-
-        Args:
-            other: Points of the same objects.
-
-        Returns:
-            A prompt with the points of both.
-        """
+        """Append points to these."""
         return PointPrompt(
             coords=torch.cat([self.coords, other.coords], dim=1),
             labels=torch.cat([self.labels, other.labels], dim=1),

@@ -35,10 +35,7 @@ def add_video(backend: BaseVisBackend, name: str, path: Path, step: int) -> None
     another package, which makes a GIF as well.
 
     Args:
-        backend: Of a visualizer.
-        name: Under which to show it.
         path: The mp4.
-        step: Of training.
     """
     if isinstance(backend, TensorboardVisBackend):
         _add_to_tensorboard(backend, name, path, step)
@@ -119,7 +116,6 @@ class ClipVisualizer(Visualizer):
 
         Args:
             frame: (height, width, 3), RGB.
-            overlay: What to draw.
             long_side: Length of the picture's longer side in pixels.
 
         Returns:
@@ -135,8 +131,6 @@ class ClipVisualizer(Visualizer):
         """Draw a few frames of a video: as it is, ground truth, prediction.
 
         Args:
-            source: The video.
-            masklets: Its predicted masks.
             title: Written above; the video's name if empty.
 
         Returns:
@@ -158,14 +152,9 @@ class ClipVisualizer(Visualizer):
         Any process may write; nothing here waits for another.
 
         Args:
-            source: The video.
-            masklets: Its predicted masks.
             folder: Made where it is missing.
             step: Of training, part of the files' names.
             title: Written above; the video's name if empty.
-
-        Returns:
-            The strip and the video; none without a frame.
         """
         if not masklets.frames:
             return ()
@@ -184,7 +173,6 @@ class ClipVisualizer(Visualizer):
 
         Args:
             folder: Where :meth:`write_clip` put them.
-            step: Of training.
         """
         for path in sorted(folder.glob(f'*_{step}.png')):
             name = f'{folder.name}/{path.stem.removesuffix(f"_{step}")}'

@@ -45,9 +45,6 @@ _GOLDEN_RATIO = 0.618033988749895
 def object_color(object_id: int) -> Color:
     """Colour of an object, the same in every picture.
 
-    Args:
-        object_id: As in the dataset.
-
     Returns:
         RGB, 0 to 255.
     """
@@ -72,7 +69,6 @@ def text_size(text: str, height: int) -> tuple[int, int]:
     """Space that a line of text takes.
 
     Args:
-        text: One line.
         height: Of the letters, in pixels.
 
     Returns:
@@ -87,8 +83,6 @@ def draw_text(
     """Write a line into a picture; what does not fit is cut off.
 
     Args:
-        image: Drawn into.
-        text: One line.
         at: Left and top of the line in pixels, inside the picture.
         height: Of the letters, in pixels.
         color: RGB.
@@ -114,10 +108,7 @@ def draw_labels(
     the plate or something else is in the way.
 
     Args:
-        image: Drawn into.
         masks: Of the picture's size; an empty one gets no plate.
-        object_ids: One for each mask.
-        taken: Centre and half the size of what shall not be covered.
     """
     letters = max(9, min(image.shape[:2]) // (26 if len(masks) <= FEW else 36))
     occupied = [*taken]
@@ -215,10 +206,6 @@ class Overlay:
 def fitted_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     """Size at which a frame is shown.
 
-    Args:
-        size: Height and width of the frame.
-        long_side: Length of the longer side in the picture.
-
     Returns:
         Height and width in pixels, both even, as video codecs ask for.
     """
@@ -232,7 +219,6 @@ def draw_overlay(frame: Picture, overlay: Overlay, *, long_side: int) -> Picture
 
     Args:
         frame: (height, width, 3), of the size of the masks or of another.
-        overlay: What to draw.
         long_side: Length of the picture's longer side in pixels; small frames are
             enlarged before anything is drawn, so that lines stay fine.
 
@@ -266,7 +252,6 @@ def resize(image: Picture, size: tuple[int, int]) -> Picture:
 
     Args:
         image: (height, width, 3).
-        size: Wanted height and width.
 
     Returns:
         (wanted height, wanted width, 3), a copy.
@@ -286,7 +271,6 @@ def draw_marks(image: Picture, marks: Sequence[PromptMark], scale: float) -> Non
     a ring of its object's colour.
 
     Args:
-        image: Drawn into.
         marks: Prompts in pixels of the file.
         scale: Pixels of the picture for a pixel of the file.
     """

@@ -53,11 +53,6 @@ def compose_strip(
 ) -> Picture:
     """Set pictures in a grid: a column for each frame, a row for each kind.
 
-    Args:
-        columns: Frames from left to right, at least one.
-        row_names: What each row shows, written at its left.
-        title: Written above all.
-
     Returns:
         (height, width, 3), RGB.
 
@@ -95,9 +90,6 @@ def compose_strip(
 def stack(pictures: Sequence[Picture]) -> Picture:
     """Set pictures below each other, such as strips of several clips.
 
-    Args:
-        pictures: Of any widths, at least one.
-
     Returns:
         (height, width, 3), RGB, as wide as the widest.
     """
@@ -118,8 +110,6 @@ def side_by_side(
 
     Args:
         panels: Pictures of one size, (height, width, 3).
-        names: One for each.
-        caption: Written above them all.
 
     Returns:
         (height, width, 3), RGB, both sides even, the same for all captions.
@@ -141,10 +131,6 @@ def placeholder(frame: Picture, text: str) -> Picture:
 
     Args:
         frame: (height, width, 3).
-        text: One line.
-
-    Returns:
-        A new picture of the same size.
     """
     image = (frame // 3).astype(np.uint8)
     line_height, width = text_size(text, LETTERS)
@@ -176,13 +162,8 @@ def choose_frames(
     """Choose evenly spaced frames, the first and the last among them.
 
     Args:
-        masklets: Frames to choose from.
         annotated: Frames with ground truth; where at least ``number`` of them, or all
             of a sparsely annotated video's, can be shown, only those are chosen.
-        number: At most so many frames.
-
-    Returns:
-        The chosen ones, ascending.
     """
     frames = masklets.frames
     true_frames = set(annotated)
@@ -199,11 +180,7 @@ def prediction_overlay(frame: FrameMasklets, size: tuple[int, int]) -> Overlay:
     """Predicted masks of a frame, with its prompts.
 
     Args:
-        frame: The packed masks.
         size: Height and width of the frame's file.
-
-    Returns:
-        What to draw.
     """
     empty = np.zeros((0, *size), dtype=bool)
     encoded = [dict(code) for code in frame.encoded]
@@ -216,14 +193,7 @@ def prediction_overlay(frame: FrameMasklets, size: tuple[int, int]) -> Overlay:
 
 
 def truth_overlay(truth: FrameMasks) -> Overlay:
-    """Ground truth of a frame.
-
-    Args:
-        truth: The masks.
-
-    Returns:
-        What to draw.
-    """
+    """Ground truth of a frame."""
     return Overlay(object_ids=truth.object_ids, masks=truth.masks, void=truth.void)
 
 
@@ -235,12 +205,6 @@ def draw_strip(
     num_columns: int = STRIP_COLUMNS,
 ) -> Picture:
     """Draw a few frames of a video: as it is, ground truth, prediction.
-
-    Args:
-        source: The video.
-        masklets: Its predicted masks, at least one frame.
-        title: Written above.
-        num_columns: At most so many frames.
 
     Returns:
         (height, width, 3), RGB.
@@ -256,16 +220,7 @@ def draw_strip(
 def draw_video(
     source: VideoSource, masklets: Masklets, *, title: str
 ) -> Iterator[Picture]:
-    """Draw ground truth beside prediction for each frame that was kept.
-
-    Args:
-        source: The video.
-        masklets: Its predicted masks.
-        title: Written above.
-
-    Yields:
-        Pictures of one size, both sides even.
-    """
+    """Draw ground truth beside prediction for each frame that was kept."""
     for frame in masklets.frames:
         cells = _cells(source, frame, long_side=VIDEO_LONG_SIDE)
         yield side_by_side(cells[1:], ROW_NAMES[1:], f'{title}   {_caption(frame)}')
@@ -335,9 +290,7 @@ def draw_training_clip(
     """Draw a clip: a column for each frame.
 
     Args:
-        clip: What to draw.
         long_side: Length of a frame's longer side in pixels.
-        with_frames: A row of the frames as they are, above that of the prompts.
 
     Returns:
         (height, width, 3), RGB.
@@ -356,9 +309,6 @@ def draw_training_clip(
 def prompt_kind(prompt: FramePrompt) -> str:
     """Name a prompt.
 
-    Args:
-        prompt: A mask, a box or clicks.
-
     Returns:
         ``mask``, ``box`` or ``click``.
     """
@@ -371,15 +321,7 @@ def prompt_kind(prompt: FramePrompt) -> str:
 def prompt_marks(
     prompt: FramePrompt, object_ids: tuple[int, ...]
 ) -> tuple[PromptMark, ...]:
-    """List the points of a prompt.
-
-    Args:
-        prompt: Of the objects.
-        object_ids: Their ids.
-
-    Returns:
-        The marks, those of an object one after another; none for a mask.
-    """
+    """List the points of a prompt."""
     if prompt.points is None:
         return ()
     return tuple(marks_of_points(prompt.points, object_ids))

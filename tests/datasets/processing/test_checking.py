@@ -111,7 +111,7 @@ def test_frames_of_two_sizes_are_a_problem(check: Callable[..., ClipReport]) -> 
 
 
 def test_clip_without_objects_is_a_problem(check: Callable[..., ClipReport]) -> None:
-    found = check(labels=lambda time: np.zeros((24, 32), np.uint8))  # noqa: ARG005
+    found = check(labels=lambda time: np.zeros((24, 32), np.uint8))
     assert found.problems == ('shows no object on any frame',)
 
 
@@ -126,7 +126,7 @@ def test_masks_of_0_and_255_say_that_255_is_void(
 def test_masks_that_cannot_be_read_are_not_called_empty(
     check: Callable[..., ClipReport],
 ) -> None:
-    (problem,) = check(labels=lambda time: np.ones((9, 9), np.uint8)).problems  # noqa: ARG005
+    (problem,) = check(labels=lambda time: np.ones((9, 9), np.uint8)).problems
     assert 'mask of (9, 9) beside a frame' in problem
 
 
@@ -148,11 +148,11 @@ class StrangeVideo:
         """The one."""
         return (0,)
 
-    def read_frame(self, frame_index: int) -> Labels:  # noqa: ARG002
+    def read_frame(self, frame_index: int) -> Labels:
         """A frame."""
         return np.zeros((4, 6, 3), np.uint8)
 
-    def read_masks(self, frame_index: int) -> FrameMasks:  # noqa: ARG002
+    def read_masks(self, frame_index: int) -> FrameMasks:
         """Its masks."""
         return FrameMasks(object_ids=(5, 5), masks=np.ones((2, 4, 5), bool))
 
@@ -160,7 +160,7 @@ class StrangeVideo:
 class StrangeDataset:
     """Opens it."""
 
-    def open_video(self, name: str) -> StrangeVideo:  # noqa: ARG002
+    def open_video(self, name: str) -> StrangeVideo:
         """Open."""
         return StrangeVideo()
 

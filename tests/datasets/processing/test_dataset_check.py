@@ -16,14 +16,14 @@ from projects.sam2.datasets import ClipDataError, ClipPaletteDataset
 from projects.sam2.datasets.processing.checking import SourceSummary, check_dataset
 
 
-def check(*configs: dict[str, Any], **settings: Any) -> list[SourceSummary]:  # noqa: ANN401
+def check(*configs: dict[str, Any], **settings: Any) -> list[SourceSummary]:
     return check_dataset(
         {'type': 'ConcatDataset', 'datasets': list(configs)},
         **{
             'sample': None,
             'num_workers': 2,
             'time_limit': 30,
-            'advance': lambda done, total: None,  # noqa: ARG005
+            'advance': lambda done, total: None,
             **settings,
         },
     )
@@ -82,7 +82,7 @@ def test_reader_that_dies_costs_its_clip_alone(
 ) -> None:
     whole: Callable[..., Any] = ClipPaletteDataset.open_video
 
-    def die_on_bee(self: ClipPaletteDataset, name: str) -> Any:  # noqa: ANN401
+    def die_on_bee(self: ClipPaletteDataset, name: str) -> Any:
         return os._exit(9) if name == 'bee' else whole(self, name)
 
     monkeypatch.setattr(ClipPaletteDataset, 'open_video', die_on_bee)

@@ -33,14 +33,14 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def convert(source: Path, tmp_path: Path) -> Convert:
-    def run(*, split_objects: bool = False, **changes: Any) -> Conversion | None:  # noqa: ANN401
+    def run(*, split_objects: bool = False, **changes: Any) -> Conversion | None:
         config = {'type': 'ClipLabelMeDataset', 'data_root': str(source)}
         return convert_to_davis(
             config | changes,
             DavisFolder(root=tmp_path / 'davis', split_objects=split_objects),
             split='val',
             num_workers=2,
-            advance=lambda done, total: None,  # noqa: ARG005
+            advance=lambda done, total: None,
         )
 
     return run
@@ -87,7 +87,7 @@ def test_conversion_goes_on_after_an_interruption(
 ) -> None:
     module = 'projects.sam2.datasets.processing.davis_export.write_list'
 
-    def interrupt(path: Path, names: list[str]) -> None:  # noqa: ARG001
+    def interrupt(path: Path, names: list[str]) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

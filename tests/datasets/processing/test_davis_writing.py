@@ -166,7 +166,7 @@ class Crowd:
         """A grey frame."""
         return np.full((*SIZE, 3), frame_index, np.uint8)
 
-    def read_masks(self, frame_index: int) -> FrameMasks:  # noqa: ARG002
+    def read_masks(self, frame_index: int) -> FrameMasks:
         """One pixel each."""
         pixels = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
         ids = tuple(range(1000, 1000 + self.num_objects))

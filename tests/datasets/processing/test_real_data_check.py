@@ -18,7 +18,7 @@ def check(config: dict[str, Any], sample: int) -> SourceSummary:
         sample=sample,
         num_workers=1,
         time_limit=120,
-        advance=lambda done, total: None,  # noqa: ARG005
+        advance=lambda done, total: None,
     )
     return found
 

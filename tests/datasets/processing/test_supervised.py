@@ -57,7 +57,7 @@ def test_long_work_that_gives_signs_of_life_is_not_ended() -> None:
 
 
 def test_death_by_the_kernel_hints_at_memory() -> None:
-    def kill(task: str, beat: Callable[[], None]) -> None:  # noqa: ARG001
+    def kill(task: str, beat: Callable[[], None]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     (only,) = run_supervised(['x'], kill, num_workers=1, time_limit=5)

@@ -56,7 +56,7 @@ def test_second_jitter_continues_the_first() -> None:
 @pytest.mark.parametrize('consistent', [True, False])
 def test_frames_of_a_clip_change_alike_or_each_for_itself(
     loaded_state: Load,
-    consistent: bool,  # noqa: FBT001  a parameter of the test
+    consistent: bool,
 ) -> None:
     change = ClipColorJitter(
         brightness=0.3, contrast=0.0, saturation=0.0, consistent=consistent

@@ -40,7 +40,7 @@ def published(state: ClipState) -> ClipState:
     """The fine-tuning recipe at 80 pixels."""
     state = apply_operations(state, draw_mirror(0.5))
     state = apply_operations(state, draw_affine(state.size, degrees=25, shear=20))
-    random.choice([80])  # noqa: S311  of one size
+    random.choice([80])
     state = apply_operations(state, [Resize(size=(80, 80))])
     state = apply_operations(state, [draw_jitter(0.1, 0.03, 0.03)])
     state = apply_operations(state, draw_grey(0.05))
@@ -191,7 +191,7 @@ def test_transform_that_draws_nothing_is_refused() -> None:
 
 def test_unknown_operation_is_refused() -> None:
     class Twist(GeometryOperation):
-        def matrix(self, size: tuple[int, int]) -> Any:  # noqa: ANN401
+        def matrix(self, size: tuple[int, int]) -> Any:
             """None that PIL has."""
             return np.eye(3) * size[0]
 

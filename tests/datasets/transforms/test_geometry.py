@@ -102,7 +102,7 @@ def one_pixel(x: int, y: int) -> FrameMasks:
 
 
 @pytest.mark.parametrize(('shift', 'kept'), [(0, True), (1, True), (2, False)])
-def test_object_that_leaves_the_frame_is_noticed(shift: int, kept: bool) -> None:  # noqa: FBT001  an expected value
+def test_object_that_leaves_the_frame_is_noticed(shift: int, kept: bool) -> None:
     matrix = np.eye(3)
     matrix[0, 2] = shift
     assert keeps_all_objects(one_pixel(30, 5), matrix, (24, 32)) is kept

@@ -48,7 +48,7 @@ class ShownTwice:
         """Both."""
         return (0, 1)
 
-    def read_masks(self, frame_index: int) -> FrameMasks | None:  # noqa: ARG002
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
         """Masks of the image."""
         return self.image.read_masks(0)
 
@@ -61,15 +61,15 @@ class Decided(np.random.Generator):
         self.choice_made = choice
         self.seen = seen
 
-    def random(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401  NumPy's signature
+    def random(self, *_: Any, **__: Any) -> Any:
         """Below every positive probability where time is reversed."""
         return 0.0 if self.choice_made.backwards else 1.0
 
-    def permutation(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
+    def permutation(self, *_: Any, **__: Any) -> Any:
         """The one start."""
         return np.array([self.choice_made.start])
 
-    def choice(self, a: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def choice(self, a: Any, *args: Any, **kwargs: Any) -> Any:
         """The one gap, or the objects."""
         if not isinstance(a, int):
             return a[0]

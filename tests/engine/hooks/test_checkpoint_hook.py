@@ -109,11 +109,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     options = ['-t', 'tmpfs', '-o', f'size={int(1.5 * size) + 65536}', 'none']
     if not mount or not unmount or os.geteuid() != 0:
         pytest.skip('mounting a small disk needs root')
-    done = subprocess.run([mount, *options, folder], check=False)  # noqa: S603
+    done = subprocess.run([mount, *options, folder], check=False)
     if done.returncode:
         pytest.skip('this machine lets nobody mount')
     yield folder
-    subprocess.run([unmount, '-l', folder], check=True)  # noqa: S603
+    subprocess.run([unmount, '-l', folder], check=True)
 
 
 def measure_checkpoint(work_dir: Path) -> int:
@@ -134,7 +134,7 @@ def test_disk_that_is_really_full_leaves_the_checkpoint_before_it(
     assert load(work_dir / 'epoch_1.pth')['meta']['iter'] == 6
     said = capsys.readouterr().out
     assert 'the run goes on and tries again at its next checkpoint. Free space' in said
-    subprocess.run(['mount', '-o', 'remount,size=64m', small_disk], check=True)  # noqa: S603, S607
+    subprocess.run(['mount', '-o', 'remount,size=64m', small_disk], check=True)
     assert train(toy_config(work_dir, resume=True, **WIDE)).iter == 12
     assert names(work_dir) == ['epoch_1.pth', 'epoch_2.pth']
 

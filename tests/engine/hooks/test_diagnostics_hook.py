@@ -85,7 +85,7 @@ def test_norms_of_parts_make_up_that_of_the_whole() -> None:
     assert norms['other'].item() == pytest.approx((2 * 9 + 1 * 16) ** 0.5)
 
 
-def idle_runner(name: str, logger: LoggerHook) -> Any:  # noqa: ANN401  stands for a runner
+def idle_runner(name: str, logger: LoggerHook) -> Any:
     """A runner whose epochs have three batches and whose model has no loss."""
     return SimpleNamespace(
         model=nn.Identity(),

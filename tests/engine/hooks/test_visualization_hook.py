@@ -41,7 +41,7 @@ class Drawer:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Any:  # noqa: ANN401  what a hook reads of a Runner
+def runner(tmp_path: Path) -> Any:
     return SimpleNamespace(
         visualizer=Drawer(), log_dir=str(tmp_path), iter=60, _train_loop=object()
     )
@@ -65,7 +65,7 @@ def batch(*names: str) -> tuple[list[VideoRecord], list[VideoResult]]:
     return records, results
 
 
-def validate(hook: ClipVisualizationHook, runner: Any, *names: str) -> None:  # noqa: ANN401
+def validate(hook: ClipVisualizationHook, runner: Any, *names: str) -> None:
     for index, name in enumerate(names):
         hook.after_val_iter(runner, index, *batch(name))
     hook.after_val_epoch(runner, {})
@@ -73,7 +73,7 @@ def validate(hook: ClipVisualizationHook, runner: Any, *names: str) -> None:  # 
 
 def test_videos_with_masklets_are_drawn_and_handed_on(
     hook: ClipVisualizationHook,
-    runner: Any,  # noqa: ANN401
+    runner: Any,
     tmp_path: Path,
 ) -> None:
     validate(hook, runner, 'a', 'plain', 'b')
@@ -84,7 +84,7 @@ def test_videos_with_masklets_are_drawn_and_handed_on(
     assert runner.visualizer.handed_on == [(tmp_path / 'vis_data' / 'clips', 60)]
 
 
-def test_title_tells_step_and_score(hook: ClipVisualizationHook, runner: Any) -> None:  # noqa: ANN401
+def test_title_tells_step_and_score(hook: ClipVisualizationHook, runner: Any) -> None:
     records, results = batch('a')
     results[0].set_field(video_scores('a', o1=(0.5, 0.7), o2=(0.1, 0.3)), 'scores')
     hook.after_val_iter(runner, 0, records, results)
@@ -93,7 +93,7 @@ def test_title_tells_step_and_score(hook: ClipVisualizationHook, runner: Any) ->
 
 def test_video_that_nothing_of_was_scored_has_no_figure(
     hook: ClipVisualizationHook,
-    runner: Any,  # noqa: ANN401
+    runner: Any,
 ) -> None:
     records, results = batch('a')
     results[0].set_field(video_scores('a'), 'scores')
@@ -104,7 +104,7 @@ def test_video_that_nothing_of_was_scored_has_no_figure(
 @pytest.mark.parametrize('train_loop', [None, {'type': 'ClipTrainLoop'}])
 def test_run_that_only_tests_builds_no_training_loop(
     hook: ClipVisualizationHook,
-    runner: Any,  # noqa: ANN401
+    runner: Any,
     train_loop: object,
 ) -> None:
     runner._train_loop = train_loop
@@ -118,7 +118,7 @@ def test_run_that_only_tests_builds_no_training_loop(
 
 def test_other_visualizers_are_refused_where_something_is_to_be_drawn(
     hook: ClipVisualizationHook,
-    runner: Any,  # noqa: ANN401
+    runner: Any,
 ) -> None:
     runner.visualizer = object()
     validate(hook, runner, 'plain')

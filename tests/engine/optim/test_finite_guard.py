@@ -18,7 +18,7 @@ def weight() -> nn.Parameter:
     return nn.Parameter(torch.zeros(()))
 
 
-def guarded(weight: nn.Parameter, **settings: Any) -> FiniteGuard:  # noqa: ANN401
+def guarded(weight: nn.Parameter, **settings: Any) -> FiniteGuard:
     """Plain descent at rate 1: the weight is minus the sum of the gradients."""
     return FiniteGuard(OptimWrapper(torch.optim.SGD([weight], lr=1.0), **settings))
 
@@ -85,7 +85,7 @@ def test_wrapper_that_scales_the_loss_looks_after_its_gradients_itself(
         loss_scaler = Mock(is_enabled=lambda: is_enabled)
         num_steps = 0
 
-        def step(self, **_: Any) -> None:  # noqa: ANN401  of torch
+        def step(self, **_: Any) -> None:
             self.num_steps += 1
 
     wrapper = Scaling(torch.optim.SGD([weight], lr=1.0))

@@ -32,7 +32,7 @@ def make(
     rank: tuple[int, int] = (0, 1),
     epoch: int = 0,
     seed: int = 0,
-    **settings: Any,  # noqa: ANN401  of the sampler
+    **settings: Any,
 ) -> ClipMixBatchSampler:
     """A mixture of 40 images and 12 videos."""
     if monkeypatch is not None:

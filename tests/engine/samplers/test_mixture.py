@@ -10,7 +10,7 @@ from golden_cases import GoldenCase, assert_exact, discover
 from projects.sam2.engine.samplers import MixedPart, choose_parts
 
 
-def part(**changes: Any) -> MixedPart:  # noqa: ANN401  numbers
+def part(**changes: Any) -> MixedPart:
     """Ten clips in batches of two."""
     usual = {
         'num_clips': 10,

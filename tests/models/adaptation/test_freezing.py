@@ -17,7 +17,7 @@ IMAGE = {'image_size': (SIDE, SIDE)}
 TRUNK = 'image_encoder.backbone'
 
 
-def _frozen(*parts: str, **settings: Any) -> dict[str, Any]:  # noqa: ANN401
+def _frozen(*parts: str, **settings: Any) -> dict[str, Any]:
     return {'type': 'SAM2Freezing', 'parts': list(parts), **settings}
 
 

@@ -15,7 +15,7 @@ def tool() -> ModuleType:
 
 
 @pytest.fixture
-def setting(tool: ModuleType) -> Any:  # noqa: ANN401  a record of the tool
+def setting(tool: ModuleType) -> Any:
     return tool.Setting(
         config=str(ROOT / 'configs/_base_/models/sam2_1_mini.py'),
         image_size=64,
@@ -30,5 +30,5 @@ def setting(tool: ModuleType) -> Any:  # noqa: ANN401  a record of the tool
 
 
 @pytest.fixture
-def job(setting: Any) -> dict[str, Any]:  # noqa: ANN401  a record of the tool
+def job(setting: Any) -> dict[str, Any]:
     return {'setting': asdict(setting), 'way': 'ours', 'num_steps': 2}

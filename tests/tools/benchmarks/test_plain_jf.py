@@ -19,7 +19,7 @@ def tool() -> ModuleType:
 @pytest.mark.parametrize('with_void', [False, True])
 def test_literal_way_is_what_counting_pixel_by_pixel_gives(
     tool: ModuleType,
-    with_void: bool,  # noqa: FBT001
+    with_void: bool,
 ) -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):

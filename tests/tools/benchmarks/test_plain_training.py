@@ -14,7 +14,7 @@ from tool_modules import load_tool
 
 @pytest.mark.parametrize('changes', [{}, {'class_focal': None}])
 @pytest.mark.parametrize('prompt', ['mask', 'points'])
-def test_losses_equal_ours(setting: Any, prompt: str, changes: dict[str, None]) -> None:  # noqa: ANN401  a record of a tool
+def test_losses_equal_ours(setting: Any, prompt: str, changes: dict[str, None]) -> None:
     setting = replace(setting, prompt=prompt, dropout=False)
     measurement = load_tool('benchmarks/step_measurement')
     clip = measurement.make_clip(setting)

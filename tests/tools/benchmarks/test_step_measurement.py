@@ -10,11 +10,11 @@ from tool_modules import load_tool
 
 
 @pytest.fixture(scope='module')
-def measurement() -> Any:  # noqa: ANN401  a module
+def measurement() -> Any:
     return load_tool('benchmarks/step_measurement')
 
 
-def test_all_ways_start_from_the_same_weights(measurement: Any, setting: Any) -> None:  # noqa: ANN401  a module and its record
+def test_all_ways_start_from_the_same_weights(measurement: Any, setting: Any) -> None:
     models = [measurement.build(setting, way) for way in measurement.WAYS]
     states = [model.state_dict() for model in models]
     for state in states[1:]:
@@ -24,8 +24,8 @@ def test_all_ways_start_from_the_same_weights(measurement: Any, setting: Any) ->
 
 
 def test_the_clip_shows_its_objects_on_every_frame(
-    measurement: Any,  # noqa: ANN401  a module
-    setting: Any,  # noqa: ANN401  a record of it
+    measurement: Any,
+    setting: Any,
 ) -> None:
     clip = measurement.make_clip(setting)
     assert clip.frames.shape == (2, 3, 64, 64)
@@ -34,8 +34,8 @@ def test_the_clip_shows_its_objects_on_every_frame(
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_a_step_leaves_gradients_and_times(
-    measurement: Any,  # noqa: ANN401  a module
-    setting: Any,  # noqa: ANN401  a record of it
+    measurement: Any,
+    setting: Any,
     dtype: str,
 ) -> None:
     setting = replace(setting, dtype=dtype)
@@ -49,8 +49,8 @@ def test_a_step_leaves_gradients_and_times(
 
 
 def test_a_peak_is_taken_in_a_process_of_its_own(
-    measurement: Any,  # noqa: ANN401  a module
-    setting: Any,  # noqa: ANN401  a record of it
+    measurement: Any,
+    setting: Any,
 ) -> None:
     peak = measurement.peak_in_child(setting, 'ours', 1)
     assert peak.megabytes > 1

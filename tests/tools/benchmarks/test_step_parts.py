@@ -5,7 +5,7 @@ from typing import Any
 from tool_modules import load_tool
 
 
-def test_every_part_has_its_share(setting: Any) -> None:  # noqa: ANN401  a record of a tool
+def test_every_part_has_its_share(setting: Any) -> None:
     module = load_tool('benchmarks/step_parts')
     plain = module.measure_parts(setting, 'plain')
     ours = module.measure_parts(setting, 'ours')

@@ -12,7 +12,7 @@ import pytest
 from tool_modules import ROOT, load_tool
 
 
-def report(tool: ModuleType, way: str, seconds: float, peak: float) -> Any:  # noqa: ANN401  a record of the tool
+def report(tool: ModuleType, way: str, seconds: float, peak: float) -> Any:
     return tool.StepReport(
         way=way,
         seconds=seconds,

@@ -29,7 +29,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings('ignore:Grad strides do not match')
 def test_both_ways_are_timed_and_written(
     unused: ModuleType,
-    setting: Any,  # noqa: ANN401  a record of a tool
+    setting: Any,
     tmp_path: Path,
 ) -> None:
     path = tmp_path / 'out' / 'unused.json'
@@ -43,7 +43,7 @@ def test_both_ways_are_timed_and_written(
 
 def test_what_gets_no_gradient_is_frozen_or_a_second_step_would_fail(
     unused: ModuleType,
-    setting: Any,  # noqa: ANN401  a record of a tool
+    setting: Any,
 ) -> None:
     with mock.patch.object(unused, 'DistributedDataParallel') as wrap:
         unused.wrapped(replace(setting, prompt='mask'), searches=False)

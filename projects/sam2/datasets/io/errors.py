@@ -24,11 +24,6 @@ class ClipDataError(ValueError):
     def at(cls, where: Path | str, problem: str, remedy: str) -> 'ClipDataError':
         """Describe a problem.
 
-        Args:
-            where: File or clip.
-            problem: What was found.
-            remedy: What the user can do.
-
         Returns:
             The error, to be raised. (It takes one text, as an exception must that a
             loader's worker hands to the main process.)
@@ -49,9 +44,6 @@ class ClipDrawError(ClipDataError):
 def abbreviate(text: str) -> str:
     """Cut the middle out of a long text, since names in files may have megabytes.
 
-    Args:
-        text: Any text.
-
     Returns:
         The text, at most 400 characters of it and a note of what was cut.
     """
@@ -71,12 +63,6 @@ def clip_errors(where: Path | str) -> Iterator[None]:
     that can do without the clip. A missing package is not the clip's fault, so
     ``ImportError`` passes.
 
-    Args:
-        where: File or clip.
-
-    Yields:
-        Nothing.
-
     Raises:
         ClipDataError: If anything else was raised.
     """
@@ -94,15 +80,12 @@ def reports_clip_errors(
 ) -> Callable[[Any, str], Video]:
     """Decorate ``open_video`` of a dataset, see :func:`clip_errors`.
 
-    Args:
-        open_video: Opens the clip of a name.
-
     Returns:
         The same function, which raises no error but :class:`ClipDataError`.
     """
 
     @wraps(open_video)
-    def reporting(dataset: Any, name: str) -> Video:  # noqa: ANN401  any dataset
+    def reporting(dataset: Any, name: str) -> Video:
         with clip_errors(f'{dataset.data_root or "."}: clip {name}'):
             return open_video(dataset, name)
 
@@ -138,9 +121,6 @@ class ReadLimits:
         Args:
             settings: Values by name; None for those above.
 
-        Returns:
-            The limits.
-
         Raises:
             ValueError: If a name is unknown or a value not positive.
         """
@@ -156,11 +136,6 @@ class ReadLimits:
 
     def check_pixels(self, where: Path | str, height: int, width: int) -> None:
         """Refuse an image or a mask that is too large.
-
-        Args:
-            where: File, for the error.
-            height: As its header says.
-            width: Likewise.
 
         Raises:
             ClipDataError: If it is empty or has more than ``max_pixels``.
@@ -179,11 +154,6 @@ class ReadLimits:
         self, where: Path | str, num_objects: int, size: tuple[int, int]
     ) -> None:
         """Refuse to decode more masks than fit into memory.
-
-        Args:
-            where: File, for the error.
-            num_objects: Masks to be decoded.
-            size: Their height and width.
 
         Raises:
             ClipDataError: If they need more than ``max_mask_bytes``.
@@ -204,11 +174,7 @@ def read_bytes(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> bytes:
     """Read a whole file.
 
     Args:
-        path: A regular file, or a link to one.
         limits: Its ``max_file_size`` counts.
-
-    Returns:
-        The content.
 
     Raises:
         ClipDataError: If the file is missing, too large, or no regular file (a pipe
@@ -226,11 +192,7 @@ def check_file(path: Path, max_file_size: int | None = None) -> os.stat_result:
     """Look at a file without opening it.
 
     Args:
-        path: A regular file, or a link to one.
         max_file_size: Bytes that it may have; None for any number.
-
-    Returns:
-        What the system says of it.
 
     Raises:
         ClipDataError: If the file is missing, too large, or no regular file.

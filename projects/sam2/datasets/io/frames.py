@@ -133,9 +133,6 @@ class VideoFileFrames:
             path: An mp4 file.
             limits: Its ``max_pixels`` counts.
 
-        Returns:
-            The reader.
-
         Raises:
             ClipDataError: If the file is missing, no mp4, or its frames are too large.
         """
@@ -148,15 +145,12 @@ class VideoFileFrames:
         """Five digits, as the frames are called once they are extracted."""
         return f'{frame_index:05d}'
 
-    def size(self, frame_index: int) -> tuple[int, int]:  # noqa: ARG002  all are alike
+    def size(self, frame_index: int) -> tuple[int, int]:
         """Height and width of the frames."""
         return self.height, self.width
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame.
-
-        Args:
-            frame_index: Position in the video.
 
         Returns:
             (height, width, 3), RGB, turned as the file says.
@@ -234,13 +228,7 @@ def open_capture(
     """Open a video file after checking what its header claims.
 
     Args:
-        path: A video file.
         limits: Its ``max_pixels`` counts.
-        only_mp4: Refuse other containers, of which it is unknown whether a seek is
-            exact.
-
-    Returns:
-        The file, at its first frame.
 
     Raises:
         ClipDataError: If the file is missing, no video, or claims too many frames or
@@ -324,14 +312,9 @@ def open_frames(
 
     Args:
         folder: Has ``<name>/*.jpg``, or other images, or ``<name>.mp4``.
-        name: Name of the video.
-        limits: Checked before decoding.
         intensity_range: Of images of more than 8 bits.
         masks: Folder of its masks. Where it is the folder of the frames, only JPEG
             files are frames.
-
-    Returns:
-        The reader; nothing is decoded.
 
     Raises:
         ClipDataError: If there is neither, or the folder is empty or cannot be ordered.

@@ -58,10 +58,6 @@ class _Header(NamedTuple):
 def decode_plain_png(encoded: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
     """Decode a PNG of 8 bits, grey or with a palette, not filtered or interlaced.
 
-    Args:
-        encoded: Content of the file.
-        max_pixels: Larger images are left to others.
-
     Returns:
         (height, width), values as stored; None for a file of another kind, or one that
         is damaged.
@@ -152,12 +148,7 @@ def check_header(
     """Read the size of an image, compare it with a limit, and refuse several pages.
 
     Args:
-        file: Content of a JPEG, PNG, BMP, TIFF or WebP, at its beginning.
-        path: Where it came from, for the error.
         limits: Its ``max_pixels`` counts.
-
-    Returns:
-        Height and width.
 
     Raises:
         ClipDataError: If the content is no image, claims too many pixels, or has more
@@ -184,10 +175,6 @@ def check_header(
 
 def read_orientation(file: BinaryIO, path: Path) -> int:
     """Read how a camera was held.
-
-    Args:
-        file: Content of an image file, at its beginning.
-        path: Where it came from, for the error.
 
     Returns:
         Exif's orientation, 1 to 8; 1 (upright) also where a JPEG has none, or one that
@@ -327,8 +314,6 @@ def read_frame(
     """Decode an image file.
 
     Args:
-        path: A JPEG, PNG, BMP, TIFF or WebP.
-        limits: Checked before decoding.
         intensity_range: See :func:`scale_intensities`.
 
     Returns:
@@ -373,8 +358,6 @@ def check_scans(
     """Refuse a JPEG that would take the time of very many decodings.
 
     Args:
-        encoded: Content of an image file.
-        path: Where it came from, for the error.
         limits: Its ``max_pixels`` counts.
 
     Raises:
@@ -412,14 +395,7 @@ def _markers(encoded: bytes) -> Iterator[bytes]:
 
 
 def _decode_image(encoded: bytes) -> NDArray[Any] | None:
-    """Decode an image in its own depth: grey, or blue, green and red.
-
-    Args:
-        encoded: A file of which the header is checked.
-
-    Returns:
-        (height, width) or (height, width, 3), None where OpenCV cannot read it.
-    """
+    """Decode an image in its own depth: grey, or blue, green and red."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     if encoded.startswith(TIFF_BEGINS):
         with open_image(encoded) as image:
@@ -438,8 +414,6 @@ def scale_intensities(
     """Bring the pixels of a picture of 16 bits, 32 bits or floats to 8 bits.
 
     Args:
-        values: Of any shape and type.
-        where: File, for the error.
         intensity_range: Values that become 0 and 255; what lies beyond is cut off, and
             what is no number is black. It is the same for all pictures of a dataset,
             since the extremes of each would change its brightness.
@@ -473,9 +447,6 @@ def checked_intensity_range(value: Sequence[float] | None) -> IntensityRange | N
     Args:
         value: Two numbers, or None.
 
-    Returns:
-        The range.
-
     Raises:
         ValueError: If it is no pair of finite numbers, the lower one first.
     """
@@ -491,11 +462,6 @@ def decode_strictly(
     encoded: bytes, path: Path, limits: ReadLimits = DEFAULT_LIMITS
 ) -> NDArray[np.uint8]:
     """Decode a JPEG with libjpeg-turbo.
-
-    Args:
-        encoded: Content of the file.
-        path: Where it came from, for the error.
-        limits: Checked before decoding.
 
     Returns:
         (height, width, 3), RGB.
@@ -518,11 +484,7 @@ def image_size(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> tuple[int, in
     """Read the size of an image from its header.
 
     Args:
-        path: An image file.
         limits: Its ``max_pixels`` counts.
-
-    Returns:
-        Height and width.
 
     Raises:
         ClipDataError: If the file is missing, no image, or claims too many pixels.
@@ -543,7 +505,6 @@ def read_label_map(
 
     Args:
         path: A PNG, TIFF or BMP of mode 1, P, L or I;16.
-        limits: Checked before decoding.
 
     Returns:
         (height, width), uint8 or uint16.
@@ -558,11 +519,6 @@ def decode_label_map(
     encoded: bytes, path: Path | str, limits: ReadLimits = DEFAULT_LIMITS
 ) -> NDArray[Any]:
     """Decode an image whose pixel values are labels, from memory.
-
-    Args:
-        encoded: Content of the file.
-        path: Where it came from, for the error.
-        limits: Checked before decoding.
 
     Returns:
         (height, width), uint8 or uint16.
@@ -601,10 +557,6 @@ def decode_label_map(
 
 def read_labels(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """Decode a mask file whose pixel values are object ids.
-
-    Args:
-        path: A PNG of mode P or L.
-        limits: Checked before decoding.
 
     Returns:
         (height, width), 0 for the background, 255 for void.
@@ -658,7 +610,6 @@ def present_labels(labels: NDArray[Any], skipped: Collection[int]) -> tuple[int,
 
     Args:
         labels: (height, width), uint8 or uint16.
-        skipped: Labels that do not count.
 
     Returns:
         The others, in the order of their first pixel.

@@ -21,15 +21,11 @@ MAX_SHOWN = 60  # characters of a value in an error
 LARGEST_ID = 2**63 - 1  # that int64 holds
 
 
-def read_json(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> Any:  # noqa: ANN401  what the file holds
+def read_json(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> Any:
     """Read a JSON file.
 
     Args:
-        path: The file.
         limits: Its ``max_file_size`` counts.
-
-    Returns:
-        The content.
 
     Raises:
         ClipDataError: If the file is missing, too large or no JSON.
@@ -37,15 +33,8 @@ def read_json(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> Any:  # noqa: 
     return parse_json(read_bytes(path, limits), path)
 
 
-def parse_json(encoded: bytes, where: Path | str) -> Any:  # noqa: ANN401  what the text holds
+def parse_json(encoded: bytes, where: Path | str) -> Any:
     """Read a JSON text.
-
-    Args:
-        encoded: The text.
-        where: File it came from, for the error.
-
-    Returns:
-        The content.
 
     Raises:
         ClipDataError: If it is no JSON.
@@ -70,9 +59,6 @@ def refuse_other_unicode(
     """Refuse a text in UTF-16 or UTF-32, which some editors and shells write.
 
     Args:
-        encoded: The text.
-        where: File it came from, for the error.
-        kind: What the file should be, for the error.
         remedy: Beside saving it as UTF-8.
 
     Raises:
@@ -94,13 +80,8 @@ def take(record: object, key: str, kind: type[Kind], where: Path | str) -> Kind:
 
     Args:
         record: The object; whatever else it may be is an error.
-        key: Name of the value.
         kind: Its type: ``str``, ``int`` (``480.0`` too), ``float`` (whole numbers too),
             ``list`` or ``dict``.
-        where: File, for the error.
-
-    Returns:
-        The value.
 
     Raises:
         ClipDataError: If there is none, or it is of another type.
@@ -115,13 +96,7 @@ def expect(value: object, kind: type[Kind], name: str, where: Path | str) -> Kin
     """Check the type of a JSON value.
 
     Args:
-        value: The value.
         kind: As for :func:`take`.
-        name: What it is called, for the error.
-        where: File, for the error.
-
-    Returns:
-        The value.
 
     Raises:
         ClipDataError: If it is of another type.
@@ -140,24 +115,13 @@ def expect(value: object, kind: type[Kind], name: str, where: Path | str) -> Kin
 
 
 def whole(value: object) -> object:
-    """Read a number like 480.0, as Matlab and pandas write it.
-
-    Args:
-        value: Any value of a JSON file.
-
-    Returns:
-        The whole number; other values as they are, also those that a fraction cannot
-        tell from the next.
-    """
+    """Read a number like 480.0, as Matlab and pandas write it."""
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return int(value) if is_whole else value  # type: ignore[call-overload]
 
 
 def shown(value: object) -> str:
     """Write a value as an error shows it.
-
-    Args:
-        value: Any value of a JSON file.
 
     Returns:
         Its text, cut where it is long.
@@ -172,11 +136,6 @@ def shown(value: object) -> str:
 
 def refuse_doubles(ids: Sequence[int | str], what: str, where: Path | str) -> None:
     """Refuse ids that are not unique.
-
-    Args:
-        ids: The ids.
-        what: What they number, for the error.
-        where: File, for the error.
 
     Raises:
         ClipDataError: If an id occurs twice.

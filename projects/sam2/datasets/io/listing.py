@@ -45,9 +45,6 @@ SYSTEM_NAMES = frozenset(
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is no data.
 
-    Args:
-        name: Name without folders.
-
     Returns:
         True for names that begin with a dot (``.ipynb_checkpoints``, ``._00000.jpg``)
         and for what systems write of themselves (``__MACOSX``).
@@ -56,14 +53,7 @@ def is_hidden(name: str) -> bool:
 
 
 def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
-    """List a folder; every reader and tool lists its data by this function.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Its entries that are not hidden, in the order of the file system.
-    """
+    """List a folder; every reader and tool lists its data by this function."""
     with os.scandir(folder) as entries:  # many times faster than Path.iterdir
         return [entry for entry in entries if not is_hidden(entry.name)]
 
@@ -90,12 +80,6 @@ def find_file(
     stem: Path, suffixes: tuple[str, ...], *, other_than: Path | None = None
 ) -> Path:
     """Find a file, in whatever case its ending is written, as lists of files do.
-
-    Args:
-        stem: Path without the ending.
-        suffixes: Endings that count.
-        other_than: A file of that stem to leave out, such as the label image beside an
-            image.
 
     Returns:
         The file; if there is none, the path with the first ending.
@@ -187,20 +171,12 @@ def read_list(path: Path) -> list[str]:
 
 
 def write_list(path: Path, names: list[str]) -> None:
-    """Write a list of clips, whole or not at all.
-
-    Args:
-        path: Text file.
-        names: One for each line.
-    """
+    """Write a list of clips, whole or not at all."""
     write_whole(path, ''.join(f'{name}\n' for name in names))
 
 
 def normalize_name(entry: str) -> str:
     """Write the name of a clip as all listings do.
-
-    Args:
-        entry: Path of a clip below its folder, as a list or an annotation file has it.
 
     Returns:
         The path without white space around it, ``./``, double slashes or a slash at its
@@ -221,7 +197,6 @@ def match_names(
 
     Args:
         entries: From :func:`read_list`.
-        names: Names of the clips.
 
     Returns:
         The name that each entry but comments means, None where there is none; and the
@@ -258,10 +233,6 @@ def with_unknown(matches: Sequence[str | None], unknown: Sequence[str]) -> list[
 
     Args:
         matches: From :func:`match_names`.
-        unknown: Likewise.
-
-    Returns:
-        The names of clips, and of the rest the entries, in the order of the list.
     """
     entries = iter(unknown)
     return [next(entries) if name is None else name for name in matches]
@@ -289,12 +260,6 @@ def refuse_unknown(
     unknown: Sequence[str], names: Collection[str], path: Path, where: Path
 ) -> None:
     """Refuse a list that names clips which are not there.
-
-    Args:
-        unknown: Entries without a clip.
-        names: Names of the clips.
-        path: The list.
-        where: Place of the clips.
 
     Raises:
         ClipDataError: If there is an unknown entry.
@@ -338,16 +303,11 @@ def list_names(
     """Name the videos of a split.
 
     Args:
-        data_root: Folder that the lists are relative to.
-        folder: Folder of the videos.
         file_list: List of videos; None for all that are found.
         exclude_list: List of videos to leave out, or None.
         find: Names what ``folder`` holds; by default sub-folders and mp4 files.
         beside: Other folders of the data, each with a function that names its content.
             A list may name what is only there, such as an image without annotation.
-
-    Returns:
-        The names, those of a list in its order.
 
     Raises:
         FileNotFoundError: If the folder or a list is missing.
@@ -378,8 +338,6 @@ def names_near(entries: Sequence[str], folder: Path, find: FindNames) -> set[str
 
     Args:
         entries: From :func:`read_list`; those with slashes speak of sub-folders.
-        folder: Folder that they are relative to.
-        find: Names what a folder holds.
 
     Returns:
         Paths relative to ``folder``; those outside of it are not there.
@@ -408,16 +366,10 @@ def select_names(
     """Apply the lists of a split.
 
     Args:
-        data_root: Folder that the lists are relative to.
-        where: Place of all videos, for errors.
         file_list: List of videos; None for all.
         exclude_list: List of videos to leave out, or None.
         find: Names all videos; called where there is no ``file_list``.
-        find_near: Names at least the videos in the folders of some entries of a list.
         find_beside: Names what a list may contain though it is no video.
-
-    Returns:
-        The names, those of a list in its order.
 
     Raises:
         FileNotFoundError: If a list is missing.
@@ -480,14 +432,6 @@ def split_names(
 ) -> tuple[list[str], list[str]]:
     """Hold some clips back.
 
-    Args:
-        names: All clips, in any order; a clip that is named twice counts once.
-        num_holdout: Clips to hold back.
-        seed: Of the choice.
-
-    Returns:
-        The clips that are left and those held back, each sorted.
-
     Raises:
         ValueError: If no clip would be left, or none held back.
     """
@@ -514,10 +458,6 @@ def child(folder: Path, name: str) -> Path:
 
     Args:
         folder: Where it must be.
-        name: Relative path.
-
-    Returns:
-        The path.
 
     Raises:
         ClipDataError: If the name is absolute, empty, or has ``..`` in it.
@@ -531,42 +471,19 @@ def child(folder: Path, name: str) -> Path:
 
 
 def find_videos(folder: Path) -> set[str]:
-    """Name the sub-folders and mp4 files of a folder.
-
-    Args:
-        folder: Where to look.
-
-    Returns:
-        The names, once each.
-    """
+    """Name the sub-folders and mp4 files of a folder."""
     return find_folders(folder) | find_stems(folder, (VIDEO_SUFFIX,), depth=0)
 
 
 def find_folders(folder: Path) -> set[str]:
-    """Name the sub-folders of a folder.
-
-    Args:
-        folder: Where to look.
-
-    Returns:
-        The names.
-    """
+    """Name the sub-folders of a folder."""
     return {entry.name for entry in scan_folder(folder) if entry.is_dir()}
 
 
 def find_stems(
     folder: Path, suffixes: tuple[str, ...], depth: int = MAX_DEPTH
 ) -> set[str]:
-    """Name the files of a folder and its sub-folders without their endings.
-
-    Args:
-        folder: Where to look.
-        suffixes: Endings that count, in any case; they are cut off.
-        depth: Levels of sub-folders that count as well.
-
-    Returns:
-        Paths relative to the folder.
-    """
+    """Name the files of a folder and its sub-folders without their endings."""
     endings = [suffix.lower() for suffix in suffixes]
     stems = set()
     for entry in scan_folder(folder):
@@ -591,10 +508,6 @@ RENAME_FRAMES = 'name the frames 00000, 00001, …'
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     """Name the files of a video.
-
-    Args:
-        folder: Where they are.
-        suffixes: Endings that count, in lower case.
 
     Returns:
         File names in the order of their numbers, see :func:`order_frames`.
@@ -623,10 +536,6 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
 
 def order_frames(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
     """Order files by the numbers in their names.
-
-    Args:
-        names: File names with their endings.
-        where: Their folder, for the error.
 
     Returns:
         The names, ``2.jpg`` before ``10.jpg`` and ``frame_1.5.jpg`` before
@@ -662,14 +571,7 @@ def order_frames(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
 
 
 def frame_key(stem: str) -> tuple[str | int | Decimal, ...]:
-    """Take the name of a frame apart: equal for ``frame_1`` and ``Frame_001``.
-
-    Args:
-        stem: Name of a file without its ending.
-
-    Returns:
-        Texts and numbers in turn, a text first, by which frames are ordered.
-    """
+    """Take the name of a frame apart: equal for ``frame_1`` and ``Frame_001``."""
     tokens = NUMBER.split(stem.lower())
     return tuple(_number(token) if i % 2 else token for i, token in enumerate(tokens))
 
@@ -698,12 +600,5 @@ def _why_unordered(first: list[str], second: list[str]) -> str:
 
 
 def stem_of(file_name: str) -> str:
-    """Name of a file without its ending.
-
-    Args:
-        file_name: Name without folders.
-
-    Returns:
-        What stands before the last dot.
-    """
+    """Name of a file without its ending."""
     return file_name.rpartition('.')[0]

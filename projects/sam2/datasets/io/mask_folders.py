@@ -54,9 +54,6 @@ class MaskVideo:
     def read_labels(self, stem: str) -> NDArray[Any]:
         """Decode a label image.
 
-        Args:
-            stem: A frame that has one.
-
         Returns:
             (height, width), uint8 or uint16.
 
@@ -90,12 +87,6 @@ class MaskVideo:
     def read_masks(self, stem: str) -> FrameMasks:
         """Decode the masks of a frame.
 
-        Args:
-            stem: A frame that has one.
-
-        Returns:
-            Masks of the objects that have a file, or that the label image shows.
-
         Raises:
             ClipDataError: If a file is damaged, or they differ in size.
         """
@@ -123,11 +114,7 @@ def list_mask_videos(root: Path, file_list: Path | None = None) -> list[str]:
     """Name the videos of a folder of masks.
 
     Args:
-        root: Has a folder for each video.
         file_list: List of videos; None for all.
-
-    Returns:
-        Their names, sorted or in the order of the list.
 
     Raises:
         FileNotFoundError: If the list is missing.
@@ -153,11 +140,7 @@ def open_mask_video(folder: Path, *, binary: bool = False) -> MaskVideo:
     """List the masks of a video, without decoding any.
 
     Args:
-        folder: Holds label images, or a folder for each object, called by its number.
         binary: See :class:`MaskVideo`.
-
-    Returns:
-        Its reader.
 
     Raises:
         ClipDataError: If it holds neither, or both, or a name is no number.

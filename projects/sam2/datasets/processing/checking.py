@@ -56,12 +56,6 @@ def find_sources(config: Mapping[str, Any]) -> list[DatasetConfig]:
 
     Concatenations, repetitions, strides and single objects are views of their files.
 
-    Args:
-        config: Of a data set of any kind.
-
-    Returns:
-        The configs of its sources, without their pipelines, each once.
-
     Raises:
         ValueError: If there is none, or a member of a concatenation has none.
     """
@@ -81,9 +75,6 @@ def find_sources(config: Mapping[str, Any]) -> list[DatasetConfig]:
 def find_drawn(config: Mapping[str, Any]) -> list[DatasetConfig]:
     """Find the data sets that draw clips: the outermost that pass them to a pipeline.
 
-    Args:
-        config: Of a data set of any kind.
-
     Returns:
         Their configs, pipelines included, each once; none where whole videos are read.
     """
@@ -95,14 +86,7 @@ def find_drawn(config: Mapping[str, Any]) -> list[DatasetConfig]:
 
 
 def without_pipeline(config: Mapping[str, Any]) -> DatasetConfig:
-    """The config of a source as :func:`find_sources` returns it.
-
-    Args:
-        config: Of a source, with or without a pipeline.
-
-    Returns:
-        The same without it.
-    """
+    """The config of a source as :func:`find_sources` returns it."""
     return {key: value for key, value in config.items() if key != 'pipeline'}
 
 
@@ -117,15 +101,7 @@ def _sources_below(config: Mapping[str, Any]) -> list[DatasetConfig]:
 
 
 def _lists_clips(kind: object, *methods: str) -> bool:
-    """Whether a type, or the name of one, lists and opens clips like ``ClipDataset``.
-
-    Args:
-        kind: The type.
-        methods: What else it must have.
-
-    Returns:
-        Whether it does.
-    """
+    """Whether a type, or the name of one, lists and opens clips."""
     if isinstance(kind, str):
         # Two dots are the path of a class, one is a scope: of foreign data sets, which
         # the adapter that holds them imports.
@@ -175,9 +151,6 @@ class Drawing:
 
     def problem_of(self, index: int) -> str | None:
         """Draw from a clip as training does, in each epoch that draws differently.
-
-        Args:
-            index: Position of the clip.
 
         Returns:
             Why training cannot use the clip; None where it can.
@@ -292,14 +265,7 @@ def check_clip(
     """Look into a clip.
 
     Args:
-        dataset: Its source.
-        name: Of the clip.
         decode: Decode every frame and every mask; otherwise only open the clip.
-        beat: Called after each frame and each draw.
-        draws: Draw from the clip as training does, and say what is wrong.
-
-    Returns:
-        What was found. What cannot be read or drawn is among its problems.
     """
     try:
         video = dataset.open_video(name)
@@ -364,14 +330,7 @@ def _compare_sizes(
 
 
 def shorten(problems: list[str]) -> tuple[str, ...]:
-    """Keep a list of problems readable.
-
-    Args:
-        problems: All of a clip.
-
-    Returns:
-        The first ten, and how many more there are.
-    """
+    """Keep a list of problems readable."""
     surplus = len(problems) - MAX_PROBLEMS
     if surplus <= 0:
         return tuple(problems)
@@ -389,9 +348,6 @@ class Spread:
     @classmethod
     def of(cls, values: Iterable[float]) -> 'Spread | None':
         """Measure numbers.
-
-        Args:
-            values: Any.
 
         Returns:
             Their spread; None where there are none.
@@ -469,16 +425,7 @@ class SourceSummary:
 def summarize(
     kind: str, data_root: str, reports: Sequence[tuple[str, ClipReport]]
 ) -> SourceSummary:
-    """Sum up what was found in the clips of a source.
-
-    Args:
-        kind: Type of the data set.
-        data_root: Its folder.
-        reports: Name and report of each clip.
-
-    Returns:
-        The sums.
-    """
+    """Sum up what was found in the clips of a source."""
     opened = [report for _, report in reports if report.num_frames]
     decoded = [report for report in opened if report.decoded]
     num_frames = sum(report.num_frames for report in opened)
@@ -511,16 +458,7 @@ def summarize(
 
 
 def failed_source(kind: str, data_root: str, problem: str) -> SourceSummary:
-    """Describe a source that lists no clip.
-
-    Args:
-        kind: Type of the data set.
-        data_root: Its folder.
-        problem: Why not.
-
-    Returns:
-        A summary of nothing, with the problem.
-    """
+    """Describe a source that lists no clip."""
     summary = summarize(kind, data_root, [('', ClipReport(problems=(problem,)))])
     return replace(summary, num_clips=0)
 
@@ -579,12 +517,9 @@ def check_dataset(
             pipelines, its clips are drawn through them as in training.
         sample: Clips of each source to decode, chosen at random, every time the same;
             None for all.
-        num_workers: Processes.
         time_limit: Seconds that a frame may take.
-        advance: Called after each clip.
         num_epochs: Of the run: how clips are drawn may change with the epoch. None
             where that is not known.
-        seed: Of the run.
 
     Returns:
         What each source holds and what is wrong with it. A view (every n-th frame, one

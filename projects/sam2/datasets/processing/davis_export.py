@@ -52,7 +52,6 @@ def write_mask(path: Path, labels: NDArray[np.uint8]) -> None:
     """Write a palette PNG.
 
     Args:
-        path: Where to.
         labels: (height, width), object ids.
     """
     image = Image.fromarray(labels).convert('P')
@@ -62,10 +61,6 @@ def write_mask(path: Path, labels: NDArray[np.uint8]) -> None:
 
 def write_clip(plan: ClipPlan, root: Path) -> dict[str, Any]:
     """Generate a clip and write it.
-
-    Args:
-        plan: What to generate.
-        root: Folder of the data set.
 
     Returns:
         Its entry of ``meta.json``.
@@ -103,10 +98,6 @@ def write_clip(plan: ClipPlan, root: Path) -> dict[str, Any]:
 
 def check_folder(root: Path, settings: Mapping[str, Any]) -> bool:
     """Is the data set already there?
-
-    Args:
-        root: Folder of the data set.
-        settings: What it is to be made with.
 
     Returns:
         True if it is there, made with the same settings. False if it is to be made:
@@ -147,11 +138,8 @@ def write_dataset(
     """Write all clips, then the lists, then ``meta.json``, which marks the end.
 
     Args:
-        root: Folder of the data set.
-        splits: Plans of the clips of each split.
         settings: Kept in ``meta.json``.
         workers: Processes; 1 for none besides this.
-        report: Called with the number of clips done and that of all.
 
     Returns:
         The content of ``meta.json``.
@@ -256,14 +244,7 @@ class DavisFolder:
         )
 
     def begin(self, name: str) -> Path:
-        """Make an empty folder for a clip.
-
-        Args:
-            name: Of the clip.
-
-        Returns:
-            The folder.
-        """
+        """Make an empty folder for a clip."""
         folder = self.aside / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -275,7 +256,6 @@ class DavisFolder:
         The frames come last: a clip that is listed by them has its masks.
 
         Args:
-            name: Of the clip.
             clips: What was written of it, one or, where it was split, several.
         """
         for clip in clips:
@@ -293,12 +273,6 @@ class DavisFolder:
 
 def davis_name(name: str) -> str:
     """Name of a clip's folders.
-
-    Args:
-        name: As its source has it.
-
-    Returns:
-        The name without sub-folders, which DAVIS layout has none of.
 
     Raises:
         ClipDataError: If it is the name of no folder of its own: of this folder, of
@@ -331,11 +305,6 @@ def write_davis(
 
     Frames that are JPEG files are copied, others encoded. Objects are numbered in the
     order in which they appear.
-
-    Args:
-        source: The clip.
-        folder: Where to.
-        beat: Called after each frame.
 
     Returns:
         What was written: one clip, or several where its objects were split.
@@ -376,11 +345,7 @@ def merge_masks(masks: FrameMasks, ids: tuple[int, ...]) -> LabelMap:
     """Write masks of a frame into one map, small objects over large ones.
 
     Args:
-        masks: Of the frame.
         ids: Objects to take; the first gets label 1.
-
-    Returns:
-        The map.
     """
     size = masks.masks.shape[1:]
     labels = np.zeros(size, np.uint8)
@@ -488,13 +453,6 @@ def convert_to_davis(
     A conversion that was interrupted goes on where it was. Clips that cannot be
     converted are left out; once they are mended, remove ``meta.json``'s folder and
     convert again.
-
-    Args:
-        config: Of the source.
-        folder: Where to.
-        split: Name of the list.
-        num_workers: Processes.
-        advance: Called after each clip with what is done and what there is.
 
     Returns:
         What was written; None where the folder holds it already.

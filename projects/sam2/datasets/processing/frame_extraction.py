@@ -65,7 +65,6 @@ def find_mp4(plan: ExtractionPlan, file_list: Path | None) -> list[str]:
     """Name the videos.
 
     Args:
-        plan: Where they are.
         file_list: Text file with one name a line; None for all.
 
     Returns:
@@ -98,9 +97,7 @@ def extract_video(plan: ExtractionPlan, name: str, beat: Beat) -> int:
     frames were decoded as the header promises, and a file of each is there.
 
     Args:
-        plan: How.
         name: Of the video, see :func:`find_mp4`.
-        beat: Called after each frame.
 
     Returns:
         Number of frames that were written; 0 where they were there.
@@ -132,11 +129,7 @@ def extract_video(plan: ExtractionPlan, name: str, beat: Beat) -> int:
 
 
 def remove_leftovers(plan: ExtractionPlan) -> None:
-    """Remove what interrupted runs left unfinished, once no run goes on.
-
-    Args:
-        plan: How frames were taken out.
-    """
+    """Remove what interrupted runs left unfinished, once no run goes on."""
     shutil.rmtree(plan.aside, ignore_errors=True)
 
 
@@ -218,16 +211,7 @@ class JobArray:
 def extract_here(
     plan: ExtractionPlan, names: Sequence[str], *, num_workers: int
 ) -> Iterator[VideoOutcome]:
-    """Take out the frames of videos in processes of this machine.
-
-    Args:
-        plan: How.
-        names: Of the videos.
-        num_workers: Processes.
-
-    Yields:
-        What became of each, as they end.
-    """
+    """Take out the frames of videos in processes of this machine."""
     for outcome in run_supervised(
         names,
         partial(extract_video, plan),
@@ -245,12 +229,6 @@ def submit_extraction(
     plan: ExtractionPlan, names: Sequence[str], array: JobArray, *, num_workers: int
 ) -> list[Any]:
     """Submit the videos as an array of jobs.
-
-    Args:
-        plan: How; its folders are made absolute.
-        names: Of the videos.
-        array: The jobs.
-        num_workers: Processes of each job.
 
     Returns:
         submitit's jobs.
@@ -286,16 +264,7 @@ def submit_extraction(
 def extract_share(
     plan: ExtractionPlan, num_workers: int, names: Sequence[str]
 ) -> list[VideoOutcome]:
-    """What a job of the array does.
-
-    Args:
-        plan: How.
-        num_workers: Processes.
-        names: Its videos.
-
-    Returns:
-        What became of each.
-    """
+    """What a job of the array does."""
     return list(extract_here(plan, names, num_workers=num_workers))
 
 
@@ -306,10 +275,6 @@ def gather(
 
     Args:
         jobs: submitit's jobs.
-        report: Called with what became of each video.
-
-    Returns:
-        Why a job failed, by its id. Its videos were not reported.
     """
     failures = {}
     for job in jobs:

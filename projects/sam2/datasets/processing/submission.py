@@ -70,10 +70,6 @@ def check_submission(
 ) -> list[str]:
     """Find what a server would refuse or misunderstand.
 
-    Args:
-        submission: The predictions.
-        advance: Called after each video.
-
     Returns:
         A line for each problem; none where all is well.
 
@@ -93,15 +89,7 @@ def check_submission(
 
 
 def pack_submission(submission: Submission, path: Path) -> int:
-    """Write the archive, aside first.
-
-    Args:
-        submission: Predictions that were checked.
-        path: Of the archive; one that is there is replaced.
-
-    Returns:
-        Files in it.
-    """
+    """Write the archive, aside first."""
     files = [
         Path(name, file)
         for name in submission.names

@@ -116,15 +116,9 @@ def run_supervised(
 
     Args:
         tasks: Each is done once; none may be None.
-        work: Does a task, given a function that it calls now and then as a sign of
-            life. An error that it raises is the outcome of its task.
         num_workers: Processes; all work is done in them, so at least 1.
-        time_limit: Seconds without a sign of life after which a process is ended.
         start_method: How processes begin; None for the system's default. Work that
             uses a GPU needs ``'spawn'``.
-
-    Yields:
-        An outcome for each task, in the order in which they end.
 
     Raises:
         ValueError: If there is no worker or no time.

@@ -86,7 +86,7 @@ class CocoMasks:
 
     def read(
         self,
-        frame_index: int,  # noqa: ARG002  there is one
+        frame_index: int,
         size: FrameSize,
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
@@ -113,7 +113,7 @@ class CocoMasks:
 
     def seen(
         self,
-        frame_index: int,  # noqa: ARG002  there is one
+        frame_index: int,
         size: FrameSize,
     ) -> ObjectIds:
         """Objects with a pixel, see :class:`ObjectLister`."""
@@ -160,9 +160,6 @@ class ClipCocoDataset(RecordDataset):
         Args:
             name: One of :meth:`list_videos`.
 
-        Returns:
-            Its reader.
-
         Raises:
             ClipDataError: If the image is missing or not in the file, or an annotation
                 is damaged.
@@ -197,8 +194,6 @@ def image_records(
     """Put the annotations of a file to their images.
 
     Args:
-        content: What the file holds.
-        where: The file, for errors.
         crowd_as_objects: See :class:`ClipCocoDataset`.
 
     Yields:
@@ -250,18 +245,7 @@ class _NamesOfImages:
         self._num_files = Counter(map(without_suffix, files))
 
     def of(self, image: object, where: str) -> str:
-        """Name of an image.
-
-        Args:
-            image: Its entry in the file.
-            where: File and position, for the error.
-
-        Returns:
-            The name.
-
-        Raises:
-            ClipDataError: If it has none that can be kept.
-        """
+        """Name of an image."""
         file_name = normalize_name(take(image, 'file_name', str, where))
         stem = without_suffix(file_name)
         return checked_name(file_name if self._num_files[stem] > 1 else stem, where)
@@ -289,9 +273,6 @@ class MasklessCount:
     def add(self, annotation: Record) -> bool:
         """Count an annotation.
 
-        Args:
-            annotation: Of an object.
-
         Returns:
             Whether it has polygons or run lengths, not only a box.
         """
@@ -309,9 +290,6 @@ class MasklessCount:
 
     def warn(self, where: Path) -> None:
         """Warn of annotations without a mask.
-
-        Args:
-            where: The annotation file.
 
         Raises:
             ClipDataError: If none has one.
@@ -358,14 +336,6 @@ def read_owner_id(record: object, where: str) -> int | str:
 def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
     """Ids of the images or videos of a file.
 
-    Args:
-        records: The images or videos; damaged ones are skipped here.
-        key: Name of the list.
-        where: The file, for the error.
-
-    Returns:
-        The ids.
-
     Raises:
         ClipDataError: If an id occurs twice.
     """
@@ -381,16 +351,9 @@ def group_annotations(
     key: str,
     ids: set[int | str],
     where: Path,
-    crowd_as_objects: bool,  # noqa: FBT001  passed on from the dataset
+    crowd_as_objects: bool,
 ) -> dict[int | str, list[Record]]:
     """Group annotations by what they belong to.
-
-    Args:
-        content: What the file holds.
-        key: Name of the id of an image or a video.
-        ids: Ids that there are.
-        where: The file, for errors.
-        crowd_as_objects: Whether a crowd is an object.
 
     Returns:
         The annotations by that id, if at least one of them is an object.
@@ -454,11 +417,6 @@ def split_crowds(
 
     Args:
         annotations: Annotations of an image or a video; ids like 5.0 become 5.
-        where: File, for the error.
-        crowd_as_objects: Whether all are objects.
-
-    Returns:
-        Those of single objects and those of crowds.
 
     Raises:
         ClipDataError: If an annotation has no id, or its ``iscrowd`` is neither 0

@@ -121,9 +121,6 @@ class ClipPaletteDataset(ListedDataset):
         Args:
             name: One of :meth:`list_videos`.
 
-        Returns:
-            Its reader.
-
         Raises:
             ClipDataError: If a folder is missing, or a mask has no frame.
         """
@@ -146,11 +143,6 @@ def match_masks(
     folder: Path, stems: tuple[str, ...], frames: Path
 ) -> tuple[str | None, ...]:
     """Find the mask of each frame: that of its name or, but for zeros, its number.
-
-    Args:
-        folder: Folder of the masks.
-        stems: Names of the frames.
-        frames: Where these are, for the error.
 
     Returns:
         File name of each frame's mask, None where it has none.

@@ -80,9 +80,6 @@ class LabelRule:
         Args:
             settings: Values by name; None for those above.
 
-        Returns:
-            The rule.
-
         Raises:
             ValueError: If a name is unknown.
         """
@@ -99,9 +96,6 @@ class LabelRule:
 
         Args:
             labels: (height, width), uint8 or uint16, as stored.
-
-        Returns:
-            The same with the new ones, which all else is said of.
         """
         if not self.renamed:
             return labels
@@ -116,9 +110,6 @@ class LabelRule:
 
         Args:
             labels: (height, width), uint8 or uint16.
-
-        Returns:
-            The labels.
         """
         if self.void is not None:
             return self.void
@@ -129,7 +120,6 @@ class LabelRule:
 
         Args:
             labels: (height, width), uint8 or uint16.
-            where: File, for the error.
 
         Returns:
             (height, width), 0 where no object is. Numbers are labels (label + 1, where
@@ -180,10 +170,6 @@ def label_places(
 
     Args:
         labels: (height, width), uint8 or uint16.
-        skipped: Labels that do not count.
-
-    Returns:
-        Rows and columns of the smallest box around each of the others, by the label.
     """
     flat = labels.reshape(-1)
     order = np.argsort(flat, kind='stable')  # counts 8 and 16 bits, compares nothing
@@ -236,7 +222,7 @@ class LabelImageMasks:
 
     def read(
         self,
-        frame_index: int,  # noqa: ARG002  there is one
+        frame_index: int,
         size: FrameSize,
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
@@ -260,9 +246,6 @@ def unique_objects(objects: NDArray[Any]) -> ObjectIds:
 
     Args:
         objects: (height, width), 0 where no object is.
-
-    Returns:
-        Their numbers, ascending.
     """
     return tuple(int(number) for number in np.unique(objects) if number)
 
@@ -323,9 +306,6 @@ class ClipLabelImageDataset(ListedDataset):
         Args:
             name: One of :meth:`list_videos`.
 
-        Returns:
-            Its reader.
-
         Raises:
             ClipDataError: If a file is missing.
         """
@@ -356,14 +336,8 @@ def open_image(
     """Find an image by its name without the ending.
 
     Args:
-        folder: Where it is.
-        name: Relative path without the ending.
-        limits: Checked before decoding.
         intensity_range: Of an image of more than 8 bits.
         other_than: Its label image, which may be beside it.
-
-    Returns:
-        A video of one frame.
 
     Raises:
         ClipDataError: If there is none, or more than one.

@@ -120,13 +120,6 @@ class Shape:
     def of(cls, content: object, where: str) -> 'Shape':
         """Read the type of a shape; files older than the types have polygons alone.
 
-        Args:
-            content: What the file holds of it.
-            where: File, number and label, for errors.
-
-        Returns:
-            The shape.
-
         Raises:
             ClipDataError: If its type is unknown.
         """
@@ -153,9 +146,6 @@ class Shape:
 
     def corners(self) -> list[float]:
         """Outline of any type but a mask: ``[x, y, x, y, …]``.
-
-        Returns:
-            The corners of the polygon to be filled.
 
         Raises:
             ClipDataError: If it has too many points, or too few.
@@ -212,7 +202,7 @@ class LabelMeMasks:
 
     def read(
         self,
-        frame_index: int,  # noqa: ARG002  there is one
+        frame_index: int,
         size: FrameSize,
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
@@ -325,9 +315,6 @@ class ClipLabelMeDataset(ListedDataset):
 
         Args:
             name: One of :meth:`list_videos`.
-
-        Returns:
-            Its reader.
 
         Raises:
             ClipDataError: If a file is missing.

@@ -106,9 +106,6 @@ class ClipObjectFolderDataset(ListedDataset):
         Args:
             name: One of :meth:`list_videos`.
 
-        Returns:
-            Its reader.
-
         Raises:
             ClipDataError: If a folder is missing, a mask has no frame, or the folder of
                 an object is not called by a number of its own.
@@ -133,9 +130,6 @@ def number_folders(folder: Path) -> dict[int, str]:
 
     Args:
         folder: Has a sub-folder for each object, called by a number from 0 on.
-
-    Returns:
-        Sub-folder of each object, by its id: the number plus one.
 
     Raises:
         ClipDataError: If there is none, or a name is no number or not the only one.

@@ -66,12 +66,6 @@ class RecordStore:
     def __getitem__(self, name: str) -> Record:
         """Read a record.
 
-        Args:
-            name: Its name.
-
-        Returns:
-            A copy.
-
         Raises:
             KeyError: If there is none of this name.
         """
@@ -103,13 +97,6 @@ def damaged_record(error: ClipDataError) -> Record:
 def checked_name(name: str, where: Path | str) -> str:
     """Check a name before it is stored.
 
-    Args:
-        name: Of a clip.
-        where: File that it is from, for the error.
-
-    Returns:
-        The name.
-
     Raises:
         ClipDataError: If it is too long or no text of a file's name.
     """
@@ -127,13 +114,6 @@ def checked_name(name: str, where: Path | str) -> str:
 def pack_records(records: Iterator[tuple[str, Record]], where: Path) -> RecordStore:
     """Pack the records of an annotation file.
 
-    Args:
-        records: Names and records.
-        where: File that they are from, for the error.
-
-    Returns:
-        The store.
-
     Raises:
         ClipDataError: If two records have one name.
     """
@@ -147,14 +127,6 @@ def pack_records(records: Iterator[tuple[str, Record]], where: Path) -> RecordSt
 
 def find_record(records: RecordStore, name: str, where: Path) -> Record:
     """Find what belongs to a clip.
-
-    Args:
-        records: All clips.
-        name: The clip.
-        where: File that they are from, for the error.
-
-    Returns:
-        The record.
 
     Raises:
         ClipDataError: If there is none, or its entry in the file is damaged.
@@ -191,9 +163,6 @@ class RecordDataset(ListedDataset):
     @abstractmethod
     def records_in(self, content: object) -> Iterator[tuple[str, Record | None]]:
         """Sort the annotations by clips.
-
-        Args:
-            content: What the file holds.
 
         Yields:
             Name and record of each clip; None in place of the record where the clip has
@@ -252,9 +221,6 @@ class RecordDataset(ListedDataset):
 
         Args:
             name: One of :meth:`list_videos`.
-
-        Returns:
-            The record.
 
         Raises:
             ClipDataError: If there is none, or its entry in the file is damaged.

@@ -55,7 +55,7 @@ class SA1BMasks:
 
     def read(
         self,
-        frame_index: int,  # noqa: ARG002  there is one
+        frame_index: int,
         size: FrameSize,
         object_ids: ObjectIds | None = None,
     ) -> FrameMasks:
@@ -65,8 +65,8 @@ class SA1BMasks:
 
     def seen(
         self,
-        frame_index: int,  # noqa: ARG002  there is one
-        size: FrameSize,  # noqa: ARG002  that of the image
+        frame_index: int,
+        size: FrameSize,
     ) -> ObjectIds:
         """Objects that are kept, see :class:`ObjectLister`; all have a pixel."""
         return tuple(range(len(self._kept)))
@@ -130,9 +130,6 @@ class ClipSA1BDataset(ListedDataset):
 
         Args:
             name: One of :meth:`list_videos`.
-
-        Returns:
-            Its reader.
 
         Raises:
             ClipDataError: If a file is missing.

@@ -88,12 +88,6 @@ class SAVIndex:
     def read(self, position: int) -> list[Any]:
         """Read the encoded masks of a frame.
 
-        Args:
-            position: Among the annotated frames.
-
-        Returns:
-            One encoded mask for each object.
-
         Raises:
             ClipDataError: If the file was changed meanwhile.
         """
@@ -177,9 +171,6 @@ def index_sav(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> SAVIndex:
             each annotated frame, with a mask or null for each object.
         limits: Its ``max_file_size`` counts.
 
-    Returns:
-        The places.
-
     Raises:
         ClipDataError: If the file is missing, damaged or of another form.
     """
@@ -252,7 +243,6 @@ def element_spans(encoded: bytes, key: str | None) -> NDArray[np.int64]:
     """Find the elements of a list in a valid JSON text.
 
     Args:
-        encoded: The text.
         key: Name of the list in the outermost object; None if the text is the list.
 
     Returns:
@@ -407,9 +397,6 @@ class ClipSAVDataset(ListedDataset):
         Args:
             name: One of :meth:`list_videos`.
 
-        Returns:
-            Its reader.
-
         Raises:
             ClipDataError: If a file is missing or damaged.
         """
@@ -456,14 +443,7 @@ class ClipSAVDataset(ListedDataset):
 
 
 def frame_numbers(frames: FrameReader) -> list[int]:
-    """Number of each frame in its video.
-
-    Args:
-        frames: Frames that were extracted, not necessarily all.
-
-    Returns:
-        The numbers by which they are called, or their positions.
-    """
+    """Number of each frame in its video."""
     names = [frames.frame_name(i) for i in range(frames.num_frames)]
     if all(name.isdecimal() for name in names):
         return [int(name) for name in names]

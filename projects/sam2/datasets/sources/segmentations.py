@@ -25,10 +25,6 @@ def checked_rle(code: object, size: FrameSize, where: Where) -> Mapping[str, Any
     Args:
         code: ``{'size': [height, width], 'counts': …}``, counts as text or lengths.
         size: Height and width that it must have.
-        where: File, for the error.
-
-    Returns:
-        The same.
 
     Raises:
         ClipDataError: If it has another form or size.
@@ -56,7 +52,6 @@ def count_rle_pixels(code: object, size: FrameSize, where: Where) -> int:
     Args:
         code: See :func:`checked_rle`.
         size: Height and width that it must have.
-        where: File, for the error.
 
     Returns:
         Number of its pixels.
@@ -81,7 +76,6 @@ def decode_segmentation(
         code: Run lengths, see :func:`checked_rle`; a list of polygons
             ``[x, y, x, y, …]``; or None for nothing.
         size: Height and width that the mask must have.
-        where: File, for the error.
 
     Returns:
         (height, width).
@@ -110,8 +104,6 @@ def fill_polygons(
     Args:
         polygons: Each ``[x, y, x, y, …]``. Those of fewer than three corners cover
             nothing.
-        size: Height and width of the mask.
-        where: File, for the error.
 
     Returns:
         (height, width), what lies in any of them.
@@ -149,8 +141,6 @@ def checked_corners(
 
     Args:
         polygon: ``[x, y, x, y, …]``, as it stands in a file.
-        size: Height and width of the frame.
-        where: File, for the error.
 
     Returns:
         The same as an array, (2 * corners,).
@@ -193,7 +183,6 @@ def check_edges(polygons: Iterable[NDArray[np.float64]], where: Where) -> None:
 
     Args:
         polygons: Corners of each, (2 * corners,).
-        where: File, for the error.
 
     Raises:
         ClipDataError: If their edges are longer than :data:`MAX_EDGE_LENGTH` in all.
@@ -225,11 +214,6 @@ def decode_objects(
         object_ids: Objects to decode, empty where there is no mask; None for those
             that are seen.
         size: Height and width that they must have.
-        where: File, for the error.
-        limits: Checked before decoding.
-
-    Returns:
-        The masks.
 
     Raises:
         ClipDataError: If a mask is damaged, or they are too many to be held at once.
@@ -254,7 +238,6 @@ def seen_objects(
     Args:
         code_of: Encoded mask of each object, see :func:`decode_segmentation`.
         size: Height and width that they must have.
-        where: File, for the error.
 
     Returns:
         Their ids, in the order of ``code_of``.
@@ -277,8 +260,6 @@ def check_polygons(
 
     Args:
         code_of: Encoded mask of each object, see :func:`decode_segmentation`.
-        size: Height and width of the frame.
-        where: File, for the error.
 
     Raises:
         ClipDataError: See :func:`checked_corners` and :func:`check_edges`.

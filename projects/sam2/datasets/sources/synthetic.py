@@ -23,8 +23,6 @@ def value_noise(
     """Sum smooth noise of several scales.
 
     Args:
-        rng: Source of the noise.
-        size: Height and width.
         cells: Pixels of a cell of each scale, coarse (strong) to fine (weak).
 
     Returns:
@@ -77,10 +75,6 @@ PATTERNS: tuple[
 def object_texture(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """Draw a texture of two colours.
 
-    Args:
-        rng: Source of the pattern and of the colours.
-        size: Height and width.
-
     Returns:
         (size, size, 3), RGB.
     """
@@ -95,10 +89,6 @@ def ground_texture(
     rng: np.random.Generator, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Draw a ground of three colours, rough at all scales.
-
-    Args:
-        rng: Source of the pattern and of the colours.
-        size: Height and width.
 
     Returns:
         (height, width, 3), RGB.
@@ -251,7 +241,6 @@ class Scene:
 
         Args:
             time: From 0 to 1.
-            size: Height and width.
             rng: Of the camera's noise.
 
         Returns:
@@ -289,13 +278,7 @@ def draw_body(
     """Draw the outline and the spin of a body.
 
     Args:
-        rng: Source of both.
-        texture: Its skin.
         radius: Mean radius, pixels.
-        motion: Where it is.
-
-    Returns:
-        The body.
     """
     waves = np.stack(
         [
@@ -322,12 +305,6 @@ def draw_ground(
 ) -> NDArray[np.uint8]:
     """Draw a ground with things on it.
 
-    Args:
-        rng: Source of all of it.
-        size: Height and width of the frame.
-        textures: Of the objects, that every other thing resembles; none for things
-            with textures of their own.
-
     Returns:
         RGB, larger than the frame by ``PAN_MARGIN`` on each side.
     """
@@ -349,9 +326,6 @@ def standing(place: NDArray[np.float64]) -> Motion:
 
     Args:
         place: ``(x, y)``.
-
-    Returns:
-        The motion.
     """
     zero = np.zeros(2)
     return Motion(
@@ -425,12 +399,6 @@ class SyntheticClip:
 
 def make_clip(plan: ClipPlan) -> SyntheticClip:
     """Generate a clip.
-
-    Args:
-        plan: What to generate.
-
-    Returns:
-        A clip that has the properties of the plan, as measured on its masks.
 
     Raises:
         RuntimeError: If no draw has them.
@@ -538,10 +506,6 @@ def returning_objects(labels: NDArray[np.uint8], num_objects: int) -> tuple[int,
     Args:
         labels: (T, height, width).
         num_objects: Ids go from 1 to this.
-
-    Returns:
-        Ids of the objects with at least two unseen frames in a row between frames
-        that show them.
     """
     found = []
     for object_id in range(1, num_objects + 1):
@@ -578,14 +542,7 @@ def make_plans(
     """Plan the clips of a split: the kinds in turn, square, wide and tall.
 
     Args:
-        split: Name of the split; its clips do not depend on the other splits.
-        num_clips: Clips.
-        num_frames: Frames of each.
         size: Side of the square ones, pixels.
-        seed: Seed of the data set.
-
-    Returns:
-        One plan for each clip.
     """
     shapes: Sequence[tuple[int, int]] = (
         (size, size),
@@ -682,11 +639,7 @@ class ClipSyntheticDataset(ClipDataset):
         super().__init__(data_root=None, pipeline=pipeline)
 
     def list_videos(self) -> list[str]:
-        """Names of the clips.
-
-        Returns:
-            The names, in the order of their numbers.
-        """
+        """Names of the clips."""
         return list(self._plans)
 
     def open_video(self, name: str) -> RenderedVideoSource:
@@ -694,8 +647,5 @@ class ClipSyntheticDataset(ClipDataset):
 
         Args:
             name: One of :meth:`list_videos`.
-
-        Returns:
-            Its frames and masks.
         """
         return RenderedVideoSource(name=name, clip=make_clip(self._plans[name]))

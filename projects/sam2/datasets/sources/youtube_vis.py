@@ -110,9 +110,6 @@ class ClipYouTubeVISDataset(RecordDataset):
         Args:
             name: One of :meth:`list_videos`.
 
-        Returns:
-            Its reader.
-
         Raises:
             ClipDataError: If the video is not in the file, a name climbs out of the
                 folder, or an annotation is damaged.
@@ -159,8 +156,6 @@ def video_records(
     """Put the annotations of a file to their videos.
 
     Args:
-        content: What the file holds.
-        where: The file, for errors.
         crowd_as_objects: See :class:`ClipYouTubeVISDataset`.
 
     Yields:

@@ -78,18 +78,12 @@ class GeometryOperation(ABC):
     def matrix(self, size: tuple[int, int]) -> NDArray[np.float64]:
         """The operation as a matrix.
 
-        Args:
-            size: Height and width of the frame.
-
         Returns:
             (3, 3), from old to new coordinates.
         """
 
     def new_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Size of the frame after the operation.
-
-        Args:
-            size: Height and width before it.
 
         Returns:
             Height and width; by default they stay.
@@ -194,9 +188,6 @@ class ColorTransform(DrawnTransform[ColorOperation]):
 def colors_of(state: ClipState) -> NDArray[np.float64]:
     """Colours so far.
 
-    Args:
-        state: A clip.
-
     Returns:
         (T, 3, 4); the identity where nothing was changed.
     """
@@ -207,10 +198,6 @@ def colors_of(state: ClipState) -> NDArray[np.float64]:
 
 def num_draws(state: ClipState, *, consistent: bool) -> int:
     """How often a transform draws.
-
-    Args:
-        state: A clip.
-        consistent: One draw for all frames, or one for each.
 
     Returns:
         1, or the number of frames.

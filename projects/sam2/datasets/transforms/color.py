@@ -82,14 +82,7 @@ class ClipColorJitter(ColorTransform):
         self.consistent = consistent
 
     def draw(self, state: ClipState) -> list[ColorOperation | None]:
-        """Draw orders and factors.
-
-        Args:
-            state: A clip.
-
-        Returns:
-            One operation for all frames, or one for each.
-        """
+        """Draw orders and factors."""
         count = num_draws(state, consistent=self.consistent)
         return [self._draw(state.rng) for _ in range(count)]
 
@@ -115,9 +108,6 @@ class ClipRandomGrayscale(ColorTransform):
 
     def draw(self, state: ClipState) -> list[ColorOperation | None]:
         """Make grey, or not.
-
-        Args:
-            state: A clip.
 
         Returns:
             One operation for all frames, or one for each; None changes nothing.
@@ -162,9 +152,6 @@ def jitter(
 
 def hue_matrix(share: float) -> NDArray[np.float64]:
     """Turn colours about the axis of the greys in YIQ, which keeps their luma.
-
-    Args:
-        share: Of a full turn; positive from red to green.
 
     Returns:
         (3, 3), from ``(r, g, b)`` to ``(r, g, b)``.

@@ -73,9 +73,6 @@ class ClipRandomFlip(GeometryTransform):
     def draw(self, state: ClipState) -> list[GeometryOperation | None]:
         """Mirror, or not.
 
-        Args:
-            state: A clip.
-
         Returns:
             One operation for all frames, or one for each; None changes nothing.
         """
@@ -157,9 +154,6 @@ def affine_matrix(
     """Shear along x, then turn and scale, all about a centre, then shift.
 
     Args:
-        angle: Degrees, clockwise as seen.
-        shear: Degrees.
-        scale: Factor.
         center: ``(x, y)`` that only the shift moves.
         shift: ``(x, y)``, pixels.
 
@@ -177,10 +171,6 @@ def affine_matrix(
 
 def resize_matrix(old: tuple[int, int], new: tuple[int, int]) -> NDArray[np.float64]:
     """Map pixel centres of one size to those of another.
-
-    Args:
-        old: Height and width.
-        new: Height and width.
 
     Returns:
         (3, 3), from old to new coordinates.
@@ -201,9 +191,7 @@ def keeps_all_objects(
     """Is some pixel of each object still in the frame?
 
     Args:
-        masks: Masks of the frame; empty ones have nothing to lose.
         matrix: (3, 3), from the file to the frame.
-        size: Height and width of the frame.
 
     Returns:
         False if an object is wholly outside.
@@ -230,11 +218,7 @@ def any_pixel_inside(
     Args:
         mask: (height, width).
         matrix: (3, 3), from the mask to the frame.
-        size: Height and width of the frame.
         stride: Asks every n-th pixel of every n-th row.
-
-    Returns:
-        Whether one of those asked is.
     """
     y, x = np.nonzero(mask[::stride, ::stride])
     moved = matrix[:2, :2] @ np.stack([x, y]) * stride + matrix[:2, 2:]
@@ -274,9 +258,6 @@ class Fit(GeometryOperation):
 
     def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Size of the scaled frame without its padding.
-
-        Args:
-            size: Height and width of the frame.
 
         Returns:
             Height and width; one of them is that of ``self.size``.
@@ -331,14 +312,7 @@ class OneSize(SizingTransform):
         self.size = checked(size)
 
     def draw(self, state: ClipState) -> list[GeometryOperation | None]:
-        """The same for every clip.
-
-        Args:
-            state: A clip.
-
-        Returns:
-            One operation for all frames.
-        """
+        """The same for every clip."""
         del state
         return [self.operation(size=self.size)]
 
@@ -373,14 +347,7 @@ class ClipRandomResize(SizingTransform):
         self.sizes = tuple(checked(size) for size in sizes)
 
     def draw(self, state: ClipState) -> list[GeometryOperation | None]:
-        """Draw a size.
-
-        Args:
-            state: A clip.
-
-        Returns:
-            One operation for all frames.
-        """
+        """Draw a size."""
         return [Resize(size=self.sizes[state.rng.integers(len(self.sizes))])]
 
 
@@ -397,12 +364,6 @@ class ClipFit(OneSize):
 
 def checked(size: tuple[int, int]) -> tuple[int, int]:
     """Check a size.
-
-    Args:
-        size: Height and width.
-
-    Returns:
-        The same as plain numbers.
 
     Raises:
         ValueError: If a side is not positive.
@@ -429,9 +390,6 @@ class ClipWarp:
 
     def __call__(self, state: ClipState) -> ClipState:
         """Apply ``matrix`` and ``colors``.
-
-        Args:
-            state: A clip with frames and masklets as in their files.
 
         Returns:
             The clip with frames and masklets of ``size``, the identity as ``matrix``
@@ -470,7 +428,6 @@ def warp_frame(
     Args:
         frame: (height, width, 3).
         matrix: (3, 3), from the frame to the result.
-        size: Height and width of the result.
         fill: (3,), colour of what comes from outside.
 
     Returns:
@@ -502,7 +459,6 @@ def shrunk_side(length: int, scale: float) -> int:
 
     Args:
         length: Of the side, in pixels.
-        scale: By which it will change.
 
     Returns:
         The same side where it loses less than a third.
@@ -518,7 +474,6 @@ def warp_labels(
     Args:
         labels: (height, width).
         matrix: (3, 3), from the map to the result.
-        size: Height and width of the result.
 
     Returns:
         (size[0], size[1]), 0 where it comes from outside.
@@ -535,7 +490,6 @@ def warp_masks(
     Args:
         masks: Masks of a frame, as in the file; they may overlap.
         matrix: (3, 3), from the file to the result.
-        size: Height and width of the result.
 
     Returns:
         Masks of the same objects at ``size``.

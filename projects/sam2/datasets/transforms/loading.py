@@ -84,13 +84,6 @@ class ClipPack:
     def __call__(self, state: ClipState) -> ClipSample:
         """Pack.
 
-        Args:
-            state: A clip whose first frame is annotated. Objects that its first frame
-                lost when it shrank are left out; those hidden on purpose stay.
-
-        Returns:
-            The sample.
-
         Raises:
             ClipDrawError: If no object is left.
         """

@@ -47,14 +47,7 @@ class Mosaic(PixelOperation):
         return self.mirrored[self.row * GRID + self.column]
 
     def cell(self, size: Size) -> Cell:
-        """Rows and columns of the cell with the masks.
-
-        Args:
-            size: Height and width of the frame.
-
-        Returns:
-            Two slices.
-        """
+        """Rows and columns of the cell with the masks."""
         return cut(size[0])[self.row], cut(size[1])[self.column]
 
 
@@ -77,9 +70,6 @@ class ClipMosaic(DrawnTransform[PixelOperation]):
     def draw(self, state: ClipState) -> Sequence[PixelOperation | None]:
         """Draw a cell, or nothing.
 
-        Args:
-            state: A clip.
-
         Returns:
             One operation for all frames; None changes nothing.
         """
@@ -91,12 +81,6 @@ class ClipMosaic(DrawnTransform[PixelOperation]):
 
     def __call__(self, state: ClipState) -> ClipState:
         """Tile the clip, or not.
-
-        Args:
-            state: A clip whose geometry was applied.
-
-        Returns:
-            The clip with other frames and masklets.
 
         Raises:
             ValueError: If geometry waits for its application.
@@ -121,11 +105,6 @@ def tile(
 
     Args:
         frame: (height, width, 3).
-        mosaic: The operation.
-        shrink: Makes the frame as small as a cell.
-
-    Returns:
-        The same shape.
     """
     tiled = np.empty_like(frame)
     cells = product(cut(frame.shape[0]), cut(frame.shape[1]))
@@ -140,7 +119,6 @@ def shrink_frame(frame: Pixels, size: Size) -> Pixels:
 
     Args:
         frame: (height, width, 3).
-        size: New height and width.
 
     Returns:
         (size[0], size[1], 3).
@@ -151,15 +129,7 @@ def shrink_frame(frame: Pixels, size: Size) -> Pixels:
 
 
 def place(masks: FrameMasks, mosaic: Mosaic) -> FrameMasks:
-    """Shrink the masks of a frame as :class:`ClipWarp` does, into their cell.
-
-    Args:
-        masks: Masks of a frame.
-        mosaic: The operation.
-
-    Returns:
-        Masks of the same objects, empty outside the cell.
-    """
+    """Shrink the masks of a frame as :class:`ClipWarp` does, into their cell."""
     size = (masks.masks.shape[1], masks.masks.shape[2])
     cell = mosaic.cell(size)
     small = warp_masks(masks, resize_matrix(size, cell_size(cell)), cell_size(cell))
@@ -178,22 +148,12 @@ def cut(length: int) -> list[slice]:
 
     Args:
         length: Of the side, in pixels.
-
-    Returns:
-        One slice for each cell.
     """
     edges = [index * length // GRID for index in range(GRID + 1)]
     return [slice(*pair) for pair in pairwise(edges)]
 
 
 def cell_size(cell: Cell) -> Size:
-    """Height and width of a cell.
-
-    Args:
-        cell: Its rows and columns.
-
-    Returns:
-        Height and width.
-    """
+    """Height and width of a cell."""
     rows, columns = cell
     return rows.stop - rows.start, columns.stop - columns.start

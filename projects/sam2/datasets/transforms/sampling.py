@@ -93,15 +93,7 @@ class ClipAddHiddenObjects:
 
 
 def seen_on(state: ClipState, frame_indices: tuple[int, ...]) -> set[int]:
-    """Objects that any of some frames shows.
-
-    Args:
-        state: A clip.
-        frame_indices: Positions in its video.
-
-    Returns:
-        Their ids.
-    """
+    """Objects that any of some frames shows."""
     return {
         object_id
         for index in frame_indices
@@ -167,9 +159,6 @@ class ClipSampleFrames:
     def __call__(self, state: ClipState) -> ClipState:
         """Choose frames and objects.
 
-        Args:
-            state: A clip of which nothing was chosen yet.
-
         Returns:
             The clip with ``frame_indices``, ``object_ids``, ``first_ids`` and
             ``first_masks``.
@@ -227,18 +216,7 @@ class ClipSampleFrames:
         length: int,
         blank: set[int],
     ) -> ClipState | None:
-        """Look for a start from which a clip can be taken.
-
-        Args:
-            state: A clip of which nothing was chosen yet.
-            candidates: Frames among which the clip is taken.
-            step: From one frame of the clip to the next; negative runs backwards.
-            length: Frames of the clip.
-            blank: Frames that show no object; those found on the way are added.
-
-        Returns:
-            The sampled clip, or None.
-        """
+        """Look for a start from which a clip can be taken."""
         rng, source = state.rng, state.source
         annotated = frozenset(source.annotated_frames())
         span = (length - 1) * abs(step)
@@ -295,9 +273,6 @@ class ClipSampleWhole:
     def __call__(self, state: ClipState) -> ClipState:
         """Take frames and objects.
 
-        Args:
-            state: A clip of which nothing was chosen yet.
-
         Returns:
             The clip with ``frame_indices``, ``object_ids``, ``hidden_ids``,
             ``first_ids`` and ``first_masks``.
@@ -324,24 +299,12 @@ class ClipSampleWhole:
 
 
 def value_in_epoch(begun: Sequence[tuple[int, Value]], epoch: int) -> Value:
-    """Look up a value that changes with the epoch.
-
-    Args:
-        begun: Pairs of an epoch and the value from that epoch on, ascending.
-        epoch: The epoch.
-
-    Returns:
-        The value of the last pair that has begun.
-    """
+    """Look up a value that changes with the epoch."""
     return [value for start, value in begun if start <= epoch][-1]
 
 
 def candidate_frames(source: VideoSource, needed: int) -> Iterator[Sequence[int]]:
     """Frames among which a clip is taken.
-
-    Args:
-        source: The video.
-        needed: Frames that a clip spans.
 
     Yields:
         The annotated frames, where there are enough; then all frames.

@@ -49,16 +49,7 @@ class SAM2CheckpointCheckHook(Hook):
         self.adapters = adapters
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Raise where the weights do not fit.
-
-        Args:
-            runner: Holds the model.
-            checkpoint: As the loader read it, by our names.
-
-        Raises:
-            CheckpointMismatchError: If they do not fit, or there are no weights.
-            ValueError: If the file of adapters is none, or the model has none.
-        """
+        """Raise where the weights do not fit."""
         source = checkpoint.get(SOURCE_FIELD, 'The loaded checkpoint')
         weights = weights_of(checkpoint, source=source)
         model = runner.model
@@ -113,11 +104,7 @@ class SAM2CheckpointHook(CheckpointHook):
     _problem: str | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the file backend and learn what earlier runs wrote.
-
-        Args:
-            runner: Of the run.
-        """
+        """Choose the file backend and learn what earlier runs wrote."""
         out_dir = str(self.out_dir or runner.work_dir)
         if self.backend_args is None and '://' not in out_dir:
             self.backend_args = {'backend': ATOMIC_BACKEND}
@@ -127,11 +114,7 @@ class SAM2CheckpointHook(CheckpointHook):
         self.kept_steps = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Write a checkpoint where one is due at the end of the epoch.
-
-        Args:
-            runner: Of the run.
-        """
+        """Write a checkpoint where one is due at the end of the epoch."""
         if self.by_epoch and (
             self.every_n_epochs(runner, self.interval, self.save_begin)
             or (self.save_last and self.is_last_train_epoch(runner))
@@ -142,18 +125,11 @@ class SAM2CheckpointHook(CheckpointHook):
     def after_train_iter(
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002
-        data_batch: object = None,  # noqa: ARG002
-        outputs: dict[str, Any] | None = None,  # noqa: ARG002
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Write a checkpoint where one is due and the optimizer has just stepped.
-
-        Args:
-            runner: Of the run.
-            batch_idx: Batch of the epoch.
-            data_batch: Of the loader.
-            outputs: Of the model.
-        """
+        """Write a checkpoint where one is due and the optimizer has just stepped."""
         if not self.by_epoch and (
             self.every_n_train_iters(runner, self.interval, self.save_begin)
             or (self.save_last and self.is_last_train_iter(runner))
@@ -162,14 +138,7 @@ class SAM2CheckpointHook(CheckpointHook):
         self._save_if_stepped(runner, epoch=runner.epoch, iteration=runner.iter + 1)
 
     def after_train(self, runner: Runner) -> None:
-        """Write where a stopped run stands, and publish what is to be published.
-
-        Args:
-            runner: Of the run.
-
-        Raises:
-            OSError: If the last checkpoint could not be written.
-        """
+        """Write where a stopped run stands, and publish what is to be published."""
         if self.save_last and runner.iter != self._saved_iteration(runner):
             self._is_due = True
             self._save_if_stepped(runner, epoch=runner.epoch, iteration=runner.iter)
@@ -179,16 +148,10 @@ class SAM2CheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(
         self,
-        runner: Runner,  # noqa: ARG002
+        runner: Runner,
         checkpoint: dict[str, Any],
     ) -> None:
-        """Leave out or turn into plain types what ``weights_only`` does not read.
-
-        Args:
-            runner: Of the run.
-            checkpoint: To be written. The history of logged scalars goes (the logs
-                have it); ``runtime_info``, the best score among it, stays.
-        """
+        """Leave out or turn into plain types what ``weights_only`` does not read."""
         hub = checkpoint['message_hub']
         info = to_plain(hub['runtime_info'])
         resumed = {key: on for key, on in hub['resumed_keys'].items() if key in info}

@@ -52,21 +52,11 @@ class SAM2CompileHook(Hook):
         self._is_warm = warm_up == 0
 
     def before_train(self, runner: Runner) -> None:
-        """Compile, which happens when a part is first called.
-
-        Args:
-            runner: Holds the model.
-
-        Raises:
-            ValueError: If a name fits no module.
-        """
+        """Compile, which happens when a part is first called."""
         self.apply(_bare(runner))
 
     def apply(self, model: nn.Module) -> None:
         """Compile parts of a model that no runner holds.
-
-        Args:
-            model: Not wrapped.
 
         Raises:
             ValueError: If a name fits no module.
@@ -83,16 +73,10 @@ class SAM2CompileHook(Hook):
     def before_train_iter(
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002
-        data_batch: Any = None,  # noqa: ANN401  whatever the loader gives
+        batch_idx: int,
+        data_batch: Any = None,
     ) -> None:
-        """Warm up before the first step.
-
-        Args:
-            runner: Of the run.
-            batch_idx: Batch of the epoch.
-            data_batch: Of the loader.
-        """
+        """Warm up before the first step."""
         if self._is_warm:
             return
         self._is_warm = True
@@ -134,7 +118,7 @@ def _run_through(runner: Runner, data_batch: object) -> None:
 
 
 @contextmanager
-def _unobserved(loss: Any) -> Iterator[None]:  # noqa: ANN401  or None
+def _unobserved(loss: Any) -> Iterator[None]:
     """Keep steps that are not taken out of the logs."""
     observer = getattr(loss, 'observer', None)
     if observer is not None:
@@ -144,7 +128,7 @@ def _unobserved(loss: Any) -> Iterator[None]:  # noqa: ANN401  or None
         loss.observer = observer
 
 
-def _bare(runner: Runner) -> Any:  # noqa: ANN401  a model of MMEngine
+def _bare(runner: Runner) -> Any:
     """The model without the wrapper of several processes."""
     model: Any = runner.model
     return model.module if is_model_wrapper(model) else model

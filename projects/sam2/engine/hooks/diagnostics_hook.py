@@ -19,10 +19,6 @@ from ...structures import DecoderStep, FrameOutput
 def kind_of_step(step: DecoderStep, index: int) -> str:
     """Name what led to an answer of the model.
 
-    Args:
-        step: The answer.
-        index: Its position among those of its frame.
-
     Returns:
         ``'mask'``, ``'points'`` (a box among them), ``'tracked'``, or ``'corrected'``
         by a click on an answer before.
@@ -43,12 +39,7 @@ class LossParts:
         self._terms: tuple[str, ...] = ()
 
     def add(self, output: FrameOutput, steps: Sequence[Mapping[str, Tensor]]) -> None:
-        """Take note of a frame; nothing is waited for.
-
-        Args:
-            output: What was decoded on it.
-            steps: Weighted terms of each step, summed over objects.
-        """
+        """Take note of a frame; nothing is waited for."""
         for index, (step, terms) in enumerate(zip(output.steps, steps, strict=True)):
             self._terms = tuple(terms)
             values = torch.stack([terms[name].detach() for name in self._terms])
@@ -119,11 +110,7 @@ class ClipDiagnosticsHook(Hook):
         self._since = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen to the loss and to the optimizer.
-
-        Args:
-            runner: Of the run.
-        """
+        """Begin to listen to the loss and to the optimizer."""
         for hook in runner.hooks:
             if isinstance(hook, LoggerHook):
                 self._logger = hook
@@ -144,23 +131,17 @@ class ClipDiagnosticsHook(Hook):
         if isinstance(getattr(wrapper, 'optimizer', None), torch.optim.Optimizer):
             wrapper.optimizer.register_step_pre_hook(before_step)
 
-    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002
+    def before_train_epoch(self, runner: Runner) -> None:
         """Begin to count anew: speed is that of training, without validation."""
         self._num_clips, self._since = 0, perf_counter()
 
     def before_train_iter(
         self,
-        runner: Runner,  # noqa: ARG002
+        runner: Runner,
         batch_idx: int,
         data_batch: object = None,
     ) -> None:
-        """Count the clips.
-
-        Args:
-            runner: Of the run.
-            batch_idx: Batch of the epoch.
-            data_batch: Of the loader.
-        """
+        """Count the clips."""
         self._batch = batch_idx
         self._num_clips += len(data_batch) if isinstance(data_batch, Sized) else 0
 
@@ -168,17 +149,10 @@ class ClipDiagnosticsHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: object = None,  # noqa: ARG002
-        outputs: dict[str, Any] | None = None,  # noqa: ARG002
+        data_batch: object = None,
+        outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Log, when it is time.
-
-        Args:
-            runner: Of the run.
-            batch_idx: Batch of the epoch.
-            data_batch: Of the loader.
-            outputs: Of the model.
-        """
+        """Log, when it is time."""
         if not self._is_logged(runner, batch_idx):
             return
         details = self._losses.take()
@@ -237,14 +211,7 @@ class ClipDiagnosticsHook(Hook):
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
-    """Measure gradients by part.
-
-    Args:
-        model: Not wrapped, after a backward pass.
-
-    Returns:
-        The norm of each part that has gradients, by the last word of its name.
-    """
+    """Measure gradients by part."""
     found: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:

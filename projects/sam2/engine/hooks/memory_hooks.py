@@ -60,15 +60,7 @@ class SAM2LowMemoryHook(Hook):
         self.objects_at_once = objects_at_once
 
     def before_train(self, runner: Runner) -> None:
-        """Switch it on.
-
-        Args:
-            runner: Holds the model.
-
-        Raises:
-            ValueError: If the model has no such part, or objects are to be tracked in
-                groups in float16, whose gradients need a scale that is not known yet.
-        """
+        """Switch it on."""
         model = runner.model
         if self.objects_at_once is not None and _scales_losses(runner.optim_wrapper):
             msg = (
@@ -80,9 +72,6 @@ class SAM2LowMemoryHook(Hook):
 
     def apply(self, model: nn.Module) -> None:
         """Switch it on in a model that no runner holds.
-
-        Args:
-            model: Not wrapped.
 
         Raises:
             ValueError: If the model has no such part.
@@ -120,14 +109,7 @@ class SAM2GradientCompressionHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Switch it on.
-
-        Args:
-            runner: Holds the model.
-
-        Raises:
-            TypeError: If another wrapper than DDP exchanges the gradients.
-        """
+        """Switch it on."""
         if not runner.distributed:
             return
         if not isinstance(runner.model, DistributedDataParallel):

@@ -26,7 +26,7 @@ __all__ = ['ClipNonFiniteHook']
 class PlansPrompts(Protocol):
     """What the hook asks of a model's prompt simulator."""
 
-    def plan(self, num_frames: int, step: int, seed: int) -> Any:  # noqa: ANN401
+    def plan(self, num_frames: int, step: int, seed: int) -> Any:
         """Say which frames are prompted."""
 
 
@@ -76,22 +76,12 @@ class ClipNonFiniteHook(Hook):
     def after_bad_batch(
         self,
         runner: Runner,
-        data_batch: Any,  # noqa: ANN401  whatever the loader gives
+        data_batch: Any,
         outputs: dict[str, Any],
         *,
         is_own: bool,
     ) -> None:
-        """Write a bad batch down and count it; called on all processes alike.
-
-        Args:
-            runner: Of the run.
-            data_batch: Of the loader.
-            outputs: Terms of the loss.
-            is_own: Whether this process's loss is among the bad ones.
-
-        Raises:
-            NonFiniteLossError: If it is one too many.
-        """
+        """Write a bad batch down and count it; called on all processes alike."""
         hub = runner.message_hub
         total = int(hub.get_info(COUNT, 0)) + 1
         hub.update_info(COUNT, total)

@@ -64,11 +64,7 @@ class ClipPreemptionHook(Hook):
         self._listener: _InterruptListener | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen.
-
-        Args:
-            runner: Of the run.
-        """
+        """Begin to listen."""
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning(
                 'Signals reach the main thread alone, and training runs in another: '
@@ -89,9 +85,9 @@ class ClipPreemptionHook(Hook):
     def after_train_iter(
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002  the interface
-        data_batch: object = None,  # noqa: ARG002
-        outputs: dict[str, Any] | None = None,  # noqa: ARG002
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: dict[str, Any] | None = None,
     ) -> None:
         """Ask the loop to stop; it does so after the next optimizer step."""
         self._ask(runner)
@@ -103,21 +99,11 @@ class ClipPreemptionHook(Hook):
     def after_val_iter(
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002
-        data_batch: object = None,  # noqa: ARG002
-        outputs: object = None,  # noqa: ARG002
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: object = None,
     ) -> None:
-        """End at once where nothing would be lost.
-
-        Args:
-            runner: Of the run.
-            batch_idx: Not used.
-            data_batch: Not used.
-            outputs: Not used.
-
-        Raises:
-            SystemExit: With code 75, or 130 after Ctrl-C.
-        """
+        """End at once where nothing would be lost."""
         saved = runner.message_hub.get_info('last_ckpt_iter', None)
         if self._received and saved == runner.iter:
             self._say(runner, 'in mid-validation')
@@ -127,31 +113,20 @@ class ClipPreemptionHook(Hook):
     def after_val_epoch(
         self,
         runner: Runner,
-        metrics: dict[str, float] | None = None,  # noqa: ARG002
+        metrics: dict[str, float] | None = None,
     ) -> None:
         """Ask the loop to stop, if the signal came since."""
         self._ask(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Learn whether the run ends here because any process got a signal.
-
-        Args:
-            runner: Of the run.
-        """
+        """Learn whether the run ends here because any process got a signal."""
         number = torch.tensor(self._received)
         all_reduce(number, op='max')
         self._received = int(number.item())
         self._is_preempted = bool(self._received) and runner.epoch < runner.max_epochs
 
     def after_run(self, runner: Runner) -> None:
-        """End the program, once all other hooks are done.
-
-        Args:
-            runner: Of the run.
-
-        Raises:
-            SystemExit: With code 75, or 130 after Ctrl-C, if a signal stopped the run.
-        """
+        """End the program, once all other hooks are done."""
         if self._is_preempted:
             self._say(runner, f'after iteration {runner.iter}')
             for number in SIGNALS:
@@ -161,22 +136,12 @@ class ClipPreemptionHook(Hook):
             raise SystemExit(self._exit_code)
         self._stop_listening()
 
-    def after_train_failure(self, runner: Runner) -> None:  # noqa: ARG002
-        """Stop listening, since nothing stops at a signal any more.
-
-        Args:
-            runner: Not used.
-        """
+    def after_train_failure(self, runner: Runner) -> None:
+        """Stop listening, since nothing stops at a signal any more."""
         self._stop_listening()
 
     def _stop_listening(self, *, is_ending: bool = False) -> None:
-        """Give the signals their former handlers back.
-
-        Args:
-            is_ending: SIGTERM and SIGUSR1 are ignored instead until the process has
-                ended: launchers send SIGTERM to all others as soon as one process has
-                ended, and Python stops listening before its own end.
-        """
+        """Give the signals their former handlers back."""
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -191,7 +156,7 @@ class ClipPreemptionHook(Hook):
         is_interrupt = self._received == signal.SIGINT
         return INTERRUPT_EXIT_CODE if is_interrupt else EXIT_CODE
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _note(self, number: int, frame: FrameType | None) -> None:
         """Called by Python between any two instructions: no more than this."""
         self._received = number
 
@@ -217,9 +182,6 @@ class _InterruptListener(threading.Thread):
     Python calls a signal's handler between two instructions of the main thread, which
     may wait for a GPU or for another process in a single one. This thread reads the
     numbers of the signals that Python writes to a pipe in the meantime.
-
-    Args:
-        runner: Its log says what the first Ctrl-C does.
     """
 
     STOP = 0  # the number of no signal

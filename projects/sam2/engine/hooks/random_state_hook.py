@@ -84,12 +84,7 @@ class ClipRandomStateHook(Hook):
         self._gathered: list[RandomState] | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Take this process's states out of a checkpoint that a run resumes from.
-
-        Args:
-            runner: Of the run.
-            checkpoint: What was read.
-        """
+        """Take this process's states out of a checkpoint that a run resumes from."""
         if not runner._resume:  # noqa: SLF001  it has no public name
             return
         states = checkpoint.get(CHECKPOINT_KEY, [])
@@ -104,62 +99,53 @@ class ClipRandomStateHook(Hook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Tell the processes of a new run apart.
-
-        Args:
-            runner: Of the run; its seed is the first process's.
-        """
+        """Tell the processes of a new run apart."""
         if self._held is None:
             torch.manual_seed(runner.seed + get_rank())
 
-    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002  the interface
+    def before_train_epoch(self, runner: Runner) -> None:
         """Remember the states until the loader's iterator is there."""
         if self._held is None:
             self._held = capture_random_state()
 
-    def after_build_iterator(self, runner: Runner) -> None:  # noqa: ARG002
+    def after_build_iterator(self, runner: Runner) -> None:
         """Set the states with which the epoch begins or goes on."""
         self._release()
 
     def before_train_iter(
         self,
-        runner: Runner,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-        data_batch: object = None,  # noqa: ARG002
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
     ) -> None:
         """Set them late where the loop does not tell when the iterator is there."""
         self._release()
 
-    def before_val_epoch(self, runner: Runner) -> None:  # noqa: ARG002
+    def before_val_epoch(self, runner: Runner) -> None:
         """Remember the states."""
         self._before_validation = capture_random_state()
 
     def after_val_epoch(
         self,
-        runner: Runner,  # noqa: ARG002
-        metrics: dict[str, float] | None = None,  # noqa: ARG002
+        runner: Runner,
+        metrics: dict[str, float] | None = None,
     ) -> None:
         """Set the states as they were before validation."""
         if self._before_validation is not None:
             restore_random_state(self._before_validation)
             self._before_validation = None
 
-    def before_gather_checkpoint(self, runner: Runner) -> None:  # noqa: ARG002
+    def before_gather_checkpoint(self, runner: Runner) -> None:
         """Collect the states of all processes; called on all of them."""
         own = self._held if self._held is not None else capture_random_state()
         self._gathered = all_gather_object(own)
 
     def before_save_checkpoint(
         self,
-        runner: Runner,  # noqa: ARG002
+        runner: Runner,
         checkpoint: dict[str, Any],
     ) -> None:
-        """Put the collected states into a checkpoint.
-
-        Args:
-            runner: Of the run.
-            checkpoint: To be written; gets ``random_states``.
-        """
+        """Put the collected states into a checkpoint."""
         if self._gathered is not None:
             checkpoint[CHECKPOINT_KEY] = self._gathered
             self._gathered = None

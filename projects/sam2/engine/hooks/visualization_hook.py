@@ -49,24 +49,17 @@ class ClipVisualizationHook(Hook):
     def after_val_iter(
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002  the interface
-        data_batch: Any = None,  # noqa: ANN401
+        batch_idx: int,
+        data_batch: Any = None,
         outputs: Sequence[VideoResult] | None = None,
     ) -> None:
-        """Draw the videos of a batch.
-
-        Args:
-            runner: Of the run.
-            batch_idx: Position in the validation or the test.
-            data_batch: The videos' records.
-            outputs: Their results.
-        """
+        """Draw the videos of a batch."""
         _draw(runner, data_batch or (), outputs or ())
 
     def after_val_epoch(
         self,
         runner: Runner,
-        metrics: dict[str, float] | None = None,  # noqa: ARG002  the interface
+        metrics: dict[str, float] | None = None,
     ) -> None:
         """Hand the strips on; the metric has waited for all processes."""
         _hand_on(runner)

@@ -80,10 +80,6 @@ class Attention(nn.Module):
     def _keys(self, place: Callable[[Tensor], Tensor], tokens: Tensor) -> Keys:
         """Project tokens to keys.
 
-        Args:
-            place: What is done with the projected ones; splits the heads.
-            tokens: (O, L, Ckv).
-
         Returns:
             (O, heads, L, C / heads), made again later if a linear layer makes them of
             fewer channels, which is cheap; another layer, such as one with an adapter,
@@ -107,11 +103,6 @@ class Attention(nn.Module):
 
     def _attend(self, query: Tensor, keys: Keys, tokens: Tensor) -> Tensor:
         """Attend within each head and join the heads.
-
-        Args:
-            query: (O, heads, N, C / heads).
-            keys: (O, heads, L, C / heads).
-            tokens: What values are made of, (O, L, Ckv).
 
         Returns:
             (O, N, C).
@@ -171,10 +162,7 @@ def rotary_table(
     shared between callers and must not be written into.
 
     Args:
-        height: Rows of the map.
-        width: Columns of the map.
         channels: Channels of a head; a multiple of 4.
-        device: Where the table shall be.
 
     Returns:
         Cosines, and sines that are negative for the first of each pair; each
@@ -264,9 +252,7 @@ class RotaryAttention(Attention):
             key: The cells of R maps of the same size, followed by tokens without a
                 place, (O, R * N + num_unrotated, Ckv).
             value: As ``key``.
-            norm: Applied to the query first; what it gives is not kept.
             feature_size: Height and width of the map; by default it is square.
-            num_unrotated: Tokens without a place.
 
         Returns:
             (O, N, C).

@@ -15,8 +15,8 @@ SMALLEST_BYTES = 2**20
 
 def recomputed(
     function: Callable[..., Result],
-    *args: Any,  # noqa: ANN401  whatever the function takes
-    **kwargs: Any,  # noqa: ANN401  likewise
+    *args: Any,
+    **kwargs: Any,
 ) -> Result:
     """Call a function and keep its arguments alone for the backward pass.
 
@@ -26,11 +26,6 @@ def recomputed(
 
     Args:
         function: A module or a function; called twice, so it must change nothing.
-        args: Its arguments.
-        kwargs: Its keyword arguments.
-
-    Returns:
-        What the function returns; gradients are those of a plain call.
     """
     # A compiler decides itself what to compute twice.
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -48,8 +43,6 @@ def apply_after(
 
     Args:
         step: A norm, an activation, another order of the elements; None for none.
-        layer: A product: a linear layer, a convolution.
-        tensor: Input of the step; kept.
 
     Returns:
         ``layer(step(tensor))``.
@@ -79,11 +72,6 @@ def objects_at_once(batch: Tensor, largest: int) -> int:
 
     Args:
         batch: (O, ...).
-        largest: Numbers of an object in the largest tensor that the work makes.
-
-    Returns:
-        All of them with a graph or on a GPU; on a CPU as many as keep that tensor
-        small, at least one.
     """
     if torch.is_grad_enabled() or batch.device.type != 'cpu':
         return len(batch)
@@ -95,7 +83,6 @@ def chunks(batch: Tensor, limit: int) -> tuple[Tensor, ...]:
 
     Args:
         batch: (O, ...).
-        limit: Objects of a chunk at most.
 
     Returns:
         The chunks; the batch itself where it is not larger, for the gradient of a

@@ -19,11 +19,7 @@ PIECE = 2**17
 
 
 def draw_seed() -> int:
-    """Draw a seed from torch's own stream, so that it is saved and restored with it.
-
-    Returns:
-        A non-negative integer.
-    """
+    """Draw a seed from torch's own stream, so that it is saved and restored with it."""
     return int(torch.randint(2**62, ()).item())
 
 
@@ -50,9 +46,6 @@ class KeepMasks:
     def draw(self, count: int) -> NDArray[np.bool_]:
         """Draw the next mask.
 
-        Args:
-            count: Of elements.
-
         Returns:
             (count,), True for what is kept.
         """
@@ -61,9 +54,6 @@ class KeepMasks:
 
     def apply(self, tensor: Tensor) -> Tensor:
         """Set what is dropped to 0, in place.
-
-        Args:
-            tensor: On the CPU, contiguous, without a graph.
 
         Returns:
             ``tensor``.
@@ -90,15 +80,7 @@ class ResidualDropout(nn.Module):
         self.rate = rate
 
     def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
-        """Drop, scale up what stays, and add.
-
-        Args:
-            shortcut: Of any shape.
-            branch: Of the same shape.
-
-        Returns:
-            The same shape.
-        """
+        """Drop, scale up what stays, and add."""
         rate = self.rate if self.training else 0.0
         if rate == 0:
             return shortcut + branch
@@ -124,14 +106,7 @@ class ReLUDropout(nn.Module):
         self.rate = rate
 
     def forward(self, tensor: Tensor) -> Tensor:
-        """Rectify and drop.
-
-        Args:
-            tensor: Of any shape; what some layer has made, and nothing else reads.
-
-        Returns:
-            The same shape.
-        """
+        """Rectify and drop."""
         rate = self.rate if self.training else 0.0
         if rate == 0 or torch.compiler.is_compiling():
             return functional.dropout(functional.relu(tensor), rate)
@@ -140,15 +115,7 @@ class ReLUDropout(nn.Module):
 
 
 def is_plain_cpu(tensor: Tensor) -> bool:
-    """Say whether a tensor is worked on by functions written for the CPU.
-
-    Args:
-        tensor: Of any shape.
-
-    Returns:
-        Whether it lies there, in a type that the CPU multiplies fast, and nothing is
-        being compiled.
-    """
+    """Say whether a tensor is worked on by functions written for the CPU."""
     is_fine = tensor.dtype in (torch.float32, torch.float64)
     return is_fine and tensor.is_cpu and not torch.compiler.is_compiling()
 
@@ -164,7 +131,7 @@ class _DropAndAdd(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401  torch gives it attributes at will
+        ctx: Any,
         branch: Tensor,
         shortcut: Tensor,
         masks: KeepMasks,
@@ -176,7 +143,7 @@ class _DropAndAdd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,  # noqa: ANN401  as above
+        ctx: Any,
         gradient: Tensor,
     ) -> tuple[Tensor, Tensor, None]:
         """Drop and scale what was dropped and scaled; the shortcut gets all."""
@@ -188,7 +155,7 @@ class _ReLUDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401  torch gives it attributes at will
+        ctx: Any,
         tensor: Tensor,
         rate: float,
     ) -> Tensor:
@@ -207,7 +174,7 @@ class _ReLUDropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,  # noqa: ANN401  as above
+        ctx: Any,
         gradient: Tensor,
     ) -> tuple[Tensor, None]:
         """Pass on what was kept."""
@@ -344,7 +311,7 @@ class _RowAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401  torch gives it attributes at will
+        ctx: Any,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -378,7 +345,7 @@ class _RowAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,  # noqa: ANN401  as above
+        ctx: Any,
         of_gathered: Tensor,
         of_left: Tensor,
     ) -> tuple[Tensor | None, ...]:

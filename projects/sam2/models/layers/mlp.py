@@ -158,9 +158,6 @@ class MLP(nn.Module):
 
         Args:
             tokens: (..., in_dims).
-            norm: Applied to the tokens first; what it gives is not kept.
-            keeps_hidden: Keep what is between the layers for the backward pass, on one
-                side of each activation; otherwise the tokens alone are kept.
 
         Returns:
             (..., out_dims).

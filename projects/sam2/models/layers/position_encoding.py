@@ -21,12 +21,6 @@ def cached_constant(build: Callable[P, R]) -> Callable[P, R]:
 
     Kept outside the modules, the tensors are in no state dict, no copy of a module
     and no broadcast between ranks. Callers must not write into them.
-
-    Args:
-        build: Makes constant tensors without a graph.
-
-    Returns:
-        A function that builds once for the same arguments.
     """
     remembered = cast('Callable[P, R]', lru_cache(maxsize=CACHE_SIZE)(build))
 
@@ -47,10 +41,6 @@ TEMPERATURE = 10000.0
 
 def wavelengths(count: int, device: torch.device | None) -> Tensor:
     """Geometric series of wavelengths that all encodings share.
-
-    Args:
-        count: Number of wavelengths.
-        device: Where they shall be.
 
     Returns:
         (count,), from 1 up to just below the temperature; in units of 2 pi.
@@ -90,8 +80,6 @@ def sine_encoding_2d(
 
     Args:
         channels: Channels of an encoding; a multiple of 4.
-        size: Height and width of the map.
-        device: Where the encoding shall be.
 
     Returns:
         (1, channels, height, width), float32.
@@ -185,9 +173,6 @@ class FourierPositionEncoding(nn.Module):
 
     def grid(self, size: tuple[int, int]) -> Tensor:
         """Encode the centres of the cells of a map.
-
-        Args:
-            size: Height and width of the map.
 
         Returns:
             (C, height, width).

@@ -38,16 +38,7 @@ NUM_SEEDS = 2**63
 
 
 def groups_of_objects(batch: ClipBatch, size: int) -> Iterator[ClipBatch]:
-    """Take the objects of a batch apart.
-
-    Args:
-        batch: The clips.
-        size: Objects of a group at most.
-
-    Yields:
-        All clips with some of their objects. The clicks of the first group follow the
-        seeds of the batch, those of the others seeds of their own.
-    """
+    """Take the objects of a batch apart."""
     targets = batch.targets
     for number, first in enumerate(range(0, len(batch.video_of_object), size)):
         some = slice(first, first + size)
@@ -78,13 +69,6 @@ def losses_in_groups(
 
     Args:
         groups: Of :func:`groups_of_objects`.
-        features: Of all frames, with their graph.
-        parameters: What is trained behind the features.
-        loss: Terms of a group, made of it and of the features; what they are to be
-            divided by does not depend on the group.
-
-    Returns:
-        The terms, differentiable once.
 
     Raises:
         ValueError: In the backward pass, if the terms are not weighed alike.
@@ -132,10 +116,10 @@ class _Differentiated(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401  torch gives it attributes at will
+        ctx: Any,
         values: Tensor,
         gradients: tuple[Tensor, ...],
-        *inputs: Tensor,  # noqa: ARG004  where the gradients go
+        *inputs: Tensor,
     ) -> Tensor:
         """Hand the terms on."""
         ctx.save_for_backward(*gradients)
@@ -144,7 +128,7 @@ class _Differentiated(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,  # noqa: ANN401  as above
+        ctx: Any,
         weights: Tensor,
     ) -> tuple[Tensor | None, ...]:
         """Hand the gradients on."""
@@ -171,16 +155,8 @@ def track_clip(
     """Track all objects of a batch of clips, prompted as planned.
 
     Args:
-        heads: Prompt encoder, mask decoder and tracker.
-        simulator: Draws the prompts and the correction clicks.
-        batch: The clips.
         features: Of all frames, (B * T, ...), video-major.
         plan: Which frames are prompted; see :meth:`PromptPlan.where_annotated`.
-        mode: Training or evaluation.
-
-    Returns:
-        One output for each frame, in the order of the clip; all but that which was
-        tracked last are remembered.
     """
     clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
     store = MemoryStore()
@@ -216,14 +192,6 @@ def track_clip(
 
 
 def tracking_order(plan: PromptPlan, num_frames: int) -> Iterator[int]:
-    """Say in which order frames are tracked.
-
-    Args:
-        plan: Which of them are prompted.
-        num_frames: T.
-
-    Yields:
-        Conditioning frames first, then the others as time runs.
-    """
+    """Say in which order frames are tracked."""
     yield from plan.prompts
     yield from (frame for frame in range(num_frames) if frame not in plan.prompts)

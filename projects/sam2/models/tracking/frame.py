@@ -102,7 +102,6 @@ class SAM2Tracker(nn.Module):
         """Condition the features of a frame on memories.
 
         Args:
-            features: Of the frame, one for each object.
             selection: What to attend to; with None (the first prompted frames) or
                 no memories, frames get the learned no-memory embedding.
 
@@ -131,10 +130,8 @@ class SAM2Tracker(nn.Module):
         """Encode the masks of a frame as spatial memories.
 
         Args:
-            features: Of the frame, one for each object, not conditioned on memory.
             logits: Masks at the size of the frame, (O, 1, H, W).
             present: Is the object in the frame?, (O, 1), bool.
-            binary: Threshold the masks in place of taking their probabilities.
 
         Returns:
             (O, Cm, H16, W16).
@@ -231,13 +228,8 @@ class MaskHeads:
 
         Args:
             embedding: Features conditioned on memory, (O, C, H16, W16).
-            features: Of the frame, one for each object.
-            mode: Training or evaluation.
             points: All points given on the frame so far, or None.
             earlier_logits: Masks of the previous step, (O, 1, H4, W4), or None.
-
-        Returns:
-            Candidates, the chosen mask, the object score and the object pointer.
         """
         multimask = points is None or points.num_points <= MAX_AMBIGUOUS_POINTS
         decoded = self._run(
@@ -279,8 +271,6 @@ class MaskHeads:
 
         Args:
             embedding: Features of a frame without memory, (O, C, H16, W16).
-            features: Of the frame, one for each object.
-            points: All points given so far.
             earlier_logits: Masks of the previous answer, (O, 1, H4, W4), or None.
 
         Returns:
@@ -303,7 +293,6 @@ class MaskHeads:
 
         Args:
             mask: (O, 1, H, W), bool.
-            features: Of the frame, one for each object.
 
         Returns:
             The mask as logits; the decoder gives the object pointer alone.
@@ -421,17 +410,7 @@ class FrameTask:
 def track_frame(
     heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
 ) -> RememberedFrame:
-    """Segment the objects of a frame and make a memory of them.
-
-    Args:
-        heads: Prompt encoder, mask decoder and tracker.
-        features: Of the frame, one for each object.
-        store: Memories so far; read, not changed.
-        task: The frame, its prompt and its corrections.
-
-    Returns:
-        All decoding steps and the memory.
-    """
+    """Segment the objects of a frame and make a memory of them."""
     segmented = segment_frame(heads, features, store, task)
     return remember_frame(heads, features, segmented.steps, task)
 
@@ -439,17 +418,7 @@ def track_frame(
 def segment_frame(
     heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
 ) -> FrameOutput:
-    """Segment the objects of a frame that no other attends to.
-
-    Args:
-        heads: Prompt encoder, mask decoder and tracker.
-        features: Of the frame, one for each object.
-        store: Memories so far; read, not changed.
-        task: The frame, its prompt and its corrections.
-
-    Returns:
-        All decoding steps.
-    """
+    """Segment the objects of a frame that no other attends to."""
     selection = recall_memories(heads, store, task)
     steps = decode_frame(heads, features, selection, task)
     return FrameOutput(frame_index=task.query.frame_index, steps=steps)
@@ -459,11 +428,6 @@ def recall_memories(
     heads: MaskHeads, store: MemoryStore, task: FrameTask
 ) -> MemorySelection | None:
     """Choose what a frame attends to.
-
-    Args:
-        heads: Prompt encoder, mask decoder and tracker.
-        store: Memories so far.
-        task: The frame and its prompt.
 
     Returns:
         Memories, or None where the frame attends to none.
@@ -483,17 +447,7 @@ def remember_frame(
     steps: tuple[DecoderStep, ...],
     task: FrameTask,
 ) -> RememberedFrame:
-    """Make a memory of what was decoded on a frame.
-
-    Args:
-        heads: Prompt encoder, mask decoder and tracker.
-        features: Of the frame, one for each object.
-        steps: What was decoded; the last step is remembered.
-        task: The frame and its prompt.
-
-    Returns:
-        The steps and the memory.
-    """
+    """Make a memory of what was decoded on a frame."""
     last = steps[-1]
     size = tuple(STRIDE * side for side in features.embedding.shape[-2:])
     full_logits = last.full_logits
@@ -520,17 +474,7 @@ def decode_frame(
     selection: MemorySelection | None,
     task: FrameTask,
 ) -> tuple[DecoderStep, ...]:
-    """Segment the objects of a frame.
-
-    Args:
-        heads: Prompt encoder, mask decoder and tracker.
-        features: Of the frame, one for each object.
-        selection: What the frame attends to.
-        task: The frame, its prompt and its corrections.
-
-    Returns:
-        The first answer, then one for each correction click.
-    """
+    """Segment the objects of a frame."""
     mode = task.query.mode
     if task.prompt is not None and task.prompt.mask is not None:
         return (heads.adopt(mask=task.prompt.mask, features=features),)
@@ -588,16 +532,6 @@ def follow_objects(
 
     Objects that attend to the same number of memories go in one batch. What does not
     depend on memories, like the first self-attention, is done once for all.
-
-    Args:
-        heads: Prompt encoder, mask decoder and tracker.
-        stores: Memories of each object, each prompted on some frame.
-        features: Of the one frame.
-        query: The frame.
-        max_batch_objects: Objects tracked in one batch.
-
-    Yields:
-        Batches that hold each object once.
     """
     recalled = [heads.tracker.memory_bank.select(store, query) for store in stores]
     groups: dict[object, list[int]] = {}

@@ -63,15 +63,7 @@ class FrameTruth:
 
     @classmethod
     def of(cls, truth: FrameMasks, device: torch.device) -> 'FrameTruth':
-        """Take ground truth to the device.
-
-        Args:
-            truth: As the data set gives it.
-            device: Of the model.
-
-        Returns:
-            All its objects.
-        """
+        """Take ground truth to the device."""
         void = truth.void
         return cls(
             masks=torch.from_numpy(truth.masks)[:, None].to(device),
@@ -81,14 +73,7 @@ class FrameTruth:
         )
 
     def select(self, positions: slice) -> 'FrameTruth':
-        """Some of the objects.
-
-        Args:
-            positions: Which.
-
-        Returns:
-            Their truth.
-        """
+        """Some of the objects."""
         return FrameTruth(masks=self.masks[positions], ignored=self.ignored)
 
     @property
@@ -147,9 +132,6 @@ class PromptedModel:
 
         Args:
             pixels: (height, width, 3), RGB.
-
-        Returns:
-            Features of the one frame.
         """
         return self.encode(self.preprocessor.frame(pixels))
 
@@ -158,10 +140,6 @@ class PromptedModel:
 
         Args:
             prompt: In pixels of the file.
-            size: Height and width of the file.
-
-        Returns:
-            The same points.
         """
         height, width = self.preprocessor.image_size
         shares = prompt.coords / prompt.coords.new_tensor([size[1], size[0]])
@@ -180,9 +158,7 @@ class PromptedModel:
         """Answer points on an image.
 
         Args:
-            features: Of the image, one for each object.
             prompt: All points so far, in pixels of the file.
-            size: Height and width of the file.
             earlier_logits: The answer before, or None.
 
         Returns:
@@ -210,17 +186,9 @@ class PromptedModel:
         A mask without any error gets no further click.
 
         Args:
-            features: Of the frame.
-            store: Memories of the object; not changed.
-            query: The frame.
-            truth: Of the object on this frame.
-            num_clicks: At most so many.
             tracked_logits: Where the frame was tracked, the mask that was found,
                 (1, 1, H4, W4), not free of errors; None for the first frame, which
                 attends to no memory.
-
-        Returns:
-            One step for each click, and the memory of the last.
         """
         steps: list[DecoderStep] = []
         points: PointPrompt | None = None
@@ -250,7 +218,6 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         logits: (O, 1, H4, W4).
-        size: Height and width of the file.
 
     Returns:
         (O, 1, height, width), bool.
@@ -300,24 +267,11 @@ class SAM2PromptRounds(SAM2PromptSimulator):
     def run(
         self, model: PromptedModel, source: VideoSource
     ) -> Iterator[FramePrediction]:
-        """Prompt the objects of a video, round by round.
-
-        Args:
-            model: The model.
-            source: The video.
-
-        Yields:
-            Predictions of all rounds, each with its round; those of one round in
-            ascending order, and as many in every round.
-        """
+        """Prompt the objects of a video, round by round."""
 
 
 def count_name(number: int, unit: str) -> str:
     """Name a round.
-
-    Args:
-        number: How many of it.
-        unit: In the singular.
 
     Returns:
         Such as ``1_click`` or ``3_clicks``.
@@ -383,10 +337,6 @@ class FrameView:
     def known(self, object_id: int, model: PromptedModel) -> FrameTruth | None:
         """What a user knows of an object on this frame.
 
-        Args:
-            object_id: As in the data set.
-            model: Says on which device.
-
         Returns:
             Its truth, empty where the ground truth does not hold the object; None
             where the frame is not annotated.
@@ -429,10 +379,6 @@ def new_objects(
 
     Args:
         truth: Of the frame, or None.
-        known: Objects that were seen before.
-
-    Returns:
-        New ones, not annotated yet.
     """
     if truth is None:
         return []
@@ -489,16 +435,7 @@ class SAM2ImageRounds(SAM2PromptRounds):
     def run(
         self, model: PromptedModel, source: VideoSource
     ) -> Iterator[FramePrediction]:
-        """Prompt the objects of each annotated frame.
-
-        Args:
-            model: The model.
-            source: The image, or a video.
-
-        Yields:
-            For each frame that shows an object: the masks of the box, then those of
-            the clicks.
-        """
+        """Prompt the objects of each annotated frame."""
         for frame_index in source.annotated_frames():
             truth = _shown(source.read_masks(frame_index))
             if truth is not None:
@@ -602,12 +539,7 @@ class AnnotatedTracker:
         """Encode a frame.
 
         Args:
-            frame_index: Position in the video.
             pixels: (height, width, 3), RGB.
-            truth: Its ground truth.
-
-        Returns:
-            The frame.
         """
         return FrameView(
             frame_index=frame_index,
@@ -620,10 +552,6 @@ class AnnotatedTracker:
         self, objects: Sequence[AnnotatedObject], view: FrameView
     ) -> tuple[Tensor, ...]:
         """Track objects on a frame; where one was annotated its answer stays.
-
-        Args:
-            objects: Each annotated on some frame; they remember what was found.
-            view: The frame.
 
         Returns:
             The mask of each, (1, 1, H4, W4), logits.
@@ -662,10 +590,6 @@ class AnnotatedTracker:
     ) -> list[Tensor]:
         """Annotate objects on the frame that shows them first.
 
-        Args:
-            objects: They remember the answer.
-            view: The frame, with its ground truth.
-
         Returns:
             The mask of each, (1, 1, H4, W4), logits.
         """
@@ -685,12 +609,7 @@ class AnnotatedTracker:
         """Compare the masks of a frame with its ground truth, where it has any.
 
         Args:
-            objects: As the pass came to the frame.
             logits: The mask of each, (1, 1, H4, W4).
-            view: The frame.
-
-        Yields:
-            Those with any error that were not annotated on this frame.
         """
         for one, mask in zip(objects, logits, strict=True):
             truth = view.known(one.object_id, self.model)
@@ -713,8 +632,6 @@ class AnnotatedTracker:
 
         Args:
             one: The object, with the memories of ``wrong.one``.
-            view: The frame.
-            wrong: What was found there.
 
         Returns:
             The mask, (1, 1, H4, W4), logits.
@@ -733,11 +650,8 @@ class AnnotatedTracker:
         """What is shown of a round.
 
         Args:
-            objects: Of the round.
             logits: The mask of each, (1, 1, H4, W4).
-            view: The frame.
             num_annotated: Frames that may be annotated in this round.
-            is_final: No round follows.
 
         Returns:
             Masks that may overlap, each object having been tracked alone.
@@ -835,15 +749,7 @@ class SAM2OfflineRounds(SAM2VideoRounds):
     def run(
         self, model: PromptedModel, source: VideoSource
     ) -> Iterator[FramePrediction]:
-        """Track the video once in every round.
-
-        Args:
-            model: The model.
-            source: The video.
-
-        Yields:
-            Predictions of one round after another.
-        """
+        """Track the video once in every round."""
         tracker = self._tracker(model, source)
         objects: list[AnnotatedObject] = []
         for number in range(1, self.num_frames + 1):
@@ -897,15 +803,7 @@ class SAM2OnlineRounds(SAM2VideoRounds):
     def run(
         self, model: PromptedModel, source: VideoSource
     ) -> Iterator[FramePrediction]:
-        """Track the video once.
-
-        Args:
-            model: The model.
-            source: The video.
-
-        Yields:
-            For each frame the predictions of all rounds.
-        """
+        """Track the video once."""
         tracker = self._tracker(model, source)
         # Of each object one course for each number of annotated frames so far.
         courses: list[list[AnnotatedObject]] = []

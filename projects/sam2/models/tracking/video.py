@@ -64,12 +64,6 @@ class VideoTracker:
 
         Frames are decoded one ahead and forgotten at once, and so are memories that
         no later frame can reach: a long video costs no more than a short one.
-
-        Args:
-            source: The video; objects are prompted from its ground truth.
-
-        Yields:
-            A prediction for each frame from the first that is annotated.
         """
         plan = self.simulator.plan(max(source.num_frames, 2), step=0)
         kind = plan.prompts[0]
@@ -183,9 +177,6 @@ def read_ahead(
     source: VideoSource,
 ) -> Iterator[tuple[NDArray[np.uint8], FrameMasks | None]]:
     """Decode frames and ground truth in order, the next one meanwhile.
-
-    Args:
-        source: The video.
 
     Yields:
         Each frame, (height, width, 3), with its ground truth or None.
