@@ -95,8 +95,8 @@ def test_full_disk_is_named_and_nothing_is_lost(
 ) -> None:
     store = ArchivedMemoryStore()
     for frame in range(4):
-        store.add(frame, _memory(frame), prompted=False)
-    store.drop(0)
+        store.add(frame, _memory(frame), conditioning=False)
+    store.evict(0)
     assert store.archive is not None
     write, halves = os.pwrite, [True, False]
 
@@ -108,7 +108,7 @@ def test_full_disk_is_named_and_nothing_is_lost(
     with monkeypatch.context() as full:
         full.setattr(os, 'pwrite', write_on_full_disk)
         with pytest.raises(OSError, match=r'No space left.*set TMPDIR') as no:
-            store.drop(1)
+            store.evict(1)
     assert no.value.errno == errno.ENOSPC
     assert 1 not in store.archive
     for _ in range(2):
@@ -117,7 +117,7 @@ def test_full_disk_is_named_and_nothing_is_lost(
             assert found is not None
             assert torch.equal(found.spatial, _memory(frame).spatial)
             if frame in store.tracked:
-                store.drop(frame)
+                store.evict(frame)
 
 
 class LateCopy:
@@ -244,8 +244,8 @@ def test_records_of_all_archives_that_were_written_first_make_room(
 def test_dropped_memory_is_found_on_disk() -> None:
     store = ArchivedMemoryStore()
     for frame in range(4):
-        store.add(frame, _memory(frame), prompted=frame == 0)
-    store.drop(2)
+        store.add(frame, _memory(frame), conditioning=frame == 0)
+    store.evict(2)
     assert list(store.tracked) == [1, 3]
     found, expected = store.tracked_memory(2), _memory(2)
     assert found is not None
@@ -256,9 +256,9 @@ def test_dropped_memory_is_found_on_disk() -> None:
 
 def test_new_memory_replaces_the_one_on_disk() -> None:
     store = ArchivedMemoryStore()
-    store.add(1, _memory(1), prompted=False)
-    store.drop(1)
-    store.add(1, _memory(5), prompted=True)
+    store.add(1, _memory(1), conditioning=False)
+    store.evict(1)
+    store.add(1, _memory(5), conditioning=True)
     assert store.tracked_memory(1) is None
     found = store.conditioning[1]
     assert torch.equal(found.spatial, _memory(5).spatial)
@@ -267,8 +267,8 @@ def test_new_memory_replaces_the_one_on_disk() -> None:
 def test_memory_that_was_looked_up_is_replaced_on_disk_as_well() -> None:
     store = ArchivedMemoryStore()
     for seed in (1, 5):
-        store.add(1, _memory(seed), prompted=False)
-        store.drop(1)
+        store.add(1, _memory(seed), conditioning=False)
+        store.evict(1)
         found = store.tracked_memory(1)
         assert found is not None
         assert torch.equal(found.spatial, _memory(seed).spatial)
@@ -283,8 +283,8 @@ def test_memory_that_was_looked_up_is_replaced_on_disk_as_well() -> None:
 def test_erased_memory_is_gone_wherever_it_was() -> None:
     store = ArchivedMemoryStore()
     for frame in range(3):
-        store.add(frame, _memory(frame), prompted=frame == 0)
-    store.drop(1)
+        store.add(frame, _memory(frame), conditioning=frame == 0)
+    store.evict(1)
     for frame in (0, 1, 2, 3):
         store.erase(frame)
     assert [store.answer(frame) is None for frame in range(3)] == [False, True, True]
@@ -292,6 +292,6 @@ def test_erased_memory_is_gone_wherever_it_was() -> None:
 
 def test_store_without_archive_forgets() -> None:
     store = ArchivedMemoryStore(archive=None)
-    store.add(1, _memory(1), prompted=False)
-    store.drop(1)
+    store.add(1, _memory(1), conditioning=False)
+    store.evict(1)
     assert store.answer(1) is None

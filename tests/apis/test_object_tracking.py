@@ -18,13 +18,13 @@ def _batches(monkeypatch: pytest.MonkeyPatch, prompts: dict[int, int]) -> list[i
         click(predictor, state, number=number, frame=frame)
     track(predictor, state, max_frame_num_to_track=19)
     sizes: list[int] = []
-    original = mask_heads.MaskHeads.decode
+    original = mask_heads.SAMHeads.decode
 
-    def decode(self: mask_heads.MaskHeads, **inputs: torch.Tensor) -> object:
+    def decode(self: mask_heads.SAMHeads, **inputs: torch.Tensor) -> object:
         sizes.append(len(inputs['embedding']))
         return original(self, **inputs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mask_heads.MaskHeads, 'decode', decode)
+    monkeypatch.setattr(mask_heads.SAMHeads, 'decode', decode)
     track(predictor, state, start_frame_idx=20)
     return sizes
 
@@ -42,13 +42,13 @@ def test_objects_with_fewer_memories_go_apart(monkeypatch: pytest.MonkeyPatch) -
     track(predictor, state, max_frame_num_to_track=2)
     click(predictor, state, number=2, frame=2)
     sizes: list[int] = []
-    original = mask_heads.MaskHeads.decode
+    original = mask_heads.SAMHeads.decode
 
-    def decode(self: mask_heads.MaskHeads, **inputs: torch.Tensor) -> object:
+    def decode(self: mask_heads.SAMHeads, **inputs: torch.Tensor) -> object:
         sizes.append(len(inputs['embedding']))
         return original(self, **inputs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mask_heads.MaskHeads, 'decode', decode)
+    monkeypatch.setattr(mask_heads.SAMHeads, 'decode', decode)
     track(predictor, state, start_frame_idx=3)
     assert sizes == [1, 1]
 

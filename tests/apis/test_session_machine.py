@@ -104,8 +104,8 @@ FAULTS = Faults()
 APIS = 'projects.sam2.apis'
 WORK = (
     f'{APIS}.object_tracking:decode_frame',
-    f'{APIS}.object_tracking:remember_frame',
-    f'{APIS}.object_tracking:follow_objects',
+    f'{APIS}.object_tracking:encode_frame_memory',
+    f'{APIS}.object_tracking:track_objects',
     f'{APIS}.video_session:show_frame',
 )
 

@@ -66,8 +66,8 @@ def test_click_on_a_tracked_frame_refines_what_was_shown() -> None:
     task = predictor.session.tracking.prompt_task(
         state.objects[1], state.objects[1].prompts[0], 3, 5
     )
-    assert task.attends
-    assert task.earlier_logits is not None
+    assert task.uses_memory
+    assert task.previous_logits is not None
     assert not task.query.reverse
 
 

@@ -153,7 +153,7 @@ def test_image_gives_the_same_masks(
     features = ours.encode(frames[:1])
     given = [part for part in (points, box) if part is not None]
     actual = ours.mask_decoder(
-        embedding=ours.tracker.recall(features, None),
+        embedding=ours.tracker.condition_on_memory(features, None),
         position=ours.prompt_encoder.dense_position(GRID),
         prompts=ours.prompt_encoder(
             points=functools.reduce(PointPrompt.followed_by, given),

@@ -27,8 +27,8 @@ STEP = DecoderStep(
 def annotated() -> AnnotatedObject:
     """An object that was annotated on frame 3, tracked on frame 4."""
     one = AnnotatedObject(object_id=1)
-    one.store.add(3, MEMORY, prompted=True)
-    one.store.add(4, MEMORY, prompted=False)
+    one.store.add(3, MEMORY, conditioning=True)
+    one.store.add(4, MEMORY, conditioning=False)
     one.answers[3] = STEP
     return one
 
@@ -49,7 +49,7 @@ def view(frame: int, *, known: bool = True) -> FrameView:
 def test_a_copy_takes_its_own_course() -> None:
     one = annotated()
     other = one.copy()
-    other.store.add(5, MEMORY, prompted=True)
+    other.store.add(5, MEMORY, conditioning=True)
     other.answers[5] = STEP
     assert list(one.store.conditioning) == [3]
     assert list(one.answers) == [3]

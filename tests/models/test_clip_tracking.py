@@ -26,9 +26,9 @@ from projects.sam2.models.prompt_simulator import (
 from projects.sam2.structures import (
     ClipBatch,
     ClipTargets,
+    EncodedFrame,
     FrameOutput,
     PointPrompt,
-    RememberedFrame,
     TrackingMode,
 )
 
@@ -47,7 +47,7 @@ def golden_plan(case: GoldenCase) -> PromptPlan:
     return PromptPlan(
         prompts=dict.fromkeys(decisions['init_cond_frames'], kind),
         correction_frames=frozenset(decisions['frames_to_add_correction_pt']),
-        remembered_frames=frozenset(decisions['stored_as_cond']),
+        conditioning_frames=frozenset(decisions['stored_as_cond']),
     )
 
 
@@ -72,7 +72,7 @@ def _outputs_by_name(outputs: tuple[FrameOutput, ...]) -> Iterator[tuple[str, Te
         name = f'f{output.frame_index}'
         lows = [step.mask_logits for step in output.steps]
         yield f'{name}/pred_low', torch.cat(lows, dim=1)
-        if isinstance(output, RememberedFrame):
+        if isinstance(output, EncodedFrame):
             yield f'{name}/mem', output.memory.spatial
         yield f'{name}/ptr', output.final.object_pointer
         for number, step in enumerate(output.steps):
@@ -90,7 +90,7 @@ def test_training_step_equals_the_released_one(case: GoldenCase) -> None:
     model, batch, outputs = recorded_run(case)
     for name, value in _outputs_by_name(outputs):
         assert_close(value, case.arrays[name], 1e-4, f'{case.name}/{name}')
-    remembered = [isinstance(output, RememberedFrame) for output in outputs]
+    remembered = [isinstance(output, EncodedFrame) for output in outputs]
     # Nothing attends to the frame that is tracked last.
     assert sum(remembered) == len(outputs) - 1
     assert model.loss_module is not None
@@ -172,7 +172,7 @@ def _noted_run(
     plan = PromptPlan(
         prompts=dict.fromkeys((0, 1), PromptKind.POINT),
         correction_frames=frozenset({0, 1}),
-        remembered_frames=frozenset({0, 1}),
+        conditioning_frames=frozenset({0, 1}),
     )
     with torch.no_grad():
         outputs = model.track(batch, plan, TrackingMode.TRAINING)

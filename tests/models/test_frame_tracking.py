@@ -11,10 +11,10 @@ from projects.sam2.models import SAM2, SAM2Tracker
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
 from projects.sam2.models.tracking.frame import FrameTask, track_frame
 from projects.sam2.structures import (
+    EncodedFrame,
     FramePrompt,
     ImageFeatures,
     PointPrompt,
-    RememberedFrame,
     TrackingMode,
 )
 
@@ -58,11 +58,11 @@ def _run(
     correct: Callable[[Tensor], PointPrompt] | None = None,
     mode: TrackingMode = TrackingMode.EVALUATION,
     reread: bool = False,
-) -> RememberedFrame:
+) -> EncodedFrame:
     task = FrameTask(
         query=MemoryQuery(frame_index=0, num_video_frames=8, mode=mode),
         prompt=prompt,
-        attends=False,
+        uses_memory=False,
         correct=correct,
         num_corrections=3,
         reread_prompt=reread,
@@ -124,7 +124,7 @@ def test_interactive_memory_of_a_mask_is_binary_in_evaluation_alone(
         low, size=(SIDE, SIDE), mode='bilinear', align_corners=False
     )
     binary = mode is TrackingMode.EVALUATION
-    expected = model.tracker.memorise(
+    expected = model.tracker.encode_memory(
         features, shown, torch.ones(2, 1, dtype=torch.bool), binary=binary
     )
     assert torch.allclose(reread.memory.spatial, expected, atol=1e-5)
@@ -151,7 +151,7 @@ def test_memory_of_clicks_is_decided_or_as_sure_as_the_mask(
     )
     with torch.no_grad():
         expected, other = (
-            model.tracker.memorise(
+            model.tracker.encode_memory(
                 features, shown, output.final.object_score_logits > 0, binary=binary
             )
             for binary in (decided, not decided)

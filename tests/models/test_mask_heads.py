@@ -85,7 +85,7 @@ def test_heads_answer_each_prompt_like_the_released_ones(case: GoldenCase) -> No
                 features=features,
                 mode=EVALUATION,
                 points=points,
-                earlier_logits=logits,
+                previous_logits=logits,
             )
             _compare(case, name, step)
 
@@ -98,7 +98,7 @@ def test_mask_prompt_becomes_the_mask_as_in_the_released_model(
     heads = golden_model(case.spec['salt']).heads
     masks = unpack_masks(case.arrays['masks_bits'], (3, 1, IMAGE_SIZE, IMAGE_SIZE))
     with torch.no_grad():
-        step = heads.adopt(mask=masks, features=_features(case))
+        step = heads.use_mask_as_output(mask=masks, features=_features(case))
     found = {
         'ious': step.candidate_ious,
         'low': step.mask_logits,

@@ -30,9 +30,9 @@ def _memory(label: float = 0.0) -> FrameMemory:
 def _store(conditioning: list[int], tracked: list[int]) -> MemoryStore:
     store = MemoryStore()
     for frame in conditioning:
-        store.add(frame, _memory(frame), prompted=True)
+        store.add(frame, _memory(frame), conditioning=True)
     for frame in tracked:
-        store.add(frame, _memory(frame), prompted=False)
+        store.add(frame, _memory(frame), conditioning=False)
     return store
 
 
@@ -63,7 +63,7 @@ def _golden_store(
                 spatial=case.input(f'{letter}mf{frame}', maps),
                 object_pointer=case.input(f'{letter}op{frame}', pointers),
             )
-            store.add(frame, memory, prompted=letter == 'c')
+            store.add(frame, memory, conditioning=letter == 'c')
     return store
 
 
@@ -115,7 +115,7 @@ def test_memory_conditioned_features_equal_the_released_ones(case: GoldenCase) -
             store = _golden_store(case, setup, num_objects)
             selection = tracker.memory_bank.select(store, query)
         with torch.no_grad():
-            actual = tracker.recall(features, selection)
+            actual = tracker.condition_on_memory(features, selection)
         assert_close(actual, case.arrays[name], 1e-4, f'{case.name}/{name}')
 
 
@@ -175,7 +175,7 @@ def test_forgetting_never_changes_what_a_later_frame_attends_to(
     bounded, whole = _store([order[0]], []), _store([order[0]], [])
     for frame in order[1:]:
         query = _query(frame, length, reverse=reverse)
-        bank.forget(bounded, query)
+        bank.evict_unreachable(bounded, query)
         kept, every = bank.select(bounded, query), bank.select(whole, query)
         assert [int(m.spatial.max()) for m in kept.memories] == [
             int(m.spatial.max()) for m in every.memories
@@ -184,13 +184,13 @@ def test_forgetting_never_changes_what_a_later_frame_attends_to(
             p.time_offset for p in every.pointers
         ]
         for store in (bounded, whole):
-            store.add(frame, _memory(frame), prompted=False)
+            store.add(frame, _memory(frame), conditioning=False)
     assert len(bounded.tracked) <= 2 + max(stride * num_frames, max_pointers)
 
 
 def test_prompting_a_tracked_frame_moves_its_memory() -> None:
     store = _store([0], [1, 2])
-    store.add(2, _memory(2), prompted=True)
+    store.add(2, _memory(2), conditioning=True)
     assert list(store.conditioning) == [0, 2]
     assert list(store.tracked) == [1]
 

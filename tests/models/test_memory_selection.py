@@ -5,8 +5,8 @@ import torch
 
 from projects.sam2.models.memory_bank import (
     MemorySelection,
-    RecalledMemory,
-    RecalledPointer,
+    SelectedMemory,
+    SelectedPointer,
     join_selections,
 )
 
@@ -16,11 +16,11 @@ def _selection(
 ) -> MemorySelection:
     return MemorySelection(
         memories=tuple(
-            RecalledMemory(spatial=torch.full((1, 2, 3, 3), label + age), age=age)
+            SelectedMemory(spatial=torch.full((1, 2, 3, 3), label + age), age=age)
             for age in ages
         ),
         pointers=tuple(
-            RecalledPointer(pointer=torch.full((1, 4), label), time_offset=offset)
+            SelectedPointer(pointer=torch.full((1, 4), label), time_offset=offset)
             for offset in offsets
         ),
         pointer_horizon=16,

@@ -5,7 +5,7 @@ import torch
 
 from memory_videos import MemoryVideo
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
-from projects.sam2.models.tracking.frame import follow_objects
+from projects.sam2.models.tracking.frame import track_objects
 from projects.sam2.structures import FrameMemory, ImageFeatures, TrackingMode
 from toy_videos import SIDE, relative_difference, toy_model
 
@@ -22,7 +22,7 @@ def store(seed: int, *conditioning: int) -> MemoryStore:
             spatial=torch.randn(1, 16, SIDE // 16, SIDE // 16, generator=noise),
             object_pointer=torch.randn(1, 64, generator=noise),
         )
-        made.add(frame, memory, prompted=frame in conditioning)
+        made.add(frame, memory, conditioning=frame in conditioning)
     return made
 
 
@@ -41,9 +41,9 @@ def test_objects_in_batches_equal_objects_alone(
     stores = [store(1, 0), store(2, 0, 1), store(3, 0), store(4, 0)]
     with torch.no_grad():
         batches = list(
-            follow_objects(MODEL.heads, stores, features, QUERY, max_batch_objects=size)
+            track_objects(MODEL.heads, stores, features, QUERY, max_batch_objects=size)
         )
-        (alone,) = follow_objects(
+        (alone,) = track_objects(
             MODEL.heads, stores[2:3], features, QUERY, max_batch_objects=1
         )
     places = sorted(position for batch in batches for position in batch.positions)

@@ -5,7 +5,7 @@ import torch
 
 from projects.sam2.models import SAM2ObjectPointer
 from projects.sam2.models.layers import sine_encoding_1d
-from projects.sam2.models.memory_bank import MemorySelection, RecalledPointer
+from projects.sam2.models.memory_bank import MemorySelection, SelectedPointer
 
 
 def _selection(offsets: list[int], horizon: int) -> MemorySelection:
@@ -13,7 +13,7 @@ def _selection(offsets: list[int], horizon: int) -> MemorySelection:
     return MemorySelection(
         memories=(),
         pointers=tuple(
-            RecalledPointer(
+            SelectedPointer(
                 pointer=torch.randn(2, 32, generator=generator), time_offset=offset
             )
             for offset in offsets
@@ -58,7 +58,7 @@ def test_each_object_may_have_its_own_time() -> None:
     mixed = MemorySelection(
         memories=(),
         pointers=(
-            RecalledPointer(pointer=first.pointers[0].pointer, time_offset=(-4, 3)),
+            SelectedPointer(pointer=first.pointers[0].pointer, time_offset=(-4, 3)),
             first.pointers[1],
         ),
         pointer_horizon=9,

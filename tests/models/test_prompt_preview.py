@@ -60,7 +60,7 @@ def test_prompts_equal_those_of_training(kinds: tuple[PromptKind, PromptKind]) -
     plan = PromptPlan(
         prompts={0: kinds[0], 1: kinds[1], 2: kinds[1]},
         correction_frames=frozenset({0, 2}),
-        remembered_frames=frozenset({0, 2}),
+        conditioning_frames=frozenset({0, 2}),
     )
     model = golden_model('preview:', tracker={'gate_training_masks': False})
     model.prompt_simulator = simulator = NotedPrompts()
@@ -82,7 +82,7 @@ def test_clicks_on_a_model_are_those_that_training_gives_it() -> None:
     plan = PromptPlan(
         prompts={0: PromptKind.BOX},
         correction_frames=frozenset({0, 2}),
-        remembered_frames=frozenset({0, 2}),
+        conditioning_frames=frozenset({0, 2}),
     )
     model = golden_model('preview:', prompt_simulator={'num_corrections': 2})
     with torch.no_grad():

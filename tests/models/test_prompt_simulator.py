@@ -65,7 +65,7 @@ def test_conditioning_frames_are_corrected_first_and_remembered() -> None:
     for step in range(100):
         plan = simulator.plan(6, step)
         assert set(plan.prompts) <= plan.correction_frames
-        assert plan.remembered_frames == plan.correction_frames
+        assert plan.conditioning_frames == plan.correction_frames
         assert next(iter(plan.prompts)) == 0
         sizes.add(len(plan.correction_frames))
     assert sizes == {2, 3, 4}
@@ -86,7 +86,7 @@ def test_memories_of_corrected_frames_count_as_conditioning() -> None:
     plan = simulator.plan(8, 0)
     assert len(plan.correction_frames) == 3
     assert set(plan.prompts) == {0}
-    assert plan.remembered_frames == plan.correction_frames
+    assert plan.conditioning_frames == plan.correction_frames
 
 
 def test_single_frames_always_get_points() -> None:
@@ -178,9 +178,9 @@ def test_frame_that_a_clip_has_no_annotation_of_is_left_out_of_the_plan() -> Non
     plan = PromptPlan(
         prompts={0: PromptKind.BOX, 3: PromptKind.POINT},
         correction_frames=frozenset({0, 2, 3}),
-        remembered_frames=frozenset({0, 2, 3}),
+        conditioning_frames=frozenset({0, 2, 3}),
     )
     annotated = torch.tensor([[1, 0], [1, 1], [1, 1], [1, 0]], dtype=torch.bool)
     restricted = plan.where_annotated(annotated)
     assert restricted.prompts == {0: PromptKind.BOX}
-    assert restricted.correction_frames == restricted.remembered_frames == {0, 2}
+    assert restricted.correction_frames == restricted.conditioning_frames == {0, 2}

@@ -49,7 +49,7 @@ def gradients(
     plan = PromptPlan(
         prompts={0: kind},
         correction_frames=frozenset({0, 1} if kind is PromptKind.POINT else ()),
-        remembered_frames=frozenset({0}),
+        conditioning_frames=frozenset({0}),
     )
     batch = replace(batch, frames=batch.frames.to(dtype))
     model.train().to(dtype)

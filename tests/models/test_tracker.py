@@ -43,8 +43,8 @@ def test_memory_of_masks_equals_the_released_one(
     logits = case.input('hm', (3, 1, IMAGE_SIZE, IMAGE_SIZE), 4.0)
     present = torch.tensor([[3.0], [-2.0], [0.5]]) > 0
     with torch.no_grad():
-        memory = tracker.memorise(
-            features, tracker.separate(logits), present, binary=binary
+        memory = tracker.encode_memory(
+            features, tracker.non_overlapping_logits(logits), present, binary=binary
         )
     assert_close(memory, case.arrays[name], 1e-4, f'{case.name}/{name}')
 
@@ -62,7 +62,7 @@ def test_first_prompted_frame_gets_the_no_memory_embedding(
     expected = tracker.no_memory_embedding.flatten()
     nothing_chosen = MemorySelection(memories=(), pointers=(), pointer_horizon=8)
     for selection in (None, nothing_chosen):
-        recalled = tracker.recall(features, selection)
+        recalled = tracker.condition_on_memory(features, selection)
         assert torch.equal(recalled[1, :, 3, 5], expected)
 
 

@@ -117,7 +117,7 @@ def test_decisions_follow_the_random_stream_of_the_released_code(
         'use_pt_input': with_points,
         'init_cond_frames': [*plan.prompts],
         'frames_to_add_correction_pt': sorted(plan.correction_frames),
-        'stored_as_cond': sorted(plan.remembered_frames),
+        'stored_as_cond': sorted(plan.conditioning_frames),
     }
     for name, value in found.items():
         expected = decisions[name]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from projects.sam2.ops import write_whole, written_aside
+from projects.sam2.ops import atomic_write, write_atomically
 
 
 def _write(folder: Path, content: str) -> None:
@@ -17,7 +17,7 @@ def _write(folder: Path, content: str) -> None:
 def test_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     target = tmp_path / 'weights'
     for content in ('old', 'new'):
-        with written_aside(target) as aside:
+        with atomic_write(target) as aside:
             aside.write_text(content)
     assert target.read_text() == 'new'
     assert list(tmp_path.iterdir()) == [target]
@@ -28,7 +28,7 @@ def test_folder_comes_with_all_its_files(tmp_path: Path, *, is_there: bool) -> N
     target = tmp_path / 'new' / 'model'
     if is_there:
         target.mkdir(parents=True)
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         _write(aside, 'numbers')
         assert target.is_dir() is is_there
     assert (target / 'inner' / 'weights').read_text() == 'numbers'
@@ -48,7 +48,7 @@ def test_everything_is_on_the_disk_before_the_folder_appears(
         flush(descriptor)
 
     monkeypatch.setattr(os, 'fsync', spy)
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         _write(aside, 'numbers')
     before = {name for name, is_there in flushed if not is_there}
     assert before == {'inner', 'weights', '.model.partial'}
@@ -58,7 +58,7 @@ def test_everything_is_on_the_disk_before_the_folder_appears(
 @pytest.mark.parametrize('is_folder', [False, True])
 def test_failure_leaves_nothing_behind(tmp_path: Path, *, is_folder: bool) -> None:
     def interrupted() -> None:
-        with written_aside(tmp_path / 'x') as aside:
+        with atomic_write(tmp_path / 'x') as aside:
             if is_folder:
                 _write(aside, 'half')
             else:
@@ -72,21 +72,21 @@ def test_failure_leaves_nothing_behind(tmp_path: Path, *, is_folder: bool) -> No
 
 def test_what_a_killed_writer_left_is_removed_first(tmp_path: Path) -> None:
     _write(tmp_path / '.model.partial', 'half')
-    with written_aside(tmp_path / 'model') as aside:
+    with atomic_write(tmp_path / 'model') as aside:
         _write(aside, 'whole')
     assert (tmp_path / 'model' / 'inner' / 'weights').read_text() == 'whole'
     assert [path.name for path in tmp_path.iterdir()] == ['model']
 
 
 def test_ending_of_a_file_is_kept_while_it_is_written(tmp_path: Path) -> None:
-    with written_aside(tmp_path / 'clip.mp4') as aside:
+    with atomic_write(tmp_path / 'clip.mp4') as aside:
         assert aside.name == '.clip.partial.mp4'
         aside.touch()
 
 
 def test_text_and_bytes_are_written_whole(tmp_path: Path) -> None:
     for content in ('größer\n', b'\x00\xff'):
-        write_whole(tmp_path / 'new' / 'file', content)
+        write_atomically(tmp_path / 'new' / 'file', content)
         expected = content.encode() if isinstance(content, str) else content
         assert (tmp_path / 'new' / 'file').read_bytes() == expected
     assert [path.name for path in (tmp_path / 'new').iterdir()] == ['file']

@@ -138,5 +138,5 @@ def _plan(
     return PromptPlan(
         prompts=prompts,
         correction_frames=corrections,
-        remembered_frames=frozenset(prompts) | (corrections if remembered else set()),
+        conditioning_frames=frozenset(prompts) | (corrections if remembered else set()),
     )

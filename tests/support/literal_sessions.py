@@ -14,8 +14,8 @@ from torch import Tensor
 from projects.sam2.models import SAM2
 from projects.sam2.models.memory_bank import (
     MemorySelection,
-    RecalledMemory,
-    RecalledPointer,
+    SelectedMemory,
+    SelectedPointer,
 )
 from projects.sam2.ops import fill_holes, non_overlapping, upsample_logits
 from projects.sam2.structures import (
@@ -261,12 +261,14 @@ class LiteralSession:
             or (frame in obj.temp and obj.temp[frame][1])
         )
         if prompt.mask is not None:
-            step = self.model.heads.adopt(mask=prompt.mask, features=features)
+            step = self.model.heads.use_mask_as_output(
+                mask=prompt.mask, features=features
+            )
         else:
             before = obj.latest(frame)
             logits = None if before is None else before.mask.clamp(-32, 32)
             embedding = (
-                self.model.tracker.recall(features, None)
+                self.model.tracker.condition_on_memory(features, None)
                 if is_init
                 else self._attended(obj, features, frame, reverse=obj.tracked[frame])
             )
@@ -318,7 +320,7 @@ class LiteralSession:
             features=features,
             mode=TrackingMode.EVALUATION,
             points=None if prompt is None else prompt.points,
-            earlier_logits=logits,
+            previous_logits=logits,
         )
         return step
 
@@ -328,7 +330,7 @@ class LiteralSession:
         """The output with its memory, made of a mask."""
         height, width = features.embedding.shape[-2:]
         full = upsample_logits(mask, (16 * height, 16 * width))
-        memory = self.model.tracker.memorise(
+        memory = self.model.tracker.encode_memory(
             features, full, output.step.object_score_logits > 0, binary=binary
         )
         return replace(output, memory=memory)
@@ -371,17 +373,19 @@ class LiteralSession:
                 pointers.append((back, found))
         selection = MemorySelection(
             memories=tuple(
-                RecalledMemory(spatial=output.memory, age=age)
+                SelectedMemory(spatial=output.memory, age=age)
                 for age, output in memories
                 if output.memory is not None
             ),
             pointers=tuple(
-                RecalledPointer(pointer=output.step.object_pointer, time_offset=time)
+                SelectedPointer(pointer=output.step.object_pointer, time_offset=time)
                 for time, output in pointers
             ),
             pointer_horizon=horizon,
         )
-        conditioned: Tensor = self.model.tracker.recall(features, selection)
+        conditioned: Tensor = self.model.tracker.condition_on_memory(
+            features, selection
+        )
         return conditioned
 
     def _closest(self, obj: LiteralObject, frame: int) -> list[int]:

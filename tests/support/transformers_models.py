@@ -177,7 +177,7 @@ def track_with_ours(
         task = FrameTask(
             query=query,
             prompt=None if step else case.prompt,
-            attends=step > 0,
+            uses_memory=step > 0,
             reread_prompt=True,
         )
         own = features.select(torch.full((count,), frame))
@@ -186,7 +186,7 @@ def track_with_ours(
             spatial=output.memory.spatial.to(memory_dtype),
             object_pointer=output.memory.object_pointer,
         )
-        store.add(frame, memory, prompted=step == 0)
+        store.add(frame, memory, conditioning=step == 0)
         answers.append(_answer(output))
     return answers
 

@@ -37,8 +37,8 @@ from projects.sam2.apis.video_state import TrackedObject
 from projects.sam2.models.tracking.frame import (
     FrameTask,
     decode_frame,
-    recall_memories,
-    remember_frame,
+    encode_frame_memory,
+    select_memories,
 )
 from projects.sam2.structures import ImageFeatures
 
@@ -117,9 +117,9 @@ class Bench:
         task = FrameTask(query=query)
         masks = []
         for one in objects:
-            selection = recall_memories(heads, one.store, task)
+            selection = select_memories(heads, one.store, task)
             steps = decode_frame(heads, features, selection, task)
-            output = remember_frame(heads, features, steps, task)
+            output = encode_frame_memory(heads, features, steps, task)
             output.memory.spatial.to(torch.bfloat16)  # as it is kept
             masks.append(output.final.mask_logits)
         return torch.cat(masks)
@@ -164,7 +164,7 @@ class Bench:
                 object_score_logits=drawn['object_score_logits'],
                 ious=drawn['ious'],
             )
-            store.add(frame, memory, prompted=frame == 0)
+            store.add(frame, memory, conditioning=frame == 0)
         return store
 
 

@@ -38,7 +38,7 @@ from projects.sam2.checkpoints import (
 from projects.sam2.engine.command_line import call_tool
 from projects.sam2.models import SAM2
 from projects.sam2.models.adaptation import merged_weights, trained_weights
-from projects.sam2.ops import written_aside
+from projects.sam2.ops import atomic_write
 
 
 def load_trained(config: str, checkpoint: str, base: str | None) -> SAM2:
@@ -76,7 +76,7 @@ def save(model: SAM2, target: Path) -> int:
         msg = f'{target} exists; remove it, or name another place to write to'
         raise FileExistsError(msg)
     weights = trained_weights(model)
-    with written_aside(target) as aside, aside.open('wb') as file:
+    with atomic_write(target) as aside, aside.open('wb') as file:
         torch.save({ADAPTER_FIELD: weights}, file)
     return len(weights)
 

@@ -278,7 +278,7 @@ def _promising(
         model,
         image,
         points=_positive(points),
-        earlier_logits=None,
+        previous_logits=None,
         multimask=wanted.multimask,
     )
     owners = points.repeat_interleave(decoded.ious.shape[1], dim=0)
@@ -290,7 +290,7 @@ def _promising(
                 model,
                 image,
                 points=_positive(owners[chunk]),
-                earlier_logits=earlier[chunk],
+                previous_logits=earlier[chunk],
                 multimask=False,
             )
             for chunk in torch.arange(len(owners)).split(wanted.points_per_batch)

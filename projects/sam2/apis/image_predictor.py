@@ -160,7 +160,7 @@ def encode_images(
     preprocessor = model.data_preprocessor
     pixels = torch.cat([preprocess_image(preprocessor, image) for image in images])
     features = model.encode(pixels)
-    embedding = model.tracker.recall(features, None)
+    embedding = model.tracker.condition_on_memory(features, None)
     return tuple(
         EncodedImage(
             embedding=embedding[index : index + 1],
@@ -196,7 +196,7 @@ def decode_low_res(
     image: EncodedImage,
     *,
     points: PointPrompt | None,
-    earlier_logits: Tensor | None,
+    previous_logits: Tensor | None,
     multimask: bool,
 ) -> LowResMasks:
     """Answer prompts on an image; object scores are not asked.
@@ -205,7 +205,7 @@ def decode_low_res(
         model: The model.
         image: The image.
         points: Points and boxes as shares of the sides, or None.
-        earlier_logits: Masks of an earlier answer, (O | 1, 1, H4, W4), or None.
+        previous_logits: Masks of an earlier answer, (O | 1, 1, H4, W4), or None.
         multimask: Give three masks for an ambiguous prompt, not one.
 
     Returns:
@@ -213,7 +213,7 @@ def decode_low_res(
     """
     embedded = model.prompt_encoder(
         points=None if points is None else points_of_model(model, points),
-        mask_logits=earlier_logits,
+        mask_logits=previous_logits,
         embedding_size=image.cells,
         num_objects=1 if points is None else len(points.coords),
     )
@@ -673,7 +673,7 @@ class SAM2ImagePredictor:
             self.model,
             image,
             points=points,
-            earlier_logits=mask_input,
+            previous_logits=mask_input,
             multimask=multimask_output,
         )
         masks = self._transforms.postprocess_masks(decoded.logits, image.size)
@@ -704,7 +704,7 @@ class SAM2ImagePredictor:
             self.model,
             image,
             points=prompt_points,
-            earlier_logits=earlier,
+            previous_logits=earlier,
             multimask=multimask,
         )
 

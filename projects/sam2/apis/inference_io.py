@@ -33,7 +33,7 @@ from ..datasets.io.images import (
 )
 from ..datasets.io.listing import scan_folder
 from ..datasets.processing.davis_export import davis_palette
-from ..ops import EncodedMask, encode_masks, write_whole
+from ..ops import EncodedMask, encode_masks, write_atomically
 from ..structures import PromptMark
 from ..visualization import VideoFile
 from ..visualization.clip_visualizer import write_png
@@ -526,7 +526,7 @@ class ResultFiles:
         """Write what is known at the end alone."""
         if 'json' in self.formats:
             path = _with_ending(self.folder / PRED_FOLDER / self.name, '.json')
-            write_whole(path, json.dumps(result.as_json()))
+            write_atomically(path, json.dumps(result.as_json()))
             self.written.append(path)
 
     def _remove_earlier_masks(self) -> None:

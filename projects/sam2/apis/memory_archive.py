@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..models.memory_bank import MemoryStore
-from ..models.tracking.frame import STRIDE, MaskHeads
+from ..models.tracking.frame import STRIDE, SAMHeads
 from ..ops import upsample_logits
 from ..structures import FrameMemory, ImageFeatures
 
@@ -115,7 +115,7 @@ class MemoryRestorer:
         memory_dtype: Spatial memories are of this type.
     """
 
-    heads: MaskHeads
+    heads: SAMHeads
     features: Callable[[int], ImageFeatures]
     show: Callable[[Tensor, float], Tensor]
     memory_dtype: torch.dtype
@@ -144,7 +144,7 @@ class MemoryRestorer:
         ):
             features = self.features(frame_index)
             height, width = features.embedding.shape[-2:]
-            spatial = self.heads.tracker.memorise(
+            spatial = self.heads.tracker.encode_memory(
                 features,
                 upsample_logits(mask_logits, (STRIDE * height, STRIDE * width)),
                 object_score_logits > 0,
@@ -495,15 +495,15 @@ class ArchivedMemoryStore(MemoryStore):
     _restored: OrderedDict[int, AnsweredMemory] = field(default_factory=OrderedDict)
 
     @property
-    def returns_dropped(self) -> bool:
+    def can_restore(self) -> bool:
         """Memories that were dropped can be looked up."""
         return self.archive is not None
 
-    def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
+    def add(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
         """Keep the memory of a frame, in place of an earlier one of that frame."""
         if self.restorer is None and isinstance(memory, AnsweredMemory):
             memory = replace(memory, encoded_logits=None)  # not needed again
-        MemoryStore.add(self, frame_index, memory, prompted=prompted)
+        MemoryStore.add(self, frame_index, memory, conditioning=conditioning)
         self._discard(frame_index)
 
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
@@ -535,7 +535,7 @@ class ArchivedMemoryStore(MemoryStore):
             return None
         return self.archive.read(frame_index, 1)[0].to(self._device())
 
-    def drop(self, frame_index: int) -> None:
+    def evict(self, frame_index: int) -> None:
         """Move a tracked memory to the archive.
 
         Raises:
@@ -686,10 +686,10 @@ class StagedStore(ArchivedMemoryStore):
         self.base = base
         self.changed: set[int] = set()
 
-    def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
+    def add(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
         """Stage the memory of a frame."""
         self.changed.add(frame_index)
-        super().add(frame_index, memory, prompted=prompted)
+        super().add(frame_index, memory, conditioning=conditioning)
 
     def erase(self, frame_index: int) -> None:
         """Stage that the tracked memory of a frame is forgotten."""
@@ -731,5 +731,5 @@ class StagedStore(ArchivedMemoryStore):
         for frame in self.changed:
             self.base.erase(frame)
             if frame in self.tracked:
-                self.base.add(frame, self.tracked[frame], prompted=False)
+                self.base.add(frame, self.tracked[frame], conditioning=False)
         self.base.conditioning = self.conditioning

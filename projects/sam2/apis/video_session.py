@@ -19,11 +19,11 @@ from ..models.memory_bank import MemoryQuery
 from ..models.tracking.frame import (
     NO_OBJECT_LOGIT,
     FrameTask,
-    MaskHeads,
+    SAMHeads,
     decode_frame,
-    follow_objects,
-    recall_memories,
-    remember_frame,
+    encode_frame_memory,
+    select_memories,
+    track_objects,
 )
 from ..ops import (
     at_least_float32,
@@ -33,9 +33,9 @@ from ..ops import (
 )
 from ..structures import (
     DecoderStep,
+    EncodedFrame,
     FramePrompt,
     ImageFeatures,
-    RememberedFrame,
     TrackingMode,
 )
 from .frame_readers import FrameReader, same_size
@@ -73,7 +73,7 @@ class ObjectTracking:
         max_batch_objects: Objects tracked in one batch.
     """
 
-    heads: MaskHeads
+    heads: SAMHeads
     fill_hole_area: float
     memory_dtype: torch.dtype
     max_batch_objects: int
@@ -86,19 +86,21 @@ class ObjectTracking:
         num_frames: int,
     ) -> FrameTask:
         """Describe the task of answering a prompt."""
-        attends = bool(frame_index in obj.tracked_in_reverse and obj.store.conditioning)
+        uses_memory = bool(
+            frame_index in obj.tracked_in_reverse and obj.store.conditioning
+        )
         shown = obj.answer(frame_index)
         earlier: Tensor | None = None
         if shown is not None:
             limit = EARLIER_LOGIT_LIMIT
             earlier = shown.mask_logits.clamp(-limit, limit)
-        reverse = attends and obj.tracked_in_reverse[frame_index]
+        reverse = uses_memory and obj.tracked_in_reverse[frame_index]
         return FrameTask(
             query=self.query(frame_index, num_frames, reverse=reverse),
             prompt=prompt,
-            attends=attends,
+            uses_memory=uses_memory,
             reread_prompt=True,
-            earlier_logits=earlier,
+            previous_logits=earlier,
         )
 
     def answer(
@@ -109,7 +111,7 @@ class ObjectTracking:
         Args:
             task: As :meth:`prompt_task` gives it.
         """
-        selection = recall_memories(self.heads, obj.store, task)
+        selection = select_memories(self.heads, obj.store, task)
         (step,) = decode_frame(self.heads, features, selection, task)
         # The answer may be pending for long; its mask at image size is not needed.
         shown = fill_small_holes(step.mask_logits, self.fill_hole_area)
@@ -119,7 +121,7 @@ class ObjectTracking:
         self, answer: PendingAnswer, features: ImageFeatures
     ) -> AnsweredMemory:
         """Make a memory of an answered prompt."""
-        output = remember_frame(self.heads, features, (answer.step,), answer.task)
+        output = encode_frame_memory(self.heads, features, (answer.step,), answer.task)
         binary = self.heads.tracker.binary_clicked_memories
         return self._memories(output, answer.step.mask_logits, binary=binary)[0]
 
@@ -135,7 +137,7 @@ class ObjectTracking:
         not depend on memories, like the first self-attention, is done once for all.
         """
         memories: dict[int, AnsweredMemory] = {}
-        for batch in follow_objects(
+        for batch in track_objects(
             self.heads,
             [obj.store for obj in objects],
             features,
@@ -162,7 +164,7 @@ class ObjectTracking:
         )
 
     def _memories(
-        self, output: RememberedFrame, shown: Tensor, *, binary: bool
+        self, output: EncodedFrame, shown: Tensor, *, binary: bool
     ) -> list[AnsweredMemory]:
         """Split the memories of a batch by object.
 
@@ -554,7 +556,7 @@ class VideoSession:
             query = replace(query, frame_index=min(oldest, query.frame_index))
         name = f'object {obj.object_id} on frame {query.frame_index}'
         with _add_context(f'while archiving what was tracked of {name}'):
-            self.model.tracker.memory_bank.forget(obj.store, query)
+            self.model.tracker.memory_bank.evict_unreachable(obj.store, query)
 
     def _show_answers(
         self,
@@ -586,7 +588,7 @@ class VideoSession:
             task = self.tracking.prompt_task(obj, prompt, frame_index, state.num_frames)
             step = self.tracking.answer(obj, features, task)
         conditioning = (
-            not task.attends
+            not task.uses_memory
             or self.options.corrections_condition
             or frame_index in obj.conditioning_frames
         )

@@ -498,7 +498,7 @@ class TrackedObject:
         self, frame_index: int, memory: AnsweredMemory, *, conditioning: bool
     ) -> None:
         """Keep the memory of an answered prompt."""
-        self.store.add(frame_index, memory, prompted=conditioning)
+        self.store.add(frame_index, memory, conditioning=conditioning)
         self.pending.pop(frame_index, None)
         if conditioning:
             self.corrections.discard(frame_index)
@@ -514,7 +514,7 @@ class TrackedObject:
             memory: What was tracked there; None where the frame conditions the video.
         """
         if memory is not None:
-            self.store.add(frame_index, memory, prompted=False)
+            self.store.add(frame_index, memory, conditioning=False)
             self.corrections.discard(frame_index)
         self.tracked_in_reverse[frame_index] = reverse
 
@@ -530,7 +530,7 @@ class TrackedObject:
         self.corrections.discard(frame_index)
         memory = self.store.conditioning.get(frame_index)
         if memory is not None:
-            self.store.add(frame_index, memory, prompted=False)
+            self.store.add(frame_index, memory, conditioning=False)
             self.tracked_in_reverse.pop(frame_index, None)
 
     def forget_passed(self, promptable: EmbeddingCache) -> None:

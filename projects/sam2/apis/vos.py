@@ -32,7 +32,7 @@ from ..datasets.processing.worker_pool import (
 from ..datasets.sources.object_folders import ObjectFolderMasks
 from ..engine.distributed import rank_of_process
 from ..engine.samplers import deal_videos
-from ..ops import write_whole, written_aside
+from ..ops import atomic_write, write_atomically
 from ..structures import FrameMasks, VideoSource
 from .building import default_device
 from .frame_readers import ReadAheadReader, same_size
@@ -91,7 +91,7 @@ class MaskFolder:
         Raises:
             ValueError: If an id does not fit into a palette PNG.
         """
-        with written_aside(child(self.root, name)) as aside:
+        with atomic_write(child(self.root, name)) as aside:
             aside.mkdir()
             writer = _ObjectWriter(folder=aside, folder_of=folder_of)
             done = 0
@@ -129,7 +129,7 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, write: bool) -> Non
         )
         raise FileExistsError(msg)
     if write:
-        write_whole(path, json.dumps(wanted, indent=1))
+        write_atomically(path, json.dumps(wanted, indent=1))
 
 
 def _holds_masks(root: Path) -> bool:

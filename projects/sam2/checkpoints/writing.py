@@ -11,7 +11,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from ..ops import written_aside
+from ..ops import atomic_write
 from .files import WEIGHTS_FILE, write_safetensors
 from .key_map import map_to_huggingface, map_to_released
 
@@ -252,7 +252,7 @@ def write_checkpoint(
             f'name a new file'
         )
         raise FileExistsError(msg)
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         WRITERS[kind](aside, dict(sorted(weights.items())), model)
 
 

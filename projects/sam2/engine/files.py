@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mmengine.fileio import LocalBackend, register_backend
 
-from ..ops import write_whole
+from ..ops import write_atomically
 
 
 def to_plain(value: Any) -> Any:
@@ -36,7 +36,7 @@ class SAM2AtomicBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes."""
-        write_whole(Path(filepath), obj)
+        write_atomically(Path(filepath), obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text."""

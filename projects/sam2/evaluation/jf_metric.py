@@ -13,7 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
 
-from ..ops import write_whole
+from ..ops import write_atomically
 from .protocol import ScoreSummary, VideoScores, summarise
 
 OBJECT_FILE = 'jf_objects.csv'
@@ -154,7 +154,7 @@ def write_report(
         'summary': {'j_and_f': summary.j_and_f, **asdict(summary)},
         'videos': [asdict(video) for video in videos],
     }
-    write_whole(folder / FRAME_FILE, json.dumps(content))
+    write_atomically(folder / FRAME_FILE, json.dumps(content))
 
 
 def _video_means(video: VideoScores) -> _Row:
@@ -184,7 +184,7 @@ def _named(kind: str, names: Sequence[object]) -> str:
 def _write_table(path: Path, rows: Sequence[_Row]) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator='\n').writerows(rows)
-    write_whole(path, table.getvalue())
+    write_atomically(path, table.getvalue())
 
 
 def _percent(j: float, f: float) -> tuple[str, str, str]:

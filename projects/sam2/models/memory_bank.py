@@ -33,7 +33,7 @@ class MemoryQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecalledMemory:
+class SelectedMemory:
     """A spatial memory and how long ago it was made.
 
     Attributes:
@@ -46,7 +46,7 @@ class RecalledMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecalledPointer:
+class SelectedPointer:
     """An object pointer and its distance in time.
 
     Attributes:
@@ -75,8 +75,8 @@ class MemorySelection:
         pointer_horizon: Number of pointers that the video allows; scales their time.
     """
 
-    memories: tuple[RecalledMemory, ...]
-    pointers: tuple[RecalledPointer, ...]
+    memories: tuple[SelectedMemory, ...]
+    pointers: tuple[SelectedPointer, ...]
     pointer_horizon: int
 
     @property
@@ -106,7 +106,7 @@ def join_selections(selections: Sequence[MemorySelection]) -> MemorySelection:
     pointers = zip(*(selection.pointers for selection in selections), strict=True)
     return MemorySelection(
         memories=tuple(
-            RecalledMemory(
+            SelectedMemory(
                 spatial=torch.cat([one.spatial for one in same]), age=same[0].age
             )
             for same in memories
@@ -116,10 +116,10 @@ def join_selections(selections: Sequence[MemorySelection]) -> MemorySelection:
     )
 
 
-def _join_pointers(pointers: Sequence[RecalledPointer]) -> RecalledPointer:
+def _join_pointers(pointers: Sequence[SelectedPointer]) -> SelectedPointer:
     """Pointers of several objects; their distances stay their own."""
     offsets = [offset for one in pointers for offset in one.offsets(len(one.pointer))]
-    return RecalledPointer(
+    return SelectedPointer(
         pointer=torch.cat([one.pointer for one in pointers]),
         time_offset=offsets[0] if len(set(offsets)) == 1 else tuple(offsets),
     )
@@ -138,14 +138,14 @@ class MemoryStore:
     tracked: dict[int, FrameMemory] = field(default_factory=dict)
 
     @property
-    def returns_dropped(self) -> bool:
+    def can_restore(self) -> bool:
         """Memories that were dropped can be looked up, since they lie elsewhere."""
         return False
 
-    def add(self, frame_index: int, memory: FrameMemory, *, prompted: bool) -> None:
+    def add(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
         """Keep the memory of a frame, in place of an earlier one of that frame."""
         kept, other = self.conditioning, self.tracked
-        if not prompted:
+        if not conditioning:
             kept, other = other, kept
         other.pop(frame_index, None)
         kept[frame_index] = memory
@@ -167,7 +167,7 @@ class MemoryStore:
         memory = self.tracked_memory(frame_index)
         return None if memory is None else memory.object_pointer
 
-    def drop(self, frame_index: int) -> None:
+    def evict(self, frame_index: int) -> None:
         """Let go of a tracked memory that the running pass reaches no more."""
         del self.tracked[frame_index]
 
@@ -235,13 +235,13 @@ class MemoryBank:
             raise ValueError(msg)
         chosen = self._nearest(tuple(store.conditioning), query.frame_index)
         memories = [
-            RecalledMemory(spatial=store.conditioning[frame].spatial, age=0)
+            SelectedMemory(spatial=store.conditioning[frame].spatial, age=0)
             for frame in chosen
         ]
         for age, frame in self._tracked_frames(query):
             memory = _ordinary(store, chosen, frame)
             if memory is not None:
-                memories.append(RecalledMemory(spatial=memory.spatial, age=age))
+                memories.append(SelectedMemory(spatial=memory.spatial, age=age))
         horizon = min(query.num_video_frames, self.max_pointers)
         return MemorySelection(
             memories=tuple(memories),
@@ -252,7 +252,7 @@ class MemoryBank:
             pointer_horizon=horizon,
         )
 
-    def forget(self, store: MemoryStore, query: MemoryQuery) -> None:
+    def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
         """Drop the tracked memories that the running pass cannot reach any more."""
         # The stride's grid may lie up to stride - 1 frames before the second latest.
         spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)
@@ -260,8 +260,8 @@ class MemoryBank:
         for frame in tuple(store.tracked):
             distance = (query.frame_index - frame) * query.direction
             # Of frames far ahead, a later pass may want the memories.
-            if distance > reach or (store.returns_dropped and distance < -reach):
-                store.drop(frame)
+            if distance > reach or (store.can_restore and distance < -reach):
+                store.evict(frame)
 
     def _nearest(self, frames: tuple[int, ...], frame_index: int) -> tuple[int, ...]:
         """Conditioning frames to attend to, in the order in which they are read."""
@@ -292,13 +292,13 @@ class MemoryBank:
 
     def _conditioning_pointers(
         self, store: MemoryStore, chosen: tuple[int, ...], query: MemoryQuery
-    ) -> Iterable[RecalledPointer]:
+    ) -> Iterable[SelectedPointer]:
         """Pointers of the conditioning frames, those ahead left out in evaluation."""
         all_of_time = query.mode is TrackingMode.TRAINING or self.future_pointers
         for frame in chosen:
             offset = (query.frame_index - frame) * query.direction
             if all_of_time or offset >= 0:
-                yield RecalledPointer(
+                yield SelectedPointer(
                     pointer=store.conditioning[frame].object_pointer,
                     time_offset=offset,
                 )
@@ -315,7 +315,7 @@ def _ordinary(
 
 def _tracked_pointers(
     store: MemoryStore, chosen: tuple[int, ...], horizon: int, query: MemoryQuery
-) -> Iterable[RecalledPointer]:
+) -> Iterable[SelectedPointer]:
     """Pointers of the latest tracked frames, latest first."""
     for offset in range(1, horizon):
         frame = query.frame_index - offset * query.direction
@@ -327,7 +327,7 @@ def _tracked_pointers(
         else:
             pointer = conditioning.object_pointer
         if pointer is not None:
-            yield RecalledPointer(pointer=pointer, time_offset=offset)
+            yield SelectedPointer(pointer=pointer, time_offset=offset)
 
 
 @MODELS.register_module()

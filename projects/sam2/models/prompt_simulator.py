@@ -33,12 +33,12 @@ class PromptPlan:
         prompts: Conditioning frames and how each is prompted, the first frame of the
             clip first; they are tracked before all others.
         correction_frames: Frames that get correction clicks.
-        remembered_frames: Frames whose memories count as those of conditioning ones.
+        conditioning_frames: Frames whose memories count as those of conditioning ones.
     """
 
     prompts: dict[int, PromptKind]
     correction_frames: frozenset[int]
-    remembered_frames: frozenset[int]
+    conditioning_frames: frozenset[int]
 
     def where_annotated(self, annotated: Tensor) -> 'PromptPlan':
         """Leave out later frames that some clip has no annotation for.
@@ -55,7 +55,7 @@ class PromptPlan:
                 frame: kind for frame, kind in self.prompts.items() if frame in frames
             },
             correction_frames=self.correction_frames.intersection(frames),
-            remembered_frames=self.remembered_frames.intersection(frames),
+            conditioning_frames=self.conditioning_frames.intersection(frames),
         )
 
 
@@ -164,7 +164,7 @@ class SAM2PromptSimulator:
             return PromptPlan(
                 prompts=dict.fromkeys(conditioning, PromptKind.MASK),
                 correction_frames=frozenset(),
-                remembered_frames=frozenset(conditioning),
+                conditioning_frames=frozenset(conditioning),
             )
         least, most = self.num_correction_frames
         num_corrected = _draw_count(
@@ -181,7 +181,7 @@ class SAM2PromptSimulator:
                 for frame in conditioning
             },
             correction_frames=corrected,
-            remembered_frames=corrected,  # the conditioning frames among them
+            conditioning_frames=corrected,  # the conditioning frames among them
         )
 
     def first_prompt(

@@ -96,7 +96,7 @@ FIXED_OPTIONS = {
 # Alternatives to released names without a counterpart.
 INSTEAD = {
     '_consolidate_temp_output_across_obj': PREDICTOR_CALLS,
-    '_encode_new_memory': 'use model.tracker.memorise',
+    '_encode_new_memory': 'use model.tracker.encode_memory',
     '_forward_sam_heads': 'use model.heads.decode',
     '_get_image_feature': 'use state.embeddings.get(frame_idx)',
     '_get_orig_video_res_output': 'results hold masks at the size of the video',

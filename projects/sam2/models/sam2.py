@@ -31,7 +31,7 @@ from .tracking.clip import (
     losses_in_groups,
     track_clip,
 )
-from .tracking.frame import MaskHeads
+from .tracking.frame import SAMHeads
 from .tracking.interactive import PromptedModel, SAM2PromptRounds
 from .tracking.video import VideoTracker
 
@@ -107,9 +107,9 @@ class SAM2(ReleasedNames, BaseModel):
                 part.eval()
 
     @property
-    def heads(self) -> MaskHeads:
+    def heads(self) -> SAMHeads:
         """The parts that decode masks, as one."""
-        return MaskHeads(
+        return SAMHeads(
             prompt_encoder=self.prompt_encoder,
             mask_decoder=self.mask_decoder,
             tracker=self.tracker,

@@ -19,10 +19,10 @@ from .clicks import (
     sample_error_points,
 )
 from .files import (
+    atomic_write,
+    flush_and_rename,
     import_optional,
-    put_in_place,
-    write_whole,
-    written_aside,
+    write_atomically,
 )
 from .masks import (
     NON_OVERLAPPING_LOGIT,
@@ -56,6 +56,7 @@ __all__ = [
     'EncodedMask',
     'PlainRuns',
     'at_least_float32',
+    'atomic_write',
     'boxes_to_points',
     'center_error_points',
     'count_encoded_pixels',
@@ -68,6 +69,7 @@ __all__ = [
     'error_points_from_uniform',
     'error_regions',
     'fill_holes',
+    'flush_and_rename',
     'grid_of_points',
     'import_optional',
     'jitter_boxes',
@@ -76,7 +78,6 @@ __all__ = [
     'match_weights',
     'non_overlapping',
     'plain_runs',
-    'put_in_place',
     'read_video_timing',
     'remove_specks',
     'resize_masks',
@@ -87,6 +88,5 @@ __all__ = [
     'suppress_boxes',
     'upsample_logits',
     'without_small_regions',
-    'write_whole',
-    'written_aside',
+    'write_atomically',
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Write a file or a folder beside its place, flush it to the disk and rename it.
 
     Whoever looks at the place, at whatever moment and after whatever crash, finds
@@ -27,24 +27,24 @@ def written_aside(target: Path) -> Iterator[Path]:
     _remove(aside)
     try:
         yield aside
-        put_in_place(aside, target)
+        flush_and_rename(aside, target)
     except BaseException:
         _remove(aside)
         raise
 
 
-def write_whole(target: Path, content: bytes | str) -> None:
-    """Write a file as :func:`written_aside` says.
+def write_atomically(target: Path, content: bytes | str) -> None:
+    """Write a file as :func:`atomic_write` says.
 
     Args:
         content: Text is encoded as UTF-8.
     """
     encoded = content.encode() if isinstance(content, str) else content
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.write_bytes(encoded)
 
 
-def put_in_place(aside: Path, target: Path) -> None:
+def flush_and_rename(aside: Path, target: Path) -> None:
     """Rename what is whole, once it is on the disk.
 
     Args:

@@ -117,7 +117,7 @@ class FrameOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RememberedFrame(FrameOutput):
+class EncodedFrame(FrameOutput):
     """What was decoded on a frame that others may attend to.
 
     Attributes:

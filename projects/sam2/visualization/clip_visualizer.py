@@ -17,7 +17,7 @@ from mmengine.visualization import (
 from mmengine.visualization.vis_backend import BaseVisBackend
 from PIL import Image
 
-from ..ops import write_whole
+from ..ops import write_atomically
 from ..structures import Masklets, VideoSource
 from .drawing import Overlay, Picture, draw_overlay
 from .strips import draw_strip, draw_video
@@ -199,7 +199,7 @@ def write_png(path: Path, picture: Picture) -> None:
         picture: (height, width, 3), RGB.
     """
     encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    write_whole(path, encoded.tobytes())
+    write_atomically(path, encoded.tobytes())
 
 
 def _read_png(path: Path) -> Picture:

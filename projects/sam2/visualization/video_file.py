@@ -7,7 +7,7 @@ from types import TracebackType
 
 import cv2
 
-from ..ops import written_aside
+from ..ops import atomic_write
 from .drawing import Picture
 
 __all__ = ['FRAMES_PER_SECOND', 'VideoFile', 'write_video']
@@ -38,7 +38,7 @@ class VideoFile:
 
     def __enter__(self) -> 'VideoFile':
         """Begin; the encoder is opened with the first picture."""
-        self._aside = self._files.enter_context(written_aside(self.path))
+        self._aside = self._files.enter_context(atomic_write(self.path))
         return self
 
     def add(self, picture: Picture) -> None:

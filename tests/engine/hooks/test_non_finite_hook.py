@@ -74,7 +74,7 @@ def test_record_names_videos_frames_objects_and_prompts(tmp_path: Path) -> None:
     assert record['prompts'] == {
         'first': {str(frame): kinds[frame].value for frame in (0, 2)},
         'corrected_frames': [0, 2],
-        'remembered_frames': [0, 2],
+        'conditioning_frames': [0, 2],
     }
     assert (record['iteration'], record['epoch'], record['rank']) == (7, 2, 0)
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from mmengine.logging import print_log
 
-from ...ops import write_whole
+from ...ops import write_atomically
 from .errors import ClipDataError, read_bytes
 from .images import IMAGE_SUFFIXES
 from .json_files import (
@@ -172,7 +172,7 @@ def read_list(path: Path) -> list[str]:
 
 def write_list(path: Path, names: list[str]) -> None:
     """Write a list of clips, whole or not at all."""
-    write_whole(path, ''.join(f'{name}\n' for name in names))
+    write_atomically(path, ''.join(f'{name}\n' for name in names))
 
 
 def normalize_name(entry: str) -> str:

@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...ops import write_whole
+from ...ops import write_atomically
 from ...structures import FrameMasks, VideoSource
 from ..annotated_video import AnnotatedVideo, void_note
 from ..clip_dataset import ClipDataset
@@ -166,7 +166,7 @@ def write_dataset(
         names = [entry['name'] for entry in clips[split]]
         write_list(lists / f'{split}.txt', names)
     meta = {'settings': dict(settings), 'clips': clips}
-    write_whole(root / META_FILE, json.dumps(meta, indent=1))
+    write_atomically(root / META_FILE, json.dumps(meta, indent=1))
     marker.unlink()
     return meta
 
@@ -264,7 +264,9 @@ class DavisFolder:
                 shutil.rmtree(target, ignore_errors=True)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self.aside / name / kind / clip.name).rename(target)
-        write_whole(self._records(name), json.dumps([asdict(clip) for clip in clips]))
+        write_atomically(
+            self._records(name), json.dumps([asdict(clip) for clip in clips])
+        )
         shutil.rmtree(self.aside / name)
 
     def _records(self, name: str) -> Path:
@@ -555,6 +557,6 @@ def _finish(
         for clip in conversion.clips
     }
     meta = {'settings': dict(settings), 'videos': videos}
-    write_whole(folder.root / META_FILE, json.dumps(meta, indent=1))
+    write_atomically(folder.root / META_FILE, json.dumps(meta, indent=1))
     (folder.root / UNFINISHED_FILE).unlink()
     shutil.rmtree(folder.aside)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...ops import import_optional, put_in_place
+from ...ops import flush_and_rename, import_optional
 from ..io.errors import REPLACE_FILE, ClipDataError
 from ..io.frames import VideoFileFrames
 from ..io.listing import (
@@ -122,7 +122,7 @@ def extract_video(plan: ExtractionPlan, name: str, beat: Beat) -> int:
             beat()
         _check_number(aside, expected, plan)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        put_in_place(aside, folder)
+        flush_and_rename(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return expected

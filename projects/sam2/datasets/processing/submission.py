@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...ops import written_aside
+from ...ops import atomic_write
 from ..io.errors import ClipDataError
 from ..io.images import (
     IMAGE_SUFFIXES,
@@ -96,7 +96,7 @@ def pack_submission(submission: Submission, path: Path) -> int:
         for file in open_mask_video(submission.root / name).all_files()
     ]
     with (
-        written_aside(path) as aside,
+        atomic_write(path) as aside,
         # PNG are compressed already.
         zipfile.ZipFile(
             aside, 'w', zipfile.ZIP_STORED, strict_timestamps=False

@@ -169,5 +169,5 @@ def _prompts(runner: Runner, clips: tuple[ClipSample, ...]) -> dict[str, Any]:
     return {
         'first': {str(frame): kind.value for frame, kind in plan.prompts.items()},
         'corrected_frames': sorted(plan.correction_frames),
-        'remembered_frames': sorted(plan.remembered_frames),
+        'conditioning_frames': sorted(plan.conditioning_frames),
     }

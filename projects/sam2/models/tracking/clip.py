@@ -25,7 +25,7 @@ from ..prompt_simulator import (
 )
 from .frame import (
     FrameTask,
-    MaskHeads,
+    SAMHeads,
     segment_frame,
     track_frame,
 )
@@ -144,7 +144,7 @@ class _Differentiated(torch.autograd.Function):
 
 
 def track_clip(
-    heads: MaskHeads,
+    heads: SAMHeads,
     simulator: SAM2PromptSimulator,
     *,
     batch: ClipBatch,
@@ -175,7 +175,7 @@ def track_clip(
             prompt=simulator.first_prompt(plan.prompts[frame], truth, clicks)
             if prompted
             else None,
-            attends=not prompted,
+            uses_memory=not prompted,
             correct=partial(click_on_errors, simulator, clicks, truth, ignored)
             if corrected
             else None,
@@ -187,7 +187,7 @@ def track_clip(
             outputs[frame] = segment_frame(heads, frame_features, store, task)
             break
         outputs[frame] = tracked = track_frame(heads, frame_features, store, task)
-        store.add(frame, tracked.memory, prompted=frame in plan.remembered_frames)
+        store.add(frame, tracked.memory, conditioning=frame in plan.conditioning_frames)
     return tuple(outputs[frame] for frame in sorted(outputs))
 
 

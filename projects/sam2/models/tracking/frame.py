@@ -16,13 +16,13 @@ from ...ops import (
 )
 from ...structures import (
     DecoderStep,
+    EncodedFrame,
     FrameMemory,
     FrameOutput,
     FramePrompt,
     ImageFeatures,
     PointLabel,
     PointPrompt,
-    RememberedFrame,
     TrackingMode,
 )
 from ..layers import sine_encoding_2d
@@ -96,7 +96,7 @@ class SAM2Tracker(nn.Module):
         )
         self.mask_prompt_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
 
-    def recall(
+    def condition_on_memory(
         self, features: ImageFeatures, selection: MemorySelection | None
     ) -> Tensor:
         """Condition the features of a frame on memories.
@@ -124,7 +124,7 @@ class SAM2Tracker(nn.Module):
         conditioned: Tensor = attended.transpose(1, 2).unflatten(2, (height, width))
         return conditioned
 
-    def memorise(
+    def encode_memory(
         self, features: ImageFeatures, logits: Tensor, present: Tensor, *, binary: bool
     ) -> Tensor:
         """Encode the masks of a frame as spatial memories.
@@ -146,7 +146,7 @@ class SAM2Tracker(nn.Module):
         absent = 1 - present.to(memory.dtype)
         return memory + (absent * self.no_object_embedding)[..., None, None]
 
-    def separate(self, logits: Tensor) -> Tensor:
+    def non_overlapping_logits(self, logits: Tensor) -> Tensor:
         """Let each pixel belong to one object, where the tracker is set to do so.
 
         Args:
@@ -200,7 +200,7 @@ MAX_AMBIGUOUS_POINTS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskHeads:
+class SAMHeads:
     """The prompt encoder and the mask decoder, working together.
 
     It owns no parameters: the model does.
@@ -222,21 +222,21 @@ class MaskHeads:
         features: ImageFeatures,
         mode: TrackingMode,
         points: PointPrompt | None = None,
-        earlier_logits: Tensor | None = None,
+        previous_logits: Tensor | None = None,
     ) -> DecoderStep:
         """Decode the masks of a frame.
 
         Args:
             embedding: Features conditioned on memory, (O, C, H16, W16).
             points: All points given on the frame so far, or None.
-            earlier_logits: Masks of the previous step, (O, 1, H4, W4), or None.
+            previous_logits: Masks of the previous step, (O, 1, H4, W4), or None.
         """
         multimask = points is None or points.num_points <= MAX_AMBIGUOUS_POINTS
         decoded = self._run(
             embedding=embedding,
             features=features,
             points=points,
-            earlier_logits=earlier_logits,
+            previous_logits=previous_logits,
             multimask=multimask,
             mode=mode,
         )
@@ -259,19 +259,19 @@ class MaskHeads:
             points=points,
         )
 
-    def propose(
+    def predict_masks(
         self,
         *,
         embedding: Tensor,
         features: ImageFeatures,
         points: PointPrompt,
-        earlier_logits: Tensor | None = None,
+        previous_logits: Tensor | None = None,
     ) -> Tensor:
         """Decode the masks of an image; whether objects are there is not asked.
 
         Args:
             embedding: Features of a frame without memory, (O, C, H16, W16).
-            earlier_logits: Masks of the previous answer, (O, 1, H4, W4), or None.
+            previous_logits: Masks of the previous answer, (O, 1, H4, W4), or None.
 
         Returns:
             The mask with the highest estimate of its IoU, (O, 1, H4, W4), logits.
@@ -280,7 +280,7 @@ class MaskHeads:
             embedding=embedding,
             features=features,
             points=points,
-            earlier_logits=earlier_logits,
+            previous_logits=previous_logits,
             multimask=points.num_points <= MAX_AMBIGUOUS_POINTS,
             mode=TrackingMode.EVALUATION,
         )
@@ -288,7 +288,9 @@ class MaskHeads:
         objects = torch.arange(len(best), device=best.device)
         return at_least_float32(decoded.mask_logits)[objects, best][:, None]
 
-    def adopt(self, *, mask: Tensor, features: ImageFeatures) -> DecoderStep:
+    def use_mask_as_output(
+        self, *, mask: Tensor, features: ImageFeatures
+    ) -> DecoderStep:
         """Take a mask prompt as the mask of the frame.
 
         Args:
@@ -328,7 +330,7 @@ class MaskHeads:
         embedding: Tensor,
         features: ImageFeatures,
         points: PointPrompt | None,
-        earlier_logits: Tensor | None,
+        previous_logits: Tensor | None,
         multimask: bool,
         mode: TrackingMode,
     ) -> MaskDecoderOutput:
@@ -336,7 +338,7 @@ class MaskHeads:
         output: MaskDecoderOutput = self.mask_decoder(
             embedding=embedding,
             position=self._position(embedding),
-            prompts=self._prompts(embedding, points, earlier_logits),
+            prompts=self._prompts(embedding, points, previous_logits),
             high_res=(features.high_res_8, features.high_res_4),
             multimask=multimask,
             select_by_stability=mode is TrackingMode.EVALUATION,
@@ -352,12 +354,12 @@ class MaskHeads:
         self,
         embedding: Tensor,
         points: PointPrompt | None,
-        earlier_logits: Tensor | None,
+        previous_logits: Tensor | None,
     ) -> PromptEmbeddings:
         """Encode the prompts of all objects."""
         prompts: PromptEmbeddings = self.prompt_encoder(
             points=_no_point(embedding) if points is None else points,
-            mask_logits=earlier_logits,
+            mask_logits=previous_logits,
             embedding_size=(embedding.shape[-2], embedding.shape[-1]),
             num_objects=embedding.shape[0],
         )
@@ -388,44 +390,44 @@ class FrameTask:
     Attributes:
         query: The frame and the direction of the pass.
         prompt: The first prompt, or None on a frame that is only tracked.
-        attends: The frame attends to memories; False on the first prompted frames.
+        uses_memory: The frame attends to memories; False on the first prompted frames.
         correct: Gives the next correction click from the step before, (O, 1, H, W)
             logits; None where no clicks are simulated.
         num_corrections: How often to ask for one.
         reread_prompt: Remember prompted frames the way an interactive session does:
             masks up-sampled from low resolution and binarised.
-        earlier_logits: Masks of an earlier answer on this frame, (O, 1, H4, W4), that
+        previous_logits: Masks of an earlier answer on this frame, (O, 1, H4, W4), that
             points refine; or None.
     """
 
     query: MemoryQuery
     prompt: FramePrompt | None = None
-    attends: bool = True
+    uses_memory: bool = True
     correct: Callable[[Tensor], PointPrompt] | None = None
     num_corrections: int = 0
     reread_prompt: bool = False
-    earlier_logits: Tensor | None = None
+    previous_logits: Tensor | None = None
 
 
 def track_frame(
-    heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
-) -> RememberedFrame:
+    heads: SAMHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
+) -> EncodedFrame:
     """Segment the objects of a frame and make a memory of them."""
     segmented = segment_frame(heads, features, store, task)
-    return remember_frame(heads, features, segmented.steps, task)
+    return encode_frame_memory(heads, features, segmented.steps, task)
 
 
 def segment_frame(
-    heads: MaskHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
+    heads: SAMHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
 ) -> FrameOutput:
     """Segment the objects of a frame that no other attends to."""
-    selection = recall_memories(heads, store, task)
+    selection = select_memories(heads, store, task)
     steps = decode_frame(heads, features, selection, task)
     return FrameOutput(frame_index=task.query.frame_index, steps=steps)
 
 
-def recall_memories(
-    heads: MaskHeads, store: MemoryStore, task: FrameTask
+def select_memories(
+    heads: SAMHeads, store: MemoryStore, task: FrameTask
 ) -> MemorySelection | None:
     """Choose what a frame attends to.
 
@@ -436,17 +438,17 @@ def recall_memories(
         ValueError: If it shall attend, and no frame was prompted yet.
     """
     given = task.prompt is not None and task.prompt.mask is not None
-    if given or not task.attends:
+    if given or not task.uses_memory:
         return None
     return heads.tracker.memory_bank.select(store, task.query)
 
 
-def remember_frame(
-    heads: MaskHeads,
+def encode_frame_memory(
+    heads: SAMHeads,
     features: ImageFeatures,
     steps: tuple[DecoderStep, ...],
     task: FrameTask,
-) -> RememberedFrame:
+) -> EncodedFrame:
     """Make a memory of what was decoded on a frame."""
     last = steps[-1]
     size = tuple(STRIDE * side for side in features.embedding.shape[-2:])
@@ -457,19 +459,19 @@ def remember_frame(
     tracker = heads.tracker
     reread = task.reread_prompt and task.prompt is not None
     decided = tracker.binary_clicked_memories and (last.points is not None or reread)
-    spatial = tracker.memorise(
+    spatial = tracker.encode_memory(
         features,
-        tracker.separate(full_logits) if evaluation else full_logits,
+        tracker.non_overlapping_logits(full_logits) if evaluation else full_logits,
         last.object_score_logits > 0,
         binary=evaluation and decided,
     )
     memory = FrameMemory(spatial=spatial, object_pointer=last.object_pointer)
     frame_index = task.query.frame_index
-    return RememberedFrame(frame_index=frame_index, steps=steps, memory=memory)
+    return EncodedFrame(frame_index=frame_index, steps=steps, memory=memory)
 
 
 def decode_frame(
-    heads: MaskHeads,
+    heads: SAMHeads,
     features: ImageFeatures,
     selection: MemorySelection | None,
     task: FrameTask,
@@ -477,15 +479,15 @@ def decode_frame(
     """Segment the objects of a frame."""
     mode = task.query.mode
     if task.prompt is not None and task.prompt.mask is not None:
-        return (heads.adopt(mask=task.prompt.mask, features=features),)
-    embedding = heads.tracker.recall(features, selection)
+        return (heads.use_mask_as_output(mask=task.prompt.mask, features=features),)
+    embedding = heads.tracker.condition_on_memory(features, selection)
     points = None if task.prompt is None else task.prompt.points
     step = heads.decode(
         embedding=embedding,
         features=features,
         mode=mode,
         points=points,
-        earlier_logits=task.earlier_logits,
+        previous_logits=task.previous_logits,
     )
     steps = [step]
     if task.correct is None:
@@ -501,7 +503,7 @@ def decode_frame(
             features=features,
             mode=mode,
             points=points,
-            earlier_logits=steps[-1].mask_logits,
+            previous_logits=steps[-1].mask_logits,
         )
         steps.append(step)
     return tuple(steps)
@@ -517,11 +519,11 @@ class ObjectBatch:
     """
 
     positions: tuple[int, ...]
-    output: RememberedFrame
+    output: EncodedFrame
 
 
-def follow_objects(
-    heads: MaskHeads,
+def track_objects(
+    heads: SAMHeads,
     stores: Sequence[MemoryStore],
     features: ImageFeatures,
     query: MemoryQuery,
@@ -550,5 +552,5 @@ def follow_objects(
             steps = decode_frame(heads, shared, selection, task)
             yield ObjectBatch(
                 positions=batch,
-                output=remember_frame(heads, shared, steps, task),
+                output=encode_frame_memory(heads, shared, steps, task),
             )

@@ -19,6 +19,7 @@ from ...ops import (
 )
 from ...structures import (
     DecoderStep,
+    EncodedFrame,
     FrameMasks,
     FrameMemory,
     FramePrediction,
@@ -28,7 +29,6 @@ from ...structures import (
     PointPrompt,
     PromptMark,
     PromptRound,
-    RememberedFrame,
     TrackingMode,
     VideoSource,
     marks_of_points,
@@ -38,11 +38,11 @@ from ..memory_bank import MemoryQuery, MemoryStore
 from ..prompt_simulator import SAM2PromptSimulator
 from .frame import (
     FrameTask,
-    MaskHeads,
+    SAMHeads,
     decode_frame,
-    follow_objects,
-    recall_memories,
-    remember_frame,
+    encode_frame_memory,
+    select_memories,
+    track_objects,
 )
 from .video import read_ahead
 
@@ -118,7 +118,7 @@ class PromptedModel:
         encode: Gives the features of a frame, (1, 3, H, W).
     """
 
-    heads: MaskHeads
+    heads: SAMHeads
     preprocessor: ClipDataPreprocessor
     encode: Callable[[Tensor], ImageFeatures]
 
@@ -153,22 +153,22 @@ class PromptedModel:
         features: ImageFeatures,
         prompt: PointPrompt,
         size: tuple[int, int],
-        earlier_logits: Tensor | None = None,
+        previous_logits: Tensor | None = None,
     ) -> Tensor:
         """Answer points on an image.
 
         Args:
             prompt: All points so far, in pixels of the file.
-            earlier_logits: The answer before, or None.
+            previous_logits: The answer before, or None.
 
         Returns:
             Masks, (O, 1, H4, W4), logits.
         """
-        return self.heads.propose(
-            embedding=self.heads.tracker.recall(features, None),
+        return self.heads.predict_masks(
+            embedding=self.heads.tracker.condition_on_memory(features, None),
             features=features,
             points=self.points(prompt, size),
-            earlier_logits=_limited(earlier_logits),
+            previous_logits=_limited(previous_logits),
         )
 
     def annotate(
@@ -180,7 +180,7 @@ class PromptedModel:
         *,
         num_clicks: int,
         tracked_logits: Tensor | None = None,
-    ) -> RememberedFrame:
+    ) -> EncodedFrame:
         """Click on one object of a frame, each time where its mask is most wrong.
 
         A mask without any error gets no further click.
@@ -203,14 +203,14 @@ class PromptedModel:
             task = FrameTask(
                 query=query,
                 prompt=FramePrompt(points=self.points(points, truth.size)),
-                attends=tracked_logits is not None,
+                uses_memory=tracked_logits is not None,
                 reread_prompt=True,
-                earlier_logits=_limited(earlier),
+                previous_logits=_limited(earlier),
             )
-            selection = recall_memories(self.heads, store, task)
+            selection = select_memories(self.heads, store, task)
             steps += decode_frame(self.heads, features, selection, task)
             earlier = steps[-1].mask_logits
-        return remember_frame(self.heads, features, tuple(steps), task)
+        return encode_frame_memory(self.heads, features, tuple(steps), task)
 
 
 def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -565,8 +565,8 @@ class AnnotatedTracker:
         }
         followed = [one for one in objects if id(one) not in found]
         for one in followed:
-            heads.tracker.memory_bank.forget(one.store, query)
-        for batch in follow_objects(
+            heads.tracker.memory_bank.evict_unreachable(one.store, query)
+        for batch in track_objects(
             heads,
             [one.store for one in followed],
             view.features,
@@ -581,7 +581,7 @@ class AnnotatedTracker:
                     spatial=memory.spatial[chosen].clone(),
                     object_pointer=memory.object_pointer[chosen].clone(),
                 )
-                one.store.add(view.frame_index, alone, prompted=False)
+                one.store.add(view.frame_index, alone, conditioning=False)
                 found[id(one)] = batch.output.final.mask_logits[chosen]
         return tuple(found[id(one)] for one in objects)
 
@@ -694,7 +694,7 @@ class AnnotatedTracker:
             num_clicks=self.num_clicks,
             tracked_logits=tracked_logits,
         )
-        one.store.add(view.frame_index, output.memory, prompted=True)
+        one.store.add(view.frame_index, output.memory, conditioning=True)
         one.answers[view.frame_index] = output.final
         return output.final.mask_logits
 

@@ -27,7 +27,7 @@ from ..prompt_simulator import (
     SAM2PromptSimulator,
     click_on_errors,
 )
-from .frame import FrameTask, MaskHeads, track_frame
+from .frame import FrameTask, SAMHeads, track_frame
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class VideoTracker:
         encode: Gives the features of a frame, (1, 3, H, W).
     """
 
-    heads: MaskHeads
+    heads: SAMHeads
     simulator: SAM2PromptSimulator
     preprocessor: ClipDataPreprocessor
     encode: Callable[[Tensor], ImageFeatures]
@@ -109,7 +109,7 @@ class VideoTracker:
         task = FrameTask(
             query=query,
             prompt=self.simulator.first_prompt(kind, masks, clicks),
-            attends=False,
+            uses_memory=False,
             correct=None
             if kind is PromptKind.MASK
             else partial(
@@ -118,15 +118,15 @@ class VideoTracker:
             num_corrections=self.simulator.num_corrections,
             reread_prompt=True,
         )
-        return self._track(group, features, task, prompted=True)
+        return self._track(group, features, task, conditioning=True)
 
     def _follow(
         self, group: ObjectGroup, features: ImageFeatures, query: MemoryQuery
     ) -> FrameOutput:
         """Track objects that were prompted before."""
         bank = self.heads.tracker.memory_bank
-        bank.forget(group.store, query)
-        return self._track(group, features, FrameTask(query=query), prompted=False)
+        bank.evict_unreachable(group.store, query)
+        return self._track(group, features, FrameTask(query=query), conditioning=False)
 
     def _track(
         self,
@@ -134,13 +134,15 @@ class VideoTracker:
         features: ImageFeatures,
         task: FrameTask,
         *,
-        prompted: bool,
+        conditioning: bool,
     ) -> FrameOutput:
         """Track a group on a frame and remember it."""
         device = features.embedding.device
         first = torch.zeros(len(group.object_ids), dtype=torch.int64, device=device)
         output = track_frame(self.heads, features.select(first), group.store, task)
-        group.store.add(task.query.frame_index, output.memory, prompted=prompted)
+        group.store.add(
+            task.query.frame_index, output.memory, conditioning=conditioning
+        )
         return output
 
     def _unseen(
