@@ -103,9 +103,9 @@ class Faults:
 FAULTS = Faults()
 APIS = 'projects.sam2.apis'
 WORK = (
-    f'{APIS}.object_tracking:decode_frame',
-    f'{APIS}.object_tracking:encode_frame_memory',
-    f'{APIS}.object_tracking:track_objects',
+    f'{APIS}.video_session:decode_frame',
+    f'{APIS}.video_session:encode_frame_memory',
+    f'{APIS}.video_session:track_objects',
     f'{APIS}.video_session:show_frame',
 )
 

@@ -177,7 +177,7 @@ def test_a_name_without_a_row_is_an_error_that_names_it(key: str) -> None:
     with pytest.raises(UnknownKeyError) as raised:
         to_released(key)
     assert str(raised.value).startswith(f'{key!r} is no known name')
-    assert 'key_table.py' in str(raised.value)
+    assert 'key_map.py' in str(raised.value)
 
 
 def test_a_name_of_ours_is_nobody_elses() -> None:

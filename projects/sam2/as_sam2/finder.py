@@ -34,7 +34,7 @@ MODULES: dict[str, dict[str, str]] = {
     },
     'sam2.automatic_mask_generator': {'SAM2AutomaticMaskGenerator': _APIS},
     'sam2.utils': {},
-    'sam2.utils.transforms': {'SAM2Transforms': f'{_APIS}.image_transforms'},
+    'sam2.utils.transforms': {'SAM2Transforms': f'{_APIS}.image_predictor'},
     'sam2.utils.misc': dict.fromkeys(
         (
             'concat_points',
@@ -49,7 +49,7 @@ MODULES: dict[str, dict[str, str]] = {
     'sam2.modeling': {},
     'sam2.modeling.sam2_base': {
         'SAM2Base': f'{_MODELS}:SAM2',
-        'NO_OBJ_SCORE': f'{_MODELS}.mask_heads:NO_OBJECT_LOGIT',
+        'NO_OBJ_SCORE': f'{_MODELS}.tracking.frame:NO_OBJECT_LOGIT',
     },
     'sam2.modeling.sam2_utils': {'LayerNorm2d': f'{_MODELS}.layers'},
     'sam2.modeling.memory_attention': {'MemoryAttention': _MODELS},

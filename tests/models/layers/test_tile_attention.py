@@ -12,8 +12,8 @@ from projects.sam2.models.layers.cpu import tile_attention
 def test_values_equal_those_of_torch(
     monkeypatch: pytest.MonkeyPatch, rows: int, columns: int
 ) -> None:
-    monkeypatch.setattr(module, 'NUM_ROWS', rows)
-    monkeypatch.setattr(module, 'NUM_COLUMNS', columns)
+    monkeypatch.setattr(module, 'TILE_ROWS', rows)
+    monkeypatch.setattr(module, 'TILE_COLUMNS', columns)
     torch.manual_seed(0)
     query, key = torch.randn(2, 3, 7, 4).double(), torch.randn(2, 3, 11, 4).double()
     value = torch.randn(2, 3, 11, 5).double()
@@ -37,8 +37,8 @@ def test_logits_beyond_the_range_of_exponents_are_harmless() -> None:
 def test_extreme_logits_are_summed_up_against_the_highest_of_all_tiles(
     monkeypatch: pytest.MonkeyPatch, scale: float, order: int
 ) -> None:
-    monkeypatch.setattr(module, 'NUM_ROWS', 3)
-    monkeypatch.setattr(module, 'NUM_COLUMNS', 4)
+    monkeypatch.setattr(module, 'TILE_ROWS', 3)
+    monkeypatch.setattr(module, 'TILE_COLUMNS', 4)
     torch.manual_seed(0)
     # Logits of every row from -scale to scale, tile after tile higher or lower. Rows
     # of the same sign as the query, of the other sign, and of equal logits.
