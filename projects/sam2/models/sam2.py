@@ -25,7 +25,7 @@ from .adaptation import frozen_modules
 from .data_preprocessor import ClipDataPreprocessor
 from .layers import sine_encoding_2d
 from .prompt_simulator import PromptPlan
-from .released_names import ReleasedNames
+from .released_names import ReleasedNames, instead_of
 from .tracking.clip import (
     groups_of_objects,
     losses_in_groups,
@@ -91,6 +91,14 @@ class SAM2(ReleasedNames, BaseModel):
         for config in adaptations:
             TASK_UTILS.build(config).adapt(self)
         self._settle_frozen_parts()
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up a part; the error of a released name says what to use instead."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            msg = f'{type(self).__name__} has no {name!r}; {instead_of(name)}'
+            raise AttributeError(msg) from error
 
     def train(self, mode: bool = True) -> 'SAM2':
         """Switch dropout and the like on or off; it stays off in frozen parts."""
