@@ -36,7 +36,7 @@ from projects.sam2.apis.vos import (
     claim_folder,
     run_inference,
 )
-from projects.sam2.datasets.processing.frame_extraction import VideoOutcome
+from projects.sam2.datasets.processing.worker_pool import TaskResult
 from projects.sam2.engine.command_line import call_tool
 from projects.sam2.engine.distributed import rank_of_process
 
@@ -105,13 +105,13 @@ def make_plan(options: argparse.Namespace) -> VOSPlan:
 
 def segment(
     plan: VOSPlan, lengths: VideoLengths, options: argparse.Namespace
-) -> list[VideoOutcome]:
+) -> list[TaskResult[str, int]]:
     """Segment the videos of this process, behind a progress bar."""
-    outcomes: list[VideoOutcome] = []
+    outcomes: list[TaskResult[str, int]] = []
     done = begun = 0
     with progress_bar('Frames') as advance:
 
-        def beat() -> None:
+        def heartbeat() -> None:
             nonlocal begun
             begun += 1
             advance(done + begun, sum(lengths.values()))
@@ -121,10 +121,10 @@ def segment(
             lengths,
             num_processes=options.num_processes,
             launcher=options.launcher,
-            beat=beat,
+            heartbeat=heartbeat,
         ):
             outcomes.append(outcome)
-            done, begun = done + lengths[outcome.name], 0
+            done, begun = done + lengths[outcome.task], 0
             advance(done, sum(lengths.values()))
     return outcomes
 
@@ -144,15 +144,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first = rank_of_process(options.launcher).index == 0
     claim_folder(options.out, plan.settings, write=first)
     outcomes = segment(plan, lengths, options)
-    bad = [outcome for outcome in outcomes if outcome.problem is not None]
-    written = [outcome for outcome in outcomes if outcome.num_written]
+    bad = [outcome for outcome in outcomes if outcome.error is not None]
+    written = [outcome for outcome in outcomes if outcome.result]
     print(
         f'{len(outcomes)} videos: {len(written)} segmented '
-        f'({sum(outcome.num_written for outcome in written)} frames), '
+        f'({sum(outcome.result or 0 for outcome in written)} frames), '
         f'{len(outcomes) - len(bad) - len(written)} done before, {len(bad)} failed'
     )
     for outcome in bad:
-        print(f'  ! {outcome.name}: {outcome.problem}')
+        print(f'  ! {outcome.task}: {outcome.error}')
     return int(bool(bad))
 
 

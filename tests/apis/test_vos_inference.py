@@ -36,7 +36,7 @@ def _segment(
         predictor=predictor,
         given=given,
         score_threshold=threshold,
-        beat=lambda: beats.append(1),
+        heartbeat=lambda: beats.append(1),
     )
     frames = list(segmenter.segment(video))
     assert len(beats) >= sum(bool(frame.object_ids) for frame in frames)

@@ -17,7 +17,7 @@ from projects.sam2.apis.vos import (
     run_inference,
 )
 from projects.sam2.checkpoints import CheckpointMismatchError
-from projects.sam2.datasets.processing.frame_extraction import VideoOutcome
+from projects.sam2.datasets.processing.worker_pool import TaskResult
 from vos_folders import VIDEOS, files_below, read_png, write_vos_data, write_vos_model
 
 LENGTHS = {'late': 3, 'long': 4, 'short': 2}
@@ -41,13 +41,13 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> VOSPlan:
 
 def _run(
     plan: VOSPlan, num_processes: int = 1, launcher: str = 'none'
-) -> list[VideoOutcome]:
+) -> list[TaskResult[str, int]]:
     runs = run_inference(
         plan,
         plan.lengths(),
         num_processes=num_processes,
         launcher=launcher,
-        beat=lambda: None,
+        heartbeat=lambda: None,
     )
     return list(runs)
 
@@ -57,23 +57,23 @@ def _to(plan: VOSPlan, root: Path, *, per_object: bool = False) -> VOSPlan:
 
 
 @pytest.fixture(scope='module')
-def outcomes(plan: VOSPlan) -> list[VideoOutcome]:
+def outcomes(plan: VOSPlan) -> list[TaskResult[str, int]]:
     """What became of the videos in one process."""
     return _run(plan)
 
 
 @pytest.fixture(scope='module')
-def whole(plan: VOSPlan, outcomes: list[VideoOutcome]) -> dict[str, bytes]:
+def whole(plan: VOSPlan, outcomes: list[TaskResult[str, int]]) -> dict[str, bytes]:
     """All masks, written by one process."""
     assert outcomes
     return files_below(plan.out.root)
 
 
 def test_every_frame_gets_its_masks_the_longest_video_first(
-    plan: VOSPlan, outcomes: list[VideoOutcome], whole: dict[str, bytes]
+    plan: VOSPlan, outcomes: list[TaskResult[str, int]], whole: dict[str, bytes]
 ) -> None:
     assert plan.lengths() == LENGTHS
-    done = [(one.name, one.num_written) for one in outcomes]
+    done = [(one.task, one.result) for one in outcomes]
     assert done == [('long', 4), ('late', 3), ('short', 2)]
     names = {f'{n}/{i:05d}.png' for n, count in LENGTHS.items() for i in range(count)}
     assert set(whole) == names
@@ -92,20 +92,20 @@ def test_what_is_done_is_passed_over_and_the_rest_is_made(
     (tmp_path / 'late').mkdir()
     (tmp_path / '.long.partial').mkdir()
     again = _to(plan, tmp_path)
-    assert [one.num_written for one in _run(again)] == [4, 0, 2]
+    assert [one.result for one in _run(again)] == [4, 0, 2]
     assert not list((tmp_path / 'late').iterdir())
     rest = {path: b for path, b in whole.items() if not path.startswith('late')}
     assert files_below(tmp_path) == rest
     # Nothing is left to do, so not even the model is built.
     unbuilt = replace(again, checkpoint='nowhere.pt')
-    assert [one.num_written for one in _run(unbuilt)] == [0, 0, 0]
+    assert [one.result for one in _run(unbuilt)] == [0, 0, 0]
 
 
 def test_processes_share_the_videos(
     plan: VOSPlan, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     outcomes = _run(_to(plan, tmp_path), num_processes=2)
-    assert {one.name: one.num_written for one in outcomes} == LENGTHS
+    assert {one.task: one.result for one in outcomes} == LENGTHS
     assert files_below(tmp_path) == whole
 
 
@@ -121,7 +121,7 @@ def test_ranks_deal_the_videos(
     for rank in ('0', '1'):
         monkeypatch.setenv('RANK', rank)
         outcomes = _run(_to(plan, tmp_path), launcher='pytorch')
-        hands.append([one.name for one in outcomes])
+        hands.append([one.task for one in outcomes])
     assert hands == [['long'], ['late', 'short']]
     assert files_below(tmp_path) == whole
 
@@ -135,7 +135,7 @@ def test_folders_of_objects_keep_their_names(plan: VOSPlan, tmp_path: Path) -> N
         masks_per_object=True,
         given=GivenMasks.FIRST_FRAME,
     )
-    assert [one.problem for one in _run(folders)] == [None] * 3
+    assert [one.error for one in _run(folders)] == [None] * 3
     objects = sorted(path.name for path in (tmp_path / 'out' / 'long').iterdir())
     assert objects == ['000', '001']
     assert [p.name for p in (tmp_path / 'out' / 'late').iterdir()] == ['000']
@@ -156,7 +156,7 @@ def test_object_that_no_palette_holds_is_told_before_it_is_tracked(
         masks=tmp_path / 'masks',
         masks_per_object=True,
     )
-    found = {one.name: str(one.problem) for one in _run(folders)}
+    found = {one.task: str(one.error) for one in _run(folders)}
     assert 'Object 401 does not fit into a palette PNG' in found['short']
     assert [name for name in found if found[name] == 'None'] == ['long', 'late']
 
@@ -173,10 +173,10 @@ def test_bad_video_is_told_and_the_others_are_segmented(
         frames=tmp_path / 'frames',
         masks=tmp_path / 'masks',
     )
-    found = {one.name: one for one in _run(bad)}
-    assert found['late'].num_written == 3
-    assert '00000.png' in str(found['long'].problem)
-    assert 'holds no .png' in str(found['short'].problem)
+    found = {one.task: one for one in _run(bad)}
+    assert found['late'].result == 3
+    assert '00000.png' in str(found['long'].error)
+    assert 'holds no .png' in str(found['short'].error)
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['late']
 
 

@@ -1,15 +1,15 @@
-"""Take the frames out of mp4 files, such as SA-V's, as JPEG files.
+"""Extract the frames of mp4 files, such as SA-V's, as JPEG files.
 
-Writes OUT/<video>/<number of the frame>.jpg, sub-folders as those of the videos. A
-folder is there when all its frames are; videos that are done are passed over, so the
-same command goes on after an interruption. Videos that cannot be read are named at
-the end, and the exit code is 1.
+Writes OUT/<video>/<frame index>.jpg in the sub-folders of the videos. A video's folder
+appears when all its frames are written, and finished videos are skipped, so the same
+command continues after an interruption. Videos that cannot be read are listed at the
+end; the exit code is then 1.
 
     python tools/dataset_converters/extract_sav_frames.py data/sav/videos \
         data/sav/JPEGImages --every 4 --workers 8
 
-As an array of SLURM jobs (pip install submitit), which goes on when this command is
-interrupted:
+As an array of SLURM jobs (pip install submitit), which keep running when this command
+is interrupted:
 
     python tools/dataset_converters/extract_sav_frames.py data/sav/videos \
         data/sav/JPEGImages --jobs 50 --partition cpu --workers 8
@@ -17,6 +17,7 @@ interrupted:
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,80 +35,78 @@ from progress_bar import progress_bar  # type: ignore[import-not-found]
 
 from projects.sam2.datasets.processing.frame_extraction import (
     ExtractionPlan,
-    JobArray,
-    VideoOutcome,
-    extract_here,
+    collect_results,
+    extract_videos,
     find_mp4,
-    gather,
-    remove_leftovers,
-    submit_extraction,
+    submit_jobs,
 )
+from projects.sam2.datasets.processing.worker_pool import TaskResult
 from projects.sam2.engine.command_line import call_tool
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Parse the command line; None takes ``sys.argv``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add('videos', type=Path, help='folder of the mp4 files')
-    add('out', type=Path, help='folder of the frames')
-    add('--every', type=int, default=1, help='take every n-th frame (default 1)')
-    add('--quality', type=int, default=95, help='of the JPEG files (default 95)')
-    add('--file-list', type=Path, help='names of the videos (default: all)')
-    add('--workers', type=int, default=1, help='processes, of each job (default 1)')
-    add('--jobs', type=int, default=0, help='size of the array (default: no array)')
-    add('--partition', help='of the cluster')
-    add('--minutes', type=int, default=240, help='limit of a job (default 240)')
-    add('--logs', type=Path, default=Path('work_dirs/extract_frames'), help='of jobs')
+    add('out', type=Path, help='output folder')
+    add('--every', type=int, default=1, help='keep every n-th frame (default 1)')
+    add('--quality', type=int, default=95, help='JPEG quality (default 95)')
+    add('--file-list', type=Path, help='text file of video names (default: all)')
+    add('--workers', type=int, default=1, help='processes, per job (default 1)')
+    add('--jobs', type=int, default=0, help='number of SLURM jobs (default: none)')
+    add('--partition', help='SLURM partition')
+    add('--minutes', type=int, default=240, help='time limit of a job (default 240)')
+    add(
+        '--logs',
+        type=Path,
+        default=Path('work_dirs/extract_frames'),
+        help='folder for the logs of the jobs',
+    )
     add('--cluster', choices=('slurm', 'local', 'debug'), default='slurm')
     return parser.parse_args(arguments)
 
 
 def extract(
     plan: ExtractionPlan, names: list[str], options: argparse.Namespace
-) -> tuple[list[VideoOutcome], dict[str, str]]:
-    """Take out the frames, here or in jobs, behind a progress bar."""
-    outcomes: list[VideoOutcome] = []
+) -> tuple[list[TaskResult[str, int]], dict[str, str]]:
+    """Extract the frames behind a progress bar.
+
+    Returns:
+        The result of each video, and the errors of failed jobs.
+    """
+    results: list[TaskResult[str, int]] = []
     with progress_bar('Videos') as advance:
 
-        def report(outcome: VideoOutcome) -> None:
-            outcomes.append(outcome)
-            advance(len(outcomes), len(names))
+        def report(result: TaskResult[str, int]) -> None:
+            results.append(result)
+            advance(len(results), len(names))
 
         if not options.jobs:
-            for outcome in extract_here(plan, names, num_workers=options.workers):
-                report(outcome)
-            return outcomes, {}
-        # Jobs import the package from where this command does.
+            for result in extract_videos(plan, names, num_workers=options.workers):
+                report(result)
+            return results, {}
+        # Jobs must import the same package as this command.
         paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
         os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
-        array = JobArray(
-            cluster=options.cluster,
+        jobs = submit_jobs(
+            plan,
+            names,
+            num_workers=options.workers,
             num_jobs=options.jobs,
             minutes=options.minutes,
-            partition=options.partition,
             logs=options.logs,
+            cluster=options.cluster,
+            partition=options.partition,
         )
-        jobs = submit_extraction(plan, names, array, num_workers=options.workers)
-        print(f'Submitted {len(jobs)} jobs, their logs are in {options.logs}')
-        return outcomes, gather(jobs, report)
+        print(f'Submitted {len(jobs)} jobs, logs in {options.logs}')
+        return results, collect_results(jobs, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Take out frames as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        0 where every video has its frames, else 1.
-    """
+    """Run the tool; return 0 if every video has its frames, else 1."""
     options = parse_arguments(arguments)
     plan = ExtractionPlan(
         videos=options.videos,
@@ -116,22 +115,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         quality=options.quality,
     )
     names = find_mp4(plan, options.file_list)
-    outcomes, failures = extract(plan, names, options)
-    if not failures:  # jobs that failed may be run again by the cluster
-        remove_leftovers(plan)
-    bad = [outcome for outcome in outcomes if outcome.problem is not None]
-    written = [outcome for outcome in outcomes if outcome.num_written]
+    results, job_errors = extract(plan, names, options)
+    if not job_errors:  # the cluster may restart failed jobs
+        shutil.rmtree(plan.unfinished, ignore_errors=True)
+    failed = [result for result in results if result.error is not None]
+    written = [result.result for result in results if result.result]
     print(
-        f'{len(names)} videos: {len(written)} extracted '
-        f'({sum(outcome.num_written for outcome in written)} frames), '
-        f'{len(outcomes) - len(bad) - len(written)} done before, {len(bad)} broken, '
-        f'{len(names) - len(outcomes)} in jobs that failed'
+        f'{len(names)} videos: {len(written)} extracted ({sum(written)} frames), '
+        f'{len(results) - len(failed) - len(written)} done before, '
+        f'{len(failed)} broken, {len(names) - len(results)} in failed jobs'
     )
-    for outcome in bad:
-        print(f'  ! {outcome.name}: {outcome.problem}')
-    for job, failure in failures.items():
-        print(f'  ! job {job}: {failure.splitlines()[-1]} (see {options.logs})')
-    return int(bool(bad or failures))
+    for result in failed:
+        print(f'  ! {result.task}: {result.error}')
+    for job, error in job_errors.items():
+        print(f'  ! job {job}: {error.splitlines()[-1]} (see {options.logs})')
+    return int(bool(failed or job_errors))
 
 
 if __name__ == '__main__':

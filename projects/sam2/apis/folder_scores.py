@@ -16,7 +16,7 @@ from ..datasets.io.mask_folders import (
     list_mask_videos,
     open_mask_video,
 )
-from ..datasets.processing.worker_pool import Beat, run_supervised
+from ..datasets.processing.worker_pool import Heartbeat, run_tasks
 from ..evaluation import (
     FrameObjects,
     ScoreTracks,
@@ -101,7 +101,9 @@ def score_folder(
     )
 
 
-def score_video(task: ScoringTask, name: str, beat: Beat = lambda: None) -> VideoScores:
+def score_video(
+    task: ScoringTask, name: str, heartbeat: Heartbeat = lambda: None
+) -> VideoScores:
     """Score a video.
 
     Returns:
@@ -131,7 +133,7 @@ def score_video(task: ScoringTask, name: str, beat: Beat = lambda: None) -> Vide
             raise
         except ValueError as error:
             raise ClipDataError(f'{task.pred / name}, frame {stem}: {error}') from error
-        beat()
+        heartbeat()
     return tracks.finish(name)
 
 
@@ -155,11 +157,11 @@ def _score_all(
             yield score_video(task, name)
         return
     work = partial(score_video, task)
-    for outcome in run_supervised(
+    for outcome in run_tasks(
         names, work, num_workers=num_workers, time_limit=TIME_LIMIT
     ):
         if outcome.result is None:
-            raise ClipDataError(f'{outcome.task}: {outcome.problem}')
+            raise ClipDataError(f'{outcome.task}: {outcome.error}')
         yield outcome.result
 
 

@@ -23,11 +23,11 @@ from ..datasets.io.errors import ClipDataError
 from ..datasets.io.images import VOID_LABEL
 from ..datasets.io.listing import child, scan_folder
 from ..datasets.processing.davis_export import write_mask
-from ..datasets.processing.frame_extraction import VideoOutcome
 from ..datasets.processing.worker_pool import (
-    Beat,
+    Heartbeat,
     StartMethod,
-    run_supervised,
+    TaskResult,
+    run_tasks,
 )
 from ..datasets.sources.object_folders import ObjectFolderMasks
 from ..engine.distributed import rank_of_process
@@ -235,13 +235,13 @@ class VideoSegmenter:
         predictor: Its options hold.
         given: Which masks are prompts.
         score_threshold: Masks are where logits exceed it.
-        beat: Called after each prompt and each frame: says that work goes on.
+        heartbeat: Called after each prompt and each frame: says that work goes on.
     """
 
     predictor: SAM2VideoPredictor
     given: GivenMasks
     score_threshold: float
-    beat: Callable[[], None]
+    heartbeat: Callable[[], None]
 
     def segment(self, source: VideoSource) -> Iterator[FrameMasks]:
         """Segment a video.
@@ -270,7 +270,7 @@ class VideoSegmenter:
             yield FrameMasks(
                 object_ids=tuple(shown.object_ids), masks=masks.cpu().numpy()
             )
-            self.beat()
+            self.heartbeat()
         if not state.objects:
             msg = (
                 f'{source.name}: no mask shows an object{void_note(source)}; give '
@@ -309,7 +309,7 @@ class VideoSegmenter:
         for object_id, mask in zip(masks.object_ids, masks.masks, strict=True):
             if object_id in object_ids:
                 self.predictor.add_new_mask(state, frame, object_id, mask)
-                self.beat()
+                self.heartbeat()
         # While the features of the frame are at hand.
         self.predictor.propagate_in_video_preflight(state)
 
@@ -414,7 +414,7 @@ class VOSWorker:
             self._tools = self._predictor(), self.plan.source()
         return self._tools
 
-    def __call__(self, name: str, beat: Beat) -> int:
+    def __call__(self, name: str, heartbeat: Heartbeat) -> int:
         """Segment a video, unless that is done.
 
         Returns:
@@ -438,7 +438,7 @@ class VOSWorker:
             predictor=predictor,
             given=self.plan.given,
             score_threshold=self.plan.score_threshold,
-            beat=beat,
+            heartbeat=heartbeat,
         )
         names = map(video.frame_name, range(video.num_frames))
         frames = zip(names, segmenter.segment(video), strict=True)
@@ -474,14 +474,14 @@ def run_inference(
     *,
     num_processes: int,
     launcher: str,
-    beat: Beat,
-) -> Iterator[VideoOutcome]:
+    heartbeat: Heartbeat,
+) -> Iterator[TaskResult[str, int]]:
     """Segment this rank's videos, the longest first.
 
     Args:
         launcher: What started this rank beside others: ``'pytorch'``, ``'slurm'``,
             ``'mpi'``, or ``'none'`` for one rank alone.
-        beat: Called after each frame where there is one process.
+        heartbeat: Called after each frame where there is one process.
 
     Raises:
         ValueError: If there is no process.
@@ -498,7 +498,7 @@ def run_inference(
         alone = VOSWorker(plan=plan, first_device=first_device)
         if not all(plan.out.has(name) for name in hand):
             alone.prepare()  # what is wrong with the checkpoint is so for all videos
-        yield from (_attempt(alone, name, beat) for name in hand)
+        yield from (_attempt(alone, name, heartbeat) for name in hand)
         return
     # CUDA survives no fork; without it, there is no need to import all again.
     start_method: StartMethod = 'spawn' if torch.cuda.is_available() else 'fork'
@@ -509,26 +509,23 @@ def run_inference(
         first_device=first_device,
         num_threads=max((os.cpu_count() or 1) // num_processes, 1),
     )
-    for outcome in run_supervised(
+    yield from run_tasks(
         hand,
         worker,
         num_workers=num_processes,
         time_limit=FRAME_SECONDS,
         start_method=start_method,
-    ):
-        yield VideoOutcome(
-            name=outcome.task,
-            num_written=outcome.result or 0,
-            problem=outcome.problem,
-        )
+    )
 
 
-def _attempt(worker: VOSWorker, name: str, beat: Beat) -> VideoOutcome:
+def _attempt(
+    worker: VOSWorker, name: str, heartbeat: Heartbeat
+) -> TaskResult[str, int]:
     """Segment a video in this process."""
     try:
-        return VideoOutcome(name=name, num_written=worker(name, beat))
+        return TaskResult(task=name, result=worker(name, heartbeat))
     except BAD_VIDEO as error:
-        return VideoOutcome(name=name, problem=f'{type(error).__name__}: {error}')
+        return TaskResult(task=name, error=f'{type(error).__name__}: {error}')
 
 
 def _length(source: Videos, name: str) -> int:

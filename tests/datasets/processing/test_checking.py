@@ -31,12 +31,12 @@ def check(
         labels: Callable[[int], Labels | None],
         damage: Callable[[Path], object] = Path.exists,
         decode: bool = True,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> ClipReport:
         write_davis_clip(tmp_path, 'ant', num_frames=4, labels=labels)
         damage(tmp_path)
         dataset = ClipPaletteDataset(data_root=str(tmp_path))
-        return check_clip(dataset, 'ant', decode=decode, beat=beat)
+        return check_clip(dataset, 'ant', decode=decode, heartbeat=heartbeat)
 
     return write_and_check
 
@@ -54,7 +54,7 @@ def test_objects_are_measured_over_the_annotated_frames(
     check: Callable[..., ClipReport],
 ) -> None:
     beats: list[int] = []
-    assert check(labels=late_object, beat=lambda: beats.append(1)) == ClipReport(
+    assert check(labels=late_object, heartbeat=lambda: beats.append(1)) == ClipReport(
         num_frames=4,
         num_annotated=3,
         decoded=True,
@@ -166,7 +166,7 @@ class StrangeDataset:
 
 
 def test_what_a_reader_lets_pass_is_found() -> None:
-    found = check_clip(StrangeDataset(), 'ant', decode=True, beat=lambda: None)  # type: ignore[arg-type]
+    found = check_clip(StrangeDataset(), 'ant', decode=True, heartbeat=lambda: None)  # type: ignore[arg-type]
     assert found.problems == (
         'frame 0: has an object id twice',
         'frame 0: is (4, 6), its masks are (4, 5)',
@@ -179,7 +179,7 @@ def test_many_problems_of_a_clip_are_cut_short() -> None:
         StrangeDataset(),  # type: ignore[arg-type]
         'ant',
         decode=False,
-        beat=lambda: None,
+        heartbeat=lambda: None,
         draws=draws,
     )
     assert found.problems == (*map(str, range(10)), 'and 2 more like these')

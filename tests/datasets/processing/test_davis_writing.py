@@ -46,7 +46,7 @@ def coco(tmp_path: Path) -> ClipDataset:
 
 
 def write(video: VideoSource, folder: DavisFolder) -> tuple[DavisClip, ...]:
-    return write_davis(video, folder, beat=lambda: None)
+    return write_davis(video, folder, heartbeat=lambda: None)
 
 
 def read_back(folder: DavisFolder, name: str = 'ant') -> VideoSource:

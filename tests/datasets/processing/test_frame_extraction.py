@@ -1,5 +1,6 @@
-"""Frames of video files: all of them under their names, or no folder at all."""
+"""Frames extracted from video files: whole folders, or none."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from projects.sam2.datasets.io.frames import VideoFileFrames, open_frames
 from projects.sam2.datasets.processing import frame_extraction
 from projects.sam2.datasets.processing.frame_extraction import (
     ExtractionPlan,
+    collect_results,
     extract_video,
+    extract_videos,
     find_mp4,
-    remove_leftovers,
+    submit_jobs,
 )
+from projects.sam2.datasets.processing.worker_pool import TaskResult
 
 NUM_FRAMES = 10
 
@@ -38,7 +42,7 @@ def plan(tmp_path: Path) -> ExtractionPlan:
 
 
 def extract(plan: ExtractionPlan, name: str = 'ant') -> int:
-    return extract_video(plan, name, beat=lambda: None)
+    return extract_video(plan, name, heartbeat=lambda: None)
 
 
 def files(folder: Path) -> list[str]:
@@ -56,7 +60,7 @@ def test_every_third_frame_keeps_its_number(plan: ExtractionPlan) -> None:
     assert np.allclose(levels, [0, 60, 120, 180], atol=4)
 
 
-def test_frames_equal_those_of_the_reader_of_videos(plan: ExtractionPlan) -> None:
+def test_frames_equal_those_of_the_video_reader(plan: ExtractionPlan) -> None:
     extract(plan)
     images, video = (open_frames(f, 'ant') for f in (plan.out, plan.videos))
     difference = images.read(2).astype(int) - video.read(6)
@@ -69,12 +73,12 @@ def test_sub_folders_are_kept(plan: ExtractionPlan) -> None:
     assert files(plan.out)[0] == 'sav_000/bee/00000.jpg'
 
 
-def test_list_names_the_videos(plan: ExtractionPlan, tmp_path: Path) -> None:
+def test_file_list_selects_the_videos(plan: ExtractionPlan, tmp_path: Path) -> None:
     (tmp_path / 'list.txt').write_text('sav_000/bee.mp4\n')
     assert find_mp4(plan, tmp_path / 'list.txt') == ['sav_000/bee']
 
 
-def test_ending_of_a_video_may_be_in_upper_case(
+def test_suffix_may_be_in_upper_case(
     plan: ExtractionPlan,
 ) -> None:
     (plan.videos / 'ant.mp4').rename(plan.videos / 'ant.MP4')
@@ -82,14 +86,14 @@ def test_ending_of_a_video_may_be_in_upper_case(
     assert extract(plan) == 4
 
 
-def test_second_time_nothing_is_written(plan: ExtractionPlan) -> None:
+def test_finished_video_is_not_written_again(plan: ExtractionPlan) -> None:
     extract(plan)
     before = (plan.out / 'ant').stat().st_mtime_ns
     assert extract(plan) == 0
     assert (plan.out / 'ant').stat().st_mtime_ns == before
 
 
-def test_folder_that_lacks_a_frame_is_not_taken_for_whole(
+def test_folder_that_lacks_a_frame_is_an_error(
     plan: ExtractionPlan,
 ) -> None:
     extract(plan)
@@ -129,7 +133,7 @@ def test_video_with_fewer_frames_than_its_header_says_leaves_nothing(
     with pytest.raises(ClipDataError, match='holds 10 frames, its header says 11'):
         extract(plan)
     assert not files(plan.out.parent / 'out')
-    assert not files(plan.aside)
+    assert not files(plan.unfinished)
 
 
 @pytest.mark.parametrize('damage', [cut, lambda path: path.write_bytes(b'no video')])
@@ -153,22 +157,19 @@ def test_interrupted_video_is_never_in_the_folder_of_frames(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract_video(plan, 'ant', beat=interrupt)
+        extract_video(plan, 'ant', heartbeat=interrupt)
     assert seen == [False, False]
     assert extract(plan) == 4
 
 
-def test_leftovers_of_a_killed_run_are_removed(plan: ExtractionPlan) -> None:
-    (plan.aside / 'ant').mkdir(parents=True)
-    (plan.aside / 'ant/00007.jpg').write_bytes(b'half')
+def test_files_of_a_killed_run_are_replaced(plan: ExtractionPlan) -> None:
+    (plan.unfinished / 'ant').mkdir(parents=True)
+    (plan.unfinished / 'ant/00007.jpg').write_bytes(b'half')
     assert extract(plan) == 4
     assert len(files(plan.out / 'ant')) == 4
-    (plan.aside / 'bee').mkdir(parents=True)
-    remove_leftovers(plan)
-    assert not plan.aside.exists()
 
 
-def test_list_cannot_lead_out_of_the_folder(plan: ExtractionPlan) -> None:
+def test_name_cannot_leave_the_folder(plan: ExtractionPlan) -> None:
     with pytest.raises(ClipDataError, match='not inside it'):
         extract(plan, '../videos/ant')
 
@@ -184,5 +185,89 @@ def test_numbers_out_of_range_are_refused(
 def test_folder_without_videos_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
         ExtractionPlan(videos=tmp_path / 'nowhere', out=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r'holds no \.mp4'):
+    with pytest.raises(FileNotFoundError, match=r'hold no \.mp4'):
         find_mp4(ExtractionPlan(videos=tmp_path, out=tmp_path), None)
+
+
+@pytest.fixture
+def broken(plan: ExtractionPlan) -> ExtractionPlan:
+    """A third video, which is broken."""
+    (plan.videos / 'bad.mp4').write_bytes(b'no video')
+    return plan
+
+
+def check(results: list[TaskResult[str, int]], out: Path) -> None:
+    of_name = {result.task: result for result in results}
+    assert {name: each.result for name, each in of_name.items()} == {
+        'ant': 4,
+        'bad': None,
+        'sav_000/bee': 4,
+    }
+    assert 'bad.mp4: is no mp4 file' in str(of_name['bad'].error)
+    assert sorted(path.name for path in out.iterdir()) == ['ant', 'sav_000']
+    assert len(list((out / 'sav_000/bee').iterdir())) == 4
+
+
+def test_broken_video_does_not_stop_the_others(broken: ExtractionPlan) -> None:
+    names = find_mp4(broken, None)
+    check(list(extract_videos(broken, names, num_workers=2)), broken.out)
+    again = extract_videos(broken, names, num_workers=1)
+    assert [result.result for result in again] == [0, None, 0]
+
+
+def submit(
+    plan: ExtractionPlan, *, cluster: str = 'debug', num_jobs: int = 2
+) -> list[object]:
+    names = find_mp4(plan, None)
+    return submit_jobs(
+        plan,
+        names,
+        num_workers=1,
+        num_jobs=num_jobs,
+        minutes=5,
+        logs=plan.out.with_name('logs'),
+        cluster=cluster,
+    )
+
+
+@pytest.mark.parametrize(('cluster', 'num_jobs'), [('debug', 2), ('local', 1)])
+@pytest.mark.filterwarnings('ignore::ResourceWarning')
+@pytest.mark.timeout(600)  # a job is a process of its own, slow to start
+def test_jobs_write_the_same_frames(
+    broken: ExtractionPlan, cluster: str, num_jobs: int
+) -> None:
+    pytest.importorskip('submitit')
+    jobs = submit(broken, cluster=cluster, num_jobs=num_jobs)
+    assert len(jobs) == num_jobs
+    results: list[TaskResult[str, int]] = []
+    assert collect_results(jobs, results.append) == {}
+    check(results, broken.out)
+
+
+class FailedJob:
+    """A job whose machine went away."""
+
+    job_id = '17_3'
+
+    def exception(self) -> Exception:
+        """Say what happened."""
+        return RuntimeError('node lost')
+
+
+def test_failed_job_is_named() -> None:
+    results: list[TaskResult[str, int]] = []
+    assert collect_results([FailedJob()], results.append) == {'17_3': 'node lost'}
+    assert not results
+
+
+def test_missing_submitit_is_an_error_with_its_remedy(
+    plan: ExtractionPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'submitit', None)
+    with pytest.raises(ModuleNotFoundError, match='pip install submitit'):
+        submit(plan)
+
+
+def test_array_of_no_jobs_is_refused(plan: ExtractionPlan) -> None:
+    with pytest.raises(ValueError, match='num_jobs is 0'):
+        submit(plan, num_jobs=0)

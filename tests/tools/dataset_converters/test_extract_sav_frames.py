@@ -1,4 +1,4 @@
-"""The command that takes frames out of videos."""
+"""The tool that extracts the frames of videos."""
 
 from pathlib import Path
 from types import ModuleType
@@ -71,7 +71,7 @@ def test_jobs_report_to_the_command(
     assert '2 videos: 2 extracted (10 frames)' in printed
 
 
-def test_job_that_failed_makes_the_command_fail(
+def test_failed_job_makes_the_tool_fail(
     tool: ModuleType,
     videos: Path,
     capsys: pytest.CaptureFixture[str],
@@ -81,5 +81,5 @@ def test_job_that_failed_makes_the_command_fail(
     monkeypatch.setattr(tool, 'extract', lambda *_: ([], lost))
     assert tool.main([str(videos), str(videos.parent / 'frames')]) == 1
     printed = capsys.readouterr().out
-    assert '2 in jobs that failed' in printed
+    assert '2 in failed jobs' in printed
     assert '! job 17: node lost' in printed

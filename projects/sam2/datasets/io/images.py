@@ -621,3 +621,17 @@ def present_labels(labels: NDArray[Any], skipped: Collection[int]) -> tuple[int,
     ids, first = np.unique(flat, return_index=True)
     ordered = ids[np.argsort(first)].tolist()
     return tuple(label for label in ordered if label not in skipped)
+
+
+def write_jpeg(path: Path, frame: NDArray[np.uint8], quality: int) -> None:
+    """Write an RGB frame (H, W, 3) as a JPEG file; quality is 1 to 100.
+
+    Raises:
+        OSError: If the frame cannot be encoded or written.
+    """
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    is_encoded, encoded = cv2.imencode('.jpg', frame[..., ::-1], parameters)
+    if not is_encoded:
+        msg = f'{path}: the frame cannot be encoded as JPEG'
+        raise OSError(msg)
+    path.write_bytes(encoded.tobytes())

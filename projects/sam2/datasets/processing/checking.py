@@ -17,7 +17,7 @@ from ..annotated_video import void_note
 from ..clip_dataset import ClipDataset
 from ..io.errors import ClipDataError
 from ..transforms.sampling import ClipSampleFrames
-from .worker_pool import Beat, run_supervised
+from .worker_pool import Heartbeat, run_tasks
 
 DatasetConfig = dict[str, Any]
 
@@ -259,7 +259,7 @@ def check_clip(
     name: str,
     *,
     decode: bool,
-    beat: Beat,
+    heartbeat: Heartbeat,
     draws: Sequence[Callable[[], str | None]] = (),
 ) -> ClipReport:
     """Look into a clip.
@@ -276,13 +276,13 @@ def check_clip(
     if not annotated:
         tally.note('has no annotated frame')
     if decode:
-        _decode(video, frozenset(annotated), tally, beat)
+        _decode(video, frozenset(annotated), tally, heartbeat)
     if decode and annotated and not tally.areas and not tally.messages:
         tally.note(f'shows no object on any frame{void_note(video)}')
     if len(tally.sizes) > 1:
         tally.note(f'has frames of the sizes {sorted(tally.sizes)}')
     if annotated and (tally.areas or not decode):  # else it is plain that none can be
-        _draw(draws, tally, beat)
+        _draw(draws, tally, heartbeat)
     return ClipReport(
         num_frames=video.num_frames,
         num_annotated=len(annotated),
@@ -293,18 +293,20 @@ def check_clip(
     )
 
 
-def _draw(draws: Sequence[Callable[[], str | None]], tally: _Tally, beat: Beat) -> None:
+def _draw(
+    draws: Sequence[Callable[[], str | None]], tally: _Tally, heartbeat: Heartbeat
+) -> None:
     """Draw from a clip; what its files were blamed for already is not told again."""
     for draw in draws:
         problem = draw()
         known = tuple(f': {message}' for message in tally.messages)
         if problem and not problem.endswith(known):
             tally.note(problem)
-        beat()
+        heartbeat()
 
 
 def _decode(
-    video: VideoSource, annotated: frozenset[int], tally: _Tally, beat: Beat
+    video: VideoSource, annotated: frozenset[int], tally: _Tally, heartbeat: Heartbeat
 ) -> None:
     """Decode all frames and masks; one that fails does not keep others from it."""
     for index in range(video.num_frames):
@@ -318,7 +320,7 @@ def _decode(
             if masks is not None:
                 tally.add(index, masks)
                 _compare_sizes(index, frame.shape[:2], masks, tally)
-        beat()
+        heartbeat()
 
 
 def _compare_sizes(
@@ -549,10 +551,10 @@ def check_dataset(
     ]
     reports: dict[ClipTask, ClipReport] = {}
     work = partial(_check, sources)
-    for outcome in run_supervised(
+    for outcome in run_tasks(
         tasks, work, num_workers=num_workers, time_limit=time_limit
     ):
-        problem = f'cannot be checked: {outcome.problem}'
+        problem = f'cannot be checked: {outcome.error}'
         reports[outcome.task] = outcome.result or ClipReport(problems=(problem,))
         advance(len(reports), len(tasks))
     return [
@@ -631,7 +633,9 @@ def _tasks(number: int, source: _Source, sample: int | None) -> list[ClipTask]:
     ]
 
 
-def _check(sources: Sequence[_Source], task: ClipTask, beat: Beat) -> ClipReport:
+def _check(
+    sources: Sequence[_Source], task: ClipTask, heartbeat: Heartbeat
+) -> ClipReport:
     source = sources[task.source]
     if source.dataset is None:
         msg = f'{source.kind} was not built: {source.problem}'
@@ -641,6 +645,6 @@ def _check(sources: Sequence[_Source], task: ClipTask, beat: Beat) -> ClipReport
         source.dataset,
         task.name,
         decode=task.decode,
-        beat=beat,
+        heartbeat=heartbeat,
         draws=[partial(drawing.problem_of, task.index) for drawing in drawings],
     )

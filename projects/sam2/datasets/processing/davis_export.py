@@ -29,7 +29,7 @@ from ..io.images import JPEG_SUFFIXES, VOID_LABEL
 from ..io.listing import is_hidden, write_list
 from ..sources.synthetic import ClipPlan, copy_iou, make_clip
 from .checking import ClipProblem, DatasetConfig
-from .worker_pool import Beat, run_supervised
+from .worker_pool import Heartbeat, run_tasks
 
 META_FILE = 'meta.json'
 UNFINISHED_FILE = 'unfinished.json'  # there as long as clips are being written
@@ -301,7 +301,7 @@ def whole_name(written: str) -> str | None:
 
 
 def write_davis(
-    source: VideoSource, folder: DavisFolder, beat: Beat
+    source: VideoSource, folder: DavisFolder, heartbeat: Heartbeat
 ) -> tuple[DavisClip, ...]:
     """Write a clip, unless it is there.
 
@@ -318,7 +318,7 @@ def write_davis(
     there = folder.read_records(name)
     if there is not None:
         return there
-    ids = _objects_in_order(source, beat)
+    ids = _objects_in_order(source, heartbeat)
     if len(ids) > MAX_OBJECTS and not folder.split_objects:
         problem = f'has {len(ids)} objects, a palette PNG holds {MAX_OBJECTS}'
         remedy = 'split it into clips of fewer objects with --split-objects'
@@ -330,7 +330,7 @@ def write_davis(
     shares = [ids[i : i + MAX_OBJECTS] for i in range(0, len(ids), MAX_OBJECTS)]
     aside = folder.begin(name)
     clips = tuple(
-        _write_part(source, share, aside, part, beat)
+        _write_part(source, share, aside, part, heartbeat)
         for share, part in zip(
             shares,
             [name]
@@ -371,7 +371,7 @@ def merge_masks(masks: FrameMasks, ids: tuple[int, ...]) -> LabelMap:
     )
 
 
-def _objects_in_order(source: VideoSource, beat: Beat) -> tuple[int, ...]:
+def _objects_in_order(source: VideoSource, heartbeat: Heartbeat) -> tuple[int, ...]:
     """Objects that are seen, in the order in which they appear."""
     found: dict[int, None] = {}
     for index in source.annotated_frames():
@@ -379,12 +379,16 @@ def _objects_in_order(source: VideoSource, beat: Beat) -> tuple[int, ...]:
         if masks is not None:
             pairs = zip(masks.object_ids, masks.masks, strict=True)
             found |= dict.fromkeys(number for number, mask in pairs if mask.any())
-        beat()
+        heartbeat()
     return tuple(found)
 
 
 def _write_part(
-    source: VideoSource, ids: tuple[int, ...], aside: Path, name: str, beat: Beat
+    source: VideoSource,
+    ids: tuple[int, ...],
+    aside: Path,
+    name: str,
+    heartbeat: Heartbeat,
 ) -> DavisClip:
     """Write frames, and masks of some objects."""
     frame_folder, mask_folder = (aside / k / name for k in (FRAME_FOLDER, MASK_FOLDER))
@@ -398,7 +402,7 @@ def _write_part(
         if masks is not None:
             maps.append(merge_masks(masks, ids))
             write_mask(mask_folder / f'{index:05d}.png', maps[-1].labels)
-        beat()
+        heartbeat()
     return DavisClip(
         name=name,
         source_ids=ids,
@@ -474,14 +478,14 @@ def convert_to_davis(
     marker.write_text(json.dumps(settings), encoding='utf-8')
     done: dict[str, tuple[DavisClip, ...]] = {}
     problems: dict[str, str] = {}
-    for outcome in run_supervised(
+    for outcome in run_tasks(
         names,
         partial(_convert, dataset, folder),
         num_workers=num_workers,
         time_limit=FRAME_SECONDS,
     ):
         if outcome.result is None:
-            problems[outcome.task] = str(outcome.problem)
+            problems[outcome.task] = str(outcome.error)
         else:
             done[outcome.task] = outcome.result
         advance(len(done) + len(problems), len(names))
@@ -502,9 +506,9 @@ def convert_to_davis(
 
 
 def _convert(
-    dataset: ClipDataset, folder: DavisFolder, name: str, beat: Beat
+    dataset: ClipDataset, folder: DavisFolder, name: str, heartbeat: Heartbeat
 ) -> tuple[DavisClip, ...]:
-    return write_davis(dataset.open_video(name), folder, beat)
+    return write_davis(dataset.open_video(name), folder, heartbeat)
 
 
 def _settings(config: DatasetConfig, folder: DavisFolder, split: str) -> dict[str, Any]:

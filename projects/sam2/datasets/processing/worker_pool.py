@@ -1,9 +1,14 @@
-"""Runs tasks in processes that may hang or die without taking the others along."""
+"""A pool of processes that survives workers that hang or die.
+
+``concurrent.futures`` breaks the whole pool when one worker is killed and cannot limit
+the time of a task. Here each worker has its own pipe: a worker that dies or is silent
+for too long costs its own task, and a new worker takes the next one.
+"""
 
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,189 +21,165 @@ import cv2
 
 Task = TypeVar('Task')
 Result = TypeVar('Result')
-Beat = Callable[[], None]  # to be called now and then: says that work goes on
-Work = Callable[[Task, Beat], Result]
-
+Heartbeat = Callable[[], None]  # a task calls it regularly to restart its time limit
+Advance = Callable[[int, int], None]  # called with (num_done, num_total)
 StartMethod = Literal['fork', 'spawn', 'forkserver']
 
-LOOK_EVERY = 0.5  # seconds between looks at the clock
-ORPHAN_AFTER = 5.0  # seconds without a task until a worker looks for its parent
+POLL_SECONDS = 0.5  # between checks of the time limit
+ORPHAN_SECONDS = 5.0  # between checks of an idle worker whether its parent is alive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Generic[Task, Result]):
-    """What became of a task.
-
-    Attributes:
-        task: The task.
-        result: What the work returned; None where it did not end.
-        problem: Why it did not end, or None.
-    """
+class TaskResult(Generic[Task, Result]):
+    """Result of a task, or the error that prevented it."""
 
     task: Task
     result: Result | None = None
-    problem: str | None = None
+    error: str | None = None
+
+
+def run_tasks(
+    tasks: Iterable[Task],
+    function: Callable[[Task, Heartbeat], Result],
+    *,
+    num_workers: int,
+    time_limit: float,
+    start_method: StartMethod | None = None,
+) -> Generator[TaskResult[Task, Result], None, None]:
+    """Run a function on all tasks in worker processes.
+
+    Args:
+        tasks: Inputs of the function; none may be None.
+        function: Called as ``function(task, heartbeat)``.
+        num_workers: Number of processes, at least 1.
+        time_limit: Seconds between two heartbeats of a task. A worker that is silent
+            for longer is killed.
+        start_method: How processes start; None for the system's default. A function
+            that uses a GPU needs ``'spawn'``.
+
+    Yields:
+        One result per task, as soon as it is there.
+
+    Raises:
+        ValueError: If ``num_workers`` or ``time_limit`` is not positive.
+    """
+    if num_workers < 1 or not time_limit > 0:  # not > catches NaN as well
+        msg = f'{num_workers} workers, {time_limit} s: give positive numbers'
+        raise ValueError(msg)
+    remaining = iter(tasks)
+    new_worker = partial(_Worker[Task, Result], function, start_method)
+    workers: list[_Worker[Task, Result]] = []
+    try:
+        for task in islice(remaining, num_workers):
+            workers.append(new_worker())
+            workers[-1].assign(task)
+        while workers:
+            wait([worker.pipe for worker in workers], timeout=POLL_SECONDS)
+            for worker in list(workers):
+                finished = worker.poll(time_limit)
+                if finished is None:
+                    continue
+                next_task = next(remaining, None)
+                if next_task is None or not worker.is_alive:
+                    workers.remove(worker)
+                    worker.stop()
+                if next_task is not None:
+                    if worker not in workers:
+                        worker = new_worker()  # noqa: PLW2901
+                        workers.append(worker)
+                    worker.assign(next_task)
+                yield finished
+    finally:
+        for worker in workers:
+            worker.stop()
 
 
 class _Worker(Generic[Task, Result]):
-    """A process, the task that it has, and its last sign of life."""
+    """Parent's side of a worker process."""
 
     def __init__(
-        self, work: Work[Task, Result], start_method: StartMethod | None
+        self,
+        function: Callable[[Task, Heartbeat], Result],
+        start_method: StartMethod | None,
     ) -> None:
-        # Each kind of context has its own class of processes, which mypy does not see.
-        context: Any = get_context(start_method)
-        self.pipe, theirs = context.Pipe()
+        context: Any = get_context(start_method)  # mypy does not know its Process
+        self.pipe, child_pipe = context.Pipe()
         self._process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, work, os.getpid()), daemon=True
+            target=_serve, args=(child_pipe, function, os.getpid()), daemon=True
         )
         self._process.start()
-        theirs.close()  # or the end of the process would not be seen
+        child_pipe.close()  # otherwise the death of the process is not noticed
         self._task: Task | None = None
-        self._last_sign = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can take another task."""
         return self._process.is_alive()
 
-    def give(self, task: Task) -> None:
-        """Hand it a task."""
+    def assign(self, task: Task) -> None:
         self._task = task
-        self._last_sign = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         self.pipe.send(task)
 
-    def look(self, time_limit: float) -> Outcome[Task, Result] | None:
-        """Read its messages; the outcome of its task once there is one."""
+    def poll(self, time_limit: float) -> TaskResult[Task, Result] | None:
+        """Return the result of the current task, or None while it runs."""
         if self._task is None:
             return None
         try:
             while self.pipe.poll():
                 message = self.pipe.recv()
-                self._last_sign = time.monotonic()
+                self._last_heartbeat = time.monotonic()
                 if message is not None:
-                    result, problem = message
-                    return self._close_task(result, problem)
+                    return self._finish(*message)
         except (EOFError, OSError):
             self._process.join()
-            return self._close_task(None, _cause_of_death(self._process.exitcode))
-        if time.monotonic() - self._last_sign > time_limit:
+            return self._finish(None, _cause_of_death(self._process.exitcode))
+        if time.monotonic() - self._last_heartbeat > time_limit:
             self.stop()
-            problem = f'no sign of life for {time_limit:g} s; its process was ended'
-            return self._close_task(None, problem)
+            return self._finish(None, f'timed out: no progress for {time_limit:g} s')
         return None
 
     def stop(self) -> None:
-        """End the process."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
 
-    def _close_task(
-        self, result: Result | None, problem: str | None
-    ) -> Outcome[Task, Result]:
+    def _finish(
+        self, result: Result | None, error: str | None
+    ) -> TaskResult[Task, Result]:
         task, self._task = self._task, None
         if task is None:
-            msg = 'A worker answered without a task'
+            msg = 'a worker returned a result without a task'
             raise RuntimeError(msg)
-        return Outcome(task=task, result=result, problem=problem)
-
-
-def run_supervised(
-    tasks: Iterable[Task],
-    work: Work[Task, Result],
-    *,
-    num_workers: int,
-    time_limit: float,
-    start_method: StartMethod | None = None,
-) -> Generator[Outcome[Task, Result], None, None]:
-    """Do tasks in processes, and go on when one of them hangs or dies.
-
-    Args:
-        tasks: Each is done once; none may be None.
-        num_workers: Processes; all work is done in them, so at least 1.
-        start_method: How processes begin; None for the system's default. Work that
-            uses a GPU needs ``'spawn'``.
-
-    Raises:
-        ValueError: If there is no worker or no time.
-    """
-    if num_workers < 1 or not time_limit > 0:  # NaN, too
-        msg = f'{num_workers} workers, {time_limit} s: give positive numbers'
-        raise ValueError(msg)
-    waiting = iter(tasks)
-    hire = partial(_Worker[Task, Result], work, start_method)
-    busy: list[_Worker[Task, Result]] = []
-    try:
-        for task in islice(waiting, num_workers):
-            busy.append(hire())
-            busy[-1].give(task)
-        while busy:
-            wait([worker.pipe for worker in busy], timeout=LOOK_EVERY)
-            yield from _collect(busy, waiting, hire, time_limit)
-    finally:
-        for worker in busy:
-            worker.stop()
-
-
-def _collect(
-    busy: list[_Worker[Task, Result]],
-    waiting: Iterator[Task],
-    hire: Callable[[], _Worker[Task, Result]],
-    time_limit: float,
-) -> Iterator[Outcome[Task, Result]]:
-    """Outcomes that there are; each worker whose task ended gets another."""
-    for worker in list(busy):
-        outcome = worker.look(time_limit)
-        if outcome is None:
-            continue
-        busy.remove(worker)
-        busy += _go_on(worker, waiting, hire)
-        yield outcome
-
-
-def _go_on(
-    worker: _Worker[Task, Result],
-    waiting: Iterator[Task],
-    hire: Callable[[], _Worker[Task, Result]],
-) -> list[_Worker[Task, Result]]:
-    """The worker with its next task, another in its place where it is dead."""
-    for task in waiting:
-        able = worker if worker.is_alive else hire()
-        able.give(task)
-        return [able]
-    if worker.is_alive:
-        worker.stop()
-    return []
+        return TaskResult(task=task, result=result, error=error)
 
 
 def _cause_of_death(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        memory = ', perhaps for lack of memory' if name == 'SIGKILL' else ''
-        return f'its process was ended by {name}{memory}'
-    return f'its process ended with code {exit_code}'
+        hint = ', perhaps for lack of memory' if name == 'SIGKILL' else ''
+        return f'its process was killed by {name}{hint}'
+    return f'its process exited with code {exit_code}'
 
 
-def _serve(pipe: Connection, work: Work[Task, Result], parent: int) -> None:
-    """Do tasks until there are no more, or nobody is left to give any."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+def _serve(
+    pipe: Connection, function: Callable[[Task, Heartbeat], Result], parent: int
+) -> None:
+    """Run in the worker: process tasks until the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent stops workers
     cv2.setNumThreads(0)
     while True:
-        while not pipe.poll(ORPHAN_AFTER):
+        while not pipe.poll(ORPHAN_SECONDS):
             if os.getppid() != parent:
                 return
         try:
             task = pipe.recv()
         except EOFError:
             return
-        pipe.send(_attempt(work, task, partial(pipe.send, None)))
-
-
-def _attempt(
-    work: Work[Task, Result], task: Task, beat: Beat
-) -> tuple[Result | None, str | None]:
-    try:
-        return work(task, beat), None
-    except Exception as error:  # noqa: BLE001  one bad file must not end the rest
-        return None, f'{type(error).__name__}: {error}'
+        result: Result | None = None
+        error = None
+        try:
+            result = function(task, partial(pipe.send, None))
+        except Exception as failure:  # noqa: BLE001  reported as the task's error
+            error = f'{type(failure).__name__}: {failure}'
+        pipe.send((result, error))
