@@ -4,16 +4,18 @@ from .automatic_mask_generator import (
     AutomaticMask,
     SAM2AutomaticMaskGenerator,
 )
-from .building import build_sam2, fitting_config, load_model_config
+from .building import (
+    build_sam2,
+    build_sam2_hf,
+    build_sam2_video_predictor,
+    build_sam2_video_predictor_hf,
+    fitting_config,
+    load_model_config,
+)
 from .image_predictor import SAM2ImagePredictor
 from .inference_io import InferenceResult
 from .inferencer import SAM2Inferencer
 from .inputs import ObjectPrompt
-from .released_builders import (
-    build_sam2_hf,
-    build_sam2_video_predictor,
-    build_sam2_video_predictor_hf,
-)
 from .video_predictor import SAM2Stream, SAM2VideoPredictor
 
 __all__ = [

@@ -1,8 +1,9 @@
 """Masks from a grid of points on one crop, filtered before they cost memory."""
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypedDict
 
@@ -32,7 +33,6 @@ from ..ops import (
 )
 from ..structures import PointLabel, PointPrompt
 from .building import (
-    BuildOptions,
     Device,
     build_sam2,
     find_pretrained,
@@ -396,7 +396,6 @@ NUMBERS: dict[str, tuple[float | None, float | None]] = {
     'min_mask_region_area': (0.0, None),
 }
 FLAGS = ('use_m2m', 'multimask_output')
-BUILD_NAMES = set(BuildOptions.__annotations__) - {'device'}
 
 
 class AutomaticMask(TypedDict):
@@ -520,15 +519,8 @@ class SAM2AutomaticMaskGenerator:
         Raises:
             OSError: If there is no such model, or no way to it.
         """
-        build = {name: options.pop(name) for name in BUILD_NAMES if name in options}
-        known = {field.name for field in fields(cls)} - {'model'}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            msg = (
-                f'There is no option {unknown[0]!r}; there are '
-                f'{", ".join(sorted(known | BUILD_NAMES))}'
-            )
-            raise TypeError(msg)
+        names = set(inspect.signature(build_sam2).parameters) & set(options)
+        build = {name: options.pop(name) for name in names}
         model = build_sam2(*find_pretrained(model_id), device=device, **build)
         return cls(model, **options)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
 from ..models import SAM2
 from ..models.data_preprocessor import ClipDataPreprocessor
@@ -23,7 +23,6 @@ from ..ops import (
 )
 from ..structures import PointPrompt
 from .building import (
-    BuildOptions,
     ModelLike,
     build_sam2,
     find_pretrained,
@@ -413,7 +412,7 @@ class SAM2ImagePredictor:
         mask_threshold: float = 0.0,
         max_hole_area: float = 0.0,
         max_sprinkle_area: float = 0.0,
-        **options: Unpack[BuildOptions],
+        **options: Any,
     ) -> Self:
         """Make a predictor by its model's name on Hugging Face.
 

@@ -26,7 +26,7 @@ from ..structures import PromptMark
 from ..visualization import ClipVisualizer, Overlay
 from ..visualization.drawing import Picture
 from .automatic_mask_generator import SAM2AutomaticMaskGenerator
-from .building import build_sam2, fitting_config, load_model_config
+from .building import FILL_HOLE_AREA, build_sam2, fitting_config, load_model_config
 from .image_predictor import SAM2ImagePredictor
 from .inference_io import (
     FileSource,
@@ -47,7 +47,6 @@ from .video_predictor import SAM2Stream, SAM2VideoPredictor
 from .video_state import VideoFrameResult, VideoState
 
 GIVEN_MASK_LOGIT = 10.0  # of a mask that is given for an image
-FILLED_HOLE_AREA = 8  # pixels of the stride-4 mask, as in the released predictor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ class PromptedInference:
         self, model: SAM2, automatic_masks: Mapping[str, Any] | None = None
     ) -> None:
         self.images = SAM2ImagePredictor(model)
-        self.videos = SAM2VideoPredictor(model, fill_hole_area=FILLED_HOLE_AREA)
+        self.videos = SAM2VideoPredictor(model, fill_hole_area=FILL_HOLE_AREA)
         self.everything = SAM2AutomaticMaskGenerator(model, **(automatic_masks or {}))
 
     def image(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
 from ..checkpoints import UnknownKeyError, map_to_released
 from ..models import SAM2
@@ -24,7 +24,6 @@ from ..structures import FrameMasks, FramePrompt
 from .building import (
     Device,
     ModelLike,
-    VideoBuildOptions,
     build_video_model,
     find_pretrained,
     model_of,
@@ -474,10 +473,8 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         self.session.options = options
 
     @classmethod
-    def from_pretrained(
-        cls, model_id: str, **options: Unpack[VideoBuildOptions]
-    ) -> Self:
-        """Make a predictor by its model's name on Hugging Face.
+    def from_pretrained(cls, model_id: str, **options: Any) -> Self:
+        """Build a predictor by its model's id on Hugging Face.
 
         Args:
             model_id: See :func:`find_pretrained`.

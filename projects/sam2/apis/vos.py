@@ -34,9 +34,8 @@ from ..engine.distributed import rank_of_process
 from ..engine.samplers import deal_videos
 from ..ops import atomic_write, write_atomically
 from ..structures import FrameMasks, VideoSource
-from .building import default_device
+from .building import build_sam2_video_predictor, default_device
 from .frame_readers import ReadAheadReader, same_size
-from .released_builders import build_sam2_video_predictor
 from .video_predictor import SAM2VideoPredictor
 from .video_state import VideoState
 

@@ -115,7 +115,7 @@ class Alias:
 
     Args:
         path: Our attribute below the model, which is also its key in the config.
-        kind: Type of its value, if it is an option in the released configs.
+        kind: Type of its value, if it is an option of the released configs.
         read_only: What to do instead of setting it; empty if it can be set.
         to_released: Converts our value to the released one.
         from_released: Converts a released value to ours.
