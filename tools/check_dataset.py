@@ -1,11 +1,10 @@
-"""Check a data set: list its clips, decode them, say what it holds and what is wrong.
+"""Check a dataset: decode its clips, describe its content and report what is wrong.
 
-CONFIG is the config of a run, of which a loader's data set is checked, or a file with
-`dataset = dict(type=…)`. Wrappers (ConcatDataset, RepeatDataset, ClipVideoDataset, …)
-are looked through. Where clips are trained on, each is drawn through the pipeline as
-training draws it, and their size is compared with that of the model; of generated
-clips the first is checked. The exit code is 0 where all is well, 1 where anything is
-wrong.
+CONFIG is the config of a run, whose dataset of --loader is checked, or a file with
+`dataset = dict(type=…)`. The sources inside wrappers (ConcatDataset, RepeatDataset,
+ClipVideoDataset, …) are decoded. Training clips also pass through the pipeline as in
+training, and their size is compared with the model's. Of rendered clips only the first
+is checked. The exit code is 0 if nothing is wrong, else 1.
 
     python tools/check_dataset.py configs/sam2_bplus_mose.py --workers 8
     python tools/check_dataset.py configs/sam2_bplus_mose.py --loader val --sample 20 \
@@ -31,8 +30,8 @@ from projects.sam2.datasets.processing.checking import (
     SourceSummary,
     Spread,
     check_dataset,
-    dataset_config,
 )
+from projects.sam2.datasets.processing.config_sources import dataset_config
 from projects.sam2.engine.command_line import call_tool
 from projects.sam2.engine.config import find_size_conflicts, load_config
 
@@ -41,11 +40,7 @@ MAX_SIZES = 4
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Parse the command line; None takes ``sys.argv``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,20 +49,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--loader', choices=('train', 'val', 'test'), default='train')
     add('--sample', type=int, metavar='N', help='clips to decode (default: all)')
     add('--workers', type=int, default=1, help='processes (default 1)')
-    add('--timeout', type=float, default=60, help='seconds for a frame (default 60)')
-    add('--json', type=Path, metavar='FILE', help='write all that was found')
-    add('--cfg-options', nargs='+', action=DictAction, help='key=value of the config')
+    add('--timeout', type=float, default=60, help='seconds per frame (default 60)')
+    add('--json', type=Path, metavar='FILE', help='write the whole report')
+    add('--cfg-options', nargs='+', action=DictAction, help='key=value for the config')
     return parser.parse_args(arguments)
 
 
 def describe(summary: SourceSummary) -> list[str]:
-    """Say what a source holds."""
+    """Describe the content and the problems of a source."""
     clips = (
         f'{summary.num_clips} clips, {summary.num_opened} opened, '
         f'{summary.num_decoded} decoded, {summary.num_bad} bad'
     )
     if summary.is_generated:
-        clips = f'{summary.num_clips} generated clips, the first checked for all'
+        clips = f'{summary.num_clips} rendered clips, of which the first was checked'
     lines = [f'{summary.kind} {summary.data_root}', f'  clips     {clips}']
     if summary.frames_per_clip:
         spread = _numbers(summary.frames_per_clip)
@@ -99,21 +94,15 @@ def _shares(spread: Spread) -> str:
 
 
 def _problems(summary: SourceSummary) -> list[str]:
-    told = [f'  ! {each.clip}: {each.problem}' for each in summary.problems]
-    if len(told) <= MAX_PRINTED:
-        return told
-    return [*told[:MAX_PRINTED], f'  ! and {len(told) - MAX_PRINTED} more (see --json)']
+    lines = [f'  ! {each.clip}: {each.problem}' for each in summary.problems]
+    num_hidden = len(lines) - MAX_PRINTED
+    if num_hidden <= 0:
+        return lines
+    return [*lines[:MAX_PRINTED], f'  ! and {num_hidden} more (see --json)']
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        0 where all is well, 1 where anything is wrong.
-    """
+    """Run the tool; return 0 if nothing is wrong, else 1."""
     options = parse_arguments(arguments)
     cfg = load_config(options.config, options.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
@@ -133,9 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for conflict in conflicts:
         print(f'! {conflict}')
     num_bad = len(conflicts) + sum(len(summary.problems) for summary in summaries)
-    print('All is well' if not num_bad else f'{num_bad} problems')
+    print('No problems' if not num_bad else f'{num_bad} problems')
     if options.json is not None:
-        found = {
+        report = {
             'config': options.config,
             'loader': options.loader,
             'num_problems': num_bad,
@@ -143,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             'sources': [asdict(summary) for summary in summaries],
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=1), encoding='utf-8')
+        options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
     return int(num_bad > 0)
 
 

@@ -1,23 +1,23 @@
-"""Score a folder of predicted masks against a folder of true ones: J, F and J&F.
+"""Score a folder of predicted masks against the ground truth: J, F and J&F.
 
-Both hold a folder for each video, with a PNG of labels for each frame or with a folder
-of PNG masks for each object; files are matched by name. Protocols (--protocol) say what
-counts:
+Both folders hold a folder per video, with a label PNG per frame or with a folder of
+mask PNGs per object; files are matched by name. The protocol (--protocol) defines what
+is scored:
 
-davis       objects of the first frame; first and last frame left out
-appearance  every object, after the frame of its first appearance, the last one included
-sav         every object, from the first frame on which truth or prediction shows it;
-            first and last frame left out
+davis       objects of the first frame, without the first and last frame
+appearance  every object after the frame of its first appearance
+sav         every object from the first frame on which truth or prediction shows it,
+            without the first and last frame
 
-and davis-all-frames, appearance-all-frames and sav-all-frames, which leave no frame
-out. Predictions that are missing count as empty and are reported.
+and davis-all-frames, appearance-all-frames and sav-all-frames, which skip no frame.
+Missing predictions count as empty and are reported.
 
     python tools/eval_vos.py work_dirs/masks data/DAVIS/Annotations/480p --workers 8
     python tools/eval_vos.py work_dirs/masks data/sav_val/Annotations_6fps \
         --protocol sav --strict --out work_dirs/scores
 
-The exit code is 0; with --strict it is 1 where a prediction is missing or one too many;
-it is 2 where the scores could not be computed.
+The exit code is 0; with --strict, 1 if predictions are missing or extra; 2 if the
+scores cannot be computed.
 """
 
 import argparse
@@ -43,15 +43,11 @@ from projects.sam2.evaluation import (
     write_report,
 )
 
-MAX_PRINTED = 20  # gaps; the json file has all
+MAX_PRINTED = 20  # missing and extra predictions; the JSON file has all
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Parse the command line; None takes ``sys.argv``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,16 +55,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('pred', type=Path, help='folder of the predictions')
     add('truth', type=Path, help='folder of the ground truth')
     add('--protocol', choices=tuple(PROTOCOLS), default='davis', metavar='NAME')
-    add('--binary', action='store_true', help='every value but 0 is object 1')
+    add('--binary', action='store_true', help='all values except 0 are object 1')
     add('--list', type=Path, metavar='FILE', help='videos to score (default: all)')
     add('--workers', type=int, default=1, help='processes (default 1)')
-    add('--strict', action='store_true', help='missing or extra: exit code 1')
-    add('--out', type=Path, metavar='DIR', help='folder for CSV and json files')
+    add('--strict', action='store_true', help='exit with 1 if masks are missing')
+    add('--out', type=Path, metavar='DIR', help='folder for CSV and JSON files')
     return parser.parse_args(arguments)
 
 
 def describe(scores: FolderScores) -> list[str]:
-    """Say what is missing and what is too much."""
+    """Describe missing and extra predictions."""
     missing = set(scores.missing_videos)
     lines = [f'{name}: not predicted, counted as empty' for name in sorted(missing)]
     lines += describe_gaps([v for v in scores.videos if v.video_name not in missing])
@@ -79,11 +75,7 @@ def describe(scores: FolderScores) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Score as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Run the tool; return 1 for missing predictions with ``--strict``, else 0."""
     options = parse_arguments(arguments)
     task = ScoringTask(
         pred=options.pred,
@@ -101,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_report(options.out, scores.videos, summary)
     print(format_tables(scores.videos, summary))
     print(describe_summary(summary))
-    print('\n'.join(describe(scores)) or 'Nothing is missing, nothing is too much')
+    print('\n'.join(describe(scores)) or 'No missing or extra predictions')
     if not summary.num_objects:
         print(f'! {describe_nothing(scores.videos)}')
     return int(options.strict and not scores.is_complete)

@@ -1,9 +1,8 @@
-"""Check predicted masks and pack them for the server of a benchmark.
+"""Check predicted masks and pack them for a benchmark server.
 
-PRED holds a folder for each video. Checked are the videos against the list (or the
-folder of frames), the names and sizes of the masks against the frames, that every file
-can be read, has a palette where the server expects one, and nothing else lies there.
-The archive is written only where all is well, aside first.
+PRED holds a folder for each video. The check compares the videos with the list (or the
+folder of frames) and the names and sizes of the masks with the frames; it reads every
+mask and reports other files. The archive is written only if there is no problem.
 
     python tools/pack_submission.py work_dirs/masks mose.zip --layout mose \
         --frames data/MOSE/valid/JPEGImages
@@ -12,7 +11,7 @@ davis, mose           <video>/<frame>.png, with a palette
 youtube-vos, lvos     Annotations/<video>/<frame>.png, with a palette
 sav                   <video>/<object>/<frame>.png
 
-The exit code is 1 where a check fails, 2 where a folder or list cannot be used.
+The exit code is 1 if a check fails, 2 if a folder or list cannot be used.
 """
 
 import argparse
@@ -39,11 +38,7 @@ MAX_PRINTED = 30
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Parse the command line; None takes ``sys.argv``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,16 +46,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('pred', type=Path, help='folder of the predictions')
     add('archive', type=Path, help='zip file to write')
     add('--layout', choices=tuple(LAYOUTS), required=True)
-    add('--frames', type=Path, metavar='DIR', help='frames, a folder for each video')
+    add('--frames', type=Path, metavar='DIR', help='frames, a folder per video')
     add('--list', type=Path, metavar='FILE', help='videos (default: those of --frames)')
     options = parser.parse_args(arguments)
     if options.frames is None and options.list is None:
-        parser.error('give --frames or --list: what is the split?')
+        parser.error('give --frames or --list to define the split')
     return options
 
 
 def videos_of_split(options: argparse.Namespace) -> list[str]:
-    """Name the videos that the archive must hold.
+    """List the videos that the archive must hold.
 
     Raises:
         FileNotFoundError: If the list is missing.
@@ -73,11 +68,7 @@ def videos_of_split(options: argparse.Namespace) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Run the tool; return 0 if the archive was written, else 1."""
     options = parse_arguments(arguments)
     names = videos_of_split(options)
     submission = Submission(

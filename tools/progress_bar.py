@@ -1,4 +1,4 @@
-"""A progress bar for tools whose work is done in other processes."""
+"""A progress bar for tools that work in other processes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,22 +7,19 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-REFRESH_EVERY = 0.2  # seconds
-LINE_EVERY = 30.0  # seconds; where there is no terminal, as in the log of a job
+REFRESH_SECONDS = 0.2
+LINE_SECONDS = 30.0  # between the lines of a log file
 
 
 @contextmanager
 def progress_bar(
     description: str, console: Console | None = None
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show how far some work is, on standard error.
+    """Show progress on standard error, or on another console.
 
-    It draws when it is told of progress and never by itself: processes are started
-    meanwhile, which must not inherit a thread's locks. Where standard error is no
-    terminal, it writes a line now and then.
-
-    Args:
-        console: Where to draw; None for standard error.
+    Yields ``advance(num_done, num_total)``, which draws the bar. There is no refresh
+    thread: forked worker processes would inherit its locks. Without a terminal, a line
+    is printed every 30 s.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
@@ -36,7 +33,7 @@ def progress_bar(
         def advance(done: int, total: int) -> None:
             nonlocal last
             progress.update(bar, completed=done, total=total)
-            if done == total or time.monotonic() - last > REFRESH_EVERY:
+            if done == total or time.monotonic() - last > REFRESH_SECONDS:
                 last = time.monotonic()
                 progress.refresh()
 
@@ -44,16 +41,15 @@ def progress_bar(
 
 
 def _lines(description: str, console: Console) -> Callable[[int, int], None]:
-    """Writes a line now and then, and one when all is done."""
-    begun = last = time.monotonic()
+    start = last = time.monotonic()
 
     def advance(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if done == total or now - last > LINE_EVERY:
+        if done == total or now - last > LINE_SECONDS:
             last = now
             console.print(
-                f'{description}: {done} of {total} after {now - begun:.0f} s',
+                f'{description}: {done} of {total} after {now - start:.0f} s',
                 highlight=False,
                 soft_wrap=True,
             )

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from engine_processes import call_in_processes
-from projects.sam2.datasets.processing.davis_export import write_dataset
+from projects.sam2.datasets.processing.davis_export import write_synthetic_dataset
 from projects.sam2.datasets.sources.synthetic import make_plans
 from projects.sam2.engine.config import load_config
 from projects.sam2.structures import VideoResult
@@ -121,7 +121,7 @@ def write_clips(root: Path, **num_clips: int) -> Path:
         split: make_plans(split=split, num_clips=count, num_frames=8, size=64, seed=3)
         for split, count in num_clips.items()
     }
-    write_dataset(root, plans, {}, workers=1, report=_say_nothing)
+    write_synthetic_dataset(root, plans, {}, num_workers=1, advance=_say_nothing)
     return root
 
 

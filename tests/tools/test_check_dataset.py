@@ -50,7 +50,7 @@ def test_good_data_is_described(
         'objects 1 in all; 1 to 1 in a clip (median 1); 0 appear late',
         'area 12.50% to 12.50% (median 12.50%) of the frame',
         'seen on 100.00% to 100.00% (median 100.00%) of the annotated frames',
-        'All is well',
+        'No problems',
     ]
 
 
@@ -59,7 +59,7 @@ def test_bad_data_is_named_and_fails(
 ) -> None:
     bad = config.parent / 'data/JPEGImages/ant/1.jpg'
     bad.write_bytes(b'\xff\xd8 no picture')
-    report = config.parent / 'reports' / 'found.json'
+    report = config.parent / 'reports' / 'report.json'
     assert tool.main([str(config), '--json', str(report)]) == 1
     assert f'! ant: {bad}' in capsys.readouterr().out
     found = json.loads(report.read_text())

@@ -37,7 +37,7 @@ def test_scores_are_printed_and_written(
     printed = capsys.readouterr().out
     assert 'mean of 4 objects' in printed
     assert '100.0  100.0  100.0' in printed
-    assert 'Nothing is missing' in printed
+    assert 'No missing or extra predictions' in printed
     with (out / 'jf_objects.csv').open(newline='') as file:
         assert [row['frames'] for row in csv.DictReader(file)] == ['3'] * 4
     content = json.loads((out / 'jf_frames.json').read_text())

@@ -73,4 +73,4 @@ def test_what_cannot_be_used_is_one_line(
         assert len([line for line in lines if line.startswith('error: ')]) == 1
     with pytest.raises(SystemExit):
         tool.main(arguments[:4])
-    assert 'what is the split?' in capsys.readouterr().err
+    assert 'to define the split' in capsys.readouterr().err

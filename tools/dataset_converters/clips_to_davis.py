@@ -1,6 +1,6 @@
 """Convert clips of any source to DAVIS layout.
 
-CONFIG is the config of a run, of which a loader's data set is converted, or a file with
+CONFIG is the config of a run, whose dataset of --loader is converted, or a file with
 `dataset = dict(type=…)`; see tools/check_dataset.py.
 
     python tools/dataset_converters/clips_to_davis.py configs/my_ytvis.py data/my_davis
@@ -25,20 +25,16 @@ from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
 import projects.sam2  # noqa: F401  registers the sources
-from projects.sam2.datasets.processing.checking import dataset_config, find_sources
+from projects.sam2.datasets.processing.config_sources import (
+    dataset_config,
+    find_sources,
+)
 from projects.sam2.engine.command_line import call_tool
 from projects.sam2.engine.config import load_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        0 where all clips were converted, else 1.
-    """
+    """Run the tool; return 0 if all clips were converted, else 1."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

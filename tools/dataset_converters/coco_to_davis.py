@@ -1,6 +1,6 @@
 """Convert images with COCO's instance annotations to DAVIS layout.
 
-Each image becomes a clip of one frame; meta.json says which annotation a label was.
+Each image becomes a clip of one frame; meta.json maps labels to annotation ids.
 
     python tools/dataset_converters/coco_to_davis.py \
         data/coco/annotations/instances_train2017.json data/coco/train2017 \
@@ -28,18 +28,11 @@ from projects.sam2.engine.command_line import call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        0 where all clips were converted, else 1.
-    """
+    """Run the tool; return 0 if all clips were converted, else 1."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('annotations', type=Path, help='the JSON file')
+    parser.add_argument('annotations', type=Path, help='JSON file')
     parser.add_argument('images', type=Path, help='folder of the images')
     add_davis_arguments(parser)
     options = parser.parse_args(arguments)

@@ -1,35 +1,35 @@
-"""What the commands that write DAVIS layout have in common."""
+"""Common options and output of the tools that convert to DAVIS layout."""
 
 import argparse
 from pathlib import Path
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.datasets.processing.checking import DatasetConfig
+from projects.sam2.datasets.processing.config_sources import DatasetConfig
 from projects.sam2.datasets.processing.davis_export import (
     Conversion,
     DavisFolder,
     convert_to_davis,
 )
 
-MAX_PRINTED = 30
+MAX_PRINTED = 30  # problems
 
 
 def add_davis_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what all these commands take."""
+    """Add the common options."""
     add = parser.add_argument
-    add('out', type=Path, help='folder of the new data set')
+    add('out', type=Path, help='folder of the new dataset')
     add('--split', default='train', help='name of the list of clips (default train)')
-    add('--split-objects', action='store_true', help='of clips with more than 254')
+    add(
+        '--split-objects',
+        action='store_true',
+        help='split clips with more than 254 objects into several clips',
+    )
     add('--workers', type=int, default=1, help='processes (default 1)')
 
 
 def run_conversion(source: DatasetConfig, options: argparse.Namespace) -> int:
-    """Convert, behind a progress bar, and say what came of it.
-
-    Returns:
-        0 where all clips were converted, else 1.
-    """
+    """Convert behind a progress bar; return 0 if all clips were converted, else 1."""
     folder = DavisFolder(root=options.out, split_objects=options.split_objects)
     with progress_bar('Clips') as advance:
         conversion = convert_to_davis(
@@ -47,19 +47,19 @@ def run_conversion(source: DatasetConfig, options: argparse.Namespace) -> int:
 
 
 def describe(conversion: Conversion, out: Path) -> list[str]:
-    """Say what came of a conversion."""
-    clips = conversion.clips
-    frames = sum(clip.num_frames for clip in clips)
-    objects = sum(len(clip.source_ids) for clip in clips)
-    bad = f'{len(conversion.problems)} clips could not be converted'
-    lines = [f'{out}: {len(clips)} clips, {frames} frames, {objects} objects; {bad}']
-    overlaps = sum(clip.num_overlaps for clip in clips)
-    if overlaps:
-        covered = sum(clip.num_covered for clip in clips)
+    """Describe the result of a conversion."""
+    clips, problems = conversion.clips, conversion.problems
+    num_frames = sum(clip.num_frames for clip in clips)
+    num_objects = sum(len(clip.source_ids) for clip in clips)
+    counts = f'{len(clips)} clips, {num_frames} frames, {num_objects} objects'
+    lines = [f'{out}: {counts}; {len(problems)} clips could not be converted']
+    num_overlaps = sum(clip.num_overlaps for clip in clips)
+    if num_overlaps:
+        num_covered = sum(clip.num_covered for clip in clips)
         lines.append(
-            f'  On {overlaps} frames masks overlap: the smaller object has the pixel; '
-            f'{covered} masks are covered whole'
+            f'  Masks overlap on {num_overlaps} frames: pixels belong to the smaller '
+            f'object; {num_covered} masks are covered completely'
         )
-    told = [f'  ! {each.clip}: {each.problem}' for each in conversion.problems]
-    more = len(told) - MAX_PRINTED
-    return lines + told[:MAX_PRINTED] + ([f'  ! and {more} more'] if more > 0 else [])
+    lines += [f'  ! {name}: {problems[name]}' for name in list(problems)[:MAX_PRINTED]]
+    num_hidden = len(problems) - MAX_PRINTED
+    return [*lines, f'  ! and {num_hidden} more'] if num_hidden > 0 else lines

@@ -26,20 +26,15 @@ from projects.sam2.engine.command_line import call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        0 where all clips were converted, else 1.
-    """
+    """Run the tool; return 0 if all clips were converted, else 1."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('annotations', type=Path, help='folder of the JSON files')
     add_davis_arguments(parser)
-    parser.add_argument('--images', type=Path, help='their folder (default: the same)')
+    parser.add_argument(
+        '--images', type=Path, help='folder of the images (default: the same folder)'
+    )
     options = parser.parse_args(arguments)
     source = {
         'type': 'ClipLabelMeDataset',

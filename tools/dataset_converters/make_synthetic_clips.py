@@ -1,9 +1,9 @@
-"""Make clips of textured, deforming, occluding, leaving and returning objects.
+"""Render clips of textured objects that deform, occlude each other, leave and return.
 
 Writes DAVIS layout: JPEGImages/<clip>/*.jpg, Annotations/<clip>/*.png (palette),
-ImageSets/train.txt and val.txt, and meta.json, which says of each clip what is hard
-about it. The same arguments give the same clips, whatever the number of workers. A
-folder that already holds them is left as it is.
+ImageSets/train.txt and val.txt, and meta.json, which describes the difficulties of each
+clip. The same arguments give the same clips for any number of workers. A folder that
+holds them already is left as it is.
 
     python tools/dataset_converters/make_synthetic_clips.py data/synthetic
     python tools/dataset_converters/make_synthetic_clips.py data/many \
@@ -22,50 +22,63 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.datasets.processing.davis_export import check_folder, write_dataset
+from projects.sam2.datasets.processing.davis_export import (
+    is_complete,
+    write_synthetic_dataset,
+)
 from projects.sam2.datasets.sources.synthetic import make_plans
 from projects.sam2.engine.command_line import call_tool
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('out_dir', type=Path, help='folder of the data set')
-    add('--num-clips', type=int, default=96, help='training clips (default 96)')
-    add('--num-frames', type=int, default=24, help='frames of each (default 24)')
-    add('--num-val-clips', type=int, default=12, help='held-out clips (default 12)')
-    add('--num-val-frames', type=int, default=20, help='frames of each (default 20)')
-    add('--size', type=int, default=128, help='longer side, pixels (default 128)')
-    add('--seed', type=int, default=0, help='seed of all clips (default 0)')
+    add('out_dir', type=Path, help='output folder')
+    add(
+        '--num-clips',
+        type=int,
+        default=96,
+        help='number of training clips (default 96)',
+    )
+    add('--num-frames', type=int, default=24, help='frames per training clip')
+    add(
+        '--num-val-clips',
+        type=int,
+        default=12,
+        help='number of validation clips (default 12)',
+    )
+    add('--num-val-frames', type=int, default=20, help='frames per validation clip')
+    add('--size', type=int, default=128, help='longer side in pixels (default 128)')
+    add('--seed', type=int, default=0, help='random seed (default 0)')
     add('--workers', type=int, default=1, help='processes (default 1)')
     return parser.parse_args()
 
 
-def print_progress(done: int, total: int) -> None:
-    """Say how far it is, ten times in all."""
-    if done == total or done % max(1, total // 10) == 0:
-        print(f'  {done} of {total} clips', flush=True)
+def print_progress(num_done: int, num_clips: int) -> None:
+    """Print progress ten times."""
+    if num_done == num_clips or num_done % max(1, num_clips // 10) == 0:
+        print(f'  {num_done} of {num_clips} clips', flush=True)
 
 
 def print_split(split: str, entries: list[dict[str, Any]]) -> None:
-    """Say what a split holds."""
+    """Describe the clips of a split."""
     if not entries:
         return
-    like = sum(entry['like_texture'] for entry in entries)
-    returning = sum(bool(entry['returning_ids']) for entry in entries)
-    copied = sum(entry['copy_iou'] for entry in entries) / len(entries)
+    num_like = sum(entry['like_texture'] for entry in entries)
+    num_returning = sum(bool(entry['returning_ids']) for entry in entries)
+    copy_iou = sum(entry['copy_iou'] for entry in entries) / len(entries)
     print(
-        f'{split}: {len(entries)} clips, {like} with objects of like texture, '
-        f'{returning} with objects that leave and return; '
-        f'repeating the first masks has an IoU of {100 * copied:.1f}'
+        f'{split}: {len(entries)} clips, {num_like} with objects of equal texture, '
+        f'{num_returning} with objects that leave and return; '
+        f'copying the first masks has an IoU of {100 * copy_iou:.1f}'
     )
 
 
 def main() -> None:
-    """Make the clips, unless they are there."""
+    """Render the clips, unless they exist."""
     arguments = parse_arguments()
     root: Path = arguments.out_dir
     settings = {
@@ -73,7 +86,7 @@ def main() -> None:
         for key, value in vars(arguments).items()
         if key not in {'out_dir', 'workers'}
     }
-    if check_folder(root, settings):
+    if is_complete(root, settings):
         print(f'{root} holds these clips already')
         return
     common = {'size': arguments.size, 'seed': arguments.seed}
@@ -92,8 +105,10 @@ def main() -> None:
         ),
     }
     begin = time.perf_counter()
-    print(f'Making {sum(map(len, splits.values()))} clips in {root}')
-    meta = write_dataset(root, splits, settings, arguments.workers, print_progress)
+    print(f'Rendering {sum(map(len, splits.values()))} clips in {root}')
+    meta = write_synthetic_dataset(
+        root, splits, settings, arguments.workers, print_progress
+    )
     for split, entries in meta['clips'].items():
         print_split(split, entries)
     print(f'Done in {time.perf_counter() - begin:.1f} s')

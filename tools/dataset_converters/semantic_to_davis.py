@@ -1,7 +1,7 @@
-"""Convert images with a PNG of labels each, semantic or instance, to DAVIS layout.
+"""Convert images with label PNG files, semantic or instance, to DAVIS layout.
 
-Each image becomes a clip of one frame. A label is an object; with --regions each of its
-connected regions is one, which suits labels that are classes.
+Each image becomes a clip of one frame. Each label is an object; with --regions, each
+connected region of a label, which suits class labels.
 
     python tools/dataset_converters/semantic_to_davis.py \
         data/ade/images data/ade/annotations data/ade_davis --regions --min-pixels 64
@@ -28,14 +28,7 @@ from projects.sam2.engine.command_line import call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        0 where all clips were converted, else 1.
-    """
+    """Run the tool; return 0 if all clips were converted, else 1."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,11 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add('images', type=Path, help='folder of the images')
     add('labels', type=Path, help='folder of the PNG files')
     add_davis_arguments(parser)
-    add('--label-suffix', default='.png', help='after the name of the image')
-    add('--regions', action='store_true', help='an object for each connected region')
-    add('--min-pixels', type=int, default=1, help='of an object (default 1)')
-    add('--background', type=int, nargs='+', default=[0], help='labels (default 0)')
-    add('--void', type=int, nargs='*', help='labels (default: 255 in 8-bit files)')
+    add(
+        '--label-suffix',
+        default='.png',
+        help='suffix of the label files (default .png)',
+    )
+    add('--regions', action='store_true', help='make each connected region an object')
+    add('--min-pixels', type=int, default=1, help='smallest object (default 1)')
+    add(
+        '--background',
+        type=int,
+        nargs='+',
+        default=[0],
+        help='background labels (default 0)',
+    )
+    add('--void', type=int, nargs='*', help='void labels (default: 255 in 8-bit files)')
     options = parser.parse_args(arguments)
     source = {
         'type': 'ClipLabelImageDataset',

@@ -1,11 +1,11 @@
-"""Hold clips or images of a data set back for validation.
+"""Split the clips or images of a dataset into training and validation lists.
 
-Writes two sorted lists of names, of a number or a share of them, which the seed
-chooses, or of those that another list names. The defaults are those of
-configs/_base_/datasets/mose.py: 200 clips of MOSE's training set, whose
-validation masks are not public. With --config, the source of that config says what
-there is (label images, LabelMe, SA-1B, COCO, …), and the lists are those that the
-config reads. A list that is there with other names is only replaced with --overwrite.
+Writes two sorted lists of names. The validation clips are a random number or share of
+all, or those of another list (--names). The defaults match
+configs/_base_/datasets/mose.py: 200 clips of MOSE's training set, whose validation
+masks are not public. With --config, the clips are those of the config's source (label
+images, LabelMe, SA-1B, COCO, …), and the lists are those that the config reads. An
+existing list with other names is replaced only with --overwrite.
 
     python tools/dataset_converters/split_clips.py data/MOSE/train
     python tools/dataset_converters/split_clips.py data/mine --share 0.1 \
@@ -36,7 +36,10 @@ from projects.sam2.datasets.io.listing import (
     without_suffix,
     write_list,
 )
-from projects.sam2.datasets.processing.checking import dataset_config, find_sources
+from projects.sam2.datasets.processing.config_sources import (
+    dataset_config,
+    find_sources,
+)
 from projects.sam2.engine.command_line import call_tool
 from projects.sam2.engine.config import load_config
 
@@ -44,39 +47,39 @@ DEFAULT_LISTS = ('ImageSets/train_without_holdout.txt', 'ImageSets/holdout.txt')
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('data_root', type=Path, help='folder of the data set')
-    add('--frame-folder', default='JPEGImages', help='holds a folder for each clip')
-    add('--config', help='config whose source names the clips or images')
-    add('--cfg-options', nargs='+', action=DictAction, help='key=value of the config')
+    add('data_root', type=Path, help='folder of the dataset')
+    add('--frame-folder', default='JPEGImages', help='holds a folder per clip')
+    add('--config', help='config whose source lists the clips or images')
+    add('--cfg-options', nargs='+', action=DictAction, help='key=value for the config')
     add('--file-list', help='list of the clips to split (default: all)')
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        '--num-holdout', type=int, default=200, help='clips held back (default 200)'
+    holdout = parser.add_mutually_exclusive_group()
+    holdout.add_argument(
+        '--num-holdout', type=int, default=200, help='validation clips (default 200)'
     )
-    which.add_argument('--share', type=float, help='of the clips, such as 0.1')
-    which.add_argument('--names', help='list of the clips that are held back')
-    add('--seed', type=int, default=0, help='seed of the choice (default 0)')
+    holdout.add_argument('--share', type=float, help='share of validation clips')
+    holdout.add_argument('--names', help='list of the validation clips')
+    add('--seed', type=int, default=0, help='random seed (default 0)')
     lists = ' and '.join(DEFAULT_LISTS)
-    add('--train-list', help=f'written (default: as in the config, or {lists})')
-    add('--holdout-list', help='written likewise')
-    add('--overwrite', action='store_true', help='replace lists that are there')
+    add('--train-list', help=f'output (default: as in the config, or {lists})')
+    add('--holdout-list', help='output, likewise')
+    add('--overwrite', action='store_true', help='replace existing lists')
     arguments = parser.parse_args()
     if arguments.cfg_options and arguments.config is None:
-        parser.error('--cfg-options changes a config; give one with --config')
+        parser.error('--cfg-options needs --config')
     return arguments
 
 
 def clips_to_split(arguments: argparse.Namespace) -> list[str]:
-    """Name the clips.
+    """List all clips.
 
     Raises:
         FileNotFoundError: If there is neither a list nor a folder of frames.
-        ValueError: If there is no clip, or a list names one that is not there.
+        ValueError: If there is no clip, or the list names an unknown one.
     """
     root: Path = arguments.data_root
     if arguments.config is not None:
@@ -98,16 +101,10 @@ def clips_to_split(arguments: argparse.Namespace) -> list[str]:
 
 
 def config_source(arguments: argparse.Namespace, loader: str) -> dict[str, Any]:
-    """Find the source of files in the config of the command line.
-
-    Args:
-        loader: ``train`` or ``val``.
-
-    Returns:
-        Its config, its ``data_root`` replaced by that of the command line.
+    """Return the source of a loader with the ``data_root`` of the command line.
 
     Raises:
-        ValueError: If there is none, or more than one.
+        ValueError: If the config has no source of files, or more than one.
     """
     cfg = load_config(arguments.config, arguments.cfg_options)
     sources = find_sources(dataset_config(cfg, loader))
@@ -116,18 +113,17 @@ def config_source(arguments: argparse.Namespace, loader: str) -> dict[str, Any]:
         kinds = ', '.join(str(source['type']) for source in sources) or 'none'
         msg = (
             f'{arguments.config} must have one source of files in {loader}_dataloader, '
-            f'but has {kinds}; give a config with the one whose clips are split'
+            f'but has {kinds}; give a config of the source to split'
         )
         raise ValueError(msg)
     return {**sources[0], 'data_root': str(arguments.data_root)}
 
 
 def list_paths(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """Say where the lists are written.
+    """Return the paths of the training and the validation list.
 
     Raises:
-        ValueError: If the config reads no list, or both are one file: the clips held
-            back would train.
+        ValueError: If the config reads no list, or both lists are one file.
     """
     given = [arguments.train_list, arguments.holdout_list]
     for i, loader in enumerate(('train', 'val')):
@@ -149,40 +145,36 @@ def list_paths(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def refuse_to_overwrite(path: Path, names: list[str]) -> None:
-    """Refuse to replace a list of other names, which may be somebody's own.
-
-    Raises:
-        FileExistsError: If it is there and holds others.
-    """
+    """Raise FileExistsError if the file holds other names."""
     if path.is_file() and sorted(read_list(path)) != sorted(names):
         msg = f'{path} holds other names; give --overwrite to replace it'
         raise FileExistsError(msg)
 
 
 def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
-    """Hold clips back as the command line says.
+    """Split the names into training and validation clips.
 
     Raises:
-        ValueError: If either would be empty, or a name is not among the clips.
+        ValueError: If either would be empty, or ``--names`` has an unknown name.
     """
     if arguments.names is not None:
         entries = read_list(arguments.data_root / arguments.names)
         matches, unknown = match_names(entries, names)
-        held = {name for name in matches if name is not None}
-        if unknown or not held or len(held) == len(names):
+        holdout = {name for name in matches if name is not None}
+        if unknown or not holdout or len(holdout) == len(names):
             msg = (
                 f'{arguments.names}: {len(entries)} names, {len(unknown)} of them '
-                f'unknown {unknown[:3]}; name some, not all, of the {len(names)} clips'
+                f'unknown {unknown[:3]}; list some, not all, of the {len(names)} clips'
             )
             raise ValueError(msg)
-        return [sorted(set(names) - held), sorted(held)]
-    number = arguments.num_holdout
+        return [sorted(set(names) - holdout), sorted(holdout)]
+    num_holdout = arguments.num_holdout
     if arguments.share is not None:
         if not 0 < arguments.share < 1:
             msg = f'--share is {arguments.share}; give a number between 0 and 1'
             raise ValueError(msg)
-        number = round(arguments.share * len(names))
-    return list(split_names(names, number, arguments.seed))
+        num_holdout = round(arguments.share * len(names))
+    return list(split_names(names, num_holdout, arguments.seed))
 
 
 def main() -> None:

@@ -94,12 +94,12 @@ def write_folders(root: Path) -> None:
         (add_notes, ['a/notes.txt: is no PNG']),
         (shrink, ['is 4 x 5, expected 48 x 64']),
         (drop_palette, ['has mode L, the server expects a palette']),
-        (write_void, ['holds 255']),
+        (write_void, ['holds 255, the void label']),
         (damage, ['00001.png: cannot be read']),
         (write_folders, ['a: the server expects PNG']),
     ],
 )
-def test_what_a_server_would_refuse_is_found(
+def test_what_a_server_would_reject_is_reported(
     submission: Submission, change: Callable[[Path], None], expected: list[str]
 ) -> None:
     assert check_submission(submission) == []
@@ -167,7 +167,7 @@ def test_failure_leaves_no_part_of_an_archive(
     assert not path.parent.exists()
 
 
-def test_progress_is_told(submission: Submission) -> None:
+def test_progress_is_reported(submission: Submission) -> None:
     told: list[tuple[int, int]] = []
     check_submission(submission, lambda done, total: told.append((done, total)))
     assert told == [(1, 2), (2, 2)]

@@ -32,8 +32,8 @@ def test_it_writes_both_splits_and_says_what_they_hold(
     tmp_path: Path, run: Run
 ) -> None:
     printed = run(str(tmp_path), *SMALL)
-    assert 'train: 2 clips, 1 with objects of like texture' in printed
-    assert 'repeating the first masks has an IoU of' in printed
+    assert 'train: 2 clips, 1 with objects of equal texture' in printed
+    assert 'copying the first masks has an IoU of' in printed
     assert (tmp_path / 'ImageSets' / 'train.txt').read_text().split() == [
         'train_00000',
         'train_00001',

@@ -99,7 +99,7 @@ def test_names_of_other_clips_are_refused(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     (data_root / 'mine.txt').write_text(words)
-    with pytest.raises(SystemExit, match=r'mine\.txt: .* name some, not all'):
+    with pytest.raises(SystemExit, match=r'mine\.txt: .* list some, not all'):
         run(monkeypatch, str(data_root), '--names', 'mine.txt')
     assert not (data_root / 'ImageSets').exists()
 

@@ -1,4 +1,4 @@
-"""Sources of clips are found below whatever wraps them."""
+"""Datasets found inside whatever wraps them in a config."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ import pytest
 from mmengine.config import Config
 
 from projects.sam2.datasets import ClipPaletteDataset
-from projects.sam2.datasets.processing.checking import (
+from projects.sam2.datasets.processing.config_sources import (
     dataset_config,
-    find_drawn,
+    find_clip_datasets,
     find_sources,
 )
 
@@ -33,19 +33,22 @@ BEE = {'type': 'ClipSAVDataset', 'data_root': 'bee'}
         ({'type': ClipPaletteDataset}, [{'type': ClipPaletteDataset}]),
     ],
 )
-def test_the_innermost_that_lists_clips_is_found(
+def test_innermost_dataset_that_lists_clips_is_the_source(
     config: dict[str, Any], sources: list[dict[str, Any]]
 ) -> None:
     assert find_sources(config) == sources
 
 
-def test_what_draws_clips_is_the_outermost_with_a_pipeline() -> None:
+def test_outermost_dataset_with_a_pipeline_draws_the_clips() -> None:
     steps = [{'type': 'ClipPack'}]
     ant, view = {**ANT, 'pipeline': steps}, {'type': 'ClipStrideDataset', 'stride': 2}
     view = {**view, 'dataset': ANT, 'pipeline': steps}
     both = [{'type': 'RepeatDataset', 'times': 2, 'dataset': ant}, view, ant, BEE]
-    assert find_drawn({'type': 'ConcatDataset', 'datasets': both}) == [ant, view]
-    assert find_drawn({'type': 'ClipVideoDataset', 'dataset': BEE}) == []
+    assert find_clip_datasets({'type': 'ConcatDataset', 'datasets': both}) == [
+        ant,
+        view,
+    ]
+    assert find_clip_datasets({'type': 'ClipVideoDataset', 'dataset': BEE}) == []
 
 
 def test_adapter_of_a_foreign_dataset_is_a_source_itself() -> None:
@@ -74,11 +77,11 @@ def test_config_of_a_run_has_a_dataset_for_each_loader(loader: str) -> None:
 
 
 @pytest.mark.parametrize('cfg', [{'dataset': ANT}, ANT])
-def test_file_may_hold_a_dataset_alone(cfg: dict[str, Any]) -> None:
+def test_config_file_may_hold_only_a_dataset(cfg: dict[str, Any]) -> None:
     assert dataset_config(cfg, 'train') == ANT
 
 
-def test_missing_loader_names_those_that_there_are() -> None:
+def test_missing_loader_names_the_others() -> None:
     cfg = {'val_dataloader': {'dataset': ANT}, 'test_dataloader': None}
     with pytest.raises(ValueError, match=r'train_dataloader.*loaders: val_dataloader'):
         dataset_config(cfg, 'train')
