@@ -1,5 +1,6 @@
-"""All objects of a frame at once, against each alone and written out plainly."""
+"""J and F of a frame: golden, published, written out literally, and bad input."""
 
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -9,8 +10,25 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from projects.sam2.evaluation import score_labels, score_masks
+from golden_cases import assert_exact
+from projects.sam2.evaluation import (
+    boundary_f,
+    boundary_map,
+    boundary_radius,
+    jf,
+    region_similarity,
+    score_labels,
+    score_masks,
+)
+from projects.sam2.evaluation.jf import (
+    ContourPoints,
+    find_unmatched,
+    packed_frame,
+    scan_squares,
+)
 from published_scores import published_videos
+from score_cases import plain_contour, plain_f, plain_j
+from score_files import MaskPair
 
 # Small ones, and long ones, in which the radius is large: 11 pixels, and in LARGE 37.
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 13), (24, 17), (5, 1300), (1300, 3)]
@@ -95,8 +113,8 @@ def test_disks_wider_than_a_word_are_tested_whole(
 ) -> None:
     pred, truth = np.zeros((2, *LARGE), np.uint8)
     truth[1, start] = pred[1, start + distance] = 1
-    for one, other in ((pred, truth), (truth, pred)):
-        assert_equal(literal, one, other, [1])
+    for pair in ((pred, truth), (truth, pred)):
+        assert_equal(literal, *pair, [1])
 
 
 def test_many_objects_are_scored_in_groups(literal: ModuleType) -> None:
@@ -193,6 +211,9 @@ def test_frames_of_other_sizes_are_refused() -> None:
             score_labels(pred, truth, [1])
     with pytest.raises(ValueError, match='one size'):
         score_labels(frame[:0], frame[:0], [1])
+    for score in (region_similarity, boundary_f):
+        with pytest.raises(ValueError, match=r'one size.*resize the prediction'):
+            score(frame[1:] > 0, frame > 0)
     with pytest.raises(ValueError, match='but got 2 and 1'):
         score_masks([frame > 0] * 2, [frame > 0])
 
@@ -201,3 +222,80 @@ def test_labels_of_other_types_are_refused() -> None:
     frame = np.zeros((4, 5), np.uint8)
     with pytest.raises(ValueError, match=r'uint8 or uint16.*bool.*score_masks'):
         score_labels(frame > 0, frame, [1])
+
+
+@pytest.mark.golden
+def test_equals_the_released_evaluator(golden_pair: MaskPair) -> None:
+    pred, truth = golden_pair.pred, golden_pair.truth
+    assert_exact(boundary_radius(truth.shape), golden_pair.radius, 'radius')
+    assert_exact(boundary_map(truth), golden_pair.contour, 'contour')
+    assert_exact(boundary_f(pred, truth), golden_pair.f, 'F')
+    assert_exact(region_similarity(pred, truth), golden_pair.j, 'J')
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks=arrays(bool, (3, 9, 11), elements=st.booleans()), with_void=st.booleans())
+@example(masks=np.zeros((3, 9, 11), bool), with_void=False)
+@example(masks=np.ones((3, 9, 11), bool), with_void=True)
+def test_equals_a_comparison_pixel_by_pixel(
+    masks: np.ndarray, *, with_void: bool
+) -> None:
+    before = masks.copy()
+    pred, truth, void = masks[0], masks[1], masks[2] if with_void else None
+    assert region_similarity(pred, truth, void) == plain_j(pred, truth, void)
+    expected = plain_f(pred, truth, void)
+    assert boundary_f(pred, truth, void) == pytest.approx(expected, abs=1e-15)
+    contour = np.argwhere(boundary_map(pred)).tolist()
+    assert contour == [list(pixel) for pixel in plain_contour(pred)]
+    assert np.array_equal(masks, before)
+
+
+@pytest.mark.parametrize(
+    ('size', 'radius'),
+    [((480, 854), 8), ((480, 853), 8), ((1080, 1920), 18), ((8, 8), 1)],
+)
+def test_radius_is_a_share_of_the_diagonal(size: tuple[int, int], radius: int) -> None:
+    assert boundary_radius(size) == radius
+
+
+@pytest.mark.parametrize('radius', [1, 2, 3, 5, 8, 31, 32, 37, 64, 70])
+@pytest.mark.parametrize('block', [7, 2048])
+def test_unmatched_points_are_those_beyond_the_radius(
+    radius: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jf, 'MAX_DISK_POINTS', block)
+    rng = np.random.default_rng(radius)
+    for num_points in (1, 40, 300):
+        # Large enough that some points of each contour are alone.
+        width = int(radius * np.sqrt(num_points)) + 2
+        size = (int(rng.integers(1, 2 * width)), width)
+        points = ContourPoints(
+            positions=rng.integers(0, size[0] * size[1], num_points),
+            contours=rng.integers(0, 8, num_points),
+            pred_bit=4,
+            intersections=np.zeros(4),
+            unions=np.zeros(4),
+        )
+        y, x = np.divmod(points.positions, width)
+        near = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2 <= radius**2
+        partners = points.contours[:, None] == points.contours ^ 4
+        expected = np.flatnonzero(~(near & partners).any(axis=1))
+        unmatched = find_unmatched(points, size, radius)
+        np.testing.assert_array_equal(unmatched, expected)
+        assert num_points < 300 or 0 < len(unmatched) < num_points
+
+
+def test_uniform_squares_are_skipped() -> None:
+    frame = packed_frame((40, 50))
+    frame.pixels[:] = 0
+    frame.pixels[10:20, 10:20] = 0x33
+    assert len(scan_squares(frame).positions) == 41  # 40 at the edge, and the last
+
+
+def test_threads_fill_frames_of_their_own() -> None:
+    frames = [packed_frame((13, 11))]
+    thread = threading.Thread(target=lambda: frames.append(packed_frame((13, 11))))
+    thread.start()
+    thread.join()
+    assert frames[0] is packed_frame((13, 11))
+    assert frames[1] is not frames[0]
