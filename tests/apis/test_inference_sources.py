@@ -210,7 +210,7 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(
     make: Callable[[Path], None], name: str, tmp_path: Path
 ) -> None:
     make(tmp_path / name)
-    with pytest.raises(ValueError, match='no regular file'):
+    with pytest.raises(ValueError, match='not a regular file'):
         opened(tmp_path / name)
 
 
@@ -222,8 +222,8 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(
         (bomb, 'a.png', 'claims 40000 x 40000 pixels'),
         (many_scans, 'a.jpg', 'more than 128 scans'),
         (large_scans, 'a.jpg', r'of 1\d\d scans of 7000 x 7200 pixels'),
-        (playlist, 'a.mp4', 'is no video that OpenCV reads'),
-        (concatenation, 'a.mkv', 'is no video that OpenCV reads'),
+        (playlist, 'a.mp4', 'is not a video that OpenCV reads'),
+        (concatenation, 'a.mkv', 'is not a video that OpenCV reads'),
         (many_frames, 'a.mp4', 'claims 4294967295 frames'),
     ],
 )

@@ -1,9 +1,13 @@
-"""Frames from folders and from video files."""
+"""Frames of folders and of video files."""
 
 import multiprocessing
 import pickle
+import shutil
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from struct import pack
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,24 +17,27 @@ from numpy.typing import NDArray
 from projects.sam2.datasets.io import frames
 from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
 from projects.sam2.datasets.io.frames import ImageFrames, VideoFileFrames, open_frames
+from toy_videos import open_files
 from uneven_videos import find_boxes, set_durations
 
-NUM_FRAMES = 70
+NUM_FRAMES = 90
+SIZE = (48, 64)
+UNEVEN = [(60, 1536), (NUM_FRAMES - 60, 512)]  # numbers of frames, and their durations
 
 
-def number_of(frame: NDArray[np.uint8]) -> int:
-    """Number that a frame of the video below shows."""
+def index_of(frame: NDArray[np.uint8]) -> int:
+    """Index that a frame of the video below shows."""
     bits = frame.reshape(48, 8, 8, 3).mean(axis=(0, 2, 3)) > 127
     return int(np.packbits(bits)[0])
 
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames that show their number in eight stripes, as bits."""
+    """Frames that show their index in eight stripes, as bits."""
     path = tmp_path_factory.mktemp('videos') / 'ant.mp4'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 24, (64, 48))
-    for number in range(NUM_FRAMES):
-        stripes = np.unpackbits(np.array([number], np.uint8)) * 255
+    for index in range(NUM_FRAMES):
+        stripes = np.unpackbits(np.array([index], np.uint8)) * 255
         picture = np.tile(np.repeat(stripes, 8)[None, :, None], (48, 1, 3))
         writer.write(picture.astype(np.uint8))
     writer.release()
@@ -38,88 +45,131 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def num_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The frames to which a video was wound."""
-    seeks: list[int] = []
-    opened = frames._open_capture
+def uneven(video: Path, tmp_path: Path) -> Path:
+    """The same frames, not evenly spaced in time."""
+    path = tmp_path / 'uneven.mp4'
+    shutil.copyfile(video, path)
+    set_durations(path, UNEVEN)
+    return path
 
-    class Counting:
-        def __init__(self, path: Path, *, only_mp4: bool = True) -> None:
-            self.capture = opened(path, only_mp4=only_mp4)
-            self.grab, self.read = self.capture.grab, self.capture.read
-            self.get, self.release = self.capture.get, self.capture.release
+
+@pytest.fixture
+def seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Indices that captures seek, and -1 for each frame that they decode."""
+    calls: list[int] = []
+    open_capture = frames._open_capture
+
+    class Spy:
+        def __init__(self, path: Path, only_mp4: bool) -> None:
+            self.capture = open_capture(path, only_mp4)
+            self.grab, self.get = self.capture.grab, self.capture.get
+
+        def retrieve(self) -> Any:
+            calls.append(-1)
+            return self.capture.retrieve()
 
         def set(self, prop: int, value: int) -> None:
-            seeks.append(value)
+            calls.append(value)
             self.capture.set(prop, value)
 
-    monkeypatch.setattr(frames, '_open_capture', Counting)
-    monkeypatch.setattr(frames._playheads, 'current', None)
-    return seeks
+    monkeypatch.setattr(frames, '_open_capture', Spy)
+    return calls
 
 
-def test_header_says_number_and_size(video: Path) -> None:
+def read(reader: frames.FrameReader, order: Sequence[int]) -> list[int]:
+    return [index_of(reader.read(index)) for index in order]
+
+
+def test_header_says_number_and_size_and_copies_reopen_the_file(video: Path) -> None:
     reader = open_frames(video.parent, 'ant')
     assert isinstance(reader, VideoFileFrames)
-    assert (reader.num_frames, reader.size(5)) == (NUM_FRAMES, (48, 64))
+    assert (reader.num_frames, reader.size(5)) == (NUM_FRAMES, SIZE)
     assert reader.frame_name(7) == '00007'
-    assert pickle.loads(pickle.dumps(reader)) == reader  # noqa: S301  made here
+    assert reader.frames_per_second == 24
+    assert read(pickle.loads(pickle.dumps(reader)), [3, 5]) == [3, 5]  # noqa: S301
+    assert len(pickle.dumps(reader)) < 500
 
 
-def test_any_frame_is_found_in_any_order(video: Path) -> None:
-    reader = open_frames(video.parent, 'ant')
-    for index in (0, 1, 5, 4, 69, 30, 31, 0):
-        frame = reader.read(index)
-        assert frame.shape == (48, 64, 3)
-        assert number_of(frame) == index
-
-
-def test_sampled_frames_take_one_seek(video: Path, num_seeks: list[int]) -> None:
-    reader = VideoFileFrames(path=video, num_frames=NUM_FRAMES, height=48, width=64)
-    assert [number_of(reader.read(i)) for i in (60, 62, 64, 68)] == [60, 62, 64, 68]
-    assert num_seeks == [60]
-    assert [number_of(reader.read(i)) for i in (2, 3, 9)] == [2, 3, 9]
-    assert num_seeks == [60, 2]
-
-
-def test_film_that_is_not_shown_evenly_gives_the_same_frames(
-    tmp_path: Path, video: Path, num_seeks: list[int]
+@pytest.mark.parametrize(
+    'order',
+    [
+        range(NUM_FRAMES),
+        range(NUM_FRAMES - 1, -1, -1),
+        [0, 1, 5, 4, 89, 30, 31, 0, 0, 85, 20, 3],
+    ],
+    ids=['forwards', 'backwards', 'mixed'],
+)
+@pytest.mark.parametrize('spacing', ['video', 'uneven'])
+def test_video_file_is_read_in_any_order(
+    order: Sequence[int], spacing: str, request: pytest.FixtureRequest
 ) -> None:
-    path = tmp_path / 'ant.mp4'
-    path.write_bytes(video.read_bytes())
-    set_durations(path, [(30, 1536), (NUM_FRAMES - 30, 512)])
-    sought = cv2.VideoCapture(str(path))
-    sought.set(cv2.CAP_PROP_POS_FRAMES, 60)
-    assert number_of(sought.read()[1].astype(np.uint8)) != 60  # by its time
-    reader = open_frames(tmp_path, 'ant')
-    for index in (60, 2, 69, 30, 31, 0):
-        assert number_of(reader.read(index)) == index
-    assert num_seeks == []
+    path: Path = request.getfixturevalue(spacing)
+    reader = VideoFileFrames(path)
+    assert reader.read(order[0]).shape == (*SIZE, 3)
+    assert read(reader, order) == list(order)
 
 
-def read_in_child(path: Path, found: 'multiprocessing.Queue[int]') -> None:
-    reader = open_frames(path.parent, 'ant')
+def test_frames_are_copies(video: Path) -> None:
+    reader = VideoFileFrames(video)
+    reader.read(7)[:] = 0
+    assert index_of(reader.read(7)) == 7
+
+
+def test_sampled_frames_take_one_seek_and_reading_back_one_for_a_group(
+    video: Path, seeks: list[int]
+) -> None:
+    reader = VideoFileFrames(video)
+    assert read(reader, (60, 62, 64, 68)) == [60, 62, 64, 68]
+    assert seeks == [60, *[-1] * 4]
+    seeks.clear()
+    assert read(reader, (50, 49, 40)) == [50, 49, 40]
+    assert seeks == [35, *[-1] * 16]
+
+
+def test_unevenly_spaced_video_is_never_sought(uneven: Path, seeks: list[int]) -> None:
+    sought = cv2.VideoCapture(str(uneven))
+    sought.set(cv2.CAP_PROP_POS_FRAMES, 80)
+    assert index_of(sought.read()[1].astype(np.uint8)) != 80  # by its time
+    assert read(VideoFileFrames(uneven), (60, 2)) == [60, 2]
+    assert set(seeks) == {-1}
+
+
+def test_many_readers_keep_few_files_open(video: Path, uneven: Path) -> None:
+    before, threads = open_files(), threading.active_count()
+    readers = [VideoFileFrames(uneven if n % 4 == 0 else video) for n in range(20)]
+    for order in (range(0, 30, 14), range(29, 0, -14)):
+        for index in order:
+            assert {index_of(reader.read(index)) for reader in readers} == {index}
+            assert len(open_files() - before) <= 16
+    del readers
+    assert open_files() == before
+    assert threading.active_count() == threads
+
+
+def read_in_child(reader: VideoFileFrames, found: 'multiprocessing.Queue[int]') -> None:
     for index in (11, 12):
-        found.put(number_of(reader.read(index)))
+        found.put(index_of(reader.read(index)))
 
 
 @pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
-def test_forked_worker_opens_the_file_anew(video: Path) -> None:
-    reader = open_frames(video.parent, 'ant')
+def test_forked_worker_opens_the_file_again(video: Path) -> None:
+    reader = VideoFileFrames(video)
     reader.read(10)
     context = multiprocessing.get_context('fork')
     found: multiprocessing.Queue[int] = context.Queue()
-    child = context.Process(target=read_in_child, args=(video, found))
+    child = context.Process(target=read_in_child, args=(reader, found))
     child.start()
     assert [found.get(timeout=30) for _ in range(2)] == [11, 12]
     child.join()
-    assert number_of(reader.read(11)) == 11
+    assert index_of(reader.read(11)) == 11
 
 
-def test_frame_past_the_end_is_named(video: Path) -> None:
-    reader = VideoFileFrames(path=video, num_frames=99, height=48, width=64)
-    with pytest.raises(ClipDataError, match=r'ant\.mp4: frame 90 of 99'):
-        reader.read(90)
+def test_frame_past_the_end_is_named_and_the_others_are_read(video: Path) -> None:
+    reader = VideoFileFrames(video)
+    reader.num_frames = 99
+    with pytest.raises(ClipDataError, match=r'ant\.mp4: frame 95 of 99 .*encode it'):
+        reader.read(95)
+    assert index_of(reader.read(2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -127,10 +177,23 @@ def test_frame_past_the_end_is_named(video: Path) -> None:
     [b'', b'#EXTM3U\nfile:///etc/hostname', b'\0\0\0\x18ftypmp42' + b'\0' * 100],
     ids=['empty', 'playlist', 'damaged'],
 )
-def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize('only_mp4', [True, False])
+def test_other_files_are_refused(
+    tmp_path: Path, content: bytes, *, only_mp4: bool
+) -> None:
     (tmp_path / 'bad.mp4').write_bytes(content)
-    with pytest.raises(ClipDataError, match=r'bad\.mp4: is no'):
-        open_frames(tmp_path, 'bad')
+    with pytest.raises(ClipDataError, match=r'bad\.mp4: is not a'):
+        VideoFileFrames(tmp_path / 'bad.mp4', only_mp4=only_mp4)
+
+
+def test_other_containers_are_read_on_request(tmp_path: Path) -> None:
+    path = tmp_path / 'ant.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 24, (64, 48))
+    writer.write(np.full((48, 64, 3), 9, np.uint8))
+    writer.release()
+    assert VideoFileFrames(path, only_mp4=False).read(0).shape == (48, 64, 3)
+    with pytest.raises(ClipDataError, match=r'ant\.avi: is not an mp4 file'):
+        VideoFileFrames(path)
 
 
 def test_more_frames_than_bytes_are_refused(
@@ -140,12 +203,9 @@ def test_more_frames_than_bytes_are_refused(
         def get(self, prop: int) -> float:
             return 2.0**31 if prop == cv2.CAP_PROP_FRAME_COUNT else 64.0
 
-        def release(self) -> None:
-            pass
-
-    monkeypatch.setattr(frames, '_open_capture', lambda _, **__: Boasting())
+    monkeypatch.setattr(frames, '_open_capture', lambda *_: Boasting())
     with pytest.raises(ClipDataError, match='claims 2147483648 frames'):
-        open_frames(video.parent, 'ant')
+        VideoFileFrames(video)
 
 
 def test_many_claimed_frames_are_refused_before_ffmpeg_counts_them(
@@ -153,8 +213,8 @@ def test_many_claimed_frames_are_refused_before_ffmpeg_counts_them(
 ) -> None:
     data = bytearray(video.read_bytes())
     kinds = (b'moov', b'trak', b'mdia', b'minf', b'stbl', b'stsz')
-    place = find_boxes(data, kinds)[-1]
-    data[place + 12 : place + 20] = pack('>II', 1, 10**8)  # one byte each
+    begin = find_boxes(data, kinds)[-1]
+    data[begin + 12 : begin + 20] = pack('>II', 1, 10**8)  # one byte each
     (tmp_path / 'ant.mp4').write_bytes(data)
     with pytest.raises(ClipDataError, match='claims 100000000 frames'):
         open_frames(tmp_path, 'ant')
@@ -176,7 +236,7 @@ def test_folder_of_images_comes_before_a_video(tmp_path: Path, video: Path) -> N
 
 
 @pytest.mark.parametrize('name', ['../ant', '/etc', 'a/../../ant', ''])
-def test_name_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
+def test_name_outside_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / 'inner').mkdir()
     with pytest.raises(ClipDataError, match='not inside'):
         open_frames(tmp_path / 'inner', name)

@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 
 from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
-from projects.sam2.datasets.io.images import check_header, open_image, read_orientation
+from projects.sam2.datasets.io.images import (
+    check_header,
+    open_with_pillow,
+    read_orientation,
+)
 
 SIZE = (20_000, 10_000)  # width and height; Pillow refuses half as many pixels
 RAISED = ReadLimits(max_pixels=2 * 10**8)
@@ -64,7 +68,7 @@ def test_only_the_limits_of_the_dataset_count(make: Any) -> None:
 
 @pytest.mark.filterwarnings('error')
 def test_label_image_beyond_the_limit_of_pillow_is_opened_in_silence() -> None:
-    with open_image(huge_png()) as image:
+    with open_with_pillow(huge_png()) as image:
         assert image.size == SIZE
 
 

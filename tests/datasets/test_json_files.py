@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 import data_folders as folders
 from projects.sam2.datasets.io.errors import ClipDataError
 from projects.sam2.datasets.io.json_files import (
-    expect,
+    check_type,
+    check_unique,
+    describe,
+    get_field,
     parse_json,
     read_json,
-    refuse_doubles,
-    shown,
-    take,
 )
 
 
@@ -40,7 +40,7 @@ def test_numbers_that_python_alone_writes_do_not_spoil_a_file() -> None:
 )
 def test_what_is_no_json_is_refused_and_named(tmp_path: Path, text: bytes) -> None:
     (tmp_path / 'a.json').write_bytes(text)
-    with pytest.raises(ClipDataError, match=r'a\.json: is no JSON.*mend'):
+    with pytest.raises(ClipDataError, match=r'a\.json: is not JSON.*fix'):
         read_json(tmp_path / 'a.json')
     with pytest.raises(ClipDataError, match='a text'):
         parse_json(text, 'a text')
@@ -62,25 +62,25 @@ def test_what_is_no_json_is_refused_and_named(tmp_path: Path, text: bytes) -> No
 )
 def test_value_of_another_type_is_refused(value: object, kind: type[Any]) -> None:
     with pytest.raises(ClipDataError, match=r'a\.json: width is'):
-        take({'width': value}, 'width', kind, 'a.json')
+        get_field({'width': value}, 'width', kind, 'a.json')
 
 
 def test_value_of_the_type_is_taken() -> None:
-    assert take({'width': 7}, 'width', int, 'a.json') == 7
-    assert expect(7, float, 'score', 'a.json') == 7.0
-    with pytest.raises(ClipDataError, match="7 where an object with 'width' belongs"):
-        take(7, 'width', int, 'a.json')
+    assert get_field({'width': 7}, 'width', int, 'a.json') == 7
+    assert check_type(7, float, 'score', 'a.json') == 7.0
+    with pytest.raises(ClipDataError, match="has 7 in place of an object with 'width'"):
+        get_field(7, 'width', int, 'a.json')
 
 
 def test_long_values_are_cut_in_an_error() -> None:
-    assert shown([1, 2]) == 'a list of 2'
-    assert len(shown('x' * 1000)) < 80
+    assert describe([1, 2]) == 'a list of 2'
+    assert len(describe('x' * 1000)) < 80
 
 
 def test_double_ids_are_refused_and_named() -> None:
-    refuse_doubles([3, 1, 2], 'objects', 'a.json')
+    check_unique([3, 1, 2], 'objects', 'a.json')
     with pytest.raises(ClipDataError, match='two objects of id 3'):
-        refuse_doubles([3, 1, 3, 1], 'objects', 'a.json')
+        check_unique([3, 1, 3, 1], 'objects', 'a.json')
 
 
 @pytest.mark.parametrize(

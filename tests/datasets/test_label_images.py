@@ -8,7 +8,8 @@ from PIL import Image
 
 from data_folders import object_masks, write_image, write_label_images
 from projects.sam2.datasets import ClipDataError, ClipLabelImageDataset
-from projects.sam2.datasets.sources.label_images import open_image, unique_objects
+from projects.sam2.datasets.io.frames import open_image
+from projects.sam2.datasets.sources.label_images import unique_objects
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from projects.sam2.datasets.io.images import (
     bits_per_channel,
     checked_intensity_range,
     image_size,
-    open_image,
+    open_with_pillow,
     read_frame,
     read_label_map,
     read_labels,
@@ -150,7 +150,7 @@ def test_pictures_of_eight_bits_equal_what_pillow_decodes(
         picture.save(path, **options)
     except OSError:
         pytest.skip(f'Pillow writes no {ending} of mode {mode}')
-    with open_image(path.read_bytes()) as image:
+    with open_with_pillow(path.read_bytes()) as image:
         assert bits_per_channel(image) == 8
     with Image.open(path) as stored:
         expected = np.asarray(stored.convert('RGBA').convert('RGB'))
@@ -186,7 +186,7 @@ def test_deep_pictures_are_scaled_by_a_stated_range_or_refused(
     with pytest.raises(ClipDataError, match=r'a\....: .*0 to 4080.*intensity_range='):
         read_frame(path)
     assert image_size(path) == (20, 30)
-    with open_image(path.read_bytes()) as image:
+    with open_with_pillow(path.read_bytes()) as image:
         assert bits_per_channel(image) == 8 * values.itemsize
     expected = COLOURS if values.ndim == 3 else GREY[..., None].repeat(3, axis=2)
     scaled = read_frame(path, intensity_range=(0, 4080))

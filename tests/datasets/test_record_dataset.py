@@ -10,7 +10,7 @@ import pytest
 from data_folders import write_json
 from projects.sam2.datasets.annotated_video import AnnotatedVideo
 from projects.sam2.datasets.io.errors import ClipDataError
-from projects.sam2.datasets.io.json_files import take
+from projects.sam2.datasets.io.json_files import get_field
 from projects.sam2.datasets.sources.records import Record, RecordDataset
 
 
@@ -20,7 +20,7 @@ class Rows(RecordDataset):
 
     def records_in(self, content: object) -> Iterator[tuple[str, Record]]:
         """A record for each row."""
-        for row in take(content, 'rows', list, self.annotation_path):
+        for row in get_field(content, 'rows', list, self.annotation_path):
             yield row['name'], {'number': row['number']}
 
     def open_video(self, name: str) -> AnnotatedVideo:

@@ -125,7 +125,7 @@ def test_file_of_another_form_stops_when_built(
         (spoiled('annotations', id=6), 'two annotations of id 6'),
         (spoiled('annotations', segmentations=[None]), '1 segmentations for 12'),
         (spoiled('annotations', segmentations=7), 'segmentations is 7'),
-        (spoiled('annotations', segmentations=[5] * 12), '5 where an object'),
+        (spoiled('annotations', segmentations=[5] * 12), '5 in place of an object'),
         (spoiled('videos', file_names=['../../x.jpg'] * 12), 'not inside'),
         (spoiled('videos', file_names=['/x/y.jpg'] * 12), 'not inside'),
     ],

@@ -29,7 +29,7 @@ from ..datasets.io.images import (
     bits_per_channel,
     check_header,
     check_scans,
-    open_image,
+    open_with_pillow,
 )
 from ..datasets.io.listing import scan_folder
 from ..datasets.processing.davis_export import davis_palette
@@ -39,7 +39,7 @@ from ..visualization import VideoFile
 from ..visualization.clip_visualizer import write_png
 from ..visualization.drawing import Picture
 from ..visualization.video_file import FRAMES_PER_SECOND
-from .frame_readers import FrameReader, VideoFileReader, open_frames
+from .frame_readers import FileReader, FrameReader, open_frames
 from .inputs import read_image
 
 
@@ -356,9 +356,7 @@ def _of_array(array: NDArray[np.uint8], name: str) -> FileSource:
 def _video(path: Path, name: str) -> VideoInput:
     """A video file, or a folder of frames."""
     frames = open_frames(path)
-    rate = None
-    if isinstance(frames, VideoFileReader):
-        rate = frames.frames_per_second
+    rate = frames.frames_per_second if isinstance(frames, FileReader) else None
     return VideoInput(
         name=name, frames=frames, frames_per_second=rate or FRAMES_PER_SECOND
     )
@@ -376,7 +374,7 @@ def _image(path: Path, name: str) -> ImageInput:
             problem = problem.removeprefix('cannot be read (').removesuffix(')')
         raise _no_image(path, problem) from error
     try:
-        with open_image(encoded) as opened:
+        with open_with_pillow(encoded) as opened:
             mode, num_bits = opened.mode, bits_per_channel(opened)
             is_deep = mode in DEEP_MODES or num_bits > 8
             if not is_deep:

@@ -29,7 +29,7 @@ from .building import (
     model_of,
 )
 from .frame_readers import (
-    ReadAheadReader,
+    PrefetchReader,
     VideoLike,
     open_frames,
     same_size,
@@ -528,7 +528,7 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             warnings.warn(msg, stacklevel=2)
         frames = open_frames(video_path)
         return self.session.open(
-            ReadAheadReader(frames) if async_loading_frames else frames,
+            PrefetchReader(frames) if async_loading_frames else frames,
             archive_in_memory=offload_state_to_cpu,
         )
 

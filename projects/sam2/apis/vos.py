@@ -21,7 +21,7 @@ from ..datasets.annotated_video import (
 )
 from ..datasets.io.errors import ClipDataError
 from ..datasets.io.images import VOID_LABEL
-from ..datasets.io.listing import child, scan_folder
+from ..datasets.io.listing import safe_join, scan_folder
 from ..datasets.processing.davis_export import write_mask
 from ..datasets.processing.worker_pool import (
     Heartbeat,
@@ -35,7 +35,7 @@ from ..engine.samplers import deal_videos
 from ..ops import atomic_write, write_atomically
 from ..structures import FrameMasks, VideoSource
 from .building import build_sam2_video_predictor, default_device
-from .frame_readers import ReadAheadReader, same_size
+from .frame_readers import PrefetchReader, same_size
 from .video_predictor import SAM2VideoPredictor
 from .video_state import VideoState
 
@@ -63,7 +63,7 @@ class MaskFolder:
         Returns:
             True where all of its masks are there.
         """
-        return child(self.root, name).is_dir()
+        return safe_join(self.root, name).is_dir()
 
     def check_ids(self, object_ids: Iterable[int]) -> None:
         """Check that objects can be written, before they are tracked.
@@ -90,7 +90,7 @@ class MaskFolder:
         Raises:
             ValueError: If an id does not fit into a palette PNG.
         """
-        with atomic_write(child(self.root, name)) as aside:
+        with atomic_write(safe_join(self.root, name)) as aside:
             aside.mkdir()
             writer = _ObjectWriter(folder=aside, folder_of=folder_of)
             done = 0
@@ -253,7 +253,7 @@ class VideoSegmenter:
         """
         frames = SourceReader(source)
         # Nobody comes back to a frame: what is passed need not be kept on disk.
-        state = self.predictor.session.open(ReadAheadReader(frames), revisits=False)
+        state = self.predictor.session.open(PrefetchReader(frames), revisits=False)
         annotated = set(source.annotated_frames())
         tracked = None
         for frame in range(source.num_frames):

@@ -22,7 +22,7 @@ from .io.errors import (
     ClipDataError,
     ClipDrawError,
     ReadLimits,
-    abbreviate,
+    shorten,
 )
 from .io.images import checked_intensity_range
 from .io.listing import FindNames, find_videos, list_names
@@ -130,7 +130,7 @@ class BadClipLedger:
             count = f'{len(self.rejected)} bad of {len(self.attempted)} clips tried'
             # MMEngine prints nothing less than an error of processes but the first.
             print_log(
-                f'Skipped {abbreviate(name)} ({count}): {error}',
+                f'Skipped {shorten(name)} ({count}): {error}',
                 'current',
                 logging.ERROR,
             )

@@ -40,6 +40,7 @@ from .masks import (
     without_small_regions,
 )
 from .mp4_timing import read_video_timing, seeks_exactly
+from .prefetch import Prefetcher
 from .rle import (
     EncodedMask,
     PlainRuns,
@@ -55,6 +56,7 @@ __all__ = [
     'Crop',
     'EncodedMask',
     'PlainRuns',
+    'Prefetcher',
     'at_least_float32',
     'atomic_write',
     'boxes_to_points',

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Atomic writes of files and folders, and imports of optional packages."""
 
 import os
 import shutil
@@ -11,63 +11,60 @@ from typing import Any
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Write a file or a folder beside its place, flush it to the disk and rename it.
+    """Write to a temporary file or folder, flush it to the disk and rename it.
 
-    Whoever looks at the place, at whatever moment and after whatever crash, finds
-    what was there before or the new content, whole.
+    At any moment, and after any crash, the target is the old content or the new one,
+    complete.
 
     Args:
-        target: The place; missing parent folders are made. A file may be there
-            already, a folder only if it is empty.
+        target: Missing parent folders are created. An existing file is replaced; an
+            existing folder must be empty.
+
+    Yields:
+        The temporary path, beside the target.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A fixed name, so that leftovers are found again; with the ending, by which some
-    # libraries tell what to write.
-    aside = target.with_name(f'.{target.stem}.partial{target.suffix}')
-    _remove(aside)
+    # A fixed name, so that the next run removes what a killed one left behind; with the
+    # suffix of the target, by which some libraries choose the format.
+    partial = target.with_name(f'.{target.stem}.partial{target.suffix}')
+    _remove(partial)
     try:
-        yield aside
-        flush_and_rename(aside, target)
+        yield partial
+        flush_and_rename(partial, target)
     except BaseException:
-        _remove(aside)
+        _remove(partial)
         raise
 
 
 def write_atomically(target: Path, content: bytes | str) -> None:
-    """Write a file as :func:`atomic_write` says.
-
-    Args:
-        content: Text is encoded as UTF-8.
-    """
+    """Write a file with :func:`atomic_write`; text is encoded as UTF-8."""
     encoded = content.encode() if isinstance(content, str) else content
-    with atomic_write(target) as aside:
-        aside.write_bytes(encoded)
+    with atomic_write(target) as partial:
+        partial.write_bytes(encoded)
 
 
-def flush_and_rename(aside: Path, target: Path) -> None:
-    """Rename what is whole, once it is on the disk.
+def flush_and_rename(partial: Path, target: Path) -> None:
+    """Flush a complete file or folder to the disk, then rename it.
 
     Args:
-        target: Its name, on the same file system. A file may be there already, a
-            folder only if it is empty.
+        target: New name on the same file system. An existing file is replaced; an
+            existing folder must be empty.
     """
-    for path in (*aside.rglob('*'), aside):
-        _flush(path)
-    aside.replace(target)
-    _flush(target.parent)
+    for path in (*partial.rglob('*'), partial):
+        _fsync(path)
+    partial.replace(target)
+    _fsync(target.parent)
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder that may not be there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file is on the disk; so for a folder, where the system can."""
-    if os.name != 'posix' and path.is_dir():
+def _fsync(path: Path) -> None:
+    if os.name != 'posix' and path.is_dir():  # only POSIX can flush folders
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
@@ -77,15 +74,15 @@ def _flush(path: Path) -> None:
 
 
 def import_optional(name: str, *, purpose: str, install: str | None = None) -> Any:
-    """Import a package that only some uses need.
+    """Import a package that only some features need.
 
     Args:
-        purpose: What needs it, the subject of the error's sentence.
-        install: What pip is told to install; None for the package alone.
+        purpose: The feature that needs it, the subject of the error's sentence.
+        install: What to pass to ``pip install``; None for the name of the package.
 
     Raises:
         ModuleNotFoundError: If the package is not installed.
-        ImportError: If it is installed, but cannot be imported.
+        ImportError: If it is installed but cannot be imported.
     """
     package = name.partition('.')[0]
     command = f'pip install {install or package}'
@@ -100,7 +97,7 @@ def import_optional(name: str, *, purpose: str, install: str | None = None) -> A
         problem = error
     msg = (
         f'{purpose} needs {package}, which is installed but cannot be imported '
-        f'({type(problem).__name__}: {problem}); mend what it names, or install it '
-        f'again: {command} --upgrade'
+        f'({type(problem).__name__}: {problem}); fix that, or reinstall it: {command} '
+        f'--upgrade'
     )
     raise ImportError(msg, name=package) from problem

@@ -52,7 +52,7 @@ def test_broken_videos_are_counted_and_fail(
     printed = capsys.readouterr().out
     assert '1 extracted (5 frames), 0 done before, 1 broken' in printed
     assert '! bee:' in printed
-    assert 'is no mp4 file' in printed
+    assert 'is not an mp4 file' in printed
 
 
 def test_jobs_report_to_the_command(

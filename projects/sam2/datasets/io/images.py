@@ -196,7 +196,7 @@ def read_orientation(file: BinaryIO, path: Path) -> int:
     return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1
 
 
-def open_image(encoded: bytes) -> AbstractContextManager[Image.Image]:
+def open_with_pillow(encoded: bytes) -> AbstractContextManager[Image.Image]:
     """Open an image of any size with Pillow's reader of its format, and no other.
 
     Args:
@@ -216,7 +216,7 @@ def bits_per_channel(image: Image.Image) -> int:
     """Bits of a pixel's channel, of which Pillow keeps eight where there are several.
 
     Args:
-        image: As :func:`open_image` opened it, not yet decoded.
+        image: As :func:`open_with_pillow` opened it, not yet decoded.
 
     Returns:
         Up to 64; 8 also for images of fewer.
@@ -398,7 +398,7 @@ def _decode_image(encoded: bytes) -> NDArray[Any] | None:
     """Decode an image in its own depth: grey, or blue, green and red."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     if encoded.startswith(TIFF_BEGINS):
-        with open_image(encoded) as image:
+        with open_with_pillow(encoded) as image:
             if image.mode == 'RGBA' and bits_per_channel(image) == 8:
                 # OpenCV would darken the colours of what is transparent.
                 colours: NDArray[np.uint8] = np.asarray(image)[..., 2::-1]
@@ -531,7 +531,7 @@ def decode_label_map(
         return plain
     check_header(io.BytesIO(encoded), path, limits)
     try:
-        with open_image(encoded) as image:
+        with open_with_pillow(encoded) as image:
             kind, mode = str(image.format), image.mode
             readable = mode in LABEL_MODES and kind not in LOSSY_FORMATS
             labels = np.asarray(image) if readable else None

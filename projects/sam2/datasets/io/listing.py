@@ -17,10 +17,10 @@ from ...ops import write_atomically
 from .errors import ClipDataError, read_bytes
 from .images import IMAGE_SUFFIXES
 from .json_files import (
+    check_utf8,
+    describe,
+    get_field,
     read_json,
-    refuse_other_unicode,
-    shown,
-    take,
 )
 
 VIDEO_SUFFIX = '.mp4'
@@ -157,10 +157,10 @@ def read_list(path: Path) -> list[str]:
         )
         raise FileNotFoundError(msg)
     if path.suffix.lower() == '.json':
-        entries = list(take(read_json(path), 'videos', dict, path))
+        entries = list(get_field(read_json(path), 'videos', dict, path))
         return [normalize_name(entry) for entry in entries]
     encoded = read_bytes(path)
-    refuse_other_unicode(encoded, path, 'text', WRITE_LIST)
+    check_utf8(encoded, path, 'text', WRITE_LIST)
     try:
         text = encoded.decode('utf-8-sig')
     except UnicodeDecodeError as error:
@@ -345,7 +345,7 @@ def names_near(entries: Sequence[str], folder: Path, find: FindNames) -> set[str
     names: set[str] = set()
     for parent in {entry.replace('\\', '/').rpartition('/')[0] for entry in entries}:
         try:
-            place = child(folder, parent) if parent else folder
+            place = safe_join(folder, parent) if parent else folder
             found = list(find(place)) if place.is_dir() else []
         except (OSError, ValueError):  # outside, or a name that no folder can have
             continue
@@ -451,7 +451,7 @@ def split_names(
 # Clips of a folder -------------------------------------------------------------------
 
 
-def child(folder: Path, name: str) -> Path:
+def safe_join(folder: Path, name: str) -> Path:
     """A file or folder whose name comes from data.
 
     Links are followed; a name may not climb out by itself.
@@ -464,7 +464,7 @@ def child(folder: Path, name: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     if not parts or '..' in parts or name.startswith('/') or '\0' in name:
-        problem = f'{shown(name)} is not inside it'
+        problem = f'{describe(name)} is not inside it'
         remedy = 'name files relative to the folder, without ..'
         raise ClipDataError.at(folder, problem, remedy)
     return folder / name

@@ -365,7 +365,7 @@ def _write_frame(source: VideoSource, index: int, path: Path) -> None:
     frame = source.read_frame(index)  # decoded in any case: refuses damaged files
     frames = source.frames if isinstance(source, AnnotatedVideo) else None
     if isinstance(frames, ImageFrames):
-        file = frames.folder / frames.files[index]
+        file = frames.path(index)
         if file.suffix.lower() in JPEG_SUFFIXES:
             shutil.copyfile(file, path)
             return

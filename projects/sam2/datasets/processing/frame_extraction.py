@@ -21,10 +21,10 @@ from ..io.frames import VideoFileFrames
 from ..io.images import write_jpeg
 from ..io.listing import (
     VIDEO_SUFFIX,
-    child,
     find_file,
     find_stems,
     list_names,
+    safe_join,
     scan_folder,
 )
 from .worker_pool import Heartbeat, TaskResult, run_tasks
@@ -114,11 +114,11 @@ def extract_video(plan: ExtractionPlan, name: str, heartbeat: Heartbeat) -> int:
         ClipDataError: If the video is damaged, or its folder lacks frames.
         OSError: If a frame cannot be written.
     """
-    header = VideoFileFrames.open(
-        find_file(child(plan.videos, name), (VIDEO_SUFFIX,)),
+    header = VideoFileFrames(
+        find_file(safe_join(plan.videos, name), (VIDEO_SUFFIX,)),
     )
     num_frames = len(range(0, header.num_frames, plan.every))
-    folder = child(plan.out, name)
+    folder = safe_join(plan.out, name)
     if folder.is_dir():
         _check_num_frames(folder, num_frames, plan)
         return 0

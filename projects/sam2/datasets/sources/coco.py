@@ -27,13 +27,13 @@ from ..io.errors import (
 )
 from ..io.frames import ImageFrames
 from ..io.json_files import (
-    MEND_FILE,
-    refuse_doubles,
-    shown,
-    take,
-    whole,
+    FIX_FILE,
+    check_unique,
+    describe,
+    get_field,
+    to_whole_number,
 )
-from ..io.listing import child, normalize_name, without_suffix
+from ..io.listing import normalize_name, safe_join, without_suffix
 from .records import (
     Record,
     RecordDataset,
@@ -167,11 +167,11 @@ class ClipCocoDataset(RecordDataset):
         record = self.read_record(name)
         where = f'{self.annotation_path} (image {name})'
         folder = self.root / self.image_folder
-        check_file(child(folder, record['file_name']))
+        check_file(safe_join(folder, record['file_name']))
         objects, crowds = split_crowds(
             record['annotations'], where, crowd_as_objects=self.crowd_as_objects
         )
-        refuse_doubles([each['id'] for each in objects], 'annotations', where)
+        check_unique([each['id'] for each in objects], 'annotations', where)
         masks = CocoMasks(
             where=where,
             size=(record['height'], record['width']),
@@ -204,7 +204,7 @@ def image_records(
         ClipDataError: If the file has another form, two images share an id, or no
             annotation is an object with a mask.
     """
-    images = take(content, 'images', list, where)
+    images = get_field(content, 'images', list, where)
     groups = group_annotations(
         content, 'image_id', owner_ids(images, 'images', where), where, crowd_as_objects
     )
@@ -246,7 +246,7 @@ class _NamesOfImages:
 
     def of(self, image: object, where: str) -> str:
         """Name of an image."""
-        file_name = normalize_name(take(image, 'file_name', str, where))
+        file_name = normalize_name(get_field(image, 'file_name', str, where))
         stem = without_suffix(file_name)
         return checked_name(file_name if self._num_files[stem] > 1 else stem, where)
 
@@ -254,9 +254,9 @@ class _NamesOfImages:
 def _image_record(image: object, annotations: list[Record], where: str) -> Record:
     """Record of an image."""
     return {
-        'file_name': take(image, 'file_name', str, where),
-        'height': take(image, 'height', int, where),
-        'width': take(image, 'width', int, where),
+        'file_name': get_field(image, 'file_name', str, where),
+        'height': get_field(image, 'height', int, where),
+        'width': get_field(image, 'width', int, where),
         'annotations': annotations,
     }
 
@@ -308,7 +308,7 @@ class MasklessCount:
             warn(
                 where,
                 f'{self._num_flat} polygons of fewer than three corners cover nothing, '
-                f'the first in annotation {shown(self._first_flat)}',
+                f'the first in annotation {describe(self._first_flat)}',
             )
 
 
@@ -329,8 +329,8 @@ def warn(where: Path, text: str) -> None:
 def read_owner_id(record: object, where: str) -> int | str:
     """Id of an image or a video; some tools write it as text."""
     if isinstance(record, Mapping) and isinstance(record.get('id'), str):
-        return take(record, 'id', str, where)
-    return take(record, 'id', int, where)
+        return get_field(record, 'id', str, where)
+    return get_field(record, 'id', int, where)
 
 
 def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
@@ -340,9 +340,9 @@ def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
         ClipDataError: If an id occurs twice.
     """
     entries = [record for record in records if isinstance(record, Mapping)]
-    given = [whole(record.get('id')) for record in entries]
+    given = [to_whole_number(record.get('id')) for record in entries]
     ids = [each for each in given if isinstance(each, int | str)]
-    refuse_doubles(ids, key, where)
+    check_unique(ids, key, where)
     return set(ids)
 
 
@@ -361,16 +361,16 @@ def group_annotations(
     Raises:
         ClipDataError: If none is.
     """
-    annotations = take(content, 'annotations', list, where)
+    annotations = get_field(content, 'annotations', list, where)
     grouped: dict[int | str, list[Record]] = {}
     stray = []
     for position, annotation in enumerate(annotations):
         is_object = isinstance(annotation, Mapping)
-        owner = whole(annotation.get(key)) if is_object else None
+        owner = to_whole_number(annotation.get(key)) if is_object else None
         if isinstance(owner, int | str) and owner in ids:
             grouped.setdefault(owner, []).append(annotation)
         else:
-            stray.append(f'annotations[{position}] with {key} {shown(owner)}')
+            stray.append(f'annotations[{position}] with {key} {describe(owner)}')
     of_file = [each for group in grouped.values() for each in group]
     num_crowds = sum(is_crowd(annotation) for annotation in of_file)
     if not annotations:
@@ -381,7 +381,7 @@ def group_annotations(
             f'none of {len(annotations)} annotations belongs to anything in the file, '
             f'e.g. {stray[0]}'
         )
-        raise ClipDataError.at(where, problem, MEND_FILE)
+        raise ClipDataError.at(where, problem, FIX_FILE)
     if num_crowds == len(of_file) and not crowd_as_objects:
         problem = f'all {num_crowds} annotations are crowds (iscrowd=1), no objects'
         remedy = 'set crowd_as_objects=True in the dataset to take them as objects'
@@ -423,14 +423,14 @@ def split_crowds(
             nor 1.
     """
     for annotation in annotations:
-        annotation['id'] = take(annotation, 'id', int, where)
+        annotation['id'] = get_field(annotation, 'id', int, where)
         flag = annotation.get('iscrowd')
         if flag not in (*CROWD_FLAGS, *OBJECT_FLAGS):
             problem = (
-                f'annotation {annotation["id"]} has iscrowd {shown(flag)}, expected '
+                f'annotation {annotation["id"]} has iscrowd {describe(flag)}, expected '
                 f'0 or 1'
             )
-            raise ClipDataError.at(where, problem, MEND_FILE)
+            raise ClipDataError.at(where, problem, FIX_FILE)
     if crowd_as_objects:
         return annotations, []
     crowds = [annotation for annotation in annotations if is_crowd(annotation)]

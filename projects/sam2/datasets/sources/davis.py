@@ -28,10 +28,10 @@ from ..io.images import (
 )
 from ..io.listing import (
     MASK_SUFFIXES,
-    child,
     find_folders,
     frame_key,
     list_files,
+    safe_join,
     scan_folder,
     stem_of,
 )
@@ -125,7 +125,7 @@ class ClipPaletteDataset(ListedDataset):
             ClipDataError: If a folder is missing, or a mask has no frame.
         """
         frame_folder = self.root / self.frame_folder
-        folder = child(self.root / self.mask_folder, name)
+        folder = safe_join(self.root / self.mask_folder, name)
         frames = open_frames(
             frame_folder, name, self.read_limits, self.read_range, masks=folder
         )

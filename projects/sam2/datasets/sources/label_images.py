@@ -20,25 +20,23 @@ from ..annotated_video import (
 )
 from ..clip_dataset import ListedDataset
 from ..io.errors import (
-    COMPLETE_DATA,
     DEFAULT_LIMITS,
     ClipDataError,
     ReadLimits,
     check_file,
     reports_clip_errors,
 )
-from ..io.frames import ImageFrames
+from ..io.frames import open_image
 from ..io.images import (
     IMAGE_SUFFIXES,
     VOID_LABEL,
-    IntensityRange,
     read_label_map,
 )
 from ..io.listing import (
     MASK_SUFFIXES,
-    child,
     find_file,
     find_stems,
+    safe_join,
 )
 
 # Of the id of a region: class times this, plus its number. No image has more pixels.
@@ -309,7 +307,7 @@ class ClipLabelImageDataset(ListedDataset):
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = child(self.root / self.label_folder, name)
+        stem = safe_join(self.root / self.label_folder, name)
         path = find_file(stem, self._label_suffixes)
         check_file(path)
         frames = open_image(
@@ -323,33 +321,3 @@ class ClipLabelImageDataset(ListedDataset):
             path=path, rule=self.label_rule, limits=self.read_limits
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
-
-
-def open_image(
-    folder: Path,
-    name: str,
-    limits: ReadLimits = DEFAULT_LIMITS,
-    intensity_range: IntensityRange | None = None,
-    *,
-    other_than: Path | None = None,
-) -> ImageFrames:
-    """Find an image by its name without the ending.
-
-    Args:
-        intensity_range: Of an image of more than 8 bits.
-        other_than: Its label image, which may be beside it.
-
-    Raises:
-        ClipDataError: If there is none, or more than one.
-    """
-    stem = child(folder, name)
-    file = find_file(stem, IMAGE_SUFFIXES, other_than=other_than)
-    if file.is_file():
-        return ImageFrames(
-            folder=file.parent,
-            files=(file.name,),
-            limits=limits,
-            intensity_range=intensity_range,
-        )
-    problem = f'is missing (as {", ".join(IMAGE_SUFFIXES)})'
-    raise ClipDataError.at(stem, problem, COMPLETE_DATA)

@@ -25,25 +25,24 @@ from ..io.errors import (
     DEFAULT_LIMITS,
     ClipDataError,
     ReadLimits,
-    abbreviate,
     check_file,
     reports_clip_errors,
+    shorten,
 )
-from ..io.frames import ImageFrames
+from ..io.frames import ImageFrames, open_image
 from ..io.images import (
     IMAGE_SUFFIXES,
     decode_label_map,
     read_orientation,
 )
 from ..io.json_files import (
-    MEND_FILE,
-    expect,
+    FIX_FILE,
+    check_type,
+    describe,
+    get_field,
     read_json,
-    shown,
-    take,
 )
-from ..io.listing import child, find_file, find_stems
-from .label_images import open_image
+from ..io.listing import find_file, find_stems, safe_join
 from .segmentations import (
     check_edges,
     checked_corners,
@@ -97,7 +96,7 @@ class UprightImage:
         return np.ascontiguousarray(turned)
 
     def _orientation(self, frame_index: int) -> int:
-        path = self.stored.folder / self.stored.files[frame_index]
+        path = self.stored.path(frame_index)
         with path.open('rb') as file:
             return read_orientation(file, path)
 
@@ -123,25 +122,27 @@ class Shape:
         Raises:
             ClipDataError: If its type is unknown.
         """
-        label = take(content, 'label', str, where)
-        record = expect(content, dict, 'a shape', where)
-        where = f'{where} ({abbreviate(label)})'
+        label = get_field(content, 'label', str, where)
+        record = check_type(content, dict, 'a shape', where)
+        where = f'{where} ({shorten(label)})'
         kind = 'polygon'
         if record.get('shape_type') is not None:
-            kind = take(record, 'shape_type', str, where)
+            kind = get_field(record, 'shape_type', str, where)
         if kind not in {*AREAS, *WITHOUT_AREA}:
-            problem = f'has the type {shown(kind)}, expected one of {AREAS}'
+            problem = f'has the type {describe(kind)}, expected one of {AREAS}'
             raise ClipDataError.at(where, problem, 'remove or redraw the shape')
         return cls(kind=kind, content=record, where=where)
 
     def points(self) -> NDArray[np.float64]:
         """Points as they were set: (points, 2), x and y."""
-        pairs = take(self.content, 'points', list, self.where)
+        pairs = get_field(self.content, 'points', list, self.where)
         for pair in pairs:
-            if len(expect(pair, list, 'a point', self.where)) != 2:
+            if len(check_type(pair, list, 'a point', self.where)) != 2:
                 problem = f'has a point of {len(pair)} numbers, expected x and y'
-                raise ClipDataError.at(self.where, problem, MEND_FILE)
-        flat = [expect(n, float, 'x or y', self.where) for pair in pairs for n in pair]
+                raise ClipDataError.at(self.where, problem, FIX_FILE)
+        flat = [
+            check_type(n, float, 'x or y', self.where) for pair in pairs for n in pair
+        ]
         return np.array(flat, np.float64).reshape(-1, 2)
 
     def corners(self) -> list[float]:
@@ -234,13 +235,13 @@ class LabelMeMasks:
         """Compare the size that the file gives its image; old files give none."""
         keys = [f'image{side}' for side in SIDES]
         if any(content.get(key) is not None for key in keys):
-            height, width = (take(content, key, int, self.path) for key in keys)
+            height, width = (get_field(content, key, int, self.path) for key in keys)
             check_size(self.path, (height, width), size)
 
     def _objects(self, content: object) -> dict[int, list[Shape]]:
         """Shapes of each object; ids count the objects from 1."""
         groups: dict[object, list[Shape]] = {}
-        for number, each in enumerate(take(content, 'shapes', list, self.path)):
+        for number, each in enumerate(get_field(content, 'shapes', list, self.path)):
             shape = Shape.of(each, f'{self.path}: shape {number + 1}')
             if shape.kind in WITHOUT_AREA:
                 _warn_of_no_area(shape.kind, self.path.parent)
@@ -249,7 +250,7 @@ class LabelMeMasks:
             key: object = number
             if group is not None:
                 label = shape.content['label']
-                key = (label, expect(group, int, 'group_id', shape.where))
+                key = (label, check_type(group, int, 'group_id', shape.where))
             groups.setdefault(key, []).append(shape)
         return dict(enumerate(groups.values(), start=1))
 
@@ -261,19 +262,19 @@ class LabelMeMasks:
     def _paste(self, shape: Shape, size: FrameSize) -> NDArray[np.bool_]:
         """Put a small mask, a PNG in base 64, at its first corner."""
         where, points = shape.where, shape.points()
-        encoded = take(shape.content, 'mask', str, where)
+        encoded = get_field(shape.content, 'mask', str, where)
         try:
             png = base64.b64decode(encoded, validate=True)
         except (ValueError, binascii.Error) as error:
             problem = f'has a mask that is not in base 64 ({error})'
-            raise ClipDataError.at(where, problem, MEND_FILE) from error
+            raise ClipDataError.at(where, problem, FIX_FILE) from error
         small = decode_label_map(png, where, self.limits) != 0
         corner = points[0] if len(points) else np.full(2, -1.0)
         height, width = small.shape
         x, y = (int(value) if 0 <= value < max(size) else -1 for value in corner)
         if min(x, y) < 0 or x + width > size[1] or y + height > size[0]:
             problem = f'has a mask of {small.shape} at {corner} on a frame of {size}'
-            raise ClipDataError.at(where, problem, MEND_FILE)
+            raise ClipDataError.at(where, problem, FIX_FILE)
         mask = np.zeros(size, bool)
         mask[y : y + height, x : x + width] = small
         return mask
@@ -319,7 +320,7 @@ class ClipLabelMeDataset(ListedDataset):
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = child(self.root / self.annotation_folder, name)
+        stem = safe_join(self.root / self.annotation_folder, name)
         path = find_file(stem, ('.json',))
         check_file(path)
         stored = open_image(

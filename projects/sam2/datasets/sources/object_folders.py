@@ -23,8 +23,8 @@ from ..io.errors import (
 )
 from ..io.frames import open_frames
 from ..io.images import read_labels
-from ..io.json_files import refuse_doubles
-from ..io.listing import child, find_folders
+from ..io.json_files import check_unique
+from ..io.listing import find_folders, safe_join
 from .davis import match_masks
 
 
@@ -112,7 +112,7 @@ class ClipObjectFolderDataset(ListedDataset):
         """
         frame_folder = self.root / self.frame_folder
         frames = open_frames(frame_folder, name, self.read_limits, self.read_range)
-        folder = child(self.root / self.mask_folder, name)
+        folder = safe_join(self.root / self.mask_folder, name)
         stems = tuple(frames.frame_name(i) for i in range(frames.num_frames))
         folder_of = number_folders(folder)
         files = {
@@ -140,5 +140,5 @@ def number_folders(folder: Path) -> dict[int, str]:
     if not names or strange:
         problem = f'has a folder {strange[0]!r}' if strange else 'has no object'
         raise ClipDataError.at(folder, problem, remedy)
-    refuse_doubles([int(name) + 1 for name in names], 'objects', folder)
+    check_unique([int(name) + 1 for name in names], 'objects', folder)
     return {int(name) + 1: name for name in names}

@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from ..clip_dataset import ListedDataset
-from ..io.errors import ClipDataError, abbreviate, clip_errors
-from ..io.json_files import MEND_FILE, read_json
+from ..io.errors import ClipDataError, clip_errors, shorten
+from ..io.json_files import FIX_FILE, read_json
 from ..io.listing import select_names
 
 # JSON values; Python's own objects would be copied into every worker as soon as it
@@ -85,7 +85,7 @@ def _dump(record: Record, name: str, where: Path | str) -> bytes:
         return orjson.dumps(record)
     except TypeError as error:
         problem = f'has an annotation that cannot be used ({error})'
-        damage = ClipDataError.at(f'{where} ({name})', problem, MEND_FILE)
+        damage = ClipDataError.at(f'{where} ({name})', problem, FIX_FILE)
         return orjson.dumps(damaged_record(damage))
 
 
@@ -104,10 +104,10 @@ def checked_name(name: str, where: Path | str) -> str:
         num_bytes = len(name.encode())
     except UnicodeEncodeError as error:
         problem = f'has a name that is no text ({error})'
-        raise ClipDataError.at(where, problem, MEND_FILE) from error
+        raise ClipDataError.at(where, problem, FIX_FILE) from error
     if num_bytes > MAX_NAME or '\0' in name:
-        problem = f'has a name of {num_bytes} bytes, {abbreviate(repr(name))}'
-        raise ClipDataError.at(where, problem, MEND_FILE)
+        problem = f'has a name of {num_bytes} bytes, {shorten(repr(name))}'
+        raise ClipDataError.at(where, problem, FIX_FILE)
     return name
 
 
@@ -122,7 +122,7 @@ def pack_records(records: Iterator[tuple[str, Record]], where: Path) -> RecordSt
     except ClipDataError:
         raise
     except (ValueError, TypeError) as error:
-        raise ClipDataError.at(where, str(error), MEND_FILE) from error
+        raise ClipDataError.at(where, str(error), FIX_FILE) from error
 
 
 def find_record(records: RecordStore, name: str, where: Path) -> Record:

@@ -19,8 +19,8 @@ from ..io.errors import (
 )
 from ..io.frames import ImageFrames
 from ..io.images import IMAGE_SUFFIXES, image_size
-from ..io.json_files import expect, read_json, take
-from ..io.listing import child, find_file, find_stems
+from ..io.json_files import check_type, get_field, read_json
+from ..io.listing import find_file, find_stems, safe_join
 from .segmentations import (
     count_rle_pixels,
     decode_objects,
@@ -76,12 +76,12 @@ class SA1BMasks:
         """Encoded masks that are neither empty nor filtered out."""
         size = image_size(self.image, self.limits)
         content = read_json(self.path, self.limits)
-        annotations = take(content, 'annotations', list, self.path)
+        annotations = get_field(content, 'annotations', list, self.path)
         most = self.max_area_share * size[0] * size[1]
         kept = []
         for position, annotation in enumerate(annotations):
             where = f'{self.path}, annotations[{position}]'
-            code = take(annotation, 'segmentation', dict, where)
+            code = get_field(annotation, 'segmentation', dict, where)
             area = count_rle_pixels(code, size, where)
             if 0 < area <= most and self._scores_well(annotation, where):
                 kept.append(code)
@@ -89,7 +89,7 @@ class SA1BMasks:
 
     def _scores_well(self, annotation: Mapping[str, object], where: str) -> bool:
         return all(
-            expect(annotation[name], float, name, where) >= least
+            check_type(annotation[name], float, name, where) >= least
             for name, least in self.min_scores.items()
             if name in annotation
         )
@@ -134,7 +134,7 @@ class ClipSA1BDataset(ListedDataset):
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = child(self.root / self.image_folder, name)
+        stem = safe_join(self.root / self.image_folder, name)
         image, path = find_file(stem, IMAGE_SUFFIXES), find_file(stem, ('.json',))
         for file in (image, path):
             check_file(file)

@@ -28,18 +28,18 @@ from ..io.errors import (
 )
 from ..io.frames import FrameReader, open_frames
 from ..io.json_files import (
-    MEND_FILE,
-    expect,
+    FIX_FILE,
+    check_type,
+    describe,
+    get_field,
     parse_json,
-    shown,
-    take,
 )
 from ..io.listing import (
     FindNames,
-    child,
     find_file,
     find_stems,
     find_videos,
+    safe_join,
 )
 from .segmentations import decode_objects, seen_objects
 
@@ -99,7 +99,7 @@ class SAVIndex:
         except (OSError, orjson.JSONDecodeError) as error:
             problem = f'changed while it was read ({error})'
             raise ClipDataError.at(self.path, problem, REPLACE_FILE) from error
-        return expect(codes, list, f'annotated frame {position}', self.path)
+        return check_type(codes, list, f'annotated frame {position}', self.path)
 
 
 class _KnownFiles:
@@ -190,17 +190,17 @@ def _index(path: Path, limits: ReadLimits, changed: int) -> SAVIndex:
         key = next((k for k in FRAME_KEYS if k in expect_object(content, path)), None)
         if key is None:
             problem = f'has no list {" or ".join(FRAME_KEYS)}'
-            raise ClipDataError.at(path, problem, MEND_FILE)
-    frames = content if key is None else take(content, key, list, path)
+            raise ClipDataError.at(path, problem, FIX_FILE)
+    frames = content if key is None else get_field(content, key, list, path)
     counts = {len(codes) for codes in frames if isinstance(codes, list)}
     strange = [c for c in frames if c is not None and not isinstance(c, list)]
     if len(counts) != 1 or strange:
         problem = (
-            f'has frame {shown(strange[0])}, expected a list of masks'
+            f'has frame {describe(strange[0])}, expected a list of masks'
             if strange
             else f'has frames of {sorted(counts)} objects, expected one number'
         )
-        raise ClipDataError.at(path, problem, MEND_FILE)
+        raise ClipDataError.at(path, problem, FIX_FILE)
     spans = element_spans(encoded, key)
     if len(spans) != len(frames):
         problem = f'has {len(frames)} frames, of which {len(spans)} can be found'
@@ -223,14 +223,14 @@ def _index(path: Path, limits: ReadLimits, changed: int) -> SAVIndex:
 
 def expect_object(content: object, path: Path) -> dict[str, Any]:
     """Check that a file holds a JSON object."""
-    return expect(content, dict, 'the content', path)
+    return check_type(content, dict, 'the content', path)
 
 
 def _annotation_distance(content: dict[str, Any], path: Path) -> int:
     """Frames from one annotated frame to the next."""
     rate = content.get('fps', ANNOTATIONS_PER_SECOND)
     rate = rate[0] if isinstance(rate, list) and rate else rate
-    rate = expect(rate, float, 'fps', path)
+    rate = check_type(rate, float, 'fps', path)
     distance = FRAMES_PER_SECOND / rate if rate > 0 else 0.0
     if distance < 1 or not distance.is_integer():  # infinity is no integer either
         problem = f'has fps {rate}, which does not divide {FRAMES_PER_SECOND}'
@@ -403,7 +403,7 @@ class ClipSAVDataset(ListedDataset):
         frames = open_frames(
             self.root / self.frame_folder, name, self.read_limits, self.read_range
         )
-        stem = child(self.root / self.annotation_folder, name)
+        stem = safe_join(self.root / self.annotation_folder, name)
         wanted = [find_file(stem, (f'_{kind}.json',)) for kind in self.kinds]
         paths = tuple(path for path in wanted if path.is_file())
         if not paths:

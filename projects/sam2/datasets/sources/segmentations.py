@@ -11,7 +11,7 @@ from ...ops import count_encoded_pixels, decode_masks
 from ...structures import FrameMasks
 from ..annotated_video import FrameSize, ObjectIds, check_size
 from ..io.errors import ClipDataError, ReadLimits
-from ..io.json_files import MEND_FILE, expect, shown, take
+from ..io.json_files import FIX_FILE, check_type, describe, get_field
 
 Where = Path | str
 MIN_CORNERS = 3
@@ -29,8 +29,10 @@ def checked_rle(code: object, size: FrameSize, where: Where) -> Mapping[str, Any
     Raises:
         ClipDataError: If it has another form or size.
     """
-    own_size = take(code, 'size', list, where)
-    height, width = [expect(n, int, 'size of a mask', where) for n in own_size[:2]] or (
+    own_size = get_field(code, 'size', list, where)
+    height, width = [
+        check_type(n, int, 'size of a mask', where) for n in own_size[:2]
+    ] or (
         0,
         0,
     )
@@ -42,8 +44,8 @@ def checked_rle(code: object, size: FrameSize, where: Where) -> Mapping[str, Any
         lengths = np.asarray(counts) if all(type(n) is int for n in counts) else None
         if lengths is not None and lengths.dtype == np.int64:
             return {'size': [height, width], 'counts': lengths}
-    problem = f'counts of a mask are {shown(counts)}, expected text or lengths'
-    raise ClipDataError.at(where, problem, MEND_FILE)
+    problem = f'counts of a mask are {describe(counts)}, expected text or lengths'
+    raise ClipDataError.at(where, problem, FIX_FILE)
 
 
 def count_rle_pixels(code: object, size: FrameSize, where: Where) -> int:
@@ -64,7 +66,7 @@ def count_rle_pixels(code: object, size: FrameSize, where: Where) -> int:
     except ClipDataError:
         raise
     except ValueError as error:
-        raise ClipDataError.at(where, str(error), MEND_FILE) from error
+        raise ClipDataError.at(where, str(error), FIX_FILE) from error
 
 
 def decode_segmentation(
@@ -92,7 +94,7 @@ def decode_segmentation(
     except ClipDataError:
         raise
     except ValueError as error:
-        raise ClipDataError.at(where, str(error), MEND_FILE) from error
+        raise ClipDataError.at(where, str(error), FIX_FILE) from error
     return mask
 
 
@@ -150,13 +152,13 @@ def checked_corners(
             them is far outside of the frame: the C library takes memory by the length
             of the edges.
     """
-    values = expect(polygon, list, 'a polygon', where)
+    values = check_type(polygon, list, 'a polygon', where)
     corners = np.zeros(0)
     problem = ''
     if not all(type(value) in {int, float} for value in values):
         strange = next(v for v in values if type(v) not in {int, float})
         # A record is kept as JSON, where NaN becomes null.
-        text = 'null or NaN' if strange is None else shown(strange)
+        text = 'null or NaN' if strange is None else describe(strange)
         problem = f'with {text} among them'
     elif len(values) % 2:
         problem = 'an odd count'
@@ -174,7 +176,7 @@ def checked_corners(
             f'a polygon has {len(values)} numbers, {problem}, expected pairs (x, y) '
             f'near a frame of {size} (height, width)'
         )
-        raise ClipDataError.at(where, problem, MEND_FILE)
+        raise ClipDataError.at(where, problem, FIX_FILE)
     return corners
 
 
@@ -197,7 +199,7 @@ def check_edges(polygons: Iterable[NDArray[np.float64]], where: Where) -> None:
             f'has polygons whose edges are {length:.0f} pixels long, more than '
             f'{MAX_EDGE_LENGTH}'
         )
-        raise ClipDataError.at(where, problem, MEND_FILE)
+        raise ClipDataError.at(where, problem, FIX_FILE)
 
 
 def decode_objects(

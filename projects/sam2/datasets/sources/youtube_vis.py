@@ -15,8 +15,8 @@ from ..io.errors import (
     reports_clip_errors,
 )
 from ..io.frames import ImageFrames
-from ..io.json_files import MEND_FILE, expect, refuse_doubles, take
-from ..io.listing import child
+from ..io.json_files import FIX_FILE, check_type, check_unique, get_field
+from ..io.listing import safe_join
 from .coco import (
     group_annotations,
     owner_ids,
@@ -118,11 +118,11 @@ class ClipYouTubeVISDataset(RecordDataset):
         where = f'{self.annotation_path} (video {name})'
         folder, files = self.root / self.frame_folder, record['file_names']
         for file in files:
-            child(folder, file)
+            safe_join(folder, file)
         objects, _ = split_crowds(
             record['annotations'], where, crowd_as_objects=self.crowd_as_objects
         )
-        refuse_doubles([each['id'] for each in objects], 'annotations', where)
+        check_unique([each['id'] for each in objects], 'annotations', where)
         masks = YouTubeVISMasks(
             where=where,
             num_frames=len(files),
@@ -140,13 +140,13 @@ class ClipYouTubeVISDataset(RecordDataset):
 
 def _codes(annotation: Record, num_frames: int, where: str) -> list[object]:
     """Encoded masks of an object, one for each frame."""
-    codes = take(annotation, 'segmentations', list, where)
+    codes = get_field(annotation, 'segmentations', list, where)
     if len(codes) != num_frames:
         problem = (
             f'annotation {annotation["id"]} has {len(codes)} segmentations for '
             f'{num_frames} frames'
         )
-        raise ClipDataError.at(where, problem, MEND_FILE)
+        raise ClipDataError.at(where, problem, FIX_FILE)
     return list(codes)
 
 
@@ -166,7 +166,7 @@ def video_records(
         ClipDataError: If the file has another form, two videos share an id, or no
             annotation is an object.
     """
-    videos = take(content, 'videos', list, where)
+    videos = get_field(content, 'videos', list, where)
     groups = group_annotations(
         content, 'video_id', owner_ids(videos, 'videos', where), where, crowd_as_objects
     )
@@ -186,10 +186,10 @@ def _video_record(
     video: object, video_id: int | str, annotations: list[Record] | None, where: str
 ) -> tuple[str, Record | None]:
     """Name and record of a video; None where it has no annotation."""
-    files = take(video, 'file_names', list, where)
-    names = [expect(file, str, 'file_names', where) for file in files]
+    files = get_field(video, 'file_names', list, where)
+    names = [check_type(file, str, 'file_names', where) for file in files]
     if not names:
-        raise ClipDataError.at(where, f'video {video_id} has no frame', MEND_FILE)
+        raise ClipDataError.at(where, f'video {video_id} has no frame', FIX_FILE)
     folder = PurePosixPath(names[0]).parent.as_posix()
     name = f'video_{video_id}' if folder == '.' else folder
     name = checked_name(name, where)
