@@ -1,14 +1,16 @@
-"""The mask generator against its description, word for word."""
+"""The mask generator against a literal version of its description."""
 
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from golden_models import golden_model
 from literal_masks import Settings, literal_masks
 from projects.sam2.apis import SAM2AutomaticMaskGenerator
+from projects.sam2.apis.automatic_mask_generator import _zero_if_empty
 from projects.sam2.models import SAM2
 from projects.sam2.ops import decode_masks
 from toy_videos import toy_frames
@@ -60,7 +62,7 @@ def _generator(model: SAM2, how: Settings) -> SAM2AutomaticMaskGenerator:
         ),
     ],
 )
-def test_masks_are_those_of_the_description(
+def test_masks_equal_the_literal_ones(
     model: SAM2, image: NDArray[np.uint8], how: Settings
 ) -> None:
     found = _generator(model, how).generate(image)
@@ -80,17 +82,41 @@ def test_masks_are_those_of_the_description(
         assert mine['crop_box'] == [left, top, right - left, bottom - top]
 
 
-def test_nothing_good_enough_gives_no_mask(
+def test_points_per_batch_changes_no_mask(
     model: SAM2, image: NDArray[np.uint8]
 ) -> None:
-    how = Settings(2, 1.0, 0.9, 1.0, 0.7, layers=1, min_area=9)
-    assert _generator(model, how).generate(image) == []
+    generator = _generator(model, Settings(3, 0.0, 0.0, 0.5, 1.0))
+    found = {}
+    for size in (2, 64):
+        generator.points_per_batch = size
+        found[size] = generator.generate(image)
+    assert len(found[2]) == len(found[64]) > 5
+    for few, many in zip(found[2], found[64], strict=True):
+        assert few['point_coords'] == many['point_coords']
+        assert few['predicted_iou'] == pytest.approx(many['predicted_iou'])
+
+
+def test_only_masks_of_a_higher_iou_are_kept(
+    model: SAM2, image: NDArray[np.uint8]
+) -> None:
+    generator = _generator(model, Settings(3, 0.0, 0.0, 0.5, 1.0))
+    ious = [mask['predicted_iou'] for mask in generator.generate(image)]
+    generator.pred_iou_thresh = float(np.median(ious))
+    kept = [mask['predicted_iou'] for mask in generator.generate(image)]
+    assert kept == [iou for iou in ious if iou > generator.pred_iou_thresh] != []
+
+
+def test_empty_mask_has_a_box_of_zeros() -> None:
+    boxes = torch.tensor([[80.0, 48, -1, -1], [5, 3, 6, 8]])
+    assert _zero_if_empty(boxes).tolist() == [[0, 0, 0, 0], [5, 3, 6, 8]]
 
 
 def test_reason_for_no_mask_names_the_setting_to_change(
     model: SAM2, image: NDArray[np.uint8]
 ) -> None:
-    generator = SAM2AutomaticMaskGenerator(model, points_per_side=2)
+    generator = SAM2AutomaticMaskGenerator(
+        model, points_per_side=2, min_mask_region_area=9
+    )
     generator.pred_iou_thresh = 1.0
     assert generator.generate(image) == []
     why = generator.explain_nothing()
@@ -107,13 +133,6 @@ def test_reason_for_no_mask_names_the_setting_to_change(
     assert why.endswith('is below stability_score_thresh 1; lower it')
     generator.stability_score_thresh = 0.0
     assert generator.generate(image)
-
-
-def test_layer_without_points_is_refused(model: SAM2) -> None:
-    with pytest.raises(ValueError, match='keep at least one point'):
-        SAM2AutomaticMaskGenerator(
-            model, 4, crop_n_layers=3, crop_n_points_downscale_factor=2
-        )
 
 
 def test_image_other_than_rgb_is_refused(model: SAM2, image: NDArray[np.uint8]) -> None:
@@ -151,7 +170,7 @@ def test_each_output_mode_holds_the_same_masks(
         assert binary['area'] == plain['area'] == coco['area'] == mask.sum()
 
 
-def test_own_points_take_the_place_of_the_grid(
+def test_point_grids_replace_the_regular_grid(
     model: SAM2, image: NDArray[np.uint8]
 ) -> None:
     how: dict[str, Any] = {
@@ -176,6 +195,14 @@ def test_own_points_take_the_place_of_the_grid(
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
+        (
+            {
+                'points_per_side': 4,
+                'crop_n_layers': 3,
+                'crop_n_points_downscale_factor': 2,
+            },
+            'keep at least one point',
+        ),
         ({'points_per_side': None}, 'give one of the two'),
         ({'point_grids': [[[0.5, 0.5]]]}, 'point_grids are given; give one of the two'),
         ({'point_grids': [], 'points_per_side': None}, 'for each of 1 layers'),
@@ -197,16 +224,14 @@ def test_own_points_take_the_place_of_the_grid(
         ({'use_m2m': 'no'}, r"use_m2m is 'no' \(str\); give True or False"),
     ],
 )
-def test_what_cannot_be_generated_is_refused(
+def test_wrong_setting_is_named(
     model: SAM2, wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         SAM2AutomaticMaskGenerator(model, **wrong)
 
 
-def test_settings_that_are_changed_later_count(
-    model: SAM2, image: NDArray[np.uint8]
-) -> None:
+def test_settings_may_be_changed_later(model: SAM2, image: NDArray[np.uint8]) -> None:
     how: dict[str, Any] = {
         'points_per_side': 3,
         'pred_iou_thresh': 0.0,

@@ -1,4 +1,4 @@
-"""The image predictor against the released one, and through errors."""
+"""The image predictor against the released one, and its errors."""
 
 from typing import Any
 
@@ -13,6 +13,12 @@ from golden_errors import note_error
 from golden_models import golden_model
 from golden_predictions import case_image, case_model
 from projects.sam2.apis import SAM2ImagePredictor
+from projects.sam2.apis.image_predictor import (
+    points_of_model,
+    preprocess_image,
+    repair_masks,
+)
+from projects.sam2.structures import PointPrompt
 
 TOLERANCE = 2e-4
 FULL_SIZE_TOLERANCE = 2e-3  # stored in half precision
@@ -32,12 +38,12 @@ def _noise(seed: int = 0, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
     return rng.integers(0, 255, (*size, 3), dtype=np.uint8)
 
 
-def _asked(case: GoldenCase, predictor: SAM2ImagePredictor) -> dict[str, Any]:
-    """What the golden predictor was asked, by the names of its answers."""
+def _prompts(case: GoldenCase, predictor: SAM2ImagePredictor) -> dict[str, Any]:
+    """Prompts of the golden predictions, by the names of their results."""
     arrays = case.arrays
     points, labels, boxes = (arrays[f'in_{n}'] for n in ('points', 'labels', 'boxes'))
     single = {'multimask_output': False}
-    asked: dict[str, Any] = {
+    prompts: dict[str, Any] = {
         'pt1_multi': {'point_coords': points[:1], 'point_labels': labels[:1]},
         'pt3_single': {'point_coords': points[:3], 'point_labels': labels[:3]} | single,
         'box_single': {'box': boxes[0]} | single,
@@ -61,13 +67,13 @@ def _asked(case: GoldenCase, predictor: SAM2ImagePredictor) -> dict[str, Any]:
     if 'pt1_best' in arrays:
         low_res = predictor.predict(points[:1], labels[:1])[2]
         best = int(arrays['pt1_best'])
-        asked['mask_only'] = {'mask_input': low_res[best : best + 1]}
-        asked['mask_pt_single'] = asked['mask_only'] | single
-        asked['mask_pt_single'] |= {
+        prompts['mask_only'] = {'mask_input': low_res[best : best + 1]}
+        prompts['mask_pt_single'] = prompts['mask_only'] | single
+        prompts['mask_pt_single'] |= {
             'point_coords': points[:2],
             'point_labels': labels[:2],
         }
-    return {name: how for name, how in asked.items() if f'{name}/low' in arrays}
+    return {name: prompt for name, prompt in prompts.items() if f'{name}/low' in arrays}
 
 
 def _assert_equal(
@@ -94,10 +100,10 @@ def test_answers_equal_the_released_ones(case: GoldenCase) -> None:
     assert_close(
         embedding[:, ::step, ::step], case.arrays['image_embed'], tolerance, 'image'
     )
-    asked = _asked(case, predictor)
-    assert len(asked) == (10 if tiny else 2)
-    for name, how in asked.items():
-        answer = predictor.predict(**how, return_logits=True)
+    prompts = _prompts(case, predictor)
+    assert len(prompts) == (10 if tiny else 2)
+    for name, prompt in prompts.items():
+        answer = predictor.predict(**prompt, return_logits=True)
         _assert_equal(case, name, answer, tolerance)
 
 
@@ -146,6 +152,43 @@ def test_repaired_masks_equal_the_released_ones(case: GoldenCase) -> None:
     _assert_equal(case, 'holes_sprinkles', answer, TOLERANCE)
 
 
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('image_pred_*'))
+def test_preprocessed_image_equals_the_released_one(case: GoldenCase) -> None:
+    pixels = preprocess_image(
+        case_model(case).data_preprocessor, case_image(case, 'image')
+    )
+    assert_close(pixels[0, :, ::2, ::2], case.arrays['preproc'], 2e-4, 'preproc')
+
+
+def test_points_are_scaled_to_the_models_image() -> None:
+    model = golden_model('points:', data_preprocessor={'image_size': (64, 96)})
+    shares = PointPrompt(
+        coords=torch.tensor([[[0.5, 0.25]]]), labels=torch.ones(1, 1, dtype=torch.int32)
+    )
+    assert points_of_model(model, shares).coords.tolist() == [[[48.0, 16.0]]]
+
+
+def test_holes_and_specks_are_repaired_beyond_the_threshold() -> None:
+    logits = torch.full((1, 1, 9, 9), -3.0)
+    logits[..., 2:7, 2:7] = 3.0
+    logits[..., 4, 4] = -1.0
+    logits[..., 0, 8] = 1.0
+    repaired = repair_masks(logits, threshold=0.5, max_hole_area=2, max_speck_area=2)
+    assert repaired[0, 0, 4, 4] == 10.5
+    assert repaired[0, 0, 0, 8] == -9.5
+    assert (repaired != logits).sum() == 2
+    assert repair_masks(logits) is logits
+
+
+def test_repairs_see_the_original_mask() -> None:
+    logits = torch.full((1, 1, 7, 7), 2.0)
+    logits[..., 2:5, 2:5] = -2.0
+    logits[..., 3, 3] = 2.0  # a speck within a hole that is too large to fill
+    repaired = repair_masks(logits, max_hole_area=3, max_speck_area=3)
+    assert (repaired != logits).nonzero().tolist() == [[0, 0, 3, 3]]
+
+
 def test_several_objects_equal_each_alone(predictor: SAM2ImagePredictor) -> None:
     predictor.set_image(_noise())
     boxes = np.array([[3, 5, 40, 30], [20, 10, 79, 47]], np.float32)
@@ -158,7 +201,7 @@ def test_several_objects_equal_each_alone(predictor: SAM2ImagePredictor) -> None
             np.testing.assert_allclose(both[index], one, atol=1e-4)
 
 
-def test_frames_need_not_be_square() -> None:
+def test_the_models_image_need_not_be_square() -> None:
     model = golden_model('images:', data_preprocessor={'image_size': (64, 96)})
     predictor = SAM2ImagePredictor(model)
     predictor.set_image(_noise())
@@ -187,7 +230,7 @@ def test_pil_image_equals_its_array(predictor: SAM2ImagePredictor) -> None:
         pytest.param(Image.new('I;16', (4, 4)), id='PIL 16 bits'),
     ],
 )
-def test_image_that_cannot_be_used_leaves_the_one_before(
+def test_wrong_image_leaves_the_previous_one(
     predictor: SAM2ImagePredictor, bad: NDArray[np.uint8]
 ) -> None:
     predictor.set_image(_noise())
@@ -216,7 +259,7 @@ def test_image_that_cannot_be_used_leaves_the_one_before(
         ),
     ],
 )
-def test_bad_prompt_is_named_and_the_next_is_answered(
+def test_wrong_prompt_is_named_and_changes_nothing(
     predictor: SAM2ImagePredictor, prompt: dict[str, Any], message: str
 ) -> None:
     predictor.set_image(_noise())
@@ -237,7 +280,7 @@ def test_padding_point_may_lie_anywhere(predictor: SAM2ImagePredictor) -> None:
     assert np.array_equal(near[2], far[2])
 
 
-def test_things_out_of_order_are_told(predictor: SAM2ImagePredictor) -> None:
+def test_wrong_calls_are_errors(predictor: SAM2ImagePredictor) -> None:
     predictor.reset_predictor()
     with pytest.raises(RuntimeError, match='call set_image first'):
         predictor.predict([[5, 5]], [1])

@@ -309,7 +309,7 @@ def test_transforms_bring_images_and_prompts_to_the_model(
     with pytest.raises(ValueError, match='needs orig_hw'):
         transforms.transform_coords(coords, normalize=True)
     predictor.mask_threshold = 0.25
-    assert predictor._transforms.mask_threshold == predictor.repair.threshold == 0.25
+    assert predictor._transforms.mask_threshold == 0.25
     predictor.mask_threshold = 0.0
 
 

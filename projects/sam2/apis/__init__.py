@@ -14,8 +14,7 @@ from .building import (
 )
 from .image_predictor import SAM2ImagePredictor
 from .inference_io import InferenceResult
-from .inferencer import SAM2Inferencer
-from .inputs import ObjectPrompt
+from .inferencer import ObjectPrompt, SAM2Inferencer
 from .video_predictor import SAM2Stream, SAM2VideoPredictor
 
 __all__ = [

@@ -22,7 +22,7 @@ from rich.progress import track
 from ..checkpoints import weights_of
 from ..models import SAM2
 from ..ops import downsample_logits
-from ..structures import PromptMark
+from ..structures import PointLabel, PromptMark
 from ..visualization import ClipVisualizer, Overlay
 from ..visualization.drawing import Picture
 from .automatic_mask_generator import SAM2AutomaticMaskGenerator
@@ -42,11 +42,89 @@ from .inference_io import (
     list_sources,
     open_source,
 )
-from .inputs import ObjectPrompt, read_mask, read_whole_number
+from .inputs import read_mask, read_whole_number
 from .video_predictor import SAM2Stream, SAM2VideoPredictor
 from .video_state import VideoFrameResult, VideoState
 
 GIVEN_MASK_LOGIT = 10.0  # of a mask that is given for an image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectPrompt:
+    """Prompt of one object on one frame: points, a box or both, or a mask.
+
+    Example:
+        >>> box = ObjectPrompt(box=(60, 30, 130, 120))
+        >>> clicks = ObjectPrompt(
+        ...     object_id=2, points=[(95, 70), (20, 20)], labels=[1, 0]
+        ... )
+
+    Attributes:
+        object_id: Id of the object, from 1.
+        frame_index: Position in the video; 0 for an image.
+        points: ``(x, y)`` each, in pixels of the image.
+        labels: 1 for each point on the object, 0 for one outside; all 1 if empty.
+        box: Corners ``(x, y, x, y)``, or None.
+        mask: (height, width), bool, instead of points and box.
+
+    Raises:
+        ValueError: If there is no prompt, or a mask and something else; or labels, id
+            or frame do not fit.
+    """
+
+    object_id: int = 1
+    frame_index: int = 0
+    points: Sequence[Sequence[float]] = ()
+    labels: Sequence[int] = ()
+    box: Sequence[float] | None = None
+    mask: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ('object_id', 'frame_index'):
+            number = read_whole_number(getattr(self, name), name=name)
+            object.__setattr__(self, name, number)
+        name = f'The prompt of object {self.object_id}'
+        with_points = len(self.points) > 0 or self.box is not None
+        if with_points == (self.mask is not None):
+            msg = f'{name} needs points, a box or both; or a mask in place of them'
+            raise ValueError(msg)
+        if len(self.labels) not in {0, len(self.points)}:
+            msg = (
+                f'{name} has {len(self.points)} points and {len(self.labels)} labels; '
+                f'give one for each, or none where all are on the object'
+            )
+            raise ValueError(msg)
+        if self.object_id < 1 or self.frame_index < 0:
+            msg = (
+                f'{name} is for frame {self.frame_index}; objects count from 1, '
+                f'frames from 0'
+            )
+            raise ValueError(msg)
+
+    @property
+    def point_coords(self) -> NDArray[np.float32] | None:
+        """The points, (P, 2), or None if there are none."""
+        return np.array(self.points, dtype=np.float32) if len(self.points) else None
+
+    @property
+    def point_labels(self) -> NDArray[np.int32] | None:
+        """Labels of the points, (P,), or None if there are none."""
+        labels = list(self.labels) or [1] * len(self.points)
+        return np.array(labels, dtype=np.int32) if labels else None
+
+    def marks(self) -> Iterator[PromptMark]:
+        """The corners of the box and the points, to be drawn."""
+        if self.box is not None:
+            left, top, right, bottom = self.box
+            yield self._mark(left, top, PointLabel.BOX_TOP_LEFT)
+            yield self._mark(right, bottom, PointLabel.BOX_BOTTOM_RIGHT)
+        labels = list(self.labels) or [1] * len(self.points)
+        for (x, y), label in zip(self.points, labels, strict=True):
+            yield self._mark(x, y, PointLabel(int(label)))
+
+    def _mark(self, x: float, y: float, label: PointLabel) -> PromptMark:
+        return PromptMark(object_id=self.object_id, x=float(x), y=float(y), label=label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +252,7 @@ class PromptedInference:
         if prompt.mask is not None:
             image = self.images.image(0)
             mask = torch.from_numpy(read_mask(prompt.mask, size=image.size)).float()
-            low_res = (4 * image.cells[0], 4 * image.cells[1])
-            soft = downsample_logits(mask[None, None], low_res)
+            soft = downsample_logits(mask[None, None], image.low_res_size)
             given = ((2 * soft - 1) * GIVEN_MASK_LOGIT)[0]
         masks, ious, _ = self.images.predict(
             prompt.point_coords,

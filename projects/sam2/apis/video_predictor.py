@@ -37,7 +37,6 @@ from .frame_readers import (
 from .image_predictor import points_of_model
 from .inputs import (
     ImageLike,
-    Setting,
     Size,
     TensorLike,
     read_flag,
@@ -47,6 +46,7 @@ from .inputs import (
     read_object_id,
     read_points,
     read_whole_number,
+    setting,
 )
 from .video_session import VideoSession
 from .video_state import (
@@ -374,16 +374,6 @@ class VideoPrompting:
             inference_state.objects.clear()
 
 
-def _read_size(value: object, *, name: str) -> float:
-    """Read an area or a size."""
-    return read_number(value, name=name, least=0)
-
-
-def _read_count(value: object, *, name: str) -> int:
-    """Read a number of things of which one is needed."""
-    return read_whole_number(value, name=name, least=1)
-
-
 def _read_dtype(value: object, *, name: str) -> torch.dtype:
     """Read a type of floats."""
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
@@ -449,19 +439,29 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         self.max_archive_gb = max_archive_gb
         self.archive_spatial_memories = archive_spatial_memories
 
-    fill_hole_area = Setting('options', 'fill_hole_area', _read_size)
-    non_overlap_masks = Setting('options', 'non_overlap_masks', read_flag)
-    clear_non_cond_mem_around_input = Setting(
-        'options', 'clear_around_prompts', read_flag
+    fill_hole_area: float = setting(
+        read_number, record='options.fill_hole_area', least=0
     )
-    add_all_frames_to_correct_as_cond = Setting(
-        'options', 'corrections_condition', read_flag
+    non_overlap_masks: bool = setting(read_flag, record='options.non_overlap_masks')
+    clear_non_cond_mem_around_input: bool = setting(
+        read_flag, record='options.clear_around_prompts'
     )
-    memory_dtype = Setting('options', 'memory_dtype', _read_dtype)
-    max_batch_objects = Setting('options', 'max_batch_objects', _read_count)
-    num_cached_embeddings = Setting('options', 'num_cached_embeddings', _read_count)
-    max_archive_gb = Setting('options', 'max_archive_gb', _read_size)
-    archive_spatial_memories = Setting('options', 'archive_spatial_memories', read_flag)
+    add_all_frames_to_correct_as_cond: bool = setting(
+        read_flag, record='options.corrections_condition'
+    )
+    memory_dtype: torch.dtype = setting(_read_dtype, record='options.memory_dtype')
+    max_batch_objects: int = setting(
+        read_whole_number, record='options.max_batch_objects', least=1
+    )
+    num_cached_embeddings: int = setting(
+        read_whole_number, record='options.num_cached_embeddings', least=1
+    )
+    max_archive_gb: float = setting(
+        read_number, record='options.max_archive_gb', least=0
+    )
+    archive_spatial_memories: bool = setting(
+        read_flag, record='options.archive_spatial_memories'
+    )
 
     @property
     def options(self) -> VideoOptions:
