@@ -199,8 +199,8 @@ def test_bad_clip_is_skipped_the_same_way_everywhere(root: Path, build: Build) -
     assert replacement.video_name in {'ant', 'cat'}
     other[0]
     assert same(replacement, other[1])
-    assert list(dataset.bad_clips.reasons) == ['bee']
-    assert 'replace the file' in dataset.bad_clips.reasons['bee']
+    assert list(dataset.corrupt_clips.reasons) == ['bee']
+    assert 'replace the file' in dataset.corrupt_clips.reasons['bee']
     replacements = {dataset[epoch, 1].video_name for epoch in range(20)}
     assert replacements == {'ant', 'cat'}
 
@@ -293,7 +293,7 @@ def test_clip_in_the_place_of_another_is_drawn_as_often_as_any(
     dataset.pipeline.transforms.insert(0, losing)
     other = dataset[0].video_name
     assert losing.drawn == ['ant'] * many + [other] * many
-    assert list(dataset.bad_clips.reasons) == ['ant']
+    assert list(dataset.corrupt_clips.reasons) == ['ant']
 
 
 def test_clip_is_loaded_as_in_training_but_never_replaced(

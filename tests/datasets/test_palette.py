@@ -153,7 +153,7 @@ def test_bad_clip_is_skipped_with_file_and_remedy(
     spoil(root / 'Annotations' / 'bee')
     dataset = build(root, max_bad_share=0.5)
     assert dataset[1].video_name in {'ant', 'cat'}
-    assert list(dataset.bad_clips.reasons) == ['bee']
+    assert list(dataset.corrupt_clips.reasons) == ['bee']
     strict = build(root, max_bad_share=0.0)
     with pytest.raises(ClipDataError, match=reason):
         strict[1]
@@ -174,4 +174,4 @@ def test_object_that_appears_late_is_found_where_it_begins(
     dataset = build(root)
     starts = {dataset[epoch, 0].frame_indices[0] for epoch in range(20)}
     assert starts == {2, 3}
-    assert not dataset.bad_clips.reasons
+    assert not dataset.corrupt_clips.reasons

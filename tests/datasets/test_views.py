@@ -80,7 +80,7 @@ def test_bad_clips_are_counted_as_they_are_in_the_source(
     assert dataset.list_videos() == ['ant/1', 'ant/2', 'bee/', 'cat/']
     assert dataset[2].object_ids.tolist() in ([1], [2])
     assert dataset[3].object_ids.tolist() in ([1], [2])
-    missing, empty = dataset.bad_clips.reasons.values()
+    missing, empty = dataset.corrupt_clips.reasons.values()
     assert 'Annotations/bee: is missing; complete the data' in missing
     assert 'cat: showed no object' in empty
     strict = ClipOneObjectDataset(dataset=source, pipeline=pipeline, max_bad_share=0.0)

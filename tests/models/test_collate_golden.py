@@ -14,7 +14,7 @@ from golden_cases import (
     unpack_masks,
 )
 from projects.sam2.datasets import ClipPack
-from projects.sam2.datasets.transforms.geometry import Resize
+from projects.sam2.datasets.transforms.augmentation import Resize
 from projects.sam2.models import ClipDataPreprocessor
 from released_draws import golden_clip, unpack
 

@@ -16,20 +16,16 @@ from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from projects.sam2.datasets.transforms.base import (
-    ClipState,
-    ColorOperation,
-    DrawnTransform,
-    GeometryOperation,
-    PixelOperation,
-)
-from projects.sam2.datasets.transforms.color import Grayscale, Jitter
-from projects.sam2.datasets.transforms.geometry import (
+from projects.sam2.datasets import ClipState
+from projects.sam2.datasets.transforms.augmentation import (
     Affine,
+    ColorJitter,
+    ColorOperation,
     Fit,
-    Mirror,
+    Flip,
+    GeometryOperation,
+    Grayscale,
     Resize,
-    SizingTransform,
 )
 from projects.sam2.datasets.transforms.mosaic import Mosaic, cell_size, tile
 from projects.sam2.structures import FrameMasks
@@ -39,7 +35,7 @@ RESAMPLING = Image.Resampling.BILINEAR  # of frames under an affine transform
 ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 Masks = NDArray[np.bool_]
-Operation = GeometryOperation | ColorOperation | PixelOperation
+Operation = GeometryOperation | ColorOperation | Mosaic
 
 
 class ExactAugment:
@@ -54,10 +50,10 @@ class ExactAugment:
     """
 
     def __init__(self, *, transforms: Sequence[dict[str, Any]]) -> None:
-        self.transforms: list[DrawnTransform[Any]] = []
+        self.transforms: list[Any] = []
         for config in transforms:
             transform = TRANSFORMS.build(config)
-            if not isinstance(transform, DrawnTransform):
+            if not hasattr(transform, 'draw'):
                 msg = (
                     f'{type(transform).__name__} draws no operations; put it before '
                     f'or after ExactAugment'
@@ -69,8 +65,9 @@ class ExactAugment:
         """Draw and apply each transform."""
         for transform in self.transforms:
             state = apply_operations(state, transform.draw(state))
-            if isinstance(transform, SizingTransform):
-                state = replace(state, is_multi_scale=transform.is_multi_scale)
+            is_multi_scale = getattr(transform, 'is_multi_scale', None)
+            if is_multi_scale is not None:
+                state = replace(state, is_multi_scale=is_multi_scale)
         return state
 
 
@@ -144,13 +141,13 @@ def change_mask(operation: Operation, mask: Masks) -> Masks:
 
 
 @change_image.register
-def _(operation: Mirror, image: Image.Image) -> Image.Image:
+def _(operation: Flip, image: Image.Image) -> Image.Image:
     del operation
     return ImageOps.mirror(image)
 
 
 @change_mask.register
-def _(operation: Mirror, mask: Masks) -> Masks:
+def _(operation: Flip, mask: Masks) -> Masks:
     del operation
     return np.ascontiguousarray(mask[:, ::-1])
 
@@ -215,7 +212,7 @@ def _(operation: Fit, mask: Masks) -> Masks:
 
 
 @change_image.register
-def _(operation: Jitter, image: Image.Image) -> Image.Image:
+def _(operation: ColorJitter, image: Image.Image) -> Image.Image:
     for index in operation.order:
         if index < len(ENHANCERS):
             image = ENHANCERS[index](image).enhance(operation.factors[index])

@@ -20,8 +20,12 @@ from projects.sam2.datasets import (
     ClipPaletteDataset,
     ClipState,
 )
-from projects.sam2.datasets.transforms.color import Grayscale, Jitter
-from projects.sam2.datasets.transforms.geometry import Affine, Mirror
+from projects.sam2.datasets.transforms.augmentation import (
+    Affine,
+    ColorJitter,
+    Flip,
+    Grayscale,
+)
 from projects.sam2.datasets.transforms.mosaic import Mosaic
 from projects.sam2.structures import VideoSource
 
@@ -110,9 +114,9 @@ def golden_clip(case: GoldenCase, name: str, data: Path) -> ClipState:
     return ClipLoadMasklets()(ClipLoadFrames()(state))
 
 
-def draw_mirror(probability: float) -> list[Mirror | None]:
-    """Mirror, or not."""
-    return [Mirror() if random.random() < probability else None]
+def draw_mirror(probability: float) -> list[Flip | None]:
+    """Flip, or not."""
+    return [Flip() if random.random() < probability else None]
 
 
 def draw_affine(
@@ -132,12 +136,12 @@ def draw_affine(
     return [Affine(angle=angle, shear=turn, scale=factor, shift=(shift[0], shift[1]))]
 
 
-def draw_jitter(*strengths: float, hue: float = 0.0) -> Jitter:
+def draw_jitter(*strengths: float, hue: float = 0.0) -> ColorJitter:
     """Colours: the order of four operations, of which hue may be none."""
     order = torch.randperm(4).tolist()
     factors = [uniform(1 - strength, 1 + strength) for strength in strengths]
     turn = uniform(-hue, hue) if hue else 0.0
-    return Jitter(
+    return ColorJitter(
         order=tuple(index for index in order if index < 3 or hue),
         factors=(*factors, turn),
     )

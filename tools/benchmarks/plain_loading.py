@@ -16,8 +16,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from projects.sam2.datasets import ClipState
-from projects.sam2.datasets.transforms.color import Jitter
-from projects.sam2.datasets.transforms.geometry import Affine
+from projects.sam2.datasets.transforms.augmentation import Affine, ColorJitter
 from projects.sam2.ops.rle import EncodedMask
 from projects.sam2.structures import FrameMasks
 
@@ -108,9 +107,12 @@ def make_state(source: MadeSource) -> ClipState:
 
 
 def plain_clip(
-    state: ClipState, affine: Affine, first: list[Jitter], second: list[Jitter]
+    state: ClipState,
+    affine: Affine,
+    first: list[ColorJitter],
+    second: list[ColorJitter],
 ) -> tuple[Tensor, Tensor]:
-    """Mirror, turn, stretch and colour a clip, one operation after another.
+    """Flip, turn, stretch and colour a clip, one operation after another.
 
     Returns:
         Frames (T, 3, H, W), normalised, and masks (T, O, H, W).
@@ -143,7 +145,7 @@ def plain_clip(
 
 
 def plain_mask(mask: NDArray[np.bool_], affine: Affine) -> Tensor:
-    """Mirror, turn and stretch one mask.
+    """Flip, turn and stretch one mask.
 
     Args:
         mask: (height, width).

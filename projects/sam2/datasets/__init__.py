@@ -1,7 +1,7 @@
 """Sources of clips and videos, and the transforms that make training clips of them."""
 
 from .annotated_video import AnnotatedVideo
-from .clip_dataset import ClipDataset
+from .clip_dataset import ClipDataset, ClipState
 from .io.errors import ClipDataError
 from .sources.coco import ClipCocoDataset
 from .sources.davis import ClipPaletteDataset
@@ -30,7 +30,6 @@ from .transforms import (
     ClipResize,
     ClipSampleFrames,
     ClipSampleWhole,
-    ClipState,
     ClipWarp,
 )
 from .wrappers import (

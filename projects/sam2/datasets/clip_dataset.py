@@ -1,10 +1,11 @@
-"""Counts clips that had to be skipped, and says when there are too many."""
+"""Datasets of training clips, and the state of a clip on its way to a sample."""
 
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,174 +16,104 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from numpy.typing import NDArray
 
-from ..structures import VideoSource
+from ..structures import FrameMasks, VideoSource
 from ..structures.clip import EpochIndex
 from .annotated_video import list_objects
-from .io.errors import (
-    ClipDataError,
-    ClipDrawError,
-    ReadLimits,
-    shorten,
-)
+from .io.errors import ClipDataError, ClipDrawError, ReadLimits, shorten
 from .io.images import checked_intensity_range
 from .io.listing import FindNames, find_videos, list_names
-from .transforms.base import ClipState
 
-NUM_NAMED = 20
-MIN_ATTEMPTS = 20
-NUM_TOLERATED = 2  # bad clips that may be chance, where the dataset is large enough
+MAX_RETRIES = 11  # of a clip whose random draws lose every object
+MAX_DRAWS = 20 * (1 + MAX_RETRIES)  # for one item, over all clips that replace it
 
 
-class ClipMarks:
-    """Distinct clips, a bit each: sets of names would fill the memory of a worker.
-
-    Args:
-        num_clips: Clips of the dataset.
-    """
-
-    def __init__(self, num_clips: int) -> None:
-        self._bits: NDArray[np.uint8] = np.zeros(num_clips // 8 + 1, np.uint8)
-        self._count = 0
-
-    def __len__(self) -> int:
-        """Clips that are marked."""
-        return self._count
-
-    def __contains__(self, index: int) -> bool:
-        """Whether a clip is marked."""
-        return bool(self._bits[index // 8] & 1 << index % 8)
-
-    def discard(self, index: int) -> None:
-        """Take the mark from a clip, if it has one."""
-        if index in self:
-            self._bits[index // 8] ^= 1 << index % 8
-            self._count -= 1
-
-    def add(self, index: int) -> bool:
-        """Mark a clip."""
-        is_new = index not in self
-        self._bits[index // 8] |= 1 << index % 8
-        self._count += is_new
-        return is_new
-
-
-@dataclass(slots=True, kw_only=True)
-class BadClipLedger:
-    """Distinct clips that a worker tried and those that it had to skip.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipState:
+    """A clip on its way through the transforms, from the files to a ``ClipSample``.
 
     Attributes:
-        num_clips: Clips of the dataset.
-        max_share: Largest share of bad ones among the distinct clips tried. It is
-            taken of at least 20 clips, and of as many as make it two clips (of all,
-            where the dataset has fewer), so that one bad clip among the first does
-            not end a long run.
-        attempted: The clips tried.
-        rejected: Those that were skipped. A clip that only had unlucky draws is taken
-            off as soon as a draw of it succeeds.
-        used: Clips of which a sample was made.
-        lost: Rejected clips that only had unlucky draws.
-        reasons: Why a clip was skipped, by its name; of the first 20.
+        source: Reads the video.
+        sample_index: Position in the dataset.
+        seed: Seed of the clip's simulated clicks.
+        epoch: Epoch in which the clip is loaded.
+        rng: Generator of all random choices of the transforms.
+        frame_indices: Positions in the video of the T sampled frames.
+        object_ids: The O sampled objects.
+        hidden_ids: Sampled objects that the first frame does not show, on purpose.
+        first_ids: All objects that the first sampled frame shows.
+        first_masks: Masks of that frame, with at least the sampled objects.
+        frames: T frames (H, W, 3), uint8, RGB.
+        masklets: O masks per frame (O, H, W); None for a frame without annotation.
+        original_size: Height and width of the files.
+        size: Height and width after the geometry so far.
+        is_multi_scale: The size was drawn from several, so the clip may have another
+            size than the model works at.
+        matrix: (3, 3), or (T, 3, 3) where frames move differently: the geometry so far,
+            from ``(x, y, 1)`` of a file. The centre of the first pixel is (0, 0).
+        colors: (T, 3, 4): the colour changes so far, from ``(r, g, b, 1)`` of a file;
+            None for no change.
     """
 
-    num_clips: int
-    max_share: float
-    attempted: ClipMarks = field(init=False)
-    rejected: ClipMarks = field(init=False)
-    used: ClipMarks = field(init=False)
-    lost: ClipMarks = field(init=False)
-    reasons: dict[str, str] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Nothing was tried yet."""
-        self.attempted = ClipMarks(self.num_clips)
-        self.rejected = ClipMarks(self.num_clips)
-        self.used = ClipMarks(self.num_clips)
-        self.lost = ClipMarks(self.num_clips)
-
-    def attempt(self, index: int) -> None:
-        """Note that a clip is tried."""
-        self.attempted.add(index)
-
-    def accept(self, index: int, name: str) -> None:
-        """Note that a clip was used; earlier unlucky draws do not make it bad."""
-        self.used.add(index)
-        if index in self.lost:
-            self.lost.discard(index)
-            self.rejected.discard(index)
-            self.reasons.pop(name, None)
-
-    def reject(self, index: int, name: str, error: ClipDataError) -> None:
-        """Note and log that a clip is skipped; an unlucky draw of a used clip is not.
-
-        Raises:
-            ClipDataError: If the share of bad clips is exceeded.
-        """
-        if isinstance(error, ClipDrawError):
-            if index in self.used:
-                return
-            if index not in self.rejected:
-                self.lost.add(index)
-        else:
-            self.lost.discard(index)
-        if self.rejected.add(index):
-            if len(self.reasons) < NUM_NAMED:
-                self.reasons[name] = str(error)
-            count = f'{len(self.rejected)} bad of {len(self.attempted)} clips tried'
-            # MMEngine prints nothing less than an error of processes but the first.
-            print_log(
-                f'Skipped {shorten(name)} ({count}): {error}',
-                'current',
-                logging.ERROR,
-            )
-        if len(self.rejected) > self._num_allowed():
-            raise ClipDataError(self.summary()) from error
-
-    def _num_allowed(self) -> float:
-        """Bad clips that the share allows so far."""
-        if self.max_share == 0:
-            return 0
-        floor = max(MIN_ATTEMPTS, ceil(NUM_TOLERATED / self.max_share))
-        tried = max(len(self.attempted), min(self.num_clips, floor))
-        return self.max_share * tried
-
-    def summary(self) -> str:
-        """Say how many clips are bad, which, why, and what to do."""
-        named = [f'  {reason}' for reason in self.reasons.values()]
-        unnamed = len(self.rejected) - len(named)
-        count = (
-            f'{len(self.rejected)} of {len(self.attempted)} clips tried cannot be used '
-            f'(max_bad_share={self.max_share}); mend them, put them on the exclude '
-            f'list, or raise max_bad_share:'
-        )
-        lines = [count, *named]
-        return '\n'.join([*lines, f'  and {unnamed} more'] if unnamed else lines)
-
-
-MAX_RETRIES = 11  # of a clip of which random choices left nothing
-MAX_DRAWS = 20 * (1 + MAX_RETRIES)  # for one item
+    source: VideoSource
+    sample_index: int
+    seed: int
+    rng: np.random.Generator
+    epoch: int = 0
+    frame_indices: tuple[int, ...] = ()
+    object_ids: tuple[int, ...] = ()
+    hidden_ids: tuple[int, ...] = ()
+    first_ids: tuple[int, ...] = ()
+    first_masks: FrameMasks | None = None
+    frames: tuple[NDArray[np.uint8], ...] = ()
+    masklets: tuple[FrameMasks | None, ...] = ()
+    original_size: tuple[int, int] = (0, 0)
+    size: tuple[int, int] = (0, 0)
+    is_multi_scale: bool = False
+    matrix: NDArray[np.float64] = field(default_factory=partial(np.eye, 3))
+    colors: NDArray[np.float64] | None = None
 
 
 class ClipDataset(BaseDataset):
-    """Clips for training. A source of videos says which there are and opens them.
+    """Clips for training. A subclass lists the videos and opens them.
 
-    An item depends on the run's seed, the epoch and the position that its index
-    carries, never on a rank or worker. Where random choices leave nothing of a clip,
-    it is drawn again. A clip that cannot be used is logged and counted, and another
-    is drawn from the item's own random numbers.
+    An item depends only on the run's seed, the epoch and the position in its index,
+    not on the rank or worker::
+
+        dataset[index]
+          _draw: seeds from (run seed, epoch, position, draw)
+            open_video(name)            # the subclass: lists files, decodes nothing
+            pipeline(ClipState)         # transforms: sample, load, augment, pack
+          no object left (bad luck):    draw the clip again
+          ClipDataError (corrupt clip): count it, draw another clip
+
+    To add a source of data, register a subclass of :class:`ListedDataset` (files below
+    a folder) or of this class::
+
+        @DATASETS.register_module()
+        class ClipNoiseDataset(ClipDataset):
+            def __init__(self, *, num_clips, pipeline=()):
+                self.num_clips = num_clips
+                super().__init__(data_root=None, pipeline=pipeline)
+
+            def list_videos(self):
+                return [f'noise{i}' for i in range(self.num_clips)]
+
+            def open_video(self, name):
+                return NoiseVideo(name)  # a VideoSource
 
     Args:
         data_root: Folder of the data; None for clips that are not read from files.
         pipeline: Transforms, from a :class:`ClipState` to a ``ClipSample``.
-        max_bad_share: Largest share of clips that may be skipped (see
-            :class:`BadClipLedger`); past it the run stops.
+        max_bad_share: Largest share of clips that may be skipped, 0 to 1; see
+            :class:`CorruptClips`.
 
     Raises:
-        FileNotFoundError: If ``data_root`` or a list of it is missing.
+        FileNotFoundError: If ``data_root`` or a list in it is missing.
         ValueError: If no clip is left.
     """
 
     METAINFO = {'classes': ('object',)}  # noqa: RUF012  MMEngine's declaration
-    is_generated = False  # whether the clips are made by the program, not read
+    is_generated = False  # whether clips are rendered, not read
 
     def __init__(
         self,
@@ -194,120 +125,109 @@ class ClipDataset(BaseDataset):
         if data_root is not None and not Path(data_root).is_dir():
             msg = (
                 f'data_root {data_root} is no folder (working folder {Path.cwd()}); '
-                f"give the data's place, e.g. --cfg-options data_root=<folder>"
+                f'give the folder of the data, e.g. --cfg-options data_root=<folder>'
             )
             raise FileNotFoundError(msg)
-        # Shared with the workers, so that set_epoch reaches persistent ones as well.
+        # In shared memory, so that set_epoch reaches persistent workers.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._num_objects: dict[str, int] = {}
         super().__init__(data_root=data_root or '', pipeline=list(pipeline))
-        self.bad_clips = BadClipLedger(num_clips=len(self), max_share=max_bad_share)
+        self.corrupt_clips = CorruptClips(len(self), max_bad_share)
 
     @abstractmethod
     def list_videos(self) -> list[str]:
-        """Names of the videos, without opening any."""
+        """Return the names of the videos, without opening any."""
 
     @abstractmethod
     def open_video(self, name: str) -> VideoSource:
         """List the files of a video, without decoding any.
-
-        Args:
-            name: One of :meth:`list_videos`.
 
         Raises:
             ClipDataError: If files are missing.
         """
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Index the videos for MMEngine."""
+        """List the videos for MMEngine."""
         return [{'video_name': name} for name in self.list_videos()]
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of plain indices, those that do not carry their own."""
+        """Set the epoch of plain indices, which do not carry their own."""
         self._epoch[0] = epoch
 
     def video_name(self, index: int) -> str:
-        """Name of a video."""
+        """Return the name of a video."""
         return str(self.get_data_info(index)['video_name'])
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Category of a clip for balancing: its number of objects."""
+        """Return the number of objects, as the category of MMEngine's class balancing.
+
+        Only the first annotated frame is looked at; a corrupt clip has no category.
+        """
         name = self.video_name(idx)
         if name not in self._num_objects:
-            self._num_objects[name] = self._count_objects(name)
-        count = self._num_objects[name]
-        return [count] if count else []
-
-    def _count_objects(self, name: str) -> int:
-        try:
-            source = self.open_video(name)
-            seen, _ = list_objects(source, source.annotated_frames()[0])
-        except (ClipDataError, IndexError):
-            return 0  # it is reported when it is drawn
-        return len(seen)
+            try:
+                source = self.open_video(name)
+                ids, _ = list_objects(source, source.annotated_frames()[0])
+            except (ClipDataError, IndexError):
+                ids = ()  # reported when the clip is drawn
+            self._num_objects[name] = len(ids)
+        num_objects = self._num_objects[name]
+        return [num_objects] if num_objects else []
 
     def run_pipeline(self, state: ClipState) -> Any:
         """Pass a clip through the transforms."""
-        passed: Any = state
+        result: Any = state
         for transform in self.pipeline.transforms:
-            passed = transform(passed)
-        return passed
+            result = transform(result)
+        return result
 
     def __getitem__(self, idx: int | tuple[int, int]) -> Any:
-        """Load a clip.
+        """Load a clip, or another one if it is corrupt.
 
         Args:
             idx: An int, an :class:`EpochIndex` or a pair ``(epoch, index)``.
 
         Returns:
-            What the pipeline makes of it, a ``ClipSample``.
+            The output of the pipeline, a ``ClipSample``.
 
         Raises:
             IndexError: If the index is out of range.
-            ClipDataError: If too many clips are bad.
+            ClipDataError: If too many clips are corrupt.
         """
-        index = self._index(idx)
-        clip, retries = int(index) % len(self), 0
+        index = self._epoch_index(idx)
+        clip, num_retries = int(index) % len(self), 0
         for draw in range(MAX_DRAWS):
             name = self.video_name(clip)
-            self.bad_clips.attempt(clip)
             try:
                 sample = self._draw(index, clip, draw)
             except ClipDataError as error:
-                if isinstance(error, ClipDrawError) and retries < MAX_RETRIES:
-                    retries += 1
+                if isinstance(error, ClipDrawError) and num_retries < MAX_RETRIES:
+                    num_retries += 1
                     continue
-                self.bad_clips.reject(clip, name, error)
+                self.corrupt_clips.reject(clip, name, error)
             else:
-                self.bad_clips.accept(clip, name)
+                self.corrupt_clips.accept(clip, name)
                 return sample
-            retries = 0
-            *_, replacing = self._seeds(index, draw)
-            clip = int(np.random.default_rng(replacing).integers(len(self)))
-        raise ClipDataError(self.bad_clips.summary())
+            num_retries = 0
+            *_, seed = self._seeds(index, draw)
+            clip = int(np.random.default_rng(seed).integers(len(self)))
+        raise ClipDataError(self.corrupt_clips.summary())
 
     def load_clip(self, idx: int | tuple[int, int]) -> Any:
-        """Load a clip as training does, but never another in its place.
-
-        Args:
-            idx: As of ``dataset[idx]``.
-
-        Returns:
-            What the pipeline makes of it, a ``ClipSample``.
+        """Load a clip as training does, but never another one in its place.
 
         Raises:
             IndexError: If the index is out of range.
             ClipDataError: If training cannot use the clip.
         """
-        index = self._index(idx)
+        index = self._epoch_index(idx)
         clip = int(index) % len(self)
         for draw in range(MAX_RETRIES):
             with suppress(ClipDrawError):
                 return self._draw(index, clip, draw)
         return self._draw(index, clip, MAX_RETRIES)
 
-    def _index(self, idx: int | tuple[int, int]) -> EpochIndex:
-        """The index with its epoch, checked."""
+    def _epoch_index(self, idx: int | tuple[int, int]) -> EpochIndex:
         index = EpochIndex.of(idx, int(self._epoch))
         if not -len(self) <= index < len(self):
             msg = f'index {int(index)} is out of range for {len(self)} clips'
@@ -316,19 +236,18 @@ class ClipDataset(BaseDataset):
 
     @staticmethod
     def _seeds(index: EpochIndex, draw: int) -> list[np.random.SeedSequence]:
-        """Seeds of a draw: for the transforms, the clicks, and the replacing clip."""
+        """Return seeds for the transforms, the clicks and the replacing clip."""
         entropy = (index.seed, index.epoch, index.position % 2**32, draw)
         return np.random.SeedSequence(entropy).spawn(3)
 
     def _draw(self, index: EpochIndex, clip: int, draw: int) -> Any:
-        """Pass a clip through the pipeline with the random numbers of a draw."""
-        drawing, clicking, _ = self._seeds(index, draw)
+        transform_seed, click_seed, _ = self._seeds(index, draw)
         return self.run_pipeline(
             ClipState(
                 source=self.open_video(self.video_name(clip)),
                 sample_index=clip,
-                seed=int(clicking.generate_state(1)[0]),
-                rng=np.random.default_rng(drawing),
+                seed=int(click_seed.generate_state(1)[0]),
+                rng=np.random.default_rng(transform_seed),
                 epoch=index.epoch,
             )
         )
@@ -336,30 +255,31 @@ class ClipDataset(BaseDataset):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ListedDataset(ClipDataset):
-    """Clips below a folder: all that are found, or those of a list.
+    """Clips below a folder: all of them, or those of a list.
 
-    A source declares its own options as fields beside these; ``dataclass`` makes the
-    constructor, whose arguments have to be named.
+    A subclass is a dataclass as well. Its fields are the options of its config, beside
+    those below; its ``list_videos`` returns ``self.names_in(folder)``; its
+    ``open_video`` is decorated with ``reports_clip_errors`` and usually returns an
+    ``AnnotatedVideo`` (``sources/object_folders.py`` is a short example).
 
     Attributes:
         data_root: Folder of the data.
-        file_list: Text file with one clip a line, or a ``meta.json``, relative to
-            ``data_root``; without it, all clips that are found.
+        file_list: Text file with one clip per line, or a ``meta.json``, relative to
+            ``data_root``; None for all clips.
         exclude_list: List of clips to leave out, likewise.
-        limits: What a file may ask for, see :class:`ReadLimits`.
-        intensity_range: Values ``(low, high)`` of pictures of more than 8 bits that
-            become black and white, see :func:`scale_intensities`; without it such a
-            picture is refused.
+        limits: Largest sizes of files, see :class:`ReadLimits`.
+        intensity_range: Values ``(low, high)`` that become black and white in images of
+            more than 8 bits; without it such images are refused.
         pipeline: Transforms, see :class:`ClipDataset`.
-        max_bad_share: Largest share of bad clips, see :class:`ClipDataset`.
+        max_bad_share: Largest share of corrupt clips, see :class:`ClipDataset`.
         root: ``data_root`` as a path.
         read_limits: ``limits``, checked.
         read_range: ``intensity_range``, checked.
 
     Raises:
         FileNotFoundError: If ``data_root``, a folder in it or a list is missing.
-        ValueError: If no clip is left, ``exclude_list`` names one that is not there, a
-            limit is not positive, or the range is none.
+        ValueError: If no clip is left, ``exclude_list`` names an unknown clip, or a
+            limit or the range is invalid.
         TypeError: If a list is no path.
     """
 
@@ -372,7 +292,7 @@ class ListedDataset(ClipDataset):
     max_bad_share: float = 0.1
 
     def __post_init__(self, pipeline: Sequence[dict[str, Any]]) -> None:
-        """List the clips."""
+        """Check the options and list the clips."""
         for key in ('file_list', 'exclude_list'):
             path = getattr(self, key)
             if not isinstance(path, str | Path | None):
@@ -396,18 +316,17 @@ class ListedDataset(ClipDataset):
         find: FindNames = find_videos,
         beside: Sequence[tuple[str, FindNames]] = (),
     ) -> list[str]:
-        """Name the clips of a folder that the lists leave.
+        """List the clips of a folder that the lists select.
 
         Args:
             folder: Relative to ``data_root``.
-            find: Names what the folder holds; by default sub-folders and mp4 files.
-            beside: Other folders of the clips, and what names their content. A list may
-                name what is there alone, such as an image without annotation.
+            find: Finds the names in the folder; by default sub-folders and mp4 files.
+            beside: Other folders of the clips, each with its ``find``. A list may name
+                a clip that is only there, such as an image without annotation.
 
         Raises:
             FileNotFoundError: If the folder or a list is missing.
-            ValueError: If no clip is left, or ``exclude_list`` names one that is not
-                there, or all of ``file_list`` are not there.
+            ValueError: If no clip is left, or a list names unknown clips.
         """
         return list_names(
             data_root=self.root,
@@ -415,5 +334,87 @@ class ListedDataset(ClipDataset):
             file_list=self.file_list,
             exclude_list=self.exclude_list,
             find=find,
-            beside=[(self.root / place, find_in) for place, find_in in beside],
+            beside=[(self.root / other, find_in) for other, find_in in beside],
         )
+
+
+class CorruptClips:
+    """Counts the clips that a worker skips, and stops a run with too many.
+
+    Args:
+        num_clips: Clips of the dataset.
+        max_share: Largest share of skipped clips among the distinct clips tried, 0 to
+            1. It is taken of at least as many clips as make it two clips, and of at
+            least 20, so that a corrupt clip among the first does not stop a long run.
+    """
+
+    MIN_TRIED, MIN_TOLERATED = 20, 2
+    MAX_REASONS = 20  # that are kept for the error message
+    UNTRIED, USED, UNLUCKY, CORRUPT = range(4)
+
+    def __init__(self, num_clips: int, max_share: float) -> None:
+        self.max_share = max_share
+        self.reasons: dict[str, str] = {}  # by name of the clip
+        # A byte per clip: a set of names would fill the memory of a worker.
+        self._status = bytearray(num_clips)
+
+    @property
+    def num_tried(self) -> int:
+        """Number of distinct clips that were used or skipped."""
+        return len(self._status) - self._status.count(self.UNTRIED)
+
+    @property
+    def num_rejected(self) -> int:
+        """Number of distinct clips that were skipped and never used since."""
+        return self._status.count(self.UNLUCKY) + self._status.count(self.CORRUPT)
+
+    def accept(self, index: int, name: str) -> None:
+        """Record that a clip was used; earlier unlucky draws no longer count."""
+        if self._status[index] != self.CORRUPT:
+            self._status[index] = self.USED
+            self.reasons.pop(name, None)
+
+    def reject(self, index: int, name: str, error: ClipDataError) -> None:
+        """Record and log that a clip is skipped.
+
+        An unlucky draw does not count against a clip that was used before.
+
+        Raises:
+            ClipDataError: If too many clips were skipped.
+        """
+        status = self._status[index]
+        is_unlucky = isinstance(error, ClipDrawError)
+        if is_unlucky and status != self.UNTRIED:
+            return
+        self._status[index] = self.UNLUCKY if is_unlucky else self.CORRUPT
+        if status in (self.UNLUCKY, self.CORRUPT):
+            return  # counted and logged before
+        if len(self.reasons) < self.MAX_REASONS:
+            self.reasons[name] = str(error)
+        count = f'{self.num_rejected} bad of {self.num_tried} clips tried'
+        # On ranks other than the first, MMEngine logs nothing below ERROR.
+        print_log(
+            f'Skipped {shorten(name)} ({count}): {error}', 'current', logging.ERROR
+        )
+        if self.num_rejected > self._max_rejected():
+            raise ClipDataError(self.summary()) from error
+
+    def _max_rejected(self) -> float:
+        if self.max_share == 0:
+            return 0
+        least = max(self.MIN_TRIED, ceil(self.MIN_TOLERATED / self.max_share))
+        return self.max_share * max(self.num_tried, min(len(self._status), least))
+
+    def summary(self) -> str:
+        """Return how many clips are corrupt, which, why, and what to do."""
+        num_hidden = self.num_rejected - len(self.reasons)
+        lines = [
+            (
+                f'{self.num_rejected} of {self.num_tried} clips tried cannot be used '
+                f'(max_bad_share={self.max_share}); repair them, put them on the '
+                f'exclude list, or raise max_bad_share:'
+            ),
+            *(f'  {reason}' for reason in self.reasons.values()),
+            *([f'  and {num_hidden} more'] if num_hidden else []),
+        ]
+        return '\n'.join(lines)

@@ -19,8 +19,11 @@ from exact_transforms import (
 )
 from golden_cases import GoldenCase, assert_exact, assert_within, discover
 from projects.sam2.datasets import ClipState, ClipWarp
-from projects.sam2.datasets.transforms.base import GeometryOperation
-from projects.sam2.datasets.transforms.geometry import Fit, Resize
+from projects.sam2.datasets.transforms.augmentation import (
+    Fit,
+    GeometryOperation,
+    Resize,
+)
 from projects.sam2.structures import FrameMasks
 from released_draws import (
     draw_affine,

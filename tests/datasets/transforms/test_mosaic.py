@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from projects.sam2.datasets import ClipMosaic, ClipResize, ClipState
-from projects.sam2.datasets.transforms.geometry import resize_matrix, warp_frame
+from projects.sam2.datasets.transforms.augmentation import resize_matrix, warp_frame
 from projects.sam2.datasets.transforms.mosaic import Mosaic, cell_size, cut
 from projects.sam2.structures import FrameMasks
 

@@ -1,6 +1,6 @@
 """Which frames and objects a clip gets."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from projects.sam2.datasets import (
+    ClipAddHiddenObjects,
     ClipDataError,
+    ClipLoadFrames,
+    ClipLoadMasklets,
+    ClipPack,
     ClipSampleFrames,
     ClipSampleWhole,
     ClipState,
@@ -48,7 +52,7 @@ def test_every_start_is_drawn_and_frames_are_contiguous(make_state: Make) -> Non
     assert found == {tuple(range(start, start + 4)) for start in range(7)}
 
 
-def test_frames_without_masks_are_not_asked_what_they_show(
+def test_frames_without_masks_are_not_decoded(
     make_state: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -133,7 +137,7 @@ def test_reversed_clips_run_backwards(make_state: Make) -> None:
 
 
 @pytest.mark.parametrize(('num_frames', 'fitting'), [(9, (1, 2)), (10, (1, 2, 3))])
-def test_gaps_are_drawn_from_those_for_which_the_video_is_long_enough(
+def test_gaps_are_drawn_from_those_that_fit_the_video(
     make_state: Make, num_frames: int, fitting: tuple[int, ...]
 ) -> None:
     masks = {index: shown(1) for index in range(num_frames)}
@@ -169,7 +173,7 @@ RECORDED: list[tuple[Objects, int, list[Any]]] = [
 
 
 @pytest.mark.parametrize(('objects', 'seed', 'expected'), RECORDED)
-def test_clip_whose_first_draw_works_is_as_it_always_was(
+def test_random_numbers_of_a_clip_never_change(
     make_state: Make,
     objects: Objects,
     seed: int,
@@ -240,7 +244,7 @@ CASES = st.builds(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_video_is_refused_only_if_no_clip_can_be_taken_from_it(
+def test_video_is_refused_only_if_no_clip_can_be_sampled(
     make_state: Make, case: Case, seed: int
 ) -> None:
     masks = {index: shown(*ids) for index, ids in case.objects.items()}
@@ -366,3 +370,98 @@ def test_clip_without_an_object_raises(make_state: Make) -> None:
 def test_numbers_must_be_positive(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match='positive'):
         ClipSampleFrames(**settings)  # type: ignore[arg-type]
+
+
+VIDEO: Mapping[int, Mapping[int, NDArray[np.bool_]]] = {
+    0: shown(1),
+    1: shown(1, 2),
+    2: shown(3),
+    4: shown(1, 2, 9),
+}
+
+
+def chosen(make_state: Make, seed: int = 0) -> ClipState:
+    """Object 1 on frames 0 to 2."""
+    state = make_state(VIDEO, seed=seed)
+    return replace(
+        state,
+        frame_indices=(0, 1, 2),
+        object_ids=(1,),
+        first_ids=(1,),
+        first_masks=state.source.read_masks(0),
+    )
+
+
+def test_later_objects_are_added_while_there_is_room(make_state: Make) -> None:
+    for most, expected in ((1, [()]), (2, [(2,), (3,)]), (4, [(2, 3), (3, 2)])):
+        add = ClipAddHiddenObjects(max_num_objects=most, later_probability=1.0)
+        states = [add(chosen(make_state, seed)) for seed in range(30)]
+        assert sorted({state.hidden_ids for state in states}) == expected
+        assert all(state.object_ids == (1, *state.hidden_ids) for state in states)
+
+
+def test_clip_without_room_gets_no_objects(
+    make_state: Make,
+) -> None:
+    add = ClipAddHiddenObjects(max_num_objects=1, later_probability=1.0)
+    state = add(replace(chosen(make_state), object_ids=(1, 2), first_ids=(1, 2)))
+    assert (state.object_ids, state.hidden_ids) == ((1, 2), ())
+
+
+@pytest.mark.parametrize('first', [(1,), (1, 2)])
+def test_absent_object_is_added_or_replaces_the_last(
+    make_state: Make, first: tuple[int, ...]
+) -> None:
+    add = ClipAddHiddenObjects(max_num_objects=2, absent_probability=1.0)
+    state = add(replace(chosen(make_state), object_ids=first, first_ids=first))
+    assert (state.object_ids, state.hidden_ids) == ((1, 9), (9,))
+
+
+def test_the_only_object_is_never_replaced(make_state: Make) -> None:
+    add = ClipAddHiddenObjects(
+        max_num_objects=1, later_probability=1.0, absent_probability=1.0
+    )
+    state = add(chosen(make_state))
+    assert (state.object_ids, state.hidden_ids) == ((1,), ())
+
+
+def test_both_kinds_share_the_room(make_state: Make) -> None:
+    add = ClipAddHiddenObjects(
+        max_num_objects=3, later_probability=1.0, absent_probability=1.0
+    )
+    state = add(chosen(make_state))
+    assert state.object_ids[0] == 1
+    assert state.object_ids[1] in {2, 3}
+    assert state.object_ids[2:] == (9,)
+
+
+def test_video_without_other_frames_has_no_absent_object(make_state: Make) -> None:
+    add = ClipAddHiddenObjects(max_num_objects=2, absent_probability=1.0)
+    state = replace(chosen(make_state), frame_indices=(0, 1, 2, 4))
+    assert add(state).object_ids == (1,)
+
+
+def test_clips_change_at_their_rate(make_state: Make) -> None:
+    add = ClipAddHiddenObjects(max_num_objects=3, later_probability=0.25)
+    changed = [bool(add(chosen(make_state, seed)).hidden_ids) for seed in range(200)]
+    assert 0.15 < np.mean(changed) < 0.35
+    never = ClipAddHiddenObjects(max_num_objects=3)
+    state = chosen(make_state)
+    assert never(state) is state
+
+
+def test_hidden_objects_are_packed_with_their_later_masks(make_state: Make) -> None:
+    add = ClipAddHiddenObjects(
+        max_num_objects=4, later_probability=1.0, absent_probability=1.0
+    )
+    sample = ClipPack()(ClipLoadMasklets()(ClipLoadFrames()(add(chosen(make_state)))))
+    ids = sample.object_ids.tolist()
+    assert sorted(ids) == [1, 2, 3, 9]
+    seen = sample.masklets.flatten(2).any(dim=2)
+    assert seen[:, ids.index(2)].tolist() == [False, True, False]
+    assert not seen[:, ids.index(9)].any()
+
+
+def test_number_of_objects_is_positive() -> None:
+    with pytest.raises(ValueError, match='max_num_objects is 0'):
+        ClipAddHiddenObjects(max_num_objects=0)

@@ -17,9 +17,9 @@ from projects.sam2.datasets import (
     ClipState,
     ClipWarp,
 )
-from projects.sam2.datasets.transforms.geometry import (
+from projects.sam2.datasets.transforms.augmentation import (
     FILL_COLOR,
-    affine_matrix,
+    Affine,
     resize_matrix,
     warp_frame,
     warp_labels,
@@ -29,9 +29,7 @@ from projects.sam2.structures import FrameMasks
 
 Load = Callable[..., ClipState]
 Matrix = NDArray[np.float64]
-TURNED = affine_matrix(
-    angle=17.0, shear=9.0, scale=1.0, center=(15.5, 11.5), shift=(2.3, -1.6)
-)
+TURNED = Affine(angle=17.0, shear=9.0, scale=1.0, shift=(2.3, -1.6)).matrix((24, 32))
 GROWN = resize_matrix((24, 32), (40, 36)) @ TURNED
 SHRUNK = resize_matrix((24, 32), (11, 13)) @ TURNED
 

@@ -5,7 +5,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from projects.sam2.datasets.transforms.geometry import Affine
+from projects.sam2.datasets.transforms.augmentation import Affine
 from tool_modules import load_tool
 
 

@@ -1,26 +1,23 @@
-"""Transforms of a clip, from its files to a ``ClipSample``."""
+"""Transforms of a clip, from its files to a ``ClipSample``.
 
-from .base import ClipState
-from .color import ClipColorJitter, ClipRandomGrayscale
-from .geometry import (
+In the order of a pipeline: ``sampling`` chooses frames and objects, ``loading`` decodes
+them, ``augmentation`` composes geometry and colour and applies them in one warp,
+``mosaic`` tiles the result, and ``ClipPack`` (``loading``) makes tensors.
+"""
+
+from .augmentation import (
+    ClipColorJitter,
     ClipFit,
     ClipRandomAffine,
     ClipRandomFlip,
+    ClipRandomGrayscale,
     ClipRandomResize,
     ClipResize,
     ClipWarp,
 )
-from .loading import (
-    ClipLoadFrames,
-    ClipLoadMasklets,
-    ClipPack,
-)
+from .loading import ClipLoadFrames, ClipLoadMasklets, ClipPack
 from .mosaic import ClipMosaic
-from .sampling import (
-    ClipAddHiddenObjects,
-    ClipSampleFrames,
-    ClipSampleWhole,
-)
+from .sampling import ClipAddHiddenObjects, ClipSampleFrames, ClipSampleWhole
 
 __all__ = [
     'ClipAddHiddenObjects',
@@ -37,6 +34,5 @@ __all__ = [
     'ClipResize',
     'ClipSampleFrames',
     'ClipSampleWhole',
-    'ClipState',
     'ClipWarp',
 ]

@@ -1,4 +1,4 @@
-"""Decodes the chosen frames and masklets of a clip."""
+"""Decode the sampled frames and masklets of a clip, and pack them as tensors."""
 
 from dataclasses import replace
 
@@ -9,91 +9,86 @@ from mmengine.registry import TRANSFORMS
 
 from ...structures import ClipSample
 from ..annotated_video import pick_objects, read_objects
+from ..clip_dataset import ClipState
 from ..io.errors import ClipDataError, ClipDrawError
-from .base import ClipState
 
 
 @TRANSFORMS.register_module()
 class ClipLoadFrames:
-    """Decodes the chosen frames."""
+    """Decodes the frames of ``frame_indices``; sets ``frames`` and ``size``."""
 
     def __call__(self, state: ClipState) -> ClipState:
-        """Decode.
-
-        Args:
-            state: A clip with its ``frame_indices``.
-
-        Returns:
-            The clip with ``frames`` and their ``size``.
+        """Decode the frames.
 
         Raises:
-            ClipDataError: If a frame is damaged, or their sizes differ.
+            ClipDataError: If a frame is damaged, or the sizes differ.
         """
-        # In the order of time: a film is sought once and then read on.
+        # In the order of time, so that a video file is sought once and then read on.
         indices = sorted(set(state.frame_indices))
         decoded = {index: state.source.read_frame(index) for index in indices}
         frames = tuple(decoded[index] for index in state.frame_indices)
-        height, width = frames[0].shape[:2]
+        size = (frames[0].shape[0], frames[0].shape[1])
         for index, frame in zip(state.frame_indices, frames, strict=True):
-            if frame.shape[:2] != (height, width):
-                where = f'{state.source.name}/{state.source.frame_name(index)}'
-                problem = f'frame of {frame.shape[:2]} in a clip of {(height, width)}'
+            if frame.shape[:2] != size:
+                problem = f'frame of {frame.shape[:2]} in a clip of {size}'
                 remedy = 'resize the frames of a clip to one size'
-                raise ClipDataError.at(where, problem, remedy)
-        size = (height, width)
+                raise ClipDataError.at(_frame_path(state, index), problem, remedy)
         return replace(state, frames=frames, original_size=size, size=size)
 
 
 @TRANSFORMS.register_module()
 class ClipLoadMasklets:
-    """Decodes the masks of the chosen objects on the chosen frames."""
+    """Decodes the masks of ``object_ids`` on ``frame_indices``; sets ``masklets``.
+
+    An object that a frame does not show has an empty mask.
+    """
 
     def __call__(self, state: ClipState) -> ClipState:
-        """Decode.
-
-        Args:
-            state: A clip with ``frame_indices``, ``object_ids`` and ``frames``.
-
-        Returns:
-            The clip with ``masklets``; an object that a frame does not show has an
-            empty mask there.
+        """Decode the masks.
 
         Raises:
             ClipDataError: If a mask is damaged or of another size than its frame.
         """
         ids, first = state.object_ids, state.first_masks
-        later = state.frame_indices[1:]
-        picked = (
-            first and pick_objects(first, ids),
-            *(read_objects(state.source, index, ids) for index in later),
+        masklets = (
+            first and pick_objects(first, ids),  # decoded when the clip was sampled
+            *(read_objects(state.source, i, ids) for i in state.frame_indices[1:]),
         )
-        for index, frame_masks in zip(state.frame_indices, picked, strict=True):
-            if frame_masks is not None and frame_masks.masks.shape[1:] != state.size:
-                where = f'{state.source.name}/{state.source.frame_name(index)}'
-                found = frame_masks.masks.shape[1:]
-                problem = f'mask of {found} beside a frame of {state.size}'
+        for index, masks in zip(state.frame_indices, masklets, strict=True):
+            if masks is not None and masks.masks.shape[1:] != state.size:
+                size = masks.masks.shape[1:]
+                problem = f'mask of {size} beside a frame of {state.size}'
                 remedy = 'write the mask at the size of its frame'
-                raise ClipDataError.at(where, problem, remedy)
-        return replace(state, masklets=picked)
+                raise ClipDataError.at(_frame_path(state, index), problem, remedy)
+        return replace(state, masklets=masklets)
+
+
+def _frame_path(state: ClipState, frame_index: int) -> str:
+    return f'{state.source.name}/{state.source.frame_name(frame_index)}'
 
 
 @TRANSFORMS.register_module()
 class ClipPack:
-    """Makes a ``ClipSample`` of tensors; comes last."""
+    """Packs the clip into a ``ClipSample`` of tensors; comes last.
+
+    An object that the first frame no longer shows is left out, unless it is hidden on
+    purpose.
+    """
 
     def __call__(self, state: ClipState) -> ClipSample:
-        """Pack.
+        """Pack the clip.
 
         Raises:
             ClipDrawError: If no object is left.
         """
         first = state.masklets[0]
-        shown = [] if first is None else [bool(mask.any()) for mask in first.masks]
-        hidden = [object_id in state.hidden_ids for object_id in state.object_ids]
         kept = [
-            i for i, pair in enumerate(zip(shown, hidden, strict=False)) if any(pair)
+            index
+            for index, object_id in enumerate(state.object_ids)
+            if object_id in state.hidden_ids
+            or (first is not None and first.masks[index].any())
         ]
-        if not kept:
+        if first is None or not kept:
             problem = f'no object is left on the first frame at {state.size}'
             remedy = 'use larger frames, or put the clip on the exclude list'
             raise ClipDrawError.at(state.source.name, problem, remedy)

@@ -1,4 +1,4 @@
-"""Adds objects that the first frame of a clip does not show."""
+"""Choose the frames and objects of a clip."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,119 +9,30 @@ from mmengine.registry import TRANSFORMS
 
 from ...structures import VideoSource
 from ..annotated_video import list_objects, read_objects, void_note
+from ..clip_dataset import ClipState
 from ..io.errors import ClipDataError
-from .base import ClipState
-
-
-@TRANSFORMS.register_module()
-class ClipAddHiddenObjects:
-    """Adds objects that appear later or not at all, so that absence is learnt.
-
-    Comes after :class:`ClipSampleFrames`. Where only decoding tells which objects a
-    frame shows, the masks of the frames that it asks are decoded once more for it.
-
-    Args:
-        max_num_objects: Objects of a clip at most.
-        later_probability: Share of clips that also get objects which only a later
-            frame of the clip shows, as many as there is room for.
-        absent_probability: Share of clips that get an object of the video which no
-            frame of the clip shows. Where there is no room it takes the place of the
-            last object, but never of the only one.
-
-    Raises:
-        ValueError: If ``max_num_objects`` is not positive.
-    """
-
-    def __init__(
-        self,
-        *,
-        max_num_objects: int,
-        later_probability: float = 0.0,
-        absent_probability: float = 0.0,
-    ) -> None:
-        if max_num_objects < 1:
-            msg = f'max_num_objects is {max_num_objects}; give a positive number'
-            raise ValueError(msg)
-        self.max_num_objects = max_num_objects
-        self.later_probability = later_probability
-        self.absent_probability = absent_probability
-
-    def __call__(self, state: ClipState) -> ClipState:
-        """Add objects, or not.
-
-        Args:
-            state: A clip with ``frame_indices``, ``object_ids`` and ``first_ids``.
-
-        Returns:
-            The clip with more ``object_ids``, which ``hidden_ids`` names.
-        """
-        wants_later, wants_absent = state.rng.random(2) < (
-            self.later_probability,
-            self.absent_probability,
-        )
-        # A clip of which nothing is to be seen has no frame to be prompted on.
-        wants_absent = wants_absent and self.max_num_objects > 1
-        if not wants_later and not wants_absent:
-            return state
-        first = {*state.first_ids}
-        later = seen_on(state, state.frame_indices[1:]) - first
-        ids: tuple[int, ...] = state.object_ids
-        hidden: tuple[int, ...] = ()
-        if wants_later:
-            hidden = self._some(state, later, self.max_num_objects - len(ids))
-        if wants_absent:
-            absent = self._some(state, self._elsewhere(state) - first - later, 1)
-            ids = ids[: self.max_num_objects - len(absent)]
-            hidden = (*hidden[: self.max_num_objects - len(absent) - len(ids)], *absent)
-        return replace(state, object_ids=(*ids, *hidden), hidden_ids=hidden)
-
-    @staticmethod
-    def _some(state: ClipState, ids: set[int], most: int) -> tuple[int, ...]:
-        """Draw from objects."""
-        order = sorted(ids)
-        count = max(0, min(len(order), most))
-        picked = state.rng.choice(len(order), size=count, replace=False)
-        return tuple(order[index] for index in picked.tolist())
-
-    @staticmethod
-    def _elsewhere(state: ClipState) -> set[int]:
-        """Objects of one annotated frame that is not in the clip."""
-        others = sorted({*state.source.annotated_frames()} - {*state.frame_indices})
-        if not others:
-            return set()
-        return seen_on(state, (others[int(state.rng.integers(len(others)))],))
-
-
-def seen_on(state: ClipState, frame_indices: tuple[int, ...]) -> set[int]:
-    """Objects that any of some frames shows."""
-    return {
-        object_id
-        for index in frame_indices
-        for object_id in list_objects(state.source, index)[0]
-    }
-
 
 Value = TypeVar('Value')
 
 
 @TRANSFORMS.register_module()
 class ClipSampleFrames:
-    """Takes frames at a regular distance, and objects visible in the first of them.
+    """Samples frames at a regular distance, and objects visible on the first of them.
 
-    Where masks are sparse, the frames are taken among the annotated ones, as long as
-    there are enough; otherwise among all, beginning at an annotated one. Where no clip
-    of the drawn gap and direction begins with an object, the other gaps and directions
-    are tried, at last among all frames: a video is refused only if none of them does.
+    If masks are sparse, the frames are sampled among the annotated ones as long as
+    there are enough of them; otherwise among all, beginning with an annotated one. If
+    no clip with the drawn gap and direction begins with an object, the other gaps and
+    directions are tried, and at last all frames.
 
     Args:
         num_frames: Frames of a clip.
-        max_num_objects: Objects of a clip at most; chosen at random from more.
-        frame_gaps: Distances between neighbouring frames, one of which is drawn from
-            those for which the video is long enough.
+        max_num_objects: Largest number of objects, chosen at random from more.
+        frame_gaps: Distances between neighbouring frames. One is drawn from those for
+            which the video is long enough.
         reverse_probability: Share of clips that run backwards.
-        later_num_frames: Pairs of an epoch and the frames of a clip from that epoch
-            on, ascending: short clips teach to match, longer ones not to drift.
-        later_frame_gaps: Pairs of an epoch and the ``frame_gaps`` from that epoch on,
+        later_num_frames: Pairs of an epoch and ``num_frames`` from that epoch on,
+            ascending: short clips teach to match, longer ones not to drift.
+        later_frame_gaps: Pairs of an epoch and ``frame_gaps`` from that epoch on,
             ascending: wider gaps are harder to track over.
 
     Raises:
@@ -153,11 +64,11 @@ class ClipSampleFrames:
 
     @property
     def epochs_of_change(self) -> list[int]:
-        """Epochs from which on clips are drawn differently; 0 is the first of them."""
+        """Epochs from which on clips are sampled differently, beginning with 0."""
         return sorted({epoch for epoch, _ in (*self.lengths, *self.gaps)})
 
     def __call__(self, state: ClipState) -> ClipState:
-        """Choose frames and objects.
+        """Sample frames and objects.
 
         Returns:
             The clip with ``frame_indices``, ``object_ids``, ``first_ids`` and
@@ -167,12 +78,12 @@ class ClipSampleFrames:
             ClipDataError: If the video is too short or shows no object.
         """
         source = state.source
-        length = value_in_epoch(self.lengths, state.epoch)
-        gaps = value_in_epoch(self.gaps, state.epoch)
-        blank: set[int] = set()  # annotated frames that turned out to show no object
-        for candidates in candidate_frames(source, (length - 1) * min(gaps) + 1):
+        length = _value_in_epoch(self.lengths, state.epoch)
+        gaps = _value_in_epoch(self.gaps, state.epoch)
+        empty_frames: set[int] = set()  # annotated frames that show no object
+        for candidates in _candidate_frames(source, (length - 1) * min(gaps) + 1):
             for step in self._draw_steps(state.rng, gaps, length, len(candidates)):
-                sampled = self._begin(state, candidates, step, length, blank)
+                sampled = self._sample(state, candidates, step, length, empty_frames)
                 if sampled is not None:
                     return sampled
         problem = (
@@ -193,65 +104,85 @@ class ClipSampleFrames:
         length: int,
         num_candidates: int,
     ) -> Iterator[int]:
-        """Draw a step from frame to frame, then all others in random order.
+        """Draw the step from frame to frame, then all others in random order.
 
-        The others cost random numbers only where they are needed: a clip whose first
-        step works is the same as if there were no others.
+        The others are drawn only if the first one fails, so they do not change the
+        random numbers of a clip whose first step works.
         """
-        fitting = [gap for gap in gaps if (length - 1) * gap < num_candidates]
-        gap = int(rng.choice(fitting))
+        gaps = [gap for gap in gaps if (length - 1) * gap < num_candidates]
+        gap = int(rng.choice(gaps))
         first = -gap if rng.random() < self.reverse_probability else gap
         yield first
-        signs = [1] * (self.reverse_probability < 1) + [-1] * (
-            self.reverse_probability > 0
-        )
-        others = {sign * gap for sign in signs for gap in fitting} - {first}
+        signs = [1] * (self.reverse_probability < 1)
+        signs += [-1] * (self.reverse_probability > 0)
+        others = {sign * gap for sign in signs for gap in gaps} - {first}
         yield from rng.permutation(sorted(others)).tolist()
 
-    def _begin(
+    def _sample(
         self,
         state: ClipState,
         candidates: Sequence[int],
         step: int,
         length: int,
-        blank: set[int],
+        empty_frames: set[int],
     ) -> ClipState | None:
-        """Look for a start from which a clip can be taken."""
+        """Sample a clip with a step; None if no start shows an object."""
         rng, source = state.rng, state.source
         annotated = frozenset(source.annotated_frames())
         span = (length - 1) * abs(step)
         for start in rng.permutation(len(candidates) - span).tolist():
             first = start if step > 0 else start + span
-            if candidates[first] not in annotated or candidates[first] in blank:
-                continue  # nothing is known to be seen there
-            chosen = [candidates[first + i * step] for i in range(length)]
-            seen, masks = list_objects(source, chosen[0])
-            if not seen:
-                blank.add(chosen[0])
+            if candidates[first] not in annotated or candidates[first] in empty_frames:
                 continue
-            count = min(len(seen), self.max_num_objects)
-            picked = rng.choice(len(seen), size=count, replace=False)
-            ids = tuple(seen[i] for i in picked.tolist())
+            frame_indices = tuple(candidates[first + i * step] for i in range(length))
+            visible, masks = list_objects(source, frame_indices[0])
+            if not visible:
+                empty_frames.add(frame_indices[0])
+                continue
+            num_objects = min(len(visible), self.max_num_objects)
+            chosen = rng.choice(len(visible), size=num_objects, replace=False)
+            ids = tuple(visible[i] for i in chosen.tolist())
             return replace(
                 state,
-                frame_indices=tuple(chosen),
+                frame_indices=frame_indices,
                 object_ids=ids,
-                first_ids=seen,
-                first_masks=masks or read_objects(source, chosen[0], ids),
+                first_ids=visible,
+                first_masks=masks or read_objects(source, frame_indices[0], ids),
             )
         return None
 
 
+def _value_in_epoch(values: Sequence[tuple[int, Value]], epoch: int) -> Value:
+    return [value for start, value in values if start <= epoch][-1]
+
+
+def _candidate_frames(source: VideoSource, needed: int) -> Iterator[Sequence[int]]:
+    """Yield the annotated frames, if there are enough, then all frames.
+
+    Raises:
+        ClipDataError: If the video is too short.
+    """
+    annotated = source.annotated_frames()
+    if len(annotated) >= needed:
+        yield annotated
+    if source.num_frames < needed:
+        problem = f'needs {needed} frames, has {source.num_frames}'
+        remedy = 'lower num_frames or drop the video'
+        raise ClipDataError.at(source.name, problem, remedy)
+    if len(annotated) < source.num_frames:
+        yield range(source.num_frames)
+
+
 @TRANSFORMS.register_module()
 class ClipSampleWhole:
-    """Takes a video as it is, for evaluation: nothing is drawn.
+    """Takes the annotated frames of a video and the objects of the first one.
 
-    The frames are the annotated ones from the first on, the objects those that the
-    source names on the first frame, in its order; their masks may be empty there.
+    Nothing is random: this is for evaluation. Objects are those that the source names
+    on the first annotated frame, in its order; their masks may be empty there.
 
     Args:
-        num_frames: Frames at most; None for all.
-        max_num_objects: Objects at most; None for all.
+        num_frames: Largest number of frames; None for all.
+        max_num_objects: Largest number of objects; None for all.
 
     Raises:
         ValueError: If a number is not positive.
@@ -281,8 +212,8 @@ class ClipSampleWhole:
             ClipDataError: If the first frame has no object.
         """
         frames = tuple(state.source.annotated_frames())[: self.num_frames]
-        seen, masks = list_objects(state.source, frames[0]) if frames else ((), None)
-        ids = (seen if masks is None else masks.object_ids)[: self.max_num_objects]
+        visible, masks = list_objects(state.source, frames[0]) if frames else ((), None)
+        ids = (visible if masks is None else masks.object_ids)[: self.max_num_objects]
         if not ids:
             note = void_note(state.source)
             problem = f'has no object on its first annotated frame{note}'
@@ -292,32 +223,90 @@ class ClipSampleWhole:
             state,
             frame_indices=frames,
             object_ids=ids,
-            hidden_ids=tuple(object_id for object_id in ids if object_id not in seen),
-            first_ids=seen,
+            hidden_ids=tuple(i for i in ids if i not in visible),
+            first_ids=visible,
             first_masks=masks or read_objects(state.source, frames[0], ids),
         )
 
 
-def value_in_epoch(begun: Sequence[tuple[int, Value]], epoch: int) -> Value:
-    """Look up a value that changes with the epoch."""
-    return [value for start, value in begun if start <= epoch][-1]
+@TRANSFORMS.register_module()
+class ClipAddHiddenObjects:
+    """Adds objects that appear later or not at all, so that absence is learnt.
 
+    Comes after :class:`ClipSampleFrames`. Where a source cannot list the objects of a
+    frame, the masks of the frames in question are decoded once more.
 
-def candidate_frames(source: VideoSource, needed: int) -> Iterator[Sequence[int]]:
-    """Frames among which a clip is taken.
-
-    Yields:
-        The annotated frames, where there are enough; then all frames.
+    Args:
+        max_num_objects: Largest number of objects of a clip.
+        later_probability: Share of clips that also get objects which only a later
+            frame of the clip shows, as many as there is room for.
+        absent_probability: Share of clips that get an object of the video which no
+            frame of the clip shows. Without room it replaces the last object, but never
+            the only one.
 
     Raises:
-        ClipDataError: If the video is too short.
+        ValueError: If ``max_num_objects`` is not positive.
     """
-    annotated = source.annotated_frames()
-    if len(annotated) >= needed:
-        yield annotated
-    if source.num_frames < needed:
-        problem = f'needs {needed} frames, has {source.num_frames}'
-        remedy = 'lower num_frames or drop the video'
-        raise ClipDataError.at(source.name, problem, remedy)
-    if len(annotated) < source.num_frames:
-        yield range(source.num_frames)
+
+    def __init__(
+        self,
+        *,
+        max_num_objects: int,
+        later_probability: float = 0.0,
+        absent_probability: float = 0.0,
+    ) -> None:
+        if max_num_objects < 1:
+            msg = f'max_num_objects is {max_num_objects}; give a positive number'
+            raise ValueError(msg)
+        self.max_num_objects = max_num_objects
+        self.later_probability = later_probability
+        self.absent_probability = absent_probability
+
+    def __call__(self, state: ClipState) -> ClipState:
+        """Add objects to ``object_ids`` and ``hidden_ids``, or not."""
+        add_later, add_absent = state.rng.random(2) < (
+            self.later_probability,
+            self.absent_probability,
+        )
+        # A clip without visible objects has no frame that can be prompted.
+        add_absent = add_absent and self.max_num_objects > 1
+        if not add_later and not add_absent:
+            return state
+        first = {*state.first_ids}
+        later = _objects_on(state, state.frame_indices[1:]) - first
+        ids: tuple[int, ...] = state.object_ids
+        hidden: tuple[int, ...] = ()
+        if add_later:
+            hidden = self._choose(state, later, self.max_num_objects - len(ids))
+        if add_absent:
+            others = self._objects_of_another_frame(state) - first - later
+            absent = self._choose(state, others, 1)
+            room = self.max_num_objects - len(absent)
+            ids = ids[:room]
+            hidden = (*hidden[: room - len(ids)], *absent)
+        return replace(state, object_ids=(*ids, *hidden), hidden_ids=hidden)
+
+    @staticmethod
+    def _choose(state: ClipState, ids: set[int], max_num: int) -> tuple[int, ...]:
+        """Choose objects at random."""
+        order = sorted(ids)
+        num_chosen = max(0, min(len(order), max_num))
+        chosen = state.rng.choice(len(order), size=num_chosen, replace=False)
+        return tuple(order[index] for index in chosen.tolist())
+
+    @staticmethod
+    def _objects_of_another_frame(state: ClipState) -> set[int]:
+        """Objects of a random annotated frame that is not in the clip."""
+        others = sorted({*state.source.annotated_frames()} - {*state.frame_indices})
+        if not others:
+            return set()
+        return _objects_on(state, (others[int(state.rng.integers(len(others)))],))
+
+
+def _objects_on(state: ClipState, frame_indices: tuple[int, ...]) -> set[int]:
+    """Objects that any of the frames shows."""
+    return {
+        object_id
+        for index in frame_indices
+        for object_id in list_objects(state.source, index)[0]
+    }
