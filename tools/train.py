@@ -12,12 +12,8 @@ from projects.sam2.engine.command_line import (
     call_tool,
     launched_runner,
 )
-from projects.sam2.engine.config import (
-    apply_bfloat16,
-    apply_resume,
-    apply_work_dir,
-    load_config,
-)
+from projects.sam2.engine.config import apply_bfloat16, apply_work_dir, load_config
+from projects.sam2.engine.resume import apply_resume
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -38,7 +38,7 @@ from projects.sam2.apis.vos import (
 )
 from projects.sam2.datasets.processing.worker_pool import TaskResult
 from projects.sam2.engine.command_line import call_tool
-from projects.sam2.engine.distributed import rank_of_process
+from projects.sam2.engine.distributed import process_rank
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     plan = make_plan(options)
     lengths = plan.lengths()
-    first = rank_of_process(options.launcher).index == 0
+    first = process_rank(options.launcher).rank == 0
     claim_folder(options.out, plan.settings, write=first)
     outcomes = segment(plan, lengths, options)
     bad = [outcome for outcome in outcomes if outcome.error is not None]

@@ -75,7 +75,7 @@ def test_run_killed_between_two_halves_of_an_update_ends_like_a_whole_one(
     assert run('killed') == [0]
     log = log_text(pointer.parent)
     assert re.search(rf'{pointer} .* the end of its archive is missing', log)
-    assert f'Going on from {pointer.parent / "iter_4.pth"}' in log
+    assert f'Resuming from {pointer.parent / "iter_4.pth"}' in log
     last = f'iter_{EPOCHS * PER_EPOCH}.pth'
     expected, found = load(tmp_path / 'whole' / last), load(tmp_path / 'killed' / last)
     parts = [part for part in PARTS_OF_CHECKPOINT if part in expected]

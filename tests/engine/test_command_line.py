@@ -81,7 +81,7 @@ def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Counts the processes that part from their group."""
     leave = Mock()
     monkeypatch.setenv('LOCAL_RANK', '0')
-    monkeypatch.setattr(command_line, 'prepare_processes', Mock())
+    monkeypatch.setattr(command_line, 'init_distributed', Mock())
     monkeypatch.setattr(Runner, 'from_cfg', Mock())
     monkeypatch.setattr(distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(distributed, 'destroy_process_group', leave)
@@ -104,12 +104,12 @@ def test_process_that_fails_waits_for_no_other(tmp_path: Path, leave: Mock) -> N
     leave.assert_not_called()
 
 
-def test_lost_contact_becomes_an_error_that_says_what_to_do(
+def test_lost_process_error_becomes_an_error_that_says_what_to_do(
     tmp_path: Path, leave: Mock
 ) -> None:
     message = '[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:1'
     with (
-        pytest.raises(LostProcessError, match='with --resume: it goes on') as caught,
+        pytest.raises(LostProcessError, match='with --resume to continue') as caught,
         launched_runner(toy_config(tmp_path), parse('--launcher', 'pytorch')),
     ):
         raise RuntimeError(message)

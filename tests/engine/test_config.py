@@ -13,11 +13,11 @@ from projects.sam2.engine.config import (
     apply_bfloat16,
     apply_data_root,
     apply_image_size,
-    apply_resume,
     apply_work_dir,
     find_size_conflicts,
     load_config,
 )
+from projects.sam2.engine.resume import apply_resume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -209,7 +209,7 @@ def test_resume_starts_from_the_checkpoint_or_else_from_load_from(
     found = cfg.get('load_from')
     assert (found and Path(found).name) == load_from
     is_searched = resume == 'auto' or in_config
-    expected = [] if has_checkpoint or not is_searched else ['a new run begins']
+    expected = [] if has_checkpoint or not is_searched else ['starting a new run']
     assert [notice.partition(': ')[2] for notice in notices] == expected
 
 

@@ -11,9 +11,9 @@ from torch import distributed
 from projects.sam2.engine.distributed import (
     LostProcessError,
     ProcessRank,
-    lost_contact,
-    prepare_processes,
-    rank_of_process,
+    init_distributed,
+    lost_process_error,
+    process_rank,
     set_rank_variables,
 )
 
@@ -62,7 +62,7 @@ def test_jobs_on_one_machine_have_ports_of_their_own(
     assert environment['MASTER_PORT'] == port
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(os, 'environ', {'SLURM_JOB_ID': job})
-    prepare_processes(Config({}), 'slurm')
+    init_distributed(Config({}), 'slurm')
     assert os.environ == {'SLURM_JOB_ID': job, 'MASTER_PORT': port}
 
 
@@ -88,7 +88,7 @@ def test_plain_lists_of_machines_need_no_scontrol(
 @pytest.mark.parametrize(
     ('environment', 'message'),
     [
-        ({}, 'SLURM_PROCID; start with the launcher'),
+        ({}, 'SLURM_PROCID; start with slurm'),
         ({**SLURM, 'SLURM_NODELIST': 'node[3-4]'}, r'node\[3-4\].*set MASTER_ADDR'),
         (SLURM, 'set MASTER_ADDR'),
     ],
@@ -107,7 +107,7 @@ def test_no_group_is_made_without_a_launcher_or_with_a_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
     cfg = Config({'model_wrapper_cfg': {'broadcast_buffers': False}})
-    prepare_processes(cfg, 'pytorch' if has_gpu else 'none')
+    init_distributed(cfg, 'pytorch' if has_gpu else 'none')
     assert not distributed.is_initialized()
     assert 'device_ids' not in cfg.model_wrapper_cfg
 
@@ -129,7 +129,7 @@ def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
             'env_cfg': {'dist_cfg': {'timeout': 77}},
         }
     )
-    prepare_processes(cfg, 'pytorch')
+    init_distributed(cfg, 'pytorch')
     assert joined == [('gloo', 77.0)]
     assert cfg.model_wrapper_cfg == {
         'type': 'MMDistributedDataParallel',
@@ -149,16 +149,17 @@ def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
         (LostProcessError('said already'), False),
     ],
 )
-def test_lost_contact_is_told_from_other_errors(
+def test_lost_process_error_is_told_from_other_errors(
     monkeypatch: pytest.MonkeyPatch, error: RuntimeError, *, is_lost: bool
 ) -> None:
     monkeypatch.setenv('RANK', '3')
     monkeypatch.setenv('WORLD_SIZE', '8')
-    found = lost_contact(error, Config({'env_cfg': {'dist_cfg': {'timeout': 77}}}))
+    cfg = Config({'env_cfg': {'dist_cfg': {'timeout': 77}}})
+    found = lost_process_error(error, cfg)
     assert (found is not None) is is_lost
     if found is not None:
         assert 'Process 3 of 8' in str(found)
-        assert 'waits 77 s' in str(found)
+        assert 'timeout is 77 s' in str(found)
         assert str(error) in str(found)
 
 
@@ -173,9 +174,9 @@ def test_lost_contact_is_told_from_other_errors(
 def test_rank_is_told_without_a_process_group(
     launcher: str, given: dict[str, str]
 ) -> None:
-    expected = ProcessRank(index=3, count=8, local_index=1)
-    assert rank_of_process(launcher, given) == expected
-    assert rank_of_process('none', given) == ProcessRank(index=0, count=1)
+    expected = ProcessRank(rank=3, world_size=8, local_rank=1)
+    assert process_rank(launcher, given) == expected
+    assert process_rank('none', given) == ProcessRank(rank=0, world_size=1)
     assert not distributed.is_initialized()
     with pytest.raises(KeyError, match=f'--launcher {launcher} needs'):
-        rank_of_process(launcher, {})
+        process_rank(launcher, {})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine_toys import write_checkpoint
-from projects.sam2.engine.config import find_resume_point
+from projects.sam2.engine.resume import find_resume_point
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_pointer_that_was_not_written_any_more_hides_nothing(work_dir: Path) -> 
         (truncate, 'is no checkpoint, or damaged: the end of its archive is missing'),
         (empty, 'iter_10.pth is damaged: the file is empty'),
         (write_text, 'iter_10.pth (36 bytes) is no checkpoint but a web page'),
-        (change_one_byte_of_a_weight, 'has other bytes than were written'),
+        (change_one_byte_of_a_weight, 'has changed since it was written'),
         (change_one_byte_that_says_how_to_read, 'is no checkpoint, or damaged: '),
         (remove, 'last_checkpoint names'),
     ],
@@ -130,7 +130,7 @@ def test_pointer_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / 'last_checkpoint').open('wb') as file:
         file.truncate(1 << 40)  # sparse
     (problem,) = find_resume_point(tmp_path).problems
-    assert 'which is not there' in problem
+    assert 'which does not exist' in problem
 
 
 @pytest.mark.parametrize('text', ['', '\0', 'nowhere.pth', '\xff'])

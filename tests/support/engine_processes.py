@@ -16,7 +16,7 @@ from torch import distributed
 
 from engine_toys import train
 from plain_config_text import use_plain_config_text
-from projects.sam2.engine.distributed import prepare_processes
+from projects.sam2.engine.distributed import init_distributed
 
 CHILD_SECONDS = 120
 # What a run imports late: two seconds and more in each process of its own.
@@ -114,7 +114,7 @@ def _train(settings: dict[str, Any], launcher: str) -> None:
     cfg = Config(settings)
     if launcher != 'none':
         cfg.launcher = launcher
-        prepare_processes(cfg, launcher)
+        init_distributed(cfg, launcher)
     train(cfg)
     if distributed.is_initialized():
         distributed.destroy_process_group()

@@ -68,11 +68,11 @@ def test_same_command_line_starts_and_restarts_a_run(
     main = load_tool('train').main
     words = [config, '--work-dir', str(tmp_path / 'run'), '--amp', '--resume']
     main(words)
-    assert 'a new run begins' in capsys.readouterr().out
+    assert 'starting a new run' in capsys.readouterr().out
     saved = load(tmp_path / 'run' / 'epoch_1.pth')
     assert 'SAM2BFloat16OptimWrapper' in saved['meta']['cfg']
     main([*words, '--cfg-options', 'experiment_name=again', 'train_cfg.max_epochs=2'])
-    assert 'a new run begins' not in capsys.readouterr().out
+    assert 'starting a new run' not in capsys.readouterr().out
     went_on = load(tmp_path / 'run' / 'epoch_2.pth')
     assert went_on['meta']['iter'] == 12
     assert differences(saved['state_dict'], went_on['state_dict']) != []

@@ -30,8 +30,8 @@ from ..datasets.processing.worker_pool import (
     run_tasks,
 )
 from ..datasets.sources.object_folders import ObjectFolderMasks
-from ..engine.distributed import rank_of_process
-from ..engine.samplers import deal_videos
+from ..engine.distributed import process_rank
+from ..engine.samplers import balance_videos
 from ..ops import atomic_write, write_atomically
 from ..structures import FrameMasks, VideoSource
 from .building import build_sam2_video_predictor, default_device
@@ -488,11 +488,11 @@ def run_inference(
     if num_processes < 1:
         msg = f'num_processes is {num_processes}; give a positive number'
         raise ValueError(msg)
-    rank = rank_of_process(launcher)
+    process = process_rank(launcher)
     names = list(lengths)
-    hands = deal_videos(list(lengths.values()), rank.count)
-    hand = [names[index] for index in hands[rank.index]]
-    first_device = rank.local_index * num_processes
+    hands = balance_videos(list(lengths.values()), process.world_size)
+    hand = [names[index] for index in hands[process.rank]]
+    first_device = process.local_rank * num_processes
     if num_processes == 1:
         alone = VOSWorker(plan=plan, first_device=first_device)
         if not all(plan.out.has(name) for name in hand):

@@ -1,4 +1,4 @@
-"""How training runs: samplers, loop, hooks, optimizer, launching."""
+"""Parts of the training engine: loops, samplers, optimizers, hooks, launching."""
 
 from . import hooks, loops, optim, samplers
 from .files import SAM2AtomicBackend

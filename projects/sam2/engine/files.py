@@ -1,4 +1,4 @@
-"""Python's own types in place of NumPy's."""
+"""How checkpoints are written: atomically, and in plain Python types."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,29 +9,15 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from ..ops import write_atomically
 
-
-def to_plain(value: Any) -> Any:
-    """Turn what NumPy made into Python's own types, at any depth."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {to_plain(key): to_plain(entry) for key, entry in value.items()}
-    if isinstance(value, tuple):
-        return tuple(to_plain(entry) for entry in value)
-    if isinstance(value, list):
-        return [to_plain(entry) for entry in value]
-    return value
-
-
 ATOMIC_BACKEND = 'sam2_atomic'
 
 
 @register_backend(ATOMIC_BACKEND)
 class SAM2AtomicBackend(LocalBackend):
-    """Local files that are written aside, flushed to the disk and then renamed.
+    """Local file backend whose writes are atomic.
 
-    Whoever reads the file, at whatever moment and after whatever crash, finds the
-    old content or the new one, whole.
+    A reader finds either the old content or the complete new content, even after a
+    crash. MMEngine's own backend writes in place.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -41,3 +27,15 @@ class SAM2AtomicBackend(LocalBackend):
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text."""
         self.put(obj.encode(encoding), filepath)
+
+
+def to_plain(value: Any) -> Any:
+    """Convert NumPy scalars and arrays to Python's own types, at any depth."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {to_plain(key): to_plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        entries = map(to_plain, value)
+        return tuple(entries) if isinstance(value, tuple) else list(entries)
+    return value

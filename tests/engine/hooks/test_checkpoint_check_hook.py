@@ -27,7 +27,7 @@ from projects.sam2.checkpoints import (
     map_to_released,
     to_plain_key,
 )
-from projects.sam2.engine.hooks.checkpoint_hook import SAM2CheckpointCheckHook
+from projects.sam2.engine.hooks.checkpoint_check_hook import SAM2CheckpointCheckHook
 
 
 def _weight(runner: Runner) -> Tensor:
@@ -160,13 +160,13 @@ def test_plain_weights_and_a_file_of_adapters_arrive_in_an_adapted_model(
     for key, value in loaded.items():
         expected = earlier[key] if is_adapter_key(key) else plain[to_plain_key(key)]
         assert torch.equal(value, expected), key
-    # What has adapters already, as a checkpoint to resume from, keeps them.
+    # What contains adapters already, as a checkpoint to resume from, keeps them.
     resumed = {key: value + 1 for key, value in loaded.items()}
     warning = Mock()
     monkeypatch.setattr(runner.logger, 'warning', warning)
     runner.load_checkpoint(_saved(tmp_path, state_dict=resumed))
     assert_same_weights(dict(model.state_dict()), resumed)
-    assert 'has adapters already' in warning.call_args.args[0]
+    assert 'contains adapters already' in warning.call_args.args[0]
 
 
 def test_file_of_what_was_trained_is_refused_where_it_would_undo_training(

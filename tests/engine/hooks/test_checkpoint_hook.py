@@ -94,7 +94,7 @@ def test_old_checkpoints_go_only_when_the_new_one_is_there(
     if broken != ('last_checkpoint',):
         pointer = (tmp_path / 'last_checkpoint').read_text()
         assert pointer == str(tmp_path / kept[-1])
-    said = capsys.readouterr().out.count('the run goes on and tries again')
+    said = capsys.readouterr().out.count('the run continues and tries again')
     assert said == {(): 0, ('iter_6.pth',): 1}.get(broken, said)
     assert bool(said) is bool(broken)
 
@@ -133,7 +133,10 @@ def test_disk_that_is_really_full_leaves_the_checkpoint_before_it(
     assert (work_dir / 'last_checkpoint').read_text() == str(work_dir / 'epoch_1.pth')
     assert load(work_dir / 'epoch_1.pth')['meta']['iter'] == 6
     said = capsys.readouterr().out
-    assert 'the run goes on and tries again at its next checkpoint. Free space' in said
+    assert (
+        'the run continues and tries again at the next checkpoint. Free disk space'
+        in said
+    )
     subprocess.run(['mount', '-o', 'remount,size=64m', small_disk], check=True)
     assert train(toy_config(work_dir, resume=True, **WIDE)).iter == 12
     assert names(work_dir) == ['epoch_1.pth', 'epoch_2.pth']
@@ -260,7 +263,7 @@ def test_auto_takes_the_first_metric(tmp_path: Path) -> None:
 
 def test_metric_that_is_not_there_is_named(tmp_path: Path) -> None:
     cfg = toy_config(tmp_path, **{f'{HOOK}save_best': 'mIoU'})
-    with pytest.raises(KeyError, match=r"'mIoU' is none of the metrics \['J&F'\]"):
+    with pytest.raises(KeyError, match=r"'mIoU' is not one of the metrics \['J&F'\]"):
         train(cfg)
 
 

@@ -18,7 +18,7 @@ from projects.sam2.engine.hooks import preemption_hook
 from projects.sam2.engine.hooks.preemption_hook import (
     EXIT_CODE,
     INTERRUPT_EXIT_CODE,
-    SIGNALS,
+    PREEMPTION_SIGNALS,
 )
 from projects.sam2.engine.optim import NonFiniteLossError
 
@@ -29,7 +29,7 @@ SAME = ('state_dict', 'optimizer', 'param_schedulers', 'random_states')
 @pytest.fixture
 def _handlers() -> Iterator[None]:
     """Puts this process's own handlers back."""
-    numbers = (*SIGNALS, signal.SIGINT)
+    numbers = (*PREEMPTION_SIGNALS, signal.SIGINT)
     before = [(number, signal.getsignal(number)) for number in numbers]
     yield
     for number, handler in before:
@@ -86,7 +86,7 @@ def test_processes_part_where_all_of_them_end(
     agreed: bool,
 ) -> None:
     part = Mock()
-    monkeypatch.setattr(preemption_hook, 'part_from_processes', part)
+    monkeypatch.setattr(preemption_hook, 'leave_process_group', part)
     iteration = 6 if in_validation else 5
     hooks = send(signal.SIGTERM, iteration=iteration, in_validation=in_validation)
     with pytest.raises(SystemExit):
@@ -102,8 +102,10 @@ def test_signal_in_validation_ends_at_once_and_the_validation_is_owed(
     with pytest.raises(SystemExit) as ended:
         train(toy_config(tmp_path, custom_hooks=hooks))
     assert ended.value.code == EXIT_CODE
-    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
-    assert 'Stopped by SIGTERM in mid-validation' in capsys.readouterr().out
+    assert {signal.getsignal(number) for number in PREEMPTION_SIGNALS} == {
+        signal.SIG_IGN
+    }
+    assert 'Stopped by SIGTERM during validation' in capsys.readouterr().out
     assert not list(tmp_path.glob('best_*'))
     again = train(toy_config(tmp_path, resume=True))
     # The validation that was owed, and that of the second epoch.
@@ -117,7 +119,9 @@ def test_validation_of_what_is_not_saved_is_not_broken_off(tmp_path: Path) -> No
     with pytest.raises(SystemExit) as ended:
         train(toy_config(tmp_path, custom_hooks=hooks, **interval))
     assert ended.value.code == EXIT_CODE
-    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
+    assert {signal.getsignal(number) for number in PREEMPTION_SIGNALS} == {
+        signal.SIG_IGN
+    }
     assert [path.name for path in tmp_path.glob('best_*')] == ['best_JF_epoch_1.pth']
     assert load(tmp_path / 'epoch_1.pth')['meta']['iter'] == 6
 

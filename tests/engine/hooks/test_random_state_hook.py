@@ -82,7 +82,7 @@ def test_weights_alone_carry_no_random_states(runner: Mock) -> None:
     runner._resume = False
     hook = ClipRandomStateHook()
     hook.after_load_checkpoint(runner, saved_state(runner)[0])
-    assert hook._held is None
+    assert hook._pending is None
     runner.logger.warning.assert_not_called()
 
 

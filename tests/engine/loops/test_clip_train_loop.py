@@ -136,7 +136,7 @@ def test_fewer_processes_with_larger_batches_go_on_with_the_same_clips(
     assert run_processes(toy_config(run, **two), 2) == [0, 0]
     found = resumed(run, **plain)
     assert found.train_dataloader.dataset.loaded
-    assert 'Going on with 1 processes in place of 2' in capsys.readouterr().out
+    assert 'Resuming with 1 processes instead of 2' in capsys.readouterr().out
     for name, weights in found.model.state_dict().items():
         torch.testing.assert_close(weights, whole[name], rtol=1e-5, atol=1e-6)
 

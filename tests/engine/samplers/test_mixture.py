@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from golden_cases import GoldenCase, assert_exact, discover
-from projects.sam2.engine.samplers import MixedPart, choose_parts
+from projects.sam2.engine.samplers import MixedDataset, draw_datasets
 
 
-def part(**changes: Any) -> MixedPart:
+def part(**changes: Any) -> MixedDataset:
     """Ten clips in batches of two."""
     usual = {
         'num_clips': 10,
@@ -19,14 +19,14 @@ def part(**changes: Any) -> MixedPart:
         'num_phases': 1,
         'world_size': 1,
     }
-    return MixedPart(**(usual | changes))
+    return MixedDataset(**(usual | changes))
 
 
-def clips_of(mixed: MixedPart, *, phase: int = 0, seed: int = 0) -> list[list[int]]:
+def clips_of(mixed: MixedDataset, *, phase: int = 0, seed: int = 0) -> list[list[int]]:
     """Batches of a phase, of each process in turn."""
-    order = mixed.order((seed,))
+    order = mixed.shuffle((seed,))
     return [
-        mixed.batch(order, phase=phase, number=number, rank=rank)
+        mixed.batch(order, phase=phase, batch_index=number, rank=rank)
         for number in range(mixed.num_batches)
         for rank in range(mixed.world_size)
     ]
@@ -37,7 +37,7 @@ def test_each_clip_is_shown_as_often_as_the_factor_rounded_down_or_up(
     repeat: float,
 ) -> None:
     mixed = part(repeat=repeat)
-    order = mixed.order((0,))
+    order = mixed.shuffle((0,))
     assert len(order) == mixed.num_shown == 10 * repeat
     assert len(set(order.tolist())) == len(order), 'repetitions are told apart'
     counts = np.bincount(order % 10, minlength=10)
@@ -58,7 +58,8 @@ def test_clips_are_repeated_as_often_as_in_released_epochs(golden: GoldenCase) -
     for released in shown:
         # As many clips of one factor here as there are epochs of this one there.
         mixed = part(num_clips=len(released), repeat=released.mean())
-        found = np.bincount(mixed.order((0,)) % len(released), minlength=len(released))
+        clips = mixed.shuffle((0,)) % len(released)
+        found = np.bincount(clips, minlength=len(released))
         assert_exact(np.sort(found), np.sort(released), 'repetitions')
     with pytest.raises(ValueError, match='a repeat that leaves one clip'):
         part(num_clips=1, repeat=0.0)
@@ -66,7 +67,7 @@ def test_clips_are_repeated_as_often_as_in_released_epochs(golden: GoldenCase) -
 
 def test_a_fraction_shows_others_each_time() -> None:
     mixed = part(repeat=0.3)
-    assert len({frozenset(mixed.order((turn,)).tolist()) for turn in range(20)}) > 10
+    assert len({frozenset(mixed.shuffle((turn,)).tolist()) for turn in range(20)}) > 10
 
 
 def test_phases_together_show_every_clip_once() -> None:
@@ -101,15 +102,15 @@ def test_part_that_gives_no_clip_is_refused(changes: dict[str, float]) -> None:
 
 def test_every_batch_of_every_dataset_comes_once() -> None:
     for weights in (None, (1.0, 5.0, 2.0)):
-        chosen = choose_parts((3, 20, 7), weights, (0,))
+        chosen = draw_datasets((3, 20, 7), weights, (0,))
         assert np.bincount(chosen).tolist() == [3, 20, 7]
-        others = choose_parts((3, 20, 7), weights, (1,))
+        others = draw_datasets((3, 20, 7), weights, (1,))
         assert chosen.tolist() != others.tolist()
 
 
 def test_datasets_are_drawn_with_their_weights() -> None:
     firsts = np.array(
-        [choose_parts((300, 300), (3.0, 1.0), (seed,))[:100] for seed in range(30)]
+        [draw_datasets((300, 300), (3.0, 1.0), (seed,))[:100] for seed in range(30)]
     )
     assert 0.72 < np.mean(firsts == 0) < 0.78
     # Independent of the draw before.
@@ -118,5 +119,5 @@ def test_datasets_are_drawn_with_their_weights() -> None:
 
 
 def test_without_weights_datasets_come_in_proportion_to_their_batches() -> None:
-    firsts = [choose_parts((900, 100), None, (seed,))[:100] for seed in range(30)]
+    firsts = [draw_datasets((900, 100), None, (seed,))[:100] for seed in range(30)]
     assert 0.87 < np.mean(np.array(firsts) == 0) < 0.93

@@ -1,15 +1,10 @@
-"""Hooks: checkpoints, signals, bad losses, memory, compiling, diagnostics, pictures."""
+"""The registered hooks."""
 
-from .checkpoint_hook import (
-    SAM2CheckpointCheckHook,
-    SAM2CheckpointHook,
-)
+from .checkpoint_check_hook import SAM2CheckpointCheckHook
+from .checkpoint_hook import SAM2CheckpointHook
 from .compile_hook import SAM2CompileHook
 from .diagnostics_hook import ClipDiagnosticsHook
-from .memory_hooks import (
-    SAM2GradientCompressionHook,
-    SAM2LowMemoryHook,
-)
+from .memory_hooks import SAM2GradientCompressionHook, SAM2LowMemoryHook
 from .non_finite_hook import ClipNonFiniteHook
 from .preemption_hook import ClipPreemptionHook
 from .random_state_hook import ClipRandomStateHook
