@@ -1,4 +1,4 @@
-"""Folders of masks scored against folders of masks."""
+"""Folders of predicted masks scored against the ground truth."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -95,14 +95,14 @@ def test_object_0_is_not_compared_with_a_background(
         score_folder(task)
 
 
-def test_processes_score_as_one_does(task: ScoringTask) -> None:
-    told: list[tuple[int, int]] = []
+def test_several_processes_give_the_same_scores(task: ScoringTask) -> None:
+    progress: list[tuple[int, int]] = []
     alone = score_folder(task)
     several = score_folder(
-        task, num_workers=2, advance=lambda done, total: told.append((done, total))
+        task, num_workers=2, advance=lambda done, total: progress.append((done, total))
     )
     assert several == alone
-    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert progress == [(0, 2), (1, 2), (2, 2)]
 
 
 def break_frame(task: ScoringTask) -> None:
@@ -127,8 +127,8 @@ def drop_object(task: ScoringTask) -> None:
     write_maps(task.pred / 'a', square_maps(objects=1))
 
 
-def told(scores: FolderScores) -> dict[str, Any]:
-    """All that is missing or too much."""
+def gaps_of(scores: FolderScores) -> dict[str, Any]:
+    """All missing and extra predictions."""
     gaps = {video.video_name: video.gaps for video in scores.videos}
     found = {
         'videos': scores.missing_videos,
@@ -150,19 +150,19 @@ def told(scores: FolderScores) -> dict[str, Any]:
         (drop_object, {'objects': (2,)}),
     ],
 )
-def test_what_is_missing_or_too_much_is_told(
+def test_missing_and_extra_predictions_are_reported(
     task: ScoringTask,
     change: Callable[[ScoringTask], None],
     expected: dict[str, Any],
 ) -> None:
-    assert told(score_folder(task)) == {}
+    assert gaps_of(score_folder(task)) == {}
     change(task)
     scores = score_folder(task)
-    assert told(scores) == expected
+    assert gaps_of(scores) == expected
     assert not scores.is_complete
 
 
-def test_what_is_missing_counts_as_empty(task: ScoringTask) -> None:
+def test_missing_predictions_count_as_empty(task: ScoringTask) -> None:
     break_frame(task)
     break_video(task)
     first, second = score_folder(task).videos
@@ -172,7 +172,7 @@ def test_what_is_missing_counts_as_empty(task: ScoringTask) -> None:
     assert set(second.j) == set(second.f) == {0.0}
 
 
-def test_masks_of_single_objects_that_are_missing_are_told(tmp_path: Path) -> None:
+def test_missing_masks_of_single_objects_are_reported(tmp_path: Path) -> None:
     for side in ('truth', 'pred'):
         write_objects(tmp_path / side / 'a', square_maps())
     (tmp_path / 'pred' / 'a' / '002' / '00003.png').unlink()
