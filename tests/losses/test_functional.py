@@ -1,7 +1,5 @@
 """Losses of single masks, against hand-made numbers and plain formulas."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +9,6 @@ from projects.sam2.losses import (
     FocalShape,
     dice_loss,
     focal_elements,
-    mask_ious,
     sigmoid_focal_loss,
 )
 
@@ -96,23 +93,11 @@ def test_dice_loss_of_two_empty_masks_vanishes() -> None:
     assert dice_loss(torch.full((1, 1, 4, 4), -200.0), empty).item() == 0
 
 
-def test_iou_is_measured_on_binarised_masks() -> None:
-    truth = torch.tensor([[True, True, False, False]]).view(1, 1, 1, 4)
-    logits = torch.tensor([[9.0, -9.0, 0.1, -0.1], [-1.0, -1.0, -1.0, -1.0]])
-    ious = mask_ious(logits.view(1, 2, 1, 4), truth)
-    assert ious.tolist() == [[pytest.approx(1 / 3), 0.0]]
-
-
-def test_iou_of_an_empty_union_is_zero() -> None:
-    empty = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
-    assert mask_ious(torch.full((1, 1, 2, 2), -1.0), empty).item() == 0
-
-
 def test_void_pixels_are_as_good_as_cut_off(
     logits: Tensor, truth: Tensor, void: Tensor
 ) -> None:
     cut_logits, cut_truth = logits[:1, :, :, 2:], truth[:1, :, :, 2:]
-    for loss in (sigmoid_focal_loss, dice_loss, mask_ious):
+    for loss in (sigmoid_focal_loss, dice_loss):
         with_void = loss(logits, truth, void=void)
         assert torch.allclose(with_void[:1], loss(cut_logits, cut_truth))
         assert torch.allclose(with_void[1:], loss(logits[1:], truth[1:]))
@@ -136,9 +121,3 @@ def test_object_of_void_pixels_alone_loses_nothing(
     everything = torch.ones_like(truth)
     assert not sigmoid_focal_loss(logits, truth, void=everything).any()
     assert not dice_loss(logits, truth, void=everything).any()
-    assert not mask_ious(logits, truth, void=everything).any()
-
-
-def test_constants_of_binary_cross_entropy() -> None:
-    at_zero = focal_elements(torch.zeros(2), torch.tensor([True, False]), PLAIN)
-    assert at_zero.tolist() == pytest.approx([math.log(2)] * 2)

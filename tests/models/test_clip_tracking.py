@@ -23,11 +23,13 @@ from projects.sam2.models.prompt_simulator import (
     PromptKind,
     PromptPlan,
 )
+from projects.sam2.models.tracking.clip import preview_prompts
 from projects.sam2.structures import (
     ClipBatch,
     ClipTargets,
     EncodedFrame,
     FrameOutput,
+    FramePrompt,
     PointPrompt,
     TrackingMode,
 )
@@ -130,19 +132,19 @@ class NotedPrompts(SAM2PromptSimulator):
     def __init__(self) -> None:
         super().__init__(num_corrections=1)
         self.predictions: list[Tensor] = []
-        self.ignored: list[Tensor | None] = []
+        self.voids: list[Tensor | None] = []
 
     def correction(
         self,
         truth: Tensor,
         prediction: Tensor,
         clicks: ClickGenerators,
-        ignored: Tensor | None = None,
+        void: Tensor | None = None,
     ) -> PointPrompt:
         """Note the prediction and the void; the clicks are the usual ones."""
         self.predictions.append(prediction)
-        self.ignored.append(ignored)
-        return super().correction(truth, prediction, clicks, ignored)
+        self.voids.append(void)
+        return super().correction(truth, prediction, clicks, void)
 
 
 def _two_frames(*, void: bool = False, annotated: bool = True) -> ClipBatch:
@@ -158,7 +160,8 @@ def _two_frames(*, void: bool = False, annotated: bool = True) -> ClipBatch:
             void=torch.ones(shape, dtype=torch.bool) if void else None,
             annotated=torch.tensor([[True], [annotated]]),
         ),
-        video_of_object=torch.zeros(1, dtype=torch.int64),
+        objects_per_clip=(1,),
+        annotated_frames=frozenset({0, 1} if annotated else {0}),
         seeds=(0,),
     )
 
@@ -194,7 +197,71 @@ def test_corrections_are_told_which_pixels_are_void() -> None:
     void = batch.targets.void
     assert void is not None
     _, simulator = _noted_run(batch)
-    for frame, ignored in enumerate(simulator.ignored):
+    for frame, ignored in enumerate(simulator.voids):
         assert ignored is not None
         assert torch.equal(ignored[:, 0], void[frame])
-    assert _noted_run(_two_frames())[1].ignored == [None, None]
+    assert _noted_run(_two_frames())[1].voids == [None, None]
+
+
+class NotedFirstPrompts(SAM2PromptSimulator):
+    """Notes the first prompts that it gave."""
+
+    def __init__(self) -> None:
+        super().__init__(num_corrections=2)
+        self.given: list[FramePrompt] = []
+
+    def first_prompt(
+        self, kind: PromptKind, truth: Tensor, clicks: ClickGenerators
+    ) -> FramePrompt:
+        """Note the prompt; it is the usual one."""
+        self.given.append(super().first_prompt(kind, truth, clicks))
+        return self.given[-1]
+
+
+def two_clips() -> ClipBatch:
+    """Two clips of three frames, one of two objects; a frame lacks an annotation."""
+    generator = torch.Generator().manual_seed(0)
+    annotated = torch.ones(3, 3, dtype=torch.bool)
+    annotated[1, 2] = False
+    return ClipBatch(
+        frames=torch.randn(6, 3, 64, 64, generator=generator),
+        num_frames=3,
+        targets=ClipTargets(
+            masks=torch.rand(3, 3, 64, 64, generator=generator) > 0.7,
+            void=None,
+            annotated=annotated,
+        ),
+        objects_per_clip=(2, 1),
+        annotated_frames=frozenset({0, 2}),
+        seeds=(3, 4),
+    )
+
+
+@pytest.mark.parametrize(
+    'kinds',
+    [
+        (PromptKind.POINT, PromptKind.POINT),
+        (PromptKind.BOX, PromptKind.POINT),
+        (PromptKind.MASK, PromptKind.MASK),
+    ],
+)
+def test_prompts_equal_those_of_training(kinds: tuple[PromptKind, PromptKind]) -> None:
+    batch = two_clips()
+    plan = PromptPlan(
+        prompts={0: kinds[0], 1: kinds[1], 2: kinds[1]},
+        correction_frames=frozenset({0, 2}),
+        conditioning_frames=frozenset({0, 2}),
+    )
+    model = golden_model('preview:', tracker={'gate_training_masks': False})
+    model.prompt_simulator = simulator = NotedFirstPrompts()
+    with torch.no_grad():
+        model.track(batch, plan, TrackingMode.TRAINING)
+    trained = list(simulator.given)
+    previewed = preview_prompts(simulator, batch, plan)
+    assert list(previewed) == [0, 2]  # frame 1 is not annotated in all clips
+    for ours, theirs in zip(previewed.values(), trained, strict=True):
+        for one, other in ((ours.mask, theirs.mask), (ours.points, theirs.points)):
+            assert (one is None) == (other is None)
+        if ours.points is not None and theirs.points is not None:
+            assert torch.equal(ours.points.coords, theirs.points.coords)
+            assert torch.equal(ours.points.labels, theirs.points.labels)

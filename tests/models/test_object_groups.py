@@ -11,7 +11,7 @@ from golden_cases import GoldenCase, discover
 from golden_clips import golden_batch
 from golden_models import golden_model
 from projects.sam2.models import SAM2
-from projects.sam2.models.tracking.clip import groups_of_objects, losses_in_groups
+from projects.sam2.models.tracking.clip import losses_in_groups, split_objects
 from projects.sam2.structures import ClipBatch, ClipTargets, ImageFeatures
 
 FEATURES = ImageFeatures(
@@ -28,7 +28,8 @@ BATCH = ClipBatch(
         void=torch.rand(2, 5, 8, 8) > 0.5,
         annotated=torch.rand(2, 5) > 0.5,
     ),
-    video_of_object=torch.tensor([0, 0, 0, 1, 1]),
+    objects_per_clip=(3, 2),
+    annotated_frames=frozenset({0, 1}),
     seeds=(3, 4),
 )
 CASES = discover('train_twovideos_v16')
@@ -107,7 +108,7 @@ def nodes(terms: dict[str, Tensor]) -> set[str]:
 
 
 def test_groups_hold_each_object_once_and_click_by_seeds_of_their_own() -> None:
-    groups = list(groups_of_objects(BATCH, 2))
+    groups = list(split_objects(BATCH, 2))
     assert [len(group.video_of_object) for group in groups] == [2, 2, 1]
     for name in ('masks', 'void', 'annotated'):
         parts = [getattr(group.targets, name) for group in groups]
@@ -120,7 +121,7 @@ def test_groups_hold_each_object_once_and_click_by_seeds_of_their_own() -> None:
 
 def test_terms_that_are_weighed_apart_are_refused() -> None:
     weight = nn.Parameter(torch.ones(()))
-    groups = groups_of_objects(BATCH, 3)
+    groups = split_objects(BATCH, 3)
     terms = losses_in_groups(
         groups,
         FEATURES,
@@ -131,5 +132,5 @@ def test_terms_that_are_weighed_apart_are_refused() -> None:
     (terms['a'] * 3 + terms['b'] * 3).backward(retain_graph=True)
     assert weight.grad is not None
     assert weight.grad.item() == 18
-    with pytest.raises(ValueError, match='weighed alike'):
+    with pytest.raises(ValueError, match='need equal weights'):
         terms['a'].backward()

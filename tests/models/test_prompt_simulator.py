@@ -26,7 +26,7 @@ def truth() -> torch.Tensor:
 
 
 def _clicks(seeds: list[int], videos: list[int]) -> ClickGenerators:
-    return ClickGenerators.seeded(seeds, torch.tensor(videos))
+    return ClickGenerators(seeds, [videos.count(video) for video in range(len(seeds))])
 
 
 def test_published_recipe_draws_prompts_with_its_probabilities() -> None:
@@ -180,7 +180,36 @@ def test_frame_that_a_clip_has_no_annotation_of_is_left_out_of_the_plan() -> Non
         correction_frames=frozenset({0, 2, 3}),
         conditioning_frames=frozenset({0, 2, 3}),
     )
-    annotated = torch.tensor([[1, 0], [1, 1], [1, 1], [1, 0]], dtype=torch.bool)
-    restricted = plan.where_annotated(annotated)
+    restricted = plan.where_annotated({1, 2})
     assert restricted.prompts == {0: PromptKind.BOX}
     assert restricted.correction_frames == restricted.conditioning_frames == {0, 2}
+
+
+def test_void_pixels_are_neither_wrong_nor_clicked(truth: torch.Tensor) -> None:
+    simulator = SAM2PromptSimulator(click_method='center')
+    prediction = torch.zeros_like(truth[:1])
+    prediction[..., 20:31, 34:47] = True  # the larger error
+    for void, (label, (left, right)) in (
+        (None, (0, (34, 46))),
+        (prediction, (1, (6, 29))),
+    ):
+        missing = truth[:1].clone()
+        missing[..., 12:, :] = False
+        click = simulator.correction(missing, prediction, _clicks([0], [0]), void)
+        assert click.labels.item() == label
+        assert left <= click.coords[0, 0, 0] <= right
+
+
+def test_each_object_draws_one_number_and_each_clip_another() -> None:
+    clicks = _clicks([5, 6], [0, 0, 1])
+    counted = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+    on_truth = clicks.per_clip()
+    uniform = clicks.per_object(dtype=torch.float64)
+    expected_clips = [torch.rand((), generator=generator) for generator in counted]
+    expected = [
+        torch.rand(size, generator=generator, dtype=torch.float64)
+        for size, generator in zip((2, 1), counted, strict=True)
+    ]
+    first, second = expected_clips
+    assert torch.equal(on_truth, torch.stack([first, first, second]))
+    assert torch.equal(uniform, torch.cat(expected))

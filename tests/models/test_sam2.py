@@ -173,7 +173,8 @@ def test_clip_of_another_shape_runs_through(model: SAM2) -> None:
         targets=ClipTargets(
             masks=masks, void=None, annotated=torch.ones(2, 1, dtype=torch.bool)
         ),
-        video_of_object=torch.zeros(1, dtype=torch.int64),
+        objects_per_clip=(1,),
+        annotated_frames=frozenset({0, 1}),
         seeds=(0,),
     )
     with torch.no_grad():

@@ -58,7 +58,8 @@ def test_frame_of_an_object_is_found_video_by_video() -> None:
             void=None,
             annotated=torch.ones(3, 3, dtype=torch.bool),
         ),
-        video_of_object=torch.tensor([0, 1, 1]),
+        objects_per_clip=(1, 2),
+        annotated_frames=frozenset(range(3)),
         seeds=(0, 1),
     )
     assert batch.frame_of_object(2).tolist() == [2, 5, 5]

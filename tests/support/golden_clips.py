@@ -53,10 +53,10 @@ class RecordedPrompts(SAM2PromptSimulator):
         truth: Tensor,
         prediction: Tensor,
         clicks: ClickGenerators,
-        ignored: Tensor | None = None,
+        void: Tensor | None = None,
     ) -> PointPrompt:
         """The recorded correction."""
-        del truth, prediction, clicks, ignored
+        del truth, prediction, clicks, void
         return recorded_points(next(self.later))
 
 
@@ -67,8 +67,8 @@ def golden_batch(setup: Mapping[str, Any], mask_bits: NDArray[np.uint8]) -> Clip
         setup: ``case`` of its json file.
     """
     frames, objects = setup['T'], setup['N']
-    videos = torch.tensor(setup.get('videos', [0] * objects))
-    num_videos = int(videos.max()) + 1
+    videos = setup.get('videos', [0] * objects)  # ascending
+    num_videos = max(videos) + 1
     shape = (frames, objects, IMAGE_SIZE, IMAGE_SIZE)
     weights = golden_weights()
     images = torch.from_numpy(
@@ -86,6 +86,7 @@ def golden_batch(setup: Mapping[str, Any], mask_bits: NDArray[np.uint8]) -> Clip
             void=None,
             annotated=torch.ones(frames, objects, dtype=torch.bool),
         ),
-        video_of_object=videos,
+        objects_per_clip=tuple(map(videos.count, range(num_videos))),
+        annotated_frames=frozenset(range(frames)),
         seeds=tuple(range(num_videos)),
     )

@@ -25,6 +25,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
@@ -38,9 +39,15 @@ from projects.sam2.engine.config import load_config
 from projects.sam2.engine.samplers import ClipBatchSampler, ClipMixBatchSampler
 from projects.sam2.models import SAM2
 from projects.sam2.models.data_preprocessor import ClipDataPreprocessor
-from projects.sam2.models.prompt_preview import preview_clicks, preview_prompts
 from projects.sam2.models.prompt_simulator import PromptPlan, SAM2PromptSimulator
-from projects.sam2.structures import ClipSample, FramePrompt, PointPrompt
+from projects.sam2.models.tracking.clip import preview_prompts
+from projects.sam2.structures import (
+    ClipBatch,
+    ClipSample,
+    FramePrompt,
+    PointPrompt,
+    TrackingMode,
+)
 from projects.sam2.visualization.clip_visualizer import write_png
 from projects.sam2.visualization.drawing import Picture
 from projects.sam2.visualization.strips import (
@@ -97,9 +104,9 @@ def clips_of_batch(
         model: Its errors are clicked on; None leaves correction clicks out.
     """
     batch = preprocessor.collate(samples)
-    plan = plan.where_annotated(batch.targets.annotated)
+    plan = plan.where_annotated(batch.annotated_frames)
     prompts = preview_prompts(simulator, batch, plan)
-    clicks = {} if model is None else preview_clicks(model, batch, plan)
+    clicks = {} if model is None else clicks_on_errors(model, batch, plan)
     frames = (batch.frames * preprocessor.std + preprocessor.mean).round()
     pixels = frames.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     for number, sample in enumerate(samples):
@@ -118,6 +125,19 @@ def clips_of_batch(
             ),
             clicks={t: _part(points, chosen) for t, points in clicks.items()},
         )
+
+
+@torch.no_grad()
+def clicks_on_errors(
+    model: SAM2, batch: ClipBatch, plan: PromptPlan
+) -> dict[int, FramePrompt]:
+    """All points of each frame, with those that correct the errors of a model."""
+    outputs = model.track(batch, plan, TrackingMode.TRAINING)
+    return {
+        output.frame_index: FramePrompt(points=output.final.points)
+        for output in outputs
+        if output.final.points is not None
+    }
 
 
 def _part(prompt: FramePrompt, chosen: Tensor) -> FramePrompt:

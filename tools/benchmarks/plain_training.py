@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from projects.sam2.losses import SAM2MultiStepLoss, dice_loss, focal_elements, mask_ious
-from projects.sam2.losses.multi_step import FrameTruth
+from projects.sam2.losses import SAM2MultiStepLoss, dice_loss, focal_elements
 from projects.sam2.models.hiera import (
     HieraAttention,
     join_windows,
@@ -26,7 +25,7 @@ from projects.sam2.models.hiera import (
 )
 from projects.sam2.models.layers import ReLUDropout, ResidualDropout, attention
 from projects.sam2.models.layers import checkpointing as recompute
-from projects.sam2.ops import at_least_float32, upsample_logits
+from projects.sam2.ops import at_least_float32, mask_ious, upsample_logits
 from projects.sam2.structures import DecoderStep
 
 __all__ = ['plain_way']
@@ -118,22 +117,31 @@ def plain_focal(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def plain_step_losses(
-    self: SAM2MultiStepLoss, step: DecoderStep, truth: FrameTruth
+    self: SAM2MultiStepLoss,
+    step: DecoderStep,
+    masks: Tensor,
+    void: Tensor | None,
+    annotated: Tensor,
 ) -> dict[str, Tensor]:
     """Losses of every candidate, with their graphs, of which the least counts."""
     logits = at_least_float32(
         step.candidate_logits if step.full_logits is None else step.full_logits
     )
-    height, width = truth.masks.shape[-2:]
+    if void is not None:
+        msg = 'The plain way knows no void pixels'
+        raise NotImplementedError(msg)
+    height, width = masks.shape[-2:]
     full = upsample_logits(logits, (height, width))
-    focal, dice = plain_focal(full, truth.masks), dice_loss(full, truth.masks)
+    focal, dice = plain_focal(full, masks), dice_loss(full, masks)
     combined = (
         self.weights['loss_mask'] * focal + self.weights['loss_dice'] * dice
     ).detach()
     best = combined.argmin(dim=1, keepdim=True)
-    error = step.candidate_ious - mask_ious(full, truth.masks)
+    error = step.candidate_ious - mask_ious(
+        full > 0, masks, empty_iou=0.0, dtype=full.dtype
+    )
     error = error.abs() if self.iou_l1 else error.square()
-    counts = present = truth.masks.flatten(1).any(dim=1)
+    counts = present = masks.flatten(1).any(dim=1)
     if self.class_focal is None:
         counts, score = torch.ones_like(present), torch.zeros_like(focal[:, 0])
     else:
@@ -152,6 +160,6 @@ def plain_step_losses(
         'loss_class': score,
     }
     return {
-        name: self.weights[name] * (term * truth.annotated).sum()
+        name: self.weights[name] * (term * annotated).sum()
         for name, term in terms.items()
     }

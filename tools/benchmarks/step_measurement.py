@@ -119,7 +119,8 @@ def make_clip(setting: Setting) -> ClipBatch:
             void=None,
             annotated=torch.ones(*shape, dtype=torch.bool, device=device),
         ),
-        video_of_object=torch.zeros(num_objects, dtype=torch.int64, device=device),
+        objects_per_clip=(num_objects,),
+        annotated_frames=frozenset(range(setting.num_frames)),
         seeds=(0,),
     )
 

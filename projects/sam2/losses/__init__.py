@@ -1,19 +1,17 @@
-"""Losses: pure functions, and the registered sum over frames and steps."""
+"""The loss of SAM 2: a registered sum over frames and steps, and its pure functions."""
 
-from .functional import (
+from .multi_step import (
     FocalShape,
+    SAM2MultiStepLoss,
     dice_loss,
     focal_elements,
-    mask_ious,
     sigmoid_focal_loss,
 )
-from .multi_step import SAM2MultiStepLoss
 
 __all__ = [
     'FocalShape',
     'SAM2MultiStepLoss',
     'dice_loss',
     'focal_elements',
-    'mask_ious',
     'sigmoid_focal_loss',
 ]

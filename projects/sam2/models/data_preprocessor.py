@@ -88,30 +88,37 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             )
             raise ValueError(msg)
         self._check_size(samples)
+        objects_per_clip = tuple(sample.masklets.shape[1] for sample in samples)
+        if not any(objects_per_clip):
+            names = ', '.join(sample.video_name for sample in samples)
+            msg = f'No clip of the batch shows an object ({names}); leave them out'
+            raise ValueError(msg)
         clips = [
             cast('ClipSample', sample.to(self.device, non_blocking=True))
             for sample in samples
         ]
-        counts = [clip.masklets.shape[1] for clip in clips]
-        if not any(counts):
-            names = ', '.join(sample.video_name for sample in samples)
-            msg = f'No clip of the batch shows an object ({names}); leave them out'
-            raise ValueError(msg)
-        video_of_object = torch.repeat_interleave(
-            torch.arange(len(clips)), torch.tensor(counts)
-        ).to(self.device)
-        void = torch.stack([clip.void for clip in clips], dim=1)  # (T, B, H, W)
-        annotated = torch.stack([clip.annotated for clip in clips], dim=1)
+
+        def per_object(parts: Sequence[Tensor]) -> Tensor:
+            """Repeat (T, …) of each clip for each of its objects, (T, O, …)."""
+            return torch.cat(
+                [
+                    part[:, None].expand(-1, num_objects, *part.shape[1:])
+                    for part, num_objects in zip(parts, objects_per_clip, strict=True)
+                ],
+                dim=1,
+            )
+
         has_void = any(bool(sample.void.any()) for sample in samples)
         return ClipBatch(
             frames=self.normalise(torch.cat([clip.frames for clip in clips])),
             num_frames=clips[0].frames.shape[0],
             targets=ClipTargets(
                 masks=torch.cat([clip.masklets for clip in clips], dim=1),
-                void=void[:, video_of_object] if has_void else None,
-                annotated=annotated[:, video_of_object],
+                void=per_object([clip.void for clip in clips]) if has_void else None,
+                annotated=per_object([clip.annotated for clip in clips]),
             ),
-            video_of_object=video_of_object,
+            objects_per_clip=objects_per_clip,
+            annotated_frames=ClipSample.frames_annotated_in_all(samples),
             seeds=tuple(sample.seed for sample in samples),
         )
 

@@ -1,6 +1,11 @@
-"""Simulated prompts: a mask, a box or clicks (Ravi et al., 2024, appendix D.2.2)."""
+"""Simulated prompts: a mask, a box or clicks (Ravi et al., 2024, appendix D.2.2).
 
-from collections.abc import Sequence
+``SAM2PromptSimulator.plan`` decides which frames of a clip are prompted. While the clip
+is tracked, ``first_prompt`` prompts its conditioning frames, and ``correction`` clicks
+on what the model got wrong, as often as ``num_corrections`` says.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, get_args
@@ -10,7 +15,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from ..ops import center_error_points, sample_boxes, sample_error_points
+from ..ops import center_error_points, jittered_boxes, sample_error_points
 from ..structures import FramePrompt, PointPrompt
 
 ClickMethod = Literal['uniform', 'center']
@@ -18,7 +23,7 @@ CLICK_METHODS: tuple[str, ...] = get_args(ClickMethod)
 
 
 class PromptKind(Enum):
-    """How a conditioning frame is prompted first."""
+    """How a conditioning frame is prompted."""
 
     MASK = 'mask'
     POINT = 'point'
@@ -30,82 +35,105 @@ class PromptPlan:
     """Which frames of a clip are prompted, and how.
 
     Attributes:
-        prompts: Conditioning frames and how each is prompted, the first frame of the
-            clip first; they are tracked before all others.
+        prompts: The conditioning frames and how each one is prompted, the first frame
+            of the clip first. They are tracked before all others.
         correction_frames: Frames that get correction clicks.
-        conditioning_frames: Frames whose memories count as those of conditioning ones.
+        conditioning_frames: Frames whose memories count as conditioning ones: the
+            prompted and the corrected.
     """
 
     prompts: dict[int, PromptKind]
     correction_frames: frozenset[int]
     conditioning_frames: frozenset[int]
 
-    def where_annotated(self, annotated: Tensor) -> 'PromptPlan':
-        """Leave out later frames that some clip has no annotation for.
+    def where_annotated(self, annotated_frames: Collection[int]) -> 'PromptPlan':
+        """Leave out frames other than the first that lack an annotation.
 
-        A prompt made of their empty masks would say that the objects are gone.
-
-        Args:
-            annotated: Of each frame and each clip or object, (T, B), bool.
+        Their empty masks would prompt the model with the absence of the objects.
         """
-        known = annotated.all(dim=1).nonzero().flatten().tolist()
-        frames = {0, *known}
+        frames = {0, *annotated_frames}
         return PromptPlan(
             prompts={
                 frame: kind for frame, kind in self.prompts.items() if frame in frames
             },
-            correction_frames=self.correction_frames.intersection(frames),
-            conditioning_frames=self.conditioning_frames.intersection(frames),
+            correction_frames=self.correction_frames & frames,
+            conditioning_frames=self.conditioning_frames & frames,
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ClickGenerators:
-    """Randomness of the clicks, one stream for each clip.
+    """Random numbers of the clicks, from one seeded generator per clip.
 
-    So a clip gets the same clicks in whatever batch it stands.
+    So the clicks of a clip do not depend on the other clips of the batch. Numbers are
+    drawn on the CPU and copied to the device without waiting for it.
 
-    Attributes:
-        generators: One for each clip.
-        objects_of_clip: Number of objects of each clip.
+    Args:
+        seeds: One per clip.
+        objects_per_clip: Number of objects of each clip.
+        device: Where the numbers are needed.
     """
 
-    generators: tuple[torch.Generator, ...]
-    objects_of_clip: tuple[int, ...]
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        objects_per_clip: Sequence[int],
+        device: torch.device | str = 'cpu',
+    ) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.objects_per_clip = tuple(objects_per_clip)
+        self.device = torch.device(device)
 
-    @classmethod
-    def seeded(cls, seeds: Sequence[int], video_of_object: Tensor) -> 'ClickGenerators':
-        """Make the streams of a batch.
+    def per_object(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Draw uniform numbers in [0, 1) for each object, (O, *shape)."""
+        draws = [
+            torch.rand(num_objects, *shape, generator=generator, dtype=dtype)
+            for num_objects, generator in zip(
+                self.objects_per_clip, self.generators, strict=True
+            )
+        ]
+        return self._to_device(torch.cat(draws))
 
-        Args:
-            video_of_object: (O,), ascending clip numbers.
-        """
-        counts = torch.bincount(video_of_object, minlength=len(seeds))
-        return cls(
-            generators=tuple(torch.Generator().manual_seed(seed) for seed in seeds),
-            objects_of_clip=tuple(counts.tolist()),
-        )
+    def per_clip(self) -> Tensor:
+        """Draw one uniform number in [0, 1) for each clip, repeated for its objects."""
+        draws = [
+            torch.rand((), generator=generator).expand(num_objects)
+            for num_objects, generator in zip(
+                self.objects_per_clip, self.generators, strict=True
+            )
+        ]
+        return self._to_device(torch.cat(draws))
+
+    def _to_device(self, numbers: Tensor) -> Tensor:
+        if self.device.type == 'cuda':
+            numbers = numbers.pin_memory()  # or the copy would wait after all
+        return numbers.to(self.device, non_blocking=True)
 
 
 @MODELS.register_module()
 class SAM2PromptSimulator:
-    """Draws which frames are prompted, and the prompts.
+    """Decides which frames of a clip are prompted, and draws the prompts.
 
     Args:
-        point_probability: Of a clip, to be prompted with points or boxes in place of
-            masks. Single frames always get points.
-        box_probability: Of a conditioning frame of such a clip, to get a box.
-        truth_click_probability: Of a correction click, to ignore what was predicted.
-        num_conditioning_frames: Least and most frames with a first prompt.
-        num_correction_frames: Least and most frames with correction clicks; never
-            fewer than the conditioning frames, which come first.
-        num_corrections: Correction clicks on each of these frames, whose memories
-            then count as those of conditioning frames.
-        click_method: ``'uniform'`` over the error region, or its ``'center'``.
+        point_probability: Of a clip being prompted with points or boxes rather than
+            masks. Single frames always get points or boxes.
+        box_probability: Of a conditioning frame of such a clip getting a box.
+        truth_click_probability: Of a correction click ignoring the prediction.
+        num_conditioning_frames: Minimum and maximum number of conditioning frames.
+        num_correction_frames: Minimum and maximum number of frames with correction
+            clicks, the conditioning frames first and always among them.
+        num_corrections: Correction clicks on each of these frames.
+        click_method: ``'uniform'``, a random wrong pixel, or ``'center'``, the middle
+            of the largest error.
 
     Raises:
-        ValueError: If a range is empty, a probability is none, or the click method
-            is unknown.
+        ValueError: If a range is empty, a probability is not in [0, 1], or the click
+            method is unknown.
+
+    Example:
+        >>> simulator = SAM2PromptSimulator(point_probability=1.0)
+        >>> plan = simulator.plan(num_frames=8, step=0)
+        >>> clicks = ClickGenerators(batch.seeds, batch.objects_per_clip)
+        >>> prompt = simulator.first_prompt(plan.prompts[0], masks, clicks)
     """
 
     def __init__(
@@ -146,14 +174,14 @@ class SAM2PromptSimulator:
         self.click_method = click_method
 
     def plan(self, num_frames: int, step: int, seed: int = 0) -> PromptPlan:
-        """Decide which frames are prompted; equal on all ranks.
+        """Decide which frames of a clip are prompted, and how.
 
-        What is decided here shapes the graph, so it must not differ between ranks: it
-        depends on the run's seed and on the training step alone.
+        The plan shapes the graph, so all ranks must have the same one: it depends only
+        on the training step and the seed of the run.
         """
         rng = np.random.default_rng((seed, step))
         with_points = bool(rng.random() < self.point_probability) or num_frames == 1
-        # Given masks teach nothing by themselves: a frame is left to be tracked.
+        # A given mask has no loss to learn from, so one frame is left to be tracked.
         most_conditioning = num_frames if with_points else num_frames - 1
         num_conditioning = _draw_count(
             self.num_conditioning_frames, most_conditioning, rng
@@ -195,97 +223,44 @@ class SAM2PromptSimulator:
         if kind is PromptKind.MASK:
             return FramePrompt(mask=truth)
         if kind is PromptKind.BOX:
-            return FramePrompt(points=self._boxes(truth, clicks))
-        return FramePrompt(points=self._clicks(truth, None, clicks))
+            return FramePrompt(points=jittered_boxes(truth, clicks.per_object(4)))
+        return FramePrompt(points=self._click(truth, None, clicks))
 
     def correction(
         self,
         truth: Tensor,
         prediction: Tensor,
         clicks: ClickGenerators,
-        ignored: Tensor | None = None,
+        void: Tensor | None = None,
     ) -> PointPrompt:
         """Click once on each object where the prediction is wrong.
 
         Args:
-            truth: (O, 1, H, W), bool; as large as all others.
-            ignored: Void pixels, which get no click; None where there are none.
+            truth: (O, 1, H, W), bool.
+            prediction: (O, 1, H, W), bool.
+            void: Pixels that get no click, (O | 1, 1, H, W), bool, or None.
         """
-        return self._clicks(truth, prediction, clicks, ignored)
+        if self.click_method == 'uniform':
+            on_truth = clicks.per_clip() < self.truth_click_probability
+            prediction = prediction & ~on_truth[:, None, None, None]
+        return self._click(truth, prediction, clicks, void)
 
-    def _clicks(
+    def _click(
         self,
         truth: Tensor,
         prediction: Tensor | None,
         clicks: ClickGenerators,
-        ignored: Tensor | None = None,
+        void: Tensor | None = None,
     ) -> PointPrompt:
-        """One click for each object, clip by clip."""
         if self.click_method == 'center':
-            return center_error_points(truth, prediction, ignored)
-        parts: list[PointPrompt] = []
-        sizes = clicks.objects_of_clip
-        clips = (_split(masks, sizes) for masks in (truth, prediction, ignored))
-        for masks, guess, void, generator in zip(
-            *clips, clicks.generators, strict=True
-        ):
-            on_truth = guess is None or self._clicks_on_truth(generator)
-            wrong = None if on_truth else guess
-            parts.append(
-                sample_error_points(masks, wrong, generator=generator, ignored=void)
-            )
-        return _joined(parts)
-
-    def _clicks_on_truth(self, generator: torch.Generator) -> bool:
-        """Whether a correction of a clip ignores what was predicted."""
-        draw = torch.rand((), generator=generator, device=generator.device)
-        return bool(draw < self.truth_click_probability)
-
-    def _boxes(self, truth: Tensor, clicks: ClickGenerators) -> PointPrompt:
-        """A jittered box for each object, as its two corners."""
-        return _joined(
-            [
-                sample_boxes(part, generator=generator)
-                for part, generator in zip(
-                    truth.split(clicks.objects_of_clip), clicks.generators, strict=True
-                )
-            ]
-        )
+            return center_error_points(truth, prediction, void)
+        uniform = clicks.per_object(dtype=torch.float64)
+        return sample_error_points(truth, prediction, uniform, void)
 
 
 def _draw_count(
     bounds: tuple[int, int], num_frames: int, rng: np.random.Generator
 ) -> int:
-    """A number of frames within the bounds and within the clip."""
+    """Number of frames within the bounds, at most all frames of the clip."""
     least, most = bounds
     return min(int(rng.integers(least, most, endpoint=True)), num_frames)
-
-
-def _joined(parts: Sequence[PointPrompt]) -> PointPrompt:
-    """Points of all clips, one after another."""
-    return PointPrompt(
-        coords=torch.cat([part.coords for part in parts]),
-        labels=torch.cat([part.labels for part in parts]),
-    )
-
-
-def _split(masks: Tensor | None, sizes: tuple[int, ...]) -> Sequence[Tensor | None]:
-    """Masks of each clip, or as many times None."""
-    return [None] * len(sizes) if masks is None else masks.split(sizes)
-
-
-def click_on_errors(
-    simulator: SAM2PromptSimulator,
-    clicks: ClickGenerators,
-    truth: Tensor,
-    ignored: Tensor | None,
-    logits: Tensor,
-) -> PointPrompt:
-    """Click once on each object where its mask is wrong, never for a void pixel.
-
-    Args:
-        truth: (O, 1, H, W), bool.
-        ignored: Void pixels, (O, 1, H, W), bool, or None.
-        logits: What the model shows, (O, 1, H, W).
-    """
-    return simulator.correction(truth, logits > 0, clicks, ignored)

@@ -1,4 +1,4 @@
-"""SAM 2, assembled and run the way MMEngine's Runner expects."""
+"""SAM 2: the model that MMEngine's Runner trains, validates and predicts with."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, overload
@@ -26,11 +26,7 @@ from .data_preprocessor import ClipDataPreprocessor
 from .layers import sine_encoding_2d
 from .prompt_simulator import PromptPlan
 from .released_names import ReleasedNames, instead_of
-from .tracking.clip import (
-    groups_of_objects,
-    losses_in_groups,
-    track_clip,
-)
+from .tracking.clip import losses_in_groups, split_objects, track_clip
 from .tracking.frame import SAMHeads
 from .tracking.interactive import PromptedModel, SAM2PromptRounds
 from .tracking.video import VideoTracker
@@ -42,21 +38,46 @@ PartConfig = dict[str, Any]
 class SAM2(ReleasedNames, BaseModel):
     """Promptable segmentation of images and videos (Ravi et al., 2024).
 
+    .. code:: text
+
+        loss(ClipBatch)            training: clips with simulated prompts
+          prompt_simulator.plan()    which frames are prompted or corrected
+          encode()                   all frames at once:
+            image_encoder()            -> image features at strides 4, 8, 16
+          track_clip()               for each frame of the clip:
+            memory_bank.select()       the memories that the frame attends to
+            tracker.condition_on_memory()
+            prompt_encoder(), mask_decoder()    once, then for each correction click
+            tracker.encode_memory()    -> memory_bank
+          loss_module()              losses of all frames and all steps
+
+        predict(VideoRecord)       validation: the same for a whole video, its frames
+                                   encoded one by one, its masks given to accumulators
+        _forward(ClipBatch)        the outputs of clips with the prompts of validation
+
     Args:
         image_encoder: Config of :class:`SAM2ImageEncoder`.
-        tracker: Config of :class:`SAM2Tracker`, the memory path.
+        tracker: Config of :class:`SAM2Tracker`: memory attention, memory encoder,
+            memory bank and object pointers.
         prompt_encoder: Config of :class:`SAM2PromptEncoder`.
         mask_decoder: Config of :class:`SAM2MaskDecoder`.
-        prompt_simulator: Config of the prompts in training.
+        prompt_simulator: Config of the prompts in training,
+            :class:`SAM2PromptSimulator`.
         val_prompt_simulator: Config of the prompts in validation, which may come in
-            rounds (:class:`SAM2PromptRounds`); None takes those of training.
+            rounds (:class:`SAM2PromptRounds`); by default those of training.
         loss: Config of the loss; None for a model that only predicts.
-        accumulators: Configs of what is made of the masks of a validation video, in
-            ``TASK_UTILS``: each adds one field to the video's result.
+        accumulators: Configs of what collects the masks of a validation video, in
+            ``TASK_UTILS``; each one adds a field to the video's result.
         data_preprocessor: Config of :class:`ClipDataPreprocessor`.
-        adaptations: Configs of what is trained of it, in ``TASK_UTILS``, applied in
-            turn: :class:`SAM2Freezing`, :class:`SAM2LowRankAdapters`. A part of which
-            nothing is trained drops nothing at random either.
+        adaptations: Configs of what restricts or extends training, in ``TASK_UTILS``,
+            applied in order: :class:`SAM2Freezing`, :class:`SAM2LowRankAdapters`.
+            Frozen modules stay in eval mode.
+
+    Example:
+        >>> config = Config.fromfile('configs/sam2_tiny_mose.py')
+        >>> model = MODELS.build(config.model)
+        >>> batch = model.data_preprocessor(clip_samples, training=True)
+        >>> losses = model(**batch, mode='loss')
     """
 
     def __init__(
@@ -85,12 +106,13 @@ class SAM2(ReleasedNames, BaseModel):
         self.val_prompt_simulator = MODELS.build(
             val_prompt_simulator or prompt_simulator
         )
-        self.objects_at_once: int | None = None  # in training; None takes all
+        # Number of objects tracked together in training; None tracks all.
+        self.objects_at_once: int | None = None
         self.loss_module = None if loss is None else MODELS.build(loss)
         self.accumulators = [TASK_UTILS.build(config) for config in accumulators]
         for config in adaptations:
             TASK_UTILS.build(config).adapt(self)
-        self._settle_frozen_parts()
+        self._freeze_modes()
 
     def __getattr__(self, name: str) -> Any:
         """Look up a part; the error of a released name says what to use instead."""
@@ -101,22 +123,21 @@ class SAM2(ReleasedNames, BaseModel):
             raise AttributeError(msg) from error
 
     def train(self, mode: bool = True) -> 'SAM2':
-        """Switch dropout and the like on or off; it stays off in frozen parts."""
+        """Set training mode, except for frozen modules, which stay in eval mode."""
         super().train(mode)
-        self._settle_frozen_parts()
+        self._freeze_modes()
         return self
 
-    def _settle_frozen_parts(self) -> None:
-        """Have frozen parts compute the same in training as in evaluation."""
-        for part in frozen_modules(self):
-            if part is self:  # all of it; its own `eval` would come back here
+    def _freeze_modes(self) -> None:
+        for module in frozen_modules(self):
+            if module is self:  # `self.eval` would call `train`, which called this
                 super().train(mode=False)
             else:
-                part.eval()
+                module.eval()
 
     @property
     def heads(self) -> SAMHeads:
-        """The parts that decode masks, as one."""
+        """Prompt encoder, mask decoder and tracker, which work together on a frame."""
         return SAMHeads(
             prompt_encoder=self.prompt_encoder,
             mask_decoder=self.mask_decoder,
@@ -143,7 +164,7 @@ class SAM2(ReleasedNames, BaseModel):
         inputs: ClipBatch | Sequence[VideoRecord],
         mode: Literal['loss', 'tensor', 'predict'] = 'tensor',
     ) -> dict[str, Tensor] | tuple[FrameOutput, ...] | list[VideoResult]:
-        """Run the model; MMEngine calls this for training and validation.
+        """Run the model, as MMEngine calls it.
 
         Args:
             inputs: Clips for ``'loss'`` and ``'tensor'``, records for ``'predict'``.
@@ -153,13 +174,13 @@ class SAM2(ReleasedNames, BaseModel):
         Raises:
             ValueError: If the mode does not fit the inputs, or is unknown.
         """
-        if mode == 'predict' and not isinstance(inputs, ClipBatch):
+        if isinstance(inputs, ClipBatch):
+            if mode == 'loss':
+                return self.loss(inputs)
+            if mode == 'tensor':
+                return self._forward(inputs)
+        elif mode == 'predict':
             return [self.predict(record) for record in inputs]
-        if mode == 'loss' and isinstance(inputs, ClipBatch):
-            return self.loss(inputs)
-        if mode == 'tensor' and isinstance(inputs, ClipBatch):
-            plan = self.val_prompt_simulator.plan(inputs.num_frames, step=0)
-            return self.track(inputs, plan, TrackingMode.EVALUATION)
         msg = (
             f'Mode {mode!r} does not take {type(inputs).__name__}: give a ClipBatch '
             f"for 'loss' and 'tensor', a list of VideoRecord for 'predict'"
@@ -167,41 +188,53 @@ class SAM2(ReleasedNames, BaseModel):
         raise ValueError(msg)
 
     def loss(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Track clips with simulated prompts and score every step.
+        """Track clips with simulated prompts, and compute the loss of all steps.
 
         Raises:
             ValueError: If the model has no loss.
         """
-        score = self.loss_module
-        if score is None:
+        loss_module = self.loss_module
+        if loss_module is None:
             msg = 'This model was built without a loss; give `loss` in its config'
             raise ValueError(msg)
-        # Equal on all ranks, and the same again after a resume.
+        # Equal on all ranks, and after a resume.
         hub = MessageHub.get_current_instance()
-        step, seed = (hub.get_info(name, 0) for name in ('iter', 'seed'))
+        step, seed = hub.get_info('iter', 0), hub.get_info('seed', 0)
         plan = self.prompt_simulator.plan(batch.num_frames, step, seed)
+        plan = plan.where_annotated(batch.annotated_frames)
         features = self.encode(batch.frames)
-        # Decided for all objects: groups of them are tracked by one plan.
-        plan = plan.where_annotated(batch.targets.annotated)
-        count = score.count_objects(batch.targets)
+        num_objects = loss_module.count_objects(batch.targets)
 
-        def losses(some: ClipBatch, features: ImageFeatures) -> dict[str, Tensor]:
-            outputs = self._track(some, features, plan, TrackingMode.TRAINING)
-            terms: dict[str, Tensor] = score(outputs, some.targets, num_objects=count)
-            return terms
+        def track_and_score(
+            objects: ClipBatch, features: ImageFeatures
+        ) -> dict[str, Tensor]:
+            outputs = self._track(objects, features, plan, TrackingMode.TRAINING)
+            losses: dict[str, Tensor] = loss_module(
+                outputs, objects.targets, num_objects=num_objects
+            )
+            return losses
 
         if self.objects_at_once is None:
-            return losses(batch, features)
-        groups = groups_of_objects(batch, self.objects_at_once)
+            return track_and_score(batch, features)
+        groups = split_objects(batch, self.objects_at_once)
         parts = (self.tracker, self.prompt_encoder, self.mask_decoder)
-        parameters = [one for part in parts for one in part.parameters()]
-        return losses_in_groups(groups, features, parameters, losses)
+        parameters = [parameter for part in parts for parameter in part.parameters()]
+        return losses_in_groups(groups, features, parameters, track_and_score)
+
+    def _forward(self, batch: ClipBatch) -> tuple[FrameOutput, ...]:
+        """Track clips with the prompts of validation."""
+        plan = self.val_prompt_simulator.plan(batch.num_frames, step=0)
+        return self.track(batch, plan, TrackingMode.EVALUATION)
 
     def track(
         self, batch: ClipBatch, plan: PromptPlan, mode: TrackingMode
     ) -> tuple[FrameOutput, ...]:
-        """Track clips as planned; all their frames are encoded at once."""
-        plan = plan.where_annotated(batch.targets.annotated)
+        """Encode clips and track their objects, prompted as planned.
+
+        Returns:
+            The output of each frame, for all objects of the batch.
+        """
+        plan = plan.where_annotated(batch.annotated_frames)
         return self._track(batch, self.encode(batch.frames), plan, mode)
 
     def _track(
@@ -211,7 +244,6 @@ class SAM2(ReleasedNames, BaseModel):
         plan: PromptPlan,
         mode: TrackingMode,
     ) -> tuple[FrameOutput, ...]:
-        """Track clips whose frames are encoded."""
         training = mode is TrackingMode.TRAINING
         return track_clip(
             self.heads,
@@ -224,11 +256,10 @@ class SAM2(ReleasedNames, BaseModel):
 
     @torch.no_grad()
     def predict(self, record: VideoRecord) -> VideoResult:
-        """Track the objects of a video, its masks handed on frame by frame.
+        """Track the objects of a video, and give the masks to the accumulators.
 
-        Args:
-            record: The video; its objects are prompted where they appear first, and
-                further where the prompts of validation come in rounds.
+        Each object is prompted on the frame where it appears first. If the prompts
+        of validation come in rounds, it may be prompted again.
         """
         name, index = record.source.name, record.sample_index
         result = VideoResult(metainfo={'sample_index': index, 'video_name': name})
@@ -245,7 +276,7 @@ class SAM2(ReleasedNames, BaseModel):
         return result
 
     def _predictions(self, source: VideoSource) -> Iterator[FramePrediction]:
-        """Track a video, once or as often as its prompts have rounds."""
+        """Track a video: once, or once for each round of prompts."""
         simulator = self.val_prompt_simulator
         if isinstance(simulator, SAM2PromptRounds):
             model = PromptedModel(
@@ -263,7 +294,7 @@ class SAM2(ReleasedNames, BaseModel):
         return tracker.track(source)
 
     def encode(self, frames: Tensor) -> ImageFeatures:
-        """Encode frames.
+        """Encode frames to the features that tracker and mask decoder read.
 
         Args:
             frames: (B, 3, H, W), normalised.

@@ -1,22 +1,11 @@
-"""Pure functions on masks, boxes and clicks; files that are written whole, or timed."""
+"""Functions without state: on masks, boxes and clicks, and on files."""
 
-from .boxes import (
+from .crops import (
     OVERLAP_RATIO,
     Crop,
-    boxes_to_points,
     crops_of_image,
     grid_of_points,
-    jitter_boxes,
-    masks_to_boxes,
-    sample_boxes,
     suppress_boxes,
-)
-from .clicks import (
-    center_error_points,
-    error_points_from_noise,
-    error_points_from_uniform,
-    error_regions,
-    sample_error_points,
 )
 from .files import (
     atomic_write,
@@ -31,6 +20,7 @@ from .masks import (
     downsample_logits,
     fill_holes,
     mask_ious,
+    masks_to_boxes,
     match_weights,
     non_overlapping,
     remove_specks,
@@ -41,6 +31,15 @@ from .masks import (
 )
 from .mp4_timing import read_video_timing, seeks_exactly
 from .prefetch import Prefetcher
+from .prompts import (
+    boxes_to_points,
+    center_error_points,
+    clickable_pixels,
+    error_regions,
+    jitter_boxes,
+    jittered_boxes,
+    sample_error_points,
+)
 from .rle import (
     EncodedMask,
     PlainRuns,
@@ -61,20 +60,20 @@ __all__ = [
     'atomic_write',
     'boxes_to_points',
     'center_error_points',
+    'clickable_pixels',
     'count_encoded_pixels',
     'count_pixels',
     'crops_of_image',
     'decode_masks',
     'downsample_logits',
     'encode_masks',
-    'error_points_from_noise',
-    'error_points_from_uniform',
     'error_regions',
     'fill_holes',
     'flush_and_rename',
     'grid_of_points',
     'import_optional',
     'jitter_boxes',
+    'jittered_boxes',
     'mask_ious',
     'masks_to_boxes',
     'match_weights',
@@ -83,7 +82,6 @@ __all__ = [
     'read_video_timing',
     'remove_specks',
     'resize_masks',
-    'sample_boxes',
     'sample_error_points',
     'seeks_exactly',
     'small_components',

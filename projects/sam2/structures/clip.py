@@ -206,6 +206,12 @@ class ClipSample(BaseDataElement):
     original_size: tuple[int, int]
     is_multi_scale: bool
 
+    @staticmethod
+    def frames_annotated_in_all(samples: 'Sequence[ClipSample]') -> frozenset[int]:
+        """Positions of the frames that every one of some clips has annotated."""
+        annotated = torch.stack([sample.annotated for sample in samples])  # (B, T)
+        return frozenset(annotated.all(dim=0).nonzero().flatten().tolist())
+
     def pin_memory(self) -> 'ClipSample':
         """Copy the tensors to page-locked memory; called by the loader."""
         pinned = cast('ClipSample', self.new())
@@ -231,30 +237,42 @@ class ClipTargets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipBatch:
-    """A batch on the device, ready for the model.
+    """A batch of clips on the device, ready for the model.
+
+    What the host decides by is held by the host, so that it need not wait for a GPU.
 
     Attributes:
         frames: (B * T, 3, H, W), float, normalised, video-major
             (``video * T + frame``).
         num_frames: T.
-        targets: Ground truth.
-        video_of_object: (O,), int64, the clip that each object belongs to.
-        seeds: One seed of simulated clicks for each clip, length B.
+        targets: Ground truth of all objects, those of the first clip first.
+        objects_per_clip: Number of objects of each clip, length B, sum O.
+        annotated_frames: Frames that are annotated in all clips.
+        seeds: Seeds of the simulated clicks, one per clip.
     """
 
     frames: Tensor
     num_frames: int
     targets: ClipTargets
-    video_of_object: Tensor
+    objects_per_clip: tuple[int, ...]
+    annotated_frames: frozenset[int]
     seeds: tuple[int, ...]
 
-    def frame_of_object(self, frame_index: int) -> Tensor:
-        """Where to find a frame of each object's clip in ``frames``.
+    @property
+    def video_of_object(self) -> Tensor:
+        """The clip that each object belongs to, (O,), int64."""
+        # Filled on the device: an index list would have to be copied there.
+        device = self.frames.device
+        return torch.cat(
+            [
+                torch.full((num_objects,), clip, device=device)
+                for clip, num_objects in enumerate(self.objects_per_clip)
+            ]
+        )
 
-        Returns:
-            (O,), int64, indices into the first dimension of ``frames``.
-        """
-        return torch.add(self.video_of_object * self.num_frames, frame_index)
+    def frame_of_object(self, frame_index: int) -> Tensor:
+        """Where a frame of each object's clip is in ``frames``, (O,), int64."""
+        return self.video_of_object * self.num_frames + frame_index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

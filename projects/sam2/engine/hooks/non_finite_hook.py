@@ -165,7 +165,7 @@ def _prompts(runner: Runner, clips: tuple[ClipSample, ...]) -> dict[str, Any]:
     plan = simulator.plan(
         len(clips[0].frames), step=hub.get_info('iter', 0), seed=hub.get_info('seed', 0)
     )
-    plan = plan.where_annotated(torch.stack([clip.annotated for clip in clips], dim=1))
+    plan = plan.where_annotated(ClipSample.frames_annotated_in_all(clips))
     return {
         'first': {str(frame): kind.value for frame, kind in plan.prompts.items()},
         'corrected_frames': sorted(plan.correction_frames),

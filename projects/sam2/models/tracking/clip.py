@@ -1,8 +1,7 @@
-"""Trains objects group by group: the memory of a step no longer grows with them."""
+"""Tracks batches of clips in training, all objects at once or group by group."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,134 +12,14 @@ from ...structures import (
     ClipBatch,
     ClipTargets,
     FrameOutput,
+    FramePrompt,
     ImageFeatures,
+    PointPrompt,
     TrackingMode,
 )
 from ..memory_bank import MemoryQuery, MemoryStore
-from ..prompt_simulator import (
-    ClickGenerators,
-    PromptPlan,
-    SAM2PromptSimulator,
-    click_on_errors,
-)
-from .frame import (
-    FrameTask,
-    SAMHeads,
-    segment_frame,
-    track_frame,
-)
-
-GroupLoss = Callable[[ClipBatch, ImageFeatures], Mapping[str, Tensor]]
-
-# Apart by more than neighbouring clips are, so that no two groups click alike.
-SEED_STRIDE = 0x9E3779B97F4A7C15
-NUM_SEEDS = 2**63
-
-
-def groups_of_objects(batch: ClipBatch, size: int) -> Iterator[ClipBatch]:
-    """Take the objects of a batch apart."""
-    targets = batch.targets
-    for number, first in enumerate(range(0, len(batch.video_of_object), size)):
-        some = slice(first, first + size)
-        yield replace(
-            batch,
-            targets=ClipTargets(
-                masks=targets.masks[:, some],
-                void=None if targets.void is None else targets.void[:, some],
-                annotated=targets.annotated[:, some],
-            ),
-            video_of_object=batch.video_of_object[some],
-            seeds=tuple(
-                (seed + number * SEED_STRIDE) % NUM_SEEDS for seed in batch.seeds
-            ),
-        )
-
-
-def losses_in_groups(
-    groups: Iterator[ClipBatch],
-    features: ImageFeatures,
-    parameters: Sequence[Tensor],
-    loss: GroupLoss,
-) -> dict[str, Tensor]:
-    """Sum the losses of groups, none of whose graphs outlives the next group.
-
-    Each group is differentiated at once, and its gradients are added up; the backward
-    pass of the step then hands them on. Frames are encoded once for all groups.
-
-    Args:
-        groups: Of :func:`groups_of_objects`.
-
-    Raises:
-        ValueError: In the backward pass, if the terms are not weighed alike.
-    """
-    tensors = (features.embedding, features.high_res_8, features.high_res_4)
-    embedding, high_res_8, high_res_4 = (
-        tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors
-    )
-    apart = replace(
-        features, embedding=embedding, high_res_8=high_res_8, high_res_4=high_res_4
-    )
-    cut = (embedding, high_res_8, high_res_4, *parameters)
-    wanted = [tensor for tensor in cut if tensor.requires_grad]
-    found: dict[int, Tensor] = {}
-    totals: dict[str, Tensor] = {}
-    for group in groups:
-        terms = loss(group, apart)
-        for position, gradient in enumerate(_differentiate(terms, wanted)):
-            if gradient is not None:
-                earlier = found.get(position)
-                found[position] = gradient if earlier is None else earlier + gradient
-        for name, term in terms.items():
-            totals[name] = totals.get(name, 0) + term.detach()
-    whole = [tensor for tensor in (*tensors, *parameters) if tensor.requires_grad]
-    values: Tensor = _Differentiated.apply(  # type: ignore[no-untyped-call]  # torch
-        torch.stack(list(totals.values())),
-        tuple(found.values()),
-        *(whole[position] for position in found),
-    )
-    return dict(zip(totals, values.unbind(), strict=True))
-
-
-def _differentiate(
-    terms: Mapping[str, Tensor], wanted: Sequence[Tensor]
-) -> Sequence[Tensor | None]:
-    """Gradients of the sum of the terms; None for what has no part in it."""
-    total = torch.stack(list(terms.values())).sum()
-    if not total.requires_grad:
-        return [None] * len(wanted)
-    return torch.autograd.grad(total, wanted, allow_unused=True)
-
-
-class _Differentiated(torch.autograd.Function):
-    """Identity on terms whose gradients are known."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        gradients: tuple[Tensor, ...],
-        *inputs: Tensor,
-    ) -> Tensor:
-        """Hand the terms on."""
-        ctx.save_for_backward(*gradients)
-        return values.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any,
-        weights: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        """Hand the gradients on."""
-        weight = weights[0]
-        if not torch.equal(weights, weight.expand_as(weights)):
-            msg = (
-                'Terms of the loss of groups of objects must be weighed alike, but '
-                f'their weights are {weights.tolist()}; weigh them in the config of '
-                'the loss, or train all objects at once'
-            )
-            raise ValueError(msg)
-        return None, None, *(weight * gradient for gradient in ctx.saved_tensors)
+from ..prompt_simulator import ClickGenerators, PromptPlan, SAM2PromptSimulator
+from .frame import FrameTask, SAMHeads, segment_frame, track_frame
 
 
 def track_clip(
@@ -156,42 +35,213 @@ def track_clip(
 
     Args:
         features: Of all frames, (B * T, ...), video-major.
-        plan: Which frames are prompted; see :meth:`PromptPlan.where_annotated`.
+        plan: Which frames are prompted, of those that are annotated.
+
+    Returns:
+        The outputs of all frames, in their order in the clip.
     """
-    clicks = ClickGenerators.seeded(batch.seeds, batch.video_of_object)
+    clicks = ClickGenerators(batch.seeds, batch.objects_per_clip, batch.frames.device)
     store = MemoryStore()
     outputs: dict[int, FrameOutput] = {}
-    order = tuple(tracking_order(plan, batch.num_frames))
+    order = tracking_order(plan, batch.num_frames)
     for frame in order:
-        truth = batch.targets.masks[frame][:, None]
-        void = batch.targets.void
-        ignored = None if void is None else void[frame][:, None]
-        prompted = frame in plan.prompts
-        corrected = frame in plan.correction_frames
         task = FrameTask(
             query=MemoryQuery(
                 frame_index=frame, num_video_frames=batch.num_frames, mode=mode
             ),
-            prompt=simulator.first_prompt(plan.prompts[frame], truth, clicks)
-            if prompted
-            else None,
-            uses_memory=not prompted,
-            correct=partial(click_on_errors, simulator, clicks, truth, ignored)
-            if corrected
-            else None,
+            prompt=_first_prompt(simulator, batch.targets, plan, clicks, frame),
+            uses_memory=frame not in plan.prompts,
+            correct=_corrections(simulator, batch.targets, plan, clicks, frame),
             num_corrections=simulator.num_corrections,
         )
-        frame_features = features.select(batch.frame_of_object(frame))
-        # Nothing attends to the frame that is tracked last.
-        if frame == order[-1]:
+        frame_features = features.select(batch.frame_of_object(frame))  # (O, ...)
+        if frame == order[-1]:  # no other frame will attend to it
             outputs[frame] = segment_frame(heads, frame_features, store, task)
-            break
-        outputs[frame] = tracked = track_frame(heads, frame_features, store, task)
-        store.add(frame, tracked.memory, conditioning=frame in plan.conditioning_frames)
+        else:
+            output = track_frame(heads, frame_features, store, task)
+            is_conditioning = frame in plan.conditioning_frames
+            store.add(frame, output.memory, conditioning=is_conditioning)
+            outputs[frame] = output
     return tuple(outputs[frame] for frame in sorted(outputs))
 
 
-def tracking_order(plan: PromptPlan, num_frames: int) -> Iterator[int]:
-    """Say in which order frames are tracked."""
-    yield from plan.prompts
-    yield from (frame for frame in range(num_frames) if frame not in plan.prompts)
+def tracking_order(plan: PromptPlan, num_frames: int) -> list[int]:
+    """Order in which frames are tracked: prompted ones first, then the others."""
+    others = (frame for frame in range(num_frames) if frame not in plan.prompts)
+    return [*plan.prompts, *others]
+
+
+def _first_prompt(
+    simulator: SAM2PromptSimulator,
+    targets: ClipTargets,
+    plan: PromptPlan,
+    clicks: ClickGenerators,
+    frame: int,
+) -> FramePrompt | None:
+    if frame not in plan.prompts:
+        return None
+    truth = targets.masks[frame][:, None]  # (O, 1, H, W)
+    return simulator.first_prompt(plan.prompts[frame], truth, clicks)
+
+
+def _corrections(
+    simulator: SAM2PromptSimulator,
+    targets: ClipTargets,
+    plan: PromptPlan,
+    clicks: ClickGenerators,
+    frame: int,
+) -> Callable[[Tensor], PointPrompt] | None:
+    """Function from the predicted logits (O, 1, H, W) to the next correction click."""
+    if frame not in plan.correction_frames:
+        return None
+    truth = targets.masks[frame][:, None]
+    void = None if targets.void is None else targets.void[frame][:, None]
+    return lambda logits: simulator.correction(truth, logits > 0, clicks, void)
+
+
+def preview_prompts(
+    simulator: SAM2PromptSimulator, batch: ClipBatch, plan: PromptPlan
+) -> dict[int, FramePrompt]:
+    """Draw the first prompts that :func:`track_clip` gives, without a model.
+
+    Returns:
+        The prompt of each conditioning frame, for all objects of the batch.
+    """
+    plan = plan.where_annotated(batch.annotated_frames)
+    clicks = ClickGenerators(batch.seeds, batch.objects_per_clip, batch.frames.device)
+    prompts: dict[int, FramePrompt] = {}
+    for frame in tracking_order(plan, batch.num_frames):
+        prompt = _first_prompt(simulator, batch.targets, plan, clicks, frame)
+        if prompt is not None:
+            prompts[frame] = prompt
+        correct = _corrections(simulator, batch.targets, plan, clicks, frame)
+        if correct is not None:
+            # Where they fall depends on a model, but they use up random numbers.
+            no_logits = torch.zeros_like(batch.targets.masks[frame][:, None])
+            for _ in range(simulator.num_corrections):
+                correct(no_logits)
+    return prompts
+
+
+GroupLoss = Callable[[ClipBatch, ImageFeatures], Mapping[str, Tensor]]
+
+# Far beyond the difference of neighbouring clips' seeds: no two groups click alike.
+SEED_STRIDE = 0x9E3779B97F4A7C15
+NUM_SEEDS = 2**63
+
+
+def split_objects(batch: ClipBatch, group_size: int) -> Iterator[ClipBatch]:
+    """Split a batch into batches of the same clips with fewer objects."""
+    targets = batch.targets
+    clip_of_object = [
+        clip for clip, count in enumerate(batch.objects_per_clip) for _ in range(count)
+    ]
+    for group, start in enumerate(range(0, len(clip_of_object), group_size)):
+        objects = slice(start, start + group_size)
+        clips = clip_of_object[objects]
+        yield replace(
+            batch,
+            targets=ClipTargets(
+                masks=targets.masks[:, objects],
+                void=None if targets.void is None else targets.void[:, objects],
+                annotated=targets.annotated[:, objects],
+            ),
+            objects_per_clip=tuple(
+                clips.count(clip) for clip in range(len(batch.objects_per_clip))
+            ),
+            seeds=tuple(
+                (seed + group * SEED_STRIDE) % NUM_SEEDS for seed in batch.seeds
+            ),
+        )
+
+
+def losses_in_groups(
+    groups: Iterator[ClipBatch],
+    features: ImageFeatures,
+    parameters: Sequence[Tensor],
+    loss: GroupLoss,
+) -> dict[str, Tensor]:
+    """Sum the losses of groups of objects, holding one group's graph at a time.
+
+    Each group is differentiated at once with respect to the image features and the
+    parameters. The backward pass of the training step then passes on the summed
+    gradients; the frames are encoded, and the encoder differentiated, only once.
+
+    Args:
+        groups: Of :func:`split_objects`.
+        features: Of all frames, with their graph.
+        parameters: All that are used for the loss but not for the features.
+
+    Raises:
+        ValueError: In the backward pass, if the terms have different weights.
+    """
+    with_graph = (features.embedding, features.high_res_8, features.high_res_4)
+    embedding, high_res_8, high_res_4 = (
+        tensor.detach().requires_grad_(tensor.requires_grad) for tensor in with_graph
+    )
+    detached = replace(
+        features, embedding=embedding, high_res_8=high_res_8, high_res_4=high_res_4
+    )
+    inputs = [
+        tensor
+        for tensor in (embedding, high_res_8, high_res_4, *parameters)
+        if tensor.requires_grad
+    ]
+    gradients: list[Tensor | None] = [None] * len(inputs)
+    totals: dict[str, Tensor] = {}
+    for group in groups:
+        terms = loss(group, detached)
+        for index, gradient in enumerate(_differentiate(terms, inputs)):
+            if gradient is not None:
+                total = gradients[index]
+                gradients[index] = gradient if total is None else total + gradient
+        for name, term in terms.items():
+            totals[name] = totals.get(name, 0) + term.detach()
+    outer = [tensor for tensor in (*with_graph, *parameters) if tensor.requires_grad]
+    pairs = [
+        (tensor, gradient)
+        for tensor, gradient in zip(outer, gradients, strict=True)
+        if gradient is not None
+    ]
+    values: Tensor = _Differentiated.apply(  # type: ignore[no-untyped-call]  # torch
+        torch.stack(list(totals.values())),
+        [gradient for _, gradient in pairs],
+        *(tensor for tensor, _ in pairs),
+    )
+    return dict(zip(totals, values.unbind(), strict=True))
+
+
+def _differentiate(
+    terms: Mapping[str, Tensor], inputs: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Gradients of the sum of the terms; None for inputs that have no part in it."""
+    total = torch.stack(list(terms.values())).sum()
+    if not total.requires_grad:
+        return [None] * len(inputs)
+    return torch.autograd.grad(total, inputs, allow_unused=True)
+
+
+class _Differentiated(torch.autograd.Function):
+    """Identity on loss terms whose gradients are known already."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, gradients: Sequence[Tensor], *inputs: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        return values.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+        is_equal = (weights == weights[0]).all()
+        if weights.device.type == 'cpu' and not is_equal:
+            msg = (
+                'The loss terms of groups of objects need equal weights, but they are '
+                f'{weights.tolist()}; set the weights in the config of the loss, or '
+                'train all objects at once'
+            )
+            raise ValueError(msg)
+        # A GPU is not waited for: there NaN gradients tell, and the step is skipped.
+        weight = torch.where(is_equal, weights[0], torch.nan)
+        return None, None, *(weight * gradient for gradient in ctx.saved_tensors)

@@ -105,7 +105,7 @@ class FrameTruth:
         Returns:
             (O,), in [0, 1].
         """
-        return mask_ious(shown, self.masks, self.ignored)
+        return mask_ious(shown, self.masks, self.ignored)[:, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -25,7 +24,6 @@ from ..prompt_simulator import (
     ClickGenerators,
     PromptKind,
     SAM2PromptSimulator,
-    click_on_errors,
 )
 from .frame import FrameTask, SAMHeads, track_frame
 
@@ -102,18 +100,16 @@ class VideoTracker:
         """Prompt objects on the frame of their first appearance."""
         masks = self.preprocessor.mask_prompt(truth)
         num_objects = len(group.object_ids)
-        clicks = ClickGenerators.seeded(
-            (query.frame_index,),
-            torch.zeros(num_objects, dtype=torch.int64, device=masks.device),
-        )
+        clicks = ClickGenerators((query.frame_index,), (num_objects,), masks.device)
+        void = self._ignored(truth)
         task = FrameTask(
             query=query,
             prompt=self.simulator.first_prompt(kind, masks, clicks),
             uses_memory=False,
             correct=None
             if kind is PromptKind.MASK
-            else partial(
-                click_on_errors, self.simulator, clicks, masks, self._ignored(truth)
+            else lambda logits: self.simulator.correction(
+                masks, logits > 0, clicks, void
             ),
             num_corrections=self.simulator.num_corrections,
             reread_prompt=True,

@@ -1,4 +1,4 @@
-"""Simulated clicks, against the released code and against plain counting."""
+"""Simulated boxes and clicks, against the released code and against plain counting."""
 
 from collections import Counter
 
@@ -9,16 +9,101 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from golden_cases import GoldenCase, discover, unpack_masks
+from golden_cases import (
+    GoldenCase,
+    assert_exact,
+    assert_within,
+    discover,
+    unpack_masks,
+)
 from literal_rounds import literal_click
 from projects.sam2.ops import (
+    boxes_to_points,
     center_error_points,
-    error_points_from_noise,
-    error_points_from_uniform,
+    clickable_pixels,
     error_regions,
+    jitter_boxes,
+    jittered_boxes,
+    masks_to_boxes,
     sample_error_points,
 )
 from projects.sam2.structures import PointLabel, PointPrompt
+
+SIZE = (60, 100)
+
+
+@pytest.fixture
+def masks() -> Tensor:
+    """A large rectangle, a single pixel in the corner, and nothing."""
+    made = torch.zeros(3, 1, *SIZE, dtype=torch.bool)
+    made[0, 0, 5:45, 10:90] = True
+    made[1, 0, 59, 99] = True
+    return made
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('points_*'))
+def test_boxes_and_their_noise_equal_the_released_ones(case: GoldenCase) -> None:
+    shape = tuple(int(side) for side in case.arrays['shape'])
+    masks = unpack_masks(case.arrays['gt_bits'], shape)[:, None]
+    boxes = masks_to_boxes(masks)
+    assert_exact(boxes, case.arrays['mask_to_box'][:, 0], 'boxes')
+    noise = torch.from_numpy(case.arrays['box_noise'][:, 0])
+    moved = jitter_boxes(boxes[: len(noise)], noise, shape[1:])  # type: ignore[arg-type]
+    prompt = boxes_to_points(moved)
+    assert_within(prompt.coords, case.arrays['box_points'], 1e-5, 'corners')
+    assert_exact(prompt.labels, case.arrays['box_labels'], 'labels')
+
+
+def test_a_box_ends_on_the_first_and_last_pixel_of_its_mask(masks: Tensor) -> None:
+    expected = [[10.0, 5.0, 89.0, 44.0], [99.0, 59.0, 99.0, 59.0]]
+    assert masks_to_boxes(masks)[:2].tolist() == expected
+
+
+def test_an_empty_mask_has_an_inverted_box(masks: Tensor) -> None:
+    assert masks_to_boxes(masks)[2].tolist() == [100.0, 60.0, -1.0, -1.0]
+
+
+def test_no_objects_have_no_boxes() -> None:
+    assert masks_to_boxes(torch.zeros(0, 1, *SIZE, dtype=torch.bool)).shape == (0, 4)
+
+
+def test_noise_of_one_half_moves_nothing(masks: Tensor) -> None:
+    boxes = masks_to_boxes(masks[:2])
+    assert torch.equal(jitter_boxes(boxes, torch.full((2, 4), 0.5), SIZE), boxes)
+
+
+@pytest.mark.parametrize(
+    ('side', 'reach'), [(50, 5.0), (200, 20.0), (400, 20.0)], ids=str
+)
+def test_corners_move_by_a_tenth_of_the_box_but_at_most_twenty_pixels(
+    side: int, reach: float
+) -> None:
+    boxes = torch.tensor([[100.0, 100.0, 100.0 + side, 100.0 + side]])
+    moved = jitter_boxes(boxes, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), (999, 999))
+    expected = torch.tensor([[-reach, -reach, reach, reach]])
+    assert torch.allclose(moved - boxes, expected)
+
+
+def test_corners_stay_inside_the_frame() -> None:
+    frame = torch.tensor([[0.0, 0.0, 99.0, 59.0]])
+    outwards = jitter_boxes(frame, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), SIZE)
+    assert torch.equal(outwards, frame)
+
+
+def test_jittered_boxes_depend_on_the_noise_and_lie_near(masks: Tensor) -> None:
+    first, again, other = (
+        jittered_boxes(masks[:1], torch.rand(1, 4, generator=_seeded(seed)))
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first.coords, again.coords)
+    assert not torch.equal(first.coords, other.coords)
+    exact = masks_to_boxes(masks[:1]).reshape(1, 2, 2)
+    assert (first.coords - exact).abs().max() <= 8
+    assert first.labels.tolist() == [
+        [PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT]
+    ]
+
 
 # A click on pixel (x, y) with its label.
 Click = tuple[int, int, int]
@@ -56,6 +141,21 @@ def _assert_equal(prompt: PointPrompt, case: GoldenCase, name: str) -> None:
     assert np.array_equal(prompt.labels, case.arrays[f'{name}_labels'])
 
 
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _released_clicks(
+    truth: Tensor, prediction: Tensor | None, noise: Tensor
+) -> PointPrompt:
+    """Clicks as released: where noise (O, P, H, W, 2) is largest among the errors."""
+    clickable = clickable_pixels(truth, prediction).movedim(1, -1)[:, None]
+    index = (noise * clickable).flatten(2).argmax(dim=2)
+    pixel, width = index // 2, truth.shape[-1]
+    coords = torch.stack([pixel % width, pixel // width], dim=-1).float()
+    return PointPrompt(coords=coords, labels=(index % 2).int())
+
+
 def _click(prompt: PointPrompt, index: int) -> Click:
     x, y = prompt.coords[index, 0].tolist()
     return int(x), int(y), int(prompt.labels[index, 0])
@@ -85,7 +185,7 @@ def test_clicks_equal_the_released_ones(case: GoldenCase, *, on_truth: bool) -> 
     suffix = '0' if on_truth else ''
     _assert_equal(center_error_points(truth, prediction), case, f'center{suffix}')
     noise = torch.from_numpy(case.arrays[f'rand{suffix}_noise'])
-    prompt = error_points_from_noise(truth, prediction, noise)
+    prompt = _released_clicks(truth, prediction, noise)
     _assert_equal(prompt, case, f'rand{suffix}')
 
 
@@ -99,22 +199,21 @@ def test_every_wrong_pixel_is_clicked_equally_often(
     one_truth = truth[index].expand(draws, -1, -1, -1)
     one_prediction = prediction[index].expand(draws, -1, -1, -1)
     uniform = torch.arange(draws, dtype=torch.float64) / draws
-    prompt = error_points_from_uniform(one_truth, one_prediction, uniform)
+    prompt = sample_error_points(one_truth, one_prediction, uniform)
     drawn = Counter(_click(prompt, draw) for draw in range(draws))
     assert drawn == dict.fromkeys(possible, repeats)
 
 
 def test_largest_uniform_number_still_clicks_on_an_error(truth: Tensor) -> None:
     uniform = torch.full((4,), float(np.nextafter(1.0, 0.0)), dtype=torch.float64)
-    prompt = error_points_from_uniform(truth, None, uniform)
+    prompt = sample_error_points(truth, None, uniform)
     assert _click(prompt, 0) == (5, 3, 1)
     assert _click(prompt, 1) == (3, 2, 1)
 
 
 def test_first_click_is_positive_and_on_the_object(truth: Tensor) -> None:
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(20):
-        prompt = sample_error_points(truth[:3], None, generator=generator)
+    for uniform in torch.rand(20, 3, generator=_seeded(1), dtype=torch.float64):
+        prompt = sample_error_points(truth[:3], None, uniform)
         for index in range(3):
             x, y, label = _click(prompt, index)
             assert label == 1
@@ -126,37 +225,14 @@ def test_absent_object_predicted_somewhere_gets_a_negative_click_there(
 ) -> None:
     surplus = torch.zeros_like(truth[3:])
     surplus[0, 0, 4, 7] = True
-    generator = torch.Generator().manual_seed(1)
-    prompt = sample_error_points(truth[3:], surplus, generator=generator)
+    prompt = sample_error_points(truth[3:], surplus, torch.full((1,), 0.5).double())
     assert _click(prompt, 0) == (7, 4, 0)
 
 
 def test_full_frame_predicted_perfectly_has_nowhere_to_click(truth: Tensor) -> None:
     uniform = torch.full((1,), 0.7, dtype=torch.float64)
-    prompt = error_points_from_uniform(truth[2:3], truth[2:3], uniform)
+    prompt = sample_error_points(truth[2:3], truth[2:3], uniform)
     assert _click(prompt, 0) == (0, 0, 0)
-
-
-def test_clicks_repeat_with_the_generator_alone(truth: Tensor) -> None:
-    big = torch.ones(3, 1, 50, 50, dtype=torch.bool)
-    first, again, other = (
-        sample_error_points(big, None, generator=torch.Generator().manual_seed(seed))
-        for seed in (5, 5, 6)
-    )
-    assert torch.equal(first.coords, again.coords)
-    assert not torch.equal(first.coords, other.coords)
-    generator = torch.Generator().manual_seed(5)
-    torch.manual_seed(int(truth.sum()))
-    assert torch.equal(
-        sample_error_points(big, None, generator=generator).coords, first.coords
-    )
-
-
-def test_objects_draw_one_number_each(truth: Tensor, prediction: Tensor) -> None:
-    generator, counted = (torch.Generator().manual_seed(9) for _ in range(2))
-    sample_error_points(truth, prediction, generator=generator)
-    torch.rand(4, dtype=torch.float64, generator=counted)
-    assert torch.equal(generator.get_state(), counted.get_state())
 
 
 def _slow_center(region: NDArray[np.bool_]) -> tuple[int, tuple[int, int]]:
@@ -178,12 +254,12 @@ def test_center_click_is_farthest_from_the_border_of_the_larger_error(
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.random((2, 1, 4, 5)) > 0.5)
     truth, prediction = coarse.repeat_interleave(5, 2).repeat_interleave(5, 3)[:, None]
-    regions = error_regions(truth, prediction)
-    missing, place_missing = _slow_center(regions.false_negatives[0, 0].numpy())
-    surplus, place_surplus = _slow_center(regions.false_positives[0, 0].numpy())
+    false_positives, false_negatives = error_regions(truth, prediction)[0].numpy()
+    missing, missing_center = _slow_center(false_negatives)
+    surplus, surplus_center = _slow_center(false_positives)
     x, y, label = _click(center_error_points(truth, prediction), 0)
     assert label == int(missing > surplus)
-    assert (x, y) == (place_missing if label else place_surplus)
+    assert (x, y) == (missing_center if label else surplus_center)
 
 
 def test_last_bits_of_distances_do_not_move_a_click(
@@ -220,14 +296,6 @@ def test_the_edge_of_the_frame_counts_as_a_border() -> None:
     assert _click(center_error_points(truth, None), 0) == (3, 3, 1)
 
 
-def test_several_clicks_come_from_noise_for_several(truth: Tensor) -> None:
-    noise = torch.rand(4, 5, 6, 9, 2, generator=torch.Generator().manual_seed(2))
-    prompt = error_points_from_noise(truth, None, noise)
-    assert prompt.num_points == 5
-    x, y = prompt.coords[0].long().unbind(dim=1)
-    assert truth[0, 0, y, x].all()
-
-
 @pytest.mark.parametrize(
     ('prediction', 'message'),
     [
@@ -247,18 +315,15 @@ def test_masks_that_do_not_match_are_refused(
 def test_no_click_falls_on_a_void_pixel() -> None:
     truth = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     truth[..., 2:5, 2:5] = True
-    ignored = ~truth
-    ignored[..., 7, 7] = False
-    wrong = truth | ignored
-    for seed in range(50):
-        generator = torch.Generator().manual_seed(seed)
+    void = ~truth
+    void[..., 7, 7] = False
+    wrong = truth | void
+    for uniform in torch.rand(50, 1, generator=_seeded(0), dtype=torch.float64):
         for prediction in (truth, wrong):
-            click = sample_error_points(
-                truth, prediction, generator=generator, ignored=ignored
-            )
+            click = sample_error_points(truth, prediction, uniform, void)
             assert click.coords.flatten().tolist() == [7, 7]
             assert click.labels.item() == PointLabel.NEGATIVE
-    middle = center_error_points(truth, wrong & ignored, ignored)
+    middle = center_error_points(truth, wrong & void, void)
     assert middle.coords.flatten().tolist() == [3, 3]
     assert middle.labels.item() == PointLabel.POSITIVE
 
