@@ -36,7 +36,7 @@ from projects.sam2.engine.command_line import call_tool
 from projects.sam2.evaluation import (
     PROTOCOLS,
     describe_gaps,
-    describe_nothing,
+    describe_no_objects,
     describe_summary,
     format_tables,
     summarise,
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(describe_summary(summary))
     print('\n'.join(describe(scores)) or 'No missing or extra predictions')
     if not summary.num_objects:
-        print(f'! {describe_nothing(scores.videos)}')
+        print(f'! {describe_no_objects(scores.videos)}')
     return int(options.strict and not scores.is_complete)
 
 

@@ -10,21 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.registry import TASK_UTILS
 
-from ..datasets.annotated_video import pick_objects, visible_objects
 from ..datasets.io.errors import ClipDataError
 from ..datasets.io.mask_folders import MaskVideo, list_mask_videos, open_mask_video
 from ..datasets.processing.worker_pool import Advance, Heartbeat, run_tasks
-from ..evaluation import (
-    FrameObjects,
-    ScoreTracks,
-    VideoScores,
-    scan_labels,
-    score_masks,
-)
-from ..structures import FrameMasks
+from ..evaluation import VideoScorer, VideoScores
 
 FRAME_SECONDS = 120.0  # a worker that takes longer for one frame is killed
 
@@ -134,20 +125,36 @@ def score_video(
         pred = open_mask_video(task.pred / name, binary=task.binary)
         pred.refuse_void_alone()
         _refuse_object_0(truth, pred)
-    tracks = ScoreTracks(TASK_UTILS.build(dict(task.protocol)))
-    tracks.begin(range(len(truth.stems)))
-    has_labels = all(v is None or v.object_files is None for v in (truth, pred))
-    score = _score_labels if has_labels else _score_masks
+    scorer = VideoScorer(TASK_UTILS.build(dict(task.protocol)))
+    scorer.begin(range(len(truth.stems)))
     for index, stem in enumerate(truth.stems):
         frame_pred = pred if pred is not None and stem in pred.stems else None
         try:
-            score(tracks, index, stem, truth, frame_pred)
+            _score_frame(scorer, index, stem, truth, frame_pred)
         except ClipDataError:
             raise
         except ValueError as error:
             raise ClipDataError(f'{task.pred / name}, frame {stem}: {error}') from error
         heartbeat()
-    return tracks.finish(name)
+    return scorer.finish(name)
+
+
+def _score_frame(
+    scorer: VideoScorer, index: int, stem: str, truth: MaskVideo, pred: MaskVideo | None
+) -> None:
+    """Score a frame: label images in one scan, folders of objects mask by mask."""
+    pred_by_object = pred is not None and pred.object_files is not None
+    if truth.object_files is None and not pred_by_object:
+        labels = None if pred is None else pred.read_labels(stem)
+        scorer.add_labels(index, stem, truth=truth.read_labels(stem), pred=labels)
+        return
+    masks = None
+    if pred is not None:
+        frame = pred.read_masks(stem)
+        masks = dict(zip(frame.object_ids, frame.masks, strict=True))
+    scorer.add_masks(
+        index, stem, truth=truth.read_masks(stem), pred=masks, by_object=pred_by_object
+    )
 
 
 def _refuse_object_0(truth: MaskVideo, pred: MaskVideo) -> None:
@@ -159,50 +166,3 @@ def _refuse_object_0(truth: MaskVideo, pred: MaskVideo) -> None:
             'compare it with folders of objects (vos_inference.py: --per-object-png)'
         )
         raise ClipDataError.at(by_object[0].folder, problem, remedy)
-
-
-def _score_labels(
-    tracks: ScoreTracks, index: int, stem: str, truth: MaskVideo, pred: MaskVideo | None
-) -> None:
-    """Score a frame of label images, all objects in one scan."""
-    true_labels = truth.read_labels(stem)
-    pred_labels = np.zeros_like(true_labels) if pred is None else pred.read_labels(stem)
-    scan = scan_labels(pred_labels, true_labels)
-    frame = FrameObjects(
-        frame_index=index,
-        frame_name=stem,
-        truth=scan.truth_ids,
-        shown=scan.pred_ids,
-        predicted=None if pred is None else scan.pred_ids,
-    )
-    ids = tracks.choose(frame)
-    tracks.add(index, ids, scan.score(ids))
-
-
-def _score_masks(
-    tracks: ScoreTracks, index: int, stem: str, truth: MaskVideo, pred: MaskVideo | None
-) -> None:
-    """Score a frame of which at least one side has object folders."""
-    true_masks = truth.read_masks(stem)
-    if pred is None:
-        pred_masks = FrameMasks(object_ids=(), masks=true_masks.masks[:0])
-    else:
-        pred_masks = pred.read_masks(stem)
-    frame = FrameObjects(
-        frame_index=index,
-        frame_name=stem,
-        truth=visible_objects(true_masks),
-        shown=visible_objects(pred_masks),
-        predicted=None if pred is None else pred_masks.object_ids,
-        by_object=pred is not None and pred.object_files is not None,
-    )
-    ids = tracks.choose(frame)
-    tracks.add(
-        index,
-        ids,
-        score_masks(
-            [*pick_objects(pred_masks, tuple(ids)).masks],
-            [*pick_objects(true_masks, tuple(ids)).masks],
-            true_masks.void,
-        ),
-    )

@@ -1,22 +1,14 @@
-"""Region similarity J and contour accuracy F, frame by frame and over a dataset."""
+"""Region similarity J and contour accuracy F, by frame, video and dataset; losses."""
 
 from .accumulators import (
     ClipPromptIoUAccumulator,
-    ClipPromptIoUMetric,
     JFAccumulator,
     JFRoundsAccumulator,
-    JFRoundsMetric,
     MaskletRecorder,
-    RoundIoUs,
-    RoundScores,
     copy_first_masks,
     score_copy_baseline,
 )
-from .clip_loss import (
-    ClipLossAccumulator,
-    ClipLossMetric,
-    VideoLosses,
-)
+from .clip_loss import ClipLossAccumulator, ClipLossMetric, VideoLosses
 from .jf import (
     FrameScores,
     boundary_f,
@@ -27,25 +19,28 @@ from .jf import (
     score_labels,
     score_masks,
 )
-from .jf_metric import (
+from .metrics import (
+    ClipPromptIoUMetric,
     JFMetric,
+    JFRoundsMetric,
     describe_gaps,
-    describe_nothing,
+    describe_no_objects,
     describe_summary,
     format_tables,
     write_report,
 )
 from .protocol import (
     PROTOCOLS,
-    FrameObjects,
     JFAppearanceProtocol,
     JFDavisProtocol,
     JFProtocol,
     JFSAVProtocol,
+    VideoScorer,
+)
+from .scores import (
     ObjectScores,
     PredictionGaps,
     ScoreSummary,
-    ScoreTracks,
     VideoScores,
     summarise,
 )
@@ -56,7 +51,6 @@ __all__ = [
     'ClipLossMetric',
     'ClipPromptIoUAccumulator',
     'ClipPromptIoUMetric',
-    'FrameObjects',
     'FrameScores',
     'JFAccumulator',
     'JFAppearanceProtocol',
@@ -69,18 +63,16 @@ __all__ = [
     'MaskletRecorder',
     'ObjectScores',
     'PredictionGaps',
-    'RoundIoUs',
-    'RoundScores',
     'ScoreSummary',
-    'ScoreTracks',
     'VideoLosses',
+    'VideoScorer',
     'VideoScores',
     'boundary_f',
     'boundary_map',
     'boundary_radius',
     'copy_first_masks',
     'describe_gaps',
-    'describe_nothing',
+    'describe_no_objects',
     'describe_summary',
     'format_tables',
     'region_similarity',

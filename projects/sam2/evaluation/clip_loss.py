@@ -1,14 +1,12 @@
 """The training loss of whole validation videos."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS, MODELS, TASK_UTILS
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..ops import resize_masks
@@ -19,28 +17,8 @@ from ..structures import (
     VideoRecord,
     VideoResult,
 )
-
-DECODER_STRIDE = 4
-
-
-class FrameLoss(Protocol):
-    """What the accumulator asks of a loss, :class:`SAM2MultiStepLoss` for one."""
-
-    def frame_losses(
-        self,
-        output: FrameOutput,
-        *,
-        masks: Tensor,
-        void: Tensor | None,
-        annotated: Tensor,
-    ) -> dict[str, Tensor]:
-        """Weighted terms of a frame, summed over steps and objects.
-
-        Args:
-            masks: Ground truth, (O, 1, H, W), bool.
-            void: Pixels to leave out, (O, 1, H, W), bool, or None.
-            annotated: (O,), bool.
-        """
+from .accumulators import LOW_RES_STRIDE, output_groups
+from .metrics import VideoMetric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +28,7 @@ class VideoLosses:
     Attributes:
         num_objects: Objects that were scored on any frame.
         num_frames: Annotated frames on which any object was scored.
-        num_masks: Objects scored, counted once on each frame; what ``sums`` is to
-            be divided by.
+        num_masks: Objects scored, counted once on each frame: the divisor of ``sums``.
         sums: Each weighted term, summed over frames, steps and objects.
     """
 
@@ -63,18 +40,22 @@ class VideoLosses:
 
 @TASK_UTILS.register_module()
 class ClipLossAccumulator:
-    """Scores the outputs of a validation video by the training loss.
+    """Applies the training loss to the outputs of a validation video.
 
-    The truth is resized to the frame that the model sees. An object counts from the
-    frame on which it is prompted, the prompted frame included, as in training; a
-    frame without annotation does not count.
+    The ground truth is resized to the frame that the model sees. As in training, an
+    object counts from the frame on which it is prompted; frames without annotation do
+    not count. Sets ``result.losses`` to :class:`VideoLosses`.
 
     Args:
-        loss: Config of the loss, in ``MODELS``; usually that of ``model.loss``.
+        loss: Config of the loss, in ``MODELS``; usually that of ``model.loss``. Its
+            method ``frame_losses`` is called, see :class:`SAM2MultiStepLoss`.
     """
 
     def __init__(self, *, loss: Mapping[str, Any]) -> None:
-        self.loss: FrameLoss = MODELS.build(dict(loss))
+        self.loss = MODELS.build(dict(loss))
+        self._reset()
+
+    def _reset(self) -> None:
         self._object_ids: set[int] = set()
         self._num_frames = 0
         self._num_masks = 0
@@ -82,14 +63,11 @@ class ClipLossAccumulator:
 
     def begin(self, record: VideoRecord) -> None:
         """Start a video."""
-        self._object_ids = set()
-        self._num_frames = 0
-        self._num_masks = 0
-        self._sums = {}
+        self._reset()
 
     @torch.no_grad()
     def add(self, prediction: FramePrediction) -> None:
-        """Score a frame.
+        """Add the losses of a frame.
 
         Raises:
             ValueError: If the outputs do not hold the objects of the prediction.
@@ -97,22 +75,24 @@ class ClipLossAccumulator:
         truth = prediction.truth
         if truth is None or not prediction.object_ids:
             return
-        for output, object_ids in _groups(prediction):
-            terms = self._frame_losses(output, object_ids, truth)
-            # Sums stay on the device in double precision: no wait for it, and no
-            # rounding that would depend on the length of the video.
-            for name, term in terms.items():
+        sizes = [len(output.final.mask_logits) for output in prediction.outputs]
+        if sum(sizes) != len(prediction.object_ids):
+            msg = (
+                f'Frame {prediction.frame_index}: expected outputs of '
+                f'{len(prediction.object_ids)} objects, but got groups of {sizes}'
+            )
+            raise ValueError(msg)
+        for output, object_ids in output_groups(prediction):
+            for name, term in self._frame_losses(output, object_ids, truth).items():
+                # Summed on the device, which nobody waits for, and in double precision,
+                # so that long videos lose no digits.
                 self._sums[name] = self._sums.get(name, 0) + term.double()
         self._num_frames += 1
         self._num_masks += len(prediction.object_ids)
         self._object_ids.update(prediction.object_ids)
 
     def finish(self, result: VideoResult) -> None:
-        """Write the sums of the video.
-
-        Args:
-            result: Its field ``losses`` is set, to :class:`VideoLosses`.
-        """
+        """Set ``result.losses``."""
         losses = VideoLosses(
             num_objects=len(self._object_ids),
             num_frames=self._num_frames,
@@ -124,73 +104,45 @@ class ClipLossAccumulator:
     def _frame_losses(
         self, output: FrameOutput, object_ids: Sequence[int], truth: FrameMasks
     ) -> dict[str, Tensor]:
-        """Terms of one group of objects."""
-        low = output.final.mask_logits
-        height, width = (DECODER_STRIDE * side for side in low.shape[-2:])
-        size = (height, width)
-        masks = torch.from_numpy(_masks_of(object_ids, truth))[:, None].to(low.device)
+        """Compute the terms for one batch of objects."""
+        logits = output.final.mask_logits  # (O, 1, H4, W4)
+        size = (
+            LOW_RES_STRIDE * logits.shape[2],
+            LOW_RES_STRIDE * logits.shape[3],
+        )
+        true_masks = dict(zip(truth.object_ids, truth.masks, strict=True))
+        empty = np.zeros(truth.masks.shape[1:], dtype=bool)
+        masks = np.stack([true_masks.get(i, empty) for i in object_ids])
         void = None
         if truth.void is not None and truth.void.any():
-            one = torch.from_numpy(truth.void)[None, None].to(low.device)
-            void = resize_masks(one, size).expand(len(object_ids), -1, -1, -1)
-        return self.loss.frame_losses(
+            void = torch.from_numpy(truth.void)[None, None].to(logits.device)
+            void = resize_masks(void, size).expand(len(object_ids), -1, -1, -1)
+        losses: dict[str, Tensor] = self.loss.frame_losses(
             output,
-            masks=resize_masks(masks, size),
+            masks=resize_masks(
+                torch.from_numpy(masks)[:, None].to(logits.device), size
+            ),
             void=void,
-            annotated=torch.ones(len(object_ids), dtype=torch.bool, device=low.device),
+            annotated=torch.ones(
+                len(object_ids), dtype=torch.bool, device=logits.device
+            ),
         )
+        return losses
 
 
 @METRICS.register_module()
-class ClipLossMetric(BaseMetric):
-    """Mean validation loss for one object on one frame, over all videos.
+class ClipLossMetric(VideoMetric):
+    """Mean validation loss of one object on one frame, over all videos.
 
-    Reports ``val_loss`` and its terms (``val_loss_mask``, …). Sums of whole videos
-    are gathered, each video once, so that the figure is the same whatever the number
-    of processes. The model's accumulators must hold a :class:`ClipLossAccumulator`.
+    Reports ``val_loss`` and its terms (``val_loss_mask``, …); only ``val_loss``, NaN,
+    where no frame is annotated. The model needs a :class:`ClipLossAccumulator`.
     """
 
-    # Without a prefix, MMEngine asks for one in the log; an empty one is none.
-    default_prefix = ''
+    field = 'losses'
+    accumulator = "dict(type='ClipLossAccumulator', loss=…)"
 
-    def __init__(self) -> None:
-        # As JFMetric: through the process group, not through a shared folder.
-        super().__init__(collect_device='gpu')
-
-    def process(
-        self,
-        data_batch: Any,
-        data_samples: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Keep the sums of videos.
-
-        Args:
-            data_samples: Results of videos, as the dicts that MMEngine's evaluator
-                makes of them.
-
-        Raises:
-            ValueError: If a result has no losses.
-        """
-        for fields in data_samples:
-            if 'losses' not in fields:
-                msg = (
-                    f'{fields["video_name"]}: its result has no losses; add '
-                    "dict(type='ClipLossAccumulator', loss=…) to model.accumulators"
-                )
-                raise ValueError(msg)
-            self.results.append((int(fields['sample_index']), fields['losses']))
-
-    def compute_metrics(
-        self, results: list[tuple[int, VideoLosses]]
-    ) -> dict[str, float]:
-        """Average over the objects and frames of all videos.
-
-        Returns:
-            ``val_loss`` and its terms; NaN without a single annotated frame.
-        """
-        # In one order, so that rounding does not depend on who scored what.
-        unique = dict(results)
-        videos = [unique[sample_index] for sample_index in sorted(unique)]
+    def average(self, videos: list[VideoLosses]) -> dict[str, float]:
+        """Average over the objects and frames of all videos."""
         num_masks = sum(losses.num_masks for losses in videos)
         if not num_masks:
             return {'val_loss': float('nan')}
@@ -201,32 +153,3 @@ class ClipLossMetric(BaseMetric):
             for name in names
         }
         return {'val_loss': sum(terms.values()), **terms}
-
-
-def _groups(
-    prediction: FramePrediction,
-) -> Iterator[tuple[FrameOutput, tuple[int, ...]]]:
-    """Each group's output with the ids of its objects."""
-    sizes = [len(output.final.mask_logits) for output in prediction.outputs]
-    if sum(sizes) != len(prediction.object_ids):
-        msg = (
-            f'Frame {prediction.frame_index}: expected outputs of '
-            f'{len(prediction.object_ids)} objects, but got groups of {sizes}'
-        )
-        raise ValueError(msg)
-    first = 0
-    for output, size in zip(prediction.outputs, sizes, strict=True):
-        yield output, prediction.object_ids[first : first + size]
-        first += size
-
-
-def _masks_of(object_ids: Sequence[int], truth: FrameMasks) -> NDArray[np.bool_]:
-    """Masks (O, height, width) of objects; empty for one that the frame lacks."""
-    masks = np.zeros((len(object_ids), *truth.masks.shape[1:]), dtype=bool)
-    positions = {
-        object_id: position for position, object_id in enumerate(truth.object_ids)
-    }
-    for index, object_id in enumerate(object_ids):
-        if object_id in positions:
-            masks[index] = truth.masks[positions[object_id]]
-    return masks
