@@ -1,6 +1,6 @@
-"""The registered inferencer: from files to files."""
+"""The inferencer: prompts reach the predictors, and results reach the files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,31 @@ from mmengine.registry import INFERENCERS
 
 from inference_cases import (
     CONFIG,
+    FakeCamera,
+    frame_of,
+    nested_masks,
     small_inferencer,
     write_clip,
     write_images,
     write_weights,
 )
 from projects.sam2.apis import InferenceResult, ObjectPrompt, SAM2Inferencer
+from projects.sam2.apis.frame_readers import ArrayReader
+from projects.sam2.apis.inference_io import (
+    ImageInput,
+    InferredFrame,
+    StreamInput,
+    VideoInput,
+)
 from projects.sam2.ops import decode_masks
-from toy_videos import SIZE, toy_frames
+from projects.sam2.structures import PointLabel
+from toy_videos import SIZE, refuse_archives, toy_frames
 
-BOX = ObjectPrompt(box=(4, 4, 20, 18))
+CORNERS = (4.0, 4.0, 20.0, 18.0)
+BOX = ObjectPrompt(box=CORNERS)
+MASK = np.ones((4, 4), dtype=bool)
+LENGTH = 17  # a shorter stream does not equal a video
+FRAMES = toy_frames(LENGTH)
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +87,7 @@ def test_id_that_no_file_can_hold_is_refused_before_there_are_masks(
     given: dict[str, Any] = {'prompts': prompts, 'out_dir': tmp_path}
     found = inferencer(toy_frames(1)[0], **given, pred_formats=['json'])
     assert found['predictions'][0].frames[0].object_ids == (70_000,)
-    monkeypatch.setattr(inferencer, 'predictors', None)
+    monkeypatch.setattr(inferencer, 'forward', None)
     with pytest.raises(ValueError, match='Object 70000 does not fit into png'):
         inferencer(toy_frames(1)[0], **given)
 
@@ -201,3 +216,222 @@ def test_visualizer_that_draws_no_masks_is_refused() -> None:
     config = Config({**CONFIG, 'visualizer': {'type': 'Visualizer'}})
     with pytest.raises(ValueError, match='Visualizer draws no masks'):
         SAM2Inferencer(model=config, device='cpu')
+
+
+@pytest.mark.parametrize('is_stream', [True, False])
+def test_interrupted_stream_is_kept_and_interrupted_video_discarded(
+    *,
+    is_stream: bool,
+    inferencer: SAM2Inferencer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def frames(*_: object, **__: object) -> Iterator[InferredFrame]:
+        for index in range(2):
+            yield frame_of(nested_masks(), (1, 2), index=index)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cv2, 'VideoCapture', FakeCamera)
+    monkeypatch.setattr(inferencer, 'forward', frames)
+    out = tmp_path / 'out'
+    if is_stream:
+        (result,) = inferencer(3, out_dir=out, pred_formats=['json'])['predictions']
+        assert [frame.frame_index for frame in result.frames] == [0, 1]
+        assert (out / 'vis' / 'camera_3.mp4').is_file()
+        assert (out / 'pred' / 'camera_3.json').is_file()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            inferencer(np.stack(FRAMES[:2]), out_dir=out, pred_formats=['json'])
+        assert not [path for path in out.rglob('*') if path.is_file()]
+
+
+# ------------------------------------------------------- images, videos, streams
+
+
+def video(length: int = LENGTH) -> VideoInput:
+    return VideoInput(
+        name='v', frames=ArrayReader(FRAMES[:length]), frames_per_second=12
+    )
+
+
+def stream(length: int = LENGTH) -> StreamInput:
+    return StreamInput(name='s', frames=iter(FRAMES[:length]), frames_per_second=12)
+
+
+def image_of(
+    inferencer: SAM2Inferencer, prompts: Sequence[ObjectPrompt] = ()
+) -> InferredFrame:
+    image = ImageInput(name='i', pixels=FRAMES[0])
+    (frame,) = inferencer.forward(image, prompts=prompts)
+    return frame
+
+
+def shown(frames: list[InferredFrame]) -> list[tuple[int, tuple[int, ...], float]]:
+    """Frames, ids, and how much of a frame is covered."""
+    return [(f.frame_index, f.object_ids, float(f.masks.mean())) for f in frames]
+
+
+def test_objects_of_an_image_are_those_of_the_image_predictor(
+    inferencer: SAM2Inferencer,
+) -> None:
+    mask = nested_masks()[1]
+    found = image_of(
+        inferencer,
+        [
+            ObjectPrompt(object_id=5, box=CORNERS, points=[(9, 9)]),
+            ObjectPrompt(object_id=2, points=[(12, 9)]),
+            ObjectPrompt(object_id=9, mask=mask),
+        ],
+    )
+    inferencer.image_predictor.set_image(FRAMES[0])
+    predict = inferencer.image_predictor.predict
+    both, _, _ = predict([[9, 9]], [1], box=CORNERS, multimask_output=False)
+    three, ious, _ = predict([[12, 9]], [1])
+    soft = torch.nn.functional.interpolate(
+        torch.from_numpy(mask)[None, None].float(),
+        size=(8, 8),
+        mode='bilinear',
+        antialias=True,
+    )
+    given, _, _ = predict(mask_input=20 * soft[0] - 10, multimask_output=False)
+    assert found.object_ids == (5, 2, 9)
+    expected = np.stack([both[0], three[ious.argmax()], given[0]])
+    assert np.array_equal(found.masks, expected)
+    assert found.ious[1] == pytest.approx(float(ious.max()))
+    assert len(found.marks) == 2 + 1 + 1
+
+
+def test_image_without_a_prompt_is_segmented_as_a_whole(
+    inferencer: SAM2Inferencer,
+) -> None:
+    found = image_of(inferencer)
+    expected = inferencer.mask_generator.generate(FRAMES[0])
+    assert found.object_ids == tuple(range(1, len(expected) + 1))
+    assert len(expected) > 1
+    for mask, one in zip(found.masks, expected, strict=True):
+        assert np.array_equal(mask, np.asarray(one['segmentation']))
+
+
+def test_video_is_tracked_by_the_video_predictor(
+    inferencer: SAM2Inferencer,
+) -> None:
+    prompts = [
+        ObjectPrompt(object_id=3, frame_index=1, box=CORNERS),
+        ObjectPrompt(object_id=8, frame_index=2, mask=nested_masks()[0]),
+        ObjectPrompt(object_id=3, frame_index=4, points=[(9, 9)], labels=[0]),
+    ]
+    found = list(inferencer.forward(video(6), prompts=prompts))
+    state = inferencer.video_predictor.init_state(FRAMES[:6])
+    inferencer.video_predictor.add_new_points_or_box(state, 1, 3, box=CORNERS)
+    inferencer.video_predictor.add_new_mask(state, 2, 8, nested_masks()[0])
+    inferencer.video_predictor.add_new_points_or_box(state, 4, 3, [[9, 9]], [0])
+    expected = list(inferencer.video_predictor.propagate_in_video(state))
+    assert [frame.frame_index for frame in found] == [1, 2, 3, 4, 5]
+    for frame, result in zip(found, expected, strict=True):
+        assert frame.object_ids == (3, 8)
+        assert np.array_equal(frame.masks, (result.mask_logits[:, 0] > 0).numpy())
+        assert np.array_equal(frame.pixels, FRAMES[frame.frame_index])
+    assert [len(frame.marks) for frame in found] == [2, 0, 0, 1, 0]
+
+
+def test_what_is_passed_leaves_nothing_on_disk(
+    inferencer: SAM2Inferencer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_archives(monkeypatch)
+    prompts = [ObjectPrompt(object_id=3, box=CORNERS)]
+    longer = VideoInput(
+        name='longer', frames=ArrayReader(toy_frames(20)), frames_per_second=5.0
+    )
+    assert len(list(inferencer.forward(longer, prompts=prompts))) == 20
+
+
+def test_stream_shows_what_the_video_shows(inferencer: SAM2Inferencer) -> None:
+    prompts = [ObjectPrompt(object_id=3, box=CORNERS)]
+    live = list(inferencer.forward(stream(), prompts=prompts))
+    assert shown(live) == shown(list(inferencer.forward(video(), prompts=prompts)))
+    assert len({frame.masks.mean() for frame in live}) > LENGTH // 2
+
+
+def test_stream_shows_nothing_before_its_first_prompt(
+    inferencer: SAM2Inferencer,
+) -> None:
+    prompts = [ObjectPrompt(object_id=3, frame_index=2, box=CORNERS)]
+    live = list(inferencer.forward(stream(4), prompts=prompts))
+    assert [frame.object_ids for frame in live] == [(), (), (3,), (3,)]
+
+
+def test_everything_on_the_first_frame_is_tracked(
+    inferencer: SAM2Inferencer,
+) -> None:
+    number = len(inferencer.mask_generator.generate(FRAMES[0]))
+    for frames in (inferencer.forward(video(2)), inferencer.forward(stream(2))):
+        ids = [frame.object_ids for frame in frames]
+        assert ids == [tuple(range(1, number + 1))] * 2
+
+
+def test_prompts_that_an_image_cannot_have_are_refused(
+    inferencer: SAM2Inferencer,
+) -> None:
+    later = ObjectPrompt(frame_index=2, box=CORNERS)
+    twice = [ObjectPrompt(box=CORNERS), ObjectPrompt(points=[(1, 1)])]
+    outside = ObjectPrompt(points=[(500, 1)])
+    for prompts, message in (
+        ([later], 'no frame 2'),
+        (twice, 'Object 1 has two prompts'),
+        ([outside], 'outside'),
+        ([ObjectPrompt(mask=np.ones((3, 3), bool))], 'mask has shape'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            image_of(inferencer, prompts)
+
+
+# ----------------------------------------------------------------------- prompts
+
+
+@pytest.mark.parametrize(
+    ('said', 'message'),
+    [
+        ({}, 'needs points, a box or both'),
+        ({'mask': MASK, 'box': (0, 0, 2, 2)}, 'a mask in place of them'),
+        ({'points': [(1, 1)], 'labels': [1, 0]}, '1 points and 2 labels'),
+        ({'points': [(1, 1)], 'object_id': 0}, 'objects count from 1'),
+        ({'points': [(1, 1)], 'frame_index': -1}, 'frame -1'),
+        ({'points': [(1, 1)], 'object_id': 'cat'}, r"object_id is 'cat' \(str\)"),
+        ({'points': [(1, 1)], 'frame_index': 1.5}, r'frame_index is 1\.5 \(float\)'),
+    ],
+)
+def test_malformed_prompts_are_refused(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ObjectPrompt(**said)
+
+
+def test_points_are_on_the_object_unless_it_is_said() -> None:
+    labels = ObjectPrompt(points=[(1, 2), (3, 4)]).point_labels
+    assert labels is not None
+    assert labels.tolist() == [1, 1]
+    box = ObjectPrompt(box=(1, 2, 3, 4))
+    assert box.point_labels is None
+    assert box.point_coords is None
+
+
+def test_numbers_of_numpy_are_plain_ones() -> None:
+    prompt = ObjectPrompt(
+        object_id=np.uint8(4),  # type: ignore[arg-type]
+        points=np.array([[5, 6], [7, 8]]),  # type: ignore[arg-type]
+        labels=np.array([1, 0]),  # type: ignore[arg-type]
+    )
+    assert type(prompt.object_id) is int
+    assert prompt.point_labels is not None
+    assert prompt.point_labels.tolist() == [1, 0]
+    assert [(mark.x, mark.label) for mark in prompt.marks()] == [(5, 1), (7, 0)]
+
+
+def test_marks_are_the_corners_and_then_the_points() -> None:
+    prompt = ObjectPrompt(object_id=4, box=(1, 2, 30, 40), points=[(5, 6)], labels=[0])
+    marks = [(m.object_id, m.x, m.y, m.label) for m in prompt.marks()]
+    assert marks == [
+        (4, 1, 2, PointLabel.BOX_TOP_LEFT),
+        (4, 30, 40, PointLabel.BOX_BOTTOM_RIGHT),
+        (4, 5, 6, PointLabel.NEGATIVE),
+    ]
+    assert not list(ObjectPrompt(mask=MASK).marks())

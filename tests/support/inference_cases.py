@@ -11,14 +11,37 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from golden_models import tiny_config
-from projects.sam2.apis import SAM2AutomaticMaskGenerator, SAM2Inferencer
+from projects.sam2.apis import SAM2Inferencer
 from projects.sam2.apis.inference_io import InferredFrame
-from projects.sam2.apis.inferencer import PromptedInference
 from projects.sam2.models import SAM2
 from projects.sam2.visualization import write_video
 from toy_videos import SIDE, SIZE, toy_frames, toy_model
 
 CONFIG = Config({'model': tiny_config(data_preprocessor={'image_size': (SIDE, SIDE)})})
+
+
+class FakeCamera:
+    """Two frames, if it is number 3."""
+
+    def __init__(self, device: int | str) -> None:
+        self.device = device
+        self.frames = [np.full((*SIZE, 3), (10, 20, 30), np.uint8)] * 2
+
+    def isOpened(self) -> bool:  # noqa: N802  OpenCV's name
+        """Whether there is such a camera."""
+        return self.device in {3, 'rtsp://example.org/door'}
+
+    def get(self, what: int) -> float:
+        """No property is known."""
+        del what
+        return 0.0
+
+    def read(self) -> tuple[bool, Any]:
+        """The next frame."""
+        return (True, self.frames.pop()) if self.frames else (False, None)
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 def present_model(**changes: Any) -> SAM2:
@@ -30,17 +53,6 @@ def present_model(**changes: Any) -> SAM2:
     return model
 
 
-def lenient(predictors: PromptedInference) -> None:
-    """Let whatever is found in an image count: the weights are random."""
-    predictors.everything = SAM2AutomaticMaskGenerator(
-        predictors.images.model,
-        3,
-        pred_iou_thresh=0.0,
-        stability_score_thresh=0.0,
-        box_nms_thresh=0.99,
-    )
-
-
 def write_weights(path: Path) -> str:
     """Weights of the small model."""
     torch.save({'state_dict': present_model().state_dict()}, path)
@@ -50,11 +62,18 @@ def write_weights(path: Path) -> str:
 def small_inferencer(folder: Path) -> SAM2Inferencer:
     """With weights, without a progress bar."""
     weights = write_weights(folder / 'weights.pth')
-    inferencer = SAM2Inferencer(
-        model=CONFIG, weights=weights, device='cpu', show_progress=False
+    return SAM2Inferencer(
+        model=CONFIG,
+        weights=weights,
+        device='cpu',
+        show_progress=False,
+        automatic_masks={  # the weights are random, so keep any mask
+            'points_per_side': 3,
+            'pred_iou_thresh': 0.0,
+            'stability_score_thresh': 0.0,
+            'box_nms_thresh': 0.99,
+        },
     )
-    lenient(inferencer.predictors)
-    return inferencer
 
 
 def write_images(folder: Path, names: Sequence[str]) -> Path:

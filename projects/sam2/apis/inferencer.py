@@ -1,7 +1,8 @@
-"""Runs the predictors over an image, a video or a stream, as prompts say."""
+"""The inferencer: segments files, folders, addresses, cameras and arrays."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -29,24 +30,26 @@ from .automatic_mask_generator import SAM2AutomaticMaskGenerator
 from .building import FILL_HOLE_AREA, build_sam2, fitting_config, load_model_config
 from .image_predictor import SAM2ImagePredictor
 from .inference_io import (
-    FileSource,
+    FrameResult,
     ImageInput,
     InferenceInput,
     InferenceResult,
+    InferenceSource,
     InferredFrame,
-    Output,
+    ResultFiles,
     StreamInput,
     VideoInput,
-    check_ids,
+    check_formats,
     check_not_in_input,
-    list_sources,
-    open_source,
+    list_inputs,
+    open_input,
 )
 from .inputs import read_mask, read_whole_number
 from .video_predictor import SAM2Stream, SAM2VideoPredictor
 from .video_state import VideoFrameResult, VideoState
 
-GIVEN_MASK_LOGIT = 10.0  # of a mask that is given for an image
+MASK_PROMPT_LOGIT = 10.0  # of a mask that prompts an image
+SHOWN_SIDES = (640, 1920)  # smallest and largest longer side of an overlay, in pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,246 +130,38 @@ class ObjectPrompt:
         return PromptMark(object_id=self.object_id, x=float(x), y=float(y), label=label)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One object of an image.
-
-    Attributes:
-        object_id: As the user calls it.
-        mask: (height, width), bool.
-        iou: The model's estimate.
-        marks: Its prompt.
-    """
-
-    object_id: int
-    mask: NDArray[np.bool_]
-    iou: float
-    marks: tuple[PromptMark, ...] = ()
-
-
-class PromptedInference:
-    """The predictors of one model.
-
-    Args:
-        model: As :func:`build_sam2` gives it.
-        automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator`, which is used
-            where there is no prompt.
-    """
-
-    def __init__(
-        self, model: SAM2, automatic_masks: Mapping[str, Any] | None = None
-    ) -> None:
-        self.images = SAM2ImagePredictor(model)
-        self.videos = SAM2VideoPredictor(model, fill_hole_area=FILL_HOLE_AREA)
-        self.everything = SAM2AutomaticMaskGenerator(model, **(automatic_masks or {}))
-
-    def image(
-        self, pixels: NDArray[np.uint8], prompts: Sequence[ObjectPrompt]
-    ) -> InferredFrame:
-        """Segment the objects of an image.
-
-        Args:
-            pixels: (height, width, 3), RGB.
-            prompts: One for each object; none asks for everything.
-
-        Returns:
-            Their masks.
-
-        Raises:
-            ValueError: If a prompt is malformed, of another frame or outside of the
-                image, or an object has two.
-        """
-        if not prompts:
-            found = self._everything(pixels)
-            if not found:
-                why = self.everything.explain_nothing()
-                print_log(f'Nothing was found ({why})', 'current', logging.WARNING)
-            return _as_frame(0, pixels, found)
-        ids = [prompt.object_id for prompt in prompts]
-        for prompt in prompts:
-            if prompt.frame_index:
-                msg = f'An image has no frame {prompt.frame_index}; prompt frame 0'
-                raise ValueError(msg)
-            if ids.count(prompt.object_id) > 1:
-                msg = f'Object {prompt.object_id} has two prompts; give it one'
-                raise ValueError(msg)
-        self.images.set_image(pixels)
-        return _as_frame(0, pixels, [self._object(prompt) for prompt in prompts])
-
-    @torch.no_grad()
-    def video(
-        self, video: VideoInput, prompts: Sequence[ObjectPrompt]
-    ) -> Iterator[InferredFrame]:
-        """Track objects through a video.
-
-        Args:
-            video: The video.
-            prompts: On any frames; none asks for everything on the first.
-
-        Yields:
-            Masks of each frame from the first that is prompted.
-
-        Raises:
-            ValueError: If a prompt is malformed or outside of the video.
-        """
-        # Nobody comes back to a frame: what is passed need not be kept on disk.
-        state = self.videos.session.open(video.frames, revisits=False)
-        if not prompts:
-            prompts = self._masks_of(video.frames.read(0))
-        for prompt in prompts:
-            self._prompt(state, prompt)
-        for result in self.videos.propagate_in_video(state):
-            pixels = video.frames.read(result.frame_index)
-            yield _tracked(result, pixels, prompts)
-
-    @torch.no_grad()
-    def stream(
-        self, stream: StreamInput, prompts: Sequence[ObjectPrompt]
-    ) -> Iterator[InferredFrame]:
-        """Track objects in frames as they come.
-
-        Args:
-            stream: The stream.
-            prompts: On frames to come; none asks for everything on the first.
-
-        Yields:
-            Masks of each frame; none before the first prompt.
-
-        Raises:
-            ValueError: If a prompt is malformed or outside of the frame.
-        """
-        live = SAM2Stream(self.videos)
-        for index, pixels in enumerate(stream.frames):
-            result = live.track(pixels)
-            if not index and not prompts:
-                prompts = self._masks_of(pixels)
-            for prompt in prompts:
-                if prompt.frame_index == index:
-                    result = self._prompt(live.state, prompt)
-            yield _tracked(result, pixels, prompts)
-
-    def _object(self, prompt: ObjectPrompt) -> Found:
-        """The best mask of one object of the image that was set."""
-        multimask = prompt.box is None and len(prompt.points) == 1
-        given = None
-        if prompt.mask is not None:
-            image = self.images.image(0)
-            mask = torch.from_numpy(read_mask(prompt.mask, size=image.size)).float()
-            soft = downsample_logits(mask[None, None], image.low_res_size)
-            given = ((2 * soft - 1) * GIVEN_MASK_LOGIT)[0]
-        masks, ious, _ = self.images.predict(
-            prompt.point_coords,
-            prompt.point_labels,
-            box=prompt.box,
-            mask_input=given,
-            multimask_output=multimask,
-        )
-        best = int(ious.argmax())
-        return Found(
-            object_id=prompt.object_id,
-            mask=masks[best],
-            iou=float(ious[best]),
-            marks=tuple(prompt.marks()),
-        )
-
-    def _everything(self, pixels: NDArray[np.uint8]) -> list[Found]:
-        """Whatever is in an image, the most certain first."""
-        found = self.everything.generate(pixels)
-        return [
-            Found(
-                object_id=number,
-                mask=np.asarray(one['segmentation'], dtype=np.bool_),
-                iou=one['predicted_iou'],
-            )
-            for number, one in enumerate(found, start=1)
-        ]
-
-    def _masks_of(self, pixels: NDArray[np.uint8]) -> list[ObjectPrompt]:
-        """Everything in the first frame of a video, as prompts."""
-        found = self._everything(pixels)
-        if not found:
-            msg = (
-                f'Nothing was found on the first frame '
-                f'({self.everything.explain_nothing()}); or say where the object is'
-            )
-            raise ValueError(msg)
-        return [ObjectPrompt(object_id=one.object_id, mask=one.mask) for one in found]
-
-    def _prompt(self, state: VideoState, prompt: ObjectPrompt) -> VideoFrameResult:
-        """Say something about an object of a video."""
-        frame, number = prompt.frame_index, prompt.object_id
-        if prompt.mask is not None:
-            return self.videos.add_new_mask(state, frame, number, prompt.mask)
-        return self.videos.add_new_points_or_box(
-            state,
-            frame,
-            number,
-            prompt.point_coords,
-            prompt.point_labels,
-            box=prompt.box,
-        )
-
-
-def _as_frame(
-    index: int, pixels: NDArray[np.uint8], found: Sequence[Found]
-) -> InferredFrame:
-    """Masks of an image as one record."""
-    empty = np.zeros((0, *pixels.shape[:2]), dtype=bool)
-    return InferredFrame(
-        frame_index=index,
-        pixels=pixels,
-        object_ids=tuple(one.object_id for one in found),
-        masks=np.stack([one.mask for one in found]) if found else empty,
-        ious=tuple(one.iou for one in found),
-        marks=tuple(mark for one in found for mark in one.marks),
-    )
-
-
-def _tracked(
-    result: VideoFrameResult,
-    pixels: NDArray[np.uint8],
-    prompts: Sequence[ObjectPrompt],
-) -> InferredFrame:
-    """Masks of a frame as one record."""
-    return InferredFrame(
-        frame_index=result.frame_index,
-        pixels=pixels,
-        object_ids=tuple(result.object_ids),
-        masks=(result.mask_logits[:, 0] > 0).cpu().numpy(),
-        ious=tuple(result.ious.tolist()),
-        marks=tuple(
-            mark
-            for prompt in prompts
-            if prompt.frame_index == result.frame_index
-            for mark in prompt.marks()
-        ),
-    )
-
-
-SHOWN_SIDES = (640, 1920)  # least and most of a picture's longer side, in pixels
-
-
 @INFERENCERS.register_module()
 class SAM2Inferencer(BaseInferencer):
-    """Prompts a model with images, folders, videos, addresses, cameras or arrays.
+    """Segments images, folders, videos, addresses, cameras or arrays.
 
     Images go through :class:`SAM2ImagePredictor`, or
-    :class:`SAM2AutomaticMaskGenerator` where there is no prompt; videos through
+    :class:`SAM2AutomaticMaskGenerator` if there is no prompt; videos through
     :class:`SAM2VideoPredictor`, cameras and live addresses through
-    :class:`SAM2Stream`.
+    :class:`SAM2Stream`. Each call opens its inputs, segments them frame by frame
+    (:meth:`forward`), draws (:meth:`visualize`) and writes files.
+
+    Example:
+        >>> inferencer = SAM2Inferencer(model='sam2.1_hiera_t', weights='weights.pt')
+        >>> box = ObjectPrompt(box=(60, 30, 130, 120))
+        >>> results = inferencer('clip.mp4', prompts=[box], out_dir='out')
+        >>> results['predictions'][0].frames[0].object_ids
+        (1,)
 
     Args:
-        model: As for :func:`load_model_config`; None goes by the weights.
-        weights: A checkpoint as for :func:`build_sam2`; None leaves them at random.
-        device: Where the model goes; None takes the best there is.
-        show_progress: Draw a progress bar.
-        automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator`, such as
-            ``dict(points_per_side=16, pred_iou_thresh=0.7)``, which is used where
-            there is no prompt.
+        model: As for :func:`load_model_config`; None finds the config that fits the
+            weights.
+        weights: A checkpoint as for :func:`build_sam2`; None leaves them random.
+        device: Device of the model; None selects the best available one.
+        show_progress: Show a progress bar.
+        automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator` for inputs
+            without a prompt, such as ``dict(points_per_side=16)``.
 
     Raises:
         ValueError: If neither model nor weights are given.
     """
+
+    model: SAM2
+    visualizer: ClipVisualizer
 
     def __init__(
         self,
@@ -378,17 +173,20 @@ class SAM2Inferencer(BaseInferencer):
         automatic_masks: Mapping[str, Any] | None = None,
     ) -> None:
         checkpoint = None if weights is None else str(weights)
-        config = _config_of(model, checkpoint)
         super().__init__(
-            model=config,
+            model=_config_of(model, checkpoint),
             weights=checkpoint,
             device=device or get_device(),
             scope='mmengine',
             show_progress=show_progress,
         )
-        self.model: SAM2
-        self.visualizer: ClipVisualizer
-        self.predictors = PromptedInference(self.model, automatic_masks)
+        self.image_predictor = SAM2ImagePredictor(self.model)
+        self.video_predictor = SAM2VideoPredictor(
+            self.model, fill_hole_area=FILL_HOLE_AREA
+        )
+        self.mask_generator = SAM2AutomaticMaskGenerator(
+            self.model, **(automatic_masks or {})
+        )
 
     def __call__(  # type: ignore[override]  # prompts and outputs by name
         self,
@@ -408,84 +206,79 @@ class SAM2Inferencer(BaseInferencer):
         Args:
             inputs: Paths, addresses, numbers of cameras, or RGB arrays, (height,
                 width, 3) for an image and (T, height, width, 3) for a video.
-            prompts: For every input; none asks for everything in an image, or on the
-                first frame of a video, whose objects are then tracked.
+            prompts: Prompts for each input. Without any, everything in an image is
+                segmented; in a video, everything on the first frame is tracked.
             folder_is_video: A folder holds the frames of one video, not images.
-            max_frames: Stop a video or stream after so many frames.
-            return_vis: Return the pictures.
-            show: Show each picture in a window.
+            max_frames: Stop a video or stream after this number of frames.
+            return_vis: Return the overlays.
+            show: Show each overlay in a window.
             wait_time: Seconds for which it is shown; 0 waits for a key.
-            out_dir: Folder for pictures and masks (:class:`ResultFiles`), which
-                replace those of an earlier run for an input of the same name; nothing
-                is written where it is empty.
-            pred_formats: Files of masks: ``png``, ``json`` and ``npz``.
+            out_dir: Folder for overlays and masks (:class:`ResultFiles`); those of an
+                earlier run for an input of the same name are replaced. If it is empty
+                nothing is written.
+            pred_formats: Formats of mask files: ``png``, ``json`` and ``npz``.
 
         Returns:
             ``predictions``, an :class:`InferenceResult` for each input, and
-            ``visualization``, its pictures.
+            ``visualization``, its overlays.
 
         Raises:
             FileNotFoundError: If there is no such file or folder.
             ValueError: If an input or a prompt cannot be used.
         """
-
-        def draw(frame: InferredFrame, name: str) -> Picture:
-            return self.visualize(frame, name=name, show=show, wait_time=wait_time)
-
         if max_frames is not None:
             max_frames = read_whole_number(max_frames, name='max_frames', least=1)
-        if str(out_dir):
-            check_ids((prompt.object_id for prompt in prompts), pred_formats)
-        output = Output(
-            folder=Path(out_dir) if str(out_dir) else None,
-            formats=pred_formats,
-            draw=draw if show or return_vis or str(out_dir) else None,
-            keep_pictures=return_vis,
-        )
+        folder = Path(out_dir) if str(out_dir) else None
+        if folder is not None:
+            check_formats(pred_formats, (prompt.object_id for prompt in prompts))
         results: list[InferenceResult] = []
-        pictures: list[list[Picture]] = []
-        items = self._inputs_to_list(inputs, folder_is_video=folder_is_video)
-        bar = self.show_progress and len(items) > 1
-        for item in track(items, 'Inputs', disable=not bar):
-            with open_source(item, default_name=f'input_{len(results)}') as source:
-                name = _unused_name(source.name, [one.name for one in results])
-                if output.folder is not None and isinstance(item, str | Path):
-                    check_not_in_input(item, output.folder, name)
-                frames = self.forward(source, prompts=prompts, max_frames=max_frames)
-                if not bar:
-                    first = min((p.frame_index for p in prompts), default=0)
-                    frames = self._with_progress(
-                        frames, source, first_frame=first, max_frames=max_frames
+        overlays: list[list[Picture]] = []
+        items = list_inputs(inputs, folder_is_video=folder_is_video)
+        counts_inputs = self.show_progress and len(items) > 1
+        for item in track(items, 'Inputs', disable=not counts_inputs):
+            with open_input(item, default_name=f'input_{len(results)}') as source:
+                name = _unused_name(source.name, [result.name for result in results])
+                files = None
+                if folder is not None:
+                    if isinstance(item, str | Path):
+                        check_not_in_input(item, folder, name)
+                    files = ResultFiles(
+                        folder,
+                        name,
+                        pred_formats,
+                        frames_per_second=getattr(source, 'frames_per_second', None),
                     )
-                result, drawn = output.take(frames, source, name)
+                frames = self.forward(source, prompts=prompts, max_frames=max_frames)
+                if not counts_inputs:
+                    frames = self._with_progress(frames, source, prompts, max_frames)
+                result, pictures = self._collect(
+                    frames,
+                    name,
+                    files,
+                    is_stream=isinstance(source, StreamInput),
+                    show=show,
+                    wait_time=wait_time,
+                    return_vis=return_vis,
+                )
             results.append(result)
-            pictures.append(drawn)
-        return self.postprocess(results, pictures)
+            overlays.append(pictures)
+        return self.postprocess(results, overlays)
 
     def forward(  # type: ignore[override]  # a source, not a batch
         self,
-        inputs: FileSource,
+        inputs: InferenceSource,
         *,
         prompts: Sequence[ObjectPrompt] = (),
         max_frames: int | None = None,
     ) -> Iterator[InferredFrame]:
-        """Segment one input.
-
-        Args:
-            inputs: An open input.
-            prompts: As for a call.
-            max_frames: As for a call.
-
-        Returns:
-            Its frames, as they are asked for.
-        """
+        """Segment one open input, frame by frame."""
         if isinstance(inputs, ImageInput):
-            return iter([self.predictors.image(inputs.pixels, prompts)])
+            return iter([self._segment_image(inputs.pixels, prompts)])
         if isinstance(inputs, StreamInput):
-            found = self.predictors.stream(inputs, prompts)
+            frames = self._track_stream(inputs, prompts)
         else:
-            found = self.predictors.video(inputs, prompts)
-        return islice(found, max_frames)
+            frames = self._track_video(inputs, prompts)
+        return islice(frames, max_frames)
 
     def visualize(  # type: ignore[override]  # one frame at a time
         self,
@@ -495,12 +288,12 @@ class SAM2Inferencer(BaseInferencer):
         show: bool = False,
         wait_time: float = 0.0,
     ) -> Picture:
-        """Draw masks and prompts over a frame.
+        """Draw masks and prompts over a frame, and show it.
 
         Args:
             inputs: The frame.
             name: Title of the window.
-            show: Show it.
+            show: Show the overlay in a window.
             wait_time: Seconds for which it is shown; 0 waits for a key.
 
         Returns:
@@ -518,7 +311,7 @@ class SAM2Inferencer(BaseInferencer):
             inputs.pixels, overlay, long_side=side
         )
         if show:
-            # OpenCV's windows keep up with a camera; they read BGR.
+            # OpenCV's windows keep up with a camera; they expect BGR.
             self.visualizer.show(
                 picture[..., ::-1], win_name=name, wait_time=wait_time, backend='cv2'
             )
@@ -527,69 +320,237 @@ class SAM2Inferencer(BaseInferencer):
     def postprocess(  # type: ignore[override]  # records
         self, preds: list[InferenceResult], visualization: list[list[Picture]]
     ) -> dict[str, list[Any]]:
-        """Pack what a call returns.
-
-        Args:
-            preds: One for each input.
-            visualization: Pictures of each input.
-
-        Returns:
-            Both, under the names that MM projects give them.
-        """
+        """Pack results and overlays under the names that MM projects use."""
         return {'predictions': preds, 'visualization': visualization}
 
-    def _inputs_to_list(  # type: ignore[override]  # folders of two kinds
+    # ------------------------------------------------------------ segmentation
+
+    def _segment_image(
+        self, pixels: NDArray[np.uint8], prompts: Sequence[ObjectPrompt]
+    ) -> InferredFrame:
+        """Segment the prompted objects of an image, or everything without prompts."""
+        if prompts:
+            object_ids = [prompt.object_id for prompt in prompts]
+            for prompt in prompts:
+                if prompt.frame_index:
+                    msg = f'An image has no frame {prompt.frame_index}; prompt frame 0'
+                    raise ValueError(msg)
+                if object_ids.count(prompt.object_id) > 1:
+                    msg = f'Object {prompt.object_id} has two prompts; give it one'
+                    raise ValueError(msg)
+            self.image_predictor.set_image(pixels)
+            segmented = [self._segment_object(prompt) for prompt in prompts]
+            masks, ious = [mask for mask, _ in segmented], [iou for _, iou in segmented]
+        else:
+            masks, ious = self._segment_everything(pixels)
+            object_ids = list(range(1, len(masks) + 1))
+            if not masks:
+                why = self.mask_generator.explain_nothing()
+                print_log(f'Nothing was found ({why})', 'current', logging.WARNING)
+        empty = np.zeros((0, *pixels.shape[:2]), dtype=bool)
+        return InferredFrame(
+            frame_index=0,
+            pixels=pixels,
+            object_ids=tuple(object_ids),
+            masks=np.stack(masks) if masks else empty,
+            ious=tuple(ious),
+            marks=_marks(prompts, 0),
+        )
+
+    def _segment_object(self, prompt: ObjectPrompt) -> tuple[NDArray[np.bool_], float]:
+        """The best mask of an object of the image that was set, and its IoU."""
+        mask_input = None
+        if prompt.mask is not None:
+            image = self.image_predictor.image(0)
+            mask = torch.from_numpy(read_mask(prompt.mask, size=image.size)).float()
+            soft = downsample_logits(mask[None, None], image.low_res_size)
+            mask_input = ((2 * soft - 1) * MASK_PROMPT_LOGIT)[0]
+        masks, ious, _ = self.image_predictor.predict(
+            prompt.point_coords,
+            prompt.point_labels,
+            box=prompt.box,
+            mask_input=mask_input,
+            multimask_output=prompt.box is None and len(prompt.points) == 1,
+        )
+        best = int(ious.argmax())
+        return masks[best], float(ious[best])
+
+    def _segment_everything(
+        self, pixels: NDArray[np.uint8]
+    ) -> tuple[list[NDArray[np.bool_]], list[float]]:
+        """Masks of everything in an image, the most certain first, and their IoU."""
+        masks = self.mask_generator.generate(pixels)
+        return (
+            [np.asarray(mask['segmentation'], dtype=np.bool_) for mask in masks],
+            [mask['predicted_iou'] for mask in masks],
+        )
+
+    @torch.no_grad()
+    def _track_video(
+        self, video: VideoInput, prompts: Sequence[ObjectPrompt]
+    ) -> Iterator[InferredFrame]:
+        """Track objects through a video from the first prompted frame on."""
+        # The video is not revisited, so old memories are not offloaded.
+        state = self.video_predictor.session.open(video.frames, revisits=False)
+        prompts = prompts or self._prompts_for_everything(video.frames.read(0))
+        for prompt in prompts:
+            self._add_prompt(state, prompt)
+        for result in self.video_predictor.propagate_in_video(state):
+            pixels = video.frames.read(result.frame_index)
+            yield _inferred_frame(result, pixels, prompts)
+
+    @torch.no_grad()
+    def _track_stream(
+        self, stream: StreamInput, prompts: Sequence[ObjectPrompt]
+    ) -> Iterator[InferredFrame]:
+        """Track objects in frames as they arrive; no mask before the first prompt."""
+        live = SAM2Stream(self.video_predictor)
+        for frame_index, pixels in enumerate(stream.frames):
+            result = live.track(pixels)
+            if frame_index == 0:
+                prompts = prompts or self._prompts_for_everything(pixels)
+            for prompt in prompts:
+                if prompt.frame_index == frame_index:
+                    result = self._add_prompt(live.state, prompt)
+            yield _inferred_frame(result, pixels, prompts)
+
+    def _prompts_for_everything(self, pixels: NDArray[np.uint8]) -> list[ObjectPrompt]:
+        """Masks of everything in the first frame of a video, as prompts."""
+        masks, _ = self._segment_everything(pixels)
+        if not masks:
+            msg = (
+                f'Nothing was found on the first frame '
+                f'({self.mask_generator.explain_nothing()}); or prompt the objects'
+            )
+            raise ValueError(msg)
+        return [
+            ObjectPrompt(object_id=object_id, mask=mask)
+            for object_id, mask in enumerate(masks, start=1)
+        ]
+
+    def _add_prompt(self, state: VideoState, prompt: ObjectPrompt) -> VideoFrameResult:
+        frame_index, object_id = prompt.frame_index, prompt.object_id
+        if prompt.mask is not None:
+            return self.video_predictor.add_new_mask(
+                state, frame_index, object_id, prompt.mask
+            )
+        return self.video_predictor.add_new_points_or_box(
+            state,
+            frame_index,
+            object_id,
+            prompt.point_coords,
+            prompt.point_labels,
+            box=prompt.box,
+        )
+
+    # ------------------------------------------------------------------ output
+
+    def _collect(
         self,
-        inputs: InferenceInput | list[InferenceInput],
+        frames: Iterator[InferredFrame],
+        name: str,
+        files: ResultFiles | None,
         *,
-        folder_is_video: bool = False,
-    ) -> list[InferenceInput]:
-        """Take folders and lists apart."""
-        return list_sources(inputs, folder_is_video=folder_is_video)
+        is_stream: bool,
+        show: bool,
+        wait_time: float,
+        return_vis: bool,
+    ) -> tuple[InferenceResult, list[Picture]]:
+        """Draw and write frames as they come; Ctrl-C ends a stream and keeps them."""
+        results: list[FrameResult] = []
+        pictures: list[Picture] = []
+        size = (0, 0)
+        with files or nullcontext():
+            try:
+                for frame in frames:
+                    size = (frame.pixels.shape[0], frame.pixels.shape[1])
+                    if files is not None:
+                        files.add_masks(frame)
+                    if show or return_vis or files is not None:
+                        picture = self.visualize(
+                            frame, name=name, show=show, wait_time=wait_time
+                        )
+                        if files is not None:
+                            files.add_overlay(picture)
+                        if return_vis:
+                            pictures.append(picture)
+                    results.append(frame.encoded())
+            except KeyboardInterrupt:
+                if not is_stream:
+                    raise
+                print_log(f'{name}: stopped', logger='current')
+            result = InferenceResult(name=name, size=size, frames=tuple(results))
+            if files is not None:
+                files.finish(result)
+        return result, pictures
+
+    def _with_progress(
+        self,
+        frames: Iterator[InferredFrame],
+        source: InferenceSource,
+        prompts: Sequence[ObjectPrompt],
+        max_frames: int | None,
+    ) -> Iterator[InferredFrame]:
+        """Show a progress bar over the frames of a video or stream."""
+        total = max_frames
+        if isinstance(source, VideoInput):  # tracked from the first prompted frame on
+            first = min((prompt.frame_index for prompt in prompts), default=0)
+            num_frames = max(source.frames.num_frames - first, 0)
+            total = num_frames if max_frames is None else min(num_frames, max_frames)
+        hidden = not self.show_progress or isinstance(source, ImageInput)
+        return iter(track(frames, source.name, total=total, disable=hidden))
+
+    # --------------------------------------------- called by MMEngine's constructor
 
     def _init_model(self, cfg: Config, weights: str | None, device: str) -> SAM2:  # type: ignore[override]
-        """Build the model; the weights are checked against it."""
         return build_sam2(cfg, weights, device)
 
     def _init_pipeline(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]
-        """None is needed: the predictors prepare what they are given."""
+        """None is needed: the predictors preprocess their images."""
         return lambda source: source
 
     def _init_collate(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]
-        """None is needed: inputs are of any sizes, and go one by one."""
+        """None is needed: inputs have any sizes and are not batched."""
         collate: Callable[[Any], Any] = pseudo_collate
         return collate
 
     def _init_visualizer(self, cfg: Config) -> ClipVisualizer:  # type: ignore[override]
-        """The config's kind of visualizer, without a log to write to."""
+        """Build the config's type of visualizer, without a log to write to."""
         kind = cfg.get('visualizer', {}).get('type', 'ClipVisualizer')
-        bare = Config({'visualizer': {'type': kind}})
-        visualizer = super()._init_visualizer(bare)
+        visualizer = super()._init_visualizer(Config({'visualizer': {'type': kind}}))
         if not isinstance(visualizer, ClipVisualizer):
             msg = f'{kind} draws no masks; set visualizer to a ClipVisualizer'
             raise ValueError(msg)
         return visualizer
 
-    def _with_progress(
-        self,
-        frames: Iterator[InferredFrame],
-        source: FileSource,
-        *,
-        first_frame: int,
-        max_frames: int | None,
-    ) -> Iterator[InferredFrame]:
-        """Frames, a bar being drawn meanwhile."""
-        total = max_frames
-        if isinstance(source, VideoInput):
-            # A video is tracked from the first prompted frame on.
-            length = max(source.frames.num_frames - first_frame, 0)
-            total = length if max_frames is None else min(length, max_frames)
-        hidden = not self.show_progress or isinstance(source, ImageInput)
-        return iter(track(frames, source.name, total=total, disable=hidden))
+
+def _inferred_frame(
+    result: VideoFrameResult,
+    pixels: NDArray[np.uint8],
+    prompts: Sequence[ObjectPrompt],
+) -> InferredFrame:
+    return InferredFrame(
+        frame_index=result.frame_index,
+        pixels=pixels,
+        object_ids=tuple(result.object_ids),
+        masks=(result.mask_logits[:, 0] > 0).cpu().numpy(),
+        ious=tuple(result.ious.tolist()),
+        marks=_marks(prompts, result.frame_index),
+    )
+
+
+def _marks(prompts: Sequence[ObjectPrompt], frame_index: int) -> tuple[PromptMark, ...]:
+    """The prompts of a frame, to be drawn."""
+    return tuple(
+        mark
+        for prompt in prompts
+        if prompt.frame_index == frame_index
+        for mark in prompt.marks()
+    )
 
 
 def _config_of(model: str | Path | Config | None, weights: str | None) -> Config:
-    """The config that is named, or else the one that fits the weights."""
+    """The given config, or else the one that fits the weights."""
     if model is not None:
         return load_model_config(model)
     if weights is None:
@@ -599,7 +560,7 @@ def _config_of(model: str | Path | Config | None, weights: str | None) -> Config
     return fitting_config(weights_of(loaded, source=weights), source=weights)
 
 
-def _unused_name(name: str, taken: Collection[str]) -> str:
-    """A name that no earlier input has: files are not written over."""
-    numbered = (f'{name}_{number}' for number in count(2))
-    return next(one for one in chain([name], numbered) if one not in taken)
+def _unused_name(name: str, used: Collection[str]) -> str:
+    """Number a name if an earlier input has it, so that no file is overwritten."""
+    candidates = chain([name], (f'{name}_{number}' for number in count(2)))
+    return next(candidate for candidate in candidates if candidate not in used)

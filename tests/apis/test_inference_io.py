@@ -1,11 +1,12 @@
-"""Whatever a user names is opened, or it is said what is wrong with it."""
+"""Inputs of the inferencer are opened or refused; masks and overlays are written."""
 
+import json
 import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,46 +14,26 @@ import pytest
 from PIL import Image
 
 from address_server import AddressServer, serve
-from inference_cases import write_clip, write_images
-from projects.sam2.apis import inference_io as inference_sources
+from inference_cases import FakeCamera, frame_of, nested_masks, write_clip, write_images
+from projects.sam2.apis import InferenceResult, inference_io
 from projects.sam2.apis.inference_io import (
-    FileSource,
+    FORMATS,
     ImageInput,
+    InferenceSource,
+    ResultFiles,
     StreamInput,
     VideoInput,
-    list_sources,
-    open_source,
+    check_formats,
+    list_inputs,
+    open_input,
 )
 from projects.sam2.datasets.io.errors import ReadLimits
+from projects.sam2.ops import decode_masks
 from toy_videos import SIZE, toy_frames
 
 
-class FakeCamera:
-    """Two frames, if it is number 3."""
-
-    def __init__(self, device: int | str) -> None:
-        self.device = device
-        self.frames = [np.full((*SIZE, 3), (10, 20, 30), np.uint8)] * 2
-
-    def isOpened(self) -> bool:  # noqa: N802  OpenCV's name
-        """Is there such a camera?"""
-        return self.device in {3, 'rtsp://example.org/door'}
-
-    def get(self, what: int) -> float:
-        """What a camera says that does not know."""
-        del what
-        return 0.0
-
-    def read(self) -> tuple[bool, Any]:
-        """The next frame."""
-        return (True, self.frames.pop()) if self.frames else (False, None)
-
-    def release(self) -> None:
-        """Let go of the camera."""
-
-
-def opened(item: object) -> FileSource:
-    with open_source(item, default_name='unnamed') as source:
+def opened(item: object) -> InferenceSource:
+    with open_input(item, default_name='unnamed') as source:
         return source
 
 
@@ -75,14 +56,14 @@ def test_folder_is_its_images_in_order_or_one_video(tmp_path: Path) -> None:
     (folder / 'notes.txt').write_text('no image')
     (folder / '._2.jpg').write_bytes(b'no image')
     (folder / '4.jpg').mkdir()
-    images = list_sources([str(folder), 5], folder_is_video=False)
+    images = list_inputs([str(folder), 5], folder_is_video=False)
     assert [getattr(one, 'name', one) for one in images] == [
         '1.PNG',
         '2.jpg',
         '3.webp',
         5,
     ]
-    assert list_sources(folder, folder_is_video=True) == [folder]
+    assert list_inputs(folder, folder_is_video=True) == [folder]
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'P', 'RGBA', 'LA', 'CMYK'])
@@ -125,7 +106,7 @@ def test_image_and_video_come_from_an_address(server: AddressServer) -> None:
     assert isinstance(image, ImageInput)
     assert image.name == 'a'
     assert np.array_equal(image.pixels, toy_frames(1)[0])
-    with open_source(f'{server.url}film.mp4', default_name='') as video:
+    with open_input(f'{server.url}film.mp4', default_name='') as video:
         assert isinstance(video, VideoInput)
         assert video.name == 'film'
         assert video.frames.read(3).shape == (*SIZE, 3)
@@ -261,11 +242,11 @@ def test_download_is_bounded(
     ):
         with pytest.raises(ValueError, match=problem):
             opened(f'{url}{name}')
-    monkeypatch.setattr(inference_sources, 'DOWNLOAD_SECONDS', 0.0)
+    monkeypatch.setattr(inference_io, 'DOWNLOAD_SECONDS', 0.0)
     with pytest.raises(ValueError, match='takes more than 0 s'):
         opened(f'{url}film.mp4')
     few = ReadLimits(max_file_size=100)
-    monkeypatch.setattr(inference_sources, 'DEFAULT_LIMITS', few)
+    monkeypatch.setattr(inference_io, 'DEFAULT_LIMITS', few)
     with pytest.raises(ValueError, match='more than 100 bytes'):
         opened(f'{url}film.mp4')
 
@@ -294,4 +275,109 @@ def test_bad_inputs_are_named(
             opened(item)
     for inputs, message in ((tmp_path / 'empty', 'holds no image'), ([], 'is empty')):
         with pytest.raises(ValueError, match=message):
-            list_sources(inputs, folder_is_video=False)
+            list_inputs(inputs, folder_is_video=False)
+
+
+# ----------------------------------------------------------------------- outputs
+
+PICTURE = np.full((48, 80, 3), 99, dtype=np.uint8)
+
+
+def files(folder: Path, rate: float | None, *formats: str) -> ResultFiles:
+    return ResultFiles(folder, 'a.b', formats, frames_per_second=rate)
+
+
+def written(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob('*.*')}
+
+
+def test_image_gets_a_file_of_each_format(tmp_path: Path) -> None:
+    frame = frame_of(nested_masks(), (3, 9))
+    result = InferenceResult(name='a.b', size=(48, 80), frames=(frame.encoded(),))
+    with files(tmp_path, None, 'png', 'json', 'npz') as output:
+        output.add_masks(frame)
+        output.add_overlay(PICTURE)
+        output.finish(result)
+    assert written(tmp_path) == {
+        'vis/a.b.png',
+        'pred/a.b.png',
+        'pred/a.b.json',
+        'pred/a.b.npz',
+    }
+    labels = Image.open(tmp_path / 'pred' / 'a.b.png')
+    assert labels.mode == 'P'
+    assert np.array_equal(np.asarray(labels), frame.label_map())
+    with np.load(tmp_path / 'pred' / 'a.b.npz') as arrays:
+        assert np.array_equal(arrays['masks'], frame.masks)
+        assert arrays['object_ids'].tolist() == [3, 9]
+    read = json.loads((tmp_path / 'pred' / 'a.b.json').read_text())
+    assert read == json.loads(json.dumps(result.as_json()))
+
+
+def test_video_gets_labels_by_frame_and_one_overlay_video(tmp_path: Path) -> None:
+    with files(tmp_path, 25.0, 'png') as output:
+        for index in (4, 5):
+            output.add_masks(frame_of(nested_masks(), (1, 2), index=index))
+            output.add_overlay(PICTURE)
+    labels = {'pred/a.b/00004.png', 'pred/a.b/00005.png'}
+    assert written(tmp_path) == {'pred/a.b', 'vis/a.b.mp4'} | labels
+    film = cv2.VideoCapture(str(tmp_path / 'vis' / 'a.b.mp4'))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
+
+
+def test_failure_leaves_no_half_of_a_video(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files(tmp_path, 25.0, 'png') as output:
+            output.add_overlay(PICTURE)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not list(tmp_path.rglob('*.mp4'))
+
+
+def test_id_beyond_a_palette_is_written_in_16_bits(tmp_path: Path) -> None:
+    frame = frame_of(nested_masks(), (3, 300))
+    with files(tmp_path, None, 'png') as output:
+        output.add_masks(frame)
+    stored = cv2.imread(str(tmp_path / 'pred' / 'a.b.png'), cv2.IMREAD_UNCHANGED)
+    assert stored is not None
+    assert stored.dtype == np.uint16
+    assert np.array_equal(stored, frame.label_map())
+
+
+def test_format_that_cannot_be_written_is_named() -> None:
+    check_formats(FORMATS, [1, 65535])
+    check_formats(['npz', 'json'], [2**40, 7])
+    check_formats(['json'], [2**80])
+    check_formats(FORMATS, [])
+    for formats, ids, message in (
+        (['tiff'], [1], "Unknown format 'tiff'"),
+        (['json', 'png'], [65536, 3], r'Object 65536 does not fit into png, .*json or'),
+        (['npz'], [2**63], r'into npz, .*; write json, or give smaller'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_formats(formats, ids)
+
+
+def test_label_map_shows_the_smaller_of_overlapping_objects() -> None:
+    for order, ids in ((slice(None), (7, 300)), (slice(None, None, -1), (300, 7))):
+        labels = frame_of(nested_masks()[order], ids).label_map()
+        assert labels[15, 15] == 7
+        assert labels[30, 30] == 300
+        assert labels[0, 0] == 0
+
+
+def test_masks_in_json_decode_to_the_same() -> None:
+    masks = nested_masks()
+    frame = replace(frame_of(masks, (1, 2), index=3), ious=(0.25, float('nan')))
+    result = InferenceResult(name='clip', size=(48, 80), frames=(frame.encoded(),))
+    read = json.loads(json.dumps(result.as_json(), allow_nan=False))
+    assert (read['name'], read['height'], read['width']) == ('clip', 48, 80)
+    (stored,) = read['frames']
+    assert stored['frame_index'] == 3
+    assert [(o['id'], o['iou']) for o in stored['objects']] == [(1, 0.25), (2, None)]
+    decoded = decode_masks([o['segmentation'] for o in stored['objects']])
+    assert np.array_equal(decoded, masks)
+    assert not frame_of(masks[:0], ()).encoded().masks
