@@ -1,4 +1,4 @@
-"""SAM 2.1 base+ fine-tuned on MOSE on cards of 16 GB: the image encoder is frozen."""
+"""SAM 2.1 base+ fine-tuned on MOSE on GPUs with 16 GB: the image encoder is frozen."""
 
 _base_ = [
     './_base_/models/sam2_1_bplus.py',

@@ -1,4 +1,4 @@
-"""SAM 2.1 base+ fine-tuned on MOSE as published, on cards of 40 GB."""
+"""SAM 2.1 base+ fine-tuned on MOSE as published, on GPUs with 40 GB."""
 
 _base_ = [
     './_base_/models/sam2_1_bplus.py',

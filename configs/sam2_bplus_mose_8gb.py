@@ -1,6 +1,6 @@
-"""SAM 2.1 base+ fine-tuned on MOSE on one card of 8 GB.
+"""SAM 2.1 base+ fine-tuned on MOSE on one GPU with 8 GB.
 
-The image encoder is frozen; clips have 4 frames of 512 px, in validation as well.
+The image encoder is frozen. Clips have 4 frames; training and validation run at 512 px.
 """
 
 _base_ = [

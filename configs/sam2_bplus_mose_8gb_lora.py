@@ -1,7 +1,7 @@
-"""SAM 2.1 base+ on one card of 8 GB: beside the decoder, low-rank adapters are trained.
+"""SAM 2.1 base+ on one GPU with 8 GB: trains the mask decoder and LoRA adapters.
 
-They stand in the attention of trunk and memory attention; all else is frozen. Needs
-``peft``.
+The adapters are in the attention of the backbone and in memory attention; everything
+else is frozen. Needs ``peft``.
 """
 
 _base_ = './sam2_bplus_mose_8gb.py'
@@ -20,7 +20,7 @@ model = dict(
         ),
     ]
 )
-# Adapters begin anew and learn at a rate of their own.
+# Adapters start untrained and need a higher learning rate.
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4),
     paramwise_cfg=dict(backbone_lr_mult=1.0, layer_decay=1.0),

@@ -1,4 +1,4 @@
-"""SAM 2.1 base+ fine-tuned on MOSE in less memory, for somewhat more time."""
+"""SAM 2.1 base+ fine-tuned on MOSE in less memory, at the cost of time."""
 
 _base_ = [
     './_base_/models/sam2_1_bplus.py',

@@ -1,17 +1,24 @@
 """SAM 2.1 base+ on images and videos: SA-1B and SA-V, after the paper's full training.
 
-From the paper (appendix D.2.2): 15.2% SA-1B and 70% SA-V, whose proportion is kept
-though the other 14.8% were not released; batches of one kind each, images of up to 32
-objects prompted with points, clips of 8 frames with up to 3; SA-V's manual masklets;
-no masks of over 90% of an image; the augmentation; learning rates and warm-up.
+From the paper (appendix D.2.2):
 
-Choices of this project: the shares are counted in batches; 8 images or 1 clip a batch
-and process; all of SA-1B, of which the paper takes a tenth that it does not name. SA-V
-is shown 127 times while SA-1B is shown once, and an epoch is a thirtieth of that: some
-thousand steps on 256 GPUs, 150 epochs of which are the run. It begins with the released
-weights in place of a pre-training on SA-1B, and the rates fall to a tenth.
+- 15.2% SA-1B and 70% SA-V. The other 14.8% were not released; the proportion of these
+  two is kept.
+- Each batch holds images or videos only: images with up to 32 objects, prompted by
+  points, or clips of 8 frames with up to 3 objects.
+- Only SA-V's manual masklets, and no masks that cover over 90% of an image.
+- The augmentation, learning rates and warm-up.
 
-``data_root`` holds ``SA-1B`` and ``sav``.
+Choices of this project:
+
+- Proportions are counted in batches, of 8 images or 1 clip per process.
+- All of SA-1B is used; the paper does not say which tenth it uses.
+- SA-V is shown 127 times while SA-1B is shown once. An epoch is a thirtieth of that,
+  about a thousand steps on 256 GPUs; the run has 150 epochs.
+- Training starts from the released weights in place of a pre-training on SA-1B, and the
+  learning rates decay to a tenth.
+
+``data_root`` contains ``SA-1B`` and ``sav``.
 """
 
 _base_ = [
@@ -36,7 +43,7 @@ video_pipeline = [
         max_num_objects=3,
         reverse_probability=0.5,
     ),
-    *_base_.train_pipeline[1:-1],  # all but the sampling and the packing
+    *_base_.train_pipeline[1:-1],  # without sampling and packing
     dict(type='ClipMosaic', probability=0.1),
     dict(type='ClipPack'),
 ]
@@ -81,7 +88,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-# 3e-4, and 6e-5 for the image encoder.
+# The image encoder learns at 6e-5.
 optim_wrapper = dict(
     optimizer=dict(lr=3e-4),
     paramwise_cfg=dict(backbone_lr_mult=0.2, layer_decay=0.8),

@@ -1,7 +1,7 @@
-"""The small SAM 2.1 from random weights on few real clips, generated ones mixed in.
+"""A small SAM 2.1 from random weights on few real clips, mixed with generated ones.
 
-Real clips vary too little to learn to track from alone; generated ones, each
-rendered when it is asked for, keep the model from learning the real ones by heart.
+A few dozen real clips are too little to learn tracking. The generated clips, rendered on
+demand, keep the model from overfitting to them.
 """
 
 _base_ = [

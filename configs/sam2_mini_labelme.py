@@ -1,4 +1,4 @@
-"""A small SAM 2.1 from random weights on LabelMe files, 128 px: a try on a CPU."""
+"""A small SAM 2.1 from random weights on LabelMe files at 128 px: a trial on a CPU."""
 
 _base_ = [
     './_base_/models/sam2_1_mini.py',
@@ -7,7 +7,7 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-clip_size = _base_.image_size  # that of the model
+clip_size = _base_.image_size  # as the model's
 train_pipeline = [
     dict(type='ClipSampleFrames', num_frames=1, max_num_objects=8),
     *_base_.load_clip,

@@ -1,7 +1,7 @@
 """A small SAM 2.1 from random weights on generated clips: the quickstart.
 
-An epoch is 24 steps of 4 clips in two processes. Weights are averaged over the latest
-hundred steps, since the rate stays high until late.
+An epoch is 24 steps of 4 clips in two processes. An EMA averages the weights of about
+the last hundred steps, since the learning rate stays high for long.
 """
 
 _base_ = [

@@ -1,4 +1,4 @@
-"""SAM 2.1 tiny on COCO or files of its format; boxes and clicks validate."""
+"""SAM 2.1 tiny on COCO or data in its format; validates with boxes and clicks."""
 
 _base_ = [
     './_base_/models/sam2_1_tiny.py',

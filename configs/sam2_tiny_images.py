@@ -1,4 +1,4 @@
-"""SAM 2.1 tiny on own images with a PNG of labels each; boxes and clicks validate."""
+"""SAM 2.1 tiny on your images with label PNGs; validates with boxes and clicks."""
 
 _base_ = [
     './_base_/models/sam2_1_tiny.py',

@@ -1,4 +1,4 @@
-"""SAM 2.1 tiny on own images annotated with LabelMe; boxes and clicks validate."""
+"""SAM 2.1 tiny on your images with LabelMe files; validates with boxes and clicks."""
 
 _base_ = [
     './_base_/models/sam2_1_tiny.py',

@@ -1,4 +1,4 @@
-"""SAM 2.1 tiny fine-tuned on MOSE: base+'s recipe, another trunk."""
+"""SAM 2.1 tiny fine-tuned on MOSE: the recipe of base+ with another backbone."""
 
 _base_ = [
     './_base_/models/sam2_1_tiny.py',

@@ -1,4 +1,4 @@
-"""SAM 2.1 tiny on MOSE for interactive use: points train, a clicking user validates."""
+"""SAM 2.1 tiny on MOSE for interactive use: trains and validates with clicks."""
 
 _base_ = [
     './_base_/models/sam2_1_tiny.py',

@@ -1,4 +1,4 @@
-"""What does not depend on model, data or schedule; the one place of custom_imports."""
+"""Settings that do not depend on model, data or schedule; imports ``projects.sam2``."""
 
 default_scope = 'mmengine'
 custom_imports = dict(imports=['projects.sam2'], allow_failed_imports=False)
@@ -6,11 +6,11 @@ custom_imports = dict(imports=['projects.sam2'], allow_failed_imports=False)
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # Seconds; a process whose validation videos are short waits for the others.
+    # Seconds. A process with short validation videos waits for the others.
     dist_cfg=dict(backend='nccl', timeout=7200),
 )
 randomness = dict(seed=42)
-# Which parameters get a gradient differs from step to step.
+# The prompts of a step decide which parameters get a gradient.
 model_wrapper_cfg = dict(
     type='MMDistributedDataParallel',
     find_unused_parameters=True,

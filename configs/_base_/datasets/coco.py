@@ -1,4 +1,4 @@
-"""COCO 2017: images with instances as clips of one frame."""
+"""COCO 2017: each image with its instances is a clip of one frame."""
 
 _base_ = '../pipelines/images.py'
 

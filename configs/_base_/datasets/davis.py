@@ -1,4 +1,4 @@
-"""DAVIS 2017 at 480p, as it is unpacked, at 1024 px."""
+"""DAVIS 2017, the 480p files in their original layout, resized to 1024 px."""
 
 _base_ = '../pipelines/clips.py'
 

@@ -1,9 +1,10 @@
-"""DAVIS 2016 at 480p: one object a clip, written as 255."""
+"""DAVIS 2016 at 480p: one object per clip, whose label is 255."""
 
 _base_ = '../pipelines/clips.py'
 
 data_root = 'data/DAVIS2016'
-# The lists of 2016 name pairs of files: all clips, but for those of the other set.
+# The split lists of 2016 contain pairs of files, not clips: train on all clips that are
+# not in val.txt.
 source = dict(
     type='ClipPaletteDataset',
     data_root=data_root,

@@ -1,4 +1,4 @@
-"""DAVIS at 128 px for small models; every third frame of the validation clips."""
+"""DAVIS at 128 px for small models; validates on every third frame."""
 
 _base_ = '../pipelines/clips.py'
 
@@ -39,7 +39,7 @@ train_dataloader = dict(
     num_workers=1,
     dataset=dict(
         type='RepeatDataset',
-        times=8,  # few clips: longer epochs, each repetition another draw
+        times=8,  # longer epochs of few clips; each repetition is augmented differently
         dataset=dict(
             type='ClipPaletteDataset',
             data_root=data_root,

@@ -1,4 +1,4 @@
-"""Own images with a PNG of labels each: connected regions of a class are objects."""
+"""Your own images with a label PNG each; connected regions of a class are objects."""
 
 _base_ = '../pipelines/images.py'
 

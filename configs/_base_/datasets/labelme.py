@@ -1,4 +1,4 @@
-"""Own images, annotated with LabelMe."""
+"""Your own images, annotated with LabelMe."""
 
 _base_ = '../pipelines/images.py'
 

@@ -1,4 +1,4 @@
-"""LVOS v2: long clips, some objects of which come late or return."""
+"""LVOS v2: long clips with objects that appear late or return."""
 
 _base_ = '../pipelines/clips.py'
 

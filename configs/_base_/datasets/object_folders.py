@@ -1,4 +1,4 @@
-"""Own videos whose objects have a folder of masks each, and may overlap."""
+"""Your own videos with a mask folder for each object; objects may overlap."""
 
 _base_ = '../pipelines/clips.py'
 

@@ -1,4 +1,4 @@
-"""SA-1B: images as clips of one frame; those in holdout.txt validate."""
+"""SA-1B: images as clips of one frame; validates on those in holdout.txt."""
 
 _base_ = '../pipelines/images.py'
 

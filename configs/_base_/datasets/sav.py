@@ -1,4 +1,4 @@
-"""SA-V: its training set straight from the mp4 files, its validation set extracted."""
+"""SA-V: trains on the mp4 files, validates on extracted frames."""
 
 _base_ = '../pipelines/clips.py'
 

@@ -1,4 +1,4 @@
-"""YouTube-VIS 2021: its training set; those of its clips in holdout.txt validate."""
+"""YouTube-VIS 2021: its training set; validates on the clips in holdout.txt."""
 
 _base_ = '../pipelines/clips.py'
 

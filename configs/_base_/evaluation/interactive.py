@@ -1,9 +1,9 @@
-"""Validation by users who click: J&F by the number of frames that they annotate.
+"""Interactive validation: J&F by the number of frames that a simulated user corrects.
 
-``online_user`` watches a video once, ``offline_user`` looks through it again and again;
-eight frames, three clicks and an IoU of 0.75 are the paper's. A config of videos takes
-one of them as the model's ``val_prompt_simulator``, with the accumulators and the
-evaluator below: ``configs/sam2_tiny_mose_clicks.py``.
+``online_user`` sees a video once, ``offline_user`` goes through it again after each
+annotated frame. Eight frames, three clicks and an IoU of 0.75 are the paper's. Use one
+of them as the model's ``val_prompt_simulator``, with the accumulators and the evaluator
+below, as ``configs/sam2_tiny_mose_clicks.py`` does.
 """
 
 online_user = dict(

@@ -1,4 +1,4 @@
-"""SAM 2 base+: without what 2.1 adds, the no-object memory and the time of pointers."""
+"""SAM 2 base+: SAM 2.1 without no-object embedding and temporal pointer encoding."""
 
 _base_ = './sam2_1_bplus.py'
 

@@ -1,4 +1,4 @@
-"""SAM 2 small: without what 2.1 adds, the no-object memory and the time of pointers."""
+"""SAM 2 small: SAM 2.1 without no-object embedding and temporal pointer encoding."""
 
 _base_ = './sam2_1_small.py'
 

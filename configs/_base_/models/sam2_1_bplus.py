@@ -1,4 +1,4 @@
-"""SAM 2.1 base+: the tiny model with a wider and deeper trunk."""
+"""SAM 2.1 base+: the tiny model with a wider and deeper backbone."""
 
 _base_ = './sam2_1_tiny.py'
 

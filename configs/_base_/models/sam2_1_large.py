@@ -1,4 +1,4 @@
-"""SAM 2.1 large: the tiny model with the largest trunk and larger windows."""
+"""SAM 2.1 large: the tiny model with the largest backbone and larger windows."""
 
 _base_ = './sam2_1_tiny.py'
 

@@ -1,11 +1,13 @@
-"""SAM 2.1 with smaller numbers: 128 px, to be trained from random weights on a CPU.
+"""A small SAM 2.1 at 128 px, to be trained from random weights on a CPU.
 
-Every part of the released model is there. Two things differ in training, both because
-a model that knows nothing yet is wrong most of the time: masks of objects judged absent
-are not gated, and the error of the IoU estimates is squared. The absolute error drives
-them to 0, where the sigmoid leaves no gradient, before the first mask is any good; then
-nothing tells the best candidate from the others. Prompts come on one frame: a second
-one would leave a short clip little to track.
+It has every part of the released model. Training differs, because an untrained model is
+wrong most of the time:
+
+- Masks of objects that are predicted absent are not gated.
+- The IoU prediction has a squared error. The absolute error would drive all predictions
+  to 0, where the sigmoid has no gradient, before the first mask is any good; the best
+  candidate could then no longer be chosen.
+- Only one frame is prompted. A second one would leave a short clip little to track.
 """
 
 image_size = (128, 128)

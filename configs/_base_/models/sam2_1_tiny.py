@@ -1,6 +1,6 @@
 """SAM 2.1 tiny, as released, with the prompts of the published fine-tuning recipe.
 
-The other sizes change the trunk alone.
+The other sizes differ in the backbone only.
 """
 
 image_size = (1024, 1024)

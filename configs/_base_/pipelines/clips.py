@@ -1,7 +1,7 @@
-"""The published recipe of fine-tuning on MOSE at 1024 px, and the loaders around it.
+"""Augmentation of the published MOSE fine-tuning at 1024 px, and the data loaders.
 
-The configs of the datasets name their sources; those with another pipeline take
-``load_clip`` and ``vary_frames`` from here.
+The configs of the datasets add their sources. Those with a pipeline of their own reuse
+``load_clip`` and ``vary_frames``.
 """
 
 clip_size = (1024, 1024)

@@ -1,4 +1,4 @@
-"""Images as clips of one frame, in batches of 4, and how to validate on them."""
+"""Images as clips of one frame in batches of 4, and validation with boxes and clicks."""
 
 _base_ = './clips.py'
 
@@ -11,8 +11,8 @@ train_pipeline = [
 ]
 train_dataloader = dict(batch_size=4)
 
-# For the model of a config of images, `model = {{_base_.image_validation}}`. Boxes and
-# clicks prompt the objects: a mask as the prompt would be scored against itself.
+# For the model of an image config: `model = {{_base_.image_validation}}`. Objects are
+# prompted by boxes and clicks: a mask prompt would be scored against itself.
 image_validation = dict(
     val_prompt_simulator=dict(
         _delete_=True, type='SAM2ImageRounds', click_counts=(1, 3, 5)

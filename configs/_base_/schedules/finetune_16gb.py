@@ -1,6 +1,6 @@
-"""For 16 GB: the published schedule, all parts computed twice, two clips to a step.
+"""For 16 GB: the published schedule with activation checkpointing of all parts.
 
-Fewer processes fit few cards; gradients of two clips are added up.
+Gradients of two clips are accumulated, in place of twice as many GPUs.
 """
 
 _base_ = './finetune_40e_low_memory.py'

@@ -1,4 +1,4 @@
-"""For 24 GB: the published schedule, trunk and memory attention computed twice."""
+"""For 24 GB: checkpoints the activations of backbone and memory attention."""
 
 _base_ = './finetune_40e.py'
 

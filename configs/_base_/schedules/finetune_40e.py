@@ -1,4 +1,4 @@
-"""SAM 2.1's published fine-tuning schedule: 40 epochs, 5e-6, 3e-6 for the encoder."""
+"""SAM 2.1's published fine-tuning: 40 epochs at 5e-6, image encoder at 3e-6."""
 
 optim_wrapper = dict(
     type='SAM2BFloat16OptimWrapper',
@@ -7,7 +7,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(backbone_lr_mult=0.6, layer_decay=0.9),
     clip_grad=dict(max_norm=0.1, norm_type=2),
 )
-# Every group falls to a tenth of its own rate.
+# The rate of every parameter group decays to a tenth.
 param_scheduler = [
     dict(
         type='CosineAnnealingLR',

@@ -1,6 +1,6 @@
 """The published schedule in the least memory.
 
-Activations are computed twice, and objects are trained one after another.
+The activations of all parts are checkpointed, and objects are trained one at a time.
 """
 
 _base_ = './finetune_40e.py'

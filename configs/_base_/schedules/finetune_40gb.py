@@ -1,4 +1,4 @@
-"""For 40 GB: the published schedule, the trunk computed twice."""
+"""For 40 GB: checkpoints the activations of the backbone."""
 
 _base_ = './finetune_40e.py'
 

@@ -1,3 +1,3 @@
-"""For 80 GB: the published schedule, nothing computed twice."""
+"""For 80 GB: the published schedule, without activation checkpointing."""
 
 _base_ = './finetune_40e.py'

@@ -1,6 +1,6 @@
-"""For 8 GB: the published schedule, all parts computed twice, eight clips to a step.
+"""For 8 GB: the published schedule with activation checkpointing of all parts.
 
-One card stands for the eight of the published recipe.
+Gradients of eight clips are accumulated: one GPU in place of the recipe's eight.
 """
 
 _base_ = './finetune_40e_low_memory.py'

@@ -1,4 +1,4 @@
-"""From random weights in some minutes: a short warm-up, then a cosine."""
+"""Trains from random weights in minutes: a short warm-up, then cosine decay."""
 
 optim_wrapper = dict(
     type='OptimWrapper',
