@@ -1,7 +1,7 @@
 """A small SAM 2.1 from random weights on few real clips, mixed with generated ones.
 
-A few dozen real clips are too little to learn tracking. The generated clips, rendered on
-demand, keep the model from overfitting to them.
+A few dozen real clips are too little to learn tracking. The generated clips, rendered
+on demand, keep the model from overfitting to them.
 """
 
 _base_ = [

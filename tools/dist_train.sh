@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains with one process for each GPU (or, without GPUs, GPUS processes on the CPU):
+# Trains with one process per GPU (without GPUs: GPUS processes on the CPU):
 #
 #   tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
 #
-# For several machines, call it on each with the same NNODES, MASTER_ADDR and PORT and
-# with NODE_RANK from 0 on. PYTHON chooses the interpreter.
+# On several machines, run it on each one with the same NNODES, MASTER_ADDR and PORT, and
+# with NODE_RANK=0, 1, ... PYTHON is the interpreter.
 set -euo pipefail
 
 if [ "$#" -lt 2 ]; then

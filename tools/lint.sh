@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every lint tool over the whole tree and names those that complain.
-# Their settings are in pyproject.toml. Sets up the environment first.
+# Sets up the environment, runs all lint tools and lists those that report problems.
+# Their settings are in pyproject.toml.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,9 +23,9 @@ check 'vulture' vulture
 check 'codespell' codespell
 
 if ((${#failed[@]})); then
-  say "lint: ${#failed[@]} of 6 tools complain: ${failed[*]}"
-  echo 'Settings and reasons: pyproject.toml. ruff repairs much itself:'
+  say "lint: ${#failed[@]} of 6 tools report problems: ${failed[*]}"
+  echo 'Settings and reasons: pyproject.toml. ruff fixes most problems itself:'
   echo '  ruff check --fix . && ruff format .'
   exit 1
 fi
-say 'lint: all 6 tools are content'
+say 'lint: all 6 tools pass'

@@ -1,11 +1,11 @@
-"""Score a model before and after training, and without its memory, beside the copy.
+"""Score a model before training, after training, and without its memory.
 
     python tools/quickstart_report.py CONFIG --work-dir WORK_DIR [--cfg-options ...]
 
-*Before* is the model of the config as training starts with it; *after* is the best
-checkpoint of the work directory, and once more with a memory bank that stays empty:
-the difference is what tracking is worth. The *copy* repeats each object's first true
-mask. All models go through the Runner's test loop.
+*Before training* is the model with the weights that training starts from. *After
+training* is the best checkpoint of the work directory, once as it is and once with a
+memory bank that stays empty. The *copy* baseline repeats each object's first true mask.
+All models run in the Runner's test loop.
 """
 
 import argparse
@@ -33,25 +33,18 @@ from projects.sam2.evaluation import score_copy_baseline, summarise
 REPORT_FOLDER = 'report'
 REPORT_FILE = 'scores.json'
 WITHOUT_MEMORY = {'model.tracker.memory_bank.type': 'MemoryBankEmpty'}
-# What a run leaves to look at, and the pattern of its files below the work directory.
-TO_LOOK_AT = (
+# Results of a run, and the pattern of their files below the work directory.
+RESULTS = (
     ('TensorBoard logs', '**/events.out.tfevents.*'),
     ('overlay videos', '**/*.mp4'),
-    ('picture strips', '**/*.png'),
+    ('image strips', '**/*.png'),
     ('checkpoints', '*.pth'),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Scores of one way to predict, 0 to 100.
-
-    Attributes:
-        label: What predicted.
-        j: Region similarity.
-        f: Contour accuracy.
-        j_and_f: Mean of both.
-    """
+    """Scores of a model or a baseline, 0 to 100."""
 
     label: str
     j: float
@@ -60,24 +53,15 @@ class Row:
 
 
 def best_checkpoint(work_dir: Path) -> Path:
-    """Find the checkpoint that validated best.
-
-    Returns:
-        The file; the latest, where there are several.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    found = sorted(
-        work_dir.glob('best_JF_*.pth'), key=lambda path: path.stat().st_mtime
-    )
-    if not found:
+    """Find the checkpoint with the best validation score; the latest of several."""
+    checkpoints = list(work_dir.glob('best_JF_*.pth'))
+    if not checkpoints:
         msg = (
-            f'{work_dir} holds no best_JF_*.pth; train with at least one validation, '
-            f'or name the work directory of another run'
+            f'{work_dir} contains no best_JF_*.pth; train with at least one '
+            f'validation, or give the work directory of another run'
         )
         raise FileNotFoundError(msg)
-    return found[-1]
+    return max(checkpoints, key=lambda path: path.stat().st_mtime)
 
 
 def score_model(
@@ -89,7 +73,8 @@ def score_model(
     """Score a model on the clips of the config's test loader.
 
     Args:
-        checkpoint: Weights; None for those that training starts with.
+        checkpoint: Weights; None for those that training starts from.
+        changes: Entries of the config to change.
     """
     cfg = load_config(options.config, options.cfg_options)
     cfg.merge_from_dict(dict(changes or {}))
@@ -101,16 +86,12 @@ def score_model(
     cfg.resume = False
     run_options = argparse.Namespace(**{**vars(options), 'work_dir': None})
     with launched_runner(cfg, run_options) as runner:
-        return metrics_row(label, runner.test())
-
-
-def metrics_row(label: str, metrics: Mapping[str, float]) -> Row:
-    """Take the three scores out of what the metric reports."""
+        metrics = runner.test()
     return Row(label=label, j=metrics['J'], f=metrics['F'], j_and_f=metrics['J&F'])
 
 
 def score_copy(cfg: Config, label: str) -> Row:
-    """Score each object's first true mask, repeated on every later frame."""
+    """Score the baseline that repeats each object's first true mask."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     protocols = [
@@ -124,7 +105,7 @@ def score_copy(cfg: Config, label: str) -> Row:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """Write the scores as a table to read."""
+    """Format the scores as a table."""
     width = max(len(row.label) for row in rows)
     lines = [f'{"":{width}}      J      F    J&F']
     lines += [
@@ -134,10 +115,10 @@ def format_table(rows: Sequence[Row]) -> str:
     return '\n'.join(lines)
 
 
-def places_to_look(work_dir: Path) -> list[str]:
-    """Name the folders in which a run left something to look at."""
+def list_results(work_dir: Path) -> list[str]:
+    """List the folders with results of a run."""
     lines = []
-    for what, pattern in TO_LOOK_AT:
+    for name, pattern in RESULTS:
         files = [
             path
             for path in work_dir.glob(pattern)
@@ -145,17 +126,13 @@ def places_to_look(work_dir: Path) -> list[str]:
         ]
         if files:
             newest = max(files, key=lambda path: path.stat().st_mtime)
-            lines.append(f'{what}: {newest.parent} ({len(files)} files)')
+            lines.append(f'{name}: {newest.parent} ({len(files)} files)')
     return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    """Score as the command line says; print the table and write it as JSON.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
-    parser = argparse.ArgumentParser(description='Scores before and after training.')
+    """Score as the command line says; print the table and write it as JSON."""
+    parser = argparse.ArgumentParser(description='Score before and after training.')
     parser.add_argument('config', help='config file')
     add_run_arguments(parser)
     options = parser.parse_args(arguments)
@@ -176,9 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     print(f'\n{format_table(rows)}\n')
     print(f'After training: {checkpoint}')
     print(
-        'Where to look:',
-        *places_to_look(work_dir),
-        f'these scores: {report}',
+        'Results:',
+        *list_results(work_dir),
+        f'scores: {report}',
         sep='\n  ',
     )
     return rows

@@ -2,20 +2,20 @@
 # Sets up the environment and runs the tests.
 #
 #   bash tools/run_tests.sh                     all tests, with coverage
-#   bash tools/run_tests.sh tests/losses -k iou what pytest understands is passed on
+#   bash tools/run_tests.sh tests/losses -k iou with arguments of pytest
 #
 # PYTHON=, VENV=, TORCH_INDEX_URL=  as in tools/setup_env.sh
-# TEST_WORKERS=      test processes side by side (default: 2)
+# TEST_WORKERS=      number of test processes (default: 2)
 # SAM2_GOLDEN_DIR=   folder with the full set of golden numbers of the released SAM 2
-# SAM2_DATA_DIR=     folder with the real clips; tests that miss a folder are skipped
+# SAM2_DATA_DIR=     folder with real clips; tests without their folder are skipped
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/setup_env.sh
 source tools/setup_env.sh tests
 
-# One thread per process: the workers share the cores, and results do not depend on
-# how many there are.
+# One thread per process: the workers share the cores, and results do not depend on the
+# number of threads.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 output=work_dirs/tests
 log="$output/pytest.log"
@@ -40,5 +40,5 @@ fi
 
 say "tests: $(grep -E '(passed|failed|error|no tests ran|skipped).* in [0-9.]+s' "$log" |
   tail -n 1 | tr -d '=')"
-echo "Where to look: $log (all output), $output/coverage.xml (coverage of a full run)"
+echo "Output: $log; coverage of a full run: $output/coverage.xml"
 exit "$status"

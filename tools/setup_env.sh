@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes the virtual environment, or reuses it, and puts it first on PATH.
+# Creates or reuses the virtual environment and puts it first on PATH.
 #
 #   bash tools/setup_env.sh [runtime|tests]     on its own
 #   source tools/setup_env.sh runtime           from another script
 #
-# runtime is what training needs; tests adds the test and lint tools.
+# runtime installs what training needs; tests adds the test and lint tools.
 #
-# PYTHON=           interpreter to make the environment with (default: the first of
-#                   python3.11, python3.12, python3.10 and python3 that will do)
-# VENV=             place of the environment (default: .venv at the repository root)
+# PYTHON=           interpreter of the environment (default: the first supported one of
+#                   python3.11, python3.12, python3.10 and python3)
+# VENV=             folder of the environment (default: .venv at the repository root)
 # TORCH_INDEX_URL=  package index for torch alone (default: pip's configured index)
 set -euo pipefail
 
@@ -36,7 +36,7 @@ choose_python() {
   local candidate
   if [[ -n "${PYTHON:-}" ]]; then
     supported "$PYTHON" ||
-      fail "PYTHON=$PYTHON is no working Python 3.10, 3.11 or 3.12; name another"
+      fail "PYTHON=$PYTHON is not a working Python 3.10, 3.11 or 3.12; set another one"
     echo "$PYTHON"
     return
   fi
@@ -46,7 +46,7 @@ choose_python() {
       return
     fi
   done
-  fail "found no Python 3.10, 3.11 or 3.12; install one or name it with PYTHON="
+  fail "found no Python 3.10, 3.11 or 3.12; install one or set PYTHON="
 }
 
 make_environment() {
@@ -64,11 +64,11 @@ make_environment() {
   fi
   interpreter="$(choose_python)"
   if [[ -d "$VENV" && -n "$(ls -A "$VENV")" && ! -f "$VENV/pyvenv.cfg" ]]; then
-    fail "$VENV is a folder with other things in it; choose another with VENV="
+    fail "$VENV exists and is not a virtual environment; choose another folder with VENV="
   fi
-  say "making the virtual environment $VENV with $interpreter"
+  say "creating the virtual environment $VENV with $interpreter"
   "$interpreter" -m venv --clear "$VENV" ||
-    fail "could not make $VENV; on Debian: apt-get install" \
+    fail "could not create $VENV; on Debian: apt-get install" \
       "python$(version_of "$interpreter")-venv"
 }
 
@@ -113,4 +113,4 @@ profile="${1:-runtime}"
 make_environment
 install_packages "$profile"
 export PATH="$VENV/bin:$PATH" VIRTUAL_ENV="$VENV"
-say "set-up done"
+say "setup done"

@@ -8,9 +8,8 @@
 # on CPUs. PYTHON chooses the interpreter, PORT the port of the first machine (by default
 # one that depends on the job).
 #
-# In a batch job that a signal stops, it puts the job back into the queue: with --resume
-# among the options the job goes on by itself until the run is done. Let SLURM send the
-# signal before the time is up:
+# If a signal stops a batch job, the job is requeued; with --resume among the options it
+# continues until the run is done. Let SLURM send the signal before the time limit:
 #
 #   sbatch --requeue --signal=USR1@120 --ntasks=8 ... --wrap \
 #       'tools/slurm_train.sh PARTITION JOB_NAME CONFIG --resume'
@@ -48,13 +47,13 @@ if [ -z "${SLURM_JOB_ID:-}" ]; then
     exec "${COMMAND[@]}"
 fi
 
-# Signals are for the processes that train; this shell must see them end.
+# The training processes handle the signals; this shell waits for them.
 trap : TERM USR1
 STATUS=0
 "${COMMAND[@]}" || STATUS=$?
-# The exit code of a run that a signal stopped and that has saved.
+# Exit code of a run that a signal stopped, after its checkpoint was saved.
 if [ "$STATUS" -eq 75 ]; then
     scontrol requeue "$SLURM_JOB_ID" ||
-        echo "job $SLURM_JOB_ID is not requeued: start it again with --resume" >&2
+        echo "job $SLURM_JOB_ID could not be requeued: start it again with --resume" >&2
 fi
 exit "$STATUS"

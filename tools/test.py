@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [options]``."""
+"""Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [options]``."""
 
 import argparse
 import json
@@ -19,14 +19,10 @@ from projects.sam2.engine.config import load_config
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
-    """Score as the command line says, and print the metrics as JSON.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
-    parser = argparse.ArgumentParser(description='Score a checkpoint.')
+    """Evaluate as the command line says, and print the metrics as JSON."""
+    parser = argparse.ArgumentParser(description='Evaluate a checkpoint.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='released weights or a checkpoint of ours')
+    parser.add_argument('checkpoint', help='released weights or a checkpoint of a run')
     add_run_arguments(parser)
     options = parser.parse_args(arguments)
     cfg = load_config(options.config, options.cfg_options)

@@ -17,11 +17,7 @@ from projects.sam2.engine.resume import apply_resume
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description='Train a model.')
     parser.add_argument('config', help='config file')
     add_run_arguments(parser)
@@ -29,30 +25,29 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from this checkpoint; without a path, from the newest whole one of '
-        'the work directory, or as the config says where there is none',
+        metavar='CHECKPOINT',
+        help='resume from this checkpoint; without a path, from the newest intact one '
+        'of the work directory. If there is none, start as the config says',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='bfloat16 autocast, on any device'
+        '--amp',
+        action='store_true',
+        help='run the forward pass in bfloat16, on any device',
     )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Train as the command line says."""
     options = parse_arguments(arguments)
     cfg = load_config(options.config, options.cfg_options)
     apply_work_dir(cfg, options.work_dir)
     if options.amp:
         apply_bfloat16(cfg)
-    notices = apply_resume(cfg, options.resume)
+    warnings = apply_resume(cfg, options.resume)
     with launched_runner(cfg, options) as runner:
-        for notice in notices:
-            runner.logger.warning(notice)
+        for warning in warnings:
+            runner.logger.warning(warning)
         runner.train()
 
 

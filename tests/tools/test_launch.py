@@ -71,7 +71,9 @@ def test_signal_reaches_all_processes_and_their_exit_code_comes_back(
     # The second one ends a second later, and nobody cuts it short.
     for rank in (0, 1):
         assert (worker.parent / f'heard_{rank}').read_text() == str(int(number))
-    assert 'Stopped by a signal, and saved, with exit codes (process 0: 75' in said
+    assert (
+        'Stopped by a signal, checkpoint saved, with exit codes (process 0: 75' in said
+    )
     assert 'Traceback' not in said
 
 
@@ -79,17 +81,17 @@ def test_signal_before_any_process_has_started_ends_the_launcher(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     launch = load_tool('launch')
-    monkeypatch.setattr(launch, 'children', list)
+    monkeypatch.setattr(launch, 'child_processes', list)
     with pytest.raises(SystemExit) as ended:
-        launch.hand_on(int(signal.SIGTERM), None)
+        launch.forward_signal(int(signal.SIGTERM), None)
     assert ended.value.code == 143
 
 
 def test_children_are_those_that_this_process_has_started() -> None:
     with subprocess.Popen(['sleep', '60']) as child:
-        assert child.pid in load_tool('launch').children()
+        assert child.pid in load_tool('launch').child_processes()
         child.kill()
-    assert child.pid not in load_tool('launch').children()
+    assert child.pid not in load_tool('launch').child_processes()
 
 
 @pytest.mark.parametrize(

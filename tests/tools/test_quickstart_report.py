@@ -141,7 +141,7 @@ def test_latest_of_the_best_checkpoints_is_taken(
 
 
 def test_run_without_validation_is_named(report: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r'holds no best_JF.*validation'):
+    with pytest.raises(FileNotFoundError, match=r'contains no best_JF.*validation'):
         report.best_checkpoint(tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_places_leave_out_those_of_the_report_itself(
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert report.places_to_look(tmp_path) == [
+    assert report.list_results(tmp_path) == [
         f'overlay videos: {tmp_path / "vis"} (1 files)',
         f'checkpoints: {tmp_path} (2 files)',
     ]

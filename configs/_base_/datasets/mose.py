@@ -1,6 +1,6 @@
 """MOSE: trains on its training set, repeated twice, without 200 validation clips.
 
-The masks of MOSE's own validation set are not public. The two split lists are written by
+The masks of MOSE's own validation set are not public. The split lists are written by
 ``tools/dataset_converters/split_clips.py <data_root>``.
 """
 

@@ -1,6 +1,6 @@
 """YouTube-VOS 2019: sparse masks; validates on 200 of the training clips.
 
-The masks of its own validation set are not public. The two split lists are written by
+The masks of its own validation set are not public. The split lists are written by
 ``tools/dataset_converters/split_clips.py <data_root>``.
 """
 

@@ -1,4 +1,4 @@
-"""Images as clips of one frame in batches of 4, and validation with boxes and clicks."""
+"""Images as clips of one frame, in batches of 4; validates with boxes and clicks."""
 
 _base_ = './clips.py'
 
