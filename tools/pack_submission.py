@@ -24,7 +24,7 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.datasets.io.listing import match_names, read_list, with_unknown
+from projects.sam2.datasets.io.listing import match_names, read_list
 from projects.sam2.datasets.io.mask_folders import list_mask_videos
 from projects.sam2.datasets.processing.submission import (
     LAYOUTS,
@@ -64,7 +64,8 @@ def videos_of_split(options: argparse.Namespace) -> list[str]:
     if options.frames is not None:
         return list_mask_videos(options.frames, options.list)
     entries = read_list(options.list)
-    return with_unknown(*match_names(entries, list_mask_videos(options.pred)))
+    pairs = match_names(entries, list_mask_videos(options.pred))
+    return [name or entry for entry, name in pairs]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

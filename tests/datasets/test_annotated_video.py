@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from projects.sam2.datasets import AnnotatedVideo, ClipDataError
-from projects.sam2.datasets.annotated_video import check_size
+from projects.sam2.datasets.annotated_video import MaskReader, check_size
 from projects.sam2.datasets.io.frames import ImageFrames
 from projects.sam2.structures import FrameMasks, VideoSource
 
 
-class CountingMasks:
+class CountingMasks(MaskReader):
     """Knows one annotated frame and counts its readings."""
 
     num_read = 0

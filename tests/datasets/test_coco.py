@@ -143,7 +143,7 @@ def test_file_of_another_form_stops_when_built(
             spoiled(annotations__segmentation=[[10**400] * 6]),
             r'train2017\.json \(ant\).*64-bit range',
         ),
-        (spoiled(annotations__segmentation='x'), "'x' where an object"),
+        (spoiled(annotations__segmentation='x'), "'x' in place of an object"),
         (spoiled(annotations__score=math.nan, images__width=31), 'beside a frame'),
     ],
 )
@@ -282,5 +282,5 @@ def test_polygon_of_pairs_is_named_and_not_left_out(data_root: Path) -> None:
     pairs = [[[1, 1], [9, 1], [9, 9], [1, 9]]]
     content['annotations'][0]['segmentation'] = pairs
     write_json(data_root / FILE, content)
-    with pytest.raises(ClipDataError, match='with a list of 2 among them'):
+    with pytest.raises(ClipDataError, match='a list of 2 among them'):
         build(data_root).open_video('ant').read_masks(0)

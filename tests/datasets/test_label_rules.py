@@ -11,7 +11,7 @@ from projects.sam2.datasets.sources.label_images import (
     CLASS_FACTOR,
     MAX_REGIONS,
     LabelRule,
-    label_places,
+    label_boxes,
 )
 
 LABELS = np.array(
@@ -101,7 +101,7 @@ def test_labels_that_are_all_over_the_image_are_refused_with_the_file() -> None:
 
 
 def test_label_is_searched_where_it_is() -> None:
-    places = label_places(LABELS, skipped={0})
+    places = label_boxes(LABELS, skipped={0})
     for label, place in places.items():
         rows, columns = np.nonzero(np.equal(LABELS, label))
         assert place[0] == slice(rows.min(), rows.max() + 1)

@@ -146,15 +146,15 @@ def test_entry_means_the_clip_of_its_name_or_else_of_another_spelling(
     entry: str, name: str | None
 ) -> None:
     names = {'cam2.mp4', 'cam1', 'sub/cam3', 'caf\u00e9', 'v1.5'}
-    assert match_names([normalize_name(entry)], names)[0] == [name]
-    exact = names | {normalize_name(entry)}
-    assert match_names([normalize_name(entry)], exact)[0] == [normalize_name(entry)]
+    entry = normalize_name(entry)
+    assert match_names([entry], names) == [(entry, name)]
+    assert match_names([entry], names | {entry}) == [(entry, entry)]
 
 
 def test_entry_that_may_mean_two_clips_is_refused() -> None:
     with pytest.raises(ClipDataError, match=r"'x': may mean 'x\.jpg' or 'x\.mp4'"):
         match_names(['x'], {'x.mp4', 'x.jpg'})
-    assert match_names(['x.mp4'], {'x.mp4', 'x.jpg'}) == (['x.mp4'], [])
+    assert match_names(['x.mp4'], {'x.mp4', 'x.jpg'}) == [('x.mp4', 'x.mp4')]
 
 
 @pytest.mark.parametrize('mark', ['utf-16', 'utf-32'])

@@ -86,7 +86,7 @@ def test_videos_are_the_folders(tmp_path: Path) -> None:
 
 
 def test_folder_without_videos_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ClipDataError, match='nowhere: is no folder'):
+    with pytest.raises(ClipDataError, match='nowhere: is not a folder'):
         list_mask_videos(tmp_path / 'nowhere')
     with pytest.raises(ClipDataError, match='holds no folder'):
         list_mask_videos(tmp_path)

@@ -77,7 +77,7 @@ def test_lists_and_folders_can_be_chosen(root: Path, build: Build) -> None:
 
 def test_empty_split_raises_when_built(root: Path, build: Build) -> None:
     (root / 'empty.txt').write_text('\n')
-    with pytest.raises(ValueError, match=r'empty\.txt: names no clip; write the name'):
+    with pytest.raises(ValueError, match=r'empty\.txt: names no clip; write one name'):
         build(root, file_list='empty.txt')
 
 

@@ -96,7 +96,7 @@ def test_shards_lists_and_folders_can_be_chosen(data_root: Path) -> None:
     [
         ([], 'a list of 0'),
         ({'annotations': 3}, 'annotations is 3'),
-        ({'annotations': [3]}, '3 where an object'),
+        ({'annotations': [3]}, '3 in place of an object'),
         ({'annotations': [{}]}, 'segmentation is missing'),
         ({'annotations': [{'segmentation': {'size': [9, 9]}}]}, r'\(9, 9\)'),
     ],
@@ -122,7 +122,7 @@ def test_score_that_is_no_number_and_missing_image_are_named(data_root: Path) ->
     with pytest.raises(ClipDataError, match="stability_score is 'high'"):
         dataset.open_video('ant').read_masks(0)
     (data_root / 'ant.jpg').unlink()
-    with pytest.raises(ClipDataError, match=r'ant\.jpg: is missing'):
+    with pytest.raises(ClipDataError, match=r'ant: is missing \(as \.jpg'):
         dataset.open_video('ant')
 
 

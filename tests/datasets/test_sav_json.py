@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
 from projects.sam2.datasets.sources import sav as sav_json
-from projects.sam2.datasets.sources.sav import element_spans, expect_object, index_sav
+from projects.sam2.datasets.sources.sav import element_spans, index_sav
 from projects.sam2.ops import encode_masks
 
 JSON_VALUES = st.recursive(
@@ -85,7 +85,7 @@ def test_frame_that_lacks_a_mask_is_incomplete(tmp_path: Path) -> None:
     content = {'masklet': [['a', 'b'], None, ['c', None], ['d', 'e']]}
     index = index_sav(write_json(tmp_path / 'a.json', content))
     assert index.complete == (0, 3)
-    assert index.lacking == (1, 2)
+    assert index.incomplete == (1, 2)
     assert index.read(3) == ['d', 'e']
 
 
@@ -119,7 +119,7 @@ def test_fifty_thousand_videos_of_sav_are_known_in_200_megabytes(
     tracemalloc.stop()
     assert 50_000 * kept / len(paths) < 200 * 10**6
     counted = indices[0].num_bytes
-    assert 50_000 * counted < sav_json.MAX_KEPT_BYTES < 200 * 10**6
+    assert 50_000 * counted < sav_json.MAX_INDEX_BYTES < 200 * 10**6
     assert kept / len(paths) < 1.2 * counted
 
 
@@ -127,9 +127,9 @@ def test_oldest_files_are_forgotten_beyond_a_number_of_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = write_videos(tmp_path, 3)
-    monkeypatch.setattr(sav_json, '_known_files', sav_json._KnownFiles())
+    monkeypatch.setattr(sav_json, '_indices', sav_json._IndexCache())
     room = 2 * index_sav(first).num_bytes
-    monkeypatch.setattr(sav_json, 'MAX_KEPT_BYTES', room)
+    monkeypatch.setattr(sav_json, 'MAX_INDEX_BYTES', room)
     before = {path: index_sav(path) for path in (second, first)}
     assert all(index_sav(path) is before[path] for path in before)
     index_sav(third)
@@ -183,8 +183,9 @@ def test_escaped_name_and_large_file_are_refused(tmp_path: Path) -> None:
         index_sav(path)
     with pytest.raises(ClipDataError, match='max_file_size=9'):
         index_sav(path, ReadLimits(max_file_size=9))
-    with pytest.raises(ClipDataError, match='the content'):
-        expect_object([], path)
+    path.write_text('7')
+    with pytest.raises(ClipDataError, match='the content is 7, expected dict'):
+        index_sav(path)
 
 
 def test_second_visit_is_ten_times_faster_than_parsing_everything(

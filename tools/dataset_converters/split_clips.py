@@ -95,8 +95,8 @@ def clips_to_split(arguments: argparse.Namespace) -> list[str]:
             exclude_list=None,
         )
     else:
-        _, entries = match_names(read_list(root / arguments.file_list), ())
-        names = [without_suffix(name) for name in entries]
+        pairs = match_names(read_list(root / arguments.file_list), ())
+        names = [without_suffix(entry) for entry, _ in pairs]
     return list(dict.fromkeys(names))
 
 
@@ -159,8 +159,9 @@ def split(names: list[str], arguments: argparse.Namespace) -> list[list[str]]:
     """
     if arguments.names is not None:
         entries = read_list(arguments.data_root / arguments.names)
-        matches, unknown = match_names(entries, names)
-        holdout = {name for name in matches if name is not None}
+        pairs = match_names(entries, names)
+        unknown = [entry for entry, name in pairs if name is None]
+        holdout = {name for _, name in pairs if name is not None}
         if unknown or not holdout or len(holdout) == len(names):
             msg = (
                 f'{arguments.names}: {len(entries)} names, {len(unknown)} of them '

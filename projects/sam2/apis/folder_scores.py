@@ -119,11 +119,11 @@ def score_video(
             255 are not read as ``binary``.
     """
     truth = open_mask_video(task.truth / name, binary=task.binary)
-    truth.refuse_void_alone()
+    truth.check_void()
     pred = None
     if (task.pred / name).is_dir():
         pred = open_mask_video(task.pred / name, binary=task.binary)
-        pred.refuse_void_alone()
+        pred.check_void()
         _refuse_object_0(truth, pred)
     scorer = VideoScorer(TASK_UTILS.build(dict(task.protocol)))
     scorer.begin(range(len(truth.stems)))

@@ -18,12 +18,7 @@ from ..datasets.io.frames import ImageFrames
 from ..datasets.io.images import VOID_LABEL, checked_intensity_range
 from ..datasets.sources.coco import CocoMasks
 from ..datasets.sources.label_images import LabelImageMasks, LabelRule
-from ..datasets.sources.records import (
-    Record,
-    RecordStore,
-    find_record,
-    pack_records,
-)
+from ..datasets.sources.records import Record, RecordStore
 from .mmcv_operators import ensure_operators
 
 NUM_LABELS = 256  # of mmsegmentation, which reads labels as 8 bits
@@ -90,7 +85,7 @@ class ClipBridgeDataset(ClipDataset):
     def _content(self) -> BridgeContent:
         dataset = build_inner(self.inner)
         return BridgeContent(
-            records=pack_records(image_records(dataset), self._where),
+            records=RecordStore(image_records(dataset), self._where),
             renamed=label_renaming(dataset),
         )
 
@@ -113,7 +108,7 @@ class ClipBridgeDataset(ClipDataset):
         Raises:
             ClipDataError: If it is not in the dataset.
         """
-        record = find_record(self._content.records, name, self._where)
+        record = self._content.records.read(name)
         image = Path(record['image'])
         frames = ImageFrames(
             folder=image.parent,
@@ -132,9 +127,9 @@ class ClipBridgeDataset(ClipDataset):
                 path=Path(record['labels']), rule=rule, limits=self.limits
             )
         return CocoMasks(
-            where=record['image'],
+            source=record['image'],
             size=(record['height'], record['width']),
-            code_of=dict(enumerate(record['masks'], start=1)),
+            objects=dict(enumerate(record['masks'], start=1)),
             crowds=tuple(record['crowds']),
             limits=self.limits,
         )

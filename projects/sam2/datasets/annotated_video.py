@@ -1,8 +1,10 @@
-"""Masks of chosen objects: decoded alone where a source can, else among all."""
+"""A video on disk with its masks: what every source of files opens."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,126 +14,34 @@ from .io.errors import ClipDataError, clip_errors
 from .io.frames import FrameReader
 
 ObjectIds = tuple[int, ...]
-MAX_VOID_FRAMES = 10  # of a video without an object that are looked at
-
-
-@runtime_checkable
-class ObjectNamer(Protocol):
-    """A video source that names its objects."""
-
-    def object_ids(self) -> ObjectIds:
-        """Objects of the whole video."""
-
-
-def video_objects(source: VideoSource) -> ObjectIds:
-    """Find the objects of a video.
-
-    Args:
-        source: The video; where it does not name them, those that its annotated frames
-            show, which may all be decoded for it.
-    """
-    if isinstance(source, ObjectNamer):
-        return source.object_ids()
-    frames = source.annotated_frames()
-    return tuple(
-        sorted({i for frame in frames for i in list_objects(source, frame)[0]})
-    )
-
-
-def list_objects(
-    source: VideoSource, frame_index: int
-) -> tuple[ObjectIds, FrameMasks | None]:
-    """Find the objects that a frame shows.
-
-    Returns:
-        Their ids, none where the frame is not annotated, and all masks of the frame
-        where these had to be decoded for it.
-    """
-    if isinstance(source, ObjectSource):
-        seen = source.seen_objects(frame_index)
-        if seen is not None:
-            return seen, None
-    masks = source.read_masks(frame_index)
-    return visible_objects(masks), masks
-
-
-def read_objects(
-    source: VideoSource, frame_index: int, object_ids: ObjectIds
-) -> FrameMasks | None:
-    """Decode masks of chosen objects.
-
-    Returns:
-        A mask for each of them, empty where the frame does not show it; None where
-        the frame is not annotated.
-    """
-    if isinstance(source, ObjectSource):
-        return source.read_objects(frame_index, object_ids)
-    masks = source.read_masks(frame_index)
-    return None if masks is None else pick_objects(masks, object_ids)
-
-
-def pick_objects(masks: FrameMasks, object_ids: ObjectIds) -> FrameMasks:
-    """Take the masks of some objects.
-
-    Returns:
-        One mask for each of ``object_ids``, empty where the frame has none.
-    """
-    picked = np.zeros((len(object_ids), *masks.masks.shape[1:]), bool)
-    for position, object_id in enumerate(object_ids):
-        if object_id in masks.object_ids:
-            picked[position] = masks.masks[masks.object_ids.index(object_id)]
-    return FrameMasks(object_ids=object_ids, masks=picked, void=masks.void)
-
-
-def visible_objects(masks: FrameMasks | None) -> ObjectIds:
-    """Objects with at least one pixel on a frame.
-
-    Args:
-        masks: Masks of a frame, or None where it is not annotated.
-    """
-    if masks is None:
-        return ()
-    pairs = zip(masks.object_ids, masks.masks, strict=True)
-    return tuple(object_id for object_id, mask in pairs if mask.any())
-
-
-def void_note(source: VideoSource) -> str:
-    """Say whether a video shows no object because all labelled pixels are void.
-
-    This is usual for masks of 0 and 255, since 255 is void in label images.
-
-    Returns:
-        A supplement to the description of the problem; empty if nothing is void.
-    """
-    void = False
-    for frame_index in source.annotated_frames()[:MAX_VOID_FRAMES]:
-        try:
-            masks = source.read_masks(frame_index)
-        except ClipDataError:  # reported by the reader of the frame
-            continue
-        if visible_objects(masks):
-            return ''
-        void = void or (masks is not None and masks.void is not None)
-    inner: Any = source
-    while hasattr(inner, 'source'):  # a view
-        inner = inner.source
-    reader = getattr(inner, 'masks', None)
-    meaning = getattr(reader, 'void_meaning', 'void')
-    return f': all labelled pixels are {meaning}' if void else ''
-
-
 FrameSize = tuple[int, int]  # height and width
+MAX_VOID_FRAMES = 10  # frames that are decoded to explain why a video shows no object
 
 
-class MaskReader(Protocol):
-    """Reads the masks of one video; small, picklable, thread-safe."""
+class MaskReader(ABC):
+    """Reads the masks of one video; small, picklable, thread-safe.
+
+    A source implements :meth:`object_ids` and :meth:`read`, and
+    :meth:`annotated_frames` unless its clips are single images.
+    """
+
+    # Whether `seen` is cheaper than decoding all masks of a frame.
+    lists_seen: ClassVar[bool] = False
+
+    @property
+    def void_meaning(self) -> str:
+        """Which pixels are void, and the option that makes them an object."""
+        return 'void'
 
     def annotated_frames(self) -> tuple[int, ...]:
         """Indices of the frames with ground truth, ascending."""
+        return (0,)
 
+    @abstractmethod
     def object_ids(self) -> ObjectIds:
-        """Objects of the video, without decoding a mask."""
+        """Objects of the whole video."""
 
+    @abstractmethod
     def read(
         self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
     ) -> FrameMasks:
@@ -139,24 +49,21 @@ class MaskReader(Protocol):
 
         Args:
             size: Height and width that the masks must have.
-            object_ids: Objects to decode, empty where the frame does not show them;
-                None for those that are seen.
+            object_ids: Objects to decode, with an empty mask where one is not visible;
+                None for all that are visible.
         """
 
-
-@runtime_checkable
-class ObjectLister(Protocol):
-    """A mask reader that knows what a frame shows without decoding its masks."""
-
     def seen(self, frame_index: int, size: FrameSize) -> ObjectIds:
-        """Objects seen on an annotated frame of that size, in the order of ``read``."""
+        """Objects visible on an annotated frame, in the order of :meth:`read`."""
+        return self.read(frame_index, size).object_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatedVideo:
-    """Reads a video: ``VideoSource`` and ``ObjectSource`` of all sources of files.
+    """A video whose frames and masks are read from files.
 
-    Whatever its readers raise is raised as a ``ClipDataError`` of this clip.
+    It implements ``VideoSource`` and ``ObjectSource``. Whatever its readers raise is
+    raised as a ``ClipDataError`` of this clip.
 
     Attributes:
         name: Name of the video.
@@ -170,7 +77,7 @@ class AnnotatedVideo:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the video."""
+        """Number of frames."""
         return self.frames.num_frames
 
     def frame_name(self, frame_index: int) -> str:
@@ -188,21 +95,13 @@ class AnnotatedVideo:
             return self.masks.annotated_frames()
 
     def object_ids(self) -> ObjectIds:
-        """Objects of the video, without decoding a mask."""
+        """Objects of the whole video."""
         with clip_errors(self.name):
             return self.masks.object_ids()
 
     def seen_objects(self, frame_index: int) -> ObjectIds | None:
-        """Objects seen on a frame.
-
-        Returns:
-            Their ids, none where the frame is not annotated; None where the masks are
-            images, so that only decoding all of them tells.
-
-        Raises:
-            ClipDataError: If a mask is damaged or of another size than its frame.
-        """
-        if not isinstance(self.masks, ObjectLister):
+        """Objects visible on a frame, if that is known without decoding all masks."""
+        if not self.masks.lists_seen:
             return None
         if frame_index not in self.annotated_frames():
             return ()
@@ -210,28 +109,13 @@ class AnnotatedVideo:
             return self.masks.seen(frame_index, self.frames.size(frame_index))
 
     def read_masks(self, frame_index: int) -> FrameMasks | None:
-        """Decode the masks of the objects that are seen on a frame.
-
-        Returns:
-            The masks, or None where the frame is not annotated.
-
-        Raises:
-            ClipDataError: If a mask is damaged or of another size than its frame.
-        """
+        """Decode the masks of the visible objects; None if not annotated."""
         return self._read(frame_index, None)
 
     def read_objects(
         self, frame_index: int, object_ids: ObjectIds
     ) -> FrameMasks | None:
-        """Decode the masks of chosen objects alone.
-
-        Returns:
-            A mask for each of them, empty where the frame does not show it; None where
-            the frame is not annotated.
-
-        Raises:
-            ClipDataError: If a mask is damaged or of another size than its frame.
-        """
+        """Decode the masks of chosen objects only, empty where one is not visible."""
         return self._read(frame_index, object_ids)
 
     def _read(
@@ -244,18 +128,115 @@ class AnnotatedVideo:
             return self.masks.read(frame_index, size, object_ids)
 
 
-def check_size(where: Path | str, found: FrameSize, size: FrameSize) -> None:
-    """Refuse a mask that does not lie on its frame.
+def check_size(where: Path | str, mask_size: Sequence[int], size: FrameSize) -> None:
+    """Check that a mask has the size of its frame.
 
     Raises:
-        ClipDataError: If they differ.
+        ClipDataError: If it has not.
     """
-    if tuple(found) != tuple(size):
-        problem = f'mask of {tuple(found)} beside a frame of {size} (height, width)'
+    if tuple(mask_size) != tuple(size):
+        problem = f'mask of {tuple(mask_size)} beside a frame of {size} (height, width)'
         remedy = 'write the mask at the size of its frame'
         raise ClipDataError.at(where, problem, remedy)
 
 
-def no_masks(size: FrameSize) -> FrameMasks:
-    """A frame on which nothing is seen."""
-    return FrameMasks(object_ids=(), masks=np.zeros((0, *size), bool))
+# Objects of any video source ---------------------------------------------------------
+
+
+@runtime_checkable
+class _NamesObjects(Protocol):
+    def object_ids(self) -> ObjectIds: ...
+
+
+def video_objects(source: VideoSource) -> ObjectIds:
+    """Find the objects of a video; decodes all masks if it does not name them."""
+    if isinstance(source, _NamesObjects):
+        return source.object_ids()
+    frames = source.annotated_frames()
+    return tuple(
+        sorted({i for frame in frames for i in list_objects(source, frame)[0]})
+    )
+
+
+def list_objects(
+    source: VideoSource, frame_index: int
+) -> tuple[ObjectIds, FrameMasks | None]:
+    """Find the objects that are visible on a frame.
+
+    Returns:
+        Their ids, and all masks of the frame if it had to be decoded for them.
+    """
+    if isinstance(source, ObjectSource):
+        seen = source.seen_objects(frame_index)
+        if seen is not None:
+            return seen, None
+    masks = source.read_masks(frame_index)
+    return visible_objects(masks), masks
+
+
+def read_objects(
+    source: VideoSource, frame_index: int, object_ids: ObjectIds
+) -> FrameMasks | None:
+    """Decode the masks of chosen objects, alone if the source can do so.
+
+    Returns:
+        A mask for each of them, empty where it is not visible; None if the frame is not
+        annotated.
+    """
+    if isinstance(source, ObjectSource):
+        return source.read_objects(frame_index, object_ids)
+    masks = source.read_masks(frame_index)
+    return None if masks is None else pick_objects(masks, object_ids)
+
+
+def pick_objects(masks: FrameMasks, object_ids: ObjectIds) -> FrameMasks:
+    """Select one mask for each of some objects, empty where the frame has none."""
+    picked = np.zeros((len(object_ids), *masks.masks.shape[1:]), bool)
+    for index, object_id in enumerate(object_ids):
+        if object_id in masks.object_ids:
+            picked[index] = masks.masks[masks.object_ids.index(object_id)]
+    return FrameMasks(object_ids=object_ids, masks=picked, void=masks.void)
+
+
+def visible_objects(masks: FrameMasks | None) -> ObjectIds:
+    """Objects with at least one pixel; none if the frame is not annotated (None)."""
+    if masks is None:
+        return ()
+    pairs = zip(masks.object_ids, masks.masks, strict=True)
+    return tuple(object_id for object_id, mask in pairs if mask.any())
+
+
+def without_empty(masks: FrameMasks) -> FrameMasks:
+    """Leave out the objects without a pixel."""
+    seen = [index for index, mask in enumerate(masks.masks) if mask.any()]
+    return FrameMasks(
+        object_ids=tuple(masks.object_ids[index] for index in seen),
+        masks=masks.masks[seen],
+        void=masks.void,
+    )
+
+
+def void_note(source: VideoSource) -> str:
+    """Explain that a video shows no object because all labelled pixels are void.
+
+    This is usual for masks of 0 and 255, since 255 is void in label images.
+
+    Returns:
+        A supplement to an error message; empty if that is not the reason.
+    """
+    has_void = False
+    for frame_index in source.annotated_frames()[:MAX_VOID_FRAMES]:
+        try:
+            masks = source.read_masks(frame_index)
+        except ClipDataError:  # reported when the frame is loaded
+            continue
+        if visible_objects(masks):
+            return ''
+        has_void = has_void or (masks is not None and masks.void is not None)
+    if not has_void:
+        return ''
+    inner: Any = source
+    while hasattr(inner, 'source'):  # a view of another source
+        inner = inner.source
+    meaning = inner.masks.void_meaning if isinstance(inner, AnnotatedVideo) else 'void'
+    return f': all labelled pixels are {meaning}'

@@ -13,7 +13,9 @@ Video = TypeVar('Video')
 MAX_TEXT = 400  # characters of a path, a name or a problem in an error
 # Remedies
 REPLACE_FILE = 'replace the file or put the clip on the exclude list'
-COMPLETE_DATA = 'complete the data, or remove the clip from the list or exclude it'
+COMPLETE_DATA = (
+    'complete the data, or remove the clip from the list or put it on the exclude list'
+)
 RAISE_LIMIT = 'if the file is right, raise {} in the limits of the dataset'
 
 

@@ -157,7 +157,7 @@ class ImageFrames:
 
     def frame_name(self, frame_index: int) -> str:
         """Stem of the frame's file."""
-        return stem_of(self.path(frame_index).name)
+        return stem_of(self.files[frame_index].rpartition('/')[2])
 
     def size(self, frame_index: int) -> tuple[int, int]:
         """Height and width of a frame, from its header."""

@@ -1,4 +1,4 @@
-"""COCO's instance annotations: images as clips of one frame."""
+"""Images with COCO instance annotations, as clips of one frame."""
 
 import logging
 from collections import Counter
@@ -12,12 +12,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from ...structures import FrameMasks
-from ..annotated_video import (
-    AnnotatedVideo,
-    FrameSize,
-    ObjectIds,
-    check_size,
-)
+from ..annotated_video import AnnotatedVideo, FrameSize, ObjectIds, check_size
 from ..io.errors import (
     DEFAULT_LIMITS,
     ClipDataError,
@@ -34,114 +29,35 @@ from ..io.json_files import (
     to_whole_number,
 )
 from ..io.listing import normalize_name, safe_join, without_suffix
-from .records import (
-    Record,
-    RecordDataset,
-    checked_name,
-    damaged_record,
-)
-from .segmentations import (
-    check_polygons,
-    decode_objects,
-    decode_segmentation,
-    is_area,
-    seen_objects,
-)
+from .records import Record, RecordDataset, checked_name, damaged_record
+from .segmentations import EncodedMasks, check_polygons, decode_segmentation, is_area
 
 # Values of `iscrowd`; tuples, since a damaged value may not be hashable.
 CROWD_FLAGS = (1, '1')
 OBJECT_FLAGS = (0, '0', None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CocoMasks:
-    """Reads the masks of an image.
-
-    Attributes:
-        where: File of the annotations and name of the image, for errors.
-        size: Height and width that the file gives the image.
-        code_of: Encoded mask of each object, by its id.
-        crowds: Encoded masks of crowds, whose pixels are ignored.
-        limits: Checked before decoding.
-    """
-
-    where: str
-    size: FrameSize
-    code_of: Mapping[int, object]
-    crowds: tuple[object, ...] = ()
-    limits: ReadLimits = DEFAULT_LIMITS
-
-    @property
-    def void_meaning(self) -> str:
-        """What is void and what to set where it is an object."""
-        return 'crowds, which are void; set crowd_as_objects=True to take them'
-
-    def annotated_frames(self) -> tuple[int, ...]:
-        """The one frame."""
-        return (0,)
-
-    def object_ids(self) -> ObjectIds:
-        """Ids of the annotations."""
-        return tuple(self.code_of)
-
-    def read(
-        self,
-        frame_index: int,
-        size: FrameSize,
-        object_ids: ObjectIds | None = None,
-    ) -> FrameMasks:
-        """Decode masks of the image, see :class:`MaskReader`."""
-        check_size(self.where, self.size, size)
-        masks = decode_objects(self.code_of, object_ids, size, self.where, self.limits)
-        if not self.crowds:
-            return masks
-        num_masks = len(self.code_of) + len(self.crowds)  # decoded one by one
-        self.limits.check_masks(self.where, num_masks, size)
-        check_polygons(self.code_of, size, self.where)
-        check_polygons(dict(enumerate(self.crowds)), size, f'{self.where}, crowds')
-        void = np.zeros(size, bool)
-        for code in self.crowds:
-            void |= decode_segmentation(code, size, f'{self.where}, a crowd')
-        # An object hides a crowd, also one that was not asked for.
-        decoded = dict(zip(masks.object_ids, masks.masks, strict=True))
-        for object_id, code in self.code_of.items():
-            mask = decoded.get(object_id)
-            if mask is None:
-                mask = decode_segmentation(code, size, self.where)
-            np.greater(void, mask, out=void)
-        return replace(masks, void=void if void.any() else None)
-
-    def seen(
-        self,
-        frame_index: int,
-        size: FrameSize,
-    ) -> ObjectIds:
-        """Objects with a pixel, see :class:`ObjectLister`."""
-        check_size(self.where, self.size, size)
-        return seen_objects(self.code_of, size, self.where)
-
-
 @DATASETS.register_module()
 @dataclass(kw_only=True, eq=False, repr=False)
 class ClipCocoDataset(RecordDataset):
-    """Images with COCO's instance annotations, as clips of one frame.
+    """Images with COCO instance annotations, as clips of one frame.
 
     ``<data_root>/<image_folder>/<file_name>``, and one JSON file with ``images`` and
     ``annotations``; masks are polygons or run lengths. Pixels of a crowd are void,
     unless they are an object's. Images without an object are left out. A warning says
     how many annotations are crowds, or have no mask.
 
-    A clip is called by its image's file name, without the ending unless it tells two
-    images apart (``a.jpg``, ``a.png``); an entry of the file that is no image, by its
-    position (``images[3]``).
+    The name of a clip is the file name of its image, without the suffix unless that
+    distinguishes two images (``a.jpg``, ``a.png``); for a damaged entry, its position
+    (``images[3]``).
 
     Beside the options of :class:`RecordDataset`:
 
     Attributes:
         annotation_file: The JSON file, relative to ``data_root``.
         image_folder: Folder of the images, likewise.
-        crowd_as_objects: Takes crowds (``iscrowd=1``) as objects like all others.
-            Some tools write every mask so.
+        crowd_as_objects: Whether crowds (``iscrowd=1``) are objects. Some tools write
+            every mask as a crowd.
     """
 
     image_folder: str = '.'
@@ -157,9 +73,6 @@ class ClipCocoDataset(RecordDataset):
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
 
-        Args:
-            name: One of :meth:`list_videos`.
-
         Raises:
             ClipDataError: If the image is missing or not in the file, or an annotation
                 is damaged.
@@ -171,11 +84,10 @@ class ClipCocoDataset(RecordDataset):
         objects, crowds = split_crowds(
             record['annotations'], where, crowd_as_objects=self.crowd_as_objects
         )
-        check_unique([each['id'] for each in objects], 'annotations', where)
         masks = CocoMasks(
-            where=where,
+            source=where,
             size=(record['height'], record['width']),
-            code_of={each['id']: each.get('segmentation') for each in objects},
+            objects={each['id']: each.get('segmentation') for each in objects},
             crowds=tuple(each.get('segmentation') for each in crowds),
             limits=self.read_limits,
         )
@@ -188,17 +100,79 @@ class ClipCocoDataset(RecordDataset):
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CocoMasks(EncodedMasks):
+    """Reads the masks of an image.
+
+    Attributes:
+        source: File of the annotations and name of the image, for errors.
+        size: Height and width of the image in the annotations.
+        objects: Encoded mask of each object, by its id.
+        crowds: Encoded masks of crowds, whose pixels are ignored.
+        limits: Checked before decoding.
+    """
+
+    source: str
+    size: FrameSize
+    objects: Mapping[int, object]
+    crowds: tuple[object, ...] = ()
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    @property
+    def void_meaning(self) -> str:
+        """See :class:`MaskReader`."""
+        return 'crowds, which are void; set crowd_as_objects=True to take them'
+
+    def object_ids(self) -> ObjectIds:
+        """Ids of the annotations."""
+        return tuple(self.objects)
+
+    def codes(self, frame_index: int) -> Mapping[int, object]:
+        """See :class:`EncodedMasks`."""
+        return self.objects
+
+    def where(self, frame_index: int) -> str:
+        """See :class:`EncodedMasks`."""
+        return self.source
+
+    def seen(self, frame_index: int, size: FrameSize) -> ObjectIds:
+        """Objects with a pixel, see :class:`MaskReader`."""
+        check_size(self.source, self.size, size)
+        return super().seen(frame_index, size)
+
+    def read(
+        self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
+    ) -> FrameMasks:
+        """Decode masks of the image, with the pixels of crowds as void."""
+        check_size(self.source, self.size, size)
+        masks = super().read(frame_index, size, object_ids)
+        if not self.crowds:
+            return masks
+        num_masks = len(self.objects) + len(self.crowds)  # decoded one by one
+        self.limits.check_masks(self.source, num_masks, size)
+        check_polygons(self.objects, size, self.source)
+        check_polygons(dict(enumerate(self.crowds)), size, f'{self.source}, crowds')
+        void = np.zeros(size, bool)
+        for code in self.crowds:
+            void |= decode_segmentation(code, size, f'{self.source}, a crowd')
+        # Pixels of an object are not void, even if the object was not requested.
+        decoded = dict(zip(masks.object_ids, masks.masks, strict=True))
+        for object_id, code in self.objects.items():
+            mask = decoded.get(object_id)
+            if mask is None:
+                mask = decode_segmentation(code, size, self.source)
+            np.greater(void, mask, out=void)
+        return replace(masks, void=void if void.any() else None)
+
+
 def image_records(
     content: object, where: Path, *, crowd_as_objects: bool = False
 ) -> Iterator[tuple[str, Record | None]]:
-    """Put the annotations of a file to their images.
-
-    Args:
-        crowd_as_objects: See :class:`ClipCocoDataset`.
+    """Group the annotations of a file by images, see :meth:`RecordDataset.records_in`.
 
     Yields:
-        Name and record of each image, None where it has no object; of a damaged entry,
-        its position and what is wrong with it, and its name if it has one.
+        Name and record of each image, None if it has no object. For a damaged entry,
+        its position with the error, and its name with None if it has one.
 
     Raises:
         ClipDataError: If the file has another form, two images share an id, or no
@@ -208,51 +182,45 @@ def image_records(
     groups = group_annotations(
         content, 'image_id', owner_ids(images, 'images', where), where, crowd_as_objects
     )
-    maskless = MasklessCount()
-    names = _NamesOfImages(images)
-    for position, image in enumerate(images):
-        place = f'images[{position}]'
+    masks = _MaskStatistics()
+    num_files = Counter(  # with the same name but for the suffix
+        map(
+            without_suffix,
+            {
+                normalize_name(image['file_name'])
+                for image in images
+                if isinstance(image, Mapping)
+                and isinstance(image.get('file_name'), str)
+            },
+        )
+    )
+    for index, image in enumerate(images):
+        position = f'images[{index}]'
         image_id, name = None, None
         try:
-            image_id = read_owner_id(image, f'{where}, {place}')
-            name = names.of(image, f'{where}, {place}')
+            place = f'{where}, {position}'
+            image_id = read_owner_id(image, place)
+            file_name = normalize_name(get_field(image, 'file_name', str, place))
+            stem = without_suffix(file_name)
+            name = checked_name(file_name if num_files[stem] > 1 else stem, place)
             annotations = groups.get(image_id, [])
             objects = [
                 each for each in annotations if crowd_as_objects or not is_crowd(each)
             ]
-            has_mask = [maskless.add(annotation) for annotation in objects]
-            if any(has_mask):
-                yield name, _image_record(image, annotations, f'{where}, {place}')
+            have_masks = [masks.count(annotation) for annotation in objects]
+            if any(have_masks):
+                yield name, _image_record(image, annotations, place)
             else:
                 yield name, None
         except ClipDataError as error:
             if image_id is None or image_id in groups:
-                yield place, damaged_record(error)
+                yield position, damaged_record(error)
             if name is not None:  # lists may name it
                 yield name, None
-    maskless.warn(where)
-
-
-class _NamesOfImages:
-    """Names of images: their files without the ending, if that is of one file alone."""
-
-    def __init__(self, images: list[Any]) -> None:
-        files = {
-            normalize_name(image['file_name'])
-            for image in images
-            if isinstance(image, Mapping) and isinstance(image.get('file_name'), str)
-        }
-        self._num_files = Counter(map(without_suffix, files))
-
-    def of(self, image: object, where: str) -> str:
-        """Name of an image."""
-        file_name = normalize_name(get_field(image, 'file_name', str, where))
-        stem = without_suffix(file_name)
-        return checked_name(file_name if self._num_files[stem] > 1 else stem, where)
+    masks.report(where)
 
 
 def _image_record(image: object, annotations: list[Record], where: str) -> Record:
-    """Record of an image."""
     return {
         'file_name': get_field(image, 'file_name', str, where),
         'height': get_field(image, 'height', int, where),
@@ -261,21 +229,17 @@ def _image_record(image: object, annotations: list[Record], where: str) -> Recor
     }
 
 
-class MasklessCount:
-    """Counts annotations that cannot cover a pixel, to warn of them in one line."""
+class _MaskStatistics:
+    """Counts annotations that cannot cover a pixel, to warn of them once per file."""
 
     def __init__(self) -> None:
         self._num_objects = 0
-        self._num_maskless = 0
-        self._num_flat = 0
-        self._first_flat: object = None
+        self._num_without_mask = 0
+        self._num_flat = 0  # polygons of fewer than three corners
+        self._first_flat: object = None  # id of its annotation
 
-    def add(self, annotation: Record) -> bool:
-        """Count an annotation.
-
-        Returns:
-            Whether it has polygons or run lengths, not only a box.
-        """
+    def count(self, annotation: Record) -> bool:
+        """Count an annotation; whether it has a mask, not only a box."""
         code = annotation.get('segmentation')
         has_mask = bool(code)
         if isinstance(code, list):
@@ -285,30 +249,26 @@ class MasklessCount:
                 self._first_flat = annotation.get('id')
             self._num_flat += len(flat)
         self._num_objects += 1
-        self._num_maskless += not has_mask
+        self._num_without_mask += not has_mask
         return has_mask
 
-    def warn(self, where: Path) -> None:
-        """Warn of annotations without a mask.
-
-        Raises:
-            ClipDataError: If none has one.
-        """
-        if self._num_maskless and self._num_maskless == self._num_objects:
+    def report(self, where: Path) -> None:
+        """Warn of annotations without a mask; raise if none has one."""
+        if self._num_without_mask and self._num_without_mask == self._num_objects:
             problem = f'none of {self._num_objects} annotations has a segmentation'
-            remedy = 'add masks: boxes alone cannot be learnt from'
+            remedy = 'add masks: boxes alone are not enough'
             raise ClipDataError.at(where, problem, remedy)
-        if self._num_maskless:
+        if self._num_without_mask:
             warn(
                 where,
-                f'{self._num_maskless} of {self._num_objects} annotations have no '
-                f'segmentation and are no objects',
+                f'{self._num_without_mask} of {self._num_objects} annotations have no '
+                f'segmentation and are left out',
             )
         if self._num_flat:
             warn(
                 where,
-                f'{self._num_flat} polygons of fewer than three corners cover nothing, '
-                f'the first in annotation {describe(self._first_flat)}',
+                f'{self._num_flat} polygons of fewer than three corners are empty, the '
+                f'first in annotation {describe(self._first_flat)}',
             )
 
 
@@ -321,29 +281,7 @@ def _is_flat(polygon: object) -> bool:
     )
 
 
-def warn(where: Path, text: str) -> None:
-    """Warn of something that concerns many annotations of a file."""
-    print_log(f'{where}: {text}', 'current', logging.WARNING)
-
-
-def read_owner_id(record: object, where: str) -> int | str:
-    """Id of an image or a video; some tools write it as text."""
-    if isinstance(record, Mapping) and isinstance(record.get('id'), str):
-        return get_field(record, 'id', str, where)
-    return get_field(record, 'id', int, where)
-
-
-def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
-    """Ids of the images or videos of a file.
-
-    Raises:
-        ClipDataError: If an id occurs twice.
-    """
-    entries = [record for record in records if isinstance(record, Mapping)]
-    given = [to_whole_number(record.get('id')) for record in entries]
-    ids = [each for each in given if isinstance(each, int | str)]
-    check_unique(ids, key, where)
-    return set(ids)
+# Shared with YouTube-VIS -------------------------------------------------------------
 
 
 def group_annotations(
@@ -353,75 +291,76 @@ def group_annotations(
     where: Path,
     crowd_as_objects: bool,
 ) -> dict[int | str, list[Record]]:
-    """Group annotations by what they belong to.
+    """Group annotations by the image or video that they belong to.
+
+    Args:
+        key: Field of an annotation with the id of its image or video.
+        ids: Ids of the images or videos of the file.
 
     Returns:
-        The annotations by that id, if at least one of them is an object.
+        The annotations by that id, of those with at least one object.
 
     Raises:
-        ClipDataError: If none is.
+        ClipDataError: If no annotation is an object.
     """
     annotations = get_field(content, 'annotations', list, where)
-    grouped: dict[int | str, list[Record]] = {}
+    groups: dict[int | str, list[Record]] = {}
     stray = []
-    for position, annotation in enumerate(annotations):
-        is_object = isinstance(annotation, Mapping)
-        owner = to_whole_number(annotation.get(key)) if is_object else None
+    for index, annotation in enumerate(annotations):
+        owner = None
+        if isinstance(annotation, Mapping):
+            owner = to_whole_number(annotation.get(key))
         if isinstance(owner, int | str) and owner in ids:
-            grouped.setdefault(owner, []).append(annotation)
+            groups.setdefault(owner, []).append(annotation)
         else:
-            stray.append(f'annotations[{position}] with {key} {describe(owner)}')
-    of_file = [each for group in grouped.values() for each in group]
-    num_crowds = sum(is_crowd(annotation) for annotation in of_file)
+            stray.append(f'annotations[{index}] with {key} {describe(owner)}')
     if not annotations:
         problem, remedy = 'its list of annotations is empty', 'give another file'
         raise ClipDataError.at(where, problem, remedy)
-    if not of_file:
+    num_grouped = sum(map(len, groups.values()))
+    if not num_grouped:
         problem = (
             f'none of {len(annotations)} annotations belongs to anything in the file, '
             f'e.g. {stray[0]}'
         )
         raise ClipDataError.at(where, problem, FIX_FILE)
-    if num_crowds == len(of_file) and not crowd_as_objects:
-        problem = f'all {num_crowds} annotations are crowds (iscrowd=1), no objects'
-        remedy = 'set crowd_as_objects=True in the dataset to take them as objects'
-        raise ClipDataError.at(where, problem, remedy)
     if stray:
         msg = (
             f'{len(stray)} of {len(annotations)} annotations belong to nothing in the '
             f'file and are left out, e.g. {stray[0]}'
         )
         warn(where, msg)
-    if num_crowds and not crowd_as_objects:
+    if crowd_as_objects:
+        return groups
+    num_crowds = sum(is_crowd(each) for group in groups.values() for each in group)
+    remedy = 'set crowd_as_objects=True in the dataset to take them as objects'
+    if num_crowds == num_grouped:
+        problem = f'all {num_crowds} annotations are crowds (iscrowd=1), not objects'
+        raise ClipDataError.at(where, problem, remedy)
+    if num_crowds:
         msg = (
-            f'{num_crowds} of {len(of_file)} annotations are crowds (iscrowd=1), no '
-            f'objects; set crowd_as_objects=True in the dataset to take them as objects'
+            f'{num_crowds} of {num_grouped} annotations are crowds (iscrowd=1), not '
+            f'objects; {remedy}'
         )
         warn(where, msg)
     return {
-        owner: group
-        for owner, group in grouped.items()
-        if crowd_as_objects or not all(map(is_crowd, group))
+        owner: group for owner, group in groups.items() if not all(map(is_crowd, group))
     }
-
-
-def is_crowd(annotation: Record) -> bool:
-    """Whether an annotation is a crowd; tools write the flag as number or text."""
-    return annotation.get('iscrowd') in CROWD_FLAGS
 
 
 def split_crowds(
     annotations: list[Record], where: str, *, crowd_as_objects: bool = False
 ) -> tuple[list[Record], list[Record]]:
-    """Separate objects from crowds.
+    """Separate the objects of an image or a video from its crowds.
 
-    Args:
-        annotations: Annotations of an image or a video; ids like 5.0 become 5.
+    Ids like 5.0 become 5, in place.
 
     Raises:
-        ClipDataError: If an annotation has no id, or its ``iscrowd`` is neither 0
-            nor 1.
+        ClipDataError: If an annotation has no id, two objects have the same, or
+            ``iscrowd`` is neither 0 nor 1.
     """
+    objects: list[Record] = []
+    crowds: list[Record] = []
     for annotation in annotations:
         annotation['id'] = get_field(annotation, 'id', int, where)
         flag = annotation.get('iscrowd')
@@ -431,8 +370,40 @@ def split_crowds(
                 f'0 or 1'
             )
             raise ClipDataError.at(where, problem, FIX_FILE)
-    if crowd_as_objects:
-        return annotations, []
-    crowds = [annotation for annotation in annotations if is_crowd(annotation)]
-    objects = [annotation for annotation in annotations if not is_crowd(annotation)]
+        is_object = crowd_as_objects or not is_crowd(annotation)
+        (objects if is_object else crowds).append(annotation)
+    check_unique([each['id'] for each in objects], 'annotations', where)
     return objects, crowds
+
+
+def is_crowd(annotation: Record) -> bool:
+    """Whether an annotation is a crowd; tools write the flag as number or text."""
+    return annotation.get('iscrowd') in CROWD_FLAGS
+
+
+def owner_ids(records: list[Any], key: str, where: Path) -> set[int | str]:
+    """Ids of the images or videos of a file.
+
+    Raises:
+        ClipDataError: If an id occurs twice.
+    """
+    values = [
+        to_whole_number(record.get('id'))
+        for record in records
+        if isinstance(record, Mapping)
+    ]
+    ids = [value for value in values if isinstance(value, int | str)]
+    check_unique(ids, key, where)
+    return set(ids)
+
+
+def read_owner_id(record: object, where: str) -> int | str:
+    """Id of an image or a video; some tools write it as text."""
+    if isinstance(record, Mapping) and isinstance(record.get('id'), str):
+        return get_field(record, 'id', str, where)
+    return get_field(record, 'id', int, where)
+
+
+def warn(where: Path, text: str) -> None:
+    """Warn of many annotations of a file at once."""
+    print_log(f'{where}: {text}', 'current', logging.WARNING)

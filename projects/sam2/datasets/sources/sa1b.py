@@ -1,98 +1,20 @@
-"""SA-1B: an image and a JSON file with all its masks, as clips of one frame."""
+"""SA-1B: an image and a JSON file with all its masks, as a clip of one frame."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from mmengine.registry import DATASETS
 
-from ...structures import FrameMasks
 from ..annotated_video import AnnotatedVideo, FrameSize, ObjectIds
 from ..clip_dataset import ListedDataset
-from ..io.errors import (
-    DEFAULT_LIMITS,
-    ReadLimits,
-    check_file,
-    reports_clip_errors,
-)
-from ..io.frames import ImageFrames
+from ..io.errors import DEFAULT_LIMITS, ReadLimits, check_file, reports_clip_errors
+from ..io.frames import open_image
 from ..io.images import IMAGE_SUFFIXES, image_size
 from ..io.json_files import check_type, get_field, read_json
 from ..io.listing import find_file, find_stems, safe_join
-from .segmentations import (
-    count_rle_pixels,
-    decode_objects,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SA1BMasks:
-    """Reads the masks of an image; its file is read once.
-
-    Attributes:
-        path: Its JSON file.
-        image: Its image file.
-        min_scores: Least value of some scores; a mask without the score stays.
-        max_area_share: Largest share of the image that a mask may cover.
-        limits: Checked before decoding.
-    """
-
-    path: Path
-    image: Path
-    min_scores: Mapping[str, float] = field(default_factory=dict)
-    max_area_share: float = 1.0
-    limits: ReadLimits = DEFAULT_LIMITS
-
-    def annotated_frames(self) -> tuple[int, ...]:
-        """The one frame."""
-        return (0,)
-
-    def object_ids(self) -> ObjectIds:
-        """Positions of the masks among those that are kept."""
-        return tuple(range(len(self._kept)))
-
-    def read(
-        self,
-        frame_index: int,
-        size: FrameSize,
-        object_ids: ObjectIds | None = None,
-    ) -> FrameMasks:
-        """Decode masks of the image, see :class:`MaskReader`."""
-        code_of = dict(enumerate(self._kept))
-        return decode_objects(code_of, object_ids, size, self.path, self.limits)
-
-    def seen(
-        self,
-        frame_index: int,
-        size: FrameSize,
-    ) -> ObjectIds:
-        """Objects that are kept, see :class:`ObjectLister`; all have a pixel."""
-        return tuple(range(len(self._kept)))
-
-    @cached_property
-    def _kept(self) -> list[dict[str, Any]]:
-        """Encoded masks that are neither empty nor filtered out."""
-        size = image_size(self.image, self.limits)
-        content = read_json(self.path, self.limits)
-        annotations = get_field(content, 'annotations', list, self.path)
-        most = self.max_area_share * size[0] * size[1]
-        kept = []
-        for position, annotation in enumerate(annotations):
-            where = f'{self.path}, annotations[{position}]'
-            code = get_field(annotation, 'segmentation', dict, where)
-            area = count_rle_pixels(code, size, where)
-            if 0 < area <= most and self._scores_well(annotation, where):
-                kept.append(code)
-        return kept
-
-    def _scores_well(self, annotation: Mapping[str, object], where: str) -> bool:
-        return all(
-            check_type(annotation[name], float, name, where) >= least
-            for name, least in self.min_scores.items()
-            if name in annotation
-        )
+from .segmentations import EncodedMasks, count_rle_pixels
 
 
 @DATASETS.register_module()
@@ -108,8 +30,8 @@ class ClipSA1BDataset(ListedDataset):
 
     Attributes:
         image_folder: Folder of images and annotations, relative to ``data_root``.
-        min_scores: Least value of some scores of a mask, by their names in the file
-            (``stability_score``, ``predicted_iou``, …); a mask that lacks one stays.
+        min_scores: Smallest value of some scores of a mask, by their names in the file
+            (``stability_score``, ``predicted_iou``, …); a mask without the score stays.
         max_area_share: Largest share of the image that a mask may cover.
     """
 
@@ -128,27 +50,74 @@ class ClipSA1BDataset(ListedDataset):
     def open_video(self, name: str) -> AnnotatedVideo:
         """Find an image and its masks, without decoding any.
 
-        Args:
-            name: One of :meth:`list_videos`.
-
         Raises:
             ClipDataError: If a file is missing.
         """
-        stem = safe_join(self.root / self.image_folder, name)
-        image, path = find_file(stem, IMAGE_SUFFIXES), find_file(stem, ('.json',))
-        for file in (image, path):
-            check_file(file)
-        frames = ImageFrames(
-            folder=image.parent,
-            files=(image.name,),
-            limits=self.read_limits,
-            intensity_range=self.read_range,
-        )
+        folder = self.root / self.image_folder
+        frames = open_image(folder, name, self.read_limits, self.read_range)
+        path = find_file(safe_join(folder, name), ('.json',))
+        check_file(path)
         masks = SA1BMasks(
             path=path,
-            image=image,
+            image=frames.path(0),
             min_scores=dict(self.min_scores or {}),
             max_area_share=self.max_area_share,
             limits=self.read_limits,
         )
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SA1BMasks(EncodedMasks):
+    """Reads the masks of an image; its file is read once.
+
+    Attributes:
+        path: The JSON file.
+        image: The image file.
+        min_scores: Smallest value of some scores; a mask without the score stays.
+        max_area_share: Largest share of the image that a mask may cover.
+        limits: Checked before decoding.
+    """
+
+    path: Path
+    image: Path
+    min_scores: Mapping[str, float] = field(default_factory=dict)
+    max_area_share: float = 1.0
+    limits: ReadLimits = DEFAULT_LIMITS
+
+    def object_ids(self) -> ObjectIds:
+        """Indices of the masks among those that are kept."""
+        return tuple(self._kept)
+
+    def seen(self, frame_index: int, size: FrameSize) -> ObjectIds:
+        """All objects that are kept, since each has a pixel."""
+        return tuple(self._kept)
+
+    def codes(self, frame_index: int) -> Mapping[int, object]:
+        """See :class:`EncodedMasks`."""
+        return self._kept
+
+    def where(self, frame_index: int) -> str:
+        """See :class:`EncodedMasks`."""
+        return str(self.path)
+
+    @cached_property
+    def _kept(self) -> dict[int, object]:
+        """Encoded masks that are neither empty nor filtered out, by their index."""
+        height, width = image_size(self.image, self.limits)
+        content = read_json(self.path, self.limits)
+        kept: list[object] = []
+        for index, annotation in enumerate(
+            get_field(content, 'annotations', list, self.path)
+        ):
+            where = f'{self.path}, annotations[{index}]'
+            code = get_field(annotation, 'segmentation', dict, where)
+            area = count_rle_pixels(code, (height, width), where)
+            is_good = all(
+                check_type(annotation[score], float, score, where) >= least
+                for score, least in self.min_scores.items()
+                if score in annotation
+            )
+            if is_good and 0 < area <= self.max_area_share * height * width:
+                kept.append(code)
+        return dict(enumerate(kept))
