@@ -1,15 +1,16 @@
-"""Segment the videos of a data set from the masks of some of their frames.
+"""Segment the videos of a dataset from the masks of some of their frames.
 
 FRAMES has <video>/*.jpg or <video>.mp4. MASKS has <video>/<frame>.png with values that
 are object ids (DAVIS, MOSE, YouTube-VOS, LVOS), or, with --masks-per-object,
 <video>/<object>/<frame>.png (SA-V). OUT gets masks of all frames, at their size:
 <video>/<frame>.png with object ids, or, with --per-object-png, a folder for each
-object, so that masks may overlap. Folders of objects keep their names, which may count
-from 0; in one file for a frame, where 0 is the background, the value is one more.
+object, so that masks may overlap. The folders of objects keep their names, which may
+count from 0; a <frame>.png, where 0 is the background, stores the name plus one.
 
-A video is there when all its masks are; videos that are done are passed over, so the
-same command goes on after an interruption. Videos that cannot be segmented are named at
-the end, and the exit code is 1. It is 2 where none could be begun.
+The folder of a video appears when all its masks are written, and finished videos are
+skipped: to continue after an interruption, repeat the command. Videos that cannot be
+segmented are listed at the end; the exit code is then 1. It is 2 if the run could not
+start.
 
     python tools/vos_inference.py sam2.1_hiera_b+ sam2.1_hiera_base_plus.pt \
         data/DAVIS/JPEGImages/480p data/DAVIS/Annotations/480p work_dirs/davis \
@@ -31,7 +32,6 @@ from progress_bar import progress_bar  # type: ignore[import-not-found]
 from projects.sam2.apis.vos import (
     GivenMasks,
     MaskFolder,
-    VideoLengths,
     VOSPlan,
     claim_folder,
     run_inference,
@@ -42,11 +42,7 @@ from projects.sam2.engine.distributed import process_rank
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Read the command line; None reads that of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,28 +57,28 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         '--given',
         choices=[kind.value for kind in GivenMasks],
         default=GivenMasks.FIRST_SEEN.value,
-        help='masks that are prompts: those of the first frame, the first one of each '
-        'object (default), or all',
+        help='masks that are prompts: those of the first frame, the first mask of '
+        'each object (default), or all',
     )
-    add('--masks-per-object', action='store_true', help='MASKS has a folder for each')
-    add('--per-object-png', action='store_true', help='OUT gets a folder for each')
+    add('--masks-per-object', action='store_true', help='MASKS has object folders')
+    add('--per-object-png', action='store_true', help='write a folder for each object')
     add('--score-threshold', type=float, default=0.0, help='of logits (default 0)')
     add('--apply-postprocessing', action='store_true', help='fill small holes')
     add('--vos-optimized', action='store_true', help='compile the model first')
     add('--image-size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
-    add('--device', help='cpu, cuda or cuda:N (default: each process its GPU)')
-    add('--num-processes', type=int, default=1, help='here (default 1)')
+    add('--device', help='cpu, cuda or cuda:N (default: a GPU per process)')
+    add('--num-processes', type=int, default=1, help='on this rank (default 1)')
     add(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
         default='none',
-        help='what started this process beside others',
+        help='launcher of several ranks (default none)',
     )
     return parser.parse_args(arguments)
 
 
 def make_plan(options: argparse.Namespace) -> VOSPlan:
-    """Say what is to be done."""
+    """Describe the run."""
     size = None if options.image_size is None else tuple(options.image_size)
     return VOSPlan(
         config=options.config,
@@ -104,55 +100,52 @@ def make_plan(options: argparse.Namespace) -> VOSPlan:
 
 
 def segment(
-    plan: VOSPlan, lengths: VideoLengths, options: argparse.Namespace
+    plan: VOSPlan, lengths: dict[str, int], options: argparse.Namespace
 ) -> list[TaskResult[str, int]]:
-    """Segment the videos of this process, behind a progress bar."""
-    outcomes: list[TaskResult[str, int]] = []
-    done = begun = 0
+    """Segment the videos of this rank and show the progress."""
+    results: list[TaskResult[str, int]] = []
+    num_done = num_current = 0  # frames of finished videos, and of the current one
     with progress_bar('Frames') as advance:
 
         def heartbeat() -> None:
-            nonlocal begun
-            begun += 1
-            advance(done + begun, sum(lengths.values()))
+            nonlocal num_current
+            num_current += 1
+            advance(num_done + num_current, sum(lengths.values()))
 
-        for outcome in run_inference(
+        for result in run_inference(
             plan,
             lengths,
             num_processes=options.num_processes,
             launcher=options.launcher,
             heartbeat=heartbeat,
         ):
-            outcomes.append(outcome)
-            done, begun = done + lengths[outcome.task], 0
-            advance(done, sum(lengths.values()))
-    return outcomes
+            results.append(result)
+            num_done, num_current = num_done + lengths[result.task], 0
+            advance(num_done, sum(lengths.values()))
+    return results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Segment as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
+    """Run the tool.
 
     Returns:
-        0 where every video has its masks, 1 where one has none.
+        0 if every video has its masks, else 1.
     """
     options = parse_arguments(arguments)
     plan = make_plan(options)
     lengths = plan.lengths()
     first = process_rank(options.launcher).rank == 0
     claim_folder(options.out, plan.settings, write=first)
-    outcomes = segment(plan, lengths, options)
-    bad = [outcome for outcome in outcomes if outcome.error is not None]
-    written = [outcome for outcome in outcomes if outcome.result]
+    results = segment(plan, lengths, options)
+    bad = [result for result in results if result.error is not None]
+    written = [result for result in results if result.result]
     print(
-        f'{len(outcomes)} videos: {len(written)} segmented '
-        f'({sum(outcome.result or 0 for outcome in written)} frames), '
-        f'{len(outcomes) - len(bad) - len(written)} done before, {len(bad)} failed'
+        f'{len(results)} videos: {len(written)} segmented '
+        f'({sum(result.result or 0 for result in written)} frames), '
+        f'{len(results) - len(bad) - len(written)} done before, {len(bad)} failed'
     )
-    for outcome in bad:
-        print(f'  ! {outcome.task}: {outcome.error}')
+    for result in bad:
+        print(f'  ! {result.task}: {result.error}')
     return int(bool(bad))
 
 
