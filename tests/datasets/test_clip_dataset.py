@@ -1,4 +1,4 @@
-"""Clips for training: randomness, skipping, wrappers, workers."""
+"""Training clips: randomness, corrupt clips, wrappers, workers."""
 
 import pickle
 from collections.abc import Callable
@@ -64,11 +64,11 @@ def test_item_is_a_sample_with_the_documented_fields(
     assert np.diff(sample.frame_indices).tolist() == [1, 1]
 
 
-def test_item_depends_on_epoch_index_and_run_seed_alone(
+def test_item_depends_only_on_epoch_index_and_run_seed(
     root: Path, build: Build, dataset: ClipPaletteDataset
 ) -> None:
     other = build(root)
-    other[0]  # what was asked before does not matter
+    other[0]  # earlier items do not matter
     assert same(dataset[2, 1], other[2, 1])
     assert same(dataset[2, 1], dataset[EpochIndex(1, epoch=2)])
     assert not same(dataset[2, 1], dataset[3, 1])
@@ -131,7 +131,7 @@ def test_pickled_dataset_is_small_and_gives_the_same_clips(
     assert same(pickle.loads(pickled)[1, 2], dataset[1, 2])  # noqa: S301  made here
 
 
-def test_mmengine_sees_names_and_categories(
+def test_names_and_categories_reach_mmengine(
     root: Path, dataset: ClipPaletteDataset
 ) -> None:
     assert dataset.get_data_info(2) == {'video_name': 'cat', 'sample_idx': 2}
@@ -176,7 +176,7 @@ def test_balanced_dataset_repeats_rare_numbers_of_objects(
     assert names == ['ant', 'ant', 'bee', 'bee', 'cat', 'cat']
 
 
-def test_balanced_dataset_follows_the_epoch_that_is_set(
+def test_balanced_dataset_follows_set_epoch(
     dataset: ClipPaletteDataset,
 ) -> None:
     wrapped = ClassBalancedDataset(dataset, oversample_thr=0.1)
@@ -192,7 +192,9 @@ def lone_object(root: Path, name: str) -> None:
         image.save(path)
 
 
-def test_bad_clip_is_skipped_the_same_way_everywhere(root: Path, build: Build) -> None:
+def test_corrupt_clip_is_replaced_by_the_same_clip_everywhere(
+    root: Path, build: Build
+) -> None:
     break_frames(root, 'bee')
     dataset, other = build(root, max_bad_share=0.5), build(root, max_bad_share=0.5)
     replacement = dataset[1]
@@ -205,7 +207,7 @@ def test_bad_clip_is_skipped_the_same_way_everywhere(root: Path, build: Build) -
     assert replacements == {'ant', 'cat'}
 
 
-def test_bad_clip_is_tried_again_in_later_epochs(root: Path, build: Build) -> None:
+def test_corrupt_clip_is_tried_again_in_later_epochs(root: Path, build: Build) -> None:
     frames = root / 'JPEGImages' / 'bee' / '00000.jpg'
     whole = frames.read_bytes()
     frames.write_bytes(whole[:100])
@@ -215,7 +217,7 @@ def test_bad_clip_is_tried_again_in_later_epochs(root: Path, build: Build) -> No
     assert names > {'bee'}
 
 
-def test_past_the_share_the_run_stops_and_names_the_clips(
+def test_too_many_corrupt_clips_stop_the_run_and_are_named(
     root: Path, build: Build
 ) -> None:
     break_frames(root, 'bee')
@@ -227,7 +229,7 @@ def test_past_the_share_the_run_stops_and_names_the_clips(
     assert 'JPEGImages/cat/' in str(raised.value)
 
 
-def test_error_of_a_worker_arrives_whole(root: Path, build: Build) -> None:
+def test_error_of_a_worker_keeps_its_message(root: Path, build: Build) -> None:
     break_frames(root, 'ant')
     dataset = build(root, max_bad_share=0.0)
     loader = DataLoader(dataset, sampler=[0], num_workers=1, collate_fn=pseudo_collate)
@@ -237,7 +239,7 @@ def test_error_of_a_worker_arrives_whole(root: Path, build: Build) -> None:
     batches._shutdown_workers()  # type: ignore[attr-defined]  # at once, not when collected
 
 
-def test_only_bad_clips_end_even_when_any_share_is_allowed(
+def test_dataset_of_corrupt_clips_raises_with_any_share(
     root: Path, build: Build
 ) -> None:
     for name in ('ant', 'bee', 'cat'):
@@ -246,7 +248,7 @@ def test_only_bad_clips_end_even_when_any_share_is_allowed(
         build(root, max_bad_share=1.0)[0]
 
 
-def test_clip_lost_to_random_choices_is_drawn_again_before_it_counts(
+def test_unlucky_clip_is_drawn_again_before_it_counts(
     root: Path, build: Build, pipeline: Pipeline
 ) -> None:
     for path in (root / 'Annotations' / 'bee').iterdir():
@@ -264,18 +266,14 @@ def test_clip_lost_to_random_choices_is_drawn_again_before_it_counts(
 
 
 class LoseDraws:
-    """Loses a number of draws of each clip, as random choices may.
+    """Transform that fails for the first draws of some clips, as random choices may."""
 
-    Args:
-        of_clip: How many of them, by the name of the clip; of others, none.
-    """
-
-    def __init__(self, **of_clip: int) -> None:
-        self.left = of_clip
+    def __init__(self, **num_failures: int) -> None:
+        self.left = num_failures
         self.drawn: list[str] = []
 
     def __call__(self, state: ClipState) -> ClipState:
-        """Lose the clip, or pass it on."""
+        """Fail, or pass the clip on."""
         name = state.source.name
         self.drawn.append(name)
         if self.left.get(name, 0):
@@ -284,15 +282,13 @@ class LoseDraws:
         return state
 
 
-def test_clip_in_the_place_of_another_is_drawn_as_often_as_any(
-    root: Path, build: Build
-) -> None:
-    many = 1 + MAX_RETRIES
+def test_replacing_clip_has_as_many_retries(root: Path, build: Build) -> None:
+    num_draws = 1 + MAX_RETRIES
     dataset = build(root, max_bad_share=0.5)
-    losing = LoseDraws(ant=many, bee=MAX_RETRIES, cat=MAX_RETRIES)
+    losing = LoseDraws(ant=num_draws, bee=MAX_RETRIES, cat=MAX_RETRIES)
     dataset.pipeline.transforms.insert(0, losing)
     other = dataset[0].video_name
-    assert losing.drawn == ['ant'] * many + [other] * many
+    assert losing.drawn == ['ant'] * num_draws + [other] * num_draws
     assert list(dataset.corrupt_clips.reasons) == ['ant']
 
 
@@ -312,6 +308,8 @@ def test_clip_is_loaded_as_in_training_but_never_replaced(
         dataset.load_clip(3)
 
 
-def test_missing_root_is_named_with_a_remedy(tmp_path: Path, build: Build) -> None:
+def test_missing_data_root_is_an_error_with_a_remedy(
+    tmp_path: Path, build: Build
+) -> None:
     with pytest.raises(FileNotFoundError, match=r'nowhere.*--cfg-options data_root'):
         build(tmp_path / 'nowhere')

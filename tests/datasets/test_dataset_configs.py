@@ -112,7 +112,7 @@ def test_config_loads_a_clip_and_opens_a_video(path: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda p: p.stem)
-def test_one_name_holds_the_data_root_of_all_loaders(path: Path) -> None:
+def test_all_loaders_use_the_data_root_of_the_config(path: Path) -> None:
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         source = list(parts_of(loader.dataset.to_dict()))[-1]
@@ -120,7 +120,7 @@ def test_one_name_holds_the_data_root_of_all_loaders(path: Path) -> None:
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda p: p.stem)
-def test_no_other_data_root_is_left_from_a_base(path: Path) -> None:
+def test_source_uses_the_data_root_of_the_config(path: Path) -> None:
     cfg = Config.fromfile(path)
     source = cfg.get('source', {'data_root': cfg.data_root})
     assert source['data_root'] == cfg.data_root

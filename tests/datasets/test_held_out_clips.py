@@ -1,4 +1,4 @@
-"""No clip that is held out trains, whatever its source and however it is spelt."""
+"""Held-out clips never train, for every source and spelling of their names."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +138,7 @@ def test_listed_clip_is_the_clip_of_that_name(
     assert list_clips(file_list='cam4.mp4\ncam2\n') == ['cam4', 'cam2.mp4']
 
 
-def test_name_of_no_clip_is_refused_with_similar_names(
+def test_error_about_an_unknown_name_lists_similar_names(
     list_clips: Callable[..., list[str]],
 ) -> None:
     says = r"_list\.txt: names 'cam44', .*holds no such clip \(similar: .*'cam4'"
@@ -164,7 +164,7 @@ def test_clip_without_an_object_may_be_excluded(
 
 
 @pytest.mark.parametrize('name', ['.cache/a', '@eaDir/a', '._a'])
-def test_excluded_image_is_left_out_though_its_name_is_that_of_hidden_files(
+def test_excluded_image_may_be_named_like_a_hidden_file(
     tmp_path: Path, name: str
 ) -> None:
     sizes = {'height': 24, 'width': 32}
@@ -184,7 +184,7 @@ def test_excluded_image_is_left_out_though_its_name_is_that_of_hidden_files(
     assert DATASETS.build(settings).list_videos() == ['b']
 
 
-def test_comments_of_a_list_are_no_clips_but_clips_may_be_called_so(
+def test_comments_of_a_list_are_no_clips_unless_a_clip_has_that_name(
     tmp_path: Path, list_clips: Callable[..., list[str]]
 ) -> None:
     names = list_clips()
@@ -200,7 +200,7 @@ def test_comments_of_a_list_are_no_clips_but_clips_may_be_called_so(
     assert set(DATASETS.build(settings).list_videos()) == {*NAMES}
 
 
-def test_names_in_place_of_a_list_file_are_refused(tmp_path: Path) -> None:
+def test_names_instead_of_a_list_file_are_refused(tmp_path: Path) -> None:
     write_folders(tmp_path)
     settings = {'type': 'ClipPaletteDataset', 'data_root': str(tmp_path)}
     with pytest.raises(TypeError, match=r'exclude_list is .*write the names into'):

@@ -1,4 +1,4 @@
-"""An index of many videos is small, and workers share it."""
+"""The list of many videos is small, and workers share it."""
 
 import os
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def memory() -> Any:
 
 
 class ManyVideos(ClipDataset):
-    """Names without files; an item tells what its process holds."""
+    """Names without files; an item measures the memory of its process."""
 
     def __init__(self, *, num_videos: int) -> None:
         self.num_videos = num_videos
@@ -42,7 +42,7 @@ class ManyVideos(ClipDataset):
         return [f'sav_{i % 56:03d}/sav_{i:06d}' for i in range(self.num_videos)]
 
     def open_video(self, name: str) -> VideoSource:
-        """Not asked for."""
+        """Never called."""
         raise NotImplementedError(name)
 
     def __getitem__(self, idx: int) -> Usage:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""What all sources of files have in common: options, lists, limits."""
+"""Common options of all sources of files: lists, limits, pipeline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from reader_fuzz import SOURCES
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Folders(ListedDataset):
-    """Names folders and opens none."""
+    """Lists folders and opens none."""
 
     folder: str = 'clips'
 
     def list_videos(self) -> list[str]:
-        """Names of the folders."""
+        """List the folders."""
         return self.names_in(self.folder)
 
     def open_video(self, name: str) -> AnnotatedVideo:
-        """There is none."""
+        """Fail."""
         raise ClipDataError.at(self.root / name, 'is empty', 'fill it')
 
 
@@ -51,14 +51,14 @@ def root(tmp_path: Path) -> str:
         ({'file_list': 'some.txt', 'exclude_list': 'not.txt'}, ['c']),
     ],
 )
-def test_lists_say_which_clips_count(
+def test_lists_select_the_clips(
     root: str, lists: dict[str, Any], names: Sequence[str]
 ) -> None:
     dataset = Folders(data_root=root, **lists)
     assert [dataset.video_name(i) for i in range(len(dataset))] == names
 
 
-def test_options_of_source_and_base_need_their_names(root: str) -> None:
+def test_options_are_keyword_only(root: str) -> None:
     with pytest.raises(TypeError, match='positional'):
         Folders(root)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match='data_rot'):
@@ -97,7 +97,7 @@ def test_limits_are_checked_before_a_clip_is_listed(root: str) -> None:
         Folders(data_root=root, folder='films', limits={'max_pixel': 7})
 
 
-def test_pipeline_and_share_of_bad_clips_reach_the_base(root: str) -> None:
+def test_pipeline_and_max_bad_share_reach_the_base(root: str) -> None:
     seen: list[Any] = []
     dataset = Folders(data_root=root, pipeline=[seen.append], max_bad_share=0.0)  # type: ignore[list-item]
     assert dataset.pipeline.transforms == [seen.append]

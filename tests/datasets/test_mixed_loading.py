@@ -64,11 +64,11 @@ def load(
     return build
 
 
-def same(one: list[list[ClipSample]], other: list[list[ClipSample]]) -> bool:
-    """Whether two lists of batches are equal bit for bit."""
-    if [len(batch) for batch in one] != [len(batch) for batch in other]:
+def same(left: list[list[ClipSample]], right: list[list[ClipSample]]) -> bool:
+    """Whether two lists of batches are bit-equal."""
+    if [len(batch) for batch in left] != [len(batch) for batch in right]:
         return False
-    pairs = zip(chain(*one), chain(*other), strict=True)
+    pairs = zip(chain(*left), chain(*right), strict=True)
     return all(
         torch.equal(first.frames, second.frames)
         and torch.equal(first.masklets, second.masklets)
@@ -88,7 +88,7 @@ def test_batches_are_of_images_or_of_videos(
 
 
 @pytest.mark.parametrize('num_workers', [1, 4])
-def test_workers_change_nothing(
+def test_workers_do_not_change_the_batches(
     load: Callable[..., DataLoader[Any]], num_workers: int
 ) -> None:
     alone, helped = load(0), load(num_workers)
@@ -102,7 +102,7 @@ def test_workers_change_nothing(
 
 
 @pytest.mark.parametrize('num_workers', [0, 1, 4])
-def test_epoch_taken_up_in_the_middle_goes_on_as_it_was(
+def test_resumed_epoch_continues_with_the_same_batches(
     load: Callable[..., DataLoader[Any]], num_workers: int
 ) -> None:
     whole = list(load(0, epoch=2))

@@ -34,14 +34,14 @@ def test_recipe_loads_images_and_clips_from_one_data_root(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize('loader', ['val_dataloader', 'test_dataloader'])
-def test_videos_that_validate_lie_below_the_same_root(loader: str) -> None:
+def test_validation_videos_are_below_the_same_root(loader: str) -> None:
     cfg = load_config(str(CONFIG), {'data_root': 'elsewhere'})
     source = cfg[loader].dataset.dataset
     assert source.data_root == 'elsewhere'
     assert source.file_list.startswith('sav/sav_val/')
 
 
-def test_clips_are_of_manual_masklets_and_images_of_smaller_masks() -> None:
+def test_clips_have_manual_masklets_and_images_smaller_masks() -> None:
     images, videos = load_config(str(CONFIG)).train_dataloader.dataset.datasets
     assert tuple(videos.kinds) == ('manual',)
     assert images.max_area_share == 0.9

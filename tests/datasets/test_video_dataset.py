@@ -48,7 +48,7 @@ def test_record_reads_its_video_on_demand(root: Path, open_videos: Open) -> None
         record.source.read_frame(3)
 
 
-def test_records_travel_small_through_workers(open_videos: Open) -> None:
+def test_records_are_small_and_reach_workers(open_videos: Open) -> None:
     dataset = open_videos()
     assert len(pickle.dumps(dataset[0])) < 2000
     loader = DataLoader(dataset, num_workers=1, collate_fn=pseudo_collate)
@@ -56,7 +56,7 @@ def test_records_travel_small_through_workers(open_videos: Open) -> None:
     assert names == ['ant', 'bee', 'cat']
 
 
-def test_videos_of_several_datasets_keep_different_positions(
+def test_videos_of_several_datasets_have_different_positions(
     open_videos: Open,
 ) -> None:
     # A metric counts each position once: videos that shared one would be dropped.
@@ -125,6 +125,6 @@ def test_mask_of_another_size_raises_when_read(root: Path, open_videos: Open) ->
         source.read_masks(0)
 
 
-def test_wrappers_of_mmengine_take_it(open_videos: Open) -> None:
+def test_mmengine_wrappers_accept_it(open_videos: Open) -> None:
     repeated = RepeatDataset(open_videos(), times=2)
     assert [repeated[i].sample_index for i in range(6)] == [0, 1, 2, 0, 1, 2]

@@ -1,4 +1,4 @@
-"""Every n-th frame, or one object at a time, of any source."""
+"""Views of a source: every n-th frame, single objects."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ from projects.sam2.datasets import (
 )
 
 
-def test_stride_counts_the_frames_that_are_kept(tmp_path: Path) -> None:
+def test_stride_keeps_every_nth_frame(tmp_path: Path) -> None:
     write_sav(tmp_path)
     source = {'type': 'ClipSAVDataset', 'data_root': str(tmp_path)}
     dataset = ClipStrideDataset(dataset=source, stride=2, max_bad_share=0.5)
@@ -50,14 +50,14 @@ def test_each_object_is_a_clip(tmp_path: Path, pipeline: list[dict[str, Any]]) -
     assert dataset[1].object_ids.tolist() == [2]
 
 
-def test_object_that_is_not_seen_has_no_mask(tmp_path: Path) -> None:
+def test_invisible_object_has_no_mask(tmp_path: Path) -> None:
     write_youtube_vis(tmp_path)
     source = {'type': 'ClipYouTubeVISDataset', 'data_root': str(tmp_path)}
     video = ClipOneObjectDataset(dataset=source).open_video('ant/5')
-    hidden, asked = video.read_masks(0), video.read_objects(0, (5,))
+    hidden, empty = video.read_masks(0), video.read_objects(0, (5,))
     assert hidden is not None
-    assert asked is not None
-    assert (hidden.object_ids, asked.object_ids) == ((), (5,))
+    assert empty is not None
+    assert (hidden.object_ids, empty.object_ids) == ((), (5,))
     assert video.annotated_frames() == tuple(range(12))
 
 
@@ -69,7 +69,7 @@ def test_palette_masks_are_decoded_for_their_objects(root: Path) -> None:
     assert with_void.open_video('ant').object_ids() == (1,)
 
 
-def test_bad_clips_are_counted_as_they_are_in_the_source(
+def test_corrupt_clips_of_the_source_are_counted_once(
     root: Path, pipeline: list[dict[str, Any]]
 ) -> None:
     shutil.rmtree(root / 'Annotations' / 'bee')
@@ -88,9 +88,7 @@ def test_bad_clips_are_counted_as_they_are_in_the_source(
         strict[2]
 
 
-def test_views_can_be_put_on_each_other(
-    tmp_path: Path, pipeline: list[dict[str, Any]]
-) -> None:
+def test_views_can_be_nested(tmp_path: Path, pipeline: list[dict[str, Any]]) -> None:
     write_youtube_vis(tmp_path)
     source = {'type': 'ClipYouTubeVISDataset', 'data_root': str(tmp_path)}
     strided = {'type': 'ClipStrideDataset', 'dataset': source, 'stride': 2}

@@ -1,4 +1,4 @@
-"""The command that checks a data set."""
+"""The tool that checks a dataset."""
 
 import json
 import re

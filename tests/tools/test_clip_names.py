@@ -1,4 +1,4 @@
-"""All tools know a clip by the same name, and see no hidden file."""
+"""All tools use the same names of clips and ignore hidden files."""
 
 import zipfile
 from pathlib import Path
@@ -73,9 +73,7 @@ def test_one_list_serves_every_tool_from_the_split_to_the_submission(
 
 
 @pytest.mark.parametrize('tool', ['eval_vos', 'pack_submission'])
-def test_listed_name_of_no_video_is_an_error_with_similar_names(
-    root: Path, tool: str
-) -> None:
+def test_error_about_an_unknown_name_lists_similar_names(root: Path, tool: str) -> None:
     (root / 'list.txt').write_text('shorts\n')
     masks, archive = str(root / 'masks'), str(root / 'masks.zip')
     words = {

@@ -1,4 +1,4 @@
-"""The command that scores a folder of masks."""
+"""The tool that scores a folder of masks."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ def test_scores_are_printed_and_written(
     assert content['summary']['j_recall'] == 100.0
 
 
-def test_missing_and_extra_fail_only_where_that_is_asked_for(
+def test_missing_and_extra_predictions_fail_only_with_strict(
     tool: ModuleType,
     folders: list[str],
     tmp_path: Path,
@@ -75,7 +75,7 @@ def test_videos_of_a_list_are_scored(
     assert '! a: predicted, but not scored' in printed
 
 
-def test_nothing_that_counts_is_said_with_the_protocol(
+def test_video_without_scored_objects_names_the_protocol(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for side in ('pred', 'truth'):
@@ -88,7 +88,7 @@ def test_nothing_that_counts_is_said_with_the_protocol(
 
 
 @pytest.mark.parametrize('workers', ['1', '2'])
-def test_what_the_user_can_mend_is_one_line(
+def test_user_errors_are_one_line(
     tool: ModuleType,
     folders: list[str],
     tmp_path: Path,
@@ -108,7 +108,7 @@ def test_what_the_user_can_mend_is_one_line(
         assert 'Traceback' not in ''.join(lines)
 
 
-def test_many_gaps_are_cut_short(tool: ModuleType, folders: list[str]) -> None:
+def test_long_list_of_gaps_is_cut(tool: ModuleType, folders: list[str]) -> None:
     task = tool.ScoringTask(
         pred=Path(folders[0]),
         truth=Path(folders[1]),

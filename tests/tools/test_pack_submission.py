@@ -1,4 +1,4 @@
-"""The command that packs predictions for a server."""
+"""The tool that packs predictions for a server."""
 
 import zipfile
 from pathlib import Path
@@ -25,7 +25,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return [str(tmp_path / 'pred'), archive, '--layout', 'sav', '--list', names]
 
 
-def test_archive_is_written_where_all_is_well(
+def test_archive_is_written_without_problems(
     tool: ModuleType, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tool.main(arguments) == 0
@@ -34,7 +34,7 @@ def test_archive_is_written_where_all_is_well(
         assert len(archive.namelist()) == 4
 
 
-def test_archive_is_not_written_where_something_is_wrong(
+def test_archive_is_not_written_with_a_problem(
     tool: ModuleType,
     arguments: list[str],
     tmp_path: Path,
@@ -58,7 +58,7 @@ def test_folder_of_frames_names_the_videos(
     assert tool.main([*arguments, *frames]) == 0
 
 
-def test_what_cannot_be_used_is_one_line(
+def test_user_errors_are_one_line(
     tool: ModuleType,
     arguments: list[str],
     tmp_path: Path,

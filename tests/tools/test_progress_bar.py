@@ -23,7 +23,7 @@ def test_bar_counts_up_to_the_end_without_a_thread() -> None:
     assert '100%' in drawn.getvalue()
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(
+def test_without_a_terminal_a_line_is_printed_every_30_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tool = load_tool('progress_bar')

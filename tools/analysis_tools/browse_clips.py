@@ -1,16 +1,16 @@
 """Draw training clips as the training loop sees them, with their prompts.
 
-The config's loader, preprocessor and prompt simulator make what is drawn, with the seed
-of the run: batch 3 of epoch 5 is the one that training meets there. Masks are tinted,
-prompted objects rimmed in white; the caption of a frame is its number in the video, the
-kind of its prompt and how many correction clicks it gets. Where these fall depends on
-what a model gets wrong: with --checkpoint they are drawn, too.
+The config's loader, preprocessor and prompt simulator are used with the seed of the
+run, so batch 3 of epoch 5 is the one that training sees. Masks are tinted, prompted
+objects have a white outline; the caption of a frame is its index in the video, the kind
+of its prompt and its number of correction clicks. Where these clicks are depends on the
+errors of a model: they are drawn with --checkpoint.
 
     python tools/analysis_tools/browse_clips.py configs/sam2_bplus_mose.py
     python tools/analysis_tools/browse_clips.py configs/sam2_bplus_mose.py \
         --out sheet.png --batches 6 --cfg-options data_root=/data/MOSE/train
 
-With --out FILE.png all clips come on one sheet, else each in a file of the folder.
+With --out FILE.png all clips are on one sheet, else each has a file in the folder.
 """
 
 import argparse
@@ -60,28 +60,24 @@ WORKER_SETTINGS = ('prefetch_factor', 'persistent_workers', 'pin_memory')
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Parse the command line; None takes ``sys.argv``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add('config', help='config file of a run')
-    add('--out', type=Path, help='folder, or a .png for a sheet of all clips')
-    add('--checkpoint', help='a model whose errors are clicked on')
-    add('--batches', type=int, default=4, help='how many (default 4)')
-    add('--epoch', type=int, default=0, help='epochs before it (default 0)')
+    add('--out', type=Path, help='folder, or .png file for one sheet')
+    add('--checkpoint', help='model whose errors get clicks')
+    add('--batches', type=int, default=4, help='number of batches (default 4)')
+    add('--epoch', type=int, default=0, help='index of the epoch (default 0)')
     add('--first', type=int, default=0, help='first batch of the epoch (default 0)')
-    add('--long-side', type=int, default=260, help='of a frame (default 260 px)')
-    add('--cfg-options', nargs='+', action=DictAction, help='key=value of the config')
+    add('--long-side', type=int, default=260, help='of a frame in pixels (default 260)')
+    add('--cfg-options', nargs='+', action=DictAction, help='key=value for the config')
     return parser.parse_args(arguments)
 
 
 def training_loader(cfg: Config) -> DataLoader[list[ClipSample]]:
-    """Build the training loader of a run, in this process."""
+    """Build the training loader of a run, without workers."""
     settings = {
         key: value
         for key, value in cfg.train_dataloader.items()
@@ -98,10 +94,14 @@ def clips_of_batch(
     preprocessor: ClipDataPreprocessor,
     model: SAM2 | None = None,
 ) -> Iterator[TrainingClip]:
-    """Prepare a batch as the model does, and take its clips apart again.
+    """Prepare a batch as the model does, and split it into its clips.
 
     Args:
-        model: Its errors are clicked on; None leaves correction clicks out.
+        samples: Clips of the batch.
+        plan: Prompts of the batch.
+        simulator: Makes the prompts.
+        preprocessor: Makes the batch.
+        model: Its errors get correction clicks; None for no clicks.
     """
     batch = preprocessor.collate(samples)
     plan = plan.where_annotated(batch.annotated_frames)
@@ -109,21 +109,21 @@ def clips_of_batch(
     clicks = {} if model is None else clicks_on_errors(model, batch, plan)
     frames = (batch.frames * preprocessor.std + preprocessor.mean).round()
     pixels = frames.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    for number, sample in enumerate(samples):
-        chosen = batch.video_of_object == number
+    for index, sample in enumerate(samples):
+        is_own = batch.video_of_object == index  # (O,), objects of the clip
         yield TrainingClip(
             title=sample.video_name,
-            frames=pixels[number * batch.num_frames :][: batch.num_frames],
-            masks=batch.targets.masks[:, chosen].numpy(),
+            frames=pixels[index * batch.num_frames :][: batch.num_frames],
+            masks=batch.targets.masks[:, is_own].numpy(),
             void=sample.void.numpy(),
             annotated=sample.annotated.numpy(),
             object_ids=tuple(sample.object_ids.tolist()),
             frame_indices=sample.frame_indices,
-            prompts={t: _part(prompt, chosen) for t, prompt in prompts.items()},
+            prompts={t: _select(prompt, is_own) for t, prompt in prompts.items()},
             corrections=dict.fromkeys(
                 plan.correction_frames, simulator.num_corrections
             ),
-            clicks={t: _part(points, chosen) for t, points in clicks.items()},
+            clicks={t: _select(points, is_own) for t, points in clicks.items()},
         )
 
 
@@ -131,7 +131,7 @@ def clips_of_batch(
 def clicks_on_errors(
     model: SAM2, batch: ClipBatch, plan: PromptPlan
 ) -> dict[int, FramePrompt]:
-    """All points of each frame, with those that correct the errors of a model."""
+    """Return all points of each frame, also those on the errors of a model."""
     outputs = model.track(batch, plan, TrackingMode.TRAINING)
     return {
         output.frame_index: FramePrompt(points=output.final.points)
@@ -140,12 +140,12 @@ def clicks_on_errors(
     }
 
 
-def _part(prompt: FramePrompt, chosen: Tensor) -> FramePrompt:
-    """The prompt of a clip's objects."""
+def _select(prompt: FramePrompt, is_own: Tensor) -> FramePrompt:
+    """Select the objects of a clip."""
     if prompt.points is None:
-        return FramePrompt(mask=None if prompt.mask is None else prompt.mask[chosen])
+        return FramePrompt(mask=None if prompt.mask is None else prompt.mask[is_own])
     points = PointPrompt(
-        coords=prompt.points.coords[chosen], labels=prompt.points.labels[chosen]
+        coords=prompt.points.coords[is_own], labels=prompt.points.labels[is_own]
     )
     return FramePrompt(points=points)
 
@@ -153,10 +153,10 @@ def _part(prompt: FramePrompt, chosen: Tensor) -> FramePrompt:
 def draw_clips(
     cfg: Config, options: argparse.Namespace, *, with_frames: bool
 ) -> Iterator[tuple[str, Picture]]:
-    """Draw the clips of some batches.
+    """Yield a name and a picture for each clip of the batches.
 
     Raises:
-        TypeError: If the loader's batch sampler cannot begin at a batch.
+        TypeError: If the loader's batch sampler cannot start at a batch.
     """
     loader = training_loader(cfg)
     batches = loader.batch_sampler
@@ -173,26 +173,22 @@ def draw_clips(
         model = build_sam2(cfg, options.checkpoint)
     batches.sampler.set_epoch(options.epoch)
     batches.start_at(options.first)
-    for number, samples in enumerate(islice(loader, options.batches), options.first):
+    for batch, samples in enumerate(islice(loader, options.batches), options.first):
         plan = simulator.plan(
             samples[0].frames.shape[0],
-            step=options.epoch * len(batches) + number,
+            step=options.epoch * len(batches) + batch,
             seed=cfg.get('randomness', {}).get('seed') or 0,
         )
         clips = clips_of_batch(samples, plan, simulator, preprocessor, model)
-        for place, clip in enumerate(clips):
+        for index, clip in enumerate(clips):
             picture = draw_training_clip(
                 clip, long_side=options.long_side, with_frames=with_frames
             )
-            yield f'{options.epoch:03d}_{number:05d}_{place}', picture
+            yield f'{options.epoch:03d}_{batch:05d}_{index}', picture
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
-    """Draw as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Run the tool; return the paths of the pictures."""
     options = parse_arguments(arguments)
     cfg = load_config(options.config, options.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')

@@ -1,13 +1,12 @@
-"""Draw what a run logged: its best metric, any other, the loss or the learning rate.
+"""Plot what a run logged: its best metric, any other, the loss or the learning rate.
 
     python tools/analysis_tools/plot_curve.py work_dirs/sam2_tiny_mose
     python tools/analysis_tools/plot_curve.py RUN OTHER_RUN --metric loss --metric lr
 
 RUN is a work folder, one of its time-stamped folders, or a log: a scalars.json or a
-file of TensorBoard's events. The parts of a run that was resumed are joined. Several
-runs share the picture; each --metric has a diagram of its own. Without one it is what
-`save_best` of the first run's config names, or else J&F. A name that a run has not
-logged is answered with those that it has.
+TensorBoard event file. The parts of a resumed run are joined. Several runs share the
+figure; each --metric has its own axes. The default metric is `save_best` of the first
+run's config, or J&F. For an unknown metric, the error lists those that the run logged.
 """
 
 import argparse
@@ -35,24 +34,23 @@ from projects.sam2.engine.command_line import call_tool
 
 SCORES = ('J&F', 'J', 'F')
 SCALARS, EVENTS = 'vis_data/scalars.json', 'vis_data/events.out.tfevents.*'
-CONFIG = 'config.py'  # of a run, which MMEngine writes beside scalars.json
+CONFIG = 'config.py'  # written by MMEngine beside scalars.json
 EVENT_LOADERS = 'tensorboard.backend.event_processing.event_file_loader'
-POSITION = ('iter', 'epoch', 'step')  # where a record stands, and no measurement
+POSITION = ('iter', 'epoch', 'step')  # of a record: no measurements
 COLORS = ('#1f6feb', '#d4572a', '#1a8f5a', '#8f4fd1', '#b0861b', '#5b6470')
 
-LABEL_HEIGHT = 14  # points between the labels of two runs
-MAX_MARKED = 60  # points of a curve up to which each has a mark
+LABEL_HEIGHT = 14  # typographic points
+MAX_MARKED = 60  # curves with more points have no markers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """Values of one record of the log.
+    """A point of a curve.
 
     Attributes:
-        step: Optimizer steps: of a record of training its own, of a validation those
-            last logged before it.
-        minutes: Time in training steps up to then, validation not counted.
-        scores: Value of each metric that was asked for and logged.
+        step: Optimizer steps; for a validation, those of the training record before it.
+        minutes: Time in training steps so far, without validation.
+        scores: Values by metric.
     """
 
     step: int
@@ -61,10 +59,7 @@ class CurvePoint:
 
 
 def find_logs(run: Path) -> list[Path]:
-    """Find the logs of a run.
-
-    Returns:
-        Files, oldest first: ``scalars.json``, or where there is none TensorBoard's.
+    """Find the logs of a run, oldest first: ``scalars.json``, else TensorBoard's.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -72,19 +67,15 @@ def find_logs(run: Path) -> list[Path]:
     if run.is_file():
         return [run]
     for pattern in (SCALARS, EVENTS):
-        found = sorted(path for path in run.rglob(pattern) if path.is_file())
-        if found:
-            return found
+        logs = sorted(path for path in run.rglob(pattern) if path.is_file())
+        if logs:
+            return logs
     msg = f'{run}: no {SCALARS} or {EVENTS}; give the work_dir of a training run'
     raise FileNotFoundError(msg)
 
 
 def read_records(logs: Iterable[Path]) -> list[dict[str, Any]]:
-    """Read logs; a line that was cut off by the end of a run is left out.
-
-    Args:
-        logs: Files with one json object a line, or with TensorBoard's events.
-    """
+    """Read logs: files with a JSON object per line, or TensorBoard event files."""
     records: list[dict[str, Any]] = []
     for log in logs:
         is_events = '.tfevents.' in log.name
@@ -93,7 +84,7 @@ def read_records(logs: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def _json_records(log: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file; a word about lines that are damaged."""
+    """Read JSON lines; skip damaged ones, such as the last line of a killed run."""
     num_damaged = 0
     with log.open(encoding='utf-8-sig', errors='replace') as file:
         for line in filter(str.strip, file):
@@ -101,29 +92,27 @@ def _json_records(log: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 record = None
-            if isinstance(record, dict) and _is_placed(record):
+            if isinstance(record, dict) and _has_finite_position(record):
                 yield record
             else:
                 num_damaged += 1
     if num_damaged:
         lines = 'a damaged line' if num_damaged == 1 else f'{num_damaged} damaged lines'
-        print(f'{log}: left out {lines}')
+        print(f'{log}: skipped {lines}')
 
 
-def _is_placed(record: Mapping[str, Any]) -> bool:
-    """Whether the numbers that place a record, if it has them, are numbers."""
+def _has_finite_position(record: Mapping[str, Any]) -> bool:
     numbers = [record[name] for name in (*POSITION, 'time') if name in record]
     return all(_is_number(number) and math.isfinite(number) for number in numbers)
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value can be drawn."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _event_records(log: Path) -> Iterator[dict[str, Any]]:
-    """TensorBoard's events, those of one call of MMEngine's hook together."""
-    # Imported here: it takes a second.
+    """Read TensorBoard events; those of one call of MMEngine's hook form a record."""
+    # The import takes a second.
     loaders: Any = import_module(EVENT_LOADERS)
 
     record: dict[str, Any] = {}
@@ -142,7 +131,7 @@ def _event_records(log: Path) -> Iterator[dict[str, Any]]:
 
 
 def metrics_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of what can be drawn."""
+    """Return the names of all logged metrics."""
     names = {
         name
         for record in records
@@ -157,24 +146,25 @@ def curve_points(
 ) -> list[CurvePoint]:
     """Make a curve of what MMEngine logged.
 
-    Where a run was resumed from an earlier step, what came after that step before is
-    forgotten.
+    If a run was resumed from an earlier step, later points of the first part are
+    dropped.
 
     Args:
         records: Training records (with ``iter`` and ``time``) and validation records,
-            in the order of their lines.
+            in the order of the log.
+        metrics: Metrics of the curve; records without the first one give no point.
     """
-    clock: list[tuple[int, float]] = [(0, 0.0)]
+    clock: list[tuple[int, float]] = [(0, 0.0)]  # (step, minutes) of training records
     points: list[CurvePoint] = []
     for record in records:
         if 'iter' in record:
             step = int(record['iter'])
             while clock[-1][0] >= step and len(clock) > 1:
                 clock.pop()
-            before, minutes = clock[-1]
-            points = [point for point in points if point.step <= before]
-            passed = (step - before) * record.get('time', 0.0) / 60
-            clock.append((step, minutes + passed))
+            last_step, minutes = clock[-1]
+            points = [point for point in points if point.step <= last_step]
+            minutes += (step - last_step) * record.get('time', 0.0) / 60
+            clock.append((step, minutes))
         if _is_number(record.get(metrics[0])):
             scores = {
                 name: float(record[name])
@@ -187,20 +177,12 @@ def curve_points(
 
 
 def default_metric(run: Path) -> str:
-    """Choose the metric by which a run keeps its best checkpoint.
-
-    Args:
-        run: As of :func:`find_logs`.
-
-    Returns:
-        What ``save_best`` of the config beside the log names, if it was logged; or
-        else J&F.
-    """
+    """Return the logged metric of ``save_best`` in the run's config, else J&F."""
     logs = find_logs(run)
     config = logs[-1].parent / CONFIG
     if not config.is_file():
         return SCORES[0]
-    # The modules that the config imports are not needed to read it.
+    # The config's custom imports may be missing here and are not needed.
     cfg = Config.fromfile(config, import_custom_modules=False)
     best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
     names = [best] if isinstance(best, str) else list(best or ())
@@ -214,7 +196,7 @@ def draw_metrics(
     *,
     by_step: bool,
 ) -> Figure:
-    """Draw a diagram for each metric, one below the other."""
+    """Plot each metric on its own axes, one below the other."""
     figure = Figure(figsize=(8, 4.5 * len(metrics)), layout='constrained')
     rows = figure.subplots(len(metrics), squeeze=False)[:, 0]
     for axes, (metric, curves) in zip(rows, metrics.items(), strict=True):
@@ -230,7 +212,7 @@ def draw_metrics(
                 va='center',
                 color='#5b6470',
             )
-        # A score below nothing, or a loss that is negative, is shown whole.
+        # The axis begins at 0, unless values are negative.
         if axes.get_ylim()[1] > 0 and axes.dataLim.ymin >= 0:
             axes.set_ylim(bottom=0)
     return figure
@@ -243,20 +225,19 @@ def _draw_metric(
     *,
     by_step: bool,
 ) -> None:
-    """Draw the curves of a metric."""
-    has_sides = metric == SCORES[0] and len(curves) == 1
-    colors = _cycle(COLORS)
+    """Plot a metric of all runs."""
+    shows_j_and_f = metric == SCORES[0] and len(curves) == 1
     for number, (name, points) in enumerate(curves.items()):
-        color = colors[number]
-        at = [point.step if by_step else point.minutes for point in points]
-        if has_sides:
-            _side_scores(axes, at, points, color)
+        color = COLORS[number % len(COLORS)]
+        x = [point.step if by_step else point.minutes for point in points]
+        if shows_j_and_f:
+            _draw_j_and_f(axes, x, points, color)
         values = [point.scores[metric] for point in points]
         marker = 'o' if len(values) <= MAX_MARKED else ''
-        axes.plot(at, values, color=color, linewidth=2.2, marker=marker, markersize=4)
-        word, index = _notable(metric, values)
-        axes.plot(at[index], values[index], 'o', color=color, markersize=8)
-        # Above the diagram, where no curve is; the last run stands lowest.
+        axes.plot(x, values, color=color, linewidth=2.2, marker=marker, markersize=4)
+        word, index = _best_value(metric, values)
+        axes.plot(x[index], values[index], 'o', color=color, markersize=8)
+        # Labels are above the axes, where no curve is; that of the last run is lowest.
         row = len(curves) - 1 - number
         axes.annotate(
             f'{name}: {word} {_as_text(metric, values[index])}',
@@ -273,12 +254,12 @@ def _draw_metric(
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)
-    if has_sides:
+    if shows_j_and_f:
         axes.legend(frameon=False, loc='lower right')
 
 
-def _notable(metric: str, values: Sequence[float]) -> tuple[str, int]:
-    """Which value of a curve is written beside it, and what it is called."""
+def _best_value(metric: str, values: Sequence[float]) -> tuple[str, int]:
+    """Return the name and the index of the value in the label of a curve."""
     finite = [index for index, value in enumerate(values) if math.isfinite(value)]
     if not finite:
         return 'last', len(values) - 1
@@ -289,26 +270,20 @@ def _notable(metric: str, values: Sequence[float]) -> tuple[str, int]:
 
 
 def _as_text(metric: str, value: float) -> str:
-    """A value beside its curve."""
     return f'{value:.1f}' if metric in SCORES else f'{value:.4g}'
 
 
-def _side_scores(
-    axes: Axes, at: Sequence[float], points: Sequence[CurvePoint], color: str
+def _draw_j_and_f(
+    axes: Axes, x: Sequence[float], points: Sequence[CurvePoint], color: str
 ) -> None:
-    """Thin lines of J and F."""
+    """Plot J and F as thin lines."""
     for name, style in (('J', '-'), ('F', ':')):
         values = [point.scores.get(name, float('nan')) for point in points]
-        axes.plot(at, values, style, color=color, alpha=0.55, linewidth=1.2, label=name)
-
-
-def _cycle(colors: Sequence[str]) -> list[str]:
-    """Enough colours for a hundred runs."""
-    return list(colors) * (100 // len(colors) + 1)
+        axes.plot(x, values, style, color=color, alpha=0.55, linewidth=1.2, label=name)
 
 
 def _baseline(text: str) -> tuple[str, float]:
-    """Read ``name=value``."""
+    """Parse ``name=value``."""
     name, _, value = text.rpartition('=')
     if not name:
         msg = f'expected name=value, such as copy=29.3, but got {text!r}'
@@ -317,10 +292,7 @@ def _baseline(text: str) -> tuple[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Draw as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
+    """Run the tool; return the path of the figure.
 
     Raises:
         ValueError: If a run did not log a metric.
@@ -329,14 +301,18 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN')
-    parser.add_argument('--out', type=Path, default=Path('curve.png'), help='picture')
-    parser.add_argument('--steps', action='store_true', help='steps, not minutes')
+    parser.add_argument(
+        '--out', type=Path, default=Path('curve.png'), help='output (default curve.png)'
+    )
+    parser.add_argument(
+        '--steps', action='store_true', help='plot over steps, not minutes'
+    )
     parser.add_argument(
         '--metric',
         nargs='+',
         action='extend',
         metavar='NAME',
-        help='what to draw, e.g. loss or lr (default: what save_best names, or J&F)',
+        help='metrics, e.g. loss or lr (default: that of save_best, or J&F)',
     )
     parser.add_argument(
         '--baseline',
@@ -344,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         default=[],
         type=_baseline,
         metavar='NAME=VALUE',
-        help='a horizontal line, such as copy=29.3; may be repeated',
+        help='horizontal line, e.g. copy=29.3; may be repeated',
     )
     options = parser.parse_args(arguments)
     metrics: dict[str, dict[str, Sequence[CurvePoint]]] = {
@@ -358,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             if not points:
                 logged = ', '.join(metrics_of(records)) or 'nothing'
                 hint = ' (was it validated?)' if metric in SCORES else ''
-                msg = f'{run}: its log holds no {metric}{hint}, but {logged}'
+                msg = f'{run}: its log has no {metric}{hint}, only {logged}'
                 raise ValueError(msg)
             curves[_name(run)] = points
     mpl.use('Agg')
@@ -371,7 +347,6 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 def _name(run: Path) -> str:
-    """Name of a run's curve."""
     return run.resolve().parts[-3] if run.is_file() else run.resolve().name
 
 

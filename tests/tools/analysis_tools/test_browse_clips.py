@@ -1,4 +1,4 @@
-"""The command that draws training clips."""
+"""The tool that draws training clips."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_sheet_holds_all_clips(tool: ModuleType, config: Path) -> None:
     assert picture.shape[0] > 4 * 100
 
 
-def test_clips_are_those_that_training_meets(tool: ModuleType, config: Path) -> None:
+def test_clips_are_those_of_training(tool: ModuleType, config: Path) -> None:
     cfg = Config.fromfile(config)
     loader = tool.training_loader(cfg)
     loader.batch_sampler.sampler.set_epoch(2)
@@ -100,7 +100,7 @@ def pixels_of_clicks(path: Path) -> int:
     )
 
 
-def test_correction_clicks_are_drawn_where_a_model_is_given(
+def test_correction_clicks_are_drawn_with_a_model(
     tool: ModuleType, config: Path
 ) -> None:
     model = tiny_config(data_preprocessor={'image_size': (64, 64)})
@@ -118,22 +118,22 @@ def test_correction_clicks_are_drawn_where_a_model_is_given(
 def test_plan_is_that_of_the_step_of_training(
     tool: ModuleType, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[int, int, int]] = []
+    calls: list[tuple[int, int, int]] = []
     simulator = tool.SAM2PromptSimulator
     whole = simulator.plan
 
-    def note(self: object, num_frames: int, step: int, seed: int) -> object:
-        asked.append((num_frames, step, seed))
+    def record(self: object, num_frames: int, step: int, seed: int) -> object:
+        calls.append((num_frames, step, seed))
         return whole(self, num_frames, step, seed)
 
-    monkeypatch.setattr(simulator, 'plan', note)
+    monkeypatch.setattr(simulator, 'plan', record)
     options = Namespace(epoch=3, first=1, batches=2, long_side=64, checkpoint=None)
     drawn = tool.draw_clips(Config.fromfile(config), options, with_frames=False)
     assert len(list(drawn)) == 4
-    assert asked == [(2, 10, 5), (2, 11, 5)]  # an epoch has three batches
+    assert calls == [(2, 10, 5), (2, 11, 5)]  # an epoch has three batches
 
 
-def test_loader_without_a_batch_sampler_of_ours_is_refused(
+def test_loader_with_another_batch_sampler_is_refused(
     tool: ModuleType, config: Path
 ) -> None:
     cfg = Config.fromfile(config)

@@ -1,8 +1,6 @@
 """The curve of a run, read from what MMEngine logs."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,20 +9,12 @@ import matplotlib.image
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-ROOT = Path(__file__).resolve().parents[3]
+from tool_modules import load_tool
 
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    path = ROOT / 'tools' / 'analysis_tools' / 'plot_curve.py'
-    spec = importlib.util.spec_from_file_location('plot_curve', path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules['plot_curve'] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('analysis_tools/plot_curve')
 
 
 def trained(step: int, seconds: float = 6.0) -> dict[str, Any]:
@@ -42,7 +32,7 @@ def write_log(folder: Path, *records: dict[str, Any]) -> Path:
     return log
 
 
-def test_minutes_add_up_training_steps_alone(tool: ModuleType) -> None:
+def test_minutes_count_training_steps_only(tool: ModuleType) -> None:
     records = [trained(10), trained(20, 12.0), validated(40.0)]
     records += [trained(30), validated(50.0)]
     points = tool.curve_points(records)
@@ -51,7 +41,7 @@ def test_minutes_add_up_training_steps_alone(tool: ModuleType) -> None:
     assert points[0].scores == {'J&F': 40.0, 'J': 39.0, 'F': 41.0}
 
 
-def test_resumed_run_forgets_what_it_repeats(tool: ModuleType) -> None:
+def test_points_that_a_resumed_run_repeats_are_dropped(tool: ModuleType) -> None:
     first = [trained(10), validated(1.0), trained(20), validated(2.0), trained(30)]
     second = [trained(20), validated(3.0), trained(30), validated(4.0)]
     points = tool.curve_points(first + second)
@@ -72,7 +62,7 @@ def test_parts_of_a_run_are_read_in_their_order(
     assert tool.find_logs(late) == [late]
 
 
-def test_line_cut_off_by_a_kill_is_left_out(
+def test_line_of_a_killed_run_is_skipped(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = write_log(tmp_path, trained(10), validated(5.0))
@@ -105,7 +95,7 @@ def test_figure_names_its_curves_and_lines(tool: ModuleType) -> None:
     assert sorted(line.get_label() for line in axes.lines)[:2] == ['F', 'J']
 
 
-def test_any_metric_and_the_loss_have_points_of_their_own(tool: ModuleType) -> None:
+def test_any_metric_can_be_plotted(tool: ModuleType) -> None:
     records = [{**trained(10), 'loss': 4.0}, {**trained(20), 'loss': 2.0}]
     records += [{'mIoU': 61.0, 'time': 9.0, 'step': 1}, {**trained(30), 'loss': 3.0}]
     losses = tool.curve_points(records, ('loss',))
@@ -123,16 +113,16 @@ def test_any_metric_and_the_loss_have_points_of_their_own(tool: ModuleType) -> N
     assert [axes.get_ylabel() for axes in figure.axes] == ['loss', 'mIoU']
 
 
-def test_unknown_metric_is_answered_with_those_that_were_logged(
+def test_error_about_an_unknown_metric_lists_the_logged_ones(
     tool: ModuleType, tmp_path: Path
 ) -> None:
     write_log(tmp_path / 'stamp', trained(10), validated(5.0))
     words = [str(tmp_path), '--metric', 'los', '--out', str(tmp_path / 'curve.png')]
-    with pytest.raises(ValueError, match=r'holds no los, but F, J, J&F, loss, time$'):
+    with pytest.raises(ValueError, match=r'has no los, only F, J, J&F, loss, time$'):
         tool.main(words)
 
 
-def test_events_of_tensorboard_hold_the_same_as_the_log(
+def test_tensorboard_events_give_the_same_curve(
     tool: ModuleType, tmp_path: Path
 ) -> None:
     records = [trained(10), trained(20, 12.0), validated(40.0), trained(30)]
@@ -149,7 +139,7 @@ def test_events_of_tensorboard_hold_the_same_as_the_log(
 @pytest.mark.parametrize(
     'line', ['5', 'null', '[' * 100_000, '{"iter": "x"}', '{"iter": NaN}', '\0\xff']
 )
-def test_line_that_is_no_record_is_left_out(
+def test_line_without_a_record_is_skipped(
     tool: ModuleType, tmp_path: Path, line: str
 ) -> None:
     log = write_log(tmp_path, trained(10), validated(5.0))
@@ -158,7 +148,7 @@ def test_line_that_is_no_record_is_left_out(
 
 
 @pytest.mark.parametrize('words', [['--baseline', 'copy'], []])
-def test_wrong_words_are_refused(tool: ModuleType, words: list[str]) -> None:
+def test_invalid_arguments_are_refused(tool: ModuleType, words: list[str]) -> None:
     with pytest.raises(SystemExit):
         tool.main([*words, *(['somewhere'] if words else [])])
 
@@ -166,7 +156,7 @@ def test_wrong_words_are_refused(tool: ModuleType, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ('records', 'error'), [((), FileNotFoundError), ((trained(10),), ValueError)]
 )
-def test_run_without_scores_is_named(
+def test_error_names_the_run_without_scores(
     tool: ModuleType,
     tmp_path: Path,
     records: tuple[dict[str, Any], ...],
@@ -188,7 +178,7 @@ def test_run_without_scores_is_named(
         ('None', 'J&F'),
     ],
 )
-def test_metric_of_a_run_is_what_its_best_checkpoint_is_chosen_by(
+def test_default_metric_is_that_of_save_best(
     tool: ModuleType, tmp_path: Path, save_best: str, expected: str
 ) -> None:
     score = {'mIoU_1_click': 61.0, 'mIoU_box': 70.0, 'time': 9.0, 'step': 1}
@@ -203,7 +193,7 @@ def test_metric_of_a_run_is_what_its_best_checkpoint_is_chosen_by(
         assert (tmp_path / 'curve.png').stat().st_size > 1000
 
 
-def test_labels_lie_on_no_curve(tool: ModuleType) -> None:
+def test_labels_overlap_no_curve(tool: ModuleType) -> None:
     records = [record for step in (10, 20) for record in (trained(step), validated(9))]
     points = tool.curve_points(records)
     curves = {'first': points, 'second': points}

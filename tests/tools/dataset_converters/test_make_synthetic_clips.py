@@ -1,4 +1,4 @@
-"""The command that makes clips."""
+"""The tool that renders clips."""
 
 import json
 import runpy
@@ -28,9 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run_tool
 
 
-def test_it_writes_both_splits_and_says_what_they_hold(
-    tmp_path: Path, run: Run
-) -> None:
+def test_both_splits_are_written_and_described(tmp_path: Path, run: Run) -> None:
     printed = run(str(tmp_path), *SMALL)
     assert 'train: 2 clips, 1 with objects of equal texture' in printed
     assert 'copying the first masks has an IoU of' in printed
@@ -51,7 +49,7 @@ def test_second_run_changes_nothing(tmp_path: Path, run: Run) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == times
 
 
-def test_folder_of_something_else_is_not_touched(tmp_path: Path, run: Run) -> None:
+def test_folder_with_other_files_is_not_touched(tmp_path: Path, run: Run) -> None:
     (tmp_path / 'thesis.tex').write_text('words')
     with pytest.raises(SystemExit, match='choose another'):
         run(str(tmp_path), *SMALL)

@@ -1,4 +1,4 @@
-"""The command that holds clips back."""
+"""The tool that splits clips into training and validation lists."""
 
 import runpy
 import shutil
@@ -61,12 +61,12 @@ def test_too_few_clips_are_refused_and_nothing_is_written(
 
 
 def lists(root: Path) -> list[list[str]]:
-    """What was written."""
+    """Return the written lists."""
     names = ('train_without_holdout', 'holdout')
     return [(root / f'ImageSets/{name}.txt').read_text().split() for name in names]
 
 
-def test_share_of_the_clips_is_held_back(
+def test_share_of_the_clips_validates(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(monkeypatch, str(data_root), '--share', '0.1')
@@ -84,9 +84,7 @@ def test_clips_of_a_list_are_split_without_their_folders(
     assert (len(kept), sorted(kept + held)) == (2, ['a', 'b', 'c'])
 
 
-def test_clips_that_are_named_are_held_back(
-    data_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_named_clips_validate(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data_root / 'mine.txt').write_text('clip007\nclip003\n')
     run(monkeypatch, str(data_root), '--names', 'mine.txt')
     kept, held = lists(data_root)
@@ -95,7 +93,7 @@ def test_clips_that_are_named_are_held_back(
 
 
 @pytest.mark.parametrize('words', ['clip003\nclip999\n', '\n'])
-def test_names_of_other_clips_are_refused(
+def test_unknown_names_are_refused(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     (data_root / 'mine.txt').write_text(words)
@@ -117,7 +115,7 @@ def test_one_file_for_both_lists_is_refused_before_it_is_written(
 
 
 @pytest.mark.parametrize('share', ['nan', '1.5', '-0.1'])
-def test_share_that_is_none_is_named(
+def test_invalid_share_is_refused(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, share: str
 ) -> None:
     with pytest.raises(SystemExit, match=f'--share is {share}; give'):
@@ -204,7 +202,7 @@ def copies(
     write_image(root / parts[0][0] / 'without.jpg')
 
 
-def test_list_of_other_names_is_only_replaced_when_told_to(
+def test_list_of_other_names_is_replaced_only_with_overwrite(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = data_root / 'ImageSets' / 'holdout.txt'
