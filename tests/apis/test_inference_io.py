@@ -198,8 +198,8 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(
 @pytest.mark.parametrize(
     ('make', 'name', 'problem'),
     [
-        (postscript, 'a.jpg', 'begins as no JPEG'),
-        (postscript, 'a', 'begins as no JPEG'),
+        (postscript, 'a.jpg', 'does not begin as a JPEG'),
+        (postscript, 'a', 'does not begin as a JPEG'),
         (bomb, 'a.png', 'claims 40000 x 40000 pixels'),
         (many_scans, 'a.jpg', 'more than 128 scans'),
         (large_scans, 'a.jpg', r'of 1\d\d scans of 7000 x 7200 pixels'),

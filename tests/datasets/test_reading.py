@@ -257,7 +257,7 @@ def test_labels_may_be_other_files_without_loss(
     with pytest.raises(ClipDataError, match='is a JPEG, which does not keep'):
         read_label_map(tmp_path / 'mask.jpg')
     Image.fromarray(GREY.astype(np.int32) - 1).save(path, format='TIFF')
-    with pytest.raises(ClipDataError, match='TIFF of mode I, whose values are no lab'):
+    with pytest.raises(ClipDataError, match='TIFF of mode I, whose values are not lab'):
         read_label_map(path)
 
 
