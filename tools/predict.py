@@ -8,15 +8,15 @@
 
 INPUT is a file, a folder of images (with --video: frames of one video), an http or
 rtsp address, or the number of a camera. CONFIG is a file or a name that the model was
-released under. Prompts are read from left to right: --frame N and --object N say what
-those after them are about; --box begins another object where the one before has a box
-on the frame. A --mask holds an object for each label. Without a prompt everything is
-segmented: the options that end the list below are those of SAM2AutomaticMaskGenerator.
+released under. Prompts are read from left to right: --frame N and --object N apply to
+the prompts that follow; --box starts a new object if the current one has a box on the
+frame. A --mask holds an object for each label. Without a prompt everything is
+segmented; the last group of options configures SAM2AutomaticMaskGenerator.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +31,28 @@ from projects.sam2.datasets.io.images import read_labels
 from projects.sam2.engine.command_line import call_tool
 
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'
-# Of SAM2AutomaticMaskGenerator: how they are read, and what they do.
+# Settings of SAM2AutomaticMaskGenerator: type and help text.
 SETTINGS: dict[str, tuple[type, str]] = {
     'points_per_side': (int, 'points along a side of the image'),
     'points_per_batch': (int, 'points decoded at once'),
-    'pred_iou_thresh': (float, 'IoU that the model must predict of a mask'),
+    'pred_iou_thresh': (float, 'estimated IoU that a mask must exceed'),
     'stability_score_thresh': (float, 'stability that a mask must reach'),
-    'stability_score_offset': (float, 'shift of the threshold for the stability'),
-    'mask_threshold': (float, 'masks are where logits exceed it'),
+    'stability_score_offset': (float, 'shift of the threshold to measure stability'),
+    'mask_threshold': (float, 'logits above it belong to a mask'),
     'box_nms_thresh': (float, 'largest IoU of the boxes of two masks'),
-    'crop_n_layers': (int, 'look at crops as well, finer in each layer'),
+    'crop_n_layers': (int, 'layers of crops, finer in each layer'),
     'crop_nms_thresh': (float, 'as --box-nms-thresh, between crops'),
     'crop_overlap_ratio': (float, 'overlap of neighbouring crops'),
-    'crop_n_points_downscale_factor': (int, 'fewer points in each layer of crops'),
-    'min_mask_region_area': (float, 'close holes and drop parts of fewer pixels'),
+    'crop_n_points_downscale_factor': (
+        int,
+        'divides the points along a side in each layer',
+    ),
+    'min_mask_region_area': (float, 'fill holes and remove parts of fewer pixels'),
 }
 
 
-class Said(argparse.Action):
-    """Keeps prompts in the order in which they were given."""
+class PromptOption(argparse.Action):
+    """Collects prompts in the order in which they are given."""
 
     def __call__(
         self,
@@ -58,26 +61,13 @@ class Said(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Append one."""
+        """Append a prompt."""
         name = (option_string or '').lstrip('-')
-        namespace.said = [*namespace.said, (name, values)]
-
-
-@dataclass(slots=True, kw_only=True)
-class Sayings:
-    """What was said about one object on one frame."""
-
-    box: tuple[float, ...] | None = None
-    points: list[tuple[float, float]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+        namespace.prompts = [*namespace.prompts, (name, values)]
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Read the command line; None reads that of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,116 +75,104 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('input', help='file, folder, address, or number of a camera')
     add('config', help='config file or released name')
     add('checkpoint', help='released weights or a checkpoint of ours')
-    parser.set_defaults(said=[])
-    corners, place = ('X1', 'Y1', 'X2', 'Y2'), ('X', 'Y')
-    add('--box', nargs=4, type=float, action=Said, metavar=corners, help='of an object')
-    for name, where in (('--point', 'on the object'), ('--negative', 'outside of it')):
-        add(name, nargs=2, type=float, action=Said, metavar=place, help=where)
-    add('--mask', type=Path, action=Said, help='PNG with a label for each object')
-    add('--object', type=int, action=Said, metavar='N', help='what follows is of it')
-    add('--frame', type=int, action=Said, metavar='N', help='what follows is there')
+    parser.set_defaults(prompts=[])
+    numbers: dict[str, Any] = {'type': float, 'action': PromptOption}
+    corners = ('X1', 'Y1', 'X2', 'Y2')
+    add('--box', nargs=4, metavar=corners, help='box around an object', **numbers)
+    add('--point', nargs=2, metavar=('X', 'Y'), help='point on the object', **numbers)
+    add('--negative', nargs=2, metavar=('X', 'Y'), help='point off it', **numbers)
+    add('--mask', type=Path, action=PromptOption, help='PNG with a label per object')
+    which: dict[str, Any] = {'type': int, 'action': PromptOption, 'metavar': 'N'}
+    add('--object', help='object of the prompts that follow', **which)
+    add('--frame', help='frame of the prompts that follow', **which)
     add('--video', action='store_true', help='the folder holds frames of one video')
-    add('--max-frames', type=int, help='stop a video or stream after so many')
+    add('--max-frames', type=int, help='stop after this number of frames')
     add('--out-dir', type=Path, default=DEFAULT_FOLDER, help=f'({DEFAULT_FOLDER})')
     add('--formats', nargs='+', choices=FORMATS, default=['png', 'json'])
-    add('--device', help='such as cuda:0 or cpu; the best there is by default')
-    add('--show', action='store_true', help='in a window, while it runs')
-    group = parser.add_argument_group('everything', 'where there is no prompt')
+    add('--device', help='such as cuda:0 or cpu (default: the best available)')
+    add('--show', action='store_true', help='show the overlays in a window')
+    group = parser.add_argument_group(
+        'everything', 'settings for inputs without a prompt'
+    )
     defaults = {each.name: each.default for each in fields(SAM2AutomaticMaskGenerator)}
-    for name, (kind, what) in SETTINGS.items():
+    for name, (kind, text) in SETTINGS.items():
         group.add_argument(
             f'--{name.replace("_", "-")}',
             f'--{name}',
             type=kind,
             metavar='N',
-            help=f'{what} ({defaults[name]})',
+            help=f'{text} ({defaults[name]})',
         )
     group.add_argument(
         '--use-m2m',
         '--use_m2m',
         action='store_true',
         default=None,
-        help='feed each mask back to the model once, for a better one',
+        help='feed each mask back to the model once, to refine it',
     )
     return parser.parse_args(arguments)
 
 
 def read_settings(options: argparse.Namespace) -> dict[str, float]:
-    """Settings of the automatic masks that the command line names.
+    """Settings of the mask generator that the command line sets.
 
     Raises:
         ValueError: If there is a prompt as well.
     """
     settings = {name: getattr(options, name) for name in (*SETTINGS, 'use_m2m')}
     settings = {name: v for name, v in settings.items() if v is not None}
-    if settings and options.said:
+    if settings and options.prompts:
         name = next(iter(settings)).replace('_', '-')
         msg = f'--{name} is for everything in an image; leave it or the prompts out'
         raise ValueError(msg)
     return settings
 
 
-def read_prompts(said: Sequence[tuple[str, Any]]) -> list[ObjectPrompt]:
-    """Bring what was said from left to right into one prompt for each object."""
-    sayings: dict[tuple[int, int], Sayings] = {}
+def read_prompts(options: Sequence[tuple[str, Any]]) -> list[ObjectPrompt]:
+    """Merge the prompts of the command line, one per object and frame."""
+    prompts: dict[tuple[int, int], dict[str, Any]] = {}  # by object and frame
     masks: list[ObjectPrompt] = []
     frame, number = 0, 1
-    for name, value in said:
+    for name, value in options:
         if name == 'frame':
             frame = value
         elif name == 'object':
             number = value
         elif name == 'mask':
-            masks += _prompts_of(value, frame)
+            masks += read_mask_prompts(value, frame)
+        elif name == 'box':
+            if 'box' in prompts.get((number, frame), {}):
+                number = 1 + max(object_id for object_id, _ in prompts)
+            prompts.setdefault((number, frame), {})['box'] = tuple(value)
         else:
-            earlier = sayings.get((number, frame))
-            if name == 'box' and earlier is not None and earlier.box is not None:
-                number = 1 + max(known for known, _ in sayings)
-            _add(sayings.setdefault((number, frame), Sayings()), name, value)
-    prompts = [
-        ObjectPrompt(
-            object_id=number,
-            frame_index=frame,
-            points=one.points,
-            labels=one.labels,
-            box=one.box,
-        )
-        for (number, frame), one in sayings.items()
-    ]
-    return [*prompts, *masks]
+            prompt = prompts.setdefault((number, frame), {})
+            prompt.setdefault('points', []).append(tuple(value))
+            prompt.setdefault('labels', []).append(int(name == 'point'))
+    return [
+        ObjectPrompt(object_id=object_id, frame_index=frame_index, **prompt)
+        for (object_id, frame_index), prompt in prompts.items()
+    ] + masks
 
 
-def _add(sayings: Sayings, name: str, value: Sequence[float]) -> None:
-    """Add a box or a point."""
-    if name == 'box':
-        sayings.box = tuple(value)
-    else:
-        sayings.points.append((value[0], value[1]))
-        sayings.labels.append(int(name == 'point'))
+def read_mask_prompts(path: Path, frame: int) -> list[ObjectPrompt]:
+    """Read each label of a PNG as the mask of an object.
 
-
-def _prompts_of(path: Path, frame: int) -> list[ObjectPrompt]:
-    """Each label of a PNG as the mask of an object."""
+    Raises:
+        ValueError: If there is no label but 0.
+    """
     labels = read_labels(path)
-    ids = sorted({*labels.flatten().tolist()} - {0})
-    if not ids:
+    object_ids = sorted({*labels.flatten().tolist()} - {0})
+    if not object_ids:
         msg = f'{path} holds no label but 0; draw the object with another one'
         raise ValueError(msg)
     return [
         ObjectPrompt(object_id=number, frame_index=frame, mask=labels == number)
-        for number in ids
+        for number in object_ids
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Segment as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-
-    Returns:
-        What :class:`SAM2Inferencer` returns.
-    """
+    """Run the tool; return the results of :class:`SAM2Inferencer`."""
     options = parse_arguments(arguments)
     inferencer = SAM2Inferencer(
         model=options.config,
@@ -204,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
     )
     results = inferencer(
         options.input,
-        prompts=read_prompts(options.said),
+        prompts=read_prompts(options.prompts),
         folder_is_video=options.video,
         max_frames=options.max_frames,
         show=options.show,

@@ -12,7 +12,7 @@ from projects.sam2.apis import ObjectPrompt
 from tool_modules import failing_exit_code, load_tool
 from toy_videos import SIZE
 
-Said = list[tuple[int, int, tuple[float, ...] | None, list[int]]]
+Prompts = list[tuple[int, int, tuple[float, ...] | None, list[int]]]
 
 
 @pytest.fixture(scope='module')
@@ -28,10 +28,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / 'config.py'), write_weights(folder / 'weights.pth')]
 
 
-def prompts_of(tool: ModuleType, line: str) -> Said:
+def prompts_of(tool: ModuleType, line: str) -> Prompts:
     """Object, frame, box and labels of each prompt of a command line."""
     options = tool.parse_arguments(['in', 'config', 'checkpoint', *line.split()])
-    prompts: list[ObjectPrompt] = tool.read_prompts(options.said)
+    prompts: list[ObjectPrompt] = tool.read_prompts(options.prompts)
     return [
         (
             p.object_id,
@@ -61,7 +61,7 @@ def prompts_of(tool: ModuleType, line: str) -> Said:
     ],
 )
 def test_prompts_are_read_from_left_to_right(
-    tool: ModuleType, line: str, expected: Said
+    tool: ModuleType, line: str, expected: Prompts
 ) -> None:
     assert prompts_of(tool, line) == expected
 
@@ -72,12 +72,12 @@ def test_mask_holds_an_object_for_each_label(tool: ModuleType, tmp_path: Path) -
     path = tmp_path / 'mask.png'
     Image.fromarray(labels).save(path)
     options = tool.parse_arguments(['a', 'b', 'c', '--frame', '2', '--mask', str(path)])
-    prompts = tool.read_prompts(options.said)
+    prompts = tool.read_prompts(options.prompts)
     assert [(p.object_id, p.frame_index) for p in prompts] == [(3, 2), (8, 2)]
     assert np.array_equal(prompts[1].mask, labels == 8)
 
 
-def test_video_is_written_where_it_is_asked_for(
+def test_video_is_written_to_the_output_folder(
     tool: ModuleType,
     model: list[str],
     tmp_path: Path,
@@ -138,7 +138,7 @@ def test_settings_of_the_automatic_masks_are_options(
         ('IMAGE CONFIG CHECKPOINT --mask nothing.png', 'nothing.png'),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_line(
+def test_mistake_is_one_line(
     case: tuple[str, str],
     tool: ModuleType,
     model: list[str],

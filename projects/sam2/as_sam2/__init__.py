@@ -1,12 +1,12 @@
-"""Lets scripts written for SAM 2's release run: `import sam2` finds this project.
+"""Runs scripts written for the released SAM 2: `import sam2` finds this project.
 
-Importing this package is all there is to do, before anything of ``sam2`` is imported::
+Import this package before anything of ``sam2``::
 
     import projects.sam2.as_sam2  # noqa: F401
     from sam2.build_sam import build_sam2_video_predictor
 
-``python -m projects.sam2.as_sam2 script.py --its options`` does it for a script that
-is left as it is. Nothing of this is done by ``import projects.sam2``.
+``python -m projects.sam2.as_sam2 script.py --its options`` does so for an unchanged
+script. ``import projects.sam2`` alone changes nothing.
 """
 
 from .finder import install

@@ -1,4 +1,4 @@
-"""Runs a script of SAM 2's release: `python -m projects.sam2.as_sam2 script.py`."""
+"""Runs a script of the released SAM 2: `python -m projects.sam2.as_sam2 script.py`."""
 
 import runpy
 import sys
@@ -8,7 +8,7 @@ USAGE = 'Usage: python -m projects.sam2.as_sam2 SCRIPT.py [its arguments]'
 
 
 def main() -> None:
-    """Run the script that is named, as Python would."""
+    """Run the script as Python would."""
     if len(sys.argv) < 2 or sys.argv[1] in {'-h', '--help'}:
         sys.exit(USAGE)
     script = Path(sys.argv[1])

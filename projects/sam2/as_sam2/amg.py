@@ -1,4 +1,4 @@
-"""Helpers of the released `sam2.utils.amg`, with ours behind them."""
+"""The released ``sam2.utils.amg``: names of helpers, with ours behind them."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,23 +49,17 @@ Values = list[Any] | NDArray[Any] | Tensor
 
 
 class MaskData(dict[str, Values]):
-    """What is known of masks: lists, arrays or tensors, an entry for each mask."""
+    """Columns of lists, arrays or tensors, with an entry for each mask."""
 
     def __setitem__(self, key: str, item: object) -> None:
-        """Set a column."""
         if not isinstance(item, list | np.ndarray | Tensor):
             msg = f'{key} is a {type(item).__name__}; give a list, array or tensor'
             raise TypeError(msg)
         super().__setitem__(key, item)
 
     def filter(self, keep: Tensor) -> None:
-        """Keep some of the masks.
-
-        Args:
-            keep: (N,) bool, or positions.
-        """
-        is_mask = keep.dtype is torch.bool
-        index = keep.nonzero()[:, 0] if is_mask else keep.long()
+        """Keep some masks, by (N,) bool or by positions."""
+        index = keep.nonzero()[:, 0] if keep.dtype is torch.bool else keep.long()
         for key, values in list(self.items()):
             if isinstance(values, list):
                 self[key] = [values[i] for i in index.tolist()]
@@ -75,11 +69,7 @@ class MaskData(dict[str, Values]):
                 self[key] = values[index.cpu().numpy()]
 
     def cat(self, new_stats: 'MaskData') -> None:
-        """Append other masks.
-
-        Args:
-            new_stats: With the same columns; those that are new here are taken over.
-        """
+        """Append other masks; columns that are new are added."""
         for key, values in new_stats.items():
             own = self.get(key)
             if own is None:
@@ -92,155 +82,26 @@ class MaskData(dict[str, Values]):
                 self[key] = [*own, *values]
 
     def to_numpy(self) -> None:
-        """Make arrays of the tensors."""
+        """Convert tensors to arrays."""
         for key, values in list(self.items()):
             if isinstance(values, Tensor):
-                self[key] = (
-                    at_least_float32(values).detach().cpu().numpy()
-                    if (values.is_floating_point())
-                    else values.cpu().numpy()
-                )
+                if values.is_floating_point():  # NumPy has no bfloat16
+                    values = at_least_float32(values)  # noqa: PLW2901
+                self[key] = values.detach().cpu().numpy()
 
 
-def uncrop_boxes_xyxy(boxes: Tensor, crop_box: Sequence[int]) -> Tensor:
-    """Bring boxes of a crop to the image.
-
-    Args:
-        boxes: (O, 4), corners within the crop.
-        crop_box: Corners of the crop.
-
-    Returns:
-        (O, 4).
-    """
-    left, top, *_ = crop_box
-    return boxes + boxes.new_tensor([left, top, left, top])
-
-
-def uncrop_points(points: Tensor, crop_box: Sequence[int]) -> Tensor:
-    """Bring points of a crop to the image.
-
-    Args:
-        points: (..., 2), within the crop.
-        crop_box: Corners of the crop.
-
-    Returns:
-        (..., 2).
-    """
-    return points + points.new_tensor(list(crop_box[:2]))
-
-
-def uncrop_masks(
-    masks: Tensor, crop_box: Sequence[int], orig_h: int, orig_w: int
-) -> Tensor:
-    """Bring masks of a crop to the image.
-
-    Args:
-        masks: (..., h, w).
-        crop_box: Corners of the crop.
-        orig_h: Height of the image.
-        orig_w: Its width.
-
-    Returns:
-        (..., orig_h, orig_w), zeros outside of the crop.
-    """
-    left, top, right, bottom = crop_box
-    whole = masks.new_zeros(*masks.shape[:-2], orig_h, orig_w)
-    whole[..., top:bottom, left:right] = masks
-    return whole
-
-
-def mask_to_rle_pytorch(tensor: Tensor) -> list[PlainRuns]:
-    """Encode masks as plain run lengths, column by column.
-
-    Args:
-        tensor: (O, H, W), bool.
-
-    Returns:
-        One for each mask.
-    """
-    masks = tensor.cpu().numpy().astype(bool)
-    return [plain_runs(code) for code in encode_masks(masks)] if len(masks) else []
-
-
-def rle_to_mask(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Decode a mask.
-
-    Args:
-        rle: As :func:`mask_to_rle_pytorch` or COCO encodes it.
-
-    Returns:
-        (H, W).
-    """
-    mask: NDArray[np.bool_] = decode_masks([rle])[0]
-    return mask
-
-
-def area_from_rle(rle: Mapping[str, Any]) -> int:
-    """Area of an encoded mask.
-
-    Args:
-        rle: As for :func:`rle_to_mask`.
-
-    Returns:
-        Pixels.
-    """
-    return count_encoded_pixels(rle)
-
-
-def coco_encode_rle(uncompressed_rle: Mapping[str, Any]) -> EncodedMask:
-    """Compress run lengths as COCO does.
-
-    Args:
-        uncompressed_rle: Plain run lengths.
-
-    Returns:
-        The same mask, ready for json.
-    """
-    return encode_masks(rle_to_mask(uncompressed_rle)[None])[0]
-
-
-def calculate_stability_score(
-    masks: Tensor, mask_threshold: float, threshold_offset: float
-) -> Tensor:
-    """How little masks change when their threshold moves.
-
-    Args:
-        masks: (..., H, W), logits.
-        mask_threshold: Masks are where logits exceed it.
-        threshold_offset: How far it moves to both sides.
-
-    Returns:
-        (...,), IoU of the masks at the two thresholds.
-    """
-    inner = count_pixels(masks > mask_threshold + threshold_offset)
-    return inner / count_pixels(masks > mask_threshold - threshold_offset)
+# -------------------------------------------------------------- crops and points
 
 
 def build_point_grid(n_per_side: int) -> NDArray[np.float64]:
-    """Spread points evenly over a unit square.
-
-    Args:
-        n_per_side: Rows and columns.
-
-    Returns:
-        (n_per_side squared, 2), ``(x, y)``.
-    """
+    """Points ``(x, y)`` spread evenly over the unit square, (n_per_side ** 2, 2)."""
     return grid_of_points(n_per_side)
 
 
 def build_all_layer_point_grids(
     n_per_side: int, n_layers: int, scale_per_layer: int
 ) -> list[NDArray[np.float64]]:
-    """Points of each layer of crops.
-
-    Args:
-        n_per_side: Rows and columns on the whole image.
-        n_layers: Layers of crops beside it.
-        scale_per_layer: Rows and columns are divided by it in each layer.
-
-    Returns:
-        As for :func:`build_point_grid`, of each layer.
-    """
+    """Grids of the image and of each layer of crops, coarser in each layer."""
     return [
         grid_of_points(n_per_side // scale_per_layer**layer)
         for layer in range(n_layers + 1)
@@ -250,7 +111,7 @@ def build_all_layer_point_grids(
 def generate_crop_boxes(
     im_size: tuple[int, ...], n_layers: int, overlap_ratio: float
 ) -> tuple[list[list[int]], list[int]]:
-    """Lay overlapping crops over an image.
+    """Lay overlapping crops over an image of size (height, width).
 
     Args:
         im_size: Height and width, first.
@@ -265,37 +126,104 @@ def generate_crop_boxes(
     return [list(crop.box) for crop in crops], [crop.layer for crop in crops]
 
 
+def uncrop_boxes_xyxy(boxes: Tensor, crop_box: Sequence[int]) -> Tensor:
+    """Shift boxes, (O, 4) corners, from a crop to the image."""
+    left, top, *_ = crop_box
+    return boxes + boxes.new_tensor([left, top, left, top])
+
+
+def uncrop_points(points: Tensor, crop_box: Sequence[int]) -> Tensor:
+    """Shift points, (..., 2), from a crop to the image."""
+    return points + points.new_tensor(list(crop_box[:2]))
+
+
+def uncrop_masks(
+    masks: Tensor, crop_box: Sequence[int], orig_h: int, orig_w: int
+) -> Tensor:
+    """Pad masks (..., h, w) of a crop with zeros to (..., orig_h, orig_w)."""
+    left, top, right, bottom = crop_box
+    whole = masks.new_zeros(*masks.shape[:-2], orig_h, orig_w)
+    whole[..., top:bottom, left:right] = masks
+    return whole
+
+
 def is_box_near_crop_edge(
     boxes: Tensor, crop_box: Sequence[int], orig_box: Sequence[int], atol: float = 20.0
 ) -> Tensor:
-    """Find boxes that the edge of a crop cuts.
+    """Whether boxes are within ``atol`` pixels of a crop's edge inside the image.
 
     Args:
         boxes: (O, 4), corners within the crop.
         crop_box: Corners of the crop within the image.
         orig_box: Corners of the image.
-        atol: What counts as near, in pixels.
+        atol: Largest distance, in pixels.
 
     Returns:
-        (O,), bool; near an edge of the crop that is none of the image.
+        (O,), bool.
     """
-    left, top, *_ = crop_box
-    placed = boxes.float() + boxes.new_tensor([left, top, left, top]).float()
+    in_image = uncrop_boxes_xyxy(boxes.float(), crop_box)
     near_crop, near_image = (
-        (placed - placed.new_tensor(list(box))).abs() <= atol
+        (in_image - in_image.new_tensor(list(box))).abs() <= atol
         for box in (crop_box, orig_box)
     )
     return (near_crop & ~near_image).any(dim=1)
 
 
-def batched_mask_to_box(masks: Tensor) -> Tensor:
-    """Find the tightest box around each mask.
+def batch_iterator(batch_size: int, *args: Sequence[Any]) -> Iterator[list[Any]]:
+    """Split sequences of equal length into batches.
 
-    Args:
-        masks: (..., H, W), bool.
+    Yields:
+        A part of each sequence.
+
+    Raises:
+        ValueError: If their lengths differ.
+    """
+    lengths = {len(arg) for arg in args}
+    if len(lengths) != 1:
+        msg = f'The sequences have lengths {sorted(lengths)}; give one length'
+        raise ValueError(msg)
+    for start in range(0, lengths.pop(), batch_size):
+        yield [arg[start : start + batch_size] for arg in args]
+
+
+# ------------------------------------------------------------------------- masks
+
+
+def mask_to_rle_pytorch(tensor: Tensor) -> list[PlainRuns]:
+    """Encode masks, (O, H, W), as uncompressed run lengths, column by column."""
+    masks = tensor.cpu().numpy().astype(bool)
+    return [plain_runs(code) for code in encode_masks(masks)] if len(masks) else []
+
+
+def rle_to_mask(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Decode uncompressed or COCO run lengths to (H, W)."""
+    mask: NDArray[np.bool_] = decode_masks([rle])[0]
+    return mask
+
+
+def area_from_rle(rle: Mapping[str, Any]) -> int:
+    """Number of pixels of an encoded mask."""
+    return count_encoded_pixels(rle)
+
+
+def coco_encode_rle(uncompressed_rle: Mapping[str, Any]) -> EncodedMask:
+    """Compress run lengths as COCO does, with text that json can store."""
+    return encode_masks(rle_to_mask(uncompressed_rle)[None])[0]
+
+
+def calculate_stability_score(
+    masks: Tensor, mask_threshold: float, threshold_offset: float
+) -> Tensor:
+    """IoU of masks, (..., H, W) logits, at a higher and a lower threshold, (...,)."""
+    inner = count_pixels(masks > mask_threshold + threshold_offset)
+    return inner / count_pixels(masks > mask_threshold - threshold_offset)
+
+
+def batched_mask_to_box(masks: Tensor) -> Tensor:
+    """Tightest box around each mask, (..., H, W).
 
     Returns:
-        (..., 4), corners ``(x, y, x, y)``; zeros of an empty mask.
+        (..., 4), corners ``(x, y, x, y)``; zeros for an empty mask.
     """
     shape = masks.shape[:-2]
     boxes = masks_to_boxes(masks.reshape(-1, 1, *masks.shape[-2:]).bool())
@@ -304,14 +232,7 @@ def batched_mask_to_box(masks: Tensor) -> Tensor:
 
 
 def box_xyxy_to_xywh(box_xyxy: Tensor) -> Tensor:
-    """Give corners as the first corner, width and height.
-
-    Args:
-        box_xyxy: (4,) or (O, 4).
-
-    Returns:
-        As it came.
-    """
+    """Convert corners, (..., 4), to the first corner, width and height."""
     first, last = box_xyxy[..., :2], box_xyxy[..., 2:]
     return torch.cat([first, last - first], dim=-1)
 
@@ -319,15 +240,15 @@ def box_xyxy_to_xywh(box_xyxy: Tensor) -> Tensor:
 def remove_small_regions(
     mask: NDArray[np.bool_], area_thresh: float, mode: Literal['holes', 'islands']
 ) -> tuple[NDArray[np.bool_], bool]:
-    """Close small holes of a mask, or drop its small parts.
+    """Fill small holes of a mask, or remove its small parts.
 
     Args:
         mask: (H, W).
-        area_thresh: Smallest area that stays, in pixels.
-        mode: ``'holes'`` or ``'islands'``; the largest island always stays.
+        area_thresh: Smallest area that is kept, in pixels.
+        mode: ``'holes'`` or ``'islands'``; the largest island is always kept.
 
     Returns:
-        (H, W), and whether anything was small.
+        (H, W), and whether anything has changed.
 
     Raises:
         ValueError: If the mode is another.
@@ -350,24 +271,3 @@ def remove_small_regions(
         own = labels[0, 0].numpy()
         return own == own[largest], True
     return mask & ~small, True
-
-
-def batch_iterator(batch_size: int, *args: Sequence[Any]) -> Iterator[list[Any]]:
-    """Take sequences of one length apart, a batch at a time.
-
-    Args:
-        batch_size: Largest length of a batch.
-        args: The sequences.
-
-    Yields:
-        A part of each.
-
-    Raises:
-        ValueError: If their lengths differ.
-    """
-    lengths = {len(arg) for arg in args}
-    if len(lengths) != 1:
-        msg = f'The sequences have lengths {sorted(lengths)}; give one length'
-        raise ValueError(msg)
-    for start in range(0, lengths.pop(), batch_size):
-        yield [arg[start : start + batch_size] for arg in args]

@@ -1,4 +1,4 @@
-"""Finds the modules of the released package; says what to do where there is none."""
+"""Finds the modules of the released package, or says what to use instead."""
 
 import sys
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).with_name('__init__.py')  # `sam2.__file__`
 _APIS, _MODELS = 'projects.sam2.apis', 'projects.sam2.models'
 _PARTS = f'{_MODELS}.released_names'
 _OWN = 'projects.sam2.as_sam2'
-# Where each name of a released module lives here: a module, or `module:name`.
+# Our module of each released name, or `module:name` if ours is called otherwise.
 MODULES: dict[str, dict[str, str]] = {
     ROOT: {},
     'sam2.build_sam': {
@@ -71,7 +71,7 @@ MODULES: dict[str, dict[str, str]] = {
 }
 PACKAGES = {name.rpartition('.')[0] for name in MODULES} - {''}
 STREAM = 'for frames that come one at a time use projects.sam2.apis.SAM2Stream'
-# Released modules and names without a counterpart, and what to do instead.
+# Released modules and names that do not exist here, and what to do instead.
 INSTEAD = {
     'sam2._C': 'no compiled extension is needed: holes are filled by OpenCV',
     'sam2.build_sam.build_sam2_camera_predictor': STREAM,
@@ -89,14 +89,14 @@ TABLE = 'docs/prediction.md lists the released names that work'
 
 
 def install() -> None:
-    """Let ``import sam2`` find this project, from now on.
+    """Let ``import sam2`` find this project from now on.
 
     Raises:
         ImportError: If another ``sam2`` is imported already.
     """
     present = sys.modules.get(ROOT)
     if present is not None and not isinstance(present, AliasModule):
-        origin = getattr(present, '__file__', None) or 'somewhere else'
+        origin = getattr(present, '__file__', None) or 'an unknown place'
         msg = (
             f'sam2 is imported already, from {origin}; import projects.sam2.as_sam2 '
             f'before it, or leave out one of the two'
@@ -107,7 +107,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Undo :func:`install`; modules that were imported stay with their importers."""
+    """Undo :func:`install`; scripts keep the modules that they have imported."""
     sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, AliasFinder)]
     aliases = [n for n, m in sys.modules.items() if isinstance(m, AliasModule)]
     for name in aliases:
@@ -115,10 +115,10 @@ def uninstall() -> None:
 
 
 class AliasModule(ModuleType):
-    """A module of the released package, with names of ours."""
+    """A module of the released package with our functions and classes."""
 
     def __getattr__(self, name: str) -> object:
-        """Raise an error that names an alternative to a missing name."""
+        """Raise an error that says what to use instead of a missing name."""
         full = f'{self.__name__}.{name}'
         if full in INSTEAD:
             msg = f'{full} is not part of this project: {INSTEAD[full]}'
@@ -128,7 +128,7 @@ class AliasModule(ModuleType):
 
 
 class AliasFinder(MetaPathFinder, Loader):
-    """Finds ``sam2`` and what is below it."""
+    """Finds ``sam2`` and its submodules; Python's import system calls it."""
 
     def find_spec(
         self,
@@ -136,18 +136,10 @@ class AliasFinder(MetaPathFinder, Loader):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Find a module; Python's import system calls this.
-
-        Args:
-            fullname: Of the module.
-            path: Not needed.
-            target: Not needed.
-
-        Returns:
-            How it is made; None for what is not of the released package.
+        """Find a module of the released package; None for any other.
 
         Raises:
-            ModuleNotFoundError: If the released package has it and this one has not.
+            ModuleNotFoundError: If it does not exist in this project.
         """
         del path, target
         if fullname.partition('.')[0] != ROOT:
@@ -159,31 +151,18 @@ class AliasFinder(MetaPathFinder, Loader):
             raise ModuleNotFoundError(msg, name=fullname)
         is_package = fullname in PACKAGES
         spec = ModuleSpec(fullname, self, origin=str(PACKAGE), is_package=is_package)
-        # Scripts make names of configs from sam2.__file__ or sam2.__path__[0].
+        # Scripts build names of configs from sam2.__file__ or sam2.__path__[0].
         spec.has_location = True
         if is_package:
             spec.submodule_search_locations = [str(PACKAGE.parent)]
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Make an empty module.
-
-        Args:
-            spec: Of :meth:`find_spec`.
-
-        Returns:
-            The module.
-        """
-        return AliasModule(
-            spec.name, "Names of SAM 2's release, found in this project."
-        )
+        """Create an empty module."""
+        return AliasModule(spec.name, 'Names of the released SAM 2 in this project.')
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill a module with its names.
-
-        Args:
-            module: Of :meth:`create_module`.
-        """
+        """Fill a module with its names."""
         for name, target in MODULES[module.__name__].items():
             source, _, own_name = target.partition(':')
             setattr(module, name, getattr(import_module(source), own_name or name))

@@ -1,4 +1,4 @@
-"""The image predictor with the type of the release's masks."""
+"""The image predictor with masks of the released type."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Helpers of the released `sam2.utils.misc` and `sam2.build_sam`."""
+"""Helpers of the released ``sam2.utils.misc`` and ``sam2.build_sam``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,12 +28,7 @@ FILLED_HOLE_LOGIT = 0.1
 
 
 def load_checkpoint(model: nn.Module, ckpt_path: str | Path | None) -> None:
-    """Load weights into a model.
-
-    Args:
-        model: As ``build_sam2`` gives it.
-        ckpt_path: A checkpoint that this project reads; None loads nothing.
-    """
+    """Load a checkpoint of any kind into a model; None loads nothing."""
     if ckpt_path is not None:
         source = str(ckpt_path)
         loaded = CheckpointLoader.load_checkpoint(source, map_location='cpu')
@@ -41,26 +36,20 @@ def load_checkpoint(model: nn.Module, ckpt_path: str | Path | None) -> None:
 
 
 def mask_to_box(masks: Tensor) -> Tensor:
-    """Find the tightest box around each mask.
-
-    Args:
-        masks: (O, 1, H, W), bool.
+    """Tightest box around each mask, (O, 1, H, W), bool.
 
     Returns:
-        (O, 1, 4), corners ``(x, y, x, y)``; ``(W, H, -1, -1)`` of an empty mask.
+        (O, 1, 4), corners ``(x, y, x, y)``; ``(W, H, -1, -1)`` for an empty mask.
     """
     return masks_to_boxes(masks)[:, None]
 
 
 def get_connected_components(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Label the components of masks, diagonal neighbours being connected.
-
-    Args:
-        mask: (O, 1, H, W), bool or uint8.
+    """Label the 8-connected components of masks, (O, 1, H, W), bool or uint8.
 
     Returns:
-        Labels from 1, 0 outside; and at each pixel the area of its component; both
-        (O, 1, H, W), int32.
+        Labels from 1, 0 in the background; and the area of the component at each
+        pixel; both (O, 1, H, W), int32.
     """
     planes = mask.cpu().numpy().astype(np.uint8)
     labels, areas = np.zeros(planes.shape, np.int32), np.zeros(planes.shape, np.int32)
@@ -76,15 +65,7 @@ def get_connected_components(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fill_holes_in_mask_scores(mask: Tensor, max_area: float) -> Tensor:
-    """Fill the small holes of masks.
-
-    Args:
-        mask: (O, 1, H, W), logits.
-        max_area: Largest area of a hole that is filled, in pixels.
-
-    Returns:
-        (O, 1, H, W); 0.1 in the holes.
-    """
+    """Set the logits of holes of up to ``max_area`` pixels to 0.1, (O, 1, H, W)."""
     return fill_holes(mask, max_area=max_area, value=FILLED_HOLE_LOGIT)
 
 
@@ -93,16 +74,10 @@ def concat_points(
     new_points: Tensor,
     new_labels: Tensor,
 ) -> dict[str, Tensor]:
-    """Append points to earlier ones.
-
-    Args:
-        old_point_inputs: Earlier ``point_coords`` (O, P, 2) and ``point_labels``
-            (O, P), or None.
-        new_points: (O, N, 2).
-        new_labels: (O, N).
+    """Append points (O, N, 2) and labels (O, N) to earlier ones, or None.
 
     Returns:
-        All of them, under the same names.
+        ``point_coords`` (O, P + N, 2) and ``point_labels`` (O, P + N).
     """
     if old_point_inputs is not None:
         earlier = old_point_inputs
@@ -120,20 +95,20 @@ def load_video_frames(
     async_loading_frames: bool = False,
     compute_device: str | torch.device = 'cpu',
 ) -> tuple[ReleasedImages, int, int]:
-    """Open a video; its frames are decoded when they are looked at.
+    """Open a video whose frames are decoded when they are indexed.
 
     Args:
         video_path: As for ``SAM2VideoPredictor.init_state``.
-        image_size: Side that frames are brought to.
-        offload_video_to_cpu: Frames are made on the CPU.
-        img_mean: Of the three channels, in 0..1.
-        img_std: Likewise.
-        async_loading_frames: Makes no difference: nothing is loaded ahead.
-        compute_device: Where frames are made, unless they are offloaded.
+        image_size: Side of the square frames.
+        offload_video_to_cpu: Preprocess frames on the CPU.
+        img_mean: Means of the three channels, in 0..1.
+        img_std: Standard deviations of the three channels, in 0..1.
+        async_loading_frames: Has no effect: frames are decoded one at a time.
+        compute_device: Device of the frames, unless they are offloaded.
 
     Returns:
-        The frames as the model sees them, ``len`` and indices like a tensor
-        (T, 3, H, W); height and width of the video.
+        The preprocessed frames, indexed like a tensor (T, 3, H, W); and height and
+        width of the video.
     """
     del async_loading_frames
     frames = open_frames(video_path)
