@@ -43,10 +43,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     'crop_n_layers': (int, 'layers of crops, finer in each layer'),
     'crop_nms_thresh': (float, 'as --box-nms-thresh, between crops'),
     'crop_overlap_ratio': (float, 'overlap of neighbouring crops'),
-    'crop_n_points_downscale_factor': (
-        int,
-        'divides the points along a side in each layer',
-    ),
+    'crop_n_points_downscale_factor': (int, 'divisor of the points in each layer'),
     'min_mask_region_area': (float, 'fill holes and remove parts of fewer pixels'),
 }
 
@@ -91,10 +88,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--formats', nargs='+', choices=FORMATS, default=['png', 'json'])
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add('--show', action='store_true', help='show the overlays in a window')
-    group = parser.add_argument_group(
-        'everything', 'settings for inputs without a prompt'
-    )
-    defaults = {each.name: each.default for each in fields(SAM2AutomaticMaskGenerator)}
+    group = parser.add_argument_group('everything', 'for inputs without a prompt')
+    defaults = {f.name: f.default for f in fields(SAM2AutomaticMaskGenerator)}
     for name, (kind, text) in SETTINGS.items():
         group.add_argument(
             f'--{name.replace("_", "-")}',

@@ -1,4 +1,4 @@
-"""The command that segments a data set."""
+"""The tool that segments a dataset."""
 
 from pathlib import Path
 from types import ModuleType
@@ -42,7 +42,7 @@ def test_masks_are_written_once(
     assert 'given first-seen, not all' in capsys.readouterr().err
 
 
-def test_video_that_fails_is_named(
+def test_failed_video_is_named(
     tool: ModuleType,
     words: list[str],
     tmp_path: Path,

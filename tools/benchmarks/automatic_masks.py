@@ -1,11 +1,11 @@
-"""Measure what it costs to segment everything in an image.
+"""Measure the cost of segmenting everything in an image.
 
-A grid of 32 x 32 points on an image of 1024 x 1024 pixels, with random weights, which
-tell nothing of how many masks are good. So two cases are measured, between which a
-trained model lies: `none` keeps no mask (what decoding costs), and `all` keeps each of
-the three masks of each point: all are enlarged, judged, encoded and compared. CPU time
-of one thread and the memory that is added at most; on a GPU the time until it is done,
-and the most that is allocated there.
+A grid of 32 x 32 points on an image of 1024 x 1024 pixels, with random weights. How
+many masks a trained model keeps is not known, so two extremes are measured: `none`
+keeps no mask (the cost of decoding), and `all` keeps the three masks of each point: all
+are enlarged, filtered, encoded and compared. Reported are the CPU time of one thread
+and the peak of added memory; on a GPU, wall-clock time and the peak of allocated
+memory.
 
     python tools/benchmarks/automatic_masks.py --json work_dirs/automatic_masks.json
 """
@@ -35,32 +35,21 @@ from resident_memory import (  # type: ignore[import-not-found]
 from projects.sam2.apis import SAM2AutomaticMaskGenerator, build_sam2
 from projects.sam2.models import SAM2
 
-CASES = {'none': 1.0, 'all': -1.0}  # smallest IoU of a mask that stays
+CASES = {'none': 1.0, 'all': -1.0}  # estimated IoU that a mask must exceed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What an image costs.
-
-    Attributes:
-        case: Of :data:`CASES`.
-        num_masks: Masks that were given.
-        seconds: Of CPU time; on a GPU until it was done.
-        added_mb: Memory that was added at most.
-    """
+    """Cost of an image."""
 
     case: str
     num_masks: int
-    seconds: float
+    seconds: float  # of CPU time; on a GPU, of wall-clock time
     added_mb: float
 
 
 def measure(model: SAM2, case: str, *, points_per_side: int, before_mb: float) -> Cost:
-    """Segment everything in an image once.
-
-    Args:
-        case: Of :data:`CASES`.
-    """
+    """Segment everything in an image once, in one of the ``CASES``."""
     generator = SAM2AutomaticMaskGenerator(
         model,
         points_per_side,
@@ -91,11 +80,7 @@ def measure(model: SAM2, case: str, *, points_per_side: int, before_mb: float) -
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Cost]:
-    """Measure, print a table and write it.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Measure, print a table and write it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
