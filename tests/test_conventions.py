@@ -1,27 +1,23 @@
-"""What no linter knows: the conventions of this repository, held by tests."""
+"""Conventions of the repository that no linter checks."""
 
 import ast
+import importlib.util
+import inspect
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import mmengine.registry
 import pytest
+from mmengine.config import Config
+from mmengine.registry import Registry
 
-from part_options import Classes
-from source_tree import (
-    ROOT,
-    Registered,
-    Source,
-    configs,
-    constructor,
-    names_registered_by,
-    python_files,
-    registered,
-    set_in_configs,
-    text_files,
-)
+import projects.sam2.bridges.image_dataset  # noqa: F401  registers its dataset
+from tool_modules import ROOT
 
 PREFIXES = ('SAM2', 'Clip', 'Hiera', 'Memory', 'JF', 'Masklet')
-MAX_ARGUMENTS = 12  # a source of clips has those of all sources and its own
 PUBLIC_HOSTS = {
     'arxiv.org',
     'dl.fbaipublicfiles.com',
@@ -32,147 +28,113 @@ PUBLIC_HOSTS = {
     'www.apache.org',
 }
 MACHINE_PATH = re.compile(r'(?<![\w.$}<>*])/(?:work|home|root|mnt|Users|opt)/')
-# Paths that docs name: in backticks or as a link, from the repository root.
-NAMED_PATH = re.compile(
+# Paths in documents: in backticks or as a link, from the repository root.
+DOCUMENTED_PATH = re.compile(
     r'(?:\]\(|`|\s)((?:configs|docs|tests|tools|projects/sam2|requirements)/[\w./+-]*\w)'
 )
-BAD_CLASS = """
-@MODELS.register_module(name='Nice')
-class Bad(Base):
-    def __init__(self, first, *, wanted=1, unset=2, **kwargs):
-        assert first
-        self.training = first
-"""
+# Code in Markdown: a block, or a span within a paragraph.
+CODE = re.compile(r'^```\w*\n(.*?)^```|`([^`]+)`', re.DOTALL | re.MULTILINE)
+GOLDEN_TEST = re.compile(r'pytest\.mark\.golden|^from golden_', re.MULTILINE)
+TEXT_SUFFIXES = {'.py', '.md', '.toml', '.txt', '.sh', '.yaml', '.yml', '.cfg', ''}
+IGNORED_FOLDERS = {'work_dirs', 'data', 'build', 'dist', 'golden'}
+HIDDEN_FILES = {'.ci', '.gitignore', '.pre-commit-config.yaml'}
+
+Setting = tuple[str, str]  # registered name and argument
+
+
+def files(folder: Path = ROOT) -> Iterator[tuple[str, str]]:
+    """Yield path and content of every text file of the repository."""
+    for path in sorted(folder.iterdir()):
+        is_hidden = path.name.startswith('.') and path.name not in HIDDEN_FILES
+        if path.name in IGNORED_FOLDERS or is_hidden or path.is_symlink():
+            continue
+        if path.is_dir():
+            yield from files(path)
+        elif path.suffix in TEXT_SUFFIXES:
+            yield path.relative_to(ROOT).as_posix(), path.read_text('utf-8')
 
 
 @pytest.fixture(scope='module')
-def package() -> list[Source]:
-    return python_files('projects')
+def package() -> dict[str, str]:
+    return dict(files(ROOT / 'projects'))
 
 
 @pytest.fixture(scope='module')
-def parts(package: list[Source]) -> list[Registered]:
-    return [part for source in package for part in registered(source)]
+def parts() -> dict[str, type]:
+    """Classes of this project in MMEngine's registries, by registered name."""
+    registries = vars(mmengine.registry).values()
+    return {
+        name: part
+        for registry in registries
+        if isinstance(registry, Registry)
+        for name, part in registry.module_dict.items()
+        if is_ours(part)
+    }
 
 
-@pytest.fixture
-def bad() -> Source:
-    return Source('projects/sam2/models/bad.py', BAD_CLASS)
+def is_ours(part: Any) -> bool:
+    """Whether a class is one of this project's package."""
+    return inspect.isclass(part) and part.__module__.startswith('projects.sam2')
 
 
-def bad_constructors(sources: list[Source]) -> list[str]:
-    """Constructors with ``**kwargs`` or with too many arguments, inherited ones too."""
-    found = []
-    for source in sources:
-        for node in source.nodes:
-            init = constructor(node)
-            if init is None:
-                continue
-            count = len(init.args.args) - 1 + len(init.args.kwonlyargs)
-            if init.args.kwarg is not None or count > MAX_ARGUMENTS:
-                found.append(f'{source.name}:{init.lineno}')
-    classes = Classes(sources)
-    return found + [
-        part.place
-        for source in sources
-        for part in registered(source)
-        if len(classes.arguments(part.symbol)) > MAX_ARGUMENTS
+def set_in_configs() -> set[Setting]:
+    """Return the settings of all configs, with their bases."""
+
+    def settings(node: object) -> Iterator[Setting]:
+        if isinstance(node, dict):
+            if isinstance(node.get('type'), str):
+                yield from ((node['type'].rpartition('.')[2], key) for key in node)
+            node = list(node.values())
+        if isinstance(node, list | tuple):
+            for entry in node:
+                yield from settings(entry)
+
+    configs = [
+        Config.fromfile(path, import_custom_modules=False)
+        for path in (ROOT / 'configs').rglob('*.py')
     ]
+    return {setting for config in configs for setting in settings(dict(config))}
 
 
-def reads_of_training(source: Source) -> list[str]:
-    """Places where a file asks ``self.training``."""
-    return [
-        f'{source.name}:{node.lineno}'
-        for node in source.nodes
-        if isinstance(node, ast.Attribute)
-        and node.attr == 'training'
-        and isinstance(node.value, ast.Name)
-        and node.value.id == 'self'
-    ]
+def set_in_documents() -> set[Setting]:
+    """Return the settings of examples, ``Part(option=1)`` or the dict of it."""
+    settings = set()
+    texts = [text for name, text in files() if name.endswith('.md')]
+    for block, span in (code for text in texts for code in CODE.findall(text)):
+        try:
+            tree = ast.parse((block or span).strip())
+        except SyntaxError:
+            continue
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call):
+                values = {word.arg: word.value for word in call.keywords if word.arg}
+                match values.get('type'):
+                    case ast.Constant(value=str(name)):
+                        pass
+                    case _:
+                        name = ast.unparse(call.func)
+                settings |= {(name.rpartition('.')[2], option) for option in values}
+    return settings
 
 
-def asserts(source: Source) -> list[str]:
-    """Places where a file asserts."""
-    return [
-        f'{source.name}:{node.lineno}'
-        for node in source.nodes
-        if isinstance(node, ast.Assert)
-    ]
+def set_in_golden_tests() -> set[Setting]:
+    """Return the settings of golden tests: each part with each keyword of its file."""
+    settings = set()
+    for name, text in files(ROOT / 'tests'):
+        if name.endswith('.py') and GOLDEN_TEST.search(text):
+            parts = {w for w in re.findall(r'\w+', text) if w.startswith(PREFIXES)}
+            options = {a or b for a, b in re.findall(r"(\w+)=|'(\w+)'", text)}
+            settings |= {(part, option) for part in parts for option in options}
+    return settings
 
 
-def test_constructors_are_closed_and_short(package: list[Source]) -> None:
-    assert not bad_constructors(package)
-
-
-def test_an_open_constructor_is_found(bad: Source) -> None:
-    assert bad_constructors([bad]) == ['projects/sam2/models/bad.py:4']
-
-
-def test_fields_of_a_dataclass_and_its_bases_are_arguments() -> None:
-    fields = ''.join(f'    f{i}: int = 0\n' for i in range(MAX_ARGUMENTS))
-    source = Source(
-        'bad.py',
-        f'@dataclass(kw_only=True)\nclass Base:\n{fields}\n'
-        '@MODELS.register_module()\n@dataclass\nclass Two(Base):\n    own: int\n',
-    )
-    assert bad_constructors([source]) == [f'bad.py:{MAX_ARGUMENTS + 6}']
-    assert [part.positional for part in registered(source)] == [('own',)]
-
-
-def test_registered_constructors_take_keywords_only(parts: list[Registered]) -> None:
-    assert not [f'{part.place}: {part.positional}' for part in parts if part.positional]
-
-
-def test_custom_imports_stand_in_one_file() -> None:
-    found = [s.name for s in python_files('configs') if 'custom_imports' in s.text]
-    assert found == ['configs/_base_/default_runtime.py']
-
-
-def test_every_config_begins_with_a_docstring() -> None:
-    silent = [
-        source.name
-        for source in python_files('configs')
-        if not source.text.startswith('"""')
-    ]
-    assert not silent
-
-
-def test_every_type_of_ours_in_a_config_is_registered(parts: list[Registered]) -> None:
-    known = {part.name for part in parts}
-    used = {kind for kind, _ in set_in_configs() if kind.startswith(PREFIXES)}
-    # MMEngine has a few names that begin like ours.
-    assert not used - known - names_registered_by('mmengine')
-    assert configs()
-
-
-def test_only_layers_ask_whether_they_train(package: list[Source]) -> None:
-    layers = 'projects/sam2/models/layers/'
-    others = [source for source in package if not source.name.startswith(layers)]
-    assert not [place for source in others for place in reads_of_training(source)]
-
-
-def test_a_read_of_training_and_an_assert_are_found(bad: Source) -> None:
-    assert reads_of_training(bad) == [f'{bad.name}:6']
-    assert asserts(bad) == [f'{bad.name}:5']
-
-
-def test_the_package_asserts_nothing(package: list[Source]) -> None:
-    assert not [place for source in package for place in asserts(source)]
-
-
-def test_registered_names_begin_with_our_words(parts: list[Registered]) -> None:
-    assert parts
-    assert not [part.place for part in parts if not part.name.startswith(PREFIXES)]
-
-
-def test_registered_names_are_registered_once(parts: list[Registered]) -> None:
-    names = [part.name for part in parts]
-    assert sorted(set(names)) == sorted(names)
+def test_registered_names_begin_with_our_words(parts: dict[str, type]) -> None:
+    assert len(parts) > 50
+    assert not [name for name in parts if not name.startswith(PREFIXES)]
 
 
 @pytest.mark.parametrize(
-    ('other', 'one_of_its_names'),
+    ('package_name', 'known_name'),
     [
         ('mmengine', 'EpochBasedTrainLoop'),
         ('mmcv', 'RandomGrayscale'),
@@ -180,51 +142,123 @@ def test_registered_names_are_registered_once(parts: list[Registered]) -> None:
         ('mmseg', 'LearningRateDecayOptimizerConstructor'),
     ],
 )
-def test_registered_names_are_nobody_elses(
-    parts: list[Registered], other: str, one_of_its_names: str
+def test_registered_names_are_free_in_other_packages(
+    parts: dict[str, type], package_name: str, known_name: str
 ) -> None:
-    taken = names_registered_by(other)
-    assert one_of_its_names in taken, 'the search itself finds nothing'
-    assert not taken.intersection(part.name for part in parts)
+    # Read from the sources: much of mmdet and mmseg needs compiled operators.
+    spec = importlib.util.find_spec(package_name)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    (folder,) = spec.submodule_search_locations
+    registration = re.compile(
+        r'^@\w+\.register_module\((?P<arguments>[^)]*)\)\s+(?:@.*\s+)*'
+        r'(?:class|def) (?P<name>\w+)',
+        re.MULTILINE,
+    )
+    names: set[str] = set()
+    for path in Path(folder).rglob('*.py'):
+        for match in registration.finditer(path.read_text('utf-8', errors='replace')):
+            names |= {
+                match['name'],
+                *re.findall(r'[\'"](\w+)[\'"]', match['arguments']),
+            }
+    assert known_name in names, 'the search finds nothing'
+    assert not names & parts.keys()
 
 
-def test_hooks_run_the_tools_of_whatever_environment_is_active() -> None:
-    (hooks,) = [t for name, t in text_files() if name == '.pre-commit-config.yaml']
-    assert set(re.findall(r'entry: (\S+)', hooks)) == {'ruff', 'bash'}
+def test_registered_constructors_take_keywords_only(parts: dict[str, type]) -> None:
+    positional = []
+    for name, part in parts.items():
+        (owner, *_) = (base for base in part.__mro__ if '__init__' in vars(base))
+        if is_ours(owner):
+            positional += [
+                f'{name}: {parameter}'
+                for parameter in inspect.signature(part).parameters.values()
+                if parameter.kind is not parameter.KEYWORD_ONLY
+            ]
+    assert not positional
+
+
+def test_constructors_refuse_unknown_options(package: dict[str, str]) -> None:
+    # A misspelt option must raise an error, not disappear in **kwargs.
+    assert not [
+        f'{name}:{node.lineno}'
+        for name, text in package.items()
+        if name.endswith('.py')
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+        if node.name == '__init__' and node.args.kwarg
+    ]
+
+
+def test_every_option_is_set_by_a_config_a_golden_test_or_an_example(
+    parts: dict[str, type],
+) -> None:
+    # What only other tests set is used by nobody.
+    users = defaultdict(set)
+    for name, part in parts.items():
+        for option, parameter in inspect.signature(part).parameters.items():
+            # The base class that introduced the option; it may be MMEngine's.
+            *_, owner = (base for base in part.__mro__ if has_option(base, option))
+            if parameter.default is not parameter.empty and is_ours(owner):
+                users[owner.__name__, option].add((name, option))
+    settings = set_in_configs() | set_in_documents() | set_in_golden_tests()
+    mmengine_sets = {('ClipSampler', 'seed'), ('ClipVideoSampler', 'seed')}
+    unused = [user for user, any_of in users.items() if not any_of & settings]
+    assert set(unused) <= mmengine_sets, 'make each a constant'
+
+
+def has_option(class_: type, option: str) -> bool:
+    """Whether the constructor of a class has an argument."""
+    try:
+        return option in inspect.signature(class_).parameters
+    except ValueError:  # a builtin
+        return False
+
+
+def test_every_type_of_ours_in_a_config_is_registered(parts: dict[str, type]) -> None:
+    types = {name for name, _ in set_in_configs() if name.startswith(PREFIXES)}
+    assert types
+    # MMEngine has a few names that begin like ours.
+    others = {
+        name
+        for registry in vars(mmengine.registry).values()
+        if isinstance(registry, Registry)
+        for name in registry.module_dict
+    }
+    assert not types - parts.keys() - others
+
+
+def test_configs_have_docstrings_and_one_has_custom_imports() -> None:
+    texts = dict(files(ROOT / 'configs'))
+    assert not [name for name, text in texts.items() if not text.startswith('"""')]
+    imports = [name for name, text in texts.items() if 'custom_imports' in text]
+    assert imports == ['configs/_base_/default_runtime.py']
+
+
+def test_only_layers_read_self_training(package: dict[str, str]) -> None:
+    # Training and evaluation differ in the config, and otherwise in dropout only.
+    names = [name for name, text in package.items() if 'self.training' in text]
+    assert not [name for name in names if '/models/layers/' not in name]
 
 
 def test_no_file_names_a_machine() -> None:
     leaks = []
-    for name, text in text_files():
-        lines = enumerate(text.splitlines(), start=1)
-        leaks += [f'{name}:{n}' for n, line in lines if MACHINE_PATH.search(line)]
-        hosts = re.findall(r'https?://([^/\s\'"`)>]+)', text)
-        leaks += [f'{name}: {host}' for host in hosts if host not in PUBLIC_HOSTS]
-    this = Path(__file__).relative_to(ROOT).as_posix()
-    assert not [leak for leak in leaks if not leak.startswith(this)]
-
-
-@pytest.mark.parametrize(
-    ('text', 'leaks'),
-    [
-        ('/home/someone/clips', True),
-        ("'/work/data'", True),
-        ('../shared/data', False),
-        ('<your>/root/of/clips', False),
-        ('tools/work/x.py', False),
-    ],
-)
-def test_machine_paths_are_told_from_relative_ones(*, text: str, leaks: bool) -> None:
-    assert bool(MACHINE_PATH.search(text)) is leaks
+    for name, text in files():
+        if name != 'tests/test_conventions.py':
+            lines = enumerate(text.splitlines(), start=1)
+            leaks += [f'{name}:{n}' for n, line in lines if MACHINE_PATH.search(line)]
+            hosts = re.findall(r'https?://([^/\s\'"`)>]+)', text)
+            leaks += [f'{name}: {host}' for host in hosts if host not in PUBLIC_HOSTS]
+    assert not leaks
 
 
 def test_documents_name_only_files_that_exist() -> None:
-    documents = {n: t for n, t in text_files() if n.endswith('.md')}
-    missing = [
+    documents = {name: text for name, text in files() if name.endswith('.md')}
+    assert documents
+    assert not [
         f'{name}: {path}'
         for name, text in documents.items()
-        for path in NAMED_PATH.findall(text)
+        for path in DOCUMENTED_PATH.findall(text)
         if not (ROOT / path).exists()
     ]
-    assert documents
-    assert not missing

@@ -15,7 +15,7 @@ from torch import nn
 from data_folders import write_coco, write_label_images, write_labelme
 from projects.sam2.engine.config import load_config
 from projects.sam2.models import SAM2
-from source_tree import ROOT
+from tool_modules import ROOT
 
 ALL_PARTS = ('image_encoder.backbone', 'tracker.memory_attention', 'mask_decoder')
 FROZEN = ('image_encoder.',)
