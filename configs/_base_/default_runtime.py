@@ -17,6 +17,7 @@ model_wrapper_cfg = dict(
 )
 
 default_hooks = dict(
+    runtime_info=dict(type='SAM2RuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),
     diagnostics=dict(type='ClipDiagnosticsHook'),

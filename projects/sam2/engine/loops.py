@@ -47,11 +47,12 @@ class ClipTrainLoop(EpochBasedTrainLoop):
 
     It calls three more methods of hooks: ``after_build_iterator(runner)`` in each epoch
     between building the loader's iterator and the first batch,
-    ``after_bad_batch(runner, data_batch, outputs, is_own)`` after a non-finite loss,
-    and ``after_train_failure(runner)`` if training ends with an error.
+    ``after_guarded_batch(runner, batch_idx, data_batch, outputs, guard)`` after each
+    batch whose step a :class:`FiniteGuard` may have skipped, and
+    ``after_train_failure(runner)`` if training ends with an error.
     """
 
-    _guard: FiniteGuard | None = None
+    guard: FiniteGuard | None = None
 
     def __init__(
         self,
@@ -88,9 +89,11 @@ class ClipTrainLoop(EpochBasedTrainLoop):
 
     def _train(self) -> None:
         """Run the remaining epochs and their validation."""
-        is_guarded = any(hasattr(hook, 'after_bad_batch') for hook in self.runner.hooks)
+        is_guarded = any(
+            hasattr(hook, 'after_guarded_batch') for hook in self.runner.hooks
+        )
         if is_guarded and isinstance(self.runner.optim_wrapper, OptimWrapper):
-            self._guard = FiniteGuard(self.runner.optim_wrapper)
+            self.guard = FiniteGuard(self.runner.optim_wrapper)
         if self._epoch >= self._max_epochs:
             self.runner.logger.warning(
                 'The checkpoint is of epoch %d of %d: nothing is left to train. To '
@@ -124,19 +127,23 @@ class ClipTrainLoop(EpochBasedTrainLoop):
 
     def run_iter(self, idx: int, data_batch: Sequence[Any]) -> None:
         """Train on a batch."""
-        runner, guard = self.runner, self._guard
+        runner, guard = self.runner, self.guard
         runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
         outputs = runner.model.train_step(
             data_batch, optim_wrapper=guard or runner.optim_wrapper
         )
-        if guard is not None and guard.is_bad:
+        if guard is not None:
             runner.call_hook(
-                'after_bad_batch',
+                'after_guarded_batch',
+                batch_idx=idx,
                 data_batch=data_batch,
                 outputs=outputs,
-                is_own=guard.is_own,
+                guard=guard,
             )
-            outputs = {}  # NaN would spoil the logged running mean
+            if guard.grad_norm is not None:
+                outputs = {runner.optim_wrapper.grad_name: guard.grad_norm, **outputs}
+            if guard.is_bad.device.type == 'cpu' and guard.is_bad:
+                outputs = {}  # NaN would spoil the logged running mean
         runner.call_hook(
             'after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
         )

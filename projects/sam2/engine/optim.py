@@ -1,7 +1,6 @@
-"""Mixed precision that needs neither a GPU nor a scaled loss."""
+"""Optimizer wrappers and their construction: bfloat16, skipped steps, recipes."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -36,32 +35,35 @@ class NonFiniteLossError(RuntimeError):
 
 
 class FiniteGuard:
-    """Stands before any optimizer wrapper and drops steps that would spoil the weights.
+    """Takes the place of an optimizer wrapper, and skips steps that are not finite.
 
-    Whether a loss is finite is decided before its backward pass and by all processes
-    together: if one of them has a bad loss, none goes backward, so that nobody waits
-    for gradients that do not come. Where gradients are accumulated, the whole step is
-    dropped: what had been gathered for it, and the rest of its batches. A step is
-    dropped, too, if its gradients have no finite norm; a wrapper that scales the loss
-    looks after that itself.
+    A step is skipped if a loss that it accumulates is not finite on any process, or if
+    its gradient has no finite norm. The decision is made on the device, from the norm
+    that clipping computes, and by the optimizer itself where its kernel is fused: then
+    nothing waits for a GPU. Other optimizers are stepped by the host, which has to read
+    the decision. A wrapper that scales the loss checks the gradient itself.
 
-    All that is not an update (state, counts, rates) is the wrapper's own.
+    State, counts and learning rates stay those of the wrapper.
 
     Args:
-        wrapper: The wrapper of the run.
+        wrapper: The optimizer wrapper of the run.
 
     Attributes:
-        is_bad: Whether the last batch had a bad loss or gradient, on any process.
-        is_own: Whether it was this process's; a gradient is that of all processes.
+        is_bad: Whether the last batch had a non-finite loss or gradient on any process,
+            a bool tensor.
+        is_own: Whether it was a loss of this process or the gradient, which all share.
+        grad_norm: Norm before clipping, if the last batch ended with a step of a
+            wrapper that clips. MMEngine would read it at once.
     """
 
     def __init__(self, wrapper: OptimWrapper) -> None:
         self.wrapper: Any = wrapper
-        self.is_bad = False
-        self.is_own = False
-        self._is_dropping = False
+        self.is_bad = self.is_own = torch.tensor(False)
+        self.grad_norm: Tensor | None = None
+        self._skip = torch.tensor(False)  # the step that is accumulated
         scaler = getattr(wrapper, 'loss_scaler', None)
-        self._looks_at_gradients = scaler is None or not scaler.is_enabled()
+        self._scales_loss = scaler is not None and scaler.is_enabled()
+        self._steps_plainly = type(wrapper).step is OptimWrapper.step
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
         """The wrapper's own context of the forward pass."""
@@ -69,39 +71,78 @@ class FiniteGuard:
         return context
 
     def update_params(self, loss: Tensor) -> None:
-        """Go backward and step, unless a loss or the gradient is not finite."""
+        """Go backward, and step at the end of an accumulation, unless it is skipped."""
         wrapper = self.wrapper
-        self.is_own = not bool(loss.isfinite().all())
-        self.is_bad = _anywhere(is_true=self.is_own)
-        self._is_dropping |= self.is_bad
-        if self._is_dropping:
-            # Counted all the same: the next step begins where it would have.
-            wrapper._inner_count += 1  # noqa: SLF001  it has no public name
-        else:
-            wrapper.backward(wrapper.scale_loss(loss))
+        self.grad_norm = None
+        self.is_own = ~loss.detach().isfinite().all()
+        self.is_bad = _on_any_process(self.is_own)
+        self._skip = self._skip | self.is_bad
+        # Also with a bad loss: other processes wait for this one's gradients.
+        wrapper.backward(wrapper.scale_loss(loss))
         if wrapper.should_update():
-            if self._looks_at_gradients and not self._is_dropping:
-                self._is_dropping = not self._has_finite_gradients()
-                self.is_bad = self.is_own = self._is_dropping
-            if not self._is_dropping:
-                wrapper.step()
+            self._step()
             wrapper.zero_grad()
-            self._is_dropping = False
+            self._skip = torch.zeros_like(self._skip)
 
-    def _has_finite_gradients(self) -> bool:
-        """Whether the gradients have a finite norm, on all processes."""
+    def _step(self) -> None:
+        wrapper, optimizer = self.wrapper, self.wrapper.optimizer
+        if not self._steps_plainly:
+            if not self._scales_loss:
+                self._check_gradient(self._gradient_norm())
+            if not self._skip:  # read by the host
+                wrapper.step()
+            return
+        self._check_gradient(self._clip())
+        limits, wrapper.clip_grad_kwargs = wrapper.clip_grad_kwargs, None
+        if _can_skip(optimizer):
+            optimizer.found_inf = self._skip.float()  # as torch's GradScaler does
+            wrapper.step()
+            del optimizer.found_inf
+        elif not self._skip:  # read by the host
+            wrapper.step()
+        wrapper.clip_grad_kwargs = limits
+
+    def _clip(self) -> Tensor:
+        """Clip as ``OptimWrapper.step`` does; the norm before, which it would read."""
+        wrapper, limits = self.wrapper, self.wrapper.clip_grad_kwargs
+        if limits and 'max_norm' in limits:
+            norm: Tensor = wrapper.clip_func(self._trained(), **limits)
+            self.grad_norm = norm
+            return norm
+        norm = self._gradient_norm()
+        if limits:  # of single values, which would hide that one is infinite
+            wrapper.clip_func(self._trained(), **limits)
+        return norm
+
+    def _gradient_norm(self) -> Tensor:
+        return nn.utils.get_total_norm(
+            [p.grad for p in self._trained() if p.grad is not None]
+        )
+
+    def _check_gradient(self, norm: Tensor) -> None:
+        """Skip the step if the gradient, the same on all processes, is not finite."""
+        is_bad = ~norm.isfinite() & ~self._skip  # after a bad loss it is no news
+        self.is_bad = self.is_bad | is_bad
+        self.is_own = self.is_own | is_bad
+        self._skip = self._skip | is_bad
+
+    def _trained(self) -> list[nn.Parameter]:
         groups = self.wrapper.optimizer.param_groups
-        parameters = [one for group in groups for one in group['params']]
-        # Without a limit the gradients stay as they are.
-        norm = nn.utils.clip_grad_norm_(parameters, max_norm=math.inf)
-        return not _anywhere(is_true=not bool(norm.isfinite()))
+        return [p for group in groups for p in group['params'] if p.grad is not None]
 
 
-def _anywhere(*, is_true: bool) -> bool:
-    """Whether something is true on any process."""
-    flag = torch.tensor(int(is_true))
-    all_reduce(flag, op='max')
-    return bool(flag.item())
+def _on_any_process(flag: Tensor) -> Tensor:
+    """Whether a flag is set on any process; a collective."""
+    count = flag.float()
+    all_reduce(count, op='max')
+    return count > 0
+
+
+def _can_skip(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer skips a step where ``found_inf`` says so, on the device."""
+    return getattr(optimizer, '_step_supports_amp_scaling', False) and all(
+        group.get('fused') for group in optimizer.param_groups
+    )
 
 
 ENCODER = 'image_encoder'
@@ -200,6 +241,9 @@ class SAM2OptimWrapperConstructor:
         wrapper_cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}
         optimizer_cfg = dict(wrapper_cfg.pop('optimizer'))
         optimizer_cfg['params'] = self.parameter_groups(bare, optimizer_cfg['lr'])
+        if optimizer_cfg.get('type') == 'AdamW' and _is_on_gpu(bare):
+            # Faster, and it skips a step that is not finite without being waited for.
+            optimizer_cfg.setdefault('fused', 'foreach' not in optimizer_cfg)
         optimizer = OPTIMIZERS.build(optimizer_cfg)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(
             wrapper_cfg, default_args={'optimizer': optimizer}
@@ -348,3 +392,7 @@ def _outermost(model: nn.Module, part: str) -> list[str]:
 def _is_within(name: str, modules: list[str]) -> bool:
     """Whether a name is that of one of the modules or lies below one."""
     return any(f'{name}.'.startswith(f'{module}.') for module in modules)
+
+
+def _is_on_gpu(model: nn.Module) -> bool:
+    return {parameter.device.type for parameter in model.parameters()} == {'cuda'}

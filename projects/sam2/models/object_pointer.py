@@ -97,7 +97,8 @@ class SAM2ObjectPointer(nn.Module):
             return tokens, tokens.new_zeros(1, tokens.shape[1], self.memory_dims)
         shared = all(isinstance(p.time_offset, int) for p in selection.pointers)
         columns = [p.offsets(1 if shared else num_objects) for p in selection.pointers]
-        offsets = torch.tensor(columns, dtype=torch.float32, device=tokens.device).T
+        offsets = torch.tensor(columns, dtype=torch.float32).T
+        offsets = offsets.to(tokens.device, non_blocking=True)
         if self.time_encoding == 'unsigned':
             offsets = offsets.abs()
         # A horizon of one pointer has no distance to scale by.

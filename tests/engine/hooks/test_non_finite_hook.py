@@ -55,7 +55,8 @@ def test_record_names_videos_frames_objects_and_prompts(tmp_path: Path) -> None:
         }
     )
     losses = {'loss': torch.tensor(torch.nan), 'loss_dice': torch.tensor(0.5)}
-    ClipNonFiniteHook().after_bad_batch(runner, [clip], losses, is_own=True)
+    guard = Mock(is_bad=torch.tensor(True), is_own=torch.tensor(True))
+    ClipNonFiniteHook().after_guarded_batch(runner, 0, [clip], losses, guard)
     (path,) = tmp_path.glob('non_finite/iter_7_rank_0.json')
     record = json.loads(path.read_text())
     assert record['losses'] == {'loss': 'nan', 'loss_dice': '0.5'}

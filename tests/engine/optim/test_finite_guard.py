@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from torch import Tensor, nn
+from torch import nn
 
 from projects.sam2.engine.optim import FiniteGuard
 
@@ -30,7 +30,7 @@ def train(guard: FiniteGuard, weight: nn.Parameter, *slopes: float) -> list[bool
         with guard.optim_context(nn.Identity()):
             loss = weight * slope + 1
         guard.update_params(loss)
-        bad.append(guard.is_bad)
+        bad.append(bool(guard.is_bad))
     return bad
 
 
@@ -60,13 +60,47 @@ def test_finite_loss_without_finite_gradient_steps_nowhere(
     decay = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.5)
     guard = FiniteGuard(OptimWrapper(decay, clip_grad=clip_grad))
     guard.update_params(weight.sqrt())
-    assert (guard.is_bad, guard.is_own) == (True, True)
+    assert guard.is_bad
+    assert guard.is_own
     assert weight.item() == 0
     assert not decay.state
     weight.data.fill_(1)
     guard.update_params(weight.sqrt())
     assert not guard.is_bad
     assert 0 < weight.item() < 1
+
+
+@pytest.mark.parametrize('clip_grad', [None, {'max_norm': 9.0}])
+def test_fused_optimizer_skips_the_step_by_itself(
+    weight: nn.Parameter, clip_grad: dict[str, Any] | None
+) -> None:
+    weight.data.fill_(1)
+    adam = torch.optim.AdamW([weight], lr=0.1, fused=True)
+    guard = FiniteGuard(OptimWrapper(adam, clip_grad=clip_grad))
+    called = Mock(wraps=guard.wrapper.step)
+    guard.wrapper.step = called
+    assert train(guard, weight, 2) == [False]
+    kept = [tensor.clone() for tensor in (weight, *adam.state[weight].values())]
+    assert train(guard, weight, NAN, INF) == [True, True]
+    for before, after in zip(kept, (weight, *adam.state[weight].values()), strict=True):
+        assert torch.equal(before, after)
+    assert train(guard, weight, 2) == [False]
+    assert weight < kept[0]
+    # Schedulers count the calls.
+    assert called.call_count == 4
+
+
+def test_norm_is_that_before_clipping_and_left_on_the_device(
+    weight: nn.Parameter,
+) -> None:
+    guard = guarded(weight, clip_grad={'max_norm': 1.0}, accumulative_counts=2)
+    norms = []
+    for slope in (3, 5):
+        train(guard, weight, slope)
+        norms.append(guard.grad_norm)
+    assert norms == [None, torch.tensor(4.0)]
+    assert guard.wrapper.clip_grad_kwargs == {'max_norm': 1.0}
+    assert weight.item() == pytest.approx(-1, rel=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['norm', 'value'])
@@ -92,11 +126,4 @@ def test_wrapper_that_scales_the_loss_looks_after_its_gradients_itself(
     guard = FiniteGuard(wrapper)
     guard.update_params(weight.sqrt())
     assert weight.grad is None
-    assert (wrapper.num_steps, guard.is_bad) == (is_enabled, not is_enabled)
-
-
-def test_loss_of_several_numbers_is_bad_if_one_is(weight: nn.Parameter) -> None:
-    guard = guarded(weight)
-    loss: Tensor = torch.stack([weight, weight * NAN])
-    guard.update_params(loss)
-    assert guard.is_own
+    assert (wrapper.num_steps, bool(guard.is_bad)) == (is_enabled, not is_enabled)

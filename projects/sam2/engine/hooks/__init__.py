@@ -3,7 +3,7 @@
 from .checkpoint_check_hook import SAM2CheckpointCheckHook
 from .checkpoint_hook import SAM2CheckpointHook
 from .compile_hook import SAM2CompileHook
-from .diagnostics_hook import ClipDiagnosticsHook
+from .diagnostics_hook import ClipDiagnosticsHook, SAM2RuntimeInfoHook
 from .memory_hooks import SAM2GradientCompressionHook, SAM2LowMemoryHook
 from .non_finite_hook import ClipNonFiniteHook
 from .preemption_hook import ClipPreemptionHook
@@ -21,4 +21,5 @@ __all__ = [
     'SAM2CompileHook',
     'SAM2GradientCompressionHook',
     'SAM2LowMemoryHook',
+    'SAM2RuntimeInfoHook',
 ]

@@ -1,5 +1,9 @@
-"""Sums up the terms of the loss by kind of step and by frame, on the device."""
+"""What training logs: losses by kind of step, gradients by part, speed and memory.
 
+Between two logs nothing is read from the device, so that a GPU need not be waited for.
+"""
+
+import math
 import resource
 from collections.abc import Mapping, Sequence, Sized
 from time import perf_counter
@@ -7,7 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -15,23 +19,183 @@ from torch import Tensor, nn
 
 from ...structures import DecoderStep, FrameOutput
 
+# Modules whose gradients are measured separately; the rest is `other`.
+PARTS = (
+    'image_encoder.backbone',
+    'image_encoder.neck',
+    'tracker.memory_attention',
+    'tracker.memory_encoder',
+    'prompt_encoder',
+    'mask_decoder',
+)
+OTHER = 'other'
+MEGABYTE = 2**20
+KILOBYTE = 2**10
 
-def kind_of_step(step: DecoderStep, index: int) -> str:
-    """Name what led to an answer of the model.
 
-    Returns:
-        ``'mask'``, ``'points'`` (a box among them), ``'tracked'``, or ``'corrected'``
-        by a click on an answer before.
+@HOOKS.register_module()
+class ClipDiagnosticsHook(Hook):
+    """Logs what is behind the loss and the time of a step when ``LoggerHook`` logs.
+
+    - ``step_<kind>``: mean loss of a decoder step per object since the last log, by the
+      prompt of the step: ``mask``, ``points``, ``tracked`` (none) or ``corrected``.
+    - ``gradient_<part>``: norms of the gradients by part, before they are clipped.
+    - ``samples_per_second``, of all processes; ``data_share``, the fraction of the time
+      spent waiting for data; ``peak_megabytes`` of the GPU, or else of the process.
+
+    The visualizer's backends (TensorBoard, ``scalars.json``) also get the terms of the
+    loss for each kind of step and each frame. All numbers but the speed are those of
+    the first process.
     """
-    if index:
-        return 'corrected'
-    if step.full_logits is not None:
-        return 'mask'
-    return 'tracked' if step.points is None else 'points'
+
+    priority = 'NORMAL'  # before the hook that logs
+
+    def __init__(self) -> None:
+        self._losses = LossParts()
+        self._norms: dict[str, Tensor] = {}
+        self._batch = 0
+        self._num_clips = 0
+        self._since = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Observe the loss and the optimizer."""
+        bare: Any = runner.model
+        bare = bare.module if is_model_wrapper(bare) else bare
+        _log_trained_parameters(runner, bare)
+        loss: Any = getattr(bare, 'loss_module', None)
+        if hasattr(loss, 'observer'):
+            loss.observer = self._losses.add
+        wrapper: Any = runner.optim_wrapper
+        num_accumulated = getattr(wrapper, '_accumulative_counts', 1)
+
+        def before_step(*_: object) -> None:
+            batches = range(self._batch, self._batch + num_accumulated)
+            if any(logs_after(runner, batch) for batch in batches):
+                self._norms = gradient_norms(bare)
+
+        if isinstance(getattr(wrapper, 'optimizer', None), torch.optim.Optimizer):
+            wrapper.optimizer.register_step_pre_hook(before_step)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Restart the clock: validation does not count as training time."""
+        self._num_clips, self._since = 0, perf_counter()
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None
+    ) -> None:
+        """Count the clips."""
+        self._batch = batch_idx
+        self._num_clips += len(data_batch) if isinstance(data_batch, Sized) else 0
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Log, when it is time."""
+        if not logs_after(runner, batch_idx):
+            return
+        hub = runner.message_hub
+        details = self._losses.take()
+        for name in [*hub.log_scalars]:
+            # Kinds that did not occur since the last log must not be logged again.
+            if name.startswith('train/step_'):
+                hub.log_scalars.pop(name)
+        brief = _totals(details) | self._gradients(runner) | self._costs(runner)
+        for name, value in brief.items():
+            hub.update_scalar(f'train/{name}', value)
+        if details:
+            runner.visualizer.add_scalars(details, step=runner.iter + 1)
+
+    def _gradients(self, runner: Runner) -> dict[str, float]:
+        """Norms of the last step's gradients, as they were before clipping."""
+        norms, self._norms = self._norms, {}
+        if not norms:
+            return {}
+        values = torch.stack(list(norms.values())).tolist()
+        scalars, wrapper = runner.message_hub.log_scalars, runner.optim_wrapper
+        scale, clipped = 1.0, sum(value**2 for value in values) ** 0.5
+        if getattr(wrapper, 'clip_grad_kwargs', None) and 'train/grad_norm' in scalars:
+            # Clipping has scaled all gradients by one factor.
+            scale = scalars['train/grad_norm'].current() / max(clipped, 1e-30)
+        return {
+            # MMEngine would average what is called grad_norm over many logs.
+            f'gradient_{part}': scale * value
+            for part, value in zip(norms, values, strict=True)
+        }
+
+    def _costs(self, runner: Runner) -> dict[str, float]:
+        """Speed and memory since the last log."""
+        now = perf_counter()
+        num_clips, self._num_clips = self._num_clips, 0
+        seconds, self._since = now - self._since, now
+        costs = {
+            'samples_per_second': get_world_size() * num_clips / seconds,
+            'peak_megabytes': _peak_megabytes(),
+        }
+        scalars = runner.message_hub.log_scalars
+        if 'train/data_time' in scalars and 'train/time' in scalars:
+            data_time, whole_time = (
+                scalars[f'train/{name}'].mean(_logger(runner).interval)
+                for name in ('data_time', 'time')
+            )
+            costs['data_share'] = float(data_time / whole_time)
+        return costs
+
+
+@HOOKS.register_module()
+class SAM2RuntimeInfoHook(RuntimeInfoHook):
+    """MMEngine's hook, which reads the losses of a GPU only when they are logged.
+
+    MMEngine reads each term in each iteration, and the host waits each time. The logged
+    values are the same. What ``ClipNonFiniteHook`` found not finite is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unread: list[dict[str, Tensor]] = []
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep the terms of the loss, and read them when it is time."""
+        terms = {
+            name: torch.as_tensor(value) for name, value in (outputs or {}).items()
+        }
+        self._unread.append(terms)
+        on_cpu = all(value.device.type == 'cpu' for value in terms.values())
+        if on_cpu or logs_after(runner, batch_idx):
+            self._read(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Read what is left."""
+        self._read(runner)
+
+    def _read(self, runner: Runner) -> None:
+        unread, self._unread = self._unread, []
+        tensors = [
+            value.detach().float() for terms in unread for value in terms.values()
+        ]
+        values = iter(torch.stack(tensors).tolist() if tensors else [])
+        is_guarded = getattr(runner.train_loop, 'guard', None) is not None
+        for terms in unread:
+            scalars = dict(zip(terms, values, strict=False))
+            if not is_guarded or all(map(math.isfinite, scalars.values())):
+                for name, value in scalars.items():
+                    runner.message_hub.update_scalar(f'train/{name}', value)
 
 
 class LossParts:
-    """Means of what :class:`SAM2MultiStepLoss` tells of its steps, per object."""
+    """Mean losses per object of :class:`SAM2MultiStepLoss`, by kind of step and frame.
+
+    They are summed up on the device.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str], Tensor] = {}
@@ -39,20 +203,20 @@ class LossParts:
         self._terms: tuple[str, ...] = ()
 
     def add(self, output: FrameOutput, steps: Sequence[Mapping[str, Tensor]]) -> None:
-        """Take note of a frame; nothing is waited for."""
+        """Add the losses of the steps of a frame."""
         for index, (step, terms) in enumerate(zip(output.steps, steps, strict=True)):
             self._terms = tuple(terms)
             values = torch.stack([terms[name].detach() for name in self._terms])
             kind = kind_of_step(step, index)
             for key in (('step', kind), ('frame', f'{output.frame_index:02}')):
-                earlier = self._sums.get(key)
-                self._sums[key] = values if earlier is None else earlier + values
-                # Groups of objects differ in size, as clips do.
-                number = len(step.mask_logits)
-                self._counts[key] = self._counts.get(key, 0) + number
+                total = self._sums.get(key)
+                self._sums[key] = values if total is None else total + values
+                # Clips and groups differ in their number of objects.
+                num_objects = len(step.mask_logits)
+                self._counts[key] = self._counts.get(key, 0) + num_objects
 
     def take(self) -> dict[str, float]:
-        """Read the means and begin anew; the device is waited for once.
+        """Read the means, and start anew; the device is read once.
 
         Returns:
             ``step/<kind>/<term>`` and ``frame/<index>/<term>``.
@@ -70,167 +234,55 @@ class LossParts:
         return means
 
 
-# Parts whose gradients are measured apart; all else is `other`.
-PARTS = (
-    'image_encoder.backbone',
-    'image_encoder.neck',
-    'tracker.memory_attention',
-    'tracker.memory_encoder',
-    'prompt_encoder',
-    'mask_decoder',
-)
-OTHER = 'other'
-MEGABYTE = 2**20
-KILOBYTE = 2**10
+def kind_of_step(step: DecoderStep, index: int) -> str:
+    """Name the prompt of a decoder step.
 
-
-@HOOKS.register_module()
-class ClipDiagnosticsHook(Hook):
-    """Logs what is behind the loss and the time of a step.
-
-    - ``step_<kind>``: the loss of a step per object since the last log, by what led to
-      it: ``mask``, ``points``, ``tracked`` and ``corrected``, as far as they occurred.
-    - ``gradient_<part>``: norms of the gradients by part, before they are clipped.
-    - ``samples_per_second``, of all processes; ``data_share`` of the time that is spent
-      waiting for data; ``peak_megabytes`` of the GPU, or else of the process.
-
-    The visualizer's backends (TensorBoard, ``scalars.json``) get the terms of the loss
-    for each kind of step and each frame as well. All is of the first process. It is
-    logged whenever ``LoggerHook`` logs; in between nothing waits for the device.
+    Returns:
+        ``'mask'``, ``'points'`` (or a box), ``'tracked'`` (none), or ``'corrected'`` by
+        a click after the first step.
     """
-
-    priority = 'NORMAL'  # before the hook that logs
-
-    def __init__(self) -> None:
-        self._logger = LoggerHook()
-        self._losses = LossParts()
-        self._norms: dict[str, Tensor] = {}
-        self._batch = 0
-        self._num_clips = 0
-        self._since = 0.0
-
-    def before_train(self, runner: Runner) -> None:
-        """Begin to listen to the loss and to the optimizer."""
-        for hook in runner.hooks:
-            if isinstance(hook, LoggerHook):
-                self._logger = hook
-        bare: Any = runner.model
-        bare = bare.module if is_model_wrapper(bare) else bare
-        _say_what_is_trained(runner, bare)
-        loss: Any = getattr(bare, 'loss_module', None)
-        if hasattr(loss, 'observer'):
-            loss.observer = self._losses.add
-        wrapper: Any = runner.optim_wrapper
-        counts = getattr(wrapper, '_accumulative_counts', 1)
-
-        def before_step(*_: object) -> None:
-            batches = range(self._batch, self._batch + counts)
-            if any(self._is_logged(runner, batch) for batch in batches):
-                self._norms = gradient_norms(bare)
-
-        if isinstance(getattr(wrapper, 'optimizer', None), torch.optim.Optimizer):
-            wrapper.optimizer.register_step_pre_hook(before_step)
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Begin to count anew: speed is that of training, without validation."""
-        self._num_clips, self._since = 0, perf_counter()
-
-    def before_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: object = None,
-    ) -> None:
-        """Count the clips."""
-        self._batch = batch_idx
-        self._num_clips += len(data_batch) if isinstance(data_batch, Sized) else 0
-
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: object = None,
-        outputs: dict[str, Any] | None = None,
-    ) -> None:
-        """Log, when it is time."""
-        if not self._is_logged(runner, batch_idx):
-            return
-        details = self._losses.take()
-        for name in [*runner.message_hub.log_scalars]:
-            # Or the last one would be shown until such a step comes again.
-            if name.startswith('train/step_'):
-                runner.message_hub.log_scalars.pop(name)
-        brief = _totals(details) | self._gradients(runner) | self._costs(runner)
-        for name, value in brief.items():
-            runner.message_hub.update_scalar(f'train/{name}', value)
-        if details:
-            runner.visualizer.add_scalars(details, step=runner.iter + 1)
-
-    def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
-        """Whether ``LoggerHook`` logs after this batch."""
-        logger, num_batches = self._logger, len(runner.train_dataloader)
-        if self.every_n_inner_iters(batch_idx, logger.interval):
-            return True
-        shows_rest = not logger.ignore_last or num_batches <= logger.interval
-        return shows_rest and batch_idx + 1 == num_batches
-
-    def _gradients(self, runner: Runner) -> dict[str, float]:
-        """Norms of the last step's gradients, as they were before clipping."""
-        norms, self._norms = self._norms, {}
-        if not norms:
-            return {}
-        values = torch.stack(list(norms.values())).tolist()
-        scalars, wrapper = runner.message_hub.log_scalars, runner.optim_wrapper
-        scale, after = 1.0, sum(value**2 for value in values) ** 0.5
-        if getattr(wrapper, 'clip_grad_kwargs', None) and 'train/grad_norm' in scalars:
-            # Clipping shortens all by one factor.
-            scale = scalars['train/grad_norm'].current() / max(after, 1e-30)
-        return {
-            # MMEngine would average what is called grad_norm over many logs.
-            f'gradient_{part}': scale * value
-            for part, value in zip(norms, values, strict=True)
-        }
-
-    def _costs(self, runner: Runner) -> dict[str, float]:
-        """Speed and memory since the last log."""
-        now = perf_counter()
-        clips, self._num_clips = self._num_clips, 0
-        passed, self._since = now - self._since, now
-        found = {
-            'samples_per_second': get_world_size() * clips / passed,
-            'peak_megabytes': _peak_megabytes(),
-        }
-        scalars = runner.message_hub.log_scalars
-        if 'train/data_time' in scalars and 'train/time' in scalars:
-            waiting, whole_time = (
-                scalars[f'train/{name}'].mean(self._logger.interval)
-                for name in ('data_time', 'time')
-            )
-            found['data_share'] = float(waiting / whole_time)
-        return found
+    if index:
+        return 'corrected'
+    if step.full_logits is not None:
+        return 'mask'
+    return 'tracked' if step.points is None else 'points'
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
-    """Measure gradients by part."""
-    found: dict[str, list[Tensor]] = {}
+    """Norms of the gradients by part, scalars on the device."""
+    norms: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            part = next((one for one in PARTS if name.startswith(f'{one}.')), OTHER)
+            part = next((part for part in PARTS if name.startswith(f'{part}.')), OTHER)
             norm = torch.linalg.vector_norm(parameter.grad.detach())
-            found.setdefault(part.rpartition('.')[2], []).append(norm)
+            norms.setdefault(part.rpartition('.')[2], []).append(norm)
     return {
-        part: torch.linalg.vector_norm(torch.stack(norms))
-        for part, norms in found.items()
+        part: torch.linalg.vector_norm(torch.stack(parts))
+        for part, parts in norms.items()
     }
 
 
-def _say_what_is_trained(runner: Runner, model: nn.Module) -> None:
-    """Log how much of a model is not frozen."""
-    sizes = [(one.numel(), one.requires_grad) for one in model.parameters()]
-    trained = sum(size for size, is_trained in sizes if is_trained)
-    whole_size = sum(size for size, _ in sizes)
+def logs_after(runner: Runner, batch_idx: int) -> bool:
+    """Whether ``LoggerHook`` logs after a batch: then numbers may be read."""
+    logger, num_batches = _logger(runner), len(runner.train_dataloader)
+    if logger.every_n_inner_iters(batch_idx, logger.interval):
+        return True
+    logs_rest = not logger.ignore_last or num_batches <= logger.interval
+    return logs_rest and batch_idx + 1 == num_batches
+
+
+def _logger(runner: Runner) -> LoggerHook:
+    loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
+    return next(loggers, None) or LoggerHook()
+
+
+def _log_trained_parameters(runner: Runner, model: nn.Module) -> None:
+    """Log how many parameters are not frozen."""
+    parameters = [*model.parameters()]
+    trained = sum(part.numel() for part in parameters if part.requires_grad)
+    total = sum(part.numel() for part in parameters)
     runner.logger.info(
-        'Trained are %.3f of %.3f million parameters', trained / 1e6, whole_size / 1e6
+        'Trained are %.3f of %.3f million parameters', trained / 1e6, total / 1e6
     )
 
 
@@ -245,7 +297,7 @@ def _totals(details: dict[str, float]) -> dict[str, float]:
 
 
 def _peak_megabytes() -> float:
-    """The most memory that was in use so far."""
+    """The largest memory use so far."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / MEGABYTE
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KILOBYTE
