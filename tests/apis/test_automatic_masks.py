@@ -65,10 +65,10 @@ def _generator(model: SAM2, how: Settings) -> SAM2AutomaticMaskGenerator:
 def test_masks_equal_the_literal_ones(
     model: SAM2, image: NDArray[np.uint8], how: Settings
 ) -> None:
-    found = _generator(model, how).generate(image)
+    masks = _generator(model, how).generate(image)
     expected = literal_masks(model, image, how)
-    assert len(found) == len(expected) > 1
-    for mine, literal in zip(found, expected, strict=True):
+    assert len(masks) == len(expected) > 1
+    for mine, literal in zip(masks, expected, strict=True):
         assert (np.asarray(mine['segmentation']) != literal['mask']).sum() <= 1
         x, y, width, height = mine['bbox']
         np.testing.assert_allclose(
@@ -86,12 +86,12 @@ def test_points_per_batch_changes_no_mask(
     model: SAM2, image: NDArray[np.uint8]
 ) -> None:
     generator = _generator(model, Settings(3, 0.0, 0.0, 0.5, 1.0))
-    found = {}
+    masks = {}
     for size in (2, 64):
         generator.points_per_batch = size
-        found[size] = generator.generate(image)
-    assert len(found[2]) == len(found[64]) > 5
-    for few, many in zip(found[2], found[64], strict=True):
+        masks[size] = generator.generate(image)
+    assert len(masks[2]) == len(masks[64]) > 5
+    for few, many in zip(masks[2], masks[64], strict=True):
         assert few['point_coords'] == many['point_coords']
         assert few['predicted_iou'] == pytest.approx(many['predicted_iou'])
 
@@ -135,18 +135,18 @@ def test_reason_for_no_mask_names_the_setting_to_change(
     assert generator.generate(image)
 
 
-def test_image_other_than_rgb_is_refused(model: SAM2, image: NDArray[np.uint8]) -> None:
+def test_image_must_be_rgb(model: SAM2, image: NDArray[np.uint8]) -> None:
     generator = _generator(model, Settings(1, 0.0, 0.0, 1.0, 0.7))
     with pytest.raises(ValueError, match='The image has shape'):
         generator.generate(image[..., 0])
 
 
-def test_each_output_mode_holds_the_same_masks(
+def test_output_modes_encode_the_same_masks(
     model: SAM2, image: NDArray[np.uint8]
 ) -> None:
     arguments = {'points_per_side': 3, 'pred_iou_thresh': 0.0, 'box_nms_thresh': 0.99}
     modes = ('binary_mask', 'uncompressed_rle', 'coco_rle')
-    found = {
+    masks = {
         mode: SAM2AutomaticMaskGenerator(
             model,
             stability_score_thresh=0.0,
@@ -155,8 +155,8 @@ def test_each_output_mode_holds_the_same_masks(
         ).generate(image)
         for mode in modes
     }
-    assert len(found['binary_mask']) > 1
-    for binary, plain, coco in zip(*found.values(), strict=True):
+    assert len(masks['binary_mask']) > 1
+    for binary, plain, coco in zip(*masks.values(), strict=True):
         mask = np.asarray(binary['segmentation'])
         runs: Any = plain['segmentation']
         assert isinstance(runs['counts'], list)
@@ -181,11 +181,11 @@ def test_point_grids_replace_the_regular_grid(
     }
     grids = [[[0.5, 0.5]], [[0.25, 0.75], [1.0, 0.0]]]
     generator = SAM2AutomaticMaskGenerator(model, None, point_grids=grids, **how)
-    found = generator.generate(image)
+    masks = generator.generate(image)
     height, width = image.shape[:2]
-    whole = {tuple(m['point_coords'][0]) for m in found if m['crop_box'][2] == width}
+    whole = {tuple(m['point_coords'][0]) for m in masks if m['crop_box'][2] == width}
     assert whole == {(width / 2, height / 2)}
-    for mask in (m for m in found if m['crop_box'][2] != width):
+    for mask in (m for m in masks if m['crop_box'][2] != width):
         left, top, crop_width, crop_height = mask['crop_box']
         x, y = mask['point_coords'][0]
         share = ((x - left) / crop_width, (y - top) / crop_height)

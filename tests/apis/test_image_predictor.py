@@ -90,7 +90,7 @@ def _assert_equal(
 
 @pytest.mark.golden
 @pytest.mark.parametrize('case', [*discover('image_pred_*'), *discover('full_image_*')])
-def test_answers_equal_the_released_ones(case: GoldenCase) -> None:
+def test_predictions_equal_the_released_ones(case: GoldenCase) -> None:
     predictor = SAM2ImagePredictor(case_model(case))
     tiny = bool(case.spec['tiny'])
     tolerance = TOLERANCE if tiny else FULL_SIZE_TOLERANCE
@@ -197,8 +197,8 @@ def test_several_objects_equal_each_alone(predictor: SAM2ImagePredictor) -> None
     assert together[1].shape == (2, 1)
     for index, box in enumerate(boxes):
         alone = predictor.predict(box=box, multimask_output=False, return_logits=True)
-        for both, one in zip(together, alone, strict=True):
-            np.testing.assert_allclose(both[index], one, atol=1e-4)
+        for both, single in zip(together, alone, strict=True):
+            np.testing.assert_allclose(both[index], single, atol=1e-4)
 
 
 def test_the_models_image_need_not_be_square() -> None:
@@ -285,7 +285,7 @@ def test_wrong_calls_are_errors(predictor: SAM2ImagePredictor) -> None:
     with pytest.raises(RuntimeError, match='call set_image first'):
         predictor.predict([[5, 5]], [1])
     with pytest.raises(TypeError, match='a str; give a NumPy array'):
-        predictor.set_image('picture.png')  # type: ignore[arg-type]  # the error asked
+        predictor.set_image('picture.png')  # type: ignore[arg-type]  # the error
     with pytest.raises(ValueError, match='image_list is empty'):
         predictor.set_image_batch([])
     predictor.set_image_batch([_noise(0), _noise(1)])

@@ -42,22 +42,22 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AddressS
     """An image and a video that lie elsewhere."""
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     image = write_images(tmp_path, ['a.png']) / 'a.png'
-    film = write_clip(tmp_path / 'film.mp4')
+    clip = write_clip(tmp_path / 'clip.mp4')
     answers = {
         'a.png?size=large': image.read_bytes(),
-        'film.mp4': film.read_bytes(),
+        'clip.mp4': clip.read_bytes(),
     }
     with serve(answers) as running:
         yield running
 
 
-def test_folder_is_its_images_in_order_or_one_video(tmp_path: Path) -> None:
+def test_folder_is_a_list_of_images_or_a_video(tmp_path: Path) -> None:
     folder = write_images(tmp_path / 'f', ['2.jpg', '1.PNG', '3.webp'])
     (folder / 'notes.txt').write_text('no image')
     (folder / '._2.jpg').write_bytes(b'no image')
     (folder / '4.jpg').mkdir()
     images = list_inputs([str(folder), 5], folder_is_video=False)
-    assert [getattr(one, 'name', one) for one in images] == [
+    assert [getattr(image, 'name', image) for image in images] == [
         '1.PNG',
         '2.jpg',
         '3.webp',
@@ -67,7 +67,7 @@ def test_folder_is_its_images_in_order_or_one_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'P', 'RGBA', 'LA', 'CMYK'])
-def test_images_of_any_8_bit_kind_are_read_as_rgb(mode: str, tmp_path: Path) -> None:
+def test_8_bit_images_are_read_as_rgb(mode: str, tmp_path: Path) -> None:
     path = tmp_path / 'photo.x.tiff'
     Image.new('RGB', (7, 5), (204, 204, 204)).convert(mode).save(path)
     source = opened(path)
@@ -77,7 +77,7 @@ def test_images_of_any_8_bit_kind_are_read_as_rgb(mode: str, tmp_path: Path) -> 
     assert np.abs(source.pixels.astype(int) - 204).max() <= 2
 
 
-def test_image_is_turned_as_its_camera_noted(tmp_path: Path) -> None:
+def test_image_is_rotated_by_its_exif_data(tmp_path: Path) -> None:
     image = Image.new('RGB', (8, 4))
     exif = image.getexif()
     exif[0x0112] = 6  # lies on its side
@@ -89,10 +89,10 @@ def test_image_is_turned_as_its_camera_noted(tmp_path: Path) -> None:
 
 def test_video_comes_from_file_folder_or_array(tmp_path: Path) -> None:
     folder = write_images(tmp_path / 'clip', ['0.jpg', '1.jpg', '2.jpg', '3.jpg'])
-    film = write_clip(tmp_path / 'film.mp4')
+    clip = write_clip(tmp_path / 'clip.mp4')
     for item, name in (
         (folder, 'clip'),
-        (str(film), 'film'),
+        (str(clip), 'clip'),
         (np.stack(toy_frames(4)), 'unnamed'),
     ):
         source = opened(item)
@@ -106,9 +106,9 @@ def test_image_and_video_come_from_an_address(server: AddressServer) -> None:
     assert isinstance(image, ImageInput)
     assert image.name == 'a'
     assert np.array_equal(image.pixels, toy_frames(1)[0])
-    with open_input(f'{server.url}film.mp4', default_name='') as video:
+    with open_input(f'{server.url}clip.mp4', default_name='') as video:
         assert isinstance(video, VideoInput)
-        assert video.name == 'film'
+        assert video.name == 'clip'
         assert video.frames.read(3).shape == (*SIZE, 3)
 
 
@@ -178,7 +178,7 @@ def concatenation(path: Path) -> None:
 
 
 def many_frames(path: Path) -> None:
-    """A video that claims four billion frames, of one size each."""
+    """A video that claims four billion frames, all of one size."""
     whole = write_clip(path).read_bytes()
     table = whole.index(b'stsz')
     claim = struct.pack('>II', 1, 2**32 - 1)
@@ -187,7 +187,7 @@ def many_frames(path: Path) -> None:
 
 @pytest.mark.parametrize('make', [os.mkfifo, lambda path: path.symlink_to('/dev/zero')])
 @pytest.mark.parametrize('name', ['a.jpg', 'a.mp4', 'a'])
-def test_what_is_no_regular_file_is_refused_without_opening_it(
+def test_special_file_is_refused_without_opening_it(
     make: Callable[[Path], None], name: str, tmp_path: Path
 ) -> None:
     make(tmp_path / name)
@@ -208,7 +208,7 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(
         (many_frames, 'a.mp4', 'claims 4294967295 frames'),
     ],
 )
-def test_hostile_files_are_refused_before_they_cost_anything(
+def test_hostile_file_is_refused_before_it_is_decoded(
     make: Callable[[Path], None], name: str, problem: str, tmp_path: Path
 ) -> None:
     make(tmp_path / name)
@@ -217,7 +217,7 @@ def test_hostile_files_are_refused_before_they_cost_anything(
     assert not (tmp_path / 'ran').exists()
 
 
-def test_name_that_ffmpeg_would_take_for_a_command_is_a_file(
+def test_name_that_ffmpeg_reads_as_a_command_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -244,11 +244,11 @@ def test_download_is_bounded(
             opened(f'{url}{name}')
     monkeypatch.setattr(inference_io, 'DOWNLOAD_SECONDS', 0.0)
     with pytest.raises(ValueError, match='takes more than 0 s'):
-        opened(f'{url}film.mp4')
+        opened(f'{url}clip.mp4')
     few = ReadLimits(max_file_size=100)
     monkeypatch.setattr(inference_io, 'DEFAULT_LIMITS', few)
     with pytest.raises(ValueError, match='more than 100 bytes'):
-        opened(f'{url}film.mp4')
+        opened(f'{url}clip.mp4')
 
 
 def test_bad_inputs_are_named(
@@ -321,9 +321,9 @@ def test_video_gets_labels_by_frame_and_one_overlay_video(tmp_path: Path) -> Non
             output.add_overlay(PICTURE)
     labels = {'pred/a.b/00004.png', 'pred/a.b/00005.png'}
     assert written(tmp_path) == {'pred/a.b', 'vis/a.b.mp4'} | labels
-    film = cv2.VideoCapture(str(tmp_path / 'vis' / 'a.b.mp4'))
-    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 2
-    assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
+    clip = cv2.VideoCapture(str(tmp_path / 'vis' / 'a.b.mp4'))
+    assert clip.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    assert clip.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
 
 
 def test_failure_leaves_no_half_of_a_video(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def test_folder_of_images_becomes_overlays_and_masks(
 ) -> None:
     folder = write_images(tmp_path / 'in', ['a.jpg', 'a.png', 'b.png'])
     out = tmp_path / 'out'
-    found = inferencer(folder, prompts=[BOX], out_dir=out)
-    names = [result.name for result in found['predictions']]
+    results = inferencer(folder, prompts=[BOX], out_dir=out)
+    names = [result.name for result in results['predictions']]
     assert names == ['a', 'a_2', 'b']  # no file is written over another
     for name in names:
         picture = cv2.imread(str(out / 'vis' / f'{name}.png'))
@@ -62,37 +62,37 @@ def test_folder_of_images_becomes_overlays_and_masks(
         assert labels is not None
         assert labels.shape[:2] == SIZE
         assert (out / 'pred' / f'{name}.json').is_file()
-    assert found['visualization'] == [[], [], []]
+    assert results['visualization'] == [[], [], []]
 
 
-def test_video_becomes_a_film_and_nothing_is_drawn_unasked(
+def test_video_becomes_an_overlay_video_and_is_drawn_only_if_needed(
     inferencer: SAM2Inferencer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = write_clip(tmp_path / 'film.mp4', 5)
-    found = inferencer(film, prompts=[BOX], max_frames=3, out_dir=tmp_path / 'out')
-    (result,) = found['predictions']
+    clip = write_clip(tmp_path / 'clip.mp4', 5)
+    results = inferencer(clip, prompts=[BOX], max_frames=3, out_dir=tmp_path / 'out')
+    (result,) = results['predictions']
     assert isinstance(result, InferenceResult)
     assert [frame.frame_index for frame in result.frames] == [0, 1, 2]
     assert decode_masks(result.frames[0].masks).shape == (1, *SIZE)
-    drawn = cv2.VideoCapture(str(tmp_path / 'out' / 'vis' / 'film.mp4'))
+    drawn = cv2.VideoCapture(str(tmp_path / 'out' / 'vis' / 'clip.mp4'))
     assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 3
     monkeypatch.setattr(inferencer, 'visualize', None)
-    inferencer(film, prompts=[BOX], max_frames=1)
+    inferencer(clip, prompts=[BOX], max_frames=1)
 
 
-def test_id_that_no_file_can_hold_is_refused_before_there_are_masks(
+def test_id_that_a_format_cannot_store_is_an_error_before_inference(
     inferencer: SAM2Inferencer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = [ObjectPrompt(object_id=70_000, box=(10, 5, 60, 40))]
     given: dict[str, Any] = {'prompts': prompts, 'out_dir': tmp_path}
-    found = inferencer(toy_frames(1)[0], **given, pred_formats=['json'])
-    assert found['predictions'][0].frames[0].object_ids == (70_000,)
+    results = inferencer(toy_frames(1)[0], **given, pred_formats=['json'])
+    assert results['predictions'][0].frames[0].object_ids == (70_000,)
     monkeypatch.setattr(inferencer, 'forward', None)
     with pytest.raises(ValueError, match='Object 70000 does not fit into png'):
         inferencer(toy_frames(1)[0], **given)
 
 
-def test_pictures_are_returned_and_shown(
+def test_overlays_are_returned_and_shown(
     inferencer: SAM2Inferencer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows: list[tuple[np.ndarray, dict[str, Any]]] = []
@@ -100,29 +100,29 @@ def test_pictures_are_returned_and_shown(
         inferencer.visualizer, 'show', lambda p, **how: windows.append((p, how))
     )
     frames = np.stack(toy_frames(2))
-    found = inferencer(
+    results = inferencer(
         [frames, frames[0]], prompts=[BOX], return_vis=True, show=True, wait_time=0.5
     )
-    assert [len(pictures) for pictures in found['visualization']] == [2, 1]
+    assert [len(pictures) for pictures in results['visualization']] == [2, 1]
     assert [how['win_name'] for _, how in windows] == ['input_0'] * 2 + ['input_1']
     assert {how['wait_time'] for _, how in windows} == {0.5}
-    shown, kept = windows[0][0], found['visualization'][0][0]
+    shown, kept = windows[0][0], results['visualization'][0][0]
     assert np.array_equal(shown, kept[..., ::-1])  # OpenCV's windows are BGR
     assert (kept != np.asarray(0)).any()
 
 
-def test_progress_is_drawn_where_it_is_asked_for(
+def test_progress_bar_is_optional(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], inferencer: SAM2Inferencer
 ) -> None:
-    film = write_clip(tmp_path / 'film.mp4', 2)
-    inferencer(film, prompts=[BOX])
-    assert 'film' not in capsys.readouterr().out
+    clip = write_clip(tmp_path / 'clip.mp4', 2)
+    inferencer(clip, prompts=[BOX])
+    assert 'clip' not in capsys.readouterr().out
     inferencer.show_progress = True
-    inferencer(film, prompts=[BOX])
+    inferencer(clip, prompts=[BOX])
     inferencer([toy_frames(1)[0]] * 2, prompts=[BOX])
     inferencer.show_progress = False
     printed = capsys.readouterr().out
-    assert 'film' in printed
+    assert 'clip' in printed
     assert 'Inputs' in printed
 
 
@@ -144,30 +144,32 @@ def test_progress_bar_counts_the_frames_that_are_tracked(
 
     monkeypatch.setattr('projects.sam2.apis.inferencer.track', track)
     prompt = ObjectPrompt(box=(4, 4, 20, 18), frame_index=frame)
-    found = inferencer(np.stack(toy_frames(6)), prompts=[prompt], max_frames=max_frames)
-    assert totals[-1] == total == len(found['predictions'][0].frames)
+    results = inferencer(
+        np.stack(toy_frames(6)), prompts=[prompt], max_frames=max_frames
+    )
+    assert totals[-1] == total == len(results['predictions'][0].frames)
 
 
-def test_masks_of_an_earlier_run_do_not_stay(
+def test_masks_of_an_earlier_run_are_removed(
     inferencer: SAM2Inferencer, tmp_path: Path
 ) -> None:
-    film, out = write_clip(tmp_path / 'film.mp4', 4), tmp_path / 'out'
-    inferencer(film, prompts=[BOX], out_dir=out, pred_formats=['png', 'json', 'npz'])
-    notes, other = out / 'pred' / 'film' / 'notes.png', out / 'pred' / 'film_2.json'
+    clip, out = write_clip(tmp_path / 'clip.mp4', 4), tmp_path / 'out'
+    inferencer(clip, prompts=[BOX], out_dir=out, pred_formats=['png', 'json', 'npz'])
+    notes, other = out / 'pred' / 'clip' / 'notes.png', out / 'pred' / 'clip_2.json'
     for path in (notes, other):
         path.write_text('mine')
     late = ObjectPrompt(box=(4, 4, 20, 18), frame_index=2)
     # A prompt that is refused removes nothing.
     before = sorted(out.rglob('*'))
     with pytest.raises(ValueError, match='lies outside of the image'):
-        inferencer(film, prompts=[ObjectPrompt(points=[(999, 0)])], out_dir=out)
+        inferencer(clip, prompts=[ObjectPrompt(points=[(999, 0)])], out_dir=out)
     assert sorted(out.rglob('*')) == before
-    inferencer(film, prompts=[late], out_dir=out, pred_formats=['png'])
+    inferencer(clip, prompts=[late], out_dir=out, pred_formats=['png'])
     written = {path.name for path in (out / 'pred').rglob('*.*')}
-    assert written == {'00002.png', '00003.png', 'notes.png', 'film_2.json'}
+    assert written == {'00002.png', '00003.png', 'notes.png', 'clip_2.json'}
 
 
-def test_image_keeps_no_masks_of_an_earlier_run(
+def test_masks_of_an_earlier_image_are_removed(
     inferencer: SAM2Inferencer, tmp_path: Path
 ) -> None:
     image = toy_frames(1)[0]
@@ -176,7 +178,7 @@ def test_image_keeps_no_masks_of_an_earlier_run(
     assert [path.name for path in (tmp_path / 'pred').iterdir()] == ['input_0.npz']
 
 
-def test_masks_do_not_replace_the_frames_that_they_are_of(
+def test_masks_do_not_replace_their_frames(
     inferencer: SAM2Inferencer, tmp_path: Path
 ) -> None:
     frames = write_images(tmp_path / 'pred' / 'clip', ['00000.png', '00001.png'])
@@ -190,11 +192,11 @@ def test_registry_builds_it_and_weights_find_their_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = write_weights(tmp_path / 'weights.pth')
-    asked: list[Mapping[str, torch.Tensor]] = []
+    given: list[Mapping[str, torch.Tensor]] = []
 
-    def fitting(found: Mapping[str, torch.Tensor], *, source: str) -> Config:
+    def fitting(weights_: Mapping[str, torch.Tensor], *, source: str) -> Config:
         assert source == weights
-        asked.append(found)
+        given.append(weights_)
         return CONFIG
 
     monkeypatch.setattr('projects.sam2.apis.inferencer.fitting_config', fitting)
@@ -202,17 +204,17 @@ def test_registry_builds_it_and_weights_find_their_config(
         {'type': 'SAM2Inferencer', 'weights': weights, 'device': 'cpu'}
     )
     state = built.model.state_dict()
-    assert asked[0].keys() == state.keys()
-    assert all(torch.equal(asked[0][key], state[key]) for key in state)
+    assert given[0].keys() == state.keys()
+    assert all(torch.equal(given[0][key], state[key]) for key in state)
     assert not built.model.training
 
 
-def test_neither_model_nor_weights_is_refused() -> None:
+def test_neither_model_nor_weights_is_an_error() -> None:
     with pytest.raises(ValueError, match='Neither a model nor weights'):
         SAM2Inferencer()
 
 
-def test_visualizer_that_draws_no_masks_is_refused() -> None:
+def test_visualizer_that_draws_no_masks_is_an_error() -> None:
     config = Config({**CONFIG, 'visualizer': {'type': 'Visualizer'}})
     with pytest.raises(ValueError, match='Visualizer draws no masks'):
         SAM2Inferencer(model=config, device='cpu')
@@ -271,11 +273,11 @@ def shown(frames: list[InferredFrame]) -> list[tuple[int, tuple[int, ...], float
     return [(f.frame_index, f.object_ids, float(f.masks.mean())) for f in frames]
 
 
-def test_objects_of_an_image_are_those_of_the_image_predictor(
+def test_objects_of_an_image_equal_the_image_predictors(
     inferencer: SAM2Inferencer,
 ) -> None:
     mask = nested_masks()[1]
-    found = image_of(
+    frame = image_of(
         inferencer,
         [
             ObjectPrompt(object_id=5, box=CORNERS, points=[(9, 9)]),
@@ -294,22 +296,22 @@ def test_objects_of_an_image_are_those_of_the_image_predictor(
         antialias=True,
     )
     given, _, _ = predict(mask_input=20 * soft[0] - 10, multimask_output=False)
-    assert found.object_ids == (5, 2, 9)
+    assert frame.object_ids == (5, 2, 9)
     expected = np.stack([both[0], three[ious.argmax()], given[0]])
-    assert np.array_equal(found.masks, expected)
-    assert found.ious[1] == pytest.approx(float(ious.max()))
-    assert len(found.marks) == 2 + 1 + 1
+    assert np.array_equal(frame.masks, expected)
+    assert frame.ious[1] == pytest.approx(float(ious.max()))
+    assert len(frame.marks) == 2 + 1 + 1
 
 
 def test_image_without_a_prompt_is_segmented_as_a_whole(
     inferencer: SAM2Inferencer,
 ) -> None:
-    found = image_of(inferencer)
+    frame = image_of(inferencer)
     expected = inferencer.mask_generator.generate(FRAMES[0])
-    assert found.object_ids == tuple(range(1, len(expected) + 1))
+    assert frame.object_ids == tuple(range(1, len(expected) + 1))
     assert len(expected) > 1
-    for mask, one in zip(found.masks, expected, strict=True):
-        assert np.array_equal(mask, np.asarray(one['segmentation']))
+    for mask, literal in zip(frame.masks, expected, strict=True):
+        assert np.array_equal(mask, np.asarray(literal['segmentation']))
 
 
 def test_video_is_tracked_by_the_video_predictor(
@@ -320,21 +322,21 @@ def test_video_is_tracked_by_the_video_predictor(
         ObjectPrompt(object_id=8, frame_index=2, mask=nested_masks()[0]),
         ObjectPrompt(object_id=3, frame_index=4, points=[(9, 9)], labels=[0]),
     ]
-    found = list(inferencer.forward(video(6), prompts=prompts))
+    frames = list(inferencer.forward(video(6), prompts=prompts))
     state = inferencer.video_predictor.init_state(FRAMES[:6])
     inferencer.video_predictor.add_new_points_or_box(state, 1, 3, box=CORNERS)
     inferencer.video_predictor.add_new_mask(state, 2, 8, nested_masks()[0])
     inferencer.video_predictor.add_new_points_or_box(state, 4, 3, [[9, 9]], [0])
     expected = list(inferencer.video_predictor.propagate_in_video(state))
-    assert [frame.frame_index for frame in found] == [1, 2, 3, 4, 5]
-    for frame, result in zip(found, expected, strict=True):
+    assert [frame.frame_index for frame in frames] == [1, 2, 3, 4, 5]
+    for frame, result in zip(frames, expected, strict=True):
         assert frame.object_ids == (3, 8)
         assert np.array_equal(frame.masks, (result.mask_logits[:, 0] > 0).numpy())
         assert np.array_equal(frame.pixels, FRAMES[frame.frame_index])
-    assert [len(frame.marks) for frame in found] == [2, 0, 0, 1, 0]
+    assert [len(frame.marks) for frame in frames] == [2, 0, 0, 1, 0]
 
 
-def test_what_is_passed_leaves_nothing_on_disk(
+def test_old_memories_are_not_offloaded(
     inferencer: SAM2Inferencer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_archives(monkeypatch)
@@ -345,14 +347,14 @@ def test_what_is_passed_leaves_nothing_on_disk(
     assert len(list(inferencer.forward(longer, prompts=prompts))) == 20
 
 
-def test_stream_shows_what_the_video_shows(inferencer: SAM2Inferencer) -> None:
+def test_stream_equals_the_video(inferencer: SAM2Inferencer) -> None:
     prompts = [ObjectPrompt(object_id=3, box=CORNERS)]
     live = list(inferencer.forward(stream(), prompts=prompts))
     assert shown(live) == shown(list(inferencer.forward(video(), prompts=prompts)))
     assert len({frame.masks.mean() for frame in live}) > LENGTH // 2
 
 
-def test_stream_shows_nothing_before_its_first_prompt(
+def test_stream_has_no_masks_before_its_first_prompt(
     inferencer: SAM2Inferencer,
 ) -> None:
     prompts = [ObjectPrompt(object_id=3, frame_index=2, box=CORNERS)]
@@ -369,7 +371,7 @@ def test_everything_on_the_first_frame_is_tracked(
         assert ids == [tuple(range(1, number + 1))] * 2
 
 
-def test_prompts_that_an_image_cannot_have_are_refused(
+def test_wrong_prompts_of_an_image_are_errors(
     inferencer: SAM2Inferencer,
 ) -> None:
     later = ObjectPrompt(frame_index=2, box=CORNERS)
@@ -400,12 +402,12 @@ def test_prompts_that_an_image_cannot_have_are_refused(
         ({'points': [(1, 1)], 'frame_index': 1.5}, r'frame_index is 1\.5 \(float\)'),
     ],
 )
-def test_malformed_prompts_are_refused(said: dict[str, Any], message: str) -> None:
+def test_malformed_prompts_are_errors(said: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ObjectPrompt(**said)
 
 
-def test_points_are_on_the_object_unless_it_is_said() -> None:
+def test_points_are_on_the_object_by_default() -> None:
     labels = ObjectPrompt(points=[(1, 2), (3, 4)]).point_labels
     assert labels is not None
     assert labels.tolist() == [1, 1]
@@ -414,7 +416,7 @@ def test_points_are_on_the_object_unless_it_is_said() -> None:
     assert box.point_coords is None
 
 
-def test_numbers_of_numpy_are_plain_ones() -> None:
+def test_numpy_numbers_become_plain_ones() -> None:
     prompt = ObjectPrompt(
         object_id=np.uint8(4),  # type: ignore[arg-type]
         points=np.array([[5, 6], [7, 8]]),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What users give: read where it is right, refused by name where it is not."""
+"""User input is converted, or an error names it and the remedy."""
 
 from enum import Enum
 from typing import Any
@@ -47,12 +47,12 @@ def _read(**given: Any) -> PointPrompt | None:
         pytest.param(Image.new('I;16', (4, 4)), "mode 'I;16'", id='PIL 16 bits'),
     ],
 )
-def test_image_other_than_8_bit_rgb_is_refused(image: object, message: str) -> None:
+def test_image_other_than_8_bit_rgb_is_an_error(image: object, message: str) -> None:
     with pytest.raises(ValueError, match=f'^Frame 3 .*{message}'):
         read_image(image, name='Frame 3')
 
 
-def test_image_of_another_type_is_refused() -> None:
+def test_image_of_another_type_is_an_error() -> None:
     with pytest.raises(TypeError, match='X is a str; give a NumPy array'):
         read_image('picture.png', name='X')
 
@@ -108,7 +108,7 @@ def test_box_comes_before_the_points() -> None:
     assert torch.allclose(prompt.coords, expected)
 
 
-def test_arrays_may_be_turned_round() -> None:
+def test_arrays_may_have_negative_strides() -> None:
     rows_and_columns = np.array([[36, 20], [10, 70]])
     turned = _read(points=rows_and_columns[:, ::-1], labels=np.array([0, 1])[::-1])
     assert turned is not None
@@ -166,7 +166,7 @@ def test_other_shapes_of_one_prompt_are_the_same(
     assert torch.equal(actual.labels, expected.labels)
 
 
-def test_shares_of_the_sides_are_taken_as_they_are() -> None:
+def test_shares_of_the_sides_are_not_scaled() -> None:
     arguments = {'labels': [1], 'box': None, 'size': SIZE, 'in_pixels': False}
     prompt = read_points(points=[[0.5, 1.0]], **arguments)  # type: ignore[arg-type]
     assert prompt is not None
@@ -187,7 +187,7 @@ def test_points_and_boxes_a_little_beyond_the_border_are_not_clamped() -> None:
         assert torch.allclose(prompt.coords, expected)
 
 
-def test_nothing_is_no_prompt() -> None:
+def test_no_points_and_no_box_are_no_prompt() -> None:
     assert _read() is None
 
 
@@ -208,7 +208,7 @@ def test_nothing_is_no_prompt() -> None:
         (Kind.CAT, 'cat'),
     ],
 )
-def test_equal_ids_of_any_type_are_one(given: object, expected: object) -> None:
+def test_equal_ids_of_any_type_are_the_same(given: object, expected: object) -> None:
     number = read_object_id(given)
     assert number == expected
     assert type(number) is type(expected)
@@ -234,12 +234,12 @@ def test_equal_ids_of_any_type_are_one(given: object, expected: object) -> None:
     ],
     ids=repr,
 )
-def test_all_else_is_no_id(given: object) -> None:
+def test_other_values_are_no_id(given: object) -> None:
     with pytest.raises(ValueError, match=r'^obj_id is .*; give a whole number or a st'):
         read_object_id(given)
 
 
-def test_numbers_and_flags_are_read_by_name_and_range() -> None:
+def test_numbers_and_flags_are_checked() -> None:
     assert read_whole_number(np.float64(4), name='n', least=1, most=4) == 4
     assert read_number(np.float32(0.5), name='t', most=1) == 0.5
     assert read_flag(np.bool_(0), name='f') is False

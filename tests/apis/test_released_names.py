@@ -18,7 +18,6 @@ from projects.sam2.apis import (
 )
 from projects.sam2.apis.image_predictor import preprocess_image
 from projects.sam2.checkpoints import map_to_released
-from projects.sam2.models.released_names import ReleasedNames
 from toy_videos import (
     SIDE,
     SIZE,
@@ -33,7 +32,7 @@ REQUIRED = inspect.Parameter.empty
 BUILDER = {
     'config_file': REQUIRED,
     'ckpt_path': None,
-    'device': None,  # 'cuda' in the release; here where there is one
+    'device': None,  # 'cuda' in the release; here if there is a GPU
     'mode': 'eval',
     'hydra_overrides_extra': (),
     'apply_postprocessing': True,
@@ -157,9 +156,9 @@ def test_positional_arguments_are_those_of_the_release(
 ) -> None:
     parameters = inspect.signature(function).parameters.values()
     positional = {
-        one.name: one.default
-        for one in parameters
-        if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and one.name != 'self'
+        p.name: p.default
+        for p in parameters
+        if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and p.name != 'self'
     }
     assert list(positional.items()) == list(released.items())
 
@@ -183,7 +182,7 @@ PROMPTS = [
 
 @pytest.mark.parametrize(('points', 'labels', 'box'), PROMPTS)
 @pytest.mark.parametrize('multimask', [True, False])
-def test_prepared_prompts_give_what_predict_gives(
+def test_prep_prompts_and_predict_equal_the_public_call(
     predictor: SAM2ImagePredictor,
     points: Any,
     labels: Any,
@@ -261,7 +260,7 @@ def test_parts_of_the_model_are_called_as_in_the_release(
     assert ious.shape == scores.shape == (len(coords), 1)
 
 
-def test_box_of_its_own_comes_without_a_padding_point(
+def test_box_needs_no_padding_point(
     predictor: SAM2ImagePredictor,
 ) -> None:
     encoder = predictor.model.sam_prompt_encoder
@@ -279,7 +278,7 @@ def test_box_of_its_own_comes_without_a_padding_point(
     assert dense.shape == (1, 64, 2, 2)
 
 
-def test_features_may_be_kept_and_set_again(predictor: SAM2ImagePredictor) -> None:
+def test_features_may_be_saved_and_set_again(predictor: SAM2ImagePredictor) -> None:
     other = SAM2ImagePredictor(predictor.model)
     with pytest.raises(RuntimeError, match='No image is set'):
         other.predict([[9, 9]], [1])
@@ -291,7 +290,7 @@ def test_features_may_be_kept_and_set_again(predictor: SAM2ImagePredictor) -> No
         assert np.array_equal(ours, value)
 
 
-def test_transforms_bring_images_and_prompts_to_the_model(
+def test_transforms_scale_images_and_prompts_to_the_model(
     predictor: SAM2ImagePredictor,
 ) -> None:
     transforms = predictor._transforms
@@ -313,7 +312,7 @@ def test_transforms_bring_images_and_prompts_to_the_model(
     predictor.mask_threshold = 0.0
 
 
-def test_predictors_are_made_around_a_predictor() -> None:
+def test_predictors_share_the_model_of_a_predictor() -> None:
     video = SAM2VideoPredictor(toy_model())
     assert SAM2ImagePredictor(video).model is video.model
     generator = SAM2AutomaticMaskGenerator(video, 2)  # type: ignore[arg-type]
@@ -328,9 +327,9 @@ def test_video_predictor_is_used_like_its_model() -> None:
     video: Any = SAM2VideoPredictor(toy_model())  # knows its model's names as it runs
     assert video.image_size == SIDE
     assert video.eval().float().requires_grad_(requires_grad=False) is video
-    assert not any(one.requires_grad for one in video.parameters())
+    assert not any(weight.requires_grad for weight in video.parameters())
     assert video.half().to(torch.float32).to('cpu', torch.float64) is video
-    assert {one.dtype for one in video.parameters()} == {torch.float64}
+    assert {weight.dtype for weight in video.parameters()} == {torch.float64}
     assert video.image_encoder.trunk is video.model.image_encoder.backbone
     assert video.memory_attention is video.model.tracker.memory_attention
     assert not video.train().training  # all of it is frozen
@@ -347,7 +346,7 @@ def test_video_predictor_is_used_like_its_model() -> None:
     assert apart.flatten().tolist() == [1, -10, -10, 3]
 
 
-def test_options_of_the_model_reach_it() -> None:
+def test_released_options_are_set_on_the_model() -> None:
     video: Any = SAM2VideoPredictor(toy_model())
     bank = video.model.tracker.memory_bank
     assert video.max_cond_frames_in_attn == -1
@@ -384,7 +383,7 @@ def test_options_of_the_model_reach_it() -> None:
         ('sigmoid_scale_for_mem_enc', 1.0, r'is always 20\.0 here'),
     ],
 )
-def test_released_name_that_changes_nothing_when_set_names_what_does(
+def test_setting_a_fixed_name_is_an_error_with_a_remedy(
     name: str, value: object, message: str
 ) -> None:
     video = SAM2VideoPredictor(toy_model())
@@ -407,19 +406,6 @@ def test_weights_are_replaced_under_their_released_names() -> None:
     assert not video.model.training
 
 
-def test_every_released_property_can_be_set_or_says_what_to_do() -> None:
-    model = toy_model()
-    plain = [
-        name
-        for name, value in vars(ReleasedNames).items()
-        if isinstance(value, property) and value.fset is None
-    ]
-    for name in plain:
-        with pytest.raises((AttributeError, TypeError)) as raised:
-            setattr(model, name, 3)
-        assert 'has no setter' not in str(raised.value), name
-
-
 def test_model_loads_weights_by_their_released_names() -> None:
     source, target = SAM2VideoPredictor(toy_model()), SAM2VideoPredictor(toy_model())
     released = source.state_dict()
@@ -429,8 +415,8 @@ def test_model_loads_weights_by_their_released_names() -> None:
             weight.zero_()
     target.load_state_dict(released)
     assert_same_weights(target.model.state_dict(), source.model.state_dict())
-    found = target.model.load_state_dict(released | {'x': torch.ones(1)}, strict=False)
-    assert (found.missing_keys, found.unexpected_keys) == ([], ['x'])
+    loaded = target.model.load_state_dict(released | {'x': torch.ones(1)}, strict=False)
+    assert (loaded.missing_keys, loaded.unexpected_keys) == ([], ['x'])
     decoder = target.model.sam_mask_decoder
     own = decoder.state_dict()
     assert {f'sam_mask_decoder.{key}' for key in own} <= released.keys()
@@ -440,14 +426,14 @@ def test_model_loads_weights_by_their_released_names() -> None:
     assert not torch.equal(weight, released['sam_mask_decoder.iou_token.weight'])
 
 
-def test_part_under_its_released_name_is_the_part() -> None:
+def test_released_part_shares_state_with_ours() -> None:
     model = toy_model()
     model.sam_mask_decoder.train(mode=False)
     assert not model.mask_decoder.training
     model.sam_mask_decoder.train()
     assert model.mask_decoder.training
-    ours = {id(one) for one in model.prompt_encoder.parameters()}
-    assert {id(one) for one in model.sam_prompt_encoder.parameters()} == ours
+    ours = {id(weight) for weight in model.prompt_encoder.parameters()}
+    assert {id(weight) for weight in model.sam_prompt_encoder.parameters()} == ours
     model.sam_mask_decoder.dynamic_multimask_via_stability = False
     assert model.mask_decoder.stability_selection is False
     assert model.sam_mask_decoder.iou_head is model.mask_decoder.iou_head
@@ -484,7 +470,7 @@ def test_images_are_encoded_as_in_the_release(predictor: SAM2ImagePredictor) -> 
     )
     _, flat, places, sizes = model._prepare_backbone_features(out)
     assert sizes == [(8, 8), (4, 4), (2, 2)]
-    assert [one.shape[:2] for one in flat] == [(64, 1), (16, 1), (4, 1)]
+    assert [level.shape[:2] for level in flat] == [(64, 1), (16, 1), (4, 1)]
     assert places[-1].shape == flat[-1].shape
     features = predictor._features
     assert features is not None
@@ -523,7 +509,7 @@ def test_part_is_replaced_under_its_released_name() -> None:
 
 
 @pytest.mark.parametrize('name', ['mask_decoder', 'prompt_encoder'])
-def test_what_would_be_lost_on_a_view_is_refused(name: str) -> None:
+def test_change_that_a_view_would_lose_is_an_error(name: str) -> None:
     model = toy_model()
     view = getattr(model, f'sam_{name}')
     with pytest.raises(TypeError, match=f'cannot be replaced; set model.{name}'):

@@ -154,8 +154,8 @@ def _by_hand(
     for frame in frames:
         mask = video.masks(frame)[number - 1]
         predictor.add_new_mask(state, frame, number, mask)
-    shown = predictor.propagate_in_video(state, frames[0])
-    return {one.frame_index: (one.mask_logits[0, 0] > 0).cpu().numpy() for one in shown}
+    results = predictor.propagate_in_video(state, frames[0])
+    return {r.frame_index: (r.mask_logits[0, 0] > 0).cpu().numpy() for r in results}
 
 
 def _same(
@@ -172,33 +172,33 @@ def _same(
 def test_object_is_tracked_from_its_first_mask_as_if_alone(
     predictor: SAM2VideoPredictor,
 ) -> None:
-    found = _segment(predictor, LATE)
-    assert [frame.object_ids for frame in found] == [
+    frames = _segment(predictor, LATE)
+    assert [frame.object_ids for frame in frames] == [
         *[(), (1,), (1,)],
         *[(1, 2)] * 3,
     ]
-    assert found[0].masks.shape == (0, *LATE.size)
+    assert frames[0].masks.shape == (0, *LATE.size)
     for number, first in ((1, 1), (2, 3)):
         alone = _by_hand(predictor, LATE, number, [first])
         assert list(alone) == list(range(first, 6))
-        assert _same(found, alone, number)
+        assert _same(frames, alone, number)
 
 
 def test_first_frame_leaves_out_later_objects(
     predictor: SAM2VideoPredictor,
 ) -> None:
-    found = _segment(predictor, LATE, GivenMasks.FIRST_FRAME)
-    assert [frame.object_ids for frame in found] == [(), *[(1,)] * 5]
-    assert _same(found, _by_hand(predictor, LATE, 1, [1]), 1)
+    frames = _segment(predictor, LATE, GivenMasks.FIRST_FRAME)
+    assert [frame.object_ids for frame in frames] == [(), *[(1,)] * 5]
+    assert _same(frames, _by_hand(predictor, LATE, 1, [1]), 1)
 
 
 def test_all_masks_may_be_prompts(predictor: SAM2VideoPredictor) -> None:
     video = MemoryVideo(first_frames=(1, 3), length=6, annotated=(0, 1, 3, 5))
-    found = _segment(predictor, video, GivenMasks.ALL)
-    assert _same(found, _by_hand(predictor, video, 1, [1, 3, 5]), 1)
-    assert _same(found, _by_hand(predictor, video, 2, [3, 5]), 2)
+    frames = _segment(predictor, video, GivenMasks.ALL)
+    assert _same(frames, _by_hand(predictor, video, 1, [1, 3, 5]), 1)
+    assert _same(frames, _by_hand(predictor, video, 2, [3, 5]), 2)
     once = _segment(predictor, video)
-    assert any((a.masks != b.masks).any() for a, b in zip(found, once, strict=True))
+    assert any((a.masks != b.masks).any() for a, b in zip(frames, once, strict=True))
 
 
 def test_higher_threshold_gives_smaller_masks(predictor: SAM2VideoPredictor) -> None:
@@ -272,23 +272,23 @@ def _to(plan: VOSPlan, root: Path, *, per_object: bool = False) -> VOSPlan:
 
 
 @pytest.fixture(scope='module')
-def outcomes(plan: VOSPlan) -> list[TaskResult[str, int]]:
+def results(plan: VOSPlan) -> list[TaskResult[str, int]]:
     """Results of all videos in one process."""
     return _run(plan)
 
 
 @pytest.fixture(scope='module')
-def whole(plan: VOSPlan, outcomes: list[TaskResult[str, int]]) -> dict[str, bytes]:
+def whole(plan: VOSPlan, results: list[TaskResult[str, int]]) -> dict[str, bytes]:
     """All masks, written by one process."""
-    assert outcomes
+    assert results
     return files_below(plan.out.root)
 
 
 def test_every_frame_gets_its_masks_the_longest_video_first(
-    plan: VOSPlan, outcomes: list[TaskResult[str, int]], whole: dict[str, bytes]
+    plan: VOSPlan, results: list[TaskResult[str, int]], whole: dict[str, bytes]
 ) -> None:
     assert plan.lengths() == LENGTHS
-    done = [(one.task, one.result) for one in outcomes]
+    done = [(result.task, result.result) for result in results]
     assert done == [('long', 4), ('late', 3), ('short', 2)]
     names = {f'{n}/{i:05d}.png' for n, count in LENGTHS.items() for i in range(count)}
     assert set(whole) == names
@@ -307,20 +307,20 @@ def test_finished_videos_are_skipped(
     (tmp_path / 'late').mkdir()
     (tmp_path / '.long.partial').mkdir()
     again = _to(plan, tmp_path)
-    assert [one.result for one in _run(again)] == [4, 0, 2]
+    assert [result.result for result in _run(again)] == [4, 0, 2]
     assert not list((tmp_path / 'late').iterdir())
     rest = {path: b for path, b in whole.items() if not path.startswith('late')}
     assert files_below(tmp_path) == rest
     # Nothing is left to do, so not even the model is built.
     unbuilt = replace(again, checkpoint='nowhere.pt')
-    assert [one.result for one in _run(unbuilt)] == [0, 0, 0]
+    assert [result.result for result in _run(unbuilt)] == [0, 0, 0]
 
 
 def test_processes_share_the_videos(
     plan: VOSPlan, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
-    outcomes = _run(_to(plan, tmp_path), num_processes=2)
-    assert {one.task: one.result for one in outcomes} == LENGTHS
+    results = _run(_to(plan, tmp_path), num_processes=2)
+    assert {result.task: result.result for result in results} == LENGTHS
     assert files_below(tmp_path) == whole
 
 
@@ -335,8 +335,8 @@ def test_ranks_share_the_videos(
     shares = []
     for rank in ('0', '1'):
         monkeypatch.setenv('RANK', rank)
-        outcomes = _run(_to(plan, tmp_path), launcher='pytorch')
-        shares.append([one.task for one in outcomes])
+        results = _run(_to(plan, tmp_path), launcher='pytorch')
+        shares.append([result.task for result in results])
     assert shares == [['long'], ['late', 'short']]
     assert files_below(tmp_path) == whole
 
@@ -350,7 +350,7 @@ def test_folders_of_objects_keep_their_names(plan: VOSPlan, tmp_path: Path) -> N
         masks_per_object=True,
         given=GivenMasks.FIRST_FRAME,
     )
-    assert [one.error for one in _run(folders)] == [None] * 3
+    assert [result.error for result in _run(folders)] == [None] * 3
     objects = sorted(path.name for path in (tmp_path / 'out' / 'long').iterdir())
     assert objects == ['000', '001']
     assert [p.name for p in (tmp_path / 'out' / 'late').iterdir()] == ['000']
@@ -371,9 +371,9 @@ def test_object_beyond_a_palette_is_reported_before_tracking(
         masks=tmp_path / 'masks',
         masks_per_object=True,
     )
-    found = {one.task: str(one.error) for one in _run(folders)}
-    assert 'Object 401 does not fit into a palette PNG' in found['short']
-    assert [name for name in found if found[name] == 'None'] == ['long', 'late']
+    errors = {result.task: str(result.error) for result in _run(folders)}
+    assert 'Object 401 does not fit into a palette PNG' in errors['short']
+    assert [name for name in errors if errors[name] == 'None'] == ['long', 'late']
 
 
 def test_bad_video_is_reported_and_the_others_segmented(
@@ -388,10 +388,10 @@ def test_bad_video_is_reported_and_the_others_segmented(
         frames=tmp_path / 'frames',
         masks=tmp_path / 'masks',
     )
-    found = {one.task: one for one in _run(bad)}
-    assert found['late'].result == 3
-    assert '00000.png' in str(found['long'].error)
-    assert 'holds no .png' in str(found['short'].error)
+    by_name = {result.task: result for result in _run(bad)}
+    assert by_name['late'].result == 3
+    assert '00000.png' in str(by_name['long'].error)
+    assert 'holds no .png' in str(by_name['short'].error)
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['late']
 
 

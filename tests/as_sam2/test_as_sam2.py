@@ -53,8 +53,8 @@ def _assert_same(actual: Any, expected: Any) -> None:
         actual, expected = list(actual.values()), list(expected.values())
     if isinstance(expected, list):
         assert len(actual) == len(expected)
-        for one, other in zip(actual, expected, strict=True):
-            _assert_same(one, other)
+        for ours, theirs in zip(actual, expected, strict=True):
+            _assert_same(ours, theirs)
     elif isinstance(expected, np.ndarray | float):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
     else:
@@ -62,7 +62,7 @@ def _assert_same(actual: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
-def test_script_gives_what_ours_gives(
+def test_released_script_equals_our_calls(
     name: str, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {
@@ -88,7 +88,7 @@ def test_script_gives_what_ours_gives(
         ('from sam2.utils.amg import nothing', "cannot import name 'nothing'"),
     ],
 )
-def test_what_is_not_there_says_what_to_do(line: str, message: str) -> None:
+def test_missing_name_is_an_error_with_a_remedy(line: str, message: str) -> None:
     with pytest.raises(ImportError, match=message):
         exec(line, {})  # noqa: S102  our own text
 
@@ -96,13 +96,13 @@ def test_what_is_not_there_says_what_to_do(line: str, message: str) -> None:
 def test_every_name_is_found() -> None:
     finder = import_module('projects.sam2.as_sam2.finder')
     for module, names in finder.MODULES.items():
-        found = import_module(module)
-        assert all(getattr(found, name) is not None for name in names)
+        alias = import_module(module)
+        assert all(getattr(alias, name) is not None for name in names)
     with pytest.raises(AttributeError, match=r"amg of this project has no 'x'; docs/"):
         getattr(sys.modules['sam2.utils.amg'], 'x')  # noqa: B009
 
 
-def test_configs_are_found_beside_the_package_as_scripts_look_for_them() -> None:
+def test_configs_are_found_relative_to_the_package() -> None:
     sam2 = import_module('sam2')
     package = Path(sam2.__file__ or '')
     assert package == ROOT / 'projects' / 'sam2' / 'as_sam2' / '__init__.py'
@@ -127,7 +127,7 @@ def test_another_sam2_that_is_imported_is_not_replaced(
     assert not any(isinstance(f, finder.AliasFinder) for f in sys.meta_path)
 
 
-def test_script_is_run_as_it_stands(
+def test_unchanged_script_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: str) -> object:
@@ -169,7 +169,7 @@ def test_import_of_the_project_alone_changes_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_helpers_of_the_generator_keep_and_place_masks() -> None:
+def test_helpers_of_the_mask_generator() -> None:
     amg = import_module('projects.sam2.as_sam2.amg')
     data = amg.MaskData(
         ious=torch.tensor([0.1, 0.9, 0.5], dtype=torch.bfloat16),
@@ -217,7 +217,7 @@ def test_helpers_of_the_generator_keep_and_place_masks() -> None:
 
 
 @pytest.mark.parametrize('mode', ['holes', 'islands'])
-def test_small_regions_are_closed_or_dropped(mode: str) -> None:
+def test_small_regions_are_filled_or_removed(mode: str) -> None:
     amg = import_module('projects.sam2.as_sam2.amg')
     mask = np.zeros((12, 12), bool)
     mask[1:7, 1:7] = True

@@ -35,7 +35,7 @@ class Settings:
 
 
 def box_of(mask: Mask) -> list[int]:
-    """First and last pixel of a mask; zeros of an empty one."""
+    """First and last pixel of a mask; zeros for an empty mask."""
     rows, columns = np.nonzero(mask)
     if not len(rows):
         return [0, 0, 0, 0]
@@ -85,28 +85,28 @@ def literal_masks(
     predictor = SAM2ImagePredictor(
         model, max_hole_area=how.min_area, max_sprinkle_area=how.min_area
     )
-    found: list[dict[str, Any]] = []
+    masks: list[dict[str, Any]] = []
     size = (image.shape[0], image.shape[1])
     for crop in crops_of_image(size, how.layers, overlap_ratio=how.overlap):
         entries = masks_of_crop(predictor, image, crop, how)
-        found += nms(entries, [entry['iou'] for entry in entries], how.nms)
+        masks += nms(entries, [entry['iou'] for entry in entries], how.nms)
     if how.layers:
-        areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (e['crop'] for e in found)]
-        found = nms(found, [1 / area for area in areas], how.crop_nms)
+        areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (e['crop'] for e in masks)]
+        masks = nms(masks, [1 / area for area in areas], how.crop_nms)
     if how.min_area > 0:
         repaired, same = [], []
-        for entry in found:
+        for entry in masks:
             mask = cleaned(entry['mask'], how.min_area)
             same.append(float(np.array_equal(mask, entry['mask'])))
             repaired.append(entry | {'mask': mask, 'box': box_of(mask)})
-        found = nms(repaired, same, max(how.nms, how.crop_nms))
-    return found
+        masks = nms(repaired, same, max(how.nms, how.crop_nms))
+    return masks
 
 
 def masks_of_crop(
     predictor: SAM2ImagePredictor, image: NDArray[np.uint8], crop: Crop, how: Settings
 ) -> list[dict[str, Any]]:
-    """The masks of one crop, before those that overlap are dropped."""
+    """The masks of one crop, before duplicates are removed."""
     left, top, right, bottom = crop.box
     predictor.set_image(image[top:bottom, left:right])
     side = int(how.per_side / how.downscale**crop.layer)
@@ -114,8 +114,8 @@ def masks_of_crop(
     for row, column in product(range(side), repeat=2):
         x = (column + 0.5) / side * (right - left)
         y = (row + 0.5) / side * (bottom - top)
-        for one, iou in masks_at(predictor, (x, y), how):
-            entry = judged(one, crop.box, image.shape[:2], how)
+        for mask, iou in masks_at(predictor, (x, y), how):
+            entry = judged(mask, crop.box, image.shape[:2], how)
             if iou > how.min_iou and entry is not None:
                 point = [x + left, y + top]
                 entries.append(entry | {'iou': iou, 'point': point, 'crop': crop.box})
@@ -126,16 +126,18 @@ def masks_at(
     predictor: SAM2ImagePredictor, point: tuple[float, float], how: Settings
 ) -> list[tuple[NDArray[np.float32], float]]:
     """Logits at a point, with their IoU; each fed back once, if so."""
-    asked: dict[str, Any] = {
+    prompt: dict[str, Any] = {
         'point_coords': [point],
         'point_labels': [1],
         'return_logits': True,
     }
-    logits, ious, low_res = predictor.predict(**asked, multimask_output=how.multimask)
+    logits, ious, low_res = predictor.predict(**prompt, multimask_output=how.multimask)
     if not how.refines:
         return list(zip(logits, ious, strict=True))
-    asked['multimask_output'] = False
-    refined = [predictor.predict(**asked, mask_input=one[None]) for one in low_res]
+    prompt['multimask_output'] = False
+    refined = [
+        predictor.predict(**prompt, mask_input=logits_[None]) for logits_ in low_res
+    ]
     return [(answer[0][0], answer[1][0]) for answer in refined]
 
 

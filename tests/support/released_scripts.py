@@ -224,9 +224,9 @@ result = [m["segmentation"] for m in gen.generate(img)] + [emb]
 """,
 )
 def _over_video(files: Files) -> Any:
-    found = SAM2AutomaticMaskGenerator(files.model(), **GRID).generate(files.pixels())
+    masks = SAM2AutomaticMaskGenerator(files.model(), **GRID).generate(files.pixels())
     embedding = files.predictor().get_image_embedding().numpy()
-    return [mask['segmentation'] for mask in found] + [embedding]
+    return [mask['segmentation'] for mask in masks] + [embedding]
 
 
 def _clicked(

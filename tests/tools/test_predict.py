@@ -83,13 +83,13 @@ def test_video_is_written_to_the_output_folder(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    film, out = write_clip(tmp_path / 'film.mp4', 3), tmp_path / 'out'
+    clip, out = write_clip(tmp_path / 'clip.mp4', 3), tmp_path / 'out'
     words = ['--box', '4', '4', '20', '18', '--out-dir', str(out), '--device', 'cpu']
-    tool.main([str(film), *model, *words, '--formats', 'npz'])
-    assert 'film: 3 frames, objects: 1' in capsys.readouterr().out
+    tool.main([str(clip), *model, *words, '--formats', 'npz'])
+    assert 'clip: 3 frames, objects: 1' in capsys.readouterr().out
     written = {path.relative_to(out).as_posix() for path in out.rglob('*.*')}
-    frames = {f'pred/film/{index:05d}.npz' for index in range(3)}
-    assert written == {'vis/film.mp4', *frames}
+    frames = {f'pred/clip/{index:05d}.npz' for index in range(3)}
+    assert written == {'vis/clip.mp4', *frames}
 
 
 def test_folder_may_be_a_video(
@@ -97,10 +97,10 @@ def test_folder_may_be_a_video(
 ) -> None:
     folder = write_images(tmp_path / 'clip', ['0.jpg', '1.jpg'])
     words = ['--point', '9', '9', '--out-dir', str(tmp_path), '--device', 'cpu']
-    found = tool.main([str(folder), *model, *words, '--video', '--max-frames', '1'])
-    assert [len(result.frames) for result in found['predictions']] == [1]
-    found = tool.main([str(folder), *model, *words])
-    assert [result.name for result in found['predictions']] == ['0', '1']
+    results = tool.main([str(folder), *model, *words, '--video', '--max-frames', '1'])
+    assert [len(result.frames) for result in results['predictions']] == [1]
+    results = tool.main([str(folder), *model, *words])
+    assert [result.name for result in results['predictions']] == ['0', '1']
 
 
 def test_settings_of_the_automatic_masks_are_options(
@@ -112,8 +112,8 @@ def test_settings_of_the_automatic_masks_are_options(
     image = str(write_images(tmp_path, ['0.jpg']) / '0.jpg')
     words = [image, *model, '--out-dir', str(tmp_path / 'out'), '--device', 'cpu']
     few = ['--points-per-side', '2', '--pred_iou_thresh', '-10']
-    found = tool.main([*words, *few, '--stability-score-thresh', '0'])
-    assert found['predictions'][0].frames[0].object_ids
+    results = tool.main([*words, *few, '--stability-score-thresh', '0'])
+    assert results['predictions'][0].frames[0].object_ids
     # What finds nothing says why.
     tool.main([*words, *few[:2], '--pred-iou-thresh', '1'])
     printed = capsys.readouterr().out

@@ -52,9 +52,9 @@ def test_failed_video_is_named(
     names.write_text('missing\nshort\n')
     command = [*words, str(tmp_path / 'out'), '--video-list', str(names)]
     assert tool.main([*command, '--per-object-png', '--image-size', '64', '96']) == 1
-    told = capsys.readouterr().out
-    assert '2 videos: 1 segmented (2 frames), 0 done before, 1 failed' in told
-    assert '! missing: ClipDataError' in told
+    printed = capsys.readouterr().out
+    assert '2 videos: 1 segmented (2 frames), 0 done before, 1 failed' in printed
+    assert '! missing: ClipDataError' in printed
     assert set(files_below(tmp_path / 'out')) == {
         f'short/001/0000{i}.png' for i in (0, 1)
     }
