@@ -108,7 +108,7 @@ BOXES_ALONE = [
         (spoiled(annotations=BOXES_ALONE), 'none of 5 annotations has a segmentation'),
     ],
 )
-def test_file_of_another_form_stops_when_built(
+def test_malformed_file_is_refused_when_built(
     data_root: Path, content: object, reason: str
 ) -> None:
     write_json(data_root / FILE, content)
@@ -147,7 +147,7 @@ def test_file_of_another_form_stops_when_built(
         (spoiled(annotations__score=math.nan, images__width=31), 'beside a frame'),
     ],
 )
-def test_damaged_and_hostile_entry_spoils_its_clip_alone(
+def test_damaged_entry_spoils_only_its_clip(
     data_root: Path, content: dict[str, Any], reason: str
 ) -> None:
     folder = data_root / 'train2017'
@@ -177,7 +177,7 @@ def warnings_of(
     return [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
 
 
-def test_what_is_no_object_is_counted_and_told_once(
+def test_annotations_that_are_not_objects_are_warned_of_once(
     data_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = coco_content()
@@ -213,7 +213,7 @@ def test_crowds_are_objects_on_request(data_root: Path, flag: object) -> None:
     assert masks.void is None
 
 
-def test_ids_of_images_may_be_texts(data_root: Path) -> None:
+def test_ids_of_images_may_be_text(data_root: Path) -> None:
     content = coco_content()
     content['images'][0]['id'] = '0001'
     for annotation in content['annotations']:
@@ -222,7 +222,7 @@ def test_ids_of_images_may_be_texts(data_root: Path) -> None:
     assert build(data_root).open_video('ant').object_ids() == (5, 6)
 
 
-def test_two_images_of_one_name_are_refused(data_root: Path) -> None:
+def test_images_of_the_same_name_are_refused(data_root: Path) -> None:
     content = coco_content()
     content['images'].append(content['images'][0] | {'id': 2})
     content['annotations'].append(content['annotations'][0] | {'image_id': 2})
@@ -237,7 +237,7 @@ def test_large_file_is_indexed_once(data_root: Path) -> None:
     assert dataset.list_videos() == ['ant']
 
 
-def test_images_that_differ_in_their_ending_alone_are_two_clips(
+def test_images_that_differ_only_in_suffix_are_two_clips(
     data_root: Path,
 ) -> None:
     content = coco_content()
@@ -277,7 +277,7 @@ def test_whole_numbers_written_as_fractions_are_read(data_root: Path) -> None:
     np.testing.assert_array_equal(masks.masks, expected.masks)
 
 
-def test_polygon_of_pairs_is_named_and_not_left_out(data_root: Path) -> None:
+def test_polygon_of_pairs_is_an_error(data_root: Path) -> None:
     content = coco_content()
     pairs = [[[1, 1], [9, 1], [9, 9], [1, 9]]]
     content['annotations'][0]['segmentation'] = pairs

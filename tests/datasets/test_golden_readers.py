@@ -95,7 +95,7 @@ def test_sample_rate_takes_the_frames_of_the_released_reader(
 
 
 @each_file
-def test_all_frames_of_a_video_are_kept_and_some_are_not_annotated(
+def test_incomplete_frames_are_not_annotated_as_in_the_released_reader(
     golden: GoldenCase, golden_files: Path
 ) -> None:
     dataset = build(SAV, golden_files)
@@ -114,7 +114,7 @@ def test_all_frames_of_a_video_are_kept_and_some_are_not_annotated(
 
 
 @each_file
-def test_objects_of_one_folder_alone_are_the_released_readers(
+def test_single_objects_are_the_released_readers(
     golden: GoldenCase, golden_files: Path
 ) -> None:
     dataset = build(CASES['multi'], golden_files)

@@ -23,12 +23,7 @@ from projects.sam2.datasets.io.json_files import (
 )
 
 
-def test_content_is_read(tmp_path: Path) -> None:
-    (tmp_path / 'a.json').write_text('{"a": [1, 2.5, null]}')
-    assert read_json(tmp_path / 'a.json') == {'a': [1, 2.5, None]}
-
-
-def test_numbers_that_python_alone_writes_do_not_spoil_a_file() -> None:
+def test_numbers_that_only_python_writes_are_read() -> None:
     written = json.dumps({'a': math.nan, 'b': [10**400, -math.inf]}).encode()
     content = parse_json(written, 'a text')
     assert math.isnan(content['a'])
@@ -38,7 +33,7 @@ def test_numbers_that_python_alone_writes_do_not_spoil_a_file() -> None:
 @pytest.mark.parametrize(
     'text', [b'', b'{"a": 1', b'[' * 10**6, b'\xff\xfe', b'[NaN', b'1' * 10**4]
 )
-def test_what_is_no_json_is_refused_and_named(tmp_path: Path, text: bytes) -> None:
+def test_invalid_json_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / 'a.json').write_bytes(text)
     with pytest.raises(ClipDataError, match=r'a\.json: is not JSON.*fix'):
         read_json(tmp_path / 'a.json')
@@ -65,19 +60,19 @@ def test_value_of_another_type_is_refused(value: object, kind: type[Any]) -> Non
         get_field({'width': value}, 'width', kind, 'a.json')
 
 
-def test_value_of_the_type_is_taken() -> None:
+def test_value_of_the_right_type_is_returned() -> None:
     assert get_field({'width': 7}, 'width', int, 'a.json') == 7
     assert check_type(7, float, 'score', 'a.json') == 7.0
     with pytest.raises(ClipDataError, match="has 7 in place of an object with 'width'"):
         get_field(7, 'width', int, 'a.json')
 
 
-def test_long_values_are_cut_in_an_error() -> None:
+def test_long_values_are_shortened_in_an_error() -> None:
     assert describe([1, 2]) == 'a list of 2'
     assert len(describe('x' * 1000)) < 80
 
 
-def test_double_ids_are_refused_and_named() -> None:
+def test_double_ids_are_refused() -> None:
     check_unique([3, 1, 2], 'objects', 'a.json')
     with pytest.raises(ClipDataError, match='two objects of id 3'):
         check_unique([3, 1, 3, 1], 'objects', 'a.json')
@@ -100,7 +95,7 @@ def test_double_ids_are_refused_and_named() -> None:
         ),
     ],
 )
-def test_mark_of_utf8_is_read_over_and_utf16_is_named_by_every_source(
+def test_every_source_ignores_the_mark_of_utf8_and_refuses_utf16(
     tmp_path: Path, write: Callable[[Path], None], settings: dict[str, Any]
 ) -> None:
     def masks() -> NDArray[np.bool_]:

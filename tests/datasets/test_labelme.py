@@ -51,9 +51,7 @@ def test_rectangle_and_polygon_are_objects(data_root: Path) -> None:
 
 
 @pytest.mark.parametrize('orientation', range(10))
-def test_image_is_turned_as_it_was_when_it_was_drawn_on(
-    data_root: Path, orientation: int
-) -> None:
+def test_image_is_rotated_by_its_orientation(data_root: Path, orientation: int) -> None:
     noted = Image.Exif()
     noted[0x0112] = orientation
     stored = Image.open(data_root / 'ant.jpg')
@@ -113,7 +111,7 @@ def test_rectangles_of_four_points_and_shapes_without_a_type_are_polygons(
     assert (masks.masks == masks.masks[0]).all()
 
 
-def test_points_and_lines_are_skipped_and_told_once(
+def test_points_and_lines_are_skipped_with_one_warning(
     data_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = MMLogger.get_instance('labelme', logger_name='labelme')
@@ -129,7 +127,7 @@ def test_points_and_lines_are_skipped_and_told_once(
     assert "shapes of type 'line' have no area and are skipped" in told[1]
 
 
-def test_images_may_lie_elsewhere_and_the_path_inside_is_not_used(
+def test_images_may_have_a_folder_of_their_own(
     data_root: Path,
 ) -> None:
     write_json(data_root / 'json' / 'ant.json', labelme_content() | {'imagePath': '/x'})
@@ -170,7 +168,7 @@ def test_images_may_lie_elsewhere_and_the_path_inside_is_not_used(
         ({'shape_type': 'polygon'}, 'label is missing'),
     ],
 )
-def test_damaged_and_hostile_shapes_are_named(
+def test_damaged_shapes_are_refused(
     data_root: Path, spoiled: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(ClipDataError, match=rf'ant\.json: .*{reason}'):

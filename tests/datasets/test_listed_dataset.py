@@ -68,7 +68,7 @@ def test_options_are_keyword_only(root: str) -> None:
 
 
 @pytest.mark.parametrize('kind', SOURCES)
-def test_every_source_scales_pictures_of_sixteen_bits_by_its_range(
+def test_every_source_scales_images_of_16_bits_by_its_range(
     kind: str, tmp_path: Path
 ) -> None:
     write, settings = SOURCES[kind]

@@ -49,7 +49,7 @@ def test_folders_of_objects_are_read_as_masks_that_may_overlap(tmp_path: Path) -
     assert video.read_masks('00004').object_ids == (2,)
 
 
-def test_endings_in_upper_case_are_read(tmp_path: Path) -> None:
+def test_suffixes_in_upper_case_are_read(tmp_path: Path) -> None:
     write_png(tmp_path / '3' / '0.png', np.ones((4, 5), np.uint8))
     (tmp_path / '3' / '0.png').rename(tmp_path / '3' / '0.PNG')
     video = open_mask_video(tmp_path)
@@ -57,7 +57,7 @@ def test_endings_in_upper_case_are_read(tmp_path: Path) -> None:
     assert open_mask_video(tmp_path / '3').read_labels('0').all()
 
 
-def test_void_is_no_object_but_may_be_one_of_two_values(tmp_path: Path) -> None:
+def test_void_is_an_object_of_binary_masks_only(tmp_path: Path) -> None:
     labels = np.zeros((6, 7), np.uint8)
     labels[2:4] = 255
     write_maps(tmp_path, {'0': labels})
@@ -92,7 +92,7 @@ def test_folder_without_videos_is_named(tmp_path: Path) -> None:
         list_mask_videos(tmp_path)
 
 
-def test_folder_of_two_kinds_is_refused(tmp_path: Path) -> None:
+def test_folder_with_maps_and_objects_is_refused(tmp_path: Path) -> None:
     write_objects(tmp_path / 'mixed', square_maps(1))
     write_maps(tmp_path / 'mixed', square_maps(1))
     with pytest.raises(ClipDataError, match=r"also '00000.png'"):
@@ -105,7 +105,7 @@ def test_folder_of_two_kinds_is_refused(tmp_path: Path) -> None:
         open_mask_video(tmp_path / 'empty')
 
 
-def test_masks_of_several_sizes_are_refused(tmp_path: Path) -> None:
+def test_masks_of_different_sizes_are_refused(tmp_path: Path) -> None:
     write_png(tmp_path / '1' / '0.png', np.ones((4, 5), np.uint8))
     write_png(tmp_path / '2' / '0.png', np.ones((4, 6), np.uint8))
     with pytest.raises(ClipDataError, match=r'2/0\.png: is \(4, 6\), another'):

@@ -41,7 +41,7 @@ def test_ids_are_numbers_plus_one_and_masks_may_overlap(data_root: Path) -> None
     assert len(pickle.dumps(source)) < 2000
 
 
-def test_object_without_file_or_pixel_is_not_seen(data_root: Path) -> None:
+def test_object_without_file_or_pixel_is_not_visible(data_root: Path) -> None:
     source = ClipObjectFolderDataset(data_root=str(data_root)).open_video('ant')
     seen, asked = source.read_masks(0), source.read_objects(0, (8, 1))
     assert seen is not None
@@ -51,7 +51,7 @@ def test_object_without_file_or_pixel_is_not_seen(data_root: Path) -> None:
     assert not asked.masks.any()
 
 
-def test_lists_and_folders_can_be_chosen(data_root: Path) -> None:
+def test_lists_and_folders_are_options(data_root: Path) -> None:
     (data_root / 'val.txt').write_text('ant\nbee\n')
     (data_root / 'not.txt').write_text('bee\n')
     (data_root / 'Annotations_6fps').rename(data_root / 'masks')
@@ -76,7 +76,7 @@ def test_lists_and_folders_can_be_chosen(data_root: Path) -> None:
         ('9' * 30, 'number of its own'),
     ],
 )
-def test_folder_that_is_no_number_of_its_own_is_named(
+def test_folder_whose_name_is_not_a_unique_number_is_refused(
     data_root: Path, folder: str, reason: str
 ) -> None:
     (data_root / 'Annotations_6fps' / 'ant' / folder).mkdir()
@@ -85,7 +85,7 @@ def test_folder_that_is_no_number_of_its_own_is_named(
         dataset.open_video('ant')
 
 
-def test_missing_masks_wrong_size_and_too_many_are_named(data_root: Path) -> None:
+def test_missing_masks_wrong_size_and_too_many_are_refused(data_root: Path) -> None:
     dataset = ClipObjectFolderDataset(data_root=str(data_root))
     with pytest.raises(ClipDataError, match='bee'):
         dataset.open_video('bee')

@@ -15,7 +15,7 @@ from projects.sam2.structures import VideoSource
 Build = Callable[..., ClipPaletteDataset]
 
 
-def test_source_reads_frames_and_masks_of_their_names(root: Path, build: Build) -> None:
+def test_frames_have_the_masks_of_the_same_name(root: Path, build: Build) -> None:
     source = build(root).open_video('bee')
     assert isinstance(source, VideoSource)
     assert (source.name, source.num_frames) == ('bee', 6)
@@ -42,7 +42,7 @@ def test_frames_without_a_mask_are_not_annotated(root: Path, build: Build) -> No
     assert source.read_masks(1) is None
 
 
-def test_masks_belong_to_the_frames_of_their_numbers(root: Path, build: Build) -> None:
+def test_masks_are_matched_to_frames_by_number(root: Path, build: Build) -> None:
     expected = build(root).open_video('ant').read_masks(3)
     folder = root / 'Annotations' / 'ant'
     for time in range(6):
@@ -58,7 +58,7 @@ def test_masks_belong_to_the_frames_of_their_numbers(root: Path, build: Build) -
         build(root).open_video('ant')
 
 
-def test_lists_and_folders_can_be_chosen(root: Path, build: Build) -> None:
+def test_lists_and_folders_are_options(root: Path, build: Build) -> None:
     (root / 'ImageSets').mkdir()
     (root / 'ImageSets' / 'few.txt').write_text('cat\nant\n')
     (root / 'ImageSets' / 'not.txt').write_text('ant\n')
@@ -147,7 +147,7 @@ def uneven_frames(folder: Path) -> None:
         (uneven_frames, r'bee/0000.: frame of .*one size'),
     ],
 )
-def test_bad_clip_is_skipped_with_file_and_remedy(
+def test_corrupt_clip_is_skipped_and_its_error_names_file_and_remedy(
     root: Path, build: Build, spoil: Callable[[Path], None], reason: str
 ) -> None:
     spoil(root / 'Annotations' / 'bee')
@@ -159,9 +159,7 @@ def test_bad_clip_is_skipped_with_file_and_remedy(
         strict[1]
 
 
-def test_object_that_appears_late_is_found_where_it_begins(
-    root: Path, build: Build
-) -> None:
+def test_clips_start_where_an_object_appears(root: Path, build: Build) -> None:
     folder = root / 'Annotations' / 'ant'
 
     def labels(time: int) -> NDArray[np.uint8]:

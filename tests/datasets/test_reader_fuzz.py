@@ -51,7 +51,9 @@ def test_damaged_files_are_refused_or_read_within_time_and_memory(
 
 
 @pytest.mark.parametrize('kind', SOURCES)
-def test_any_line_of_a_list_is_at_worst_a_bad_clip(tmp_path: Path, kind: str) -> None:
+def test_any_line_of_a_list_is_at_worst_a_corrupt_clip(
+    tmp_path: Path, kind: str
+) -> None:
     write, settings = SOURCES[kind]
     write(tmp_path)
     lines = ['x' * 2**20, 'a/' * 5000 + 'b', 'ant\0', '../ant', '/', '\x07', 'ü' * 900]
@@ -87,7 +89,7 @@ JSON_SOURCES = (
 
 
 @pytest.mark.parametrize('kind', JSON_SOURCES)
-def test_any_value_at_any_place_of_a_json_file_is_refused_or_read(
+def test_any_value_anywhere_in_a_json_file_is_refused_or_read(
     kind: str, tmp_path: Path
 ) -> None:
     write, settings_of = SOURCES[kind]

@@ -42,7 +42,7 @@ def find(dataset: ClipPaletteDataset, name: str) -> int:
     return names.index(name)
 
 
-def test_all_clips_load_and_none_is_bad(mini_vos: Path, build: Build) -> None:
+def test_all_clips_load(mini_vos: Path, build: Build) -> None:
     dataset = build(mini_vos, max_bad_share=0.0)
     loader = DataLoader(dataset, num_workers=1, collate_fn=pseudo_collate)
     assert [batch[0].video_name for batch in loader] == [
@@ -69,7 +69,7 @@ def test_sparse_portrait_clip_takes_annotated_frames(
         assert (2 in sample.object_ids) == (sample.frame_indices[0] == 33)
 
 
-def test_void_is_marked_and_is_no_object(mini_vos: Path, build: Build) -> None:
+def test_void_is_not_an_object(mini_vos: Path, build: Build) -> None:
     pipeline = [
         {
             'type': 'ClipSampleFrames',

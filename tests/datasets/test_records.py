@@ -99,7 +99,7 @@ def build(root: Path, *rows: tuple[str, int], **options: Any) -> Rows:
     return Rows(data_root=str(root), annotation_file='rows.json', **options)
 
 
-def test_clips_are_those_of_the_file_that_the_lists_leave(tmp_path: Path) -> None:
+def test_lists_select_clips_of_the_file(tmp_path: Path) -> None:
     (tmp_path / 'list.txt').write_text('c\nb\n')
     (tmp_path / 'not.txt').write_text('c\n')
     rows = (('b', 2), ('a', 1), ('c', 3))

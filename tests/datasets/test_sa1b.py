@@ -49,7 +49,7 @@ def test_masks_are_filtered_by_scores_and_area(data_root: Path) -> None:
     assert small.open_video('ant').object_ids() == (0,)
 
 
-def test_file_of_an_image_is_read_once_for_an_item(
+def test_file_of_an_image_is_read_once_per_item(
     data_root: Path,
     pipeline: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -69,7 +69,7 @@ def test_file_of_an_image_is_read_once_for_an_item(
     assert len(read) == 2  # nothing is kept longer than the item
 
 
-def test_shards_lists_and_folders_can_be_chosen(data_root: Path) -> None:
+def test_shards_lists_and_folders_are_options(data_root: Path) -> None:
     shard = data_root / 'images' / 'sa_000020'
     shard.mkdir(parents=True)
     for path in data_root.glob('ant.*'):
@@ -101,7 +101,7 @@ def test_shards_lists_and_folders_can_be_chosen(data_root: Path) -> None:
         ({'annotations': [{'segmentation': {'size': [9, 9]}}]}, r'\(9, 9\)'),
     ],
 )
-def test_file_of_another_form_is_named(
+def test_malformed_file_is_refused(
     data_root: Path, content: object, reason: str
 ) -> None:
     write_json(data_root / 'ant.json', content)
@@ -110,7 +110,7 @@ def test_file_of_another_form_is_named(
         video.read_masks(0)
 
 
-def test_score_that_is_no_number_and_missing_image_are_named(data_root: Path) -> None:
+def test_invalid_score_and_missing_image_are_refused(data_root: Path) -> None:
     content = json.loads((data_root / 'ant.json').read_text())
     content['annotations'][0]['stability_score'] = 'high'
     write_json(data_root / 'ant.json', content)

@@ -98,7 +98,7 @@ def test_damaged_and_hostile_polygons_are_refused(polygon: object) -> None:
         seen_objects(codes, SIZE, 'a.json')
 
 
-def test_polygons_of_fewer_than_three_corners_cover_nothing() -> None:
+def test_polygons_of_fewer_than_three_corners_are_empty() -> None:
     flat = [[], [1, 1], [1, 1, 5, 5]]
     assert not fill_polygons(flat, SIZE, 'a').any()
     drawn = fill_polygons([flat[2], SQUARE, flat[1]], SIZE, 'a')
@@ -110,7 +110,7 @@ def zigzag(num_corners: int, side: int) -> list[float]:
     return [v for i in range(num_corners) for v in (2 * side if i % 2 else -side, i)]
 
 
-def test_edges_that_would_take_gigabytes_are_refused_at_once() -> None:
+def test_edges_that_would_take_gigabytes_are_refused() -> None:
     side = 4000
     size = (side, side)
     long = zigzag(3000, side)  # 36 million pixels of edges
@@ -144,7 +144,7 @@ def test_thousands_of_polygons_are_joined_quickly_and_exactly() -> None:
     assert joined[first].all()
 
 
-def test_only_seen_objects_are_taken_unless_others_are_asked_for(
+def test_visible_objects_are_decoded_unless_others_are_requested(
     compressed: dict[str, object],
 ) -> None:
     empty = {'size': [6, 8], 'counts': [48]}
@@ -159,6 +159,6 @@ def test_only_seen_objects_are_taken_unless_others_are_asked_for(
         decode_objects(codes, (3, 5, 7), SIZE, 'a', limits)
 
 
-def test_checked_code_keeps_nothing_but_size_and_counts() -> None:
+def test_checked_run_lengths_have_only_size_and_counts() -> None:
     code = {'size': [6, 8, 1], 'counts': [48], 'more': 1}
     assert set(checked_rle(code, SIZE, 'a')) == {'size', 'counts'}

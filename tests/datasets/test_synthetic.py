@@ -49,7 +49,7 @@ def test_first_masks_repeated_score_badly_but_not_nothing(held_out: Clips) -> No
     assert 0.3 < np.mean(scores) < 0.55
 
 
-def test_a_third_of_the_clips_and_more_are_hard(held_out: Clips) -> None:
+def test_at_least_a_third_of_the_clips_is_hard(held_out: Clips) -> None:
     assert sum(clip.is_hard for _, clip in held_out) >= len(held_out) / 3
     for plan, clip in held_out:
         assert clip.like_texture == (plan.kind is ClipKind.LIKE_TEXTURE)
@@ -75,14 +75,14 @@ def test_all_objects_are_seen_well_on_the_first_frame(held_out: Clips) -> None:
         assert clip.labels.max() == clip.num_objects
 
 
-def test_like_textures_have_one_colouring_and_others_do_not(held_out: Clips) -> None:
+def test_similar_textures_have_similar_colours(held_out: Clips) -> None:
     for plan, clip in held_out:
         means = [clip.frames[0][clip.labels[0] == i].mean(axis=0) for i in (1, 2)]
         if plan.kind is ClipKind.LIKE_TEXTURE:
             assert np.abs(means[0] - means[1]).max() < 45
 
 
-def test_plan_alone_decides_the_clip() -> None:
+def test_clip_depends_only_on_its_plan() -> None:
     plan = ClipPlan(
         name='a', seed=(1, 2), kind=ClipKind.PLAIN, size=(48, 64), num_frames=8
     )
@@ -235,7 +235,7 @@ Pattern = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float32]]
 
 
 @pytest.mark.parametrize('pattern', PATTERNS)
-def test_patterns_vary_between_nought_and_one(pattern: Pattern) -> None:
+def test_patterns_vary_between_0_and_1(pattern: Pattern) -> None:
     drawn = pattern(np.random.default_rng(0), (40, 60))
     assert drawn.shape == (40, 60)
     assert (drawn.min(), drawn.max()) == (0, 1)
@@ -250,7 +250,7 @@ def test_noise_of_a_coarser_cell_is_smoother() -> None:
     assert rough > 3 * smooth
 
 
-def test_textures_depend_on_the_generator_alone() -> None:
+def test_textures_depend_only_on_the_generator() -> None:
     first, again, other = (
         object_texture(np.random.default_rng(seed), 50) for seed in (1, 1, 2)
     )
@@ -274,7 +274,7 @@ def dataset() -> ClipSyntheticDataset:
     return ClipSyntheticDataset(num_clips=6)
 
 
-def test_same_clip_is_rendered_again_alike(dataset: ClipSyntheticDataset) -> None:
+def test_same_name_renders_the_same_clip(dataset: ClipSyntheticDataset) -> None:
     first, again = (dataset.open_video('made_00002') for _ in range(2))
     assert np.array_equal(first.read_frame(5), again.read_frame(5))
     more = ClipSyntheticDataset(num_clips=9).open_video('made_00002')
@@ -309,7 +309,7 @@ def test_objects_of_the_first_frame_keep_their_ids(
             assert set(source.read_masks(frame).object_ids) <= first
 
 
-def test_workers_get_plans_rather_than_pictures(dataset: ClipSyntheticDataset) -> None:
+def test_workers_get_plans_not_images(dataset: ClipSyntheticDataset) -> None:
     assert len(pickle.dumps(dataset)) < 20_000
 
 

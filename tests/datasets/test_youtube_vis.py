@@ -24,7 +24,7 @@ def data_root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_frames_are_annotated_and_null_is_not_seen(data_root: Path) -> None:
+def test_all_frames_are_annotated_and_null_is_absent(data_root: Path) -> None:
     dataset = ClipYouTubeVISDataset(data_root=str(data_root))
     assert dataset.list_videos() == ['ant']
     video = dataset.open_video('ant')
@@ -38,7 +38,7 @@ def test_all_frames_are_annotated_and_null_is_not_seen(data_root: Path) -> None:
     assert video.frame_name(3) == '00003'
 
 
-def test_files_folders_and_lists_can_be_chosen(data_root: Path) -> None:
+def test_files_folders_and_lists_are_options(data_root: Path) -> None:
     (data_root / 'train.json').rename(data_root / 'other.json')
     write_frames(data_root / 'frames')
     (data_root / 'list.txt').write_text('ant\nbee\n')
@@ -56,7 +56,7 @@ def test_files_folders_and_lists_can_be_chosen(data_root: Path) -> None:
     assert dataset.open_video('ant').read_frame(0).shape == (24, 32, 3)
 
 
-def test_videos_without_a_folder_of_their_own_are_called_by_their_ids(
+def test_videos_without_a_folder_are_named_by_their_ids(
     data_root: Path,
 ) -> None:
     content = youtube_vis_content()
@@ -108,7 +108,7 @@ def spoiled(part: str, **changes: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_file_of_another_form_stops_when_built(
+def test_malformed_file_is_refused_when_built(
     data_root: Path, content: object, reason: str
 ) -> None:
     write_json(data_root / 'train.json', content)
@@ -130,7 +130,7 @@ def test_file_of_another_form_stops_when_built(
         (spoiled('videos', file_names=['/x/y.jpg'] * 12), 'not inside'),
     ],
 )
-def test_damaged_and_hostile_annotation_spoils_its_clip_alone(
+def test_damaged_annotation_spoils_only_its_clip(
     data_root: Path, content: dict[str, Any], reason: str
 ) -> None:
     write_json(data_root / 'train.json', content)

@@ -36,7 +36,7 @@ def test_another_rate_than_the_decoder_has_is_not_exact(video: Path) -> None:
     assert not seeks_exactly(video, float('nan'))
 
 
-def test_film_with_a_pause_is_not_exact(video: Path) -> None:
+def test_unevenly_spaced_video_is_not_exact(video: Path) -> None:
     set_durations(video, [(8, 512), (1, 1024), (11, 512)])
     (timing,) = read_video_timing(video)
     assert timing.runs.tolist() == [[8, 512], [1, 1024], [11, 512]]
@@ -57,7 +57,7 @@ def test_film_with_a_pause_is_not_exact(video: Path) -> None:
     ],
     ids=['rounded', 'long_last', 'slower', 'wavering', 'unsteady', 'none', 'empty'],
 )
-def test_drift_of_a_quarter_of_a_frame_is_borne(
+def test_drift_of_a_quarter_of_a_frame_is_tolerated(
     ticks: int,
     runs: list[tuple[int, int]],
     is_even: bool,
@@ -67,7 +67,7 @@ def test_drift_of_a_quarter_of_a_frame_is_borne(
     assert timing.is_even(30.0) is is_even
 
 
-def test_every_cut_of_a_file_is_borne(video: Path) -> None:
+def test_truncated_file_is_not_exact(video: Path) -> None:
     content = video.read_bytes()
     boxes = find_boxes(content, TABLE_PATH)
     for length in (0, 7, boxes[0] + 9, boxes[2] + 40, boxes[-1] + 12, len(content) - 1):
@@ -84,7 +84,7 @@ def test_table_longer_than_its_box_is_refused(video: Path) -> None:
         assert read_video_timing(video) == ()
 
 
-def test_boxes_without_end_are_not_followed(tmp_path: Path) -> None:
+def test_endless_boxes_are_not_followed(tmp_path: Path) -> None:
     path = tmp_path / 'bad.mp4'
     path.write_bytes(b'\0\0\0\x08free' * 100_000)
     assert read_video_timing(path) == ()

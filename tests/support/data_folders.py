@@ -30,10 +30,11 @@ def write_image(path: Path, seed: int = 0) -> None:
     cv2.imwrite(str(path), cv2.resize(coarse, SIZE[::-1]))
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> Path:
     """Write a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
+    return path
 
 
 def rle(time: int) -> list[dict[str, Any]]:

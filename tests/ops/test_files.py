@@ -1,4 +1,4 @@
-"""What is written aside is whole or not there, be it a file or a folder."""
+"""Files and folders are written completely or not at all."""
 
 import os
 from pathlib import Path
@@ -14,11 +14,11 @@ def _write(folder: Path, content: str) -> None:
     (folder / 'inner' / 'weights').write_text(content)
 
 
-def test_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+def test_file_replaces_an_older_one(tmp_path: Path) -> None:
     target = tmp_path / 'weights'
     for content in ('old', 'new'):
-        with atomic_write(target) as aside:
-            aside.write_text(content)
+        with atomic_write(target) as partial:
+            partial.write_text(content)
     assert target.read_text() == 'new'
     assert list(tmp_path.iterdir()) == [target]
 
@@ -28,14 +28,14 @@ def test_folder_comes_with_all_its_files(tmp_path: Path, *, is_there: bool) -> N
     target = tmp_path / 'new' / 'model'
     if is_there:
         target.mkdir(parents=True)
-    with atomic_write(target) as aside:
-        _write(aside, 'numbers')
+    with atomic_write(target) as partial:
+        _write(partial, 'numbers')
         assert target.is_dir() is is_there
     assert (target / 'inner' / 'weights').read_text() == 'numbers'
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_everything_is_on_the_disk_before_the_folder_appears(
+def test_all_is_flushed_before_the_folder_appears(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / 'model'
@@ -48,8 +48,8 @@ def test_everything_is_on_the_disk_before_the_folder_appears(
         flush(descriptor)
 
     monkeypatch.setattr(os, 'fsync', spy)
-    with atomic_write(target) as aside:
-        _write(aside, 'numbers')
+    with atomic_write(target) as partial:
+        _write(partial, 'numbers')
     before = {name for name, is_there in flushed if not is_there}
     assert before == {'inner', 'weights', '.model.partial'}
     assert flushed[-1] == (tmp_path.name, True)
@@ -58,11 +58,11 @@ def test_everything_is_on_the_disk_before_the_folder_appears(
 @pytest.mark.parametrize('is_folder', [False, True])
 def test_failure_leaves_nothing_behind(tmp_path: Path, *, is_folder: bool) -> None:
     def interrupted() -> None:
-        with atomic_write(tmp_path / 'x') as aside:
+        with atomic_write(tmp_path / 'x') as partial:
             if is_folder:
-                _write(aside, 'half')
+                _write(partial, 'half')
             else:
-                aside.write_text('half')
+                partial.write_text('half')
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -70,21 +70,21 @@ def test_failure_leaves_nothing_behind(tmp_path: Path, *, is_folder: bool) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_writer_left_is_removed_first(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     _write(tmp_path / '.model.partial', 'half')
-    with atomic_write(tmp_path / 'model') as aside:
-        _write(aside, 'whole')
+    with atomic_write(tmp_path / 'model') as partial:
+        _write(partial, 'whole')
     assert (tmp_path / 'model' / 'inner' / 'weights').read_text() == 'whole'
     assert [path.name for path in tmp_path.iterdir()] == ['model']
 
 
-def test_ending_of_a_file_is_kept_while_it_is_written(tmp_path: Path) -> None:
-    with atomic_write(tmp_path / 'clip.mp4') as aside:
-        assert aside.name == '.clip.partial.mp4'
-        aside.touch()
+def test_partial_file_has_the_suffix_of_its_target(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / 'clip.mp4') as partial:
+        assert partial.name == '.clip.partial.mp4'
+        partial.touch()
 
 
-def test_text_and_bytes_are_written_whole(tmp_path: Path) -> None:
+def test_text_and_bytes_are_written(tmp_path: Path) -> None:
     for content in ('größer\n', b'\x00\xff'):
         write_atomically(tmp_path / 'new' / 'file', content)
         expected = content.encode() if isinstance(content, str) else content

@@ -35,7 +35,7 @@ from projects.sam2.datasets.io.mask_folders import open_mask_video
         (folders.write_object_folders, {'type': 'ClipObjectFolderDataset'}),
     ],
 )
-def test_files_that_are_listed_are_opened_whatever_the_case_of_their_ending(
+def test_listed_files_are_opened_whatever_the_case_of_their_suffix(
     tmp_path: Path,
     write: Callable[[Path], None],
     settings: dict[str, Any],
@@ -61,7 +61,7 @@ def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 @pytest.mark.parametrize('spell', [str.lower, str.upper])
 @pytest.mark.parametrize('ending', IMAGE_SUFFIXES)
-def test_every_source_and_predictor_reads_frames_of_every_ending(
+def test_every_source_and_predictor_reads_frames_of_every_format(
     tmp_path: Path, ending: str, spell: Callable[[str], str]
 ) -> None:
     grey = np.full((*folders.SIZE, 3), 90, np.uint8)
@@ -100,7 +100,7 @@ def test_every_source_and_predictor_reads_frames_of_every_ending(
 
 @pytest.mark.parametrize('spell', [str.lower, str.upper])
 @pytest.mark.parametrize('ending', MASK_SUFFIXES)
-def test_every_reader_of_masks_reads_every_format_without_loss(
+def test_every_reader_of_masks_reads_every_lossless_format(
     tmp_path: Path, ending: str, spell: Callable[[str], str]
 ) -> None:
     folders.write_frames(tmp_path / 'frames')
@@ -126,7 +126,7 @@ def test_every_reader_of_masks_reads_every_format_without_loss(
         np.testing.assert_array_equal(video.read_masks('00000').masks, labels[None] > 0)
 
 
-def test_frames_and_masks_may_share_a_folder_and_images_and_labels_too(
+def test_frames_and_masks_may_share_a_folder(
     tmp_path: Path,
 ) -> None:
     folders.write_frames(tmp_path / 'all')
@@ -143,7 +143,7 @@ def test_frames_and_masks_may_share_a_folder_and_images_and_labels_too(
     assert images.open_video('bee').read_masks(0).object_ids
 
 
-def test_list_may_carry_the_ending_of_any_image_that_is_read() -> None:
+def test_names_in_lists_may_have_a_suffix() -> None:
     assert set(IMAGE_SUFFIXES) < set(LISTED_SUFFIXES)
     for suffix in LISTED_SUFFIXES:
         assert without_suffix(f'a/b.c{suffix}') == 'a/b.c'
@@ -152,12 +152,12 @@ def test_list_may_carry_the_ending_of_any_image_that_is_read() -> None:
 
 
 @pytest.mark.parametrize('name', ['.jpg', 'a/.jpg', '..jpg', '...jpg', 'a/...jpg'])
-def test_no_name_of_a_folder_is_left_of_an_ending(name: str) -> None:
+def test_suffix_alone_is_not_removed(name: str) -> None:
     assert without_suffix(name) == name
     assert not is_name(name[: -len('.jpg')])
 
 
-def test_first_ending_is_found_first_and_stands_in_for_none(tmp_path: Path) -> None:
+def test_file_is_found_by_its_suffixes(tmp_path: Path) -> None:
     suffixes = ('.jpg', '.png')
     assert find_file(tmp_path / 'a', suffixes) == tmp_path / 'a.jpg'
     assert find_file(tmp_path / 'gone' / 'a', suffixes).name == 'a.jpg'
@@ -170,7 +170,7 @@ def test_first_ending_is_found_first_and_stands_in_for_none(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     'names', [('a.jpg', 'a.JPG'), ('a.jpg', 'a.png'), ('a.Jpg', 'a.pNg')]
 )
-def test_two_files_of_one_name_are_refused(
+def test_two_files_of_the_same_name_are_refused(
     tmp_path: Path, names: tuple[str, str]
 ) -> None:
     for name in names:

@@ -1,7 +1,12 @@
-"""Decoders of frames and palette masks."""
+"""Frames, label maps and headers of image files."""
 
+import contextlib
+import io
 import re
+import struct
+import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from projects.sam2.datasets.io import images as reading
+from projects.sam2.datasets.io import images
 from projects.sam2.datasets.io.errors import ClipDataError, ReadLimits
 from projects.sam2.datasets.io.images import (
     END_OF_IMAGE,
@@ -19,12 +24,15 @@ from projects.sam2.datasets.io.images import (
     MAX_SEGMENTS,
     START_OF_SCAN,
     bits_per_channel,
+    check_header,
     checked_intensity_range,
+    decode_plain_png,
     image_size,
     open_with_pillow,
     read_frame,
     read_label_map,
     read_labels,
+    read_orientation,
     split_labels,
 )
 
@@ -33,7 +41,7 @@ from projects.sam2.datasets.io.images import (
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With and without the faster decoder."""
     if request.param == 'opencv':
-        monkeypatch.setattr(reading, 'decode_jpeg', None)
+        monkeypatch.setattr(images, 'decode_jpeg', None)
     else:
         pytest.importorskip('simplejpeg')
     return str(request.param)
@@ -60,7 +68,7 @@ def test_frames_are_rgb_and_equal_what_pillow_decodes(jpeg: Path) -> None:
 
 
 @pytest.mark.usefixtures('decoder')
-def test_note_to_turn_a_frame_is_not_obeyed(jpeg: Path) -> None:
+def test_orientation_of_a_frame_is_ignored(jpeg: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by a quarter
     with Image.open(jpeg) as picture:
@@ -100,7 +108,7 @@ def test_size_is_height_and_width_within_the_limits(jpeg: Path) -> None:
 
 
 @pytest.mark.usefixtures('decoder')
-def test_scans_of_thumbnails_and_of_appended_films_do_not_count(jpeg: Path) -> None:
+def test_scans_of_thumbnails_and_of_appended_videos_do_not_count(jpeg: Path) -> None:
     content, frame = jpeg.read_bytes(), read_frame(jpeg)
     thumbnails = b'\xff\xe1\x03\xea' + 500 * START_OF_SCAN
     film = END_OF_IMAGE + 1000 * START_OF_SCAN
@@ -199,7 +207,7 @@ def test_deep_pictures_are_scaled_by_a_stated_range_or_refused(
     assert set(np.unique(cut[~part])) == {0, 255}
 
 
-def test_pixels_that_are_no_number_are_black(tmp_path: Path) -> None:
+def test_nan_pixels_are_black(tmp_path: Path) -> None:
     values = np.array([[np.nan, -np.inf, np.inf], [0, 0.5, 1]], np.float32)
     path = write_deep(tmp_path / 'a.tif', values)
     frame = read_frame(path, intensity_range=(0, 1))
@@ -209,7 +217,7 @@ def test_pixels_that_are_no_number_are_black(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('value', [(1,), (5, 5), (9, 2), (0, np.inf), (0, 1, 2)])
-def test_range_that_is_none_is_refused(value: tuple[float, ...]) -> None:
+def test_invalid_intensity_range_is_refused(value: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r'intensity_range is .*give \(low, high\)'):
         checked_intensity_range(value)
 
@@ -228,7 +236,7 @@ def test_files_of_several_pages_say_how_many(tmp_path: Path, ending: str) -> Non
             read(path)
 
 
-def test_thumbnail_in_a_file_is_no_page(tmp_path: Path) -> None:
+def test_thumbnail_in_a_tiff_is_not_a_page(tmp_path: Path) -> None:
     path = tmp_path / 'scan.tif'
     small = Image.fromarray(GREY[::2, ::2])
     setattr(small, 'encoderinfo', {'tiffinfo': {254: 1}})  # noqa: B010  Pillow's way
@@ -240,7 +248,7 @@ def test_thumbnail_in_a_file_is_no_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('ending', ['tif', 'bmp'])
 @pytest.mark.parametrize('kind', [np.uint8, np.uint16, np.int32])
-def test_labels_may_be_other_files_without_loss(
+def test_labels_may_be_any_lossless_format(
     tmp_path: Path, ending: str, kind: type
 ) -> None:
     labels: NDArray[Any] = (GREY % 7).astype(kind)
@@ -311,3 +319,166 @@ def test_all_254_objects_of_a_palette_are_told_apart() -> None:
     masks = split_labels(np.arange(256, dtype=np.uint8).reshape(16, 16))
     assert masks.object_ids == tuple(range(1, 255))
     assert masks.masks.sum() == 254
+
+
+SIZE = (20_000, 10_000)  # width and height; Pillow refuses half as many pixels
+RAISED = ReadLimits(max_pixels=2 * 10**8)
+PATH = Path('picture')
+
+
+def encoded(form: str, size: tuple[int, int] = (30, 20), **settings: Any) -> bytes:
+    """A picture as Pillow writes it."""
+    target = io.BytesIO()
+    mode = settings.pop('mode', 'RGB')
+    Image.new(mode, size, 9).save(target, format=form, **settings)
+    return target.getvalue()
+
+
+def huge_png() -> bytes:
+    """A PNG that claims 200 million pixels."""
+    content = bytearray(encoded('PNG'))
+    struct.pack_into('>II', content, 16, *SIZE)
+    struct.pack_into('>I', content, 29, zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+def huge_jpeg() -> bytes:
+    """A JPEG that claims as many."""
+    content = bytearray(encoded('JPEG'))
+    struct.pack_into('>HH', content, content.index(b'\xff\xc0') + 5, *SIZE[::-1])
+    return bytes(content)
+
+
+def huge_webp() -> bytes:
+    """A WebP that claims as many."""
+    content = bytearray(encoded('WEBP', mode='RGBA', exif=b'Exif\0\0'))
+    assert content[12:16] == b'VP8X'
+    for place, side in ((24, SIZE[0]), (27, SIZE[1])):
+        content[place : place + 3] = (side - 1).to_bytes(3, 'little')
+    return bytes(content)
+
+
+@pytest.mark.parametrize('make', [huge_png, huge_jpeg, huge_webp])
+def test_pixels_are_limited_by_the_dataset_not_by_pillow(make: Any) -> None:
+    content = make()
+    with pytest.raises((Image.DecompressionBombError, OSError)):
+        Image.open(io.BytesIO(content))
+    assert check_header(io.BytesIO(content), PATH, RAISED) == SIZE[::-1]
+    with pytest.raises(
+        ClipDataError, match=r'picture: claims 10000 x 20000.*raise max'
+    ):
+        check_header(io.BytesIO(content), PATH)
+
+
+@pytest.mark.filterwarnings('error')
+def test_image_beyond_the_limit_of_pillow_is_opened_without_a_warning() -> None:
+    with open_with_pillow(huge_png()) as image:
+        assert image.size == SIZE
+
+
+@pytest.mark.parametrize(
+    ('form', 'settings'),
+    [
+        ('JPEG', {}),
+        ('PNG', {}),
+        ('BMP', {}),
+        ('TIFF', {}),
+        ('TIFF', {'big_tiff': True}),
+        ('WEBP', {}),
+        ('WEBP', {'lossless': True}),
+        ('WEBP', {'mode': 'RGBA', 'exif': b'Exif\0\0'}),
+    ],
+)
+def test_size_equals_that_of_pillow_in_every_format(
+    form: str, settings: dict[str, Any]
+) -> None:
+    content = encoded(form, **settings)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = image.height, image.width
+    assert check_header(io.BytesIO(content), PATH) == expected == (20, 30)
+
+
+@pytest.mark.parametrize('content', [b'', b'GIF89a' + bytes(40), b'RIFF1234WEBPVP9 '])
+def test_other_files_are_refused_by_name(content: bytes) -> None:
+    with pytest.raises(ClipDataError, match='picture: cannot be read'):
+        check_header(io.BytesIO(content), PATH)
+
+
+def test_image_without_orientation_is_upright() -> None:
+    for form in ('JPEG', 'PNG', 'BMP'):
+        assert read_orientation(io.BytesIO(encoded(form)), PATH) == 1
+
+
+@pytest.mark.filterwarnings('ignore:(Corrupt EXIF|Tag) data:UserWarning')
+def test_damaged_orientation_is_an_error_or_ignored() -> None:
+    noted = Image.Exif()
+    noted[0x0112] = 6
+    content = bytearray(encoded('JPEG', exif=noted))
+    assert read_orientation(io.BytesIO(content), PATH) == 6
+    found = []
+    for place in range(2, content.index(b'\xff\xdb') + 2):  # up to the tables
+        damaged = content[:place] + b'\xff' + content[place + 1 :]
+        with contextlib.suppress(ClipDataError):
+            found.append(read_orientation(io.BytesIO(damaged), PATH))
+    assert set(found) == {1, 6}
+
+
+LABELS = np.arange(24, dtype=np.uint8).reshape(4, 6)
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, 'PNG')
+    return file.getvalue()
+
+
+def palette_png() -> bytes:
+    image = Image.fromarray(LABELS)
+    image.putpalette([0] * 768)
+    return png(image)
+
+
+needs_isal = pytest.mark.skipif(find_spec('isal') is None, reason='needs isal')
+
+
+@needs_isal
+def test_faster_png_decoder_leaves_other_kinds_and_large_images_to_pillow() -> None:
+    smooth = Image.fromarray(np.add.outer(np.arange(64), np.arange(64)).astype('u1'))
+    others = [
+        png(Image.fromarray(LABELS.astype(np.uint16))),
+        png(Image.new('RGB', (5, 5))),
+        png(Image.new('1', (5, 5))),
+        png(smooth),  # Pillow filters grey images
+        b'no image',
+        b'',
+    ]
+    assert [decode_plain_png(content, 10**6) for content in others] == [None] * 6
+    assert decode_plain_png(palette_png(), max_pixels=23) is None
+
+
+@needs_isal
+def test_faster_png_decoder_leaves_damaged_files_to_pillow() -> None:
+    intact = palette_png()
+    assert all(decode_plain_png(intact[:n], 10**6) is None for n in range(60))
+    begin = intact.index(b'IDAT')
+    for offset in (17, 25, begin + 8, begin + 20):
+        damaged = bytearray(intact)
+        damaged[offset] ^= 0x15
+        assert decode_plain_png(bytes(damaged), 10**6) is None
+    smaller = bytearray(intact)  # has more data than its size says
+    smaller[16:24] = (1).to_bytes(4, 'big') * 2
+    smaller[29:33] = zlib.crc32(smaller[12:29]).to_bytes(4, 'big')
+    assert decode_plain_png(bytes(smaller), 10**6) is None
+
+
+@needs_isal
+def test_label_map_is_the_same_with_and_without_the_faster_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / 'mask.png'
+    path.write_bytes(palette_png())
+    quick = read_label_map(path)
+    np.testing.assert_array_equal(quick, LABELS)
+    monkeypatch.setattr(images, 'isal_zlib', None)
+    assert decode_plain_png(palette_png(), 10**6) is None
+    np.testing.assert_array_equal(read_label_map(path), quick)
