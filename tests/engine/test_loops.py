@@ -1,4 +1,4 @@
-"""Epochs resume in their middle, stop when told to and validate what they owe."""
+"""Epochs resume in the middle, stop on request and validate when it is due."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def stopped(work_dir: Path, iteration: int, **changes: object) -> Runner:
 
 
 def resumed(work_dir: Path, **changes: object) -> Runner:
-    """A run that goes on where another one stopped."""
+    """A run that resumes where another one stopped."""
     return train(toy_config(work_dir, resume=True, **changes))
 
 
@@ -37,7 +37,7 @@ def test_resumed_epoch_loads_only_the_clips_that_are_left(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ('iteration', 'accumulated', 'expected'), [(4, 1, 4), (4, 3, 6), (6, 1, 6)]
 )
-def test_stop_is_obeyed_after_the_next_optimizer_step(
+def test_stop_takes_effect_after_the_next_optimizer_step(
     tmp_path: Path, iteration: int, accumulated: int, expected: int
 ) -> None:
     runner = stopped(tmp_path, iteration, **{ACCUMULATE: accumulated})
@@ -47,28 +47,28 @@ def test_stop_is_obeyed_after_the_next_optimizer_step(
     assert ('best_score' in runner.message_hub.runtime_info) is (expected == 6)
 
 
-def test_one_process_that_asks_to_stop_stops_all(tmp_path: Path) -> None:
+def test_stop_on_one_process_stops_all(tmp_path: Path) -> None:
     hook = {'type': STOP, 'iteration': 2, 'rank': 1}
     assert run_processes(toy_config(tmp_path, custom_hooks=[hook]), 2) == [0, 0]
     assert load(tmp_path / 'epoch_0_iter_2.pth')['meta']['iter'] == 2
 
 
-@pytest.mark.parametrize('is_owed', [True, False])
-def test_epoch_that_was_saved_but_not_validated_is_validated_on_resuming(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_owed: bool
+@pytest.mark.parametrize('is_missed', [True, False])
+def test_missed_validation_runs_first_after_resuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_missed: bool
 ) -> None:
     # What the first run writes before its validation knows of none; a better score
     # makes it write once more, and that file knows.
-    rule = 'less' if is_owed else 'greater'
+    rule = 'less' if is_missed else 'greater'
     best = {'default_hooks__checkpoint__rule': rule, 'train_cfg__max_epochs': 1}
     runner = train(toy_config(tmp_path, **best))
-    if is_owed:
+    if is_missed:
         info = runner.message_hub.runtime_info
         monkeypatch.setitem(info, 'epochs_validated', 0)
         hook = next(h for h in runner.hooks if type(h).__name__ == 'SAM2CheckpointHook')
         hook._save_checkpoint_with_step(runner, 1, {'epoch': 1, 'iter': 6})
     again = resumed(tmp_path, **best)
-    assert again.val_dataloader.dataset.loaded == ([0, 1, 2, 3] if is_owed else [])
+    assert again.val_dataloader.dataset.loaded == ([0, 1, 2, 3] if is_missed else [])
 
 
 def test_validation_follows_its_interval_and_the_last_epoch(tmp_path: Path) -> None:
@@ -85,16 +85,16 @@ def test_run_without_validation_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('iteration', [2, 6, 8])
-def test_changed_length_of_an_epoch_is_named(tmp_path: Path, iteration: int) -> None:
-    # After 6 iterations, epoch 1 of 3 batches would count as done; after 2, nothing
-    # would look wrong.
+def test_other_number_of_batches_is_refused(tmp_path: Path, iteration: int) -> None:
+    # After 6 iterations, epoch 1 of 3 batches would count as done; after 2, the
+    # position alone would look right.
     stopped(tmp_path, iteration)
     message = r'had 6 iterations on 1 .* has 3 iterations now on 1 .*batch size.*load_'
     with pytest.raises(ValueError, match=message):
         resumed(tmp_path, train_dataloader__batch_size=4)
 
 
-def test_changed_clips_of_a_step_are_named_where_the_epoch_stays_as_long(
+def test_other_number_of_clips_per_step_is_refused(
     tmp_path: Path,
 ) -> None:
     stopped(tmp_path, 2, train_dataloader__batch_size=4)
@@ -103,7 +103,7 @@ def test_changed_clips_of_a_step_are_named_where_the_epoch_stays_as_long(
         resumed(tmp_path, train_dataloader__batch_size=5)
 
 
-def test_run_that_has_ended_says_that_nothing_is_left(
+def test_finished_run_says_that_nothing_is_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(toy_config(tmp_path))
@@ -112,7 +112,7 @@ def test_run_that_has_ended_says_that_nothing_is_left(
 
 
 @pytest.mark.parametrize('key', ['clips_per_step', 'epoch_num_batches'])
-def test_changed_number_of_processes_is_named(tmp_path: Path, key: str) -> None:
+def test_other_number_of_processes_is_refused(tmp_path: Path, key: str) -> None:
     stopped(tmp_path, 2)
     path = tmp_path / 'epoch_0_iter_2.pth'
     checkpoint = load(path)
@@ -123,7 +123,7 @@ def test_changed_number_of_processes_is_named(tmp_path: Path, key: str) -> None:
         resumed(tmp_path)
 
 
-def test_fewer_processes_with_larger_batches_go_on_with_the_same_clips(
+def test_fewer_processes_with_larger_batches_resume_with_the_same_clips(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = {'model__dropout': 0.0, 'val_dataloader': None}
@@ -142,7 +142,7 @@ def test_fewer_processes_with_larger_batches_go_on_with_the_same_clips(
 
 
 @pytest.mark.parametrize(('iteration', 'is_found'), [(2, False), (8, True)])
-def test_older_checkpoint_is_checked_by_its_position(
+def test_checkpoint_without_a_record_is_checked_by_its_position(
     tmp_path: Path, iteration: int, *, is_found: bool
 ) -> None:
     stopped(tmp_path, iteration)
@@ -159,7 +159,7 @@ def test_older_checkpoint_is_checked_by_its_position(
         resumed(tmp_path, train_dataloader__batch_size=4)
 
 
-def test_new_run_from_the_weights_of_one_with_longer_epochs_begins_anew(
+def test_load_from_starts_a_new_run_whatever_the_epoch(
     tmp_path: Path,
 ) -> None:
     stopped(tmp_path / 'old', 8)
@@ -168,7 +168,7 @@ def test_new_run_from_the_weights_of_one_with_longer_epochs_begins_anew(
     assert train(new).iter == 6
 
 
-def test_batch_sampler_that_cannot_skip_is_named(tmp_path: Path) -> None:
+def test_batch_sampler_that_cannot_skip_is_refused(tmp_path: Path) -> None:
     stopped(tmp_path, 8)
     cfg = toy_config(tmp_path, resume=True)
     cfg.train_dataloader.pop('batch_sampler')

@@ -1,19 +1,21 @@
-"""A reader never meets a half-written file."""
+"""Checkpoints are written atomically and in plain types."""
 
 import os
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.fileio import get_file_backend
 
-from projects.sam2.engine.files import ATOMIC_BACKEND, SAM2AtomicBackend
+from projects.sam2.engine.files import ATOMIC_BACKEND, SAM2AtomicBackend, to_plain
 
 
 @pytest.fixture
 def backend() -> SAM2AtomicBackend:
-    made = get_file_backend(backend_args={'backend': ATOMIC_BACKEND})
-    assert isinstance(made, SAM2AtomicBackend)
-    return made
+    backend = get_file_backend(backend_args={'backend': ATOMIC_BACKEND})
+    assert isinstance(backend, SAM2AtomicBackend)
+    return backend
 
 
 def test_bytes_and_text_are_written_into_new_folders(
@@ -68,9 +70,26 @@ def test_target_is_untouched_until_the_content_is_on_the_disk(
     assert seen == [b'old', b'new']
 
 
-def test_what_a_killed_writer_left_is_overwritten(
+def test_partial_file_of_a_killed_process_is_overwritten(
     backend: SAM2AtomicBackend, tmp_path: Path
 ) -> None:
     (tmp_path / '.weights.partial.pth').write_bytes(b'half of someth')
     backend.put(b'new', tmp_path / 'weights.pth')
     assert [p.name for p in tmp_path.iterdir()] == ['weights.pth']
+
+
+def test_numpy_types_become_plain_at_any_depth() -> None:
+    given = OrderedDict(
+        score=np.float64(0.5),
+        sizes=(np.int64(2), [np.array([1, 2])]),
+        rest={'text': 'a', 'none': None},
+    )
+    plain = to_plain(given)
+    assert plain == {
+        'score': 0.5,
+        'sizes': (2, [[1, 2]]),
+        'rest': {'text': 'a', 'none': None},
+    }
+    assert type(plain) is dict
+    assert type(plain['score']) is float
+    assert type(plain['sizes'][0]) is int
