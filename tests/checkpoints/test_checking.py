@@ -19,7 +19,7 @@ from projects.sam2.checkpoints import (
     recognise_model,
     weights_of,
 )
-from projects.sam2.checkpoints.key_map import MODEL_SIGN
+from projects.sam2.checkpoints.weights import MODEL_KEY
 
 # Parameters in millions, as published with the models.
 PUBLISHED = {'tiny': 38.9, 'small': 46.0, 'bplus': 80.8, 'large': 224.4}
@@ -112,10 +112,10 @@ def test_checkpoint_without_weights_names_what_it_holds_instead() -> None:
             'holds the first SAM',
         ),
         (
-            {f'{name}.{MODEL_SIGN}': torch.ones(1) for name in ('student', 'teacher')},
+            {f'{name}.{MODEL_KEY}': torch.ones(1) for name in ('student', 'teacher')},
             r"holds several models, under \['student.', 'teacher.'\]",
         ),
-        ({'state_dict': {MODEL_SIGN: 1}}, '1 weights are no dense tensors'),
+        ({'state_dict': {MODEL_KEY: 1}}, '1 weights are no dense tensors'),
     ],
 )
 def test_checkpoint_of_something_else_is_named(

@@ -12,10 +12,10 @@ from mmengine.runner import CheckpointLoader
 
 from address_server import AddressServer, read_on_ranks, serve
 from engine_processes import call_in_processes
-from projects.sam2.checkpoints import files as fetching
-from projects.sam2.checkpoints.files import fetch
+from projects.sam2.checkpoints import reading as fetching
 from projects.sam2.checkpoints.key_map import map_to_released
-from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
+from projects.sam2.checkpoints.reading import SOURCE_FIELD, fetch
+from projects.sam2.checkpoints.weights import MODEL_KEY
 
 NAME = 'sam2.pt'
 
@@ -27,7 +27,7 @@ def saved(content: object) -> bytes:
     return file.getvalue()
 
 
-WHOLE = saved({'model': map_to_released({MODEL_SIGN: torch.ones(2, 4)})})
+WHOLE = saved({'model': map_to_released({MODEL_KEY: torch.ones(2, 4)})})
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_address_is_fetched_once_and_converted(
 ) -> None:
     for _ in range(2):
         checkpoint = load(server.url + NAME)
-        assert torch.equal(checkpoint['state_dict'][MODEL_SIGN], torch.ones(2, 4))
+        assert torch.equal(checkpoint['state_dict'][MODEL_KEY], torch.ones(2, 4))
         assert checkpoint[SOURCE_FIELD] == server.url + NAME
     assert server.asked == [NAME]
     assert files(cache) == [NAME]

@@ -32,13 +32,14 @@ from projects.sam2.checkpoints.key_map import (
     map_to_huggingface,
     map_to_released,
 )
-from projects.sam2.checkpoints.reading import MODEL_SIGN, SOURCE_FIELD
+from projects.sam2.checkpoints.reading import SOURCE_FIELD
+from projects.sam2.checkpoints.weights import MODEL_KEY
 
 
 @pytest.fixture
 def weights() -> dict[str, Tensor]:
     return {
-        MODEL_SIGN: torch.randn(2, 4),
+        MODEL_KEY: torch.randn(2, 4),
         'tracker.temporal_embedding': torch.randn(7, 1, 1, 2),
     }
 
@@ -234,7 +235,7 @@ def fetched(
 ) -> list[str]:
     """Addresses that were fetched; each gives a small backbone and head."""
     path, addresses = tmp_path / 'fetched.pth', list[str]()
-    torch.save({'backbone.a': weights[MODEL_SIGN], 'head.b': torch.ones(1)}, path)
+    torch.save({'backbone.a': weights[MODEL_KEY], 'head.b': torch.ones(1)}, path)
 
     def fetch(url: str) -> Path:
         addresses.append(url)

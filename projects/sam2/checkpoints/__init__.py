@@ -1,20 +1,22 @@
 """Checkpoints: names of weights, reading, checking and writing them.
 
-Importing this package puts our readers in place of MMEngine's own: they read the same
-addresses and files, further kinds of checkpoints, and run nothing that a file holds.
+Importing this package replaces MMEngine's readers by ours, which read the same URLs and
+files and further kinds of checkpoints, and run no code from a file.
 """
 
-from .checking import (
+from .adapters import (
     ADAPTER_FIELD,
-    CheckpointMismatchError,
-    ModelKind,
     adapter_weights_of,
-    check_weights,
     fit_adapters,
     is_adapter_key,
+    to_plain_key,
+)
+from .checking import (
+    CheckpointMismatchError,
+    ModelKind,
+    check_weights,
     part_weights,
     recognise_model,
-    to_plain_key,
     weights_of,
 )
 from .files import CheckpointFileError, load_file

@@ -1,92 +1,31 @@
-"""Weights of models with low-rank adapters, named as the package ``peft`` does.
+"""Compares the weights of a checkpoint with a model, and tells what does not fit."""
 
-A layer ``x`` with an adapter has its own weights in ``x.base_layer``, and the adapter's
-in ``x.lora_A.default`` and its like.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.linalg import vector_norm
 
+from .adapters import ADAPTER_FIELD, fit_adapters, is_adapter_key, to_plain_key
 from .key_map import (
     KEY_TABLE,
-    MODEL_SIGN,
+    Names,
     Naming,
     UnknownKeyError,
-    describe_keys,
-    find_weights,
-    plain_key,
     to_huggingface,
     to_released,
 )
+from .weights import MODEL_KEY, describe_keys, find_weights, plain_key
 
-BASE = '.base_layer.'
-ADAPTER_SIGN = '.lora_'
-MAGNITUDE = '.lora_magnitude_vector.default.weight'
-# Of files that hold what was trained alone.
-ADAPTER_FIELD = 'adapter_state_dict'
-
-
-def is_adapter_key(key: str) -> bool:
-    """Tell adapters from the layers that they adapt."""
-    return ADAPTER_SIGN in key
-
-
-def to_plain_key(key: str) -> str:
-    """Translate the name of an adapted layer's weight."""
-    return key.replace(BASE, '.')
-
-
-def fit_adapters(
-    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Make weights of a plain model fit a model with adapters.
-
-    Returns:
-        Weights by the model's names, with the adapters that the model has now: it
-        then computes what a plain model would, if these are new. Weights that have
-        adapters already, and those for a model without any, are left as they are.
-    """
-    if any(map(is_adapter_key, weights)) or not any(map(is_adapter_key, wanted)):
-        return dict(weights)
-    adapted = {to_plain_key(key): key for key in wanted if BASE in key}
-    fitted = {adapted.get(key, key): value for key, value in weights.items()}
-    for key, value in wanted.items():
-        if is_adapter_key(key):
-            base = fitted.get(f'{key.removesuffix(MAGNITUDE)}{BASE}weight')
-            # DoRA keeps the lengths of a matrix's rows apart.
-            fitted[key] = value if base is None else vector_norm(base, dim=1)
-    return fitted
-
-
-def adapter_weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Any]:
-    """Take the weights out of a file that holds what was trained alone.
-
-    Raises:
-        ValueError: If it is another kind of file.
-    """
-    if ADAPTER_FIELD not in checkpoint:
-        msg = (
-            f'{source} is no file of adapters, but has {sorted(checkpoint)}; write one '
-            f'by tools/model_converters/convert_adapters.py save'
-        )
-        raise ValueError(msg)
-    return dict(checkpoint[ADAPTER_FIELD])
-
+State = Mapping[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
 
 # Weights that SAM 2.1 added.
-VERSION_2_1_SIGNS = (
+VERSION_2_1_KEYS = {
     'tracker.no_object_embedding',
     'tracker.object_pointer.time_projection.weight',
-)
-# Weights of the memory path; the image model of transformers has none of them.
-MEMORY_SIGN = 'tracker.memory_attention.'
-POSITION_KEY = 'image_encoder.backbone.position_embedding'
-BLOCK_SIGN = 'image_encoder.backbone.blocks.{}.norm1.weight'
+}
 # Channels of the first stage and number of blocks.
 SIZES = {
     (96, 12): 'tiny',
@@ -94,19 +33,12 @@ SIZES = {
     (112, 24): 'bplus',
     (144, 48): 'large',
 }
-MAX_NAMED_KEYS = 8
-MERGING = (
-    'The file has adapters; use the config that it was trained with, or merge them by '
-    'tools/model_converters/convert_adapters.py merge.'
-)
-
+MAX_LISTED_KEYS = 8
 NO_SAM2 = describe_keys(())
-GIVE_WEIGHTS = (
-    'give a released SAM 2 file, a SAM 2 folder of transformers, or a checkpoint that '
-    'this project wrote'
+SUPPORTED_FILES = (
+    'a released SAM 2 file, a SAM 2 folder of transformers, or a checkpoint that this '
+    'project wrote'
 )
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 class CheckpointMismatchError(ValueError):
@@ -115,13 +47,13 @@ class CheckpointMismatchError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelKind:
-    """Which SAM 2 a set of weights belongs to.
+    """Version and size of a SAM 2.
 
     Attributes:
         version: ``'2.0'``, ``'2.1'``, or None for the image part alone, which is the
             same in both.
-        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'``, or None where the
-            shapes are those of no released model.
+        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'``, or None for the shapes
+            of no released model.
     """
 
     version: str | None
@@ -129,47 +61,46 @@ class ModelKind:
 
     @property
     def config(self) -> str | None:
-        """Config of the model, or None where no released model is of this kind."""
+        """Config of the model, or None if it is not a released one."""
         if self.size is None or self.version is None:
             return None
         return f'_base_/models/sam{self.version.replace(".", "_")}_{self.size}.py'
 
     def __str__(self) -> str:
-        """For people: version and size."""
-        version = self.version and f'SAM {self.version}'
-        size = self.size or 'a size of its own'
-        return f'{version or "the image part of SAM 2"} of {size}'
+        version = f'SAM {self.version}' if self.version else 'the image part of SAM 2'
+        return f'{version} of {self.size or "a size of its own"}'
 
 
 def recognise_model(shapes: Shapes) -> ModelKind | None:
-    """Tell version and size of weights: the version by keys, the size by shapes.
+    """Tell the version of weights by their names and the size by their shapes.
 
     Returns:
-        Version and size, or None where the weights are no SAM 2.
+        None where the weights are no SAM 2.
     """
-    if MODEL_SIGN not in shapes:
+    if MODEL_KEY not in shapes:
         return None
     version: str | None = '2.0'
-    if any(sign in shapes for sign in VERSION_2_1_SIGNS):
+    if not VERSION_2_1_KEYS.isdisjoint(shapes):
         version = '2.1'
-    elif not any(key.startswith(MEMORY_SIGN) for key in shapes):
-        version = None
+    elif not any(key.startswith('tracker.memory_attention.') for key in shapes):
+        version = None  # Sam2Model of transformers has no memory
     num_blocks = 0
-    while BLOCK_SIGN.format(num_blocks) in shapes:
+    while f'image_encoder.backbone.blocks.{num_blocks}.norm1.weight' in shapes:
         num_blocks += 1
-    channels = shapes[POSITION_KEY][1] if POSITION_KEY in shapes else 0
-    return ModelKind(version=version, size=SIZES.get((channels, num_blocks)))
+    position = shapes.get('image_encoder.backbone.position_embedding', (1, 0))
+    return ModelKind(version=version, size=SIZES.get((position[1], num_blocks)))
 
 
 def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
-    """Take the weights out of a checkpoint.
+    """Get the weights of a checkpoint by our names.
 
     Args:
-        checkpoint: As :func:`read_checkpoint` gives it.
+        checkpoint: As :func:`read_checkpoint` returns it.
+        source: Name of the file, for errors.
 
     Raises:
         CheckpointMismatchError: If there are none, those of several models, or some
-            that are no dense tensors.
+            that are not dense tensors.
     """
     if ADAPTER_FIELD in checkpoint:
         msg = (
@@ -178,29 +109,31 @@ def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tenso
             f'--base), or name it as default_hooks.checkpoint_check.adapters'
         )
         raise CheckpointMismatchError(msg)
+    weights = _find(checkpoint, source)
+    if weights is None:
+        state = checkpoint.get('state_dict')
+        if not isinstance(state, Mapping):
+            description = describe_keys(checkpoint)
+            if description == NO_SAM2:
+                description = 'no weights that this project can read'
+            fields = sorted(map(str, checkpoint))[:MAX_LISTED_KEYS]
+            msg = f'{source} holds {description}, but {fields}; give {SUPPORTED_FILES}'
+            raise CheckpointMismatchError(msg)
+        weights = {key.removeprefix('module.'): value for key, value in state.items()}
+    not_dense = [key for key, value in weights.items() if not _is_dense(value)]
+    if not_dense:
+        problem = list_keys('weights are no dense tensors', not_dense)
+        raise CheckpointMismatchError(f'{source}: {problem}; save it again')
+    return weights
+
+
+def _find(checkpoint: Mapping[str, Any], source: str) -> dict[str, Tensor] | None:
+    """Find a SAM 2, be it part of a larger model."""
     try:
-        found = find_weights(checkpoint, within_models=True)
+        result = find_weights(checkpoint, within_models=True)
     except (UnknownKeyError, ValueError) as error:
         raise CheckpointMismatchError(f'{source}: {error}') from error
-    if found is None and not isinstance(checkpoint.get('state_dict'), Mapping):
-        held = describe_keys(checkpoint)
-        names = sorted(map(str, checkpoint))[:MAX_NAMED_KEYS]
-        msg = (
-            f'{source} holds '
-            f'{"no weights that this project can read" if held == NO_SAM2 else held}, '
-            f'but {names}; {GIVE_WEIGHTS}'
-        )
-        raise CheckpointMismatchError(msg)
-    if found is None:
-        state = checkpoint['state_dict']
-        weights = {key.removeprefix('module.'): value for key, value in state.items()}
-    else:
-        _, weights = found
-    odd = [key for key, value in weights.items() if not _is_dense(value)]
-    if odd:
-        msg = f'{source}: {listed("weights are no dense tensors", odd)}; save it again'
-        raise CheckpointMismatchError(msg)
-    return weights
+    return None if result is None else result[1]
 
 
 def _is_dense(value: object) -> bool:
@@ -213,111 +146,105 @@ def _is_dense(value: object) -> bool:
     )
 
 
-def check_weights(
-    weights: Mapping[str, Tensor], model: nn.Module, *, source: str
-) -> None:
-    """Compare weights with a model.
+def check_weights(weights: State, model: nn.Module, *, source: str) -> None:
+    """Check that weights fit a model.
 
     Raises:
-        CheckpointMismatchError: If a weight is missing, unknown or of another shape.
-            It names version and size of both, the weights, and the config to use.
-            Also if a weight is no real floating-point tensor, or has NaN or infinity.
+        CheckpointMismatchError: If a weight is missing, unexpected, of another shape,
+            not a real floating-point tensor, or has NaN or infinity. The error names
+            version and size of both, the weights, and the config to use.
     """
-    given = _shapes(weights.items())
-    wanted = _shapes(model.state_dict().items())
-    shared = given.keys() & wanted.keys()
-    problems = [
-        listed('missing', sorted(wanted.keys() - given.keys())),
-        listed('unexpected', sorted(given.keys() - wanted.keys())),
-        listed(
-            'of another shape',
-            [
-                f'{key} {given[key]} instead of {wanted[key]}'
-                for key in sorted(shared)
-                if given[key] != wanted[key]
-            ],
-        ),
-    ]
-    problems = [problem for problem in problems if problem]
-    if problems:
-        kinds = recognise_model(given), recognise_model(wanted)
-        verdict = list(_verdict(*kinds, held=describe_keys(given)))
-        if any(map(is_adapter_key, given)) and not any(map(is_adapter_key, wanted)):
-            verdict[1:] = [MERGING]
-        lines = [f'{source} does not fit the model.', *verdict, *problems]
-        raise CheckpointMismatchError('\n'.join(lines))
-    check_values(weights, model.state_dict(), source=source)
+    wanted = model.state_dict()
+    differences = _differences(weights, wanted)
+    if differences:
+        given_kind, wanted_kind = (
+            recognise_model({key: tuple(value.shape) for key, value in state.items()})
+            for state in (weights, wanted)
+        )
+        remedy = _remedy(given_kind, wanted_kind)
+        if any(map(is_adapter_key, weights)) and not any(map(is_adapter_key, wanted)):
+            remedy = (
+                'The file has adapters; use the config that it was trained with, or '
+                'merge them by tools/model_converters/convert_adapters.py merge.'
+            )
+        given = given_kind or describe_keys(weights)
+        kinds = f'The file holds {given}; the model is {wanted_kind or NO_SAM2}.'
+        title = f'{source} does not fit the model.'
+        raise CheckpointMismatchError('\n'.join((title, kinds, remedy, *differences)))
+    check_values(weights, wanted, source=source)
 
 
-def check_values(
-    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, source: str
-) -> None:
-    """Refuse values that torch would copy or convert, and that are no weights.
+def check_values(weights: State, wanted: State, *, source: str) -> None:
+    """Refuse values that torch would copy or convert, but that are no weights.
 
     Raises:
-        CheckpointMismatchError: If a weight is no real floating-point tensor, or has
+        CheckpointMismatchError: If a weight is not a real floating-point tensor, or has
             NaN or infinity.
     """
-    floating = {k for k, value in wanted.items() if value.is_floating_point()}
-    others = sorted(k for k in floating if not weights[k].is_floating_point())
-    # A sum is quicker than a test of each value, and needs no memory.
-    broken = sorted(
-        k
-        for k in floating.difference(others)
-        if not weights[k].is_meta and not weights[k].detach().float().sum().isfinite()
-    )
-    if others or broken:
-        types = sorted({str(weights[k].dtype) for k in others})
+    keys = sorted(key for key, value in wanted.items() if value.is_floating_point())
+    not_floats = [key for key in keys if not weights[key].is_floating_point()]
+    not_finite = [
+        key
+        for key in keys
+        if key not in not_floats
+        and not weights[key].is_meta
+        # Faster than testing each value, and needs no memory.
+        and not weights[key].detach().float().sum().isfinite()
+    ]
+    if not_floats or not_finite:
+        types = ', '.join(sorted({str(weights[key].dtype) for key in not_floats}))
         problems = (
-            listed(f'weights are {", ".join(types)}, not floating point', others),
-            listed('weights have NaN or infinite values', broken),
+            list_keys(f'weights are {types}, not floating point', not_floats),
+            list_keys('weights have NaN or infinite values', not_finite),
         )
-        told = '; '.join(problem for problem in problems if problem)
-        msg = f'{source}: {told}; give a checkpoint from before it broke'
+        msg = (
+            f'{source}: {"; ".join(filter(None, problems))}; give a checkpoint from '
+            f'before it broke'
+        )
         raise CheckpointMismatchError(msg)
 
 
-def _verdict(
-    given: ModelKind | None, wanted: ModelKind | None, *, held: str
-) -> Iterable[str]:
-    """What the file holds, what the model is, and the remedy."""
-    yield f'The file holds {given or held}; the model is {wanted or NO_SAM2}.'
+def _differences(given: State, wanted: State) -> list[str]:
+    """List missing, unexpected and misshapen weights, a line for each kind."""
+    misshapen = [
+        f'{key} {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}'
+        for key in sorted(given.keys() & wanted.keys())
+        if given[key].shape != wanted[key].shape
+    ]
+    lines = (
+        list_keys('missing', sorted(wanted.keys() - given.keys())),
+        list_keys('unexpected', sorted(given.keys() - wanted.keys())),
+        list_keys('of another shape', misshapen),
+    )
+    return [line for line in lines if line]
+
+
+def _remedy(given: ModelKind | None, wanted: ModelKind | None) -> str:
     if given is None:
-        yield f'{GIVE_WEIGHTS[0].upper()}{GIVE_WEIGHTS[1:]}.'
-    elif given.version is None and wanted != given:
-        yield (
+        return f'Give {SUPPORTED_FILES}.'
+    if given == wanted:
+        return 'Give the file that belongs to this config.'
+    if given.version is None:
+        return (
             'Give a file with the memory path as well; transformers writes it from '
             'Sam2VideoModel, not from Sam2Model.'
         )
-    elif given == wanted:
-        yield 'Give the file that belongs to this config.'
-    elif given.config is not None:
-        yield f"Use a config with _base_ = '{given.config}', or give another file."
-    else:
-        yield 'Use the config that the file was trained with.'
+    if given.config is None:
+        return 'Use the config that the file was trained with.'
+    return f"Use a config with _base_ = '{given.config}', or give another file."
 
 
-def listed(what: str, names: list[str]) -> str:
-    """Count and name weights in a line.
-
-    Returns:
-        The line, empty where there are none.
-    """
-    if not names:
+def list_keys(problem: str, keys: Collection[str]) -> str:
+    """Count and name the weights with a problem; empty where there are none."""
+    if not keys:
         return ''
-    more = f', and {len(names) - MAX_NAMED_KEYS} more'
-    shown = ', '.join(names[:MAX_NAMED_KEYS])
-    return f'{len(names)} {what}: {shown}{more if len(names) > MAX_NAMED_KEYS else ""}'
+    names = ', '.join(list(keys)[:MAX_LISTED_KEYS])
+    num_more = len(keys) - MAX_LISTED_KEYS
+    more = f', and {num_more} more' if num_more > 0 else ''
+    return f'{len(keys)} {problem}: {names}{more}'
 
 
-def _shapes(items: Iterable[tuple[str, Tensor]]) -> Shapes:
-    """Shape of each weight."""
-    return {key: tuple(value.shape) for key, value in items}
-
-
-MAX_NAMES = 3  # that an error shows
-
-State = Mapping[str, Tensor]
+# ---------------------------------------------------------------------------- A part
 
 
 def part_weights(
@@ -328,87 +255,63 @@ def part_weights(
     prefix: str | None,
     source: str,
 ) -> dict[str, Tensor]:
-    """Take the weights of a part out of a checkpoint.
+    """Get the weights of a part of the model, such as the backbone.
 
-    The checkpoint may be a whole SAM 2 of any kind, a run of a model that has the part
-    under another name (``backbone.…``), or the part alone.
+    The checkpoint may be a whole SAM 2 of any kind, another model that has the part
+    (``backbone.…``), or the part alone.
 
     Args:
-        checkpoint: As :func:`read_checkpoint` gives it.
+        checkpoint: As :func:`read_checkpoint` returns it.
+        wanted: State dict of the part.
         part: Prefix of the part in our SAM 2, such as ``'image_encoder.backbone.'``.
-        prefix: Its prefix in the checkpoint, in the checkpoint's names or in ours;
-            None to look for it.
+        prefix: Its prefix in the checkpoint, in the checkpoint's names or in ours; None
+            to look for it.
+        source: Name of the file, for errors.
 
     Raises:
         CheckpointMismatchError: If the checkpoint does not have the part, or a weight
-            is missing, unexpected, of another shape, no floating-point number or NaN.
+            is missing, unexpected, of another shape, not a real floating-point tensor,
+            or has NaN or infinity.
     """
-    plain_names = {to_plain_key(name): name for name in wanted}
-    plain = {key: wanted[name] for key, name in plain_names.items()}
-    state = _bare_state(checkpoint)
-    candidates = dict(_candidates(state, plain, part))
+    plain_names = {to_plain_key(name) for name in wanted}
+    state = _plain_state(checkpoint)
+    candidates = list(_candidates(state, plain_names, part))
+    is_sam2_prefix = True
     if prefix is not None:
         start = f'{plain_key(prefix.strip("."))}.'
-        candidates = {key: value for key, value in candidates.items() if key == start}
-    is_of_part = prefix is None or any(
-        f'.{start}'.endswith(f'.{name}') for name in _names_of(part)
-    )
-    if is_of_part and (prefix is None or not candidates):
-        try:
-            whole = find_weights(checkpoint, within_models=True)
-        except (UnknownKeyError, ValueError) as error:
-            raise CheckpointMismatchError(f'{source}: {error}') from error
+        candidates = [item for item in candidates if item[0] == start]
+        is_sam2_prefix = any(
+            f'.{start}'.endswith(f'.{name}') for name in _prefixes_of(part)
+        )
+    if is_sam2_prefix and (prefix is None or not candidates):
+        whole = _find(checkpoint, source)
         if whole is not None:
-            candidates = {part: whole[1]}
+            candidates = [(part, _below(part, whole))]
     if not candidates:
         where = '' if prefix is None else f' under prefix={prefix!r}'
         hint = '' if prefix is None else '; without prefix it is looked for'
-        names = ', '.join(sorted(state)[:MAX_NAMES])
+        names = ', '.join(sorted(state)[:3])
         msg = (
             f'{source} has no {part.rstrip(".")}{where}: it holds '
             f'{describe_keys(state)} ({names or "no weights"}, …); give a checkpoint '
             f'of SAM 2, or one with the weights of this part{hint}'
         )
         raise CheckpointMismatchError(msg)
-    start, state = max(
-        candidates.items(),
-        key=lambda item: sum(item[0] + key in item[1] for key in plain),
-    )
-    given = {
-        key.removeprefix(start): value
-        for key, value in state.items()
-        if key.startswith(start)
-    }
-    fitted = fit_adapters(given, wanted)
-    _check(fitted, wanted, f'{source} does not fit {part.rstrip(".")}')
+    _, weights = max(candidates, key=lambda item: len(plain_names & item[1].keys()))
+    fitted = fit_adapters(weights, wanted)
+    differences = _differences(fitted, wanted)
+    if differences:
+        title = f'{source} does not fit {part.rstrip(".")}.'
+        raise CheckpointMismatchError('\n'.join((title, *differences)))
     check_values(fitted, wanted, source=source)
     return fitted
 
 
-def _check(given: State, wanted: State, what: str) -> None:
-    """Raise unless weights are exactly those that are wanted."""
-    shapes = {
-        f'{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}'
-        for key, value in wanted.items()
-        if key in given and given[key].shape != value.shape
-    }
-    problems = [
-        listed('missing', sorted(wanted.keys() - given.keys())),
-        listed('unexpected', sorted(given.keys() - wanted.keys())),
-        listed('of another shape', sorted(shapes)),
-    ]
-    if any(problems):
-        lines = [f'{what}.', *filter(None, problems)]
-        raise CheckpointMismatchError('\n'.join(lines))
-
-
-def _bare_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights by the checkpoint's names, without the parts that wrappers add."""
-    state = checkpoint
-    for field in ('state_dict', 'model', 'model_state_dict'):
-        if isinstance(checkpoint.get(field), Mapping):
-            state = checkpoint[field]
-            break
+def _plain_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights by the checkpoint's names, without the parts that wrappers add."""
+    fields = ('state_dict', 'model', 'model_state_dict')
+    states = [checkpoint[field] for field in fields if field in checkpoint]
+    state = next((s for s in states if isinstance(s, Mapping)), checkpoint)
     return {
         plain_key(key): value
         for key, value in state.items()
@@ -416,45 +319,55 @@ def _bare_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
+def _below(prefix: str, state: State) -> dict[str, Tensor]:
+    """Weights whose names begin with a prefix, without it."""
+    return {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+
+
 def _candidates(
-    state: State, wanted: State, part: str
+    state: State, wanted: Collection[str], part: str
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Find the prefixes under which a state dict may have a part, in any naming."""
+    """Find the prefixes under which a state dict may have a part, in any naming.
+
+    Yields:
+        A prefix, and the weights below it by our names.
+    """
     for naming, translate in (
         (Naming.OURS, str),
         (Naming.RELEASED, to_released),
         (Naming.HUGGINGFACE, to_huggingface),
     ):
-        start = _names_of(part)[naming] if naming else part
+        start = _prefixes_of(part)[naming] if naming else part
         try:
-            names = {
+            our_names = {
                 translate(f'{part}{key}').removeprefix(start): key for key in wanted
             }
         except UnknownKeyError:  # a weight that no SAM 2 has
             continue
-        # The longest name is the one that other models are least likely to have.
-        sign = max(names, key=lambda name: (name.count('.'), len(name)))
-        for match in [key for key in state if f'.{key}'.endswith(f'.{sign}')]:
-            prefix = match.removesuffix(sign)
-            yield (
-                prefix,
-                {
-                    prefix
-                    + names.get(key.removeprefix(prefix), key.removeprefix(prefix))
-                    if key.startswith(prefix)
-                    else key: value
-                    for key, value in state.items()
-                },
-            )
+        # Other models are least likely to have the longest name.
+        longest = max(our_names, key=lambda name: (name.count('.'), len(name)))
+        for key in state:
+            if f'.{key}'.endswith(f'.{longest}'):
+                prefix = key.removesuffix(longest)
+                yield (
+                    prefix,
+                    {
+                        our_names.get(name, name): value
+                        for name, value in _below(prefix, state).items()
+                    },
+                )
 
 
-def _names_of(part: str) -> tuple[str, str, str]:
-    """Prefix of a part in each naming; of several parts, the prefix they share."""
+def _prefixes_of(part: str) -> Names:
+    """Prefixes of a part in each naming; of several parts, what they share."""
     for prefixes, _ in KEY_TABLE:
         if prefixes[Naming.OURS] == part:
             return prefixes
     for prefixes, _ in KEY_TABLE:
         if prefixes[Naming.OURS].startswith(part):
-            ours, released, theirs = (f'{name.partition(".")[0]}.' for name in prefixes)
-            return ours, released, theirs
-    return part, part, part
+            return tuple(f'{name.partition(".")[0]}.' for name in prefixes)
+    return (part,) * 3

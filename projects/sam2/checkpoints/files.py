@@ -1,4 +1,17 @@
-"""Recognises files that are no checkpoints by their first bytes."""
+"""Reads checkpoint files of torch and safetensors without running code from them.
+
+A pickle may name any function, and unpickling calls it. So files are read in steps:
+
+1. Foreign formats (archives, images, web pages) are recognised by their first bytes, so
+   that the error says what the file is.
+2. An archive must look as ``torch.save`` writes it. A crafted one could claim, repeat
+   or unpack to far more memory than it has bytes.
+3. ``torch.load(weights_only=True)`` calls only the classes on its list. Checkpoints of
+   MM runs need a few more (``HistoryBuffer``, NumPy values, ``argparse.Namespace``).
+   While a file is read, *stand-ins* take their names on that list: classes that do
+   nothing but keep what they are given.
+4. The stand-ins are replaced by real objects, made from their checked content.
+"""
 
 import json
 import pickle
@@ -9,32 +22,130 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPException
 from importlib import import_module
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from itertools import islice, pairwise
+from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
-from urllib.error import HTTPError
-from urllib.parse import urlparse
+from typing import IO, Any, NoReturn
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 import torch
-from filelock import FileLock
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
-from torch.serialization import (
-    add_safe_globals,
-    clear_safe_globals,
-    get_safe_globals,
-)
+from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from ..ops import import_optional
 
-UNPACK = 'unpack it and give the checkpoint inside'
-NOT_WEIGHTS = 'give a file of weights (.pt, .pth, .bin or .safetensors)'
+MapLocation = str | torch.device | None
+
+# What to do about a file that cannot be read.
+FETCH_AGAIN = (
+    'fetch it again, or take another one (of your own run, --resume without a name '
+    'finds the newest that is whole)'
+)
 SAVE_WEIGHTS = 'save the state dict alone: torch.save(model.state_dict(), path)'
+UNPACK = 'unpack it and give the checkpoint inside'
+GIVE_WEIGHTS = 'give a file of weights (.pt, .pth, .bin or .safetensors)'
+
+
+class CheckpointFileError(ValueError):
+    """A file is no checkpoint, is damaged, or could run code."""
+
+
+def load_file(
+    path: Path, map_location: MapLocation = None, *, mmap: bool = False
+) -> object:
+    """Read a file that ``torch.save`` or safetensors wrote, whatever its name.
+
+    Args:
+        map_location: Where the tensors go, as in ``torch.load``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointFileError: If the file has neither format, is damaged, claims more
+            than it holds, or needs a class that may run code.
+        ImportError: If it is a safetensors file and that package is missing.
+    """
+    if not path.is_file():
+        problem = 'is no regular file' if path.exists() else 'does not exist'
+        msg = f'{path} {problem}; give the path of a checkpoint'
+        raise FileNotFoundError(msg)
+    with path.open('rb') as file:
+        head = file.read(HEAD_BYTES)
+    header_bytes = int.from_bytes(head[:8], 'little')
+    has_header = head[8:9] == b'{' and header_bytes <= path.stat().st_size
+    if has_header or path.suffix == SUFFIX:
+        return read_safetensors(path, map_location or 'cpu')
+    with _errors_about(path):
+        _refuse_foreign(head, path.suffix)
+        _check_content(path, head)
+        with _stand_ins(), warnings.catch_warnings():
+            # For pickles that torch did not write; the error that follows says more.
+            warnings.filterwarnings('ignore', 'Detected pickle protocol')
+            loaded = torch.load(
+                path, map_location=map_location, weights_only=True, mmap=mmap or None
+            )
+        return _with_real_objects(loaded, {})
+
+
+@contextmanager
+def _errors_about(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong in reading a file into one line that names the file."""
+    name = f'{path} ({path.stat().st_size} bytes)'
+    try:
+        yield
+    except CheckpointFileError as error:
+        raise CheckpointFileError(f'{name} {error}') from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointFileError(f'{name} {_unpickling_problem(error)}') from error
+    except READ_ERRORS as error:
+        problem = str(error).strip().partition('\n')[0] or type(error).__name__
+        if isinstance(error, MemoryError):
+            problem = 'it asks for more memory than there is'
+        problem, *_ = problem.split('. In PyTorch 2.6')  # advice to run what it holds
+        msg = f'{name} is no checkpoint, or damaged: {problem}; {FETCH_AGAIN}'
+        raise CheckpointFileError(msg) from error
+
+
+READ_ERRORS = (
+    EOFError,
+    RuntimeError,  # torch's, and RecursionError
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    BadZipFile,
+    NotImplementedError,
+)
+
+
+def _unpickling_problem(error: pickle.UnpicklingError) -> str:
+    """Say what torch stopped at, without its advice to let the file run code."""
+    reason = str(error.__context__ or error).strip().partition('\n')[0]
+    needed = re.search(r'GLOBAL (\S+)', reason)
+    if needed:
+        return (
+            f'needs {needed[1]}, which may run code on loading, and is refused; '
+            f'{SAVE_WEIGHTS}'
+        )
+    return (
+        f'is no checkpoint, or holds objects that may run code on loading, which is '
+        f'refused ({reason}); {SAVE_WEIGHTS}'
+    )
+
+
+def _refuse(problem: str, remedy: str) -> NoReturn:
+    msg = f'is no checkpoint: {problem}; {remedy}'
+    raise CheckpointFileError(msg)
+
+
+# ---------------------------------------------------------------- 1. Foreign formats
+
 HEAD_BYTES = 512
 # Position, bytes, description, remedy.
 SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
@@ -51,50 +162,34 @@ SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b'7z\xbc\xaf\x27\x1c', 'a 7z archive', UNPACK),
     (0, b'Rar!', 'a RAR archive', UNPACK),
     (257, b'ustar', 'a tar archive', UNPACK),
-    (0, b'\x89HDF\r\n', 'an HDF5 file (Keras or h5py)', NOT_WEIGHTS),
-    (0, b'\x93NUMPY', 'a NumPy array', NOT_WEIGHTS),
-    (0, b'GGUF', 'a GGUF file', NOT_WEIGHTS),
-    (4, b'TFL3', 'a TensorFlow Lite model', NOT_WEIGHTS),
-    (0, b'\xff\xd8\xff', 'a JPEG image', NOT_WEIGHTS),
-    (0, b'\x89PNG', 'a PNG image', NOT_WEIGHTS),
-    (0, b'%PDF', 'a PDF document', NOT_WEIGHTS),
+    (0, b'\x89HDF\r\n', 'an HDF5 file (Keras or h5py)', GIVE_WEIGHTS),
+    (0, b'\x93NUMPY', 'a NumPy array', GIVE_WEIGHTS),
+    (0, b'GGUF', 'a GGUF file', GIVE_WEIGHTS),
+    (4, b'TFL3', 'a TensorFlow Lite model', GIVE_WEIGHTS),
+    (0, b'\xff\xd8\xff', 'a JPEG image', GIVE_WEIGHTS),
+    (0, b'\x89PNG', 'a PNG image', GIVE_WEIGHTS),
+    (0, b'%PDF', 'a PDF document', GIVE_WEIGHTS),
 )
 # The first field of ONNX, its version, and the tags that follow it.
 ONNX_START = re.compile(rb'\x08[\x01-\x1f][\x12\x1a\x3a]')
 
 
-class CheckpointFileError(ValueError):
-    """A file is no checkpoint, is damaged, or could run code."""
-
-
-def refuse_foreign(path: Path) -> bytes:
-    """Raise if a file is certainly no checkpoint.
-
-    Returns:
-        The first bytes of the file.
-
-    Raises:
-        CheckpointFileError: If it is a web page, a Git LFS pointer, an archive of
-            another program, an image or the like.
-    """
-    with path.open('rb') as file:
-        head = file.read(HEAD_BYTES)
-    foreign = _foreign_kind(head, path.suffix)
+def _refuse_foreign(head: bytes, suffix: str) -> None:
+    """Refuse a file whose first bytes are certainly not those of a checkpoint."""
+    foreign = _foreign_format(head, suffix)
     if foreign is not None:
-        what, remedy = foreign
-        size = path.stat().st_size
-        msg = f'{path} ({size} bytes) is no checkpoint but {what}; {remedy}'
+        description, remedy = foreign
+        msg = f'is no checkpoint but {description}; {remedy}'
         raise CheckpointFileError(msg)
-    return head
 
 
-def _foreign_kind(head: bytes, suffix: str) -> tuple[str, str] | None:
-    """Description and remedy of a file that is certainly no checkpoint."""
-    for start, signature, what, remedy in SIGNATURES:
+def _foreign_format(head: bytes, suffix: str) -> tuple[str, str] | None:
+    """Description and remedy."""
+    for start, signature, description, remedy in SIGNATURES:
         if head.startswith(signature, start):
-            return what, remedy
+            return description, remedy
     if suffix == '.onnx' or ONNX_START.match(head):
-        return 'an ONNX model', NOT_WEIGHTS
+        return 'an ONNX model', GIVE_WEIGHTS
     text = head.removeprefix(b'\xef\xbb\xbf').lstrip()
     if text.startswith(b'<'):
         return (
@@ -102,17 +197,302 @@ def _foreign_kind(head: bytes, suffix: str) -> tuple[str, str] | None:
             'the address leads to a page or asks to sign in; fetch the file itself',
         )
     if text.startswith((b'{', b'[')):
-        return 'JSON: a config, or the answer of a server', NOT_WEIGHTS
+        return 'JSON: a config, or the answer of a server', GIVE_WEIGHTS
     if len(text) > 1 and re.fullmatch(rb'[\x20-\x7e\s]+', text):
-        return 'text', NOT_WEIGHTS
+        return 'text', GIVE_WEIGHTS
     return None
 
+
+# ----------------------------------------------------------------------- 2. Archives
+
+# The archive's directory: zipfile makes an object of each entry, however many the
+# archive claims. torch.save writes at most 350 bytes for each tensor.
+MAX_DIRECTORY_BYTES = 8 << 20
+# The pickle that says how the tensors are put together; its folder may have any name.
+RECIPE = ['data.pkl']
+MAX_RECIPE_BYTES = 128 << 20
+# A pickle takes about 30 steps for a tensor and one for a number. Each step may take a
+# hundred times its own bytes of memory.
+MAX_STEPS = 4_000_000
+# Before it had archives, torch wrote three short pickles, the content, and the names of
+# the tensors.
+NUM_OLD_PICKLES = 5
+# Tensors may repeat what is stored (`expand`), but not without limit.
+MAX_REPEATED_BYTES = 1 << 30
+
+# Parts of the ZIP format.
+ARCHIVE_START, PICKLE_START = b'PK\x03\x04', b'\x80'
+END_RECORD, MAX_END_BYTES = b'PK\x05\x06', 22 + (1 << 16)
+# Archives with large numbers have another record just before it, and its position.
+END_RECORD_64, END_BYTES_64 = b'PK\x06\x06', 56
+LOCATOR_64, LOCATOR_BYTES_64 = b'PK\x06\x07', 20
+LOCAL_HEADER_BYTES = 30
+
+
+def _check_content(path: Path, head: bytes) -> None:
+    """Refuse a file that ``torch.save`` did not write, before torch reads it."""
+    if head.startswith(ARCHIVE_START):
+        num_bytes = _directory_bytes(path)
+        if num_bytes > MAX_DIRECTORY_BYTES:
+            _refuse(
+                f'the directory of its archive has {num_bytes} bytes, more than '
+                f'{MAX_DIRECTORY_BYTES}',
+                SAVE_WEIGHTS,
+            )
+        with ZipFile(path) as archive:
+            recipe = _find_recipe(archive.infolist())
+            _check_layout(archive.infolist(), archive.start_dir)
+            with archive.open(recipe) as file:
+                _check_steps(file, num_pickles=1)
+    elif head.startswith(PICKLE_START):
+        with path.open('rb') as file:
+            _check_steps(file, num_pickles=NUM_OLD_PICKLES)
+    else:
+        msg = 'it begins like no file of torch or safetensors'
+        raise ValueError(msg)
+
+
+def _directory_bytes(path: Path) -> int:
+    """Size of an archive's directory, as zipfile will read it."""
+    with path.open('rb') as file:
+        end_bytes = MAX_END_BYTES + LOCATOR_BYTES_64 + END_BYTES_64
+        offset = file.seek(max(path.stat().st_size - end_bytes, 0))
+        end = file.read()
+    start = end.rfind(END_RECORD)
+    if start < 0:
+        msg = 'the end of its archive is missing, it was not fetched or written whole'
+        raise BadZipFile(msg)
+    (size,) = struct.unpack_from('<L', end, start + 12)
+    locator = start - LOCATOR_BYTES_64
+    if locator >= 0 and end.startswith(LOCATOR_64, locator):
+        record = locator - END_BYTES_64
+        (position,) = struct.unpack_from('<Q', end, locator + 8)
+        if position != offset + record or not end.startswith(END_RECORD_64, record):
+            msg = 'the end of its archive is damaged'
+            raise BadZipFile(msg)
+        (size,) = struct.unpack_from('<Q', end, record + 40)
+    return int(size)
+
+
+def _find_recipe(members: list[ZipInfo]) -> ZipInfo:
+    """Find the pickle of an archive; refuse one that has none, or has a program."""
+    names = [member.filename for member in members]
+    parts = [name.split('/') for name in names]
+    if any(part[-1] == 'constants.pkl' or 'code' in part[1:-1] for part in parts):
+        _refuse(
+            'it is a TorchScript program, whose code would run, and is refused',
+            f'load it where you trust it and {SAVE_WEIGHTS}',
+        )
+    recipes = [m for m, part in zip(members, parts, strict=True) if part[1:] == RECIPE]
+    if not recipes:
+        shown = ', '.join(names[:3]) or 'nothing'
+        if names and all(name.endswith('.npy') for name in names):
+            _refuse(f'it is an archive of NumPy arrays ({shown})', GIVE_WEIGHTS)
+        _refuse(f'it is a zip archive of something else ({shown})', UNPACK)
+    num_bytes = max(recipe.file_size for recipe in recipes)
+    if num_bytes > MAX_RECIPE_BYTES:
+        problem = (
+            f'its data.pkl has {num_bytes} bytes, more than the {MAX_RECIPE_BYTES}'
+        )
+        _refuse(f'{problem} that weights and histories need', SAVE_WEIGHTS)
+    return recipes[0]
+
+
+def _check_layout(members: list[ZipInfo], end: int) -> None:
+    """Check that members are uncompressed, one after the other, from the first byte."""
+    if len({member.filename.lower() for member in members}) < len(members):
+        _refuse('its archive has members of the same name', FETCH_AGAIN)
+    members = sorted(members, key=lambda member: member.header_offset)
+    starts = [*(member.header_offset for member in members), end]
+    if starts[0] != 0:
+        _refuse('something lies before it', FETCH_AGAIN)
+    for member, (start, next_start) in zip(members, pairwise(starts), strict=True):
+        packed, size = member.compress_size, member.file_size
+        if member.compress_type != ZIP_STORED or packed != size:
+            _refuse(
+                f'{member.filename} is compressed ({packed} bytes to {size}), which '
+                f'torch.save never does',
+                'unpack and save it again',
+            )
+        if start + LOCAL_HEADER_BYTES + len(member.filename) + size > next_start:
+            _refuse(
+                f'{member.filename} claims {size} bytes, more than the file has for it',
+                FETCH_AGAIN,
+            )
+
+
+def _check_steps(file: IO[bytes], *, num_pickles: int) -> None:
+    """Refuse pickles of more steps than weights and histories need."""
+    steps = (step for _ in range(num_pickles) for step in pickletools.genops(file))
+    try:
+        is_too_long = next(islice(steps, MAX_STEPS, None), None) is not None
+    except ValueError:
+        return  # torch reports better what is wrong with the pickle
+    if is_too_long:
+        msg = f'its pickle has more than {MAX_STEPS} steps'
+        raise ValueError(msg)
+
+
+# ---------------------------------------------------------------------- 3. Stand-ins
+
+
+class _StandIn:
+    """Takes the place of an object whose class may not be built from a file."""
+
+    state: Any = None
+
+    def __new__(cls, *_: object) -> '_StandIn':
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+class _HistoryBuffer(_StandIn):
+    """Stands in for MMEngine's ``HistoryBuffer``."""
+
+
+class _Namespace(_StandIn):
+    """Stands in for ``argparse.Namespace``, the options of a training script."""
+
+
+class _NDArray(_StandIn):
+    """Stands in for ``numpy.ndarray``."""
+
+
+class _DType(_StandIn):
+    """Stands in for ``numpy.dtype``."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code = code
+
+    def real(self) -> np.dtype[Any]:
+        """Build the type, if it is one of numbers or text."""
+        order = self.state[1] if isinstance(self.state, tuple) else '='
+        if not re.fullmatch(r'[biufcSU]\d{1,9}', str(self.code)) or order not in '<>=|':
+            msg = f'Unsupported NumPy type {self.code!r}'
+            raise pickle.UnpicklingError(msg)
+        return np.dtype(f'{order}{self.code}')
+
+
+def _reconstruct(*_: object) -> _NDArray:
+    """Stands in for NumPy's ``_reconstruct``."""
+    return _NDArray()
+
+
+def _scalar(dtype: _DType, raw: bytes) -> np.generic:
+    """Stands in for NumPy's ``scalar``."""
+    value: np.generic = np.frombuffer(raw, dtype.real(), count=1)[0]
+    return value
+
+
+def _getattr(*_: object) -> None:
+    """Stands in for ``getattr``, by which a ``HistoryBuffer`` names its methods."""
+
+
+def _bytes(*_: object) -> bytes:
+    """Stands in for ``bytes``, by which old pickles make empty ones."""
+    return b''
+
+
+STAND_INS: dict[str, Any] = {
+    'mmengine.logging.history_buffer.HistoryBuffer': _HistoryBuffer,
+    'builtins.getattr': _getattr,
+    'builtins.bytes': _bytes,
+    'argparse.Namespace': _Namespace,
+    'numpy.ndarray': _NDArray,
+    'numpy.dtype': _DType,
+    'numpy.core.multiarray._reconstruct': _reconstruct,
+    'numpy._core.multiarray._reconstruct': _reconstruct,
+    'numpy.core.multiarray.scalar': _scalar,
+    'numpy._core.multiarray.scalar': _scalar,
+}
+_lock = threading.Lock()  # torch has one list of allowed classes for the whole process
+
+
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """Put the stand-ins on torch's list, in place of what the user has allowed."""
+    with _lock:
+        before = get_safe_globals()
+        kept = [entry for entry in before if _pickle_name(entry) not in STAND_INS]
+        clear_safe_globals()
+        add_safe_globals([*kept, *((obj, name) for name, obj in STAND_INS.items())])
+        try:
+            yield
+        finally:
+            clear_safe_globals()
+            add_safe_globals(before)
+
+
+def _pickle_name(entry: Callable[..., object] | tuple[object, str]) -> str:
+    """Name by which a pickle finds an entry of torch's list."""
+    if isinstance(entry, tuple):
+        return entry[1]
+    return f'{entry.__module__}.{entry.__qualname__}'
+
+
+# ------------------------------------------------------------------- 4. Real objects
+
+
+def _with_real_objects(node: object, done: dict[int, object]) -> object:
+    """Replace stand-ins; dicts and lists are changed in place.
+
+    Args:
+        done: Results by the id of the node, since parts may be shared or circular.
+    """
+    if id(node) in done:
+        return done[id(node)]
+    done[id(node)] = node
+    if isinstance(node, Tensor):
+        _check_extent(node)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            node[key] = _with_real_objects(value, done)
+    elif isinstance(node, list):
+        node[:] = [_with_real_objects(value, done) for value in node]
+    elif type(node) is tuple:
+        done[id(node)] = tuple(_with_real_objects(value, done) for value in node)
+    elif isinstance(node, _StandIn):
+        done[id(node)] = _real_object(node, done)
+    return done[id(node)]
+
+
+def _real_object(stand_in: _StandIn, done: dict[int, object]) -> object:
+    """Build the object that a stand-in stands for, by its own constructor."""
+    if isinstance(stand_in, _DType):
+        return stand_in.real()
+    if isinstance(stand_in, _NDArray):
+        _, shape, dtype, is_fortran, raw = stand_in.state
+        values = np.frombuffer(raw, dtype.real())
+        return values.reshape(shape, order='F' if is_fortran else 'C').copy()
+    state = _with_real_objects(stand_in.state, done)
+    if isinstance(stand_in, _HistoryBuffer) and isinstance(state, Mapping):
+        history, counts = state['_log_history'], state['_count_history']
+        return HistoryBuffer(history, counts, int(state['max_length']))
+    return state  # options stay a dict
+
+
+def _check_extent(tensor: Tensor) -> None:
+    """Refuse a tensor whose copy would need far more memory than the file has."""
+    if tensor.layout is not torch.strided or tensor.device.type == 'meta':
+        return
+    claimed = tensor.numel() * tensor.element_size()
+    stored = tensor.untyped_storage().nbytes()
+    if claimed > max(stored, MAX_REPEATED_BYTES):
+        msg = (
+            f'a tensor of shape {tuple(tensor.shape)} needs {claimed} bytes, but the '
+            f'file has {stored} for it'
+        )
+        raise ValueError(msg)
+
+
+# ----------------------------------------------------------------------- safetensors
 
 SUFFIX = '.safetensors'
 # Names that Hugging Face's transformers gives: one file, or shards and their index.
 WEIGHTS_FILE = f'model{SUFFIX}'
 INDEX_FILE = f'{WEIGHTS_FILE}.index.json'
-FETCH_WHOLE_AGAIN = 'the file is damaged or was not fetched whole; fetch it again'
 # An index names each weight once; one of thousands of weights has a few hundred kB.
 MAX_INDEX_BYTES = 64 << 20
 
@@ -125,14 +505,18 @@ def read_safetensors(path: Path, device: str | torch.device) -> dict[str, Tensor
             no safetensors.
         ImportError: If the package is missing.
     """
-    refuse_foreign(path)
-    library = _library()
+    with _errors_about(path), path.open('rb') as file:
+        _refuse_foreign(file.read(HEAD_BYTES), path.suffix)
+    library = _import_safetensors()
     try:
         loaded: dict[str, Tensor] = library.torch.load_file(path, device=str(device))
     except (library.SafetensorError, MemoryError, RuntimeError, ValueError) as error:
-        msg = f'{path} ({path.stat().st_size} bytes) is no whole safetensors file: '
         problem = str(error).partition('\n')[0] or type(error).__name__
-        raise CheckpointFileError(f'{msg}{problem}; {FETCH_AGAIN}') from error
+        msg = (
+            f'{path} ({path.stat().st_size} bytes) is no whole safetensors file: '
+            f'{problem}; {FETCH_AGAIN}'
+        )
+        raise CheckpointFileError(msg) from error
     return loaded
 
 
@@ -140,9 +524,6 @@ def read_safetensors_folder(
     folder: Path, device: str | torch.device
 ) -> dict[str, Tensor]:
     """Read the weights of a folder that transformers wrote, in one file or in shards.
-
-    Args:
-        folder: With ``model.safetensors``, or its shards and their index.
 
     Raises:
         FileNotFoundError: If there are no weights, or a shard is missing.
@@ -181,27 +562,8 @@ def read_safetensors_folder(
     return weights
 
 
-def write_safetensors(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a file that transformers reads.
-
-    Args:
-        weights: Tensors by name; no two may share their memory.
-
-    Raises:
-        ImportError: If the package is missing.
-    """
-    whole = {key: value.contiguous() for key, value in weights.items()}
-    library = _library()
-    path.touch()
-    mode = path.stat().st_mode
-    # transformers refuses a file that does not name its framework.
-    library.torch.save_file(whole, path, metadata={'format': 'pt'})
-    # Written for its owner's eyes alone; others may read it as any other new file.
-    path.chmod(mode)
-
-
 def _read_index(path: Path) -> dict[str, str]:
-    """File of each weight; files lie beside the index."""
+    """Read which file, beside the index, has each weight."""
     size = path.stat().st_size
     if size > MAX_INDEX_BYTES:
         msg = f'{path} has {size} bytes, too many for an index; {FETCH_AGAIN}'
@@ -218,422 +580,24 @@ def _read_index(path: Path) -> dict[str, str]:
     return {str(key): str(shard) for key, shard in shard_of.items()}
 
 
-def _library() -> ModuleType:
-    """The package, asked for only where a file of this kind is at hand."""
-    import_optional('safetensors.torch', purpose='A file of safetensors')
-    return import_module('safetensors')
-
-
-# A lock of a system that does not free those of dead processes ends the wait.
-LOCK_SECONDS = 3600.0
-
-
-def fetch(url: str) -> Path:
-    """Fetch a file, unless the cache has it already.
-
-    Any number of processes may call this, one alone as well: the first one fetches,
-    those that share its cache wait for it at a file lock.
-
-    Raises:
-        ValueError: If the address names no file.
-        OSError: If the file cannot be fetched or kept.
-    """
-    name = PurePosixPath(urlparse(url).path).name
-    if name in {'', '..'}:
-        msg = f'{url} names no file; give the address of a checkpoint'
-        raise ValueError(msg)
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{path}.lock', timeout=LOCK_SECONDS):
-            # Another process may have been faster.
-            if not path.is_file():
-                # Comes under another name and is renamed: whole or not there.
-                torch.hub.download_url_to_file(url, str(path), progress=False)
-    except (OSError, HTTPException) as error:
-        if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
-        msg = (
-            f'{url} cannot be fetched to {path}: {error}; check the address, the '
-            f'connection and the folder, or fetch the file by other means and give '
-            f'its path'
-        )
-        raise OSError(msg) from error
-    return path
-
-
-MapLocation = str | torch.device | None
-
-FETCH_AGAIN = (
-    'fetch it again, or take another one (of your own run, --resume without a name '
-    'finds the newest that is whole)'
-)
-# Of an archive's directory: zipfile makes an object of each entry, however many the
-# archive says there are. torch.save writes at most 350 bytes for each tensor.
-MAX_DIRECTORY_BYTES = 8 << 20
-# The pickle that says how the tensors are put together; its folder may have any name.
-RECIPE = ['data.pkl']
-MAX_RECIPE_BYTES = 128 << 20
-# The pickle takes about 30 steps for a tensor, and one for a number.
-MAX_STEPS = 4_000_000
-# Before it had archives, torch wrote three short pickles, the content, and the names of
-# the tensors.
-NUM_OLD_PICKLES = 5
-ARCHIVE_START = b'PK\x03\x04'
-PICKLE_START = b'\x80'
-# Tensors may repeat what is stored (`expand`), but not without limit.
-MAX_REPEATED_BYTES = 1 << 30
-END_RECORD, MAX_END_BYTES = b'PK\x05\x06', 22 + (1 << 16)
-# Of archives with large numbers, just before that: another record, and its position.
-END_RECORD_64, END_BYTES_64 = b'PK\x06\x06', 56
-LOCATOR_64, LOCATOR_BYTES_64 = b'PK\x06\x07', 20
-LOCAL_HEADER_BYTES = 30
-
-UNREADABLE = (
-    EOFError,
-    RuntimeError,  # torch's, and RecursionError
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    BadZipFile,
-    NotImplementedError,
-)
-
-
-def load_file(
-    path: Path, map_location: MapLocation = None, *, mmap: bool = False
-) -> object:
-    """Read a file that ``torch.save`` or safetensors wrote, under whatever name.
+def write_safetensors(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a file that transformers reads.
 
     Args:
-        map_location: Where the tensors go, as in ``torch.load``.
+        weights: Tensors by name; no two may share memory.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointFileError: If the file has neither format, is damaged, claims more
-            than it holds, or needs a class that may run code.
-        ImportError: If it is in safetensors and that package is missing.
+        ImportError: If the package is missing.
     """
-    if not path.is_file():
-        is_there = 'is no regular file' if path.exists() else 'does not exist'
-        msg = f'{path} {is_there}; give the path of a checkpoint'
-        raise FileNotFoundError(msg)
-    size = path.stat().st_size
-    head = refuse_foreign(path)
-    if _is_safetensors(head, size) or path.suffix == SUFFIX:
-        return read_safetensors(path, map_location or 'cpu')
-    try:
-        _check_content(path, head)
-        with _stand_ins(), warnings.catch_warnings():
-            # For pickles that torch did not write; the error that follows says more.
-            warnings.filterwarnings('ignore', 'Detected pickle protocol')
-            loaded = torch.load(
-                path, map_location=map_location, weights_only=True, mmap=mmap or None
-            )
-        return _with_real_types(loaded, {})
-    except CheckpointFileError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointFileError(f'{path} {_refusal(error)}') from error
-    except UNREADABLE as error:
-        problem = str(error).strip().partition('\n')[0] or type(error).__name__
-        problem, *_ = problem.split('. In PyTorch 2.6')  # advice to run what it holds
-        if isinstance(error, MemoryError):
-            problem = 'it asks for more memory than there is'
-        msg = (
-            f'{path} ({size} bytes) is no checkpoint, or damaged: {problem}; '
-            f'{FETCH_AGAIN}'
-        )
-        raise CheckpointFileError(msg) from error
+    library = _import_safetensors()
+    path.touch()
+    mode = path.stat().st_mode
+    contiguous = {key: value.contiguous() for key, value in weights.items()}
+    # transformers refuses a file that does not name its framework.
+    library.torch.save_file(contiguous, path, metadata={'format': 'pt'})
+    path.chmod(mode)  # the package lets nobody but its owner read the file
 
 
-def _is_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file begins with the length of a JSON header and the header."""
-    return head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= size
-
-
-def _refusal(error: pickle.UnpicklingError) -> str:
-    """What torch stopped at, without its advice to let the file run code."""
-    reason = str(error.__context__ or error).strip().partition('\n')[0]
-    needed = re.search(r'GLOBAL (\S+)', reason)
-    if needed:
-        return (
-            f'needs {needed[1]}, which may run code on loading, and is refused; '
-            f'{SAVE_WEIGHTS}'
-        )
-    return (
-        f'is no checkpoint, or holds objects that may run code on loading, which is '
-        f'refused ({reason}); {SAVE_WEIGHTS}'
-    )
-
-
-def _check_content(path: Path, head: bytes) -> None:
-    """Refuse a file that ``torch.save`` did not write, before torch reads it."""
-    if head.startswith(ARCHIVE_START):
-        _check_archive(path)
-    elif head.startswith(PICKLE_START):
-        with path.open('rb') as file:
-            _check_length(file, num_pickles=NUM_OLD_PICKLES)
-    else:
-        msg = 'it begins like no file of torch or safetensors'
-        raise ValueError(msg)
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that ``torch.save`` did not write, before torch reads it.
-
-    torch writes members uncompressed, one after the other. An archive with compressed
-    or overlapping members may ask for far more memory than it has bytes.
-    """
-    num_bytes = _directory_bytes(path)
-    if num_bytes > MAX_DIRECTORY_BYTES:
-        msg = (
-            f'{path} is no checkpoint: the directory of its archive has {num_bytes} '
-            f'bytes, more than {MAX_DIRECTORY_BYTES}; {SAVE_WEIGHTS}'
-        )
-        raise CheckpointFileError(msg)
-    with ZipFile(path) as archive:
-        members = archive.infolist()
-        problem = _content_problem(members) or _layout_problem(
-            members, archive.start_dir
-        )
-        if problem is not None:
-            raise CheckpointFileError(f'{path} is no checkpoint: {problem}')
-        (recipe,) = (m for m in members if m.filename.split('/')[1:] == RECIPE)
-        with archive.open(recipe) as file:
-            _check_length(file, num_pickles=1)
-
-
-def _check_length(file: IO[bytes], *, num_pickles: int) -> None:
-    """Refuse pickles of more steps than weights and histories need.
-
-    Each step may take a hundred times its own bytes of memory.
-    """
-    steps = (step for _ in range(num_pickles) for step in pickletools.genops(file))
-    try:
-        step_too_many = next(islice(steps, MAX_STEPS, None), None)
-    except ValueError:
-        return  # torch reports better what is wrong with the pickle
-    if step_too_many is not None:
-        msg = f'its pickle has more than {MAX_STEPS} steps'
-        raise ValueError(msg)
-
-
-def _directory_bytes(path: Path) -> int:
-    """Size of an archive's directory, as zipfile will read it."""
-    with path.open('rb') as file:
-        end_bytes = MAX_END_BYTES + LOCATOR_BYTES_64 + END_BYTES_64
-        offset = file.seek(max(path.stat().st_size - end_bytes, 0))
-        end = file.read()
-    start = end.rfind(END_RECORD)
-    if start < 0:
-        msg = 'the end of its archive is missing, it was not fetched or written whole'
-        raise BadZipFile(msg)
-    (size,) = struct.unpack_from('<L', end, start + 12)
-    locator = start - LOCATOR_BYTES_64
-    if locator >= 0 and end.startswith(LOCATOR_64, locator):
-        record = locator - END_BYTES_64
-        (position,) = struct.unpack_from('<Q', end, locator + 8)
-        if position != offset + record or not end.startswith(END_RECORD_64, record):
-            msg = 'the end of its archive is damaged'
-            raise BadZipFile(msg)
-        (size,) = struct.unpack_from('<Q', end, record + 40)
-    return int(size)
-
-
-def _content_problem(members: list[ZipInfo]) -> str | None:
-    """Describe an archive without a recipe and tensors; None if it has them."""
-    names = [member.filename for member in members]
-    parts = [name.split('/') for name in names]
-    if any(part[-1] == 'constants.pkl' or 'code' in part[1:-1] for part in parts):
-        return (
-            f'it is a TorchScript program, whose code would run, and is refused; load '
-            f'it where you trust it and {SAVE_WEIGHTS}'
-        )
-    recipes = [m for m, part in zip(members, parts, strict=True) if part[1:] == RECIPE]
-    if not recipes:
-        shown = ', '.join(names[:3])
-        if names and all(name.endswith('.npy') for name in names):
-            return f'it is an archive of NumPy arrays ({shown}); {NOT_WEIGHTS}'
-        return f'it is a zip archive of something else ({shown or "nothing"}); {UNPACK}'
-    if max(recipe.file_size for recipe in recipes) > MAX_RECIPE_BYTES:
-        return (
-            f'its data.pkl has {recipes[0].file_size} bytes, more than the '
-            f'{MAX_RECIPE_BYTES} that weights and histories need; {SAVE_WEIGHTS}'
-        )
-    return None
-
-
-def _layout_problem(members: list[ZipInfo], end: int) -> str | None:
-    """Describe how an archive's layout differs from ``torch.save``'s; None if not."""
-    if len({member.filename.lower() for member in members}) < len(members):
-        return f'its archive has members of the same name; {FETCH_AGAIN}'
-    ordered = sorted(members, key=lambda member: member.header_offset)
-    starts = [member.header_offset for member in ordered] + [end]
-    for member, start, following in zip(ordered, starts, starts[1:], strict=False):
-        packed, size = member.compress_size, member.file_size
-        if member.compress_type != ZIP_STORED or packed != size:
-            return (
-                f'{member.filename} is compressed ({packed} bytes to {size}), which '
-                f'torch.save never does; unpack and save it again'
-            )
-        if start + LOCAL_HEADER_BYTES + len(member.filename) + size > following:
-            return (
-                f'{member.filename} claims {size} bytes, more than the file has for '
-                f'it; {FETCH_AGAIN}'
-            )
-    return None if starts[0] == 0 else f'something lies before it; {FETCH_AGAIN}'
-
-
-class _StandIn:
-    """Takes the place of an object whose class may not be built from a file."""
-
-    state: Any = None
-
-    def __new__(cls, *_: object) -> '_StandIn':
-        """Take any arguments, as the class that is replaced would."""
-        return super().__new__(cls)
-
-    def __setstate__(self, state: object) -> None:
-        """Keep the state as it is."""
-        self.state = state
-
-
-class _History(_StandIn):
-    """Stands in for MMEngine's ``HistoryBuffer``."""
-
-
-class _Options(_StandIn):
-    """Stands in for the ``argparse.Namespace`` of a training script."""
-
-
-class _Array(_StandIn):
-    """Stands in for ``numpy.ndarray``."""
-
-
-class _NumberType(_StandIn):
-    """Stands in for ``numpy.dtype``; only types of numbers and text are allowed."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        self.code = code
-
-    def real(self) -> np.dtype[Any]:
-        """Return the type; raise ``UnpicklingError`` for objects and records."""
-        order = self.state[1] if isinstance(self.state, tuple) else '='
-        if not re.fullmatch(r'[biufcSU]\d{1,9}', str(self.code)) or order not in '<>=|':
-            msg = f'Unsupported NumPy type {self.code!r}'
-            raise pickle.UnpicklingError(msg)
-        return np.dtype(f'{order}{self.code}')
-
-
-def _array(*_: object) -> _Array:
-    """Stands in for NumPy's ``_reconstruct``."""
-    return _Array()
-
-
-def _number(number_type: _NumberType, raw: bytes) -> np.generic:
-    """Stands in for NumPy's ``scalar``."""
-    number: np.generic = np.frombuffer(raw, number_type.real(), count=1)[0]
-    return number
-
-
-def _nothing(*_: object) -> None:
-    """Stands in for ``getattr``, with which a ``HistoryBuffer`` names its methods."""
-
-
-def _no_bytes(*_: object) -> bytes:
-    """Stands in for ``bytes``, with which old pickles make empty ones."""
-    return b''
-
-
-STAND_INS: dict[str, Any] = {
-    'mmengine.logging.history_buffer.HistoryBuffer': _History,
-    'builtins.getattr': _nothing,
-    'builtins.bytes': _no_bytes,
-    'argparse.Namespace': _Options,
-    'numpy.ndarray': _Array,
-    'numpy.dtype': _NumberType,
-    'numpy.core.multiarray._reconstruct': _array,
-    'numpy._core.multiarray._reconstruct': _array,
-    'numpy.core.multiarray.scalar': _number,
-    'numpy._core.multiarray.scalar': _number,
-}
-# torch has one list of allowed classes for the whole process.
-LOCK = threading.Lock()
-
-
-@contextmanager
-def _stand_ins() -> Iterator[None]:
-    """Have torch build stand-ins, even for classes that the user has allowed."""
-    with LOCK:
-        before = get_safe_globals()
-        kept = [entry for entry in before if _global_name(entry) not in STAND_INS]
-        clear_safe_globals()
-        add_safe_globals([*kept, *((obj, name) for name, obj in STAND_INS.items())])
-        try:
-            yield
-        finally:
-            clear_safe_globals()
-            add_safe_globals(before)
-
-
-def _global_name(entry: Callable[..., object] | tuple[object, str]) -> str:
-    """Name by which a pickle finds an entry of torch's list."""
-    if isinstance(entry, tuple):
-        return entry[1]
-    return f'{entry.__module__}.{entry.__qualname__}'
-
-
-def _with_real_types(node: object, done: dict[int, object]) -> object:
-    """Replace stand-ins by real objects; dicts and lists are changed in place."""
-    if id(node) in done:
-        return done[id(node)]
-    done[id(node)] = node
-    if isinstance(node, Tensor):
-        _check_extent(node)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            node[key] = _with_real_types(value, done)
-    elif isinstance(node, list):
-        node[:] = [_with_real_types(value, done) for value in node]
-    elif type(node) is tuple:
-        done[id(node)] = tuple(_with_real_types(value, done) for value in node)
-    elif isinstance(node, _StandIn):
-        done[id(node)] = _real(node, done)
-    return done[id(node)]
-
-
-def _real(stand_in: _StandIn, done: dict[int, object]) -> object:
-    """Build the object that a stand-in stands for, with its own constructor."""
-    if isinstance(stand_in, _NumberType):
-        return stand_in.real()
-    if isinstance(stand_in, _Array):
-        _, shape, number_type, is_fortran, raw = stand_in.state
-        values = np.frombuffer(raw, number_type.real())
-        return values.reshape(shape, order='F' if is_fortran else 'C').copy()
-    state = _with_real_types(stand_in.state, done)
-    if isinstance(stand_in, _History) and isinstance(state, Mapping):
-        history, counts = state['_log_history'], state['_count_history']
-        return HistoryBuffer(history, counts, int(state['max_length']))
-    return state  # options as the dict that they are
-
-
-def _check_extent(tensor: Tensor) -> None:
-    """Refuse a tensor whose copy would need far more memory than the file has."""
-    if tensor.layout is not torch.strided or tensor.device.type == 'meta':
-        return
-    claimed = tensor.numel() * tensor.element_size()
-    stored = tensor.untyped_storage().nbytes()
-    if claimed > max(stored, MAX_REPEATED_BYTES):
-        msg = (
-            f'a tensor of shape {tuple(tensor.shape)} needs {claimed} bytes, but the '
-            f'file has {stored} for it'
-        )
-        raise ValueError(msg)
+def _import_safetensors() -> ModuleType:
+    import_optional('safetensors.torch', purpose='A file of safetensors')
+    return import_module('safetensors')

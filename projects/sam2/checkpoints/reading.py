@@ -1,47 +1,43 @@
-"""Reads checkpoints from files, folders and addresses, and replaces MMEngine's readers.
+"""Reads checkpoints from files, folders and URLs, and replaces MMEngine's readers.
 
-The readers of some MMEngine versions run code from the file; these never do. Addresses
-mean what MMEngine's tables say, files of other projects are returned as MMEngine would
-return them, and readers that someone else has registered stay.
+The readers of some MMEngine versions run code from the file; these never do. Otherwise
+they do the same: URLs and model names mean what MMEngine's tables say, files of other
+projects are returned unchanged, and readers that someone else has registered stay.
 """
 
 import tempfile
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from http.client import HTTPException
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlparse
 
 import torch
+from filelock import FileLock
 from mmengine.fileio import get_file_backend
 from mmengine.fileio import load as load_json
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from .files import (
+    SAVE_WEIGHTS,
     CheckpointFileError,
-    fetch,
+    MapLocation,
     load_file,
     read_safetensors_folder,
 )
-from .key_map import MODEL_SIGN, UnknownKeyError, find_weights
-
-__all__ = [
-    'MODEL_SIGN',
-    'SOURCE_FIELD',
-    'TRAINED_FIELD',
-    'read_checkpoint',
-    'read_checkpoint_url',
-]
+from .key_map import UnknownKeyError
+from .weights import find_weights
 
 Checkpoint = dict[str, Any]
-MapLocation = str | torch.device | None
 Reader = Callable[[str, MapLocation], Checkpoint]
 
-# Where a checkpoint came from, noted for the errors of those who use it.
-SOURCE_FIELD = 'source'
-# MMEngine's EMA hook exchanges the two on saving: the average stands where weights are
-# loaded from, the trained ones in the field that is called after the average.
+SOURCE_FIELD = 'source'  # path or URL of the checkpoint, for later errors
+# MMEngine's EMA hook swaps the two on saving: 'state_dict' holds the average, which is
+# what should be loaded, and 'ema_state_dict' the trained weights.
 TRAINED_FIELD = 'ema_state_dict'
 STATE_FIELD = 'state_dict'
 MMCLS_BACKBONE = 'backbone.'
@@ -51,54 +47,138 @@ def read_checkpoint(filename: str, map_location: MapLocation = None) -> Checkpoi
     """Read a checkpoint.
 
     Args:
-        filename: Path of a file, or of a folder that Hugging Face's transformers
-            wrote.
+        filename: Path of a file, or of a folder that Hugging Face's transformers wrote.
         map_location: Where the tensors go, as in ``torch.load``.
 
     Returns:
-        A checkpoint with ``'state_dict'`` by our names and its ``'source'``, if the
-        file is of a known kind; else what the file holds, as MMEngine itself would
-        give it. ``meta`` comes without ``'config'``, which a resumed run would
-        execute.
+        For a SAM 2 of any kind, a checkpoint with ``'state_dict'`` by our names and its
+        ``'source'``; else what the file holds, as MMEngine itself would return it.
+        ``meta`` comes without ``'config'``, which a resumed run would execute.
 
     Raises:
         FileNotFoundError: If there is no such file, or a part of it is missing.
         CheckpointFileError: If the file is damaged, no checkpoint, holds no dict, or
             holds more than tensors and plain data.
         UnknownKeyError: If it is SAM 2, but has a weight that no SAM 2 has.
-        ImportError: If it is in safetensors and that package is missing.
+        ImportError: If it is a safetensors file and that package is missing.
     """
     path = Path(filename).expanduser()
     if path.is_dir():
         loaded: object = read_safetensors_folder(path, map_location or 'cpu')
     else:
         loaded = load_file(path, map_location)
-    return _converted(loaded, str(path))
+    return _with_our_names(loaded, str(path))
 
 
 def read_checkpoint_url(url: str, map_location: MapLocation = None) -> Checkpoint:
-    """Fetch a checkpoint into torch's cache and read it.
-
-    Args:
-        map_location: Where the tensors go, as in ``torch.load``.
+    """Download a checkpoint into torch's cache and read it.
 
     Returns:
         As :func:`read_checkpoint`.
 
     Raises:
-        OSError: If the file cannot be fetched.
-        CheckpointFileError: If it is damaged, no checkpoint, holds no dict, or holds
-            more than tensors and plain data; the cache does not keep it then.
-        UnknownKeyError: If it is SAM 2, but has a weight that no SAM 2 has.
-        ImportError: If it is in safetensors and that package is missing.
+        OSError: If the file cannot be downloaded.
+        CheckpointFileError: As :func:`read_checkpoint`; the cache does not keep a file
+            that cannot be read.
+        UnknownKeyError: As :func:`read_checkpoint`.
+        ImportError: As :func:`read_checkpoint`.
     """
     path = fetch(url)
     try:
         loaded = load_file(path, map_location)
     except CheckpointFileError as error:
-        msg = f'{url} was fetched, but {error}. {_dropped_if_bad(path)}'
+        msg = f'{url} was fetched, but {error}. {_remove_if_damaged(path)}'
         raise CheckpointFileError(msg) from error
-    return _converted(loaded, url)
+    return _with_our_names(loaded, url)
+
+
+def _remove_if_damaged(path: Path) -> str:
+    """Remove a cached file that cannot be read on the CPU, and say what to do."""
+    try:
+        load_file(path, 'cpu')
+    except ValueError:
+        path.unlink(missing_ok=True)
+        return (
+            f'{path} was removed: try once more, or fetch the file by other means and '
+            f'give its path'
+        )
+    return f'{path} is whole and stays: it can be read on the CPU'
+
+
+def _with_our_names(loaded: object, source: str) -> Checkpoint:
+    """Rename the weights of a SAM 2 and add the source; leave other files unchanged."""
+    if not isinstance(loaded, dict):
+        msg = (
+            f'Expected {source} to hold a dict, but got {type(loaded).__name__}; '
+            f'{SAVE_WEIGHTS}'
+        )
+        raise CheckpointFileError(msg)
+    meta = loaded.get('meta')
+    if isinstance(meta, Mapping) and 'config' in meta:
+        # Of old versions of MMEngine, whose Runner runs it as Python on resuming.
+        kept = {key: value for key, value in meta.items() if key != 'config'}
+        loaded = {**loaded, 'meta': kept}
+    try:
+        result = find_weights(loaded)
+    except (UnknownKeyError, ValueError) as error:
+        raise type(error)(f'{source}: {error}') from error
+    if result is None:
+        return {**loaded, SOURCE_FIELD: source} if STATE_FIELD in loaded else loaded
+    field, weights = result
+    # A checkpoint of MMEngine also has what a run needs to resume.
+    others = loaded if field == STATE_FIELD else {}
+    return {**others, STATE_FIELD: weights, SOURCE_FIELD: source}
+
+
+LOCK_SECONDS = 3600.0  # some file systems do not free the locks of dead processes
+
+
+def fetch(url: str) -> Path:
+    """Download a file, unless the cache has it already.
+
+    Any number of processes may call this at once: the first one downloads, those that
+    share its cache wait for it at a file lock.
+
+    Raises:
+        ValueError: If the URL names no file.
+        OSError: If the file cannot be downloaded or stored.
+    """
+    name = PurePosixPath(urlparse(url).path).name
+    if name in {'', '..'}:
+        msg = f'{url} names no file; give the address of a checkpoint'
+        raise ValueError(msg)
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f'{path}.lock', timeout=LOCK_SECONDS):
+            if not path.is_file():  # unless another process has downloaded it
+                # Writes a temporary file and renames it.
+                torch.hub.download_url_to_file(url, str(path), progress=False)
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+        msg = (
+            f'{url} cannot be fetched to {path}: {error}; check the address, the '
+            f'connection and the folder, or fetch the file by other means and give '
+            f'its path'
+        )
+        raise OSError(msg) from error
+    return path
+
+
+# ------------------------------------------------------- Readers of MMEngine's schemes
+
+
+def load_from_local(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read a local path; MMEngine logs what follows ``load_from_`` in this name."""
+    return read_checkpoint(filename, map_location)
+
+
+def load_from_http(filename: str, map_location: MapLocation = None) -> Checkpoint:
+    """Read a URL."""
+    return read_checkpoint_url(filename, map_location)
 
 
 def load_from_torchvision(
@@ -112,7 +192,7 @@ def load_from_torchvision(
         urls = load_json(table / 'torchvision_0.12.json')
     else:
         urls = mmengine_checkpoint.get_torchvision_models()
-    url = _looked_up(filename, _name_of(filename), urls)
+    url = _look_up(filename, _name_of(filename), urls)
     return read_checkpoint_url(url, map_location)
 
 
@@ -120,7 +200,7 @@ def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> Chec
     """Read weights by OpenMMLab's name for them."""
     name = _name_of(filename)
     name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
-    target = _looked_up(filename, name, mmengine_checkpoint.get_external_models())
+    target = _look_up(filename, name, mmengine_checkpoint.get_external_models())
     if target.startswith(('http://', 'https://')):
         return read_checkpoint_url(target, map_location)
     # The user's own table may name files beside it.
@@ -131,7 +211,7 @@ def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> Chec
 def load_from_mmcls(filename: str, map_location: MapLocation = None) -> Checkpoint:
     """Read the backbone of a classifier by MMClassification's name for it."""
     models = mmengine_checkpoint.get_mmcls_models()
-    url = _looked_up(filename, _name_of(filename), models)
+    url = _look_up(filename, _name_of(filename), models)
     loaded = read_checkpoint_url(url, map_location)
     state = loaded.get(STATE_FIELD, loaded)
     return {
@@ -149,7 +229,7 @@ def load_from_ceph(filename: str, map_location: MapLocation = None) -> Checkpoin
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(filename).name
         path.write_bytes(backend.get(filename))
-        return _converted(load_file(path, map_location), filename)
+        return _with_our_names(load_file(path, map_location), filename)
 
 
 def load_from_pavi(filename: str, map_location: MapLocation = None) -> Checkpoint:
@@ -158,17 +238,25 @@ def load_from_pavi(filename: str, map_location: MapLocation = None) -> Checkpoin
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / model.name
         model.download(str(path))
-        return _converted(load_file(path, map_location), filename)
+        return _with_our_names(load_file(path, map_location), filename)
 
 
-def load_from_local(filename: str, map_location: MapLocation = None) -> Checkpoint:
-    """Read a local path; MMEngine writes what follows ``load_from_`` into its log."""
-    return read_checkpoint(filename, map_location)
+def _name_of(address: str) -> str:
+    """What follows the scheme of an address."""
+    return address.partition('://')[2]
 
 
-def load_from_http(filename: str, map_location: MapLocation = None) -> Checkpoint:
-    """Read an address of the web."""
-    return read_checkpoint_url(filename, map_location)
+def _look_up(address: str, name: str, table: Mapping[str, str]) -> str:
+    """Look up a named model in one of MMEngine's tables."""
+    if name not in table:
+        near = get_close_matches(name, table, n=3)
+        hint = f'; it has {", ".join(near)}' if near else ''
+        msg = (
+            f"{address} is not in MMEngine's table of models{hint}; correct the name, "
+            f'or give the path of a file'
+        )
+        raise KeyError(msg)
+    return table[name]
 
 
 # By MMEngine's own patterns of addresses.
@@ -196,67 +284,3 @@ def _replace_readers() -> None:
 
 
 _replace_readers()
-
-
-def _name_of(address: str) -> str:
-    """What follows the scheme of an address."""
-    return address.partition('://')[2]
-
-
-def _looked_up(address: str, name: str, table: Mapping[str, str]) -> str:
-    """Look up a named model in one of MMEngine's tables."""
-    if name not in table:
-        near = get_close_matches(name, table, n=3)
-        hint = f'; it has {", ".join(near)}' if near else ''
-        msg = (
-            f"{address} is not in MMEngine's table of models{hint}; correct the name, "
-            f'or give the path of a file'
-        )
-        raise KeyError(msg)
-    return table[name]
-
-
-def _dropped_if_bad(path: Path) -> str:
-    """Remove a file of the cache that cannot be read, and say what to do."""
-    try:
-        load_file(path, 'cpu')
-    except ValueError:
-        path.unlink(missing_ok=True)
-        return (
-            f'{path} was removed: try once more, or fetch the file by other means and '
-            f'give its path'
-        )
-    return f'{path} is whole and stays: it can be read on the CPU'
-
-
-def _converted(loaded: object, source: str) -> Checkpoint:
-    """Name the weights of a SAM 2 as we do and note the source; leave other files."""
-    if not isinstance(loaded, dict):
-        msg = (
-            f'Expected {source} to hold a dict, but got {type(loaded).__name__}; save '
-            f'the state dict: torch.save(model.state_dict(), path)'
-        )
-        raise CheckpointFileError(msg)
-    loaded = _without_code(loaded)
-    try:
-        found = find_weights(loaded)
-    except (UnknownKeyError, ValueError) as error:
-        raise type(error)(f'{source}: {error}') from error
-    if found is None:
-        return {**loaded, SOURCE_FIELD: source} if STATE_FIELD in loaded else loaded
-    field, weights = found
-    # A checkpoint of MMEngine keeps what a run needs to go on.
-    beside = loaded if field == STATE_FIELD else {}
-    return {**beside, STATE_FIELD: weights, SOURCE_FIELD: source}
-
-
-def _without_code(checkpoint: Checkpoint) -> Checkpoint:
-    """Leave out the config that MMEngine's Runner would run as Python on resuming.
-
-    Only files of old versions have it; today's Runner writes ``cfg`` and reads none.
-    """
-    meta = checkpoint.get('meta')
-    if not isinstance(meta, Mapping) or 'config' not in meta:
-        return checkpoint
-    kept = {key: value for key, value in meta.items() if key != 'config'}
-    return {**checkpoint, 'meta': kept}

@@ -1,8 +1,8 @@
-"""The ``config.json`` that Hugging Face's transformers builds its SAM 2 from."""
+"""Writes checkpoints of each kind, and the config that transformers reads."""
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,11 +15,67 @@ from ..ops import atomic_write
 from .files import WEIGHTS_FILE, write_safetensors
 from .key_map import map_to_huggingface, map_to_released
 
-STRIDE = 16
-FEATURE_STRIDES = (4, 8, 16)
+
+class CheckpointKind(Enum):
+    """Whose checkpoint it is."""
+
+    RELEASED = 'released'
+    HUGGINGFACE = 'huggingface'
+    MMSAM2 = 'mmsam2'
+
+
+def write_checkpoint(
+    target: Path,
+    weights: Mapping[str, Tensor],
+    kind: CheckpointKind,
+    model: Mapping[str, Any],
+) -> None:
+    """Write weights atomically.
+
+    The same weights give the same bytes, whatever their order.
+
+    Args:
+        target: A new file; for ``HUGGINGFACE`` a new folder.
+        weights: State dict of the model.
+        model: Config of the model.
+
+    Raises:
+        FileExistsError: If the target exists.
+        UnknownKeyError: If a weight has no name in checkpoints of this kind.
+        ValueError: If checkpoints of this kind have no such model.
+        ImportError: If a package is missing.
+    """
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        msg = f'{target} exists; remove it, or name another place to write to'
+        raise FileExistsError(msg)
+    if target.is_dir() and kind is not CheckpointKind.HUGGINGFACE:
+        msg = (
+            f'{target} is a folder, but a checkpoint of kind {kind.value} is a file; '
+            f'name a new file'
+        )
+        raise FileExistsError(msg)
+    weights = dict(sorted(weights.items()))
+    with atomic_write(target) as path:
+        if kind is CheckpointKind.HUGGINGFACE:
+            config = json.dumps(huggingface_config(model), indent=2, sort_keys=True)
+            path.mkdir()
+            (path / 'config.json').write_text(f'{config}\n', encoding='utf-8')
+            write_safetensors(path / WEIGHTS_FILE, map_to_huggingface(weights))
+            return
+        content = {'model': map_to_released(weights)}
+        if kind is CheckpointKind.MMSAM2:
+            content = {'state_dict': weights}
+        with path.open('wb') as file:  # given a path, torch.save writes its name too
+            torch.save(content, file)
+
+
+# --------------------------------------------------------- The config of transformers
+
+STRIDES = (4, 8, 16)
 FUSER_EXPANSION = 4
+TIME_ENCODINGS = {'signed': True, 'none': False}
 # Parts that hold weights, or say how they are used.
-PLACES = (
+PART_PATHS = (
     'data_preprocessor',
     'image_encoder.backbone',
     'image_encoder.neck',
@@ -31,8 +87,8 @@ PLACES = (
     'prompt_encoder',
     'mask_decoder',
 )
-# What transformers has written into its model: part, argument, value.
-WRITTEN_IN = (
+# What is fixed in transformers' model: part, argument, value.
+FIXED_ARGUMENTS = (
     ('backbone', 'type', 'Hiera'),
     ('neck', 'type', 'HieraFPN'),
     ('memory_attention', 'type', 'MemoryAttention'),
@@ -45,44 +101,21 @@ WRITTEN_IN = (
     ('mask_decoder', 'iou_sigmoid', True),
 )
 GIVE_SAM2 = 'give the config of a SAM2, like configs/_base_/models/sam2_1_tiny.py'
-TIME_ENCODINGS = {'signed': True, 'none': False}
-
-
-class Part(dict[str, Any]):
-    """Type and arguments of a part; to ask for one that it lacks is an error.
-
-    Args:
-        place: Of the part in the model's config.
-        arguments: With ``type``.
-    """
-
-    def __init__(self, place: str, arguments: Mapping[str, Any]) -> None:
-        super().__init__(arguments)
-        self.place = place
-
-    def __missing__(self, argument: str) -> NoReturn:
-        """Name what is missing."""
-        msg = (
-            f'Expected model.{self.place} to have {argument}, but got a '
-            f'{self["type"]} with {sorted(self.keys() - {"type"})}; {GIVE_SAM2}'
-        )
-        raise ValueError(msg)
 
 
 def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a model of ours in the words of transformers' ``Sam2VideoConfig``.
-
-    Args:
-        model: Config of :class:`SAM2`.
+    """Translate the config of a :class:`SAM2` to transformers' ``Sam2VideoConfig``.
 
     Returns:
-        What ``config.json`` holds.
+        The content of ``config.json``.
 
     Raises:
         ValueError: If transformers cannot build the model, or it is no SAM 2.
     """
-    parts = _parts(model)
-    _check(parts)
+    preprocessor = model.get('data_preprocessor') or {'type': 'ClipDataPreprocessor'}
+    model = {**model, 'data_preprocessor': preprocessor}
+    parts = {path.rpartition('.')[2]: _part(model, path) for path in PART_PATHS}
+    _check_supported(parts)
     tracker, bank = parts['tracker'], parts['memory_bank']
     attention, pointer = parts['memory_attention'], parts['object_pointer']
     encoder, decoder = parts['memory_encoder'], parts['mask_decoder']
@@ -115,7 +148,7 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
         'memory_attention_feed_forward_hidden_size': attention['feedforward_dims'],
         'memory_attention_dropout': attention['dropout'],
         'memory_attention_rope_dropout': attention['dropout'],
-        'memory_attention_rope_feat_sizes': [side // STRIDE] * 2,
+        'memory_attention_rope_feat_sizes': [side // STRIDES[-1]] * 2,
         'memory_encoder_hidden_size': dims,
         'memory_encoder_output_channels': encoder['memory_dims'],
         'mask_downsampler_embed_dim': dims,
@@ -124,51 +157,62 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _vision_config(backbone: Part, neck: Part, side: int) -> dict[str, Any]:
-    """Describe the image encoder."""
+def _vision_config(
+    backbone: Mapping[str, Any], neck: Mapping[str, Any], side: int
+) -> dict[str, Any]:
+    """Translate the config of the image encoder."""
     num_stages = len(backbone['stages'])
+    num_heads = backbone['num_heads']
+    factors = [2**stage for stage in range(num_stages)]  # each stage doubles the width
     return {
         'model_type': 'sam2_vision_model',
         'backbone_config': {
             'model_type': 'sam2_hiera_det_model',
             'hidden_size': backbone['embed_dims'],
-            'num_attention_heads': backbone['num_heads'],
+            'num_attention_heads': num_heads,
             'image_size': [side, side],
             'window_positional_embedding_background_size': list(
                 backbone['position_embedding_size']
             ),
             'num_query_pool_stages': num_stages - 1,
             'blocks_per_stage': list(backbone['stages']),
-            'embed_dim_per_stage': _doubled(backbone['embed_dims'], num_stages),
-            'num_attention_heads_per_stage': _doubled(
-                backbone['num_heads'], num_stages
-            ),
+            'embed_dim_per_stage': [backbone['embed_dims'] * n for n in factors],
+            'num_attention_heads_per_stage': [
+                backbone['num_heads'] * n for n in factors
+            ],
             'window_size_per_stage': list(backbone['window_sizes']),
             'global_attention_blocks': list(backbone['global_attention_blocks']),
         },
         'backbone_channel_list': list(reversed(neck['in_channels'])),
-        'backbone_feature_sizes': [[side // s, side // s] for s in FEATURE_STRIDES],
+        'backbone_feature_sizes': [[side // s, side // s] for s in STRIDES],
         'fpn_hidden_size': neck['out_channels'],
         'fpn_top_down_levels': list(neck['top_down_levels']),
     }
 
 
-def _parts(model: Mapping[str, Any]) -> dict[str, Part]:
-    """All arguments of the parts that hold weights, defaults included."""
-    preprocessor = model.get('data_preprocessor') or {'type': 'ClipDataPreprocessor'}
-    whole = {**model, 'data_preprocessor': preprocessor}
-    parts = (_part(whole, place) for place in PLACES)
-    return {part.place.rpartition('.')[2]: part for part in parts}
+class _Part(dict[str, Any]):
+    """Type and arguments of a part; a missing argument is an error that names it."""
+
+    def __init__(self, path: str, arguments: Mapping[str, Any]) -> None:
+        super().__init__(arguments)
+        self.path = path
+
+    def __missing__(self, argument: str) -> NoReturn:
+        msg = (
+            f'Expected model.{self.path} to have {argument}, but got a '
+            f'{self["type"]} with {sorted(self.keys() - {"type"})}; {GIVE_SAM2}'
+        )
+        raise ValueError(msg)
 
 
-def _part(model: Mapping[str, Any], place: str) -> Part:
-    """Type and arguments of a part, those that its config leaves out included."""
+def _part(model: Mapping[str, Any], path: str) -> _Part:
+    """Type and arguments of a part, with the defaults that its config leaves out."""
     config: Any = model
-    for name in place.split('.'):
+    for name in path.split('.'):
         config = config.get(name) if isinstance(config, Mapping) else None
     if not isinstance(config, Mapping) or 'type' not in config:
         msg = (
-            f'Expected model.{place} to be the config of a part, but got '
+            f'Expected model.{path} to be the config of a part, but got '
             f'{type(config).__name__} in a model of type {model.get("type")!r} with '
             f'{sorted(model)}; {GIVE_SAM2}'
         )
@@ -183,15 +227,15 @@ def _part(model: Mapping[str, Any], place: str) -> Part:
         for parameter in inspect.signature(built_from).parameters.values()
         if parameter.default is not parameter.empty
     }
-    return Part(place, defaults | dict(config) | {'type': built_from.__name__})
+    return _Part(path, defaults | dict(config) | {'type': built_from.__name__})
 
 
-def _check(parts: Mapping[str, Part]) -> None:
-    """Raise where transformers has no such model."""
+def _check_supported(parts: Mapping[str, _Part]) -> None:
+    """Raise if transformers has no such model."""
     problems = [
-        f'{name}.{argument} is {parts[name].get(argument)!r}, not {fixed!r}'
-        for name, argument, fixed in WRITTEN_IN
-        if parts[name].get(argument) != fixed
+        f'{name}.{argument} is {parts[name].get(argument)!r}, not {value!r}'
+        for name, argument, value in FIXED_ARGUMENTS
+        if parts[name].get(argument) != value
     ]
     time_encoding = parts['object_pointer']['time_encoding']
     if time_encoding not in TIME_ENCODINGS:
@@ -208,80 +252,3 @@ def _check(parts: Mapping[str, Part]) -> None:
             f'checkpoint as a released one or as one of ours instead'
         )
         raise ValueError(msg)
-
-
-def _doubled(first: int, count: int) -> list[int]:
-    """A number for each stage, twice that of the stage before."""
-    return [first * 2**stage for stage in range(count)]
-
-
-Weights = Mapping[str, Tensor]
-ModelConfig = Mapping[str, Any]
-
-
-class CheckpointKind(Enum):
-    """Whose checkpoint it is."""
-
-    RELEASED = 'released'
-    HUGGINGFACE = 'huggingface'
-    MMSAM2 = 'mmsam2'
-
-
-def write_checkpoint(
-    target: Path, weights: Weights, kind: CheckpointKind, model: ModelConfig
-) -> None:
-    """Write weights; the target is whole or not there.
-
-    The same weights give the same bytes, whatever order they come in.
-
-    Args:
-        target: A new file; for ``HUGGINGFACE`` a new folder.
-
-    Raises:
-        FileExistsError: If there is something already.
-        UnknownKeyError: If a weight has no name in checkpoints of this kind.
-        ValueError: If checkpoints of this kind have no such model.
-        ImportError: If a package is missing.
-    """
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        msg = f'{target} exists; remove it, or name another place to write to'
-        raise FileExistsError(msg)
-    if target.is_dir() and kind is not CheckpointKind.HUGGINGFACE:
-        msg = (
-            f'{target} is a folder, but a checkpoint of kind {kind.value} is a file; '
-            f'name a new file'
-        )
-        raise FileExistsError(msg)
-    with atomic_write(target) as aside:
-        WRITERS[kind](aside, dict(sorted(weights.items())), model)
-
-
-def _write_released(path: Path, weights: Weights, _: ModelConfig) -> None:
-    """Write a file as the authors released theirs."""
-    _save(path, {'model': map_to_released(weights)})
-
-
-def _write_huggingface(folder: Path, weights: Weights, model: ModelConfig) -> None:
-    """Write a folder as Hugging Face's transformers does."""
-    config = json.dumps(huggingface_config(model), indent=2, sort_keys=True)
-    folder.mkdir()
-    (folder / 'config.json').write_text(f'{config}\n', encoding='utf-8')
-    write_safetensors(folder / WEIGHTS_FILE, map_to_huggingface(weights))
-
-
-def _write_mmsam2(path: Path, weights: Weights, _: ModelConfig) -> None:
-    """Write a file as MMEngine's Runner does, without the state of a run."""
-    _save(path, {'state_dict': dict(weights)})
-
-
-def _save(path: Path, content: dict[str, dict[str, Tensor]]) -> None:
-    """Write a file of torch, the same bytes whatever its name."""
-    with path.open('wb') as file:
-        torch.save(content, file)
-
-
-WRITERS: dict[CheckpointKind, Callable[[Path, Weights, ModelConfig], None]] = {
-    CheckpointKind.RELEASED: _write_released,
-    CheckpointKind.HUGGINGFACE: _write_huggingface,
-    CheckpointKind.MMSAM2: _write_mmsam2,
-}

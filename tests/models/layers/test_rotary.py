@@ -14,7 +14,7 @@ from golden_cases import (
     fill,
     numbers_in,
 )
-from projects.sam2.checkpoints.key_map import PROJECTIONS
+from projects.sam2.checkpoints.key_map import ALTERNATIVES
 from projects.sam2.models.layers import RotaryAttention
 from projects.sam2.models.layers.attention import rotary_table, rotate
 
@@ -70,7 +70,7 @@ def test_attention_equals_released(case: GoldenCase) -> None:
     module = RotaryAttention(embed_dims=32, num_heads=2, kv_dims=12).eval()
     released = {
         f'{ours}.{kind}': f'rope.{theirs}.{kind}'
-        for ours, theirs in PROJECTIONS
+        for ours, theirs, _ in ALTERNATIVES['@']
         for kind in ('weight', 'bias')
     }
     fill(module, case.spec['salt'], released)
