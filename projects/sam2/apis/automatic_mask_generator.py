@@ -67,8 +67,8 @@ class AutomaticMask(TypedDict):
     """A mask of :meth:`SAM2AutomaticMaskGenerator.generate`, with the released keys.
 
     Example:
-        >>> largest = max(masks, key=lambda mask: mask['area'])
-        >>> x, y, width, height = largest['bbox']
+        >>> masks = SAM2AutomaticMaskGenerator(model).generate(image)
+        >>> large = [mask['segmentation'] for mask in masks if mask['area'] > 1000]
 
     Attributes:
         segmentation: (height, width), bool; or run lengths, see ``output_mode``.
@@ -100,10 +100,10 @@ class SAM2AutomaticMaskGenerator:
     Settings may be changed between images: ``generator.pred_iou_thresh = 0.6``.
 
     Example:
-        >>> model = build_sam2('sam2.1_hiera_t', 'weights.pt')
-        >>> generator = SAM2AutomaticMaskGenerator(model, points_per_side=16)
+        >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
+        >>> generator = SAM2AutomaticMaskGenerator(model, points_per_side=4)
         >>> masks = generator.generate(image)  # uint8, RGB, (height, width, 3)
-        >>> masks[0]['segmentation'].sum() == masks[0]['area']
+        >>> all(mask['predicted_iou'] > 0.8 for mask in masks)
         True
 
     Attributes:

@@ -70,10 +70,13 @@ class SAM2ImagePredictor:
     saved and set again.
 
     Example:
-        >>> predictor = SAM2ImagePredictor(build_sam2('sam2.1_hiera_t', 'weights.pt'))
+        >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
+        >>> predictor = SAM2ImagePredictor(model)
         >>> predictor.set_image(image)  # uint8, RGB, (height, width, 3)
-        >>> masks, ious, low_res = predictor.predict([[95, 70]], [1])
-        >>> best = masks[ious.argmax()]  # bool, (height, width)
+        >>> masks, ious, low_res = predictor.predict([[40, 25]], [1])
+        >>> best = masks[ious.argmax()]
+        >>> best.shape == image.shape[:2]
+        True
 
     Args:
         sam_model: A model as :func:`build_sam2` returns it, or a video predictor,

@@ -99,9 +99,9 @@ class InferenceResult:
     """Masks of one image, video or stream.
 
     Example:
-        >>> result = inferencer('clip.mp4', prompts=[box])['predictions'][0]
-        >>> for frame in result.frames:
-        ...     print(frame.frame_index, frame.object_ids, frame.ious)
+        >>> (result,) = inferencer('clip.mp4', prompts=[box])['predictions']
+        >>> result.frames[0].object_ids, len(result.frames[0].masks)
+        ((1,), 1)
 
     Attributes:
         name: Name of the input and of the files that were written for it.

@@ -57,7 +57,7 @@ class ObjectPrompt:
     """Prompt of one object on one frame: points, a box or both, or a mask.
 
     Example:
-        >>> box = ObjectPrompt(box=(60, 30, 130, 120))
+        >>> box = ObjectPrompt(box=(10, 5, 60, 40))
         >>> clicks = ObjectPrompt(
         ...     object_id=2, points=[(95, 70), (20, 20)], labels=[1, 0]
         ... )
@@ -141,8 +141,8 @@ class SAM2Inferencer(BaseInferencer):
     (:meth:`forward`), draws (:meth:`visualize`) and writes files.
 
     Example:
-        >>> inferencer = SAM2Inferencer(model='sam2.1_hiera_t', weights='weights.pt')
-        >>> box = ObjectPrompt(box=(60, 30, 130, 120))
+        >>> inferencer = SAM2Inferencer(weights='sam2.1_hiera_tiny.pt')
+        >>> box = ObjectPrompt(box=(10, 5, 60, 40))
         >>> results = inferencer('clip.mp4', prompts=[box], out_dir='out')
         >>> results['predictions'][0].frames[0].object_ids
         (1,)
