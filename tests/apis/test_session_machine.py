@@ -32,8 +32,7 @@ from literal_sessions import LiteralOptions, LiteralSession, Refused
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor
 from projects.sam2.apis.image_predictor import points_of_model
 from projects.sam2.apis.inputs import read_points
-from projects.sam2.apis.memory_archive import TensorArchive
-from projects.sam2.apis.video_state import VideoFrameResult, VideoState
+from projects.sam2.apis.video_predictor import VideoFrameResult, VideoState
 from projects.sam2.models import SAM2
 from projects.sam2.structures import FrameMasks, FramePrompt, ImageFeatures
 from toy_videos import SIZE, toy_frames, toy_model
@@ -101,12 +100,13 @@ class Faults:
 
 
 FAULTS = Faults()
-APIS = 'projects.sam2.apis'
+SESSION = 'projects.sam2.models.tracking.session'
 WORK = (
-    f'{APIS}.video_session:decode_frame',
-    f'{APIS}.video_session:encode_frame_memory',
-    f'{APIS}.video_session:track_objects',
-    f'{APIS}.video_session:show_frame',
+    f'{SESSION}:decode_frame',
+    f'{SESSION}:encode_frame_memory',
+    f'{SESSION}:track_objects',
+    'projects.sam2.apis.video_predictor:upsample_logits',
+    'projects.sam2.models.tracking.memory_store:OffloadFile.offload',
 )
 
 
@@ -119,8 +119,6 @@ def _parts_that_may_fail() -> Iterator[None]:
             patches.enter_context(
                 mock.patch(path.replace(':', '.'), FAULTS.before(original))
             )
-        write = FAULTS.before(TensorArchive.write)
-        patches.enter_context(mock.patch.object(TensorArchive, 'write', write))
         yield
 
 
@@ -168,7 +166,7 @@ def _snapshot(state: VideoState) -> dict[str, Any]:
                 if memory is None
                 else memory.object_pointer
             )
-            shown = obj.store.answer(frame)
+            shown = obj.output(frame)
             if pointer is not None and shown is not None:
                 told[f'{number} on {frame}'] = (
                     pointer.numpy().tobytes(),
@@ -401,7 +399,7 @@ class Machine(RuleBasedStateMachine):
         """What a call gives is what is shown afterwards."""
         FAULTS.left = None
         assert result.frame_index == frame
-        again = self.predictor.session.show(self.state, frame)
+        again = self.state.show(frame)
         assert result.object_ids == again.object_ids
         assert torch.equal(result.mask_logits, again.mask_logits)
 
@@ -412,7 +410,7 @@ class Machine(RuleBasedStateMachine):
         for frame in range(self.literal.num_frames):
             if not _kept(self.state, frame):
                 continue  # it may be forgotten
-            shown = self.predictor.session.show(self.state, frame)
+            shown = self.state.show(frame)
             expected = self.literal.show(frame)
             assert shown.mask_logits.shape == expected.shape
             assert shown.mask_logits.isfinite().all()
@@ -436,7 +434,7 @@ class Machine(RuleBasedStateMachine):
                 tracked = obj.store.tracked_pointer(frame) is not None
                 assert not (tracked and frame in conditioning)
             if self.state.revisits:
-                assert obj.is_prompted is bool(obj.prompts)
+                assert bool(obj.conditioning_frames) is bool(obj.prompts)
 
     def teardown(self) -> None:
         """Copies did not change; what is left equals a fresh session."""

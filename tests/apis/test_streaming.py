@@ -72,7 +72,7 @@ def test_stream_keeps_no_more_than_it_can_reach(
     one = stream.state.objects[1]
     # 15 frames before the oldest of the 8 that can be prompted.
     assert len(one.store.tracked) <= 24
-    assert one.store.archive is None
+    assert stream.state.offload_file is None
     assert len(one.tracked_in_reverse) <= 8
 
 
@@ -131,14 +131,14 @@ def test_wrong_length_of_a_stream_is_named(length: object) -> None:
         SAM2Stream(SAM2VideoPredictor(toy_model()), num_frames=length)  # type: ignore[arg-type]
 
 
-def test_prompts_on_more_frames_than_are_cached_are_remembered() -> None:
+def test_prompts_on_more_frames_than_are_cached_are_encoded() -> None:
     predictor = SAM2VideoPredictor(toy_model(), num_cached_embeddings=1)
     stream, frames = SAM2Stream(predictor), toy_frames(4)
     stream.track(frames[0])
     click(predictor, stream.state, number=1)
     predictor.remove_object(stream.state, 1)
     stream.track(frames[1])
-    # Frame 0 is cached as long as nothing needs the embedding of another.
+    # Frame 0 is cached as long as no other frame is encoded.
     click(predictor, stream.state, number=2)
     click(predictor, stream.state, frame=1, number=3)
     assert stream.track(frames[2]).object_ids == [2, 3]

@@ -1,8 +1,7 @@
-"""Later prompts, failures, options of tracking, and memory that goes to disk."""
+"""The session behind the predictor: corrections, batches, memory on disk, errors."""
 
 import copy
 import pickle
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -12,11 +11,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from projects.sam2.apis import SAM2VideoPredictor, memory_archive, video_session
-from projects.sam2.apis.memory_archive import AnsweredMemory
-from projects.sam2.apis.video_session import ObjectTracking, show_frame
-from projects.sam2.apis.video_state import VideoFrameResult, VideoState
+from projects.sam2.apis import SAM2VideoPredictor
+from projects.sam2.apis.video_predictor import VideoFrameResult, VideoState
+from projects.sam2.models import SAM2Tracker
 from projects.sam2.models.memory_bank import MemoryBank
+from projects.sam2.models.tracking import memory_store
+from projects.sam2.models.tracking.frame import SAMHeads
+from projects.sam2.models.tracking.memory_store import ObjectMemory
 from projects.sam2.structures import FramePrompt, PointPrompt
 from toy_videos import (
     SIDE,
@@ -58,17 +59,47 @@ def test_correction_is_overwritten_unless_it_conditions_the_video() -> None:
         assert (2 in state.objects[1].store.conditioning) is conditions
 
 
-def test_click_on_a_tracked_frame_refines_what_was_shown() -> None:
+@pytest.mark.parametrize('reverse', [False, True])
+def test_click_on_a_tracked_frame_refines_what_was_shown(*, reverse: bool) -> None:
     predictor = _predictor()
     state = predictor.init_state(toy_frames(5))
-    click(predictor, state)
-    track(predictor, state)
-    task = predictor.session.tracking.prompt_task(
-        state.objects[1], state.objects[1].prompts[0], 3, 5
-    )
+    click(predictor, state, frame=4 if reverse else 0)
+    track(predictor, state, reverse=reverse)
+    click(predictor, state, frame=3)
+    task = state.objects[1].pending[3].task
     assert task.uses_memory
     assert task.previous_logits is not None
-    assert not task.query.reverse
+    assert task.query.reverse is reverse
+
+
+def test_cleared_conditioning_frame_becomes_a_tracked_one() -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(3))
+    click(predictor, state)
+    track(predictor, state)
+    predictor.clear_all_prompts_in_frame(state, 0, 1)
+    one = state.objects[1]
+    assert not one.store.conditioning
+    assert one.output(0) is not None
+    assert list(one.tracked_in_reverse) == [1, 2]
+
+
+def test_least_recently_used_embeddings_are_evicted() -> None:
+    predictor = _predictor(num_cached_embeddings=2)
+    state = predictor.init_state(toy_frames(4))
+    encoded: list[int] = []
+    read = state.read_frame
+
+    def counted(frame_index: int) -> Any:
+        encoded.append(frame_index)
+        return read(frame_index)
+
+    state.read_frame = counted
+    for frame in (1, 2, 1, 3):
+        state.features(frame)
+    assert list(state.embeddings) == [1, 3]
+    state.features(2)
+    assert encoded == [1, 2, 3, 2]
 
 
 def test_tracked_memories_around_a_prompt_are_cleared() -> None:
@@ -78,14 +109,14 @@ def test_tracked_memories_around_a_prompt_are_cleared() -> None:
         click(predictor, state)
         track(predictor, state)
         click(predictor, state, frame=6)
-        predictor.session.commit(state)
+        state.commit()
         store = state.objects[1].store
         left = [f for f in range(12) if store.tracked_memory(f) is not None]
         # The correction itself is no conditioning frame, and goes as well.
         assert left == ([1, 2, 10, 11] if clears else list(range(1, 12)))
 
 
-def test_each_pixel_belongs_to_one_object_where_asked_for() -> None:
+def test_each_pixel_belongs_to_one_object_if_the_option_is_set() -> None:
     predictor = _predictor(non_overlap_masks=True)
     state = predictor.init_state(toy_frames(3))
     click(predictor, state, number=1)
@@ -94,14 +125,14 @@ def test_each_pixel_belongs_to_one_object_where_asked_for() -> None:
         assert ((result.mask_logits > 0).sum(dim=0) <= 1).all()
 
 
-def test_filled_holes_are_shown_and_not_remembered_of_tracked_frames() -> None:
+def test_filled_holes_are_shown_and_not_encoded_on_tracked_frames() -> None:
     plain, filling = _predictor(), _predictor(fill_hole_area=10_000)
     shown = {}
     for name, predictor in (('plain', plain), ('filling', filling)):
         state = predictor.init_state(toy_frames(3))
         click(predictor, state)
         track(predictor, state, max_frame_num_to_track=1)
-        memory = state.objects[1].store.answer(1)
+        memory = state.objects[1].output(1)
         assert memory is not None
         shown[name] = memory
     # All that is no mask is one hole, smaller than the limit.
@@ -127,7 +158,79 @@ def test_objects_tracked_together_equal_each_alone(max_batch: int) -> None:
             assert relative_difference(both[index], one[index]) <= 1e-4
 
 
-def test_memory_stays_bounded_and_what_left_it_comes_back() -> None:
+def _decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that are decoded from now on."""
+    sizes: list[int] = []
+    decode = SAMHeads.decode
+
+    def counted(heads: SAMHeads, **inputs: Any) -> object:
+        sizes.append(len(inputs['embedding']))
+        return decode(heads, **inputs)
+
+    monkeypatch.setattr(SAMHeads, 'decode', counted)
+    return sizes
+
+
+def test_objects_with_full_memories_go_in_one_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor = _predictor(SHORT_BANK)
+    state = predictor.init_state(toy_frames(9))
+    for number, frame in {1: 0, 2: 0, 3: 2}.items():
+        click(predictor, state, number=number, frame=frame)
+    track(predictor, state, max_frame_num_to_track=7)
+    sizes = _decoded(monkeypatch)
+    track(predictor, state, start_frame_idx=8)
+    assert sizes == [3]
+
+
+def test_objects_with_fewer_memories_go_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(4))
+    click(predictor, state, number=1)
+    track(predictor, state, max_frame_num_to_track=2)
+    click(predictor, state, number=2, frame=2)
+    sizes = _decoded(monkeypatch)
+    track(predictor, state, start_frame_idx=3)
+    assert sizes == [1, 1]
+
+
+def test_what_needs_no_memory_is_computed_once_for_all_objects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor = _predictor()
+    state = predictor.init_state(toy_frames(2))
+    for number in (1, 2, 3):
+        click(predictor, state, number=number)
+    predictor.propagate_in_video_preflight(state)
+    attended: list[int] = []
+    for layer in predictor.model.tracker.memory_attention.layers:
+        original = layer.self_attention.forward
+
+        def counted(
+            query: torch.Tensor,
+            *others: torch.Tensor,
+            original: Callable[..., torch.Tensor] = original,
+            **how: object,
+        ) -> torch.Tensor:
+            attended.append(len(query))
+            return original(query, *others, **how)
+
+        monkeypatch.setattr(layer.self_attention, 'forward', counted)
+    track(predictor, state)
+    assert attended == [1, 3]
+
+
+def test_objects_are_tracked_without_memories() -> None:
+    predictor = _predictor({'type': 'MemoryBankEmpty'})
+    state = predictor.init_state(toy_frames(2))
+    for number in (1, 2):
+        click(predictor, state, number=number)
+    last = track(predictor, state)[1]
+    assert last.mask_logits.shape[0] == last.ious.shape[0] == 2
+
+
+def test_memory_stays_bounded_and_evicted_memories_are_restored() -> None:
     length = 40
     frames = toy_frames(length)
     shown = []
@@ -135,13 +238,13 @@ def test_memory_stays_bounded_and_what_left_it_comes_back() -> None:
         predictor = _predictor(SHORT_BANK)
         bank = predictor.model.tracker.memory_bank
         if not bounded:
-            bank.forget = lambda store, query: None
+            bank.evict_unreachable = lambda store, query: None
         state = predictor.init_state(frames)
         click(predictor, state)
         results = track(predictor, state)
         store = state.objects[1].store
         assert (len(store.tracked) <= 5) is bounded
-        # Back to frames whose memories were let go of, in both directions.
+        # Back to frames whose memories were evicted, in both directions.
         click(predictor, state, frame=9, at=(60.0, 40.0))
         for how in (
             {'start_frame_idx': 9, 'max_frame_num_to_track': 8},
@@ -163,7 +266,7 @@ def test_memory_stays_bounded_and_what_left_it_comes_back() -> None:
         {'autocast': True},
     ],
 )
-def test_memories_made_again_are_those_that_were_let_go_of(
+def test_restored_memories_equal_those_that_were_evicted(
     options: dict[str, Any],
 ) -> None:
     predictor = _predictor(
@@ -172,12 +275,12 @@ def test_memories_made_again_are_those_that_were_let_go_of(
     )
     predictor.model.tracker.non_overlapping_memories = 'competing' in options
     state = predictor.init_state(toy_frames(24))
-    kept: dict[tuple[int, int], AnsweredMemory] = {}
+    kept: dict[tuple[int, int], ObjectMemory] = {}
 
     def keep(frame: int) -> None:
         for one in state.objects.values():
             memory = one.store.tracked.get(frame)
-            if isinstance(memory, AnsweredMemory):
+            if isinstance(memory, ObjectMemory):
                 kept[one.object_id, frame] = memory
 
     with torch.autocast('cpu', enabled='autocast' in options):
@@ -189,7 +292,7 @@ def test_memories_made_again_are_those_that_were_let_go_of(
                 keep(shown.frame_index)
             # Memories of corrections are encoded in another way.
             click(predictor, state, frame=corrected, at=(60.0, 40.0))
-            predictor.session.commit(state)
+            state.commit()
             keep(corrected)
         track(predictor, state, start_frame_idx=20)
     num_restored = 0
@@ -199,19 +302,19 @@ def test_memories_made_again_are_those_that_were_let_go_of(
             continue
         num_restored += frame not in store.tracked
         restored = store.tracked_memory(frame)
-        assert isinstance(restored, AnsweredMemory)
+        assert isinstance(restored, ObjectMemory)
         assert restored.encoding == expected.encoding
         assert torch.equal(restored.object_pointer, expected.object_pointer)
         assert torch.equal(restored.mask_logits, expected.mask_logits)
         assert torch.equal(restored.ious, expected.ious)
         assert restored.spatial.dtype is expected.spatial.dtype
         # Alone and in a batch the last bits differ, of 24 or of 8.
-        exact = predictor.session.options.memory_dtype is torch.float32
+        exact = predictor.options.memory_dtype is torch.float32
         allowed = 1e-5 if exact and 'autocast' not in options else 2**-6
         assert relative_difference(restored.spatial, expected.spatial) <= allowed
-        again = store.answer(frame)
-        assert again is not None
-        assert torch.equal(again.mask_logits, expected.mask_logits)
+        output = state.objects[number].output(frame)
+        assert output is not None
+        assert torch.equal(output.mask_logits, expected.mask_logits)
     assert num_restored >= 45
 
 
@@ -250,7 +353,7 @@ def test_a_pass_on_a_device_waits_for_no_copy_off_it(
         def synchronize(self) -> None:
             pytest.fail('a copy off the device was waited for')
 
-    monkeypatch.setattr(memory_archive, 'ASYNCHRONOUS_DEVICES', ('meta',))
+    monkeypatch.setattr(memory_store, 'ASYNCHRONOUS_DEVICES', ('meta',))
     monkeypatch.setattr(torch.cuda, 'Event', NeverDone)
     monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: device)
     predictor = _predictor(SHORT_BANK, fill_hole_area=8)
@@ -261,7 +364,7 @@ def test_a_pass_on_a_device_waits_for_no_copy_off_it(
         labels=torch.empty(1, 1, dtype=torch.int32, device='meta'),
     )
     for number in (1, 2):
-        predictor.session.prompt(state, 0, number, FramePrompt(points=point))
+        state.add_prompt(0, [number], FramePrompt(points=point))
     with Copies() as copies:  # type: ignore[no-untyped-call]
         assert len(track(predictor, state)) == 12
     assert copies.blocking == [False] * 14  # of 7 frames and 2 objects
@@ -277,25 +380,25 @@ def test_frames_far_ahead_of_a_pass_are_not_held_in_memory() -> None:
         assert len(state.objects[1].store.tracked) <= 10
 
 
-def test_memories_beyond_the_limit_make_room_and_their_frames_are_not_tracked() -> None:
+def test_oldest_memories_beyond_the_limit_are_deleted_and_not_tracked() -> None:
     length, gigabyte = 24, 10**9
     frames = toy_frames(length)
     unbounded = _predictor(SHORT_BANK)
     free = unbounded.init_state(frames)
     click(unbounded, free)
     expected = track(unbounded, free)
-    assert free.archive_space is not None
-    size = free.archive_space.num_bytes / 3  # room for about six frames
+    assert free.offload_file is not None
+    size = free.offload_file.used_bytes / 3  # room for about six frames
     predictor = _predictor(SHORT_BANK, max_archive_gb=size / gigabyte)
     state = predictor.init_state(frames)
     click(predictor, state)
     with pytest.warns(UserWarning, match='more than max_archive_gb=.*not tracked'):
         shown = track(predictor, state)
     assert_same_results(shown, expected)
-    assert state.archive_space is not None
-    assert state.archive_space.num_bytes <= size
+    assert state.offload_file is not None
+    assert max(state.offload_file.num_bytes, state.offload_file.used_bytes) <= size
     one = state.objects[1]
-    tracked = [frame for frame in range(1, length) if one.store.answer(frame)]
+    tracked = [frame for frame in range(1, length) if one.output(frame)]
     assert tracked == list(range(tracked[0], length))
     assert 8 <= tracked[0] <= 16
     assert [frame for frame in one.tracked_in_reverse if frame] == tracked
@@ -308,10 +411,10 @@ def test_memories_beyond_the_limit_make_room_and_their_frames_are_not_tracked() 
     # It was told once; the pass after that goes on, and tracks them again.
     shown = track(predictor, state, start_frame_idx=0)
     assert list(shown) == list(range(length))
-    assert 3 in one.store.conditioning
+    assert 3 in state.objects[1].store.conditioning
 
 
-def test_nothing_is_kept_where_the_limit_is_zero() -> None:
+def test_nothing_goes_to_disk_where_the_limit_is_zero() -> None:
     predictor = _predictor(SHORT_BANK, max_archive_gb=0)
     state = predictor.init_state(toy_frames(12))
     click(predictor, state)
@@ -338,7 +441,7 @@ def test_objects_share_one_file_and_on_the_host_need_none_for_the_same_masks() -
     assert_same_results(shown[0], shown[1])
 
 
-def test_memories_are_kept_in_the_type_asked_for() -> None:
+def test_memories_are_stored_in_the_type_of_the_options() -> None:
     for dtype in (torch.bfloat16, torch.float32):
         predictor = _predictor(memory_dtype=dtype)
         state = predictor.init_state(toy_frames(2))
@@ -356,7 +459,7 @@ def test_frames_need_not_be_square() -> None:
     click(predictor, state)
     results = track(predictor, state)
     assert len(results) == 4
-    memory = state.objects[1].store.answer(3)
+    memory = state.objects[1].output(3)
     assert memory is not None
     assert memory.mask_logits.shape == (1, 1, SIDE // 4, SIDE // 2)
 
@@ -439,16 +542,16 @@ def test_conditioning_frame_goes_on_conditioning_with_its_new_answer(
 
 
 @pytest.mark.parametrize('overwritten', [False, True])
-@pytest.mark.parametrize('remembered', [False, True])
-def test_correction_conditions_once_the_first_prompt_is_taken_back(
-    *, overwritten: bool, remembered: bool
+@pytest.mark.parametrize('committed', [False, True])
+def test_correction_conditions_once_the_first_prompt_is_cleared(
+    *, overwritten: bool, committed: bool
 ) -> None:
     predictor = _predictor()
     state = predictor.init_state(toy_frames(5))
     click(predictor, state)
     track(predictor, state)
     corrected = click(predictor, state, frame=3, at=(60.0, 40.0))
-    if remembered:
+    if committed:
         predictor.propagate_in_video_preflight(state)
     if overwritten:
         track(predictor, state)
@@ -473,7 +576,7 @@ def _everything(state: VideoState) -> dict[str, Any]:
             list(obj.store.conditioning),
         )
         for frame in range(state.frames.num_frames):
-            memory = obj.store.answer(frame)
+            memory = obj.output(frame)
             told[f'{number} {frame}'] = memory and (
                 memory.mask_logits.tolist(),
                 memory.object_score_logits.tolist(),
@@ -484,9 +587,10 @@ def _everything(state: VideoState) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ('part', 'method', 'message'),
     [
-        (ObjectTracking, 'follow', r'while tracking objects 1, 2 on frame 2'),
-        (ObjectTracking, 'remember', r'remembering the prompt of object 1 on frame 2'),
-        (MemoryBank, 'forget', ''),
+        (SAM2Tracker, 'condition_on_memory', 'while tracking objects 1, 2 on frame 2'),
+        (SAM2Tracker, 'encode_memory', 'encoding the prompt of object 1 on frame 2'),
+        (MemoryBank, 'evict_unreachable', 'evicting memories of object 1 on frame 2'),
+        (VideoState, 'show', ''),
     ],
 )
 def test_error_in_mid_pass_names_the_object_and_changes_nothing(
@@ -536,7 +640,7 @@ def test_refused_pass_changes_nothing() -> None:
     assert _everything(state) == before
 
 
-def test_object_whose_prompt_is_taken_back_in_mid_pass_is_named() -> None:
+def test_object_whose_prompt_is_cleared_in_mid_pass_is_named() -> None:
     predictor = _predictor()
     state = predictor.init_state(toy_frames(4))
     click(predictor, state)
@@ -563,7 +667,7 @@ def test_cancelling_stops_every_pass_that_was_begun() -> None:
     assert len(list(later)) == 5
 
 
-def test_copy_of_a_state_goes_its_own_way() -> None:
+def test_copy_of_a_state_is_independent() -> None:
     predictor = _predictor(SHORT_BANK)
     state = predictor.init_state(toy_frames(12))
     click(predictor, state)
@@ -580,7 +684,7 @@ def test_copy_of_a_state_goes_its_own_way() -> None:
     assert_same_results(track(predictor, state), shown)
 
 
-def test_state_says_what_to_do_in_place_of_pickling() -> None:
+def test_error_of_pickling_a_state_names_the_alternative() -> None:
     predictor = _predictor()
     with pytest.raises(TypeError, match=r'Branch it with copy\.deepcopy'):
         pickle.dumps(predictor.init_state(toy_frames(1)))
@@ -615,13 +719,15 @@ def test_calls_of_another_thread_wait_for_the_frame_that_is_tracked(
     predictor, state = session()
     other = threading.Thread(target=_exchange, args=(predictor, state))
 
-    def show_slowly(frame_index: int, *rest: Any, **options: Any) -> VideoFrameResult:
+    show = VideoState.show
+
+    def show_slowly(state: VideoState, frame_index: int) -> VideoFrameResult:
         if frame_index == 2 and other.ident is None:
             other.start()
             other.join(timeout=0.2)  # it waits for us, or is done
-        return show_frame(frame_index, *rest, **options)
+        return show(state, frame_index)
 
-    monkeypatch.setattr(video_session, 'show_frame', show_slowly)
+    monkeypatch.setattr(VideoState, 'show', show_slowly)
     actual = {}
     for result in predictor.propagate_in_video(state):
         actual[result.frame_index] = result
@@ -637,12 +743,12 @@ def test_options_that_change_later_leave_what_was_shown_as_it_was() -> None:
     shown = track(predictor, state)
     predictor.fill_hole_area = 10_000
     for frame, result in shown.items():
-        later = predictor.session.show(state, frame)
+        later = state.show(frame)
         assert torch.equal(later.mask_logits, result.mask_logits), frame
     filled = track(predictor, state)
     predictor.fill_hole_area = 0
     for frame, result in filled.items():
-        later = predictor.session.show(state, frame)
+        later = state.show(frame)
         assert torch.equal(later.mask_logits, result.mask_logits), frame
 
 
@@ -655,18 +761,8 @@ def test_limits_that_change_later_hold_for_videos_that_are_open() -> None:
     with pytest.warns(UserWarning, match='max_archive_gb=0'):
         track(predictor, state)
     assert [frame for frame in range(12) if frame in state.embeddings] == [11]
-    assert state.archive_space is not None
-    assert not state.archive_space.num_bytes
-
-
-def test_missing_temporary_folders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    predictor = _predictor(SHORT_BANK)
-    state = predictor.init_state(toy_frames(12))
-    click(predictor, state)
-    monkeypatch.setattr(tempfile, 'tempdir', None)
-    monkeypatch.setattr(tempfile, '_candidate_tempdir_list', lambda: ['/missing'])
-    with pytest.raises(OSError, match=r'cannot be written to any .*set TMPDIR'):
-        track(predictor, state)
+    assert state.offload_file is not None
+    assert not state.offload_file.num_bytes
 
 
 class Camera:
@@ -690,9 +786,7 @@ class Camera:
         (np.zeros((40, 80, 3), np.uint8), r'Frame 1 is \(40, 80\), but the first'),
     ],
 )
-def test_what_is_no_frame_of_an_own_reader_is_named(
-    second: object, message: str
-) -> None:
+def test_wrong_frame_of_an_own_reader_is_named(second: object, message: str) -> None:
     predictor = _predictor()
     state = predictor.init_state(Camera(second))
     click(predictor, state)

@@ -1,4 +1,4 @@
-"""Which memories are attended to, against the golden cases and against rules."""
+"""Which memories a frame attends to: golden cases, rules, and a policy of one's own."""
 
 from typing import Any
 
@@ -13,17 +13,23 @@ from projects.sam2.models.memory_bank import (
     MemoryBank,
     MemoryBankEmpty,
     MemoryQuery,
+    MemorySelection,
     MemoryStore,
+    SelectedMemory,
+    SelectedPointer,
+    join_selections,
 )
 from projects.sam2.structures import FrameMemory, ImageFeatures, TrackingMode
 
 SIDE = 16
 
 
-def _memory(label: float = 0.0) -> FrameMemory:
+def _memory(label: float, iou: float = 0.5) -> FrameMemory:
     return FrameMemory(
         spatial=torch.full((1, 2, 1, 1), label),
         object_pointer=torch.full((1, 4), label),
+        ious=torch.full((1, 1), iou),
+        object_score_logits=torch.ones(1, 1),
     )
 
 
@@ -62,6 +68,8 @@ def _golden_store(
             memory = FrameMemory(
                 spatial=case.input(f'{letter}mf{frame}', maps),
                 object_pointer=case.input(f'{letter}op{frame}', pointers),
+                ious=torch.ones(num_objects, 1),
+                object_score_logits=torch.ones(num_objects, 1),
             )
             store.add(frame, memory, conditioning=letter == 'c')
     return store
@@ -166,7 +174,7 @@ def test_pointers_ahead_are_left_out_in_evaluation_alone() -> None:
     start=st.integers(0, 5),
     reverse=st.booleans(),
 )
-def test_forgetting_never_changes_what_a_later_frame_attends_to(
+def test_eviction_never_changes_what_a_later_frame_attends_to(
     num_frames: int, stride: int, max_pointers: int, start: int, *, reverse: bool
 ) -> None:
     bank = MemoryBank(num_frames=num_frames, stride=stride, max_pointers=max_pointers)
@@ -212,3 +220,81 @@ def test_empty_bank_selects_nothing_whatever_is_stored() -> None:
     selection = MemoryBankEmpty().select(_store([0], [1, 2]), _query(3))
     assert not selection.memories
     assert not selection.pointers
+
+
+def _selection(
+    label: float, ages: tuple[int, ...] = (0, 2, 1), offsets: tuple[int, ...] = (4, 1)
+) -> MemorySelection:
+    return MemorySelection(
+        memories=tuple(
+            SelectedMemory(spatial=torch.full((1, 2, 3, 3), label + age), age=age)
+            for age in ages
+        ),
+        pointers=tuple(
+            SelectedPointer(pointer=torch.full((1, 4), label), time_offset=offset)
+            for offset in offsets
+        ),
+        max_pointers=16,
+    )
+
+
+def test_selections_are_joined_object_by_object() -> None:
+    joined = join_selections([_selection(10), _selection(20), _selection(30)])
+    assert [memory.age for memory in joined.memories] == [0, 2, 1]
+    assert joined.memories[1].spatial[:, 0, 0, 0].tolist() == [12, 22, 32]
+    assert joined.pointers[0].pointer[:, 0].tolist() == [10, 20, 30]
+    assert joined.pointers[0].time_offset == 4
+    assert joined.max_pointers == 16
+
+
+def test_joined_pointers_keep_their_own_age() -> None:
+    joined = join_selections([_selection(1), _selection(2, offsets=(9, 1))])
+    assert [p.time_offset for p in joined.pointers] == [(4, 9), 1]
+    again = join_selections([joined, _selection(3, offsets=(7, 2))])
+    assert [p.time_offset for p in again.pointers] == [(4, 9, 7), (1, 1, 2)]
+
+
+class BestIoUBank(MemoryBank):
+    """Attends to the tracked frames of the highest IoU; evicts all others."""
+
+    def tracked_frames(
+        self, store: MemoryStore, query: MemoryQuery
+    ) -> list[tuple[int, int]]:
+        """The best frames so far, the best of them with the age of the latest."""
+        del query
+        frames = sorted(store.tracked, key=lambda f: -store.tracked[f].ious.mean())
+        return list(enumerate(frames[: self.num_frames - 1], start=1))
+
+    def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
+        """Keep the best frames, and the latest for their pointers."""
+        best = {frame for _, frame in self.tracked_frames(store, query)}
+        for frame in set(store.tracked) - best:
+            if query.frame_index - frame >= self.max_pointers:
+                store.evict(frame)
+
+
+@settings(deadline=None)
+@given(shares=st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True))
+def test_own_policy_keeps_the_memories_with_the_best_iou(shares: list[int]) -> None:
+    ious = [share / 100 for share in shares]
+    bank, store = BestIoUBank(num_frames=4, max_pointers=2), _store([0], [])
+    for frame, iou in enumerate(ious, start=1):
+        store.add(frame, _memory(frame, iou), conditioning=False)
+        bank.evict_unreachable(store, _query(frame))
+        order = sorted(range(frame), key=lambda i: ious[i], reverse=True)
+        best = [index + 1 for index in order[:3]]  # literally, of all frames so far
+        assert _frames(bank, store, _query(frame + 1)) == [0, *best]
+        assert len(store.tracked) <= 3 + 2
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        _selection(1, ages=(0, 1)),
+        _selection(1, ages=(0, 3, 1)),
+        _selection(1, (0, 2, 1), (4,)),
+    ],
+)
+def test_selections_of_two_shapes_are_not_joined(other: MemorySelection) -> None:
+    with pytest.raises(ValueError, match='different shapes cannot be joined'):
+        join_selections([_selection(1), other])

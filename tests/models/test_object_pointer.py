@@ -18,7 +18,7 @@ def _selection(offsets: list[int], horizon: int) -> MemorySelection:
             )
             for offset in offsets
         ),
-        pointer_horizon=horizon,
+        max_pointers=horizon,
     )
 
 
@@ -61,7 +61,7 @@ def test_each_object_may_have_its_own_time() -> None:
             SelectedPointer(pointer=first.pointers[0].pointer, time_offset=(-4, 3)),
             first.pointers[1],
         ),
-        pointer_horizon=9,
+        max_pointers=9,
     )
     tokens, position = pointers.tokens(mixed)
     assert torch.equal(tokens, pointers.tokens(first)[0])

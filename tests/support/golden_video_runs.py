@@ -12,8 +12,8 @@ from golden_cases import GoldenCase, assert_close
 from golden_errors import note_error
 from golden_predictions import case_model
 from projects.sam2.apis import SAM2VideoPredictor
-from projects.sam2.apis.memory_archive import AnsweredMemory
-from projects.sam2.apis.video_state import VideoFrameResult, VideoState
+from projects.sam2.apis.video_predictor import VideoFrameResult, VideoState
+from projects.sam2.models.tracking.memory_store import ObjectMemory
 
 SIZE = (136, 240)
 MAX_MEMORY_RMS = 5e-4
@@ -145,7 +145,7 @@ class GoldenVideoRun:
             return
         logits = shown.mask_logits[:, 0, ::2, ::2].numpy()
         expected = self._array(f'{name}/video_res')
-        if self.predictor.session.options.non_overlap_masks:
+        if self.predictor.options.non_overlap_masks:
             scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
             ties = float((np.abs(logits - expected) > TIE * scale).mean())
             note_error(ties, MAX_TIES)
@@ -164,7 +164,7 @@ class GoldenVideoRun:
             frame = int(frame_name[1:])
             assert (frame in store.conditioning) is (kind == 'c'), name
             memory = store.conditioning.get(frame) or store.tracked_memory(frame)
-            assert isinstance(memory, AnsweredMemory), name
+            assert isinstance(memory, ObjectMemory), name
             expected = self._array(name)
             if what == 'mem':
                 spatial = memory.spatial[0].float()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from memory_videos import MemoryVideo
 from projects.sam2.apis import SAM2ImagePredictor, SAM2VideoPredictor
-from projects.sam2.apis.video_state import VideoState
+from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.models import SAM2
 
 Mask = NDArray[np.bool_]

@@ -381,7 +381,7 @@ class LiteralSession:
                 SelectedPointer(pointer=output.step.object_pointer, time_offset=time)
                 for time, output in pointers
             ),
-            pointer_horizon=horizon,
+            max_pointers=horizon,
         )
         conditioned: Tensor = self.model.tracker.condition_on_memory(
             features, selection

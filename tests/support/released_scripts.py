@@ -374,7 +374,7 @@ def _state(files: Files) -> Any:
     predictor, state = _clicked(files)
     list(predictor.propagate_in_video(state))
     answers = {
-        (object_id, frame): obj.store.answer(frame).mask_logits.numpy()
+        (object_id, frame): obj.output(frame).mask_logits.numpy()
         for object_id, obj in state.objects.items()
         for frame in range(4)
     }

@@ -13,9 +13,9 @@ from torch import Tensor
 from golden_models import golden_model
 from memory_videos import MemoryVideo
 from projects.sam2.apis import SAM2VideoPredictor
-from projects.sam2.apis.memory_archive import TensorArchive
-from projects.sam2.apis.video_state import VideoFrameResult, VideoState
+from projects.sam2.apis.video_predictor import VideoFrameResult, VideoState
 from projects.sam2.models import SAM2
+from projects.sam2.models.tracking.memory_store import OffloadFile
 
 SIZE = (48, 80)
 SIDE = 32  # pixels that the small model sees
@@ -99,13 +99,11 @@ def with_finite_scores(results: Sequence[VideoFrameResult]) -> bool:
 def refuse_archives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where a memory is written to disk."""
 
-    def write(
-        self: TensorArchive, key: int, tensors: tuple[Tensor, ...], note: object
-    ) -> None:
-        del self, tensors, note
-        pytest.fail(f'the memory of frame {key} went to disk')
+    def offload(file: OffloadFile, tensors: list[Tensor]) -> None:
+        del file, tensors
+        pytest.fail('a memory went to disk')
 
-    monkeypatch.setattr(TensorArchive, 'write', write)
+    monkeypatch.setattr(OffloadFile, 'offload', offload)
 
 
 def open_files() -> set[Path]:

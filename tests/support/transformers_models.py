@@ -5,7 +5,7 @@ It comes to its weights through our bridge: we write a folder, transformers read
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +20,6 @@ from projects.sam2.models import SAM2
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
 from projects.sam2.models.tracking.frame import FrameTask, track_frame
 from projects.sam2.structures import (
-    FrameMemory,
     FrameOutput,
     FramePrompt,
     PointPrompt,
@@ -182,10 +181,8 @@ def track_with_ours(
         )
         own = features.select(torch.full((count,), frame))
         output = track_frame(model.heads, own, store, task)
-        memory = FrameMemory(
-            spatial=output.memory.spatial.to(memory_dtype),
-            object_pointer=output.memory.object_pointer,
-        )
+        spatial = output.memory.spatial.to(memory_dtype)
+        memory = replace(output.memory, spatial=spatial)
         store.add(frame, memory, conditioning=step == 0)
         answers.append(_answer(output))
     return answers

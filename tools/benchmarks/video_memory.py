@@ -31,7 +31,7 @@ use_repository_root()
 from resident_memory import resident_mb  # type: ignore[import-not-found]
 
 from projects.sam2.apis import SAM2VideoPredictor, build_sam2_video_predictor
-from projects.sam2.apis.video_state import VideoState
+from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.visualization.video_file import write_video
 
 SIZE = (96, 128)
@@ -123,8 +123,8 @@ def measure(
             kept_at_mark = kept(state)
         if shown.frame_index >= mark:
             held.append(resident_mb())
-    space = state.archive_space
-    num_bytes = 0 if space is None else space.num_bytes
+    file = state.offload_file
+    num_bytes = 0 if file is None else file.used_bytes
     num_archived = len(POINTS) * state.num_frames - sum(
         len(one.store.tracked) + len(one.store.conditioning)
         for one in state.objects.values()

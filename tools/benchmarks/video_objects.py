@@ -12,6 +12,7 @@ several turns the shortest, since other work on the machine only makes them long
 """
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,17 +32,14 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
+
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.apis.building import build_video_model
-from projects.sam2.apis.memory_archive import AnsweredMemory, ArchivedMemoryStore
-from projects.sam2.apis.video_state import TrackedObject
-from projects.sam2.models.tracking.frame import (
-    FrameTask,
-    decode_frame,
-    encode_frame_memory,
-    select_memories,
-)
-from projects.sam2.structures import ImageFeatures
+from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
+from projects.sam2.models.tracking.frame import FrameTask, track_frame
+from projects.sam2.models.tracking.memory_store import ObjectMemory
+from projects.sam2.models.tracking.session import TrackedObject, VideoSession
+from projects.sam2.structures import ImageFeatures, TrackingMode
 
 P = ParamSpec('P')
 Result = TypeVar('Result')
@@ -89,38 +88,45 @@ class Bench:
         """Encode the frame."""
         return self.predictor.model.encode(self.pixels)
 
-    def objects(self, count: int) -> list[TrackedObject]:
-        """Objects with full memories.
+    def session(self, count: int) -> VideoSession:
+        """Open a session of objects with full memories.
 
         Returns:
-            The objects, prompted on frame 0 and tracked on the 15 latest frames.
+            Its objects were prompted on frame 0 and tracked on the 15 latest frames.
         """
-        return [
-            TrackedObject(object_id=number, store=self._store(number))
+        frames: dict[int, NDArray[np.uint8]] = {}  # none is read: features are given
+        session = VideoSession(
+            self.predictor.model,
+            frames.__getitem__,
+            10 * FRAME,
+            options=self.predictor.options,
+        )
+        session.objects = {
+            number: TrackedObject(object_id=number, store=self._store(number))
             for number in range(count)
-        ]
+        }
+        return session
 
-    def together(
-        self, objects: Sequence[TrackedObject], features: ImageFeatures
-    ) -> Tensor:
+    def together(self, session: VideoSession, features: ImageFeatures) -> Tensor:
         """Track objects our way; their masks, (O, 1, H4, W4)."""
-        tracking = self.predictor.session.tracking
-        memories = tracking.follow(objects, features, tracking.query(FRAME, 10 * FRAME))
-        return torch.cat([memories[one.object_id].mask_logits for one in objects])
+        session = copy.deepcopy(session)
+        session.embeddings[FRAME] = features
+        session.step(FRAME)
+        outputs = [obj.output(FRAME) for obj in session.objects.values()]
+        return torch.cat([output.mask_logits for output in outputs if output])
 
-    def one_by_one(
-        self, objects: Sequence[TrackedObject], features: ImageFeatures
-    ) -> Tensor:
+    def one_by_one(self, session: VideoSession, features: ImageFeatures) -> Tensor:
         """Track objects the released way; their masks, (O, 1, H4, W4)."""
-        heads = self.predictor.model.heads
-        query = self.predictor.session.tracking.query(FRAME, 10 * FRAME)
+        query = MemoryQuery(
+            frame_index=FRAME,
+            num_video_frames=10 * FRAME,
+            mode=TrackingMode.EVALUATION,
+        )
         task = FrameTask(query=query)
         masks = []
-        for one in objects:
-            selection = select_memories(heads, one.store, task)
-            steps = decode_frame(heads, features, selection, task)
-            output = encode_frame_memory(heads, features, steps, task)
-            output.memory.spatial.to(torch.bfloat16)  # as it is kept
+        for obj in session.objects.values():
+            output = track_frame(session.model.heads, features, obj.store, task)
+            output.memory.spatial.to(torch.bfloat16)  # as it is stored
             masks.append(output.final.mask_logits)
         return torch.cat(masks)
 
@@ -139,7 +145,7 @@ class Bench:
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
 
-    def _store(self, seed: int) -> ArchivedMemoryStore:
+    def _store(self, seed: int) -> MemoryStore:
         """Random memories."""
         draw = torch.Generator().manual_seed(seed)
         pointers = self.predictor.model.tracker.object_pointer
@@ -151,18 +157,19 @@ class Bench:
             'object_score_logits': (1, 1),
             'ious': (1, 1),
         }
-        store = ArchivedMemoryStore(archive=None)
+        store = MemoryStore()
         for frame in (0, *range(FRAME - 15, FRAME)):
             drawn = {
                 name: torch.randn(shape, generator=draw).to(self.device)
                 for name, shape in shapes.items()
             }
-            memory = AnsweredMemory(
+            memory = ObjectMemory(
                 spatial=drawn['spatial'].to(torch.bfloat16),
                 object_pointer=drawn['object_pointer'],
-                mask_logits=drawn['mask_logits'],
-                object_score_logits=drawn['object_score_logits'],
                 ious=drawn['ious'],
+                object_score_logits=drawn['object_score_logits'],
+                mask_logits=drawn['mask_logits'],
+                encoded_logits=drawn['mask_logits'],
             )
             store.add(frame, memory, conditioning=frame == 0)
         return store
@@ -194,13 +201,13 @@ def open_bench(options: argparse.Namespace) -> Bench:
 @torch.no_grad()
 def measure(bench: Bench, num_objects: int, num_rounds: int) -> Timing:
     """Track objects both ways by turns."""
-    objects, features = bench.objects(num_objects), bench.features()
+    session, features = bench.session(num_objects), bench.features()
     ways = {'batch': bench.together, 'loop': bench.one_by_one}
     times: dict[str, list[float]] = {name: [] for name in ways}
     masks: dict[str, Tensor] = {}
     for turn in range(num_rounds):
         for name in sorted(ways, reverse=turn % 2 == 1):
-            seconds, masks[name] = bench.timed(ways[name], objects, features)
+            seconds, masks[name] = bench.timed(ways[name], session, features)
             times[name].append(seconds)
     loop = masks['loop']
     difference = (masks['batch'] - loop).abs().max() / loop.square().mean().sqrt()

@@ -45,8 +45,12 @@ from .inference_io import (
     open_input,
 )
 from .inputs import read_mask, read_whole_number
-from .video_predictor import SAM2Stream, SAM2VideoPredictor
-from .video_state import VideoFrameResult, VideoState
+from .video_predictor import (
+    SAM2Stream,
+    SAM2VideoPredictor,
+    VideoFrameResult,
+    VideoState,
+)
 
 MASK_PROMPT_LOGIT = 10.0  # of a mask that prompts an image
 SHOWN_SIDES = (640, 1920)  # smallest and largest longer side of an overlay, in pixels
@@ -391,7 +395,7 @@ class SAM2Inferencer(BaseInferencer):
     ) -> Iterator[InferredFrame]:
         """Track objects through a video from the first prompted frame on."""
         # The video is not revisited, so old memories are not offloaded.
-        state = self.video_predictor.session.open(video.frames, revisits=False)
+        state = self.video_predictor.open(video.frames, revisits=False)
         prompts = prompts or self._prompts_for_everything(video.frames.read(0))
         for prompt in prompts:
             self._add_prompt(state, prompt)

@@ -1,34 +1,36 @@
-"""What scripts do with the released video predictor, which is a torch module.
+"""The video predictor: prompts and tracks objects in videos and in streams.
 
-Ours is a predictor around a model; these calls are handed on to the model.
+It checks what users give and shows masks at the size of the video; everything between
+is done by :class:`VideoSession`. The calls are those of the released SAM 2::
+
+    init_state ─▶ VideoState, a VideoSession
+    add_new_points_or_box, add_new_mask ─▶ VideoSession.add_prompt ─▶ decode_frame
+    propagate_in_video, SAM2Stream.track ─▶ VideoSession.step
 """
 
 import copy
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
-from ..checkpoints import UnknownKeyError, map_to_released
 from ..models import SAM2
-from ..models.released_names import check_settable, instead_of
-from ..ops import non_overlapping
+from ..models.tracking.frame import NO_OBJECT_LOGIT
+from ..models.tracking.session import SessionOptions, VideoSession, add_context
+from ..ops import non_overlapping, upsample_logits
 from ..structures import FrameMasks, FramePrompt
-from .building import (
-    Device,
-    ModelLike,
-    build_video_model,
-    find_pretrained,
-    model_of,
-)
+from .building import ModelLike, build_video_model, find_pretrained, model_of
 from .frame_readers import (
+    FrameReader,
     PrefetchReader,
     VideoLike,
     open_frames,
@@ -48,370 +50,209 @@ from .inputs import (
     read_whole_number,
     setting,
 )
-from .video_session import VideoSession
-from .video_state import (
-    UpdatedFrame,
-    VideoFrameResult,
-    VideoOptions,
-    VideoState,
-)
+from .released_video import ReleasedModule, ReleasedState
+
+NO_FRAME = 'No frame came yet; call track with the first one, then prompt it'
 
 
-class ReleasedModule:
-    """A predictor that can be used like its model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoOptions(SessionOptions):
+    """Options of a predictor: those of its sessions, and how masks are shown."""
 
-    ``to``, ``half``, ``eval`` and the like change the model and return the predictor.
-    Open videos after the model was moved or its type changed.
+    memory_dtype: torch.dtype | None = torch.bfloat16
+    non_overlap_masks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFrameResult:
+    """Masks of all objects on one frame.
+
+    It unpacks and is indexed as the triple that users of SAM 2 know:
+    ``frame_idx, obj_ids, mask_logits = result``.
+
+    Attributes:
+        frame_index: Position in the video.
+        object_ids: In the order in which the objects were added.
+        mask_logits: (O, 1, height, width), at the size of the video.
+        object_score_logits: Is the object in the frame?, (O,); NaN where an object
+            has no mask on this frame.
+        ious: Estimated IoU of the masks, (O,); NaN likewise.
     """
 
-    model: SAM2
+    frame_index: int
+    object_ids: list[int]
+    mask_logits: Tensor
+    object_score_logits: Tensor
+    ious: Tensor
 
-    @property
-    def training(self) -> bool:
-        """Whether the model is in training mode."""
-        return self.model.training
+    def __iter__(self) -> Iterator[int | list[int] | Tensor]:
+        """Frame, ids and masks."""
+        return iter((self.frame_index, self.object_ids, self.mask_logits))
 
-    @training.setter
-    def training(self, mode: bool) -> None:
-        self.model.training = mode
+    def __getitem__(self, index: int) -> int | list[int] | Tensor:
+        """Index the triple."""
+        return tuple(self)[index]
 
-    def to(
-        self, device: Device | torch.dtype, dtype: torch.dtype | None = None
-    ) -> Self:
-        """Move the model, convert its weights, or both."""
-        self.model.to(device)
-        if dtype is not None:
-            self.model.to(dtype)
-        return self
-
-    def cuda(self, device: int | torch.device | None = None) -> Self:
-        """Move the model to a GPU, by default the current one."""
-        self.model.cuda(device)
-        return self
-
-    def cpu(self) -> Self:
-        """Move the model to the CPU."""
-        self.model.cpu()
-        return self
-
-    def float(self) -> Self:
-        """Convert the weights to float32."""
-        self.model.float()
-        return self
-
-    def half(self) -> Self:
-        """Convert the weights to float16."""
-        self.model.half()
-        return self
-
-    def bfloat16(self) -> Self:
-        """Convert the weights to bfloat16."""
-        self.model.bfloat16()
-        return self
-
-    def train(self, mode: bool = True) -> Self:
-        """Put the model in training mode, or in evaluation mode."""
-        self.model.train(mode)
-        return self
-
-    def eval(self) -> Self:
-        """Put the model in evaluation mode."""
-        self.model.eval()
-        return self
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Set whether the weights get gradients."""
-        self.model.requires_grad_(requires_grad)
-        return self
-
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """Weights of the model."""
-        return self.model.parameters(recurse)
-
-    def named_parameters(
-        self,
-        prefix: str = '',
-        recurse: bool = True,
-    ) -> Iterator[tuple[str, nn.Parameter]]:
-        """Weights of the model by our names."""
-        return self.model.named_parameters(prefix, recurse)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights by the names of the release; by ours where there are adapters.
-
-        Returns:
-            All weights; those by our names are ``model.state_dict()``.
-        """
-        own = self.model.state_dict()
-        try:
-            return map_to_released(own)
-        except UnknownKeyError:
-            return dict(own)
-
-    def load_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        strict: bool = True,
-        assign: bool = False,
-    ) -> Any:
-        """Load weights by the names of the release or by ours, as torch does."""
-        return self.model.load_state_dict(state_dict, strict=strict, assign=assign)
-
-    def _apply_non_overlapping_constraints(self, pred_masks: Tensor) -> Tensor:
-        """Let each pixel belong to at most one object, (O, 1, H, W), logits."""
-        return non_overlapping(pred_masks)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            """Look the attribute up in the model; the error names an alternative."""
-            if name.startswith('__') or name == 'model':
-                raise AttributeError(name)
-            try:
-                return getattr(self.model, name)
-            except AttributeError as error:
-                msg = (
-                    f'{type(self).__name__} has no {name!r}, nor has its model; '
-                    f'{instead_of(name)}'
-                )
-                raise AttributeError(msg) from error
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set attributes of the model on the model, where they take effect."""
-        check_settable(name, value)
-        session = self.__dict__.get('session')
-        model = None if session is None else session.model
-        of_model = name in getattr(model, '_modules', {}) or (
-            hasattr(type(model), name) and not hasattr(type(self), name)
-        )
-        if model is not None and name != 'model' and of_model:
-            setattr(model, name, value)
-        else:
-            object.__setattr__(self, name, value)
+    def __len__(self) -> int:
+        """Length of the triple."""
+        return 3
 
 
-class VideoPrompting:
-    """Adds, changes and removes objects.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatedFrame(VideoFrameResult):
+    """Masks of the objects that are left, on a frame where a removed one was prompted.
 
-    Args:
-        session: Does what is asked for, once it is read and checked.
+    It unpacks and is indexed as the pair that users of SAM 2 know:
+    ``frame_idx, mask_logits = result``.
     """
 
-    def __init__(self, session: VideoSession) -> None:
-        self.session = session
+    @classmethod
+    def of(cls, result: VideoFrameResult) -> 'UpdatedFrame':
+        """Convert a result that unpacks as a triple."""
+        return cls(**{f.name: getattr(result, f.name) for f in fields(result)})
 
-    @property
-    def model(self) -> SAM2:
-        """The model; another one is for videos that are opened afterwards."""
-        return self.session.model
+    def __iter__(self) -> Iterator[int | list[int] | Tensor]:
+        """Frame and masks."""
+        return iter((self.frame_index, self.mask_logits))
 
-    @model.setter
-    def model(self, model: ModelLike) -> None:
-        self.session = VideoSession(model_of(model), self.session.options)
+    def __len__(self) -> int:
+        """Length of the pair."""
+        return 2
 
-    def add_new_points_or_box(
-        self,
-        inference_state: VideoState,
-        frame_idx: int,
-        obj_id: int,
-        points: TensorLike | None = None,
-        labels: TensorLike | None = None,
-        clear_old_points: bool = True,
-        normalize_coords: bool = True,
-        box: TensorLike | None = None,
-    ) -> VideoFrameResult:
-        """Prompt an object with points, a box, or both.
 
-        Args:
-            inference_state: State of the video.
-            frame_idx: The frame.
-            obj_id: The object; a new one where the id is new.
-            points: (P, 2), ``(x, y)``.
-            labels: (P,), 1 on the object, 0 outside of it.
-            clear_old_points: Forget earlier points on this frame; required with a box.
-            normalize_coords: Coordinates are pixels of the video; otherwise shares
-                of its sides, in [0, 1].
-            box: (4,), corners ``(x, y, x, y)``.
+class VideoState(VideoSession, ReleasedState):
+    """A video that is worked on.
 
-        Returns:
-            What is shown on the frame, of all objects.
+    Scripts look it up by the keys of the released state, ``state['num_frames']``.
+    ``copy.deepcopy`` copies it: both go on from here by themselves. Calls may come from
+    any thread: a click of a user interface waits until the current frame is tracked.
+
+    Attributes:
+        frames: Reads the frames.
+        num_cancelled: How often passes were cancelled; those under way stop.
+    """
+
+    options: VideoOptions
+
+    def __init__(self, model: SAM2, frames: FrameReader, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.frames = frames
+        self.num_cancelled = 0
+
+    def __reduce__(self) -> str:
+        """Refuse pickling with an error that names alternatives."""
+        msg = (
+            'The state of a video cannot be pickled: its frames are read from files '
+            'and memories may be on the disk. Branch it with copy.deepcopy, or save '
+            'the prompts and give them again to a new state'
+        )
+        raise TypeError(msg)
+
+    @torch.no_grad()
+    def show(self, frame_index: int) -> VideoFrameResult:
+        """Bring the latest masks of all objects on a frame to the size of the video."""
+        preprocessor = self.model.data_preprocessor
+        device = preprocessor.mean.device
+        height, width = preprocessor.image_size
+        # An object without a mask on this frame is shown absent.
+        absent = torch.full((1, 1, height // 4, width // 4), NO_OBJECT_LOGIT).to(device)
+        unknown = torch.full((1, 1), torch.nan, device=device)
+        # The empty tensors come first, since there may be no object.
+        masks, scores, ious = [absent[:0]], [unknown[:0]], [unknown[:0]]
+        for obj in self.objects.values():
+            output = obj.output(frame_index)
+            masks.append(absent if output is None else output.mask_logits)
+            scores.append(unknown if output is None else output.object_score_logits)
+            ious.append(unknown if output is None else output.ious)
+        with add_context(f'while showing frame {frame_index}'):
+            logits = upsample_logits(torch.cat(masks), self.frames.size)
+            if self.options.non_overlap_masks:
+                logits = non_overlapping(logits)
+        return VideoFrameResult(
+            frame_index=frame_index,
+            object_ids=list(self.objects),
+            mask_logits=logits,
+            object_score_logits=torch.cat(scores)[:, 0],
+            ious=torch.cat(ious)[:, 0],
+        )
+
+    def check_frame(self, frame_index: int) -> None:
+        """Check that the video has a frame.
 
         Raises:
-            ValueError: If the prompt is malformed or outside of the video. The state
-                stays as it was.
+            ValueError: If it has not.
         """
-        state = inference_state
-        obj_id = read_object_id(obj_id)
-        frame_idx = read_whole_number(frame_idx, name='frame_idx')
-        state.check_frame(frame_idx)
-        given = read_points(
-            points=points,
-            labels=labels,
-            box=box,
-            size=state.frames.size,
-            in_pixels=normalize_coords,
-        )
-        if given is None:
-            msg = 'Neither points nor a box are given; give at least one of them'
+        length = self.frames.num_frames
+        if not length:
+            raise ValueError(NO_FRAME)
+        if not 0 <= frame_index < length:
+            msg = f'Frame {frame_index} is not in 0 to {length - 1}, all frames given'
             raise ValueError(msg)
-        if len(given.coords) != 1:
-            msg = (
-                f'The prompt has {len(given.coords)} objects; prompt one at a time, '
-                f'each by its obj_id'
-            )
-            raise ValueError(msg)
-        if box is not None and not clear_old_points:
-            msg = 'A box replaces earlier points; leave out clear_old_points=False'
-            raise ValueError(msg)
-        prompt = points_of_model(self.model, given)
-        with state.lock:
-            if not clear_old_points:
-                prompt = state.after_earlier(frame_idx, obj_id, prompt)
-            return self.session.prompt(
-                state, frame_idx, obj_id, FramePrompt(points=prompt)
-            )
 
-    add_new_points = add_new_points_or_box  # its name in the first release
 
-    def add_new_mask(
-        self,
-        inference_state: VideoState,
-        frame_idx: int,
-        obj_id: int,
-        mask: TensorLike,
-    ) -> VideoFrameResult:
-        """Prompt an object with its mask.
-
-        Args:
-            inference_state: State of the video.
-            frame_idx: The frame.
-            obj_id: The object; a new one where the id is new.
-            mask: (height, width), of the size of the video.
-
-        Returns:
-            What is shown on the frame, of all objects.
-
-        Raises:
-            ValueError: If the mask has another size. The state stays as it was.
-        """
-        obj_id = read_object_id(obj_id)
-        frame_idx = read_whole_number(frame_idx, name='frame_idx')
-        inference_state.check_frame(frame_idx)
-        pixels = read_mask(mask, size=inference_state.frames.size)
-        given = self.model.data_preprocessor.mask_prompt(
-            FrameMasks(object_ids=(obj_id,), masks=pixels[None])
-        )
-        return self.session.prompt(
-            inference_state, frame_idx, obj_id, FramePrompt(mask=given)
-        )
-
-    def clear_all_prompts_in_frame(
-        self,
-        inference_state: VideoState,
-        frame_idx: int,
-        obj_id: int,
-        need_output: bool = True,
-    ) -> VideoFrameResult | None:
-        """Clear the prompts of an object on a frame.
-
-        Args:
-            inference_state: State of the video.
-            frame_idx: The frame.
-            obj_id: The object.
-            need_output: Collect what is now shown; otherwise give nothing.
-
-        Returns:
-            What is shown on the frame, of all objects, or None.
-
-        Raises:
-            ValueError: If there is no such object or frame.
-        """
-        obj_id = read_object_id(obj_id)
-        frame_idx = read_whole_number(frame_idx, name='frame_idx')
-        inference_state.check_frame(frame_idx)
-        return self.session.take_back(
-            inference_state, frame_idx, obj_id, shows=need_output
-        )
-
-    def remove_object(
-        self,
-        inference_state: VideoState,
-        obj_id: int,
-        strict: bool = False,
-        need_output: bool = True,
-    ) -> tuple[list[int], list[UpdatedFrame]]:
-        """Remove an object; the others go on.
-
-        Args:
-            inference_state: State of the video.
-            obj_id: The object.
-            strict: An unknown id is an error; otherwise nothing happens.
-            need_output: Collect what is now shown; otherwise give no frames.
-
-        Returns:
-            Ids of the objects left, and what is now shown on the frames where the
-            object was prompted; these unpack as pairs of frame and masks.
-
-        Raises:
-            ValueError: If the id is unknown, and ``strict`` is set.
-        """
-        state = inference_state
-        obj_id = read_object_id(obj_id)
-        with state.lock:
-            if strict:
-                state.object(obj_id)
-            shown = self.session.remove(state, obj_id, shows=need_output)
-            left = list(state.objects)
-        return left, [UpdatedFrame.of(result) for result in shown]
-
-    def reset_state(self, inference_state: VideoState) -> None:
-        """Forget all objects and prompts of a video.
-
-        Args:
-            inference_state: State of the video.
-        """
-        with inference_state.lock:
-            inference_state.objects.clear()
+def _read_checked(frames: FrameReader, frame_index: int) -> NDArray[np.uint8]:
+    """Read a frame and check it, since the reader may be a user's own."""
+    name = f'Frame {frame_index}'
+    pixels = read_image(frames.read(frame_index), name=name)
+    return same_size(pixels, frames.size, name)
 
 
 def _read_dtype(value: object, *, name: str) -> torch.dtype:
-    """Read a type of floats."""
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
         msg = f'{name} is {value!r}; give a type of floats, such as torch.bfloat16'
         raise ValueError(msg)
     return value
 
 
-class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
+class SAM2VideoPredictor(ReleasedModule):
     """Prompts and tracks objects in videos.
 
-    All that is known of a video is in its state, which :meth:`init_state` makes;
-    one predictor serves any number of them. Options may be changed between calls:
-    ``predictor.fill_hole_area = 0``. As in the release it can be used like its model:
-    ``predictor.parameters()``, ``predictor.image_size``.
+    All that is known of a video is in its state, which :meth:`init_state` makes; one
+    predictor serves any number of them. A call that fails leaves the state as it was.
+    Options may be changed between calls: ``predictor.fill_hole_area = 0``. As in the
+    release it can be used like its model: ``predictor.parameters()``,
+    ``predictor.image_size``.
 
     Args:
-        model: As :func:`build_sam2` gives it, or another predictor's.
+        model: What :func:`build_sam2` returns, or another predictor's.
         fill_hole_area: Fill holes of up to so many pixels of the stride-4 mask.
         non_overlap_masks: Show each pixel as part of at most one object.
-        clear_non_cond_mem_around_input: Forget what was tracked near a frame that is
+        clear_non_cond_mem_around_input: Delete what was tracked near a frame that is
             prompted: it may be of another object.
         add_all_frames_to_correct_as_cond: A frame that was tracked and is then
             corrected conditions the rest of the video, too.
-        memory_dtype: Spatial memories are kept in this type; bfloat16, as in the
-            released predictor, halves their size.
+        memory_dtype: Type of stored spatial memories; bfloat16, as in the released
+            predictor, halves their size.
         max_batch_objects: Track at most so many objects in one batch.
-        num_cached_embeddings: Keep the image embeddings of so many frames.
-        max_archive_gb: Limit, for each video, of what a pass leaves behind, in
-            gigabytes. Beyond it the frames that were tracked first are forgotten,
-            with a warning, and count as not tracked.
-        archive_spatial_memories: Leave spatial memories behind, too: three times the
+        num_cached_embeddings: Cache the image embeddings of so many frames.
+        max_archive_gb: Limit, for each video, of the memories on disk, in gigabytes.
+            Beyond it those of the frames that were tracked first are deleted, with a
+            warning, and the frames count as not tracked.
+        archive_spatial_memories: Write spatial memories to disk, too: three times the
             bytes. Otherwise they are encoded again where a prompt returns, which
             takes the image embeddings of a few frames. It holds for videos that are
             opened afterwards.
 
     Raises:
         ValueError: If a number is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from projects.sam2.apis import build_sam2_video_predictor
+        >>> predictor = build_sam2_video_predictor(
+        ...     '_base_/models/sam2_1_mini.py', device='cpu'
+        ... )
+        >>> frames = np.zeros((3, 96, 128, 3), np.uint8)
+        >>> state = predictor.init_state(frames)  # or a folder, or a video file
+        >>> click = {'points': [[64, 48]], 'labels': [1]}
+        >>> shown = predictor.add_new_points_or_box(
+        ...     state, frame_idx=0, obj_id=7, **click
+        ... )
+        >>> for frame_idx, obj_ids, mask_logits in predictor.propagate_in_video(state):
+        ...     print(frame_idx, obj_ids, tuple(mask_logits.shape))
+        0 [7] (1, 1, 96, 128)
+        1 [7] (1, 1, 96, 128)
+        2 [7] (1, 1, 96, 128)
     """
 
     def __init__(
@@ -428,7 +269,8 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         max_archive_gb: float = 16.0,
         archive_spatial_memories: bool = False,
     ) -> None:
-        super().__init__(VideoSession(model_of(model), VideoOptions()))
+        self.model = model
+        self.options = VideoOptions()
         self.fill_hole_area = fill_hole_area
         self.non_overlap_masks = non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
@@ -463,15 +305,6 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         read_flag, record='options.archive_spatial_memories'
     )
 
-    @property
-    def options(self) -> VideoOptions:
-        """How videos are prompted, tracked and shown."""
-        return self.session.options
-
-    @options.setter
-    def options(self, options: VideoOptions) -> None:
-        self.session.options = options
-
     @classmethod
     def from_pretrained(cls, model_id: str, **options: Any) -> Self:
         """Build a predictor by its model's id on Hugging Face.
@@ -480,9 +313,6 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             model_id: See :func:`find_pretrained`.
             options: Those of :func:`build_sam2_video_predictor`.
 
-        Returns:
-            The predictor.
-
         Raises:
             OSError: If there is no such model, or no way to it.
         """
@@ -490,8 +320,17 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         return cls(model, **chosen)
 
     @property
+    def model(self) -> SAM2:
+        """The model; another one is for videos that are opened afterwards."""
+        return self._model
+
+    @model.setter
+    def model(self, model: ModelLike) -> None:
+        self._model = model_of(model)
+
+    @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     def init_state(
@@ -507,11 +346,11 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             video_path: A folder of images named by numbers; a video file; or
                 frames as an array (T, height, width, 3) or a list of images; or a
                 ``FrameReader``.
-            offload_video_to_cpu: Always so, with or without it: frames are decoded
-                when they are needed, and no video lies on the device.
-            offload_state_to_cpu: What a pass leaves behind goes to the memory of the
-                host, and not to a temporary file.
-            async_loading_frames: Decode the next frame while one is worked on.
+            offload_video_to_cpu: Changes nothing: frames are decoded when they are
+                needed, and no video lies on the device.
+            offload_state_to_cpu: Memories out of reach of a pass go to the memory of
+                the host, and not to a temporary file.
+            async_loading_frames: Decode the next frame while one is tracked.
 
         Returns:
             Its state, without objects.
@@ -527,13 +366,198 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             )
             warnings.warn(msg, stacklevel=2)
         frames = open_frames(video_path)
-        return self.session.open(
-            PrefetchReader(frames) if async_loading_frames else frames,
-            archive_in_memory=offload_state_to_cpu,
+        if async_loading_frames:
+            frames = PrefetchReader(frames)
+        return self.open(frames, offload_to_host=offload_state_to_cpu)
+
+    def open(
+        self,
+        frames: FrameReader,
+        *,
+        revisits: bool = True,
+        offload_to_host: bool = False,
+    ) -> VideoState:
+        """Open the video of a reader.
+
+        Args:
+            revisits: See :class:`VideoSession`; without it, the video is tracked once
+                in one direction, and nothing goes to disk.
+            offload_to_host: Likewise.
+        """
+        return VideoState(
+            self.model,
+            frames,
+            read_frame=partial(_read_checked, frames),
+            num_frames=frames.num_frames,
+            options=self.options,
+            revisits=revisits,
+            offload_to_host=offload_to_host,
         )
 
+    def add_new_points_or_box(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        points: TensorLike | None = None,
+        labels: TensorLike | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: TensorLike | None = None,
+    ) -> VideoFrameResult:
+        """Prompt an object with points, a box, or both.
+
+        Args:
+            inference_state: State of the video.
+            frame_idx: The frame.
+            obj_id: The object; a new one where the id is new.
+            points: (P, 2), ``(x, y)``.
+            labels: (P,), 1 on the object, 0 outside of it.
+            clear_old_points: Replace earlier points on this frame; required with a
+                box.
+            normalize_coords: Coordinates are pixels of the video; otherwise shares
+                of its sides, in [0, 1].
+            box: (4,), corners ``(x, y, x, y)``.
+
+        Returns:
+            The masks of all objects on the frame.
+
+        Raises:
+            ValueError: If the prompt is malformed or outside of the video.
+        """
+        state = inference_state
+        obj_id, frame_idx = _read_ids(state, obj_id, frame_idx)
+        shares = read_points(
+            points=points,
+            labels=labels,
+            box=box,
+            size=state.frames.size,
+            in_pixels=normalize_coords,
+        )
+        if shares is None:
+            msg = 'Neither points nor a box are given; give at least one of them'
+            raise ValueError(msg)
+        if len(shares.coords) != 1:
+            msg = (
+                f'The prompt has {len(shares.coords)} objects; prompt one at a time, '
+                f'each by its obj_id'
+            )
+            raise ValueError(msg)
+        if box is not None and not clear_old_points:
+            msg = 'A box replaces earlier points; leave out clear_old_points=False'
+            raise ValueError(msg)
+        prompt = points_of_model(state.model, shares)
+        with state.edit(self.options):
+            if not clear_old_points and obj_id in state.objects:
+                earlier = state.objects[obj_id].prompts.get(frame_idx)
+                if earlier is not None and earlier.points is not None:
+                    prompt = earlier.points.followed_by(prompt)
+            state.add_prompt(frame_idx, [obj_id], FramePrompt(points=prompt))
+            return state.show(frame_idx)
+
+    add_new_points = add_new_points_or_box  # its name in the first release
+
+    def add_new_mask(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        mask: TensorLike,
+    ) -> VideoFrameResult:
+        """Prompt an object with its mask.
+
+        Args:
+            inference_state: State of the video.
+            frame_idx: The frame.
+            obj_id: The object; a new one where the id is new.
+            mask: (height, width), of the size of the video.
+
+        Returns:
+            The masks of all objects on the frame.
+
+        Raises:
+            ValueError: If the mask has another size.
+        """
+        state = inference_state
+        obj_id, frame_idx = _read_ids(state, obj_id, frame_idx)
+        pixels = read_mask(mask, size=state.frames.size)
+        prompt = state.model.data_preprocessor.mask_prompt(
+            FrameMasks(object_ids=(obj_id,), masks=pixels[None])
+        )
+        with state.edit(self.options):
+            state.add_prompt(frame_idx, [obj_id], FramePrompt(mask=prompt))
+            return state.show(frame_idx)
+
+    def clear_all_prompts_in_frame(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        need_output: bool = True,
+    ) -> VideoFrameResult | None:
+        """Clear the prompts of an object on a frame.
+
+        Args:
+            inference_state: State of the video.
+            frame_idx: The frame.
+            obj_id: The object.
+            need_output: Return masks; otherwise return None.
+
+        Returns:
+            The masks of all objects on the frame, or None.
+
+        Raises:
+            ValueError: If there is no such object or frame.
+        """
+        state = inference_state
+        obj_id, frame_idx = _read_ids(state, obj_id, frame_idx)
+        with state.edit(self.options):
+            state.clear_prompts(frame_idx, obj_id)
+            return state.show(frame_idx) if need_output else None
+
+    def remove_object(
+        self,
+        inference_state: VideoState,
+        obj_id: int,
+        strict: bool = False,
+        need_output: bool = True,
+    ) -> tuple[list[int], list[UpdatedFrame]]:
+        """Remove an object and its memories; the others go on.
+
+        Args:
+            inference_state: State of the video.
+            obj_id: The object.
+            strict: An unknown id is an error; otherwise nothing happens.
+            need_output: Return masks; otherwise return no frames.
+
+        Returns:
+            Ids of the objects left, and their masks on the frames where the removed
+            object was prompted; these unpack as pairs of frame and masks.
+
+        Raises:
+            ValueError: If the id is unknown, and ``strict`` is set.
+        """
+        state = inference_state
+        obj_id = read_object_id(obj_id)
+        with state.edit(self.options):
+            if strict:
+                state.get_object(obj_id)
+            removed = state.objects.pop(obj_id, None)
+            frames = sorted(removed.prompts) if removed and state.objects else []
+            shown = [state.show(frame) for frame in frames if need_output]
+            return list(state.objects), [UpdatedFrame.of(result) for result in shown]
+
+    def reset_state(self, inference_state: VideoState) -> None:
+        """Remove all objects of a video.
+
+        Args:
+            inference_state: State of the video.
+        """
+        with inference_state.edit(self.options):
+            inference_state.objects.clear()
+
     def propagate_in_video_preflight(self, inference_state: VideoState) -> None:
-        """Remember all prompts; :meth:`propagate_in_video` does it by itself.
+        """Encode the memories of all prompts, as :meth:`propagate_in_video` does first.
 
         Args:
             inference_state: State of the video.
@@ -541,9 +565,9 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         Raises:
             ValueError: If there is no object, or one without a prompt.
         """
-        with inference_state.lock:
-            self.session.check_prompted(inference_state)
-            self.session.commit(inference_state)
+        with inference_state.edit(self.options):
+            inference_state.check_prompted()
+            inference_state.commit()
 
     def propagate_in_video(
         self,
@@ -565,7 +589,7 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             reverse: Track backwards in time; nothing happens from frame 0.
 
         Returns:
-            An iterator over what is shown on each frame.
+            An iterator over the masks of each frame.
 
         Raises:
             ValueError: If there is no such frame, or a negative number of frames; from
@@ -583,7 +607,7 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
             start,
             reach,
             reverse=read_flag(reverse, name='reverse'),
-            cancellations=state.cancellations,
+            num_cancelled=state.num_cancelled,
         )
 
     def _propagate(
@@ -593,27 +617,29 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         reach: int | None,
         *,
         reverse: bool,
-        cancellations: int,
+        num_cancelled: int,
     ) -> Iterator[VideoFrameResult]:
-        """Track all objects until the pass is cancelled."""
-        if state.cancellations != cancellations:
+        if state.num_cancelled != num_cancelled:
             return
         with state.lock:
-            self.session.check_prompted(state)
-            first = min(min(obj.conditioning_frames) for obj in state.objects.values())
-        start = first if start is None else start
+            state.check_prompted()
+            if start is None:
+                objects = state.objects.values()
+                start = min(min(obj.conditioning_frames) for obj in objects)
         last = 0 if reverse else state.frames.num_frames - 1
         if reach is not None:
             last = max(start - reach, last) if reverse else min(start + reach, last)
         order = range(start, last - 1, -1) if reverse else range(start, last + 1)
         if reverse and start == 0:
-            self.session.commit(state)
+            with state.edit(self.options):
+                state.commit()
             return
         for frame in order:
-            with state.lock:
-                if state.cancellations != cancellations or not state.objects:
+            with state.edit(self.options):
+                if state.num_cancelled != num_cancelled or not state.objects:
                     return
-                result = self.session.step(state, frame, reverse=reverse)
+                state.step(frame, reverse=reverse)
+                result = state.show(frame)
             yield result
 
     def cancel_propagate(self, inference_state: VideoState) -> None:
@@ -622,11 +648,23 @@ class SAM2VideoPredictor(ReleasedModule, VideoPrompting):
         Args:
             inference_state: State of the video.
         """
-        inference_state.cancellations += 1
+        inference_state.num_cancelled += 1
+
+
+def _read_ids(state: VideoState, obj_id: object, frame_idx: object) -> tuple[int, int]:
+    """Check the id of an object and the position of a frame."""
+    object_id = read_object_id(obj_id)
+    frame_index = read_whole_number(frame_idx, name='frame_idx')
+    state.check_frame(frame_index)
+    return object_id, frame_index
 
 
 class LatestFrame:
-    """The frame that came last; earlier ones are gone."""
+    """The latest frame of a stream; earlier ones are gone.
+
+    Attributes:
+        num_frames: Number of frames so far.
+    """
 
     def __init__(self) -> None:
         self.num_frames = 0
@@ -640,13 +678,12 @@ class LatestFrame:
             RuntimeError: If no frame came yet.
         """
         if self._latest is None:
-            msg = 'No frame came yet; call track with the first one, then prompt it'
-            raise RuntimeError(msg)
+            raise RuntimeError(NO_FRAME)
         return self._latest.shape[0], self._latest.shape[1]
 
     @contextmanager
     def pushed(self, frame: NDArray[np.uint8]) -> Iterator[int]:
-        """Take a frame in place of the one before, unless the work on it fails.
+        """Replace the latest frame, unless tracking it fails.
 
         Args:
             frame: (height, width, 3), RGB.
@@ -658,7 +695,7 @@ class LatestFrame:
             ValueError: If it has another size than the one before.
         """
         before = self._latest
-        if before is not None:
+        if before is not None and frame.shape[:2] != self.size:  # names the sizes
             same_size(frame, self.size, f'Frame {self.num_frames}')
         self._latest = frame.copy()
         self.num_frames += 1
@@ -670,13 +707,7 @@ class LatestFrame:
             raise
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
-        """Give the latest frame.
-
-        Args:
-            frame_index: Its position.
-
-        Returns:
-            (height, width, 3), RGB.
+        """Return the latest frame, (height, width, 3), RGB.
 
         Raises:
             ValueError: If another one is asked for.
@@ -691,10 +722,10 @@ class LatestFrame:
 
 
 class SAM2Stream:
-    """A video without end.
+    """A video whose frames come one at a time, such as those of a camera.
 
     Prompts go through the predictor's methods with :attr:`state`, on the latest frame
-    or one whose embedding is still kept; they count from the next frame on. Masks are
+    or one whose embedding is still cached; they count from the next frame on. Masks are
     those of the same video tracked forwards from a file, where it has at least as
     many frames as there are object pointers in the memory (16).
 
@@ -702,6 +733,22 @@ class SAM2Stream:
         predictor: Its options hold for the stream.
         num_frames: Length of a short video, if it is known: the time of object
             pointers is scaled by it.
+
+    Example:
+        >>> import numpy as np
+        >>> from projects.sam2.apis import SAM2Stream, build_sam2_video_predictor
+        >>> predictor = build_sam2_video_predictor(
+        ...     '_base_/models/sam2_1_mini.py', device='cpu'
+        ... )
+        >>> stream = SAM2Stream(predictor)
+        >>> frame = np.zeros((96, 128, 3), np.uint8)
+        >>> shown = stream.track(frame)
+        >>> shown = predictor.add_new_points_or_box(
+        ...     stream.state, stream.frame_index, obj_id=7, box=[20, 10, 90, 80]
+        ... )
+        >>> frame_idx, obj_ids, mask_logits = stream.track(frame)
+        >>> frame_idx, obj_ids, tuple(mask_logits.shape)
+        (1, [7], (1, 1, 96, 128))
     """
 
     def __init__(
@@ -711,22 +758,23 @@ class SAM2Stream:
         if num_frames is not None:
             num_frames = read_whole_number(num_frames, name='num_frames', least=1)
         self._latest = LatestFrame()
-        self.state = predictor.session.open(
+        self.state = VideoState(
+            predictor.model,
             self._latest,
+            read_frame=self._latest.read,
             num_frames=sys.maxsize if num_frames is None else num_frames,
-            revisits=False,
+            options=predictor.options,
             reaches_back=True,
         )
 
     def __deepcopy__(self, memo: dict[int, object]) -> 'SAM2Stream':
-        """A branch of the stream: each of the two takes frames of its own."""
+        """Copy the stream: each of the two takes frames of its own."""
         other = SAM2Stream(self.predictor)
         with self.state.lock:
             other._latest = copy.copy(self._latest)
-            encode = self.predictor.session.encoder(other._latest)
-            other.state = self.state.branch(
-                self.state.embeddings.branch(encode), frames=other._latest
-            )
+            other.state = copy.deepcopy(self.state)
+        other.state.frames = other._latest
+        other.state.read_frame = other._latest.read
         memo[id(self)] = other
         return other
 
@@ -742,12 +790,17 @@ class SAM2Stream:
             frame: (height, width, 3), uint8, RGB; or a PIL image of mode RGB.
 
         Returns:
-            What is shown on the frame; no mask before the first prompt.
+            The masks of all objects on the frame; no mask before the first prompt.
 
         Raises:
             ValueError: If the frame is not RGB of 8 bits or of another size, or an
                 object has no prompt left. After any error the stream is as it was.
         """
+        state = self.state
         pixels = read_image(frame, name=f'Frame {self._latest.num_frames}')
-        with self.state.lock, self._latest.pushed(pixels) as frame_index:
-            return self.predictor.session.step(self.state, frame_index)
+        with (
+            state.edit(self.predictor.options),
+            self._latest.pushed(pixels) as frame_index,
+        ):
+            state.step(frame_index)
+            return state.show(frame_index)

@@ -221,7 +221,7 @@ def segment_video(
     """
     frames = _SourceFrames(source)
     # The video is not revisited, so old memories are not offloaded.
-    state = predictor.session.open(PrefetchReader(frames), revisits=False)
+    state = predictor.open(PrefetchReader(frames), revisits=False)
     annotated = source.annotated_frames()
     annotated_set = set(annotated)
 

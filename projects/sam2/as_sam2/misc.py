@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..apis.frame_readers import VideoLike, open_frames
-from ..apis.video_state import ReleasedImages
+from ..apis.released_video import ReleasedImages
 from ..checkpoints import weights_of
 from ..models import ClipDataPreprocessor
 from ..ops import fill_holes, masks_to_boxes

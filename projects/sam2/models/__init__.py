@@ -13,7 +13,7 @@ from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
 from .sam2 import SAM2
 from .tracking.frame import SAM2Tracker
-from .tracking.interactive import (
+from .tracking.rounds import (
     SAM2ImageRounds,
     SAM2OfflineRounds,
     SAM2OnlineRounds,

@@ -1,4 +1,10 @@
-"""What a frame asks of the memory bank, and what it is given."""
+"""The memory bank: which memories a frame attends to, and which are kept.
+
+A policy of your own is a registered subclass of :class:`MemoryBank` in a file of its
+own. Override :meth:`MemoryBank.tracked_frames` (which frames are attended to) and
+:meth:`MemoryBank.evict_unreachable` (which memories are kept); each memory carries the
+estimated IoU of its mask and the object score.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +18,7 @@ from ..structures import FrameMemory, TrackingMode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryQuery:
-    """The frame that asks for memories.
+    """The frame that attends to memories.
 
     Attributes:
         frame_index: Position in the clip or video.
@@ -34,11 +40,12 @@ class MemoryQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectedMemory:
-    """A spatial memory and how long ago it was made.
+    """A spatial memory and its age.
 
     Attributes:
         spatial: (O, Cm, H16, W16).
-        age: 0 for a conditioning frame, else 1 (adjacent) to ``num_frames - 1``.
+        age: 0 for a conditioning frame, else 1 (adjacent) to ``num_frames - 1``; it
+            selects the temporal embedding.
     """
 
     spatial: Tensor
@@ -51,7 +58,7 @@ class SelectedPointer:
 
     Attributes:
         pointer: (O, C).
-        time_offset: Frames back along the pass, negative for frames still ahead; one
+        time_offset: Frames back along the pass, negative for later frames; one
             number for all objects, or one for each.
     """
 
@@ -67,70 +74,66 @@ class SelectedPointer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySelection:
-    """All that one frame attends to.
+    """The memories and pointers that a frame attends to, conditioning frames first.
 
     Attributes:
-        memories: Spatial memories, conditioning frames first.
-        pointers: Object pointers, conditioning frames first.
-        pointer_horizon: Number of pointers that the video allows; scales their time.
+        memories: Spatial memories.
+        pointers: Object pointers.
+        max_pointers: Most pointers that a frame of this video can have; the distance
+            in time of the pointers is scaled by it.
     """
 
     memories: tuple[SelectedMemory, ...]
     pointers: tuple[SelectedPointer, ...]
-    pointer_horizon: int
+    max_pointers: int
 
     @property
     def shape(self) -> tuple[tuple[int, ...], int, int]:
-        """What selections must have in common to be joined.
-
-        Ages of the memories, number of pointers, and their horizon.
-        """
+        """Objects whose selections have the same shape can be tracked in one batch."""
         ages = tuple(memory.age for memory in self.memories)
-        return ages, len(self.pointers), self.pointer_horizon
+        return ages, len(self.pointers), self.max_pointers
 
 
 def join_selections(selections: Sequence[MemorySelection]) -> MemorySelection:
-    """Join what objects attend to, so that they are tracked in one batch.
+    """Join the selections of several objects, to track them in one batch.
 
     Raises:
         ValueError: If the selections differ in shape.
     """
-    shapes = {selection.shape for selection in selections}
-    if len(shapes) != 1:
-        msg = f'Selections of {len(shapes)} shapes cannot be joined; group them first'
+    if len({selection.shape for selection in selections}) != 1:
+        msg = 'Selections of different shapes cannot be joined; group them by shape'
         raise ValueError(msg)
-    if len(selections) == 1:
-        return selections[0]
     first = selections[0]
+    if len(selections) == 1:
+        return first
     memories = zip(*(selection.memories for selection in selections), strict=True)
     pointers = zip(*(selection.pointers for selection in selections), strict=True)
     return MemorySelection(
         memories=tuple(
             SelectedMemory(
-                spatial=torch.cat([one.spatial for one in same]), age=same[0].age
+                spatial=torch.cat([m.spatial for m in same]), age=same[0].age
             )
             for same in memories
         ),
         pointers=tuple(_join_pointers(same) for same in pointers),
-        pointer_horizon=first.pointer_horizon,
+        max_pointers=first.max_pointers,
     )
 
 
 def _join_pointers(pointers: Sequence[SelectedPointer]) -> SelectedPointer:
-    """Pointers of several objects; their distances stay their own."""
-    offsets = [offset for one in pointers for offset in one.offsets(len(one.pointer))]
+    offsets = [offset for p in pointers for offset in p.offsets(len(p.pointer))]
     return SelectedPointer(
-        pointer=torch.cat([one.pointer for one in pointers]),
+        pointer=torch.cat([p.pointer for p in pointers]),
         time_offset=offsets[0] if len(set(offsets)) == 1 else tuple(offsets),
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class MemoryStore:
-    """Memories of one group of objects in one video, by frame.
+    """Memories of the objects of one batch in one video, by frame.
 
     Attributes:
-        conditioning: Memories of prompted frames, in the order of prompting.
+        conditioning: Memories of conditioning frames, in the order of prompting.
         tracked: Memories of all other frames.
     """
 
@@ -139,56 +142,59 @@ class MemoryStore:
 
     @property
     def can_restore(self) -> bool:
-        """Memories that were dropped can be looked up, since they lie elsewhere."""
+        """Evicted memories can still be looked up."""
         return False
 
     def add(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
-        """Keep the memory of a frame, in place of an earlier one of that frame."""
-        kept, other = self.conditioning, self.tracked
-        if not conditioning:
-            kept, other = other, kept
-        other.pop(frame_index, None)
-        kept[frame_index] = memory
+        """Add the memory of a frame, in place of an earlier one of that frame."""
+        self.erase(frame_index)
+        if conditioning:
+            self.conditioning[frame_index] = memory
+        else:
+            self.conditioning.pop(frame_index, None)
+            self.tracked[frame_index] = memory
+
+    def erase(self, frame_index: int) -> None:
+        """Delete the tracked memory of a frame, if there is one."""
+        self.tracked.pop(frame_index, None)
+
+    def evict(self, frame_index: int) -> None:
+        """Remove a tracked memory that the running pass cannot reach any more."""
+        del self.tracked[frame_index]
 
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
-        """Look up the memory of a frame that does not condition the video.
-
-        Returns:
-            The memory, or None.
-        """
+        """Look up the memory of a tracked frame."""
         return self.tracked.get(frame_index)
 
     def tracked_pointer(self, frame_index: int) -> Tensor | None:
-        """Look up the object pointer of a frame that does not condition the video.
-
-        Returns:
-            (O, C), or None.
-        """
+        """Look up the object pointer of a tracked frame, (O, C)."""
         memory = self.tracked_memory(frame_index)
         return None if memory is None else memory.object_pointer
 
-    def evict(self, frame_index: int) -> None:
-        """Let go of a tracked memory that the running pass reaches no more."""
-        del self.tracked[frame_index]
+    def copy(self) -> 'MemoryStore':
+        """Copy the store; the copy shares the tensors, which are never changed."""
+        return MemoryStore(
+            conditioning=dict(self.conditioning), tracked=dict(self.tracked)
+        )
 
 
 @MODELS.register_module()
 class MemoryBank:
-    """The policy by which memories are selected and forgotten.
+    """The policy by which memories are selected and evicted.
 
     A frame attends to the conditioning frames and to the ``num_frames - 1`` latest
-    others; spatial memories and object pointers read one selection of conditioning
-    frames.
+    others (Ravi et al., 2024, section 4); spatial memories and object pointers share
+    one selection of conditioning frames.
 
     Args:
         num_frames: Temporal positions, one of them for all conditioning frames.
-        max_conditioning_frames: Take at most so many conditioning frames, those
-            nearest in time; None takes all. Those left out count as tracked ones.
-        stride: Distance between the tracked frames taken in evaluation; the adjacent
-            frame is always among them.
-        max_pointers: Take object pointers of at most so many frames.
-        future_pointers: In evaluation, take the pointers of conditioning frames that
-            are still ahead, too (training always does).
+        max_conditioning_frames: Attend to at most so many conditioning frames, those
+            nearest in time; None attends to all. The rest count as tracked frames.
+        stride: Distance between the tracked frames in evaluation; the adjacent frame
+            is always among them.
+        max_pointers: Attend to object pointers of at most so many frames.
+        future_pointers: In evaluation, attend to pointers of later conditioning
+            frames as well, as training always does.
 
     Raises:
         ValueError: If a number is out of range.
@@ -222,10 +228,10 @@ class MemoryBank:
         self.future_pointers = future_pointers
 
     def select(self, store: MemoryStore, query: MemoryQuery) -> MemorySelection:
-        """Choose what a frame attends to.
+        """Select the memories and pointers that a frame attends to.
 
         Raises:
-            ValueError: If no frame was prompted yet.
+            ValueError: If there is no conditioning frame yet.
         """
         if not store.conditioning:
             msg = (
@@ -233,33 +239,58 @@ class MemoryBank:
                 f'prompt the objects on some frame first'
             )
             raise ValueError(msg)
-        chosen = self._nearest(tuple(store.conditioning), query.frame_index)
+        conditioning = self._nearest(tuple(store.conditioning), query.frame_index)
         memories = [
             SelectedMemory(spatial=store.conditioning[frame].spatial, age=0)
-            for frame in chosen
+            for frame in conditioning
         ]
-        for age, frame in self._tracked_frames(query):
-            memory = _ordinary(store, chosen, frame)
+        for age, frame in self.tracked_frames(store, query):
+            memory = None
+            if frame not in store.conditioning:
+                memory = store.tracked_memory(frame)
+            elif frame not in conditioning:
+                memory = store.conditioning[frame]
             if memory is not None:
                 memories.append(SelectedMemory(spatial=memory.spatial, age=age))
-        horizon = min(query.num_video_frames, self.max_pointers)
+        max_pointers = min(query.num_video_frames, self.max_pointers)
         return MemorySelection(
             memories=tuple(memories),
             pointers=(
-                *self._conditioning_pointers(store, chosen, query),
-                *_tracked_pointers(store, chosen, horizon, query),
+                *self._conditioning_pointers(store, conditioning, query),
+                *_tracked_pointers(store, conditioning, max_pointers, query),
             ),
-            pointer_horizon=horizon,
+            max_pointers=max_pointers,
         )
 
+    def tracked_frames(
+        self, store: MemoryStore, query: MemoryQuery
+    ) -> Iterable[tuple[int, int]]:
+        """Pairs of age and frame of the spatial memories to attend to, oldest first.
+
+        Ages are 1 to ``num_frames - 1``; frames without a memory are skipped.
+        """
+        del store  # the latest frames, whatever their masks are like
+        stride = 1 if query.mode is TrackingMode.TRAINING else self.stride
+        # Time runs along the pass, so reverse passes count in negative frames.
+        now = query.frame_index * query.direction
+        for age in range(self.num_frames - 1, 0, -1):
+            time = now - 1
+            if age > 1:
+                time = (now - 2) // stride * stride - (age - 2) * stride
+            yield age, time * query.direction
+
     def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
-        """Drop the tracked memories that the running pass cannot reach any more."""
+        """Evict the tracked memories that the running pass cannot reach any more.
+
+        What eviction does is up to the store: it deletes the memory, or writes it to
+        disk (:class:`OffloadedMemoryStore`).
+        """
         # The stride's grid may lie up to stride - 1 frames before the second latest.
         spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)
         reach = max(spatial_reach, self.max_pointers - 1)
         for frame in tuple(store.tracked):
             distance = (query.frame_index - frame) * query.direction
-            # Of frames far ahead, a later pass may want the memories.
+            # Later frames may be needed by a later pass: evict them only to disk.
             if distance > reach or (store.can_restore and distance < -reach):
                 store.evict(frame)
 
@@ -278,68 +309,47 @@ class MemoryBank:
         )
         return (*nearest, *rest[: limit - len(nearest)])
 
-    def _tracked_frames(self, query: MemoryQuery) -> Iterable[tuple[int, int]]:
-        """Pairs of age and frame, oldest first."""
-        stride = 1 if query.mode is TrackingMode.TRAINING else self.stride
-        # Time runs along the pass: reverse passes count negative frames.
-        now = query.frame_index * query.direction
-        for age in range(self.num_frames - 1, 0, -1):
-            if age == 1:
-                moment = now - 1
-            else:
-                moment = (now - 2) // stride * stride - (age - 2) * stride
-            yield age, moment * query.direction
-
     def _conditioning_pointers(
-        self, store: MemoryStore, chosen: tuple[int, ...], query: MemoryQuery
+        self, store: MemoryStore, conditioning: tuple[int, ...], query: MemoryQuery
     ) -> Iterable[SelectedPointer]:
-        """Pointers of the conditioning frames, those ahead left out in evaluation."""
-        all_of_time = query.mode is TrackingMode.TRAINING or self.future_pointers
-        for frame in chosen:
+        """Pointers of the conditioning frames; in evaluation, of past ones only."""
+        with_later = query.mode is TrackingMode.TRAINING or self.future_pointers
+        for frame in conditioning:
             offset = (query.frame_index - frame) * query.direction
-            if all_of_time or offset >= 0:
-                yield SelectedPointer(
-                    pointer=store.conditioning[frame].object_pointer,
-                    time_offset=offset,
-                )
-
-
-def _ordinary(
-    store: MemoryStore, chosen: tuple[int, ...], frame_index: int
-) -> FrameMemory | None:
-    """Memory of a tracked frame, or of a conditioning frame that was not chosen."""
-    if frame_index in store.conditioning:
-        return None if frame_index in chosen else store.conditioning[frame_index]
-    return store.tracked_memory(frame_index)
+            if with_later or offset >= 0:
+                pointer = store.conditioning[frame].object_pointer
+                yield SelectedPointer(pointer=pointer, time_offset=offset)
 
 
 def _tracked_pointers(
-    store: MemoryStore, chosen: tuple[int, ...], horizon: int, query: MemoryQuery
+    store: MemoryStore,
+    conditioning: tuple[int, ...],
+    max_pointers: int,
+    query: MemoryQuery,
 ) -> Iterable[SelectedPointer]:
     """Pointers of the latest tracked frames, latest first."""
-    for offset in range(1, horizon):
+    for offset in range(1, max_pointers):
         frame = query.frame_index - offset * query.direction
-        if frame in chosen:
+        if frame in conditioning:
             continue
-        conditioning = store.conditioning.get(frame)
-        if conditioning is None:
-            pointer = store.tracked_pointer(frame)
+        if frame in store.conditioning:
+            pointer: Tensor | None = store.conditioning[frame].object_pointer
         else:
-            pointer = conditioning.object_pointer
+            pointer = store.tracked_pointer(frame)
         if pointer is not None:
             yield SelectedPointer(pointer=pointer, time_offset=offset)
 
 
 @MODELS.register_module()
 class MemoryBankEmpty(MemoryBank):
-    """Remembers nothing: tells how much of a score is owed to memory.
+    """Selects no memory: shows how much of a score is owed to memory.
 
     Each frame is segmented as if it were the first, without a prompt.
     """
 
     def select(self, store: MemoryStore, query: MemoryQuery) -> MemorySelection:
-        """Choose nothing."""
+        """Select nothing."""
         del store
         return MemorySelection(
-            memories=(), pointers=(), pointer_horizon=query.num_video_frames
+            memories=(), pointers=(), max_pointers=query.num_video_frames
         )

@@ -102,7 +102,7 @@ class SAM2ObjectPointer(nn.Module):
         if self.time_encoding == 'unsigned':
             offsets = offsets.abs()
         # A horizon of one pointer has no distance to scale by.
-        moments = offsets / max(selection.pointer_horizon - 1, 1)
+        moments = offsets / max(selection.max_pointers - 1, 1)
         encoding = sine_encoding_1d(moments.flatten(), self.embed_dims)
         position = self.time_projection(encoding.to(tokens.dtype))
         rows = position.unflatten(0, moments.shape)  # (1 | O, pointers, Cm)

@@ -59,7 +59,7 @@ INSTEAD = {
     '_consolidate_temp_output_across_obj': _PREDICTOR_METHODS,
     '_encode_new_memory': 'use model.tracker.encode_memory',
     '_forward_sam_heads': 'use model.heads.decode',
-    '_get_image_feature': 'use state.embeddings.get(frame_idx)',
+    '_get_image_feature': 'use state.features(frame_idx)',
     '_get_orig_video_res_output': 'results hold masks at the size of the video',
     '_prepare_memory_conditioned_features': 'use model.tracker.condition_on_memory',
     '_reset_tracking_results': 'use reset_state of SAM2VideoPredictor',

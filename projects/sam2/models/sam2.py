@@ -28,8 +28,7 @@ from .prompt_simulator import PromptPlan
 from .released_names import ReleasedNames, instead_of
 from .tracking.clip import losses_in_groups, split_objects, track_clip
 from .tracking.frame import SAMHeads
-from .tracking.interactive import PromptedModel, SAM2PromptRounds
-from .tracking.video import VideoTracker
+from .tracking.rounds import SAM2PromptRounds, track_video
 
 PartConfig = dict[str, Any]
 
@@ -279,19 +278,8 @@ class SAM2(ReleasedNames, BaseModel):
         """Track a video: once, or once for each round of prompts."""
         simulator = self.val_prompt_simulator
         if isinstance(simulator, SAM2PromptRounds):
-            model = PromptedModel(
-                heads=self.heads,
-                preprocessor=self.data_preprocessor,
-                encode=self.encode,
-            )
-            return simulator.run(model, source)
-        tracker = VideoTracker(
-            heads=self.heads,
-            simulator=simulator,
-            preprocessor=self.data_preprocessor,
-            encode=self.encode,
-        )
-        return tracker.track(source)
+            return simulator.run(self, source)
+        return track_video(self, simulator, source)
 
     def encode(self, frames: Tensor) -> ImageFeatures:
         """Encode frames to the features that tracker and mask decoder read.

@@ -1,7 +1,7 @@
 """An index that knows its epoch, so that the same index gives the same clip."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -298,6 +298,11 @@ class FrameMasks:
                 f'{len(self.object_ids)} ids, but got masks {self.masks.shape}'
             )
             raise ValueError(msg)
+
+    def select(self, object_ids: Sequence[int]) -> 'FrameMasks':
+        """The masks of some of the objects."""
+        rows = [self.object_ids.index(object_id) for object_id in object_ids]
+        return replace(self, object_ids=tuple(object_ids), masks=self.masks[rows])
 
 
 @runtime_checkable

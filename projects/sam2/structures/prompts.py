@@ -50,6 +50,10 @@ class PointPrompt:
             labels=torch.cat([self.labels, other.labels], dim=1),
         )
 
+    def select(self, rows: slice) -> 'PointPrompt':
+        """The points of some objects."""
+        return PointPrompt(coords=self.coords[rows], labels=self.labels[rows])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramePrompt:
@@ -68,3 +72,10 @@ class FramePrompt:
         if (self.points is None) == (self.mask is None):
             msg = 'A frame is prompted with points or with a mask; give exactly one'
             raise ValueError(msg)
+
+    def select(self, rows: slice) -> 'FramePrompt':
+        """The prompts of some objects."""
+        return FramePrompt(
+            points=None if self.points is None else self.points.select(rows),
+            mask=None if self.mask is None else self.mask[rows],
+        )

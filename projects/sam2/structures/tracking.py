@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from mmengine.structures import BaseDataElement
 from numpy.typing import NDArray
 from torch import Tensor
@@ -47,6 +48,15 @@ class ImageFeatures:
             high_res_4=self.high_res_4[index],
         )
 
+    def repeated(self, num_objects: int) -> 'ImageFeatures':
+        """Repeat the features of a single frame for each object, (O, ...)."""
+        if num_objects == 1:
+            return self
+        index = torch.zeros(
+            num_objects, dtype=torch.int64, device=self.embedding.device
+        )
+        return self.select(index)
+
 
 class TrackingMode(Enum):
     """Which of the paper's two behaviours a pass of the tracker follows.
@@ -84,18 +94,28 @@ class DecoderStep:
     full_logits: Tensor | None = None
     points: PointPrompt | None = None
 
+    @property
+    def ious(self) -> Tensor:
+        """Estimated IoU of the chosen mask, (O, 1)."""
+        return self.candidate_ious.amax(dim=1, keepdim=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameMemory:
-    """What is remembered of a frame.
+    """The memory of a frame.
 
     Attributes:
         spatial: Memory encoder's features, (O, Cm, H16, W16).
         object_pointer: (O, C).
+        ious: Estimated IoU of the mask, (O, 1), in [0, 1]; for policies that select by
+            quality (:class:`MemoryBank`).
+        object_score_logits: Is the object in the frame?, (O, 1); likewise.
     """
 
     spatial: Tensor
     object_pointer: Tensor
+    ious: Tensor
+    object_score_logits: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,9 +50,9 @@ def test_as_much_is_kept_at_the_end_as_in_the_middle(
     assert [report[kind]['open_files'] for kind in ('jpeg', 'mp4')] == [1, 2]
 
 
-def test_bank_that_forgets_nothing_is_seen(
+def test_bank_that_evicts_nothing_is_noticed(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MemoryBank, 'forget', lambda *_: None)
+    monkeypatch.setattr(MemoryBank, 'evict_unreachable', lambda *_: None)
     row = _run(tool, tmp_path)['jpeg']
     assert row['kept_at_end'] - row['kept_at_mark'] >= 20

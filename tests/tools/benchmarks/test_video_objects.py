@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge_models import config_file, small_config
-from projects.sam2.apis import video_session as object_tracking
+from projects.sam2.models.tracking import session
 from tool_modules import load_tool
 
 
@@ -40,7 +40,5 @@ def test_report_has_times_ratio_and_no_difference(
 def test_wrong_masks_are_seen(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        object_tracking, 'fill_small_holes', lambda masks, _: masks + 0.1
-    )
+    monkeypatch.setattr(session, 'fill_small_holes', lambda masks, _: masks + 0.1)
     assert _run(tool, tmp_path)['objects_3']['difference'] > tool.MAX_DIFFERENCE

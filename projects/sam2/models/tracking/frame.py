@@ -1,6 +1,19 @@
-"""Memory in and out: what a frame recalls, and what is remembered of it."""
+"""One frame: condition on memory, decode, correct, encode the memory.
 
-from collections.abc import Callable, Iterator, Sequence
+::
+
+    track_frame
+    ├─ decode_frame
+    │   ├─ SAM2Tracker.condition_on_memory   features attend to the selected memories
+    │   ├─ SAMHeads.decode                   prompt encoder and mask decoder
+    │   └─ (correction click, SAMHeads.decode) * num_corrections
+    └─ encode_frame_memory
+        └─ SAM2Tracker.encode_memory         mask and features become a memory
+
+Training (:mod:`.clip`) and the video session (:mod:`.session`) run these functions.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +23,7 @@ from torch import Tensor, nn
 from ...ops import (
     at_least_float32,
     downsample_logits,
+    fill_holes,
     match_weights,
     non_overlapping,
     upsample_logits,
@@ -36,9 +50,18 @@ from ..memory_bank import (
 )
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 
-# Mask probabilities are stretched to [-10, 10] before they are remembered.
+STRIDE = 16  # of the image embedding and of spatial memories
+# Mask probabilities are scaled to [-10, 10] for the memory encoder.
 MEMORY_MASK_SCALE = 20.0
 MEMORY_MASK_BIAS = -10.0
+# Logits of an object judged absent; far below anything the decoder gives.
+NO_OBJECT_LOGIT = -1024.0
+# A mask prompt becomes logits of +-10, and so does its object score.
+GIVEN_MASK_SCALE = 20.0
+GIVEN_MASK_BIAS = -10.0
+# With at most one point the prompt is ambiguous: several candidates are decoded.
+MAX_AMBIGUOUS_POINTS = 1
+FILLED_HOLE_LOGIT = 0.1  # just inside the mask
 
 
 @MODELS.register_module()
@@ -53,10 +76,10 @@ class SAM2Tracker(nn.Module):
         no_object_embedding: Memories of frames without the object carry a learned
             embedding (SAM 2.1).
         non_overlapping_memories: In evaluation, let each pixel belong to at most one
-            object before it is remembered.
-        binary_clicked_memories: In evaluation, remember masks from clicks as decided:
-            thresholded, not as probabilities. The released predictors do; the
-            released trainer, when it evaluates, does not.
+            object before the memory is encoded.
+        binary_clicked_memories: In evaluation, encode masks from clicks thresholded,
+            not as probabilities. The released predictors do; the released trainer,
+            when it evaluates, does not.
         gate_training_masks: In training, too, replace the masks of objects judged
             absent by ``NO_OBJECT_LOGIT``, as the released model was trained. It gives
             a large focal loss without gradient where the judgement is wrong: switch it
@@ -132,6 +155,7 @@ class SAM2Tracker(nn.Module):
         Args:
             logits: Masks at the size of the frame, (O, 1, H, W).
             present: Is the object in the frame?, (O, 1), bool.
+            binary: Threshold the masks; otherwise encode their probabilities.
 
         Returns:
             (O, Cm, H16, W16).
@@ -147,7 +171,7 @@ class SAM2Tracker(nn.Module):
         return memory + (absent * self.no_object_embedding)[..., None, None]
 
     def non_overlapping_logits(self, logits: Tensor) -> Tensor:
-        """Let each pixel belong to one object, where the tracker is set to do so.
+        """Let each pixel belong to one object, if the tracker is configured so.
 
         Args:
             logits: Masks of the objects of one video, (O, 1, H, W).
@@ -161,17 +185,19 @@ class SAM2Tracker(nn.Module):
         """Memory tokens (O, N, Cm), their positions, and how many are pointers."""
         tokens: list[Tensor] = []
         positions: list[Tensor] = []
-        for recalled in selection.memories:
-            spatial = recalled.spatial.to(self.temporal_embedding.dtype)
+        for memory in selection.memories:
+            spatial = memory.spatial.to(self.temporal_embedding.dtype)
             encoding = sine_encoding_2d(
                 channels=spatial.shape[1],
                 size=(spatial.shape[2], spatial.shape[3]),
                 device=spatial.device,
             )
-            row = self.temporal_embedding[recalled.age - 1]  # age 0: the last row
-            tokens.append(spatial.flatten(2).transpose(1, 2))
-            encoding = match_weights(encoding, row)
-            positions.append(encoding.flatten(2).transpose(1, 2) + row)
+            temporal = self.temporal_embedding[memory.age - 1]  # age 0: the last row
+            tokens.append(
+                spatial.flatten(2).transpose(1, 2)
+            )  # (O, Cm, h, w) -> (O, N, Cm)
+            encoding = match_weights(encoding, temporal)
+            positions.append(encoding.flatten(2).transpose(1, 2) + temporal)
         num_pointer_tokens = 0
         if selection.pointers:
             pointer_tokens, pointer_position = self.object_pointer.tokens(selection)
@@ -184,31 +210,19 @@ class SAM2Tracker(nn.Module):
 
 
 def _embedding(*shape: int) -> nn.Parameter:
-    """A learned embedding with the usual start."""
     parameter = nn.Parameter(torch.zeros(shape))
     nn.init.trunc_normal_(parameter, std=0.02)
     return parameter
 
 
-# Logits of an object judged absent; far below anything the decoder gives.
-NO_OBJECT_LOGIT = -1024.0
-# A mask prompt becomes logits of +-10, and so does its object score.
-GIVEN_MASK_SCALE = 20.0
-GIVEN_MASK_BIAS = -10.0
-# Several candidates are decoded while the prompt is ambiguous: at most one point.
-MAX_AMBIGUOUS_POINTS = 1
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SAMHeads:
-    """The prompt encoder and the mask decoder, working together.
-
-    It owns no parameters: the model does.
+    """The prompt encoder and the mask decoder; owns no parameters, the model does.
 
     Attributes:
         prompt_encoder: Embeds points and earlier masks.
         mask_decoder: Decodes masks.
-        tracker: Owns the object pointers and the way to read mask prompts.
+        tracker: Owns the object pointers and the convolution of mask prompts.
     """
 
     prompt_encoder: SAM2PromptEncoder
@@ -231,27 +245,19 @@ class SAMHeads:
             points: All points given on the frame so far, or None.
             previous_logits: Masks of the previous step, (O, 1, H4, W4), or None.
         """
-        multimask = points is None or points.num_points <= MAX_AMBIGUOUS_POINTS
-        decoded = self._run(
-            embedding=embedding,
-            features=features,
-            points=points,
-            previous_logits=previous_logits,
-            multimask=multimask,
-            mode=mode,
-        )
+        decoded = self._decode(embedding, features, points, previous_logits, mode)
         present = decoded.object_score_logits > 0
-        # Also under autocast: what is enlarged, remembered and fed back stays fine.
-        logits = at_least_float32(decoded.mask_logits)
+        # Under autocast, too, masks that are enlarged or fed back stay in float32.
+        logits = at_least_float32(decoded.mask_logits)  # (O, M, H4, W4)
         if mode is TrackingMode.EVALUATION or self.tracker.gate_training_masks:
             logits = torch.where(present[..., None, None], logits, NO_OBJECT_LOGIT)
         best = decoded.ious.argmax(dim=1)
         objects = torch.arange(len(best), device=best.device)
-        # One candidate alone comes with one token; so best is 0 for both.
+        # A single candidate comes with a single token; then `best` is 0 for both.
         return DecoderStep(
             candidate_logits=logits,
             candidate_ious=decoded.ious,
-            mask_logits=logits[objects, best][:, None],
+            mask_logits=logits[objects, best][:, None],  # (O, 1, H4, W4)
             object_pointer=self.tracker.object_pointer(
                 decoded.mask_tokens[objects, best], present
             ),
@@ -267,23 +273,17 @@ class SAMHeads:
         points: PointPrompt,
         previous_logits: Tensor | None = None,
     ) -> Tensor:
-        """Decode the masks of an image; whether objects are there is not asked.
+        """Decode the masks of an image; the object score does not matter.
 
         Args:
             embedding: Features of a frame without memory, (O, C, H16, W16).
-            previous_logits: Masks of the previous answer, (O, 1, H4, W4), or None.
+            previous_logits: Masks of the previous step, (O, 1, H4, W4), or None.
 
         Returns:
-            The mask with the highest estimate of its IoU, (O, 1, H4, W4), logits.
+            The mask with the highest estimated IoU, (O, 1, H4, W4), logits.
         """
-        decoded = self._run(
-            embedding=embedding,
-            features=features,
-            points=points,
-            previous_logits=previous_logits,
-            multimask=points.num_points <= MAX_AMBIGUOUS_POINTS,
-            mode=TrackingMode.EVALUATION,
-        )
+        mode = TrackingMode.EVALUATION
+        decoded = self._decode(embedding, features, points, previous_logits, mode)
         best = decoded.ious.argmax(dim=1)
         objects = torch.arange(len(best), device=best.device)
         return at_least_float32(decoded.mask_logits)[objects, best][:, None]
@@ -297,7 +297,7 @@ class SAMHeads:
             mask: (O, 1, H, W), bool.
 
         Returns:
-            The mask as logits; the decoder gives the object pointer alone.
+            The mask as logits; the decoder gives the object pointer only.
         """
         given = mask.to(features.embedding.dtype)
         full_logits = at_least_float32(given) * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
@@ -318,29 +318,26 @@ class SAMHeads:
             candidate_logits=logits,
             candidate_ious=torch.ones_like(object_score),
             mask_logits=logits,
-            # Both judgements count: the decoder's above, and the mask's own.
+            # Absent if the decoder says so (above) or if the given mask is empty.
             object_pointer=pointers.blend(pointer, present),
             object_score_logits=present * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS,
             full_logits=full_logits,
         )
 
-    def _run(
+    def _decode(
         self,
-        *,
         embedding: Tensor,
         features: ImageFeatures,
         points: PointPrompt | None,
         previous_logits: Tensor | None,
-        multimask: bool,
         mode: TrackingMode,
     ) -> MaskDecoderOutput:
-        """Encode the prompt and decode."""
         output: MaskDecoderOutput = self.mask_decoder(
             embedding=embedding,
             position=self._position(embedding),
             prompts=self._prompts(embedding, points, previous_logits),
             high_res=(features.high_res_8, features.high_res_4),
-            multimask=multimask,
+            multimask=points is None or points.num_points <= MAX_AMBIGUOUS_POINTS,
             select_by_stability=mode is TrackingMode.EVALUATION,
         )
         return output
@@ -356,9 +353,8 @@ class SAMHeads:
         points: PointPrompt | None,
         previous_logits: Tensor | None,
     ) -> PromptEmbeddings:
-        """Encode the prompts of all objects."""
         prompts: PromptEmbeddings = self.prompt_encoder(
-            points=_no_point(embedding) if points is None else points,
+            points=_padding_point(embedding) if points is None else points,
             mask_logits=previous_logits,
             embedding_size=(embedding.shape[-2], embedding.shape[-1]),
             num_objects=embedding.shape[0],
@@ -366,38 +362,32 @@ class SAMHeads:
         return prompts
 
 
-def _no_point(embedding: Tensor) -> PointPrompt:
+def _padding_point(embedding: Tensor) -> PointPrompt:
     """One padding point for each object: the model was trained to expect a point."""
-    num_objects = embedding.shape[0]
+    num_objects, device = embedding.shape[0], embedding.device
     return PointPrompt(
-        coords=embedding.new_zeros(num_objects, 1, 2, dtype=torch.float32),
+        coords=torch.zeros(num_objects, 1, 2, device=device),
         labels=torch.full(
-            (num_objects, 1),
-            PointLabel.PADDING,
-            dtype=torch.int32,
-            device=embedding.device,
+            (num_objects, 1), PointLabel.PADDING, dtype=torch.int32, device=device
         ),
     )
 
 
-STRIDE = 16  # of the features that memories are made of
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameTask:
-    """What there is to do on a frame.
+    """What to do on a frame.
 
     Attributes:
         query: The frame and the direction of the pass.
         prompt: The first prompt, or None on a frame that is only tracked.
         uses_memory: The frame attends to memories; False on the first prompted frames.
-        correct: Gives the next correction click from the step before, (O, 1, H, W)
-            logits; None where no clicks are simulated.
-        num_corrections: How often to ask for one.
-        reread_prompt: Remember prompted frames the way an interactive session does:
-            masks up-sampled from low resolution and binarised.
-        previous_logits: Masks of an earlier answer on this frame, (O, 1, H4, W4), that
-            points refine; or None.
+        correct: Gives the next correction click from the masks of the previous step,
+            (O, 1, H, W), logits; None where no clicks are simulated.
+        num_corrections: Number of correction clicks.
+        reread_prompt: Encode the memory of a prompted frame as an interactive session
+            does: from the low-resolution mask, up-sampled and binarised.
+        previous_logits: Masks of an earlier step on this frame, (O, 1, H4, W4), that
+            the points refine; or None.
     """
 
     query: MemoryQuery
@@ -408,19 +398,29 @@ class FrameTask:
     reread_prompt: bool = False
     previous_logits: Tensor | None = None
 
+    @property
+    def mask(self) -> Tensor | None:
+        """The mask prompt, (O, 1, H, W), or None."""
+        return None if self.prompt is None else self.prompt.mask
+
+    @property
+    def points(self) -> PointPrompt | None:
+        """The points of the prompt, or None."""
+        return None if self.prompt is None else self.prompt.points
+
 
 def track_frame(
     heads: SAMHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
 ) -> EncodedFrame:
-    """Segment the objects of a frame and make a memory of them."""
-    segmented = segment_frame(heads, features, store, task)
-    return encode_frame_memory(heads, features, segmented.steps, task)
+    """Segment the objects of a frame and encode their memory."""
+    steps = segment_frame(heads, features, store, task).steps
+    return encode_frame_memory(heads, features, steps, task)
 
 
 def segment_frame(
     heads: SAMHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
 ) -> FrameOutput:
-    """Segment the objects of a frame that no other attends to."""
+    """Segment the objects of a frame that no other frame attends to."""
     selection = select_memories(heads, store, task)
     steps = decode_frame(heads, features, selection, task)
     return FrameOutput(frame_index=task.query.frame_index, steps=steps)
@@ -429,45 +429,14 @@ def segment_frame(
 def select_memories(
     heads: SAMHeads, store: MemoryStore, task: FrameTask
 ) -> MemorySelection | None:
-    """Choose what a frame attends to.
-
-    Returns:
-        Memories, or None where the frame attends to none.
+    """Select the memories that a frame attends to; None where it attends to none.
 
     Raises:
-        ValueError: If it shall attend, and no frame was prompted yet.
+        ValueError: If it needs memories and no frame was prompted yet.
     """
-    given = task.prompt is not None and task.prompt.mask is not None
-    if given or not task.uses_memory:
+    if task.mask is not None or not task.uses_memory:
         return None
     return heads.tracker.memory_bank.select(store, task.query)
-
-
-def encode_frame_memory(
-    heads: SAMHeads,
-    features: ImageFeatures,
-    steps: tuple[DecoderStep, ...],
-    task: FrameTask,
-) -> EncodedFrame:
-    """Make a memory of what was decoded on a frame."""
-    last = steps[-1]
-    size = tuple(STRIDE * side for side in features.embedding.shape[-2:])
-    full_logits = last.full_logits
-    if full_logits is None or task.reread_prompt:
-        full_logits = upsample_logits(last.mask_logits, (size[0], size[1]))
-    evaluation = task.query.mode is TrackingMode.EVALUATION
-    tracker = heads.tracker
-    reread = task.reread_prompt and task.prompt is not None
-    decided = tracker.binary_clicked_memories and (last.points is not None or reread)
-    spatial = tracker.encode_memory(
-        features,
-        tracker.non_overlapping_logits(full_logits) if evaluation else full_logits,
-        last.object_score_logits > 0,
-        binary=evaluation and decided,
-    )
-    memory = FrameMemory(spatial=spatial, object_pointer=last.object_pointer)
-    frame_index = task.query.frame_index
-    return EncodedFrame(frame_index=frame_index, steps=steps, memory=memory)
 
 
 def decode_frame(
@@ -476,12 +445,11 @@ def decode_frame(
     selection: MemorySelection | None,
     task: FrameTask,
 ) -> tuple[DecoderStep, ...]:
-    """Segment the objects of a frame."""
-    mode = task.query.mode
-    if task.prompt is not None and task.prompt.mask is not None:
-        return (heads.use_mask_as_output(mask=task.prompt.mask, features=features),)
+    """Decode the masks of a frame: the first step, then one for each correction."""
+    if task.mask is not None:
+        return (heads.use_mask_as_output(mask=task.mask, features=features),)
     embedding = heads.tracker.condition_on_memory(features, selection)
-    points = None if task.prompt is None else task.prompt.points
+    mode, points = task.query.mode, task.points
     step = heads.decode(
         embedding=embedding,
         features=features,
@@ -494,7 +462,7 @@ def decode_frame(
         return (step,)
     size = (STRIDE * embedding.shape[-2], STRIDE * embedding.shape[-1])
     for _ in range(task.num_corrections):
-        # A click is a decision, not something to learn through.
+        # Where to click is not differentiated through.
         shown = upsample_logits(steps[-1].mask_logits.detach(), size)
         click = task.correct(shown)
         points = click if points is None else points.followed_by(click)
@@ -509,48 +477,94 @@ def decode_frame(
     return tuple(steps)
 
 
+def encode_frame_memory(
+    heads: SAMHeads,
+    features: ImageFeatures,
+    steps: tuple[DecoderStep, ...],
+    task: FrameTask,
+) -> EncodedFrame:
+    """Encode the masks of the last step as a memory."""
+    last = steps[-1]
+    full_logits = last.full_logits
+    if full_logits is None or task.reread_prompt:
+        height, width = features.embedding.shape[-2:]
+        full_logits = upsample_logits(
+            last.mask_logits, (STRIDE * height, STRIDE * width)
+        )
+    tracker, binary = heads.tracker, False
+    if task.query.mode is TrackingMode.EVALUATION:
+        full_logits = tracker.non_overlapping_logits(full_logits)
+        reread = task.reread_prompt and task.prompt is not None
+        clicked = last.points is not None or reread
+        binary = tracker.binary_clicked_memories and clicked
+    spatial = tracker.encode_memory(
+        features, full_logits, last.object_score_logits > 0, binary=binary
+    )
+    memory = FrameMemory(
+        spatial=spatial,
+        object_pointer=last.object_pointer,
+        ious=last.ious.detach(),
+        object_score_logits=last.object_score_logits.detach(),
+    )
+    frame_index = task.query.frame_index
+    return EncodedFrame(frame_index=frame_index, steps=steps, memory=memory)
+
+
+def fill_small_holes(logits: Tensor, max_area: float) -> Tensor:
+    """Fill the holes of masks of up to ``max_area`` pixels; 0 fills none.
+
+    Args:
+        logits: (O, 1, H4, W4).
+    """
+    if max_area <= 0:
+        return logits
+    return fill_holes(logits, max_area=max_area, value=FILLED_HOLE_LOGIT)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectBatch:
-    """Objects that were tracked together on a frame.
+    """Objects that were tracked in one batch.
 
     Attributes:
-        positions: Which of the objects asked for, one for each row of ``output``.
-        output: What was decoded and remembered of them.
+        object_ids: One for each row of ``output``.
+        output: Their masks and memories.
     """
 
-    positions: tuple[int, ...]
+    object_ids: tuple[int, ...]
     output: EncodedFrame
 
 
 def track_objects(
     heads: SAMHeads,
-    stores: Sequence[MemoryStore],
+    stores: Mapping[int, MemoryStore],
     features: ImageFeatures,
     query: MemoryQuery,
     *,
     max_batch_objects: int,
 ) -> Iterator[ObjectBatch]:
-    """Track objects on a frame without a prompt; nothing is changed.
+    """Track objects with separate memories on a frame; the stores are not changed.
 
-    Objects that attend to the same number of memories go in one batch. What does not
-    depend on memories, like the first self-attention, is done once for all.
+    Objects whose selected memories have the same shape go in one batch. What does not
+    depend on memories, like the first self-attention, is computed once for a batch.
+
+    Args:
+        stores: The memories of each object, by its id.
+        features: Of the frame, B is 1.
     """
-    recalled = [heads.tracker.memory_bank.select(store, query) for store in stores]
+    selections = {
+        object_id: heads.tracker.memory_bank.select(store, query)
+        for object_id, store in stores.items()
+    }
     groups: dict[object, list[int]] = {}
-    for position, selection in enumerate(recalled):
-        groups.setdefault(selection.shape, []).append(position)
-    for members in groups.values():
-        for first in range(0, len(members), max_batch_objects):
-            batch = tuple(members[first : first + max_batch_objects])
-            selection = join_selections([recalled[position] for position in batch])
-            shared = features
-            if not selection.memories:  # nothing says how many objects there are
-                device = features.embedding.device
-                every = torch.zeros(len(batch), dtype=torch.int64, device=device)
-                shared = features.select(every)
-            task = FrameTask(query=query)
+    for object_id, selection in selections.items():
+        groups.setdefault(selection.shape, []).append(object_id)
+    task = FrameTask(query=query)
+    for group in groups.values():
+        for first in range(0, len(group), max_batch_objects):
+            batch = tuple(group[first : first + max_batch_objects])
+            selection = join_selections([selections[object_id] for object_id in batch])
+            # Without memories nothing else would give the batch its size.
+            shared = features if selection.memories else features.repeated(len(batch))
             steps = decode_frame(heads, shared, selection, task)
-            yield ObjectBatch(
-                positions=batch,
-                output=encode_frame_memory(heads, shared, steps, task),
-            )
+            output = encode_frame_memory(heads, shared, steps, task)
+            yield ObjectBatch(object_ids=batch, output=output)

@@ -1,48 +1,11 @@
-"""What a state knows of its objects and frames."""
+"""What scripts look up in the state by the released keys."""
 
 import pytest
 import torch
 
 from projects.sam2.apis import SAM2VideoPredictor
-from projects.sam2.apis.video_state import VideoFrameResult
 from projects.sam2.ops import upsample_logits
 from toy_videos import SIDE, SIZE, click, toy_frames, toy_model, track
-
-
-def test_result_is_a_triple_of_frame_ids_and_masks() -> None:
-    masks = torch.zeros(2, 1, 4, 5)
-    result = VideoFrameResult(
-        frame_index=3,
-        object_ids=[7, 9],
-        mask_logits=masks,
-        object_score_logits=torch.ones(2),
-        ious=torch.ones(2),
-    )
-    frame_idx, obj_ids, mask_logits = result
-    assert (frame_idx, obj_ids) == (3, [7, 9])
-    assert mask_logits is masks
-    assert result[0] == 3
-    assert result[2] is result[-1] is masks
-    assert len(result) == 3
-    with pytest.raises(IndexError):
-        result[3]
-
-
-def test_prompt_taken_back_becomes_a_tracked_memory() -> None:
-    predictor = SAM2VideoPredictor(toy_model())
-    state = predictor.init_state(toy_frames(3))
-    click(predictor, state)
-    one = state.object(1)
-    one.take_back(0)
-    assert not one.is_prompted
-    click(predictor, state)
-    track(predictor, state)
-    one.take_back(0)
-    assert not one.store.conditioning
-    assert one.store.answer(0) is not None
-    assert 0 not in one.tracked_in_reverse
-    one.forget_passed(state.embeddings)
-    assert list(one.tracked_in_reverse) == [1, 2]
 
 
 def test_state_answers_what_scripts_look_up() -> None:
@@ -103,13 +66,3 @@ def test_state_shows_frames_prompts_and_memories() -> None:
     assert torch.equal(images[-1], expected)
     assert torch.equal(images[1:][1], expected)
     assert len(list(images)) == 3
-
-
-def test_unknown_object_and_frame_are_named() -> None:
-    predictor = SAM2VideoPredictor(toy_model())
-    state = predictor.init_state(toy_frames(3))
-    with pytest.raises(ValueError, match='There is no object 4; known ids: none yet'):
-        state.object(4)
-    for frame in (-1, 3):
-        with pytest.raises(ValueError, match=f'Frame {frame} is not in 0 to 2'):
-            state.check_frame(frame)

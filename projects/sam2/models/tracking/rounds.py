@@ -1,0 +1,664 @@
+"""Validation: simulated users prompt the objects of a video, which is then tracked.
+
+::
+
+    SAM2.predict
+    ├─ track_video           each object is prompted once, where it appears first
+    └─ SAM2PromptRounds.run  a user who adds prompts from round to round
+        ├─ SAM2ImageRounds   boxes and clicks on single images, without memory
+        ├─ SAM2OfflineRounds corrects the worst frame, then the video is tracked again
+        └─ SAM2OnlineRounds  corrects while the video is tracked
+
+All users but that of images drive a :class:`VideoSession`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from mmengine.registry import MODELS
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...ops import (
+    Prefetcher,
+    boxes_to_points,
+    center_error_points,
+    mask_ious,
+    masks_to_boxes,
+    non_overlapping,
+    upsample_logits,
+)
+from ...structures import (
+    FrameMasks,
+    FrameOutput,
+    FramePrediction,
+    FramePrompt,
+    ImageFeatures,
+    PointLabel,
+    PointPrompt,
+    PromptMark,
+    PromptRound,
+    VideoSource,
+    marks_of_points,
+)
+from ..prompt_simulator import ClickGenerators, PromptKind, SAM2PromptSimulator
+from .session import (
+    PREVIOUS_LOGIT_LIMIT,
+    SessionOptions,
+    TrackedObject,
+    VideoSession,
+)
+
+if TYPE_CHECKING:
+    from ..sam2 import SAM2
+
+BOX_ROUND = 'box'
+IMAGE_BATCH_OBJECTS = 16  # of one image, decoded and enlarged at once
+
+
+class SourceFrames:
+    """Frames and ground truth of a video; the next frame is decoded in a thread.
+
+    Args:
+        source: The video.
+    """
+
+    def __init__(self, source: VideoSource) -> None:
+        self.source = source
+        self._latest: tuple[int, NDArray[np.uint8]] | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[int, int], FrameMasks | None]]:
+        """Go through the video.
+
+        Yields:
+            Position, height and width, and ground truth (or None) of each frame.
+        """
+        source = self.source
+        frames = Prefetcher(
+            lambda frame: (source.read_frame(frame), source.read_masks(frame)),
+            source.num_frames,
+        )
+        for frame in range(source.num_frames):
+            pixels, truth = frames.read(frame)
+            self._latest = frame, pixels
+            yield frame, (pixels.shape[0], pixels.shape[1]), truth
+
+    def read(self, frame_index: int) -> NDArray[np.uint8]:
+        """Give a frame, (height, width, 3), RGB; the latest is not decoded again."""
+        if self._latest is not None and self._latest[0] == frame_index:
+            return self._latest[1]
+        return self.source.read_frame(frame_index)
+
+
+def open_session(model: 'SAM2', frames: SourceFrames) -> VideoSession:
+    """Open a session that tracks a video in one direction."""
+    options = SessionOptions(corrections_condition=True, num_cached_embeddings=1)
+    num_frames = frames.source.num_frames
+    return VideoSession(model, frames.read, num_frames, options=options)
+
+
+def track_video(
+    model: 'SAM2', simulator: SAM2PromptSimulator, source: VideoSource
+) -> Iterator[FramePrediction]:
+    """Prompt each object where it appears first and track it to the end.
+
+    Args:
+        simulator: Simulates the prompts from the ground truth.
+    """
+    frames = SourceFrames(source)
+    session = open_session(model, frames)
+    kind = simulator.plan(max(source.num_frames, 2), step=0).prompts[0]
+    for frame, size, truth in frames:
+        new = _new_at_model_size(model, truth, session.objects)
+        if not session.objects and new is None:
+            continue
+        prompted: list[FrameOutput] = []
+        if new is not None:
+            prompted.append(_prompt(session, simulator, kind, frame, new))
+        batches = session.step(frame)
+        new_ids = () if new is None else new.object_ids
+        outputs = (*(batch.output for batch in batches), *prompted)
+        logits = torch.cat([output.final.mask_logits for output in outputs])
+        # At the size of the file, (O, 1, height, width); no pixel belongs to two.
+        full_logits = non_overlapping(upsample_logits(logits.float(), size))
+        yield FramePrediction(
+            frame_index=frame,
+            object_ids=(*(i for batch in batches for i in batch.object_ids), *new_ids),
+            masks=(full_logits[:, 0] > 0).cpu().numpy(),
+            truth=truth,
+            outputs=outputs,
+            prompted_ids=new_ids,
+        )
+
+
+def _new_at_model_size(
+    model: 'SAM2', truth: FrameMasks | None, known: Collection[int]
+) -> FrameMasks | None:
+    """The objects of a frame that are new, or None.
+
+    An object that leaves no pixel at the size that the model sees waits for a frame
+    that shows it larger: an empty prompt would say that it is absent.
+    """
+    new = new_objects(truth, known)
+    if truth is None or not new:
+        return None
+    masks = truth.select(new)
+    prompts = model.data_preprocessor.mask_prompt(masks)  # (O, 1, H, W)
+    visible = prompts.flatten(1).any(dim=1).tolist()
+    new = [object_id for object_id, seen in zip(new, visible, strict=True) if seen]
+    return truth.select(new) if new else None
+
+
+def _prompt(
+    session: VideoSession,
+    simulator: SAM2PromptSimulator,
+    kind: PromptKind,
+    frame_index: int,
+    truth: FrameMasks,
+) -> FrameOutput:
+    """Prompt new objects on a frame, with correction clicks if prompts are clicks."""
+    preprocessor = session.model.data_preprocessor
+    masks = preprocessor.mask_prompt(truth)
+    clicks = ClickGenerators((frame_index,), (len(masks),), masks.device)
+    void = None
+    if truth.void is not None:
+        as_mask = FrameMasks(object_ids=(0,), masks=truth.void[None])
+        void = preprocessor.mask_prompt(as_mask)  # (1, 1, H, W)
+
+    def correct(logits: Tensor) -> PointPrompt:
+        return simulator.correction(masks, logits > 0, clicks, void)
+
+    return session.add_prompt(
+        frame_index,
+        truth.object_ids,
+        simulator.first_prompt(kind, masks, clicks),
+        correct=None if kind is PromptKind.MASK else correct,
+        num_corrections=simulator.num_corrections,
+    )
+
+
+def new_objects(truth: FrameMasks | None, known: Collection[int]) -> list[int]:
+    """Ids of the objects that a frame is the first to show."""
+    if truth is None:
+        return []
+    return [
+        object_id
+        for object_id, mask in zip(truth.object_ids, truth.masks, strict=True)
+        if object_id not in known and mask.any()
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundTruth:
+    """Ground truth that a simulated user compares masks with.
+
+    Attributes:
+        masks: (O, 1, height, width), bool, at the size of the frame's file.
+        void: Pixels to be ignored, (1, 1, height, width), bool, or None.
+    """
+
+    masks: Tensor
+    void: Tensor | None
+
+    @classmethod
+    def of(cls, truth: FrameMasks, device: torch.device) -> 'GroundTruth':
+        """Move ground truth to the device."""
+        void = truth.void
+        return cls(
+            masks=torch.from_numpy(truth.masks)[:, None].to(device),
+            void=None
+            if void is None
+            else torch.from_numpy(void)[None, None].to(device),
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frame's file."""
+        return self.masks.shape[-2], self.masks.shape[-1]
+
+    def select(self, rows: slice) -> 'GroundTruth':
+        """The ground truth of some objects."""
+        return GroundTruth(masks=self.masks[rows], void=self.void)
+
+    def boxes(self) -> PointPrompt:
+        """The tightest box around each object."""
+        return boxes_to_points(masks_to_boxes(self.masks))
+
+    def click(self, shown: Tensor | None) -> PointPrompt:
+        """Click in the centre of the largest error of each object.
+
+        Args:
+            shown: (O, 1, height, width), bool; None where nothing is shown yet.
+
+        Returns:
+            Points in pixels of the file.
+        """
+        return center_error_points(self.masks, shown, self.void)
+
+    def ious(self, shown: Tensor) -> Tensor:
+        """Score masks, (O, 1, height, width), bool.
+
+        Returns:
+            (O, 1), in [0, 1].
+        """
+        return mask_ious(shown, self.masks, self.void)
+
+
+def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks as a user sees them: (O, 1, H4, W4), logits, to (O, 1, *size), bool."""
+    return upsample_logits(logits.float(), size) > 0
+
+
+def points_at_model_size(
+    model: 'SAM2', points: PointPrompt, size: tuple[int, int]
+) -> PointPrompt:
+    """Convert points in pixels of a file of some size to pixels that the model sees."""
+    height, width = model.data_preprocessor.image_size
+    shares = points.coords / points.coords.new_tensor([size[1], size[0]])
+    scale = points.coords.new_tensor([width, height])
+    return PointPrompt(coords=shares * scale, labels=points.labels)
+
+
+def round_name(number: int, unit: str) -> str:
+    """Name a round, such as ``1_click`` or ``3_clicks``."""
+    return f'{number}_{unit}' + ('' if number == 1 else 's')
+
+
+class SAM2PromptRounds(SAM2PromptSimulator):
+    """A simulated user who adds prompts from round to round.
+
+    Clips are prompted, where they are, by a click in the centre of each object.
+
+    Args:
+        num_clicks: On each frame.
+
+    Raises:
+        ValueError: If there is no click.
+    """
+
+    def __init__(self, *, num_clicks: int) -> None:
+        if num_clicks < 1:
+            msg = f'num_clicks is {num_clicks}; give at least one click'
+            raise ValueError(msg)
+        super().__init__(
+            point_probability=1.0,
+            box_probability=0.0,
+            num_conditioning_frames=(1, 1),
+            num_correction_frames=(1, 1),
+            num_corrections=num_clicks - 1,
+            click_method='center',
+        )
+        self.num_clicks = num_clicks
+
+    @abstractmethod
+    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+        """Prompt the objects of a video, round by round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ImageOutput:
+    """Masks of some objects of an image after each round, and all clicks.
+
+    Attributes:
+        masks: (O, 1, height, width), bool, on the CPU, by the name of the round.
+        clicks: In pixels of the file.
+    """
+
+    masks: dict[str, Tensor]
+    clicks: PointPrompt
+
+
+@MODELS.register_module()
+class SAM2ImageRounds(SAM2PromptRounds):
+    """Prompts each object of an image by a box, and apart from that by clicks.
+
+    The first click falls in the centre of the object, the others in the centre of
+    the largest error (Kirillov et al., 2023, section 7.1; Ravi et al., 2024, section
+    6.3). The box is the tightest one. Annotated frames of a video count as images.
+
+    Args:
+        click_counts: After how many clicks masks are scored, ascending.
+
+    Raises:
+        ValueError: If the counts do not ascend from at least one.
+    """
+
+    def __init__(self, *, click_counts: Sequence[int]) -> None:
+        if list(click_counts) != sorted({*click_counts}) or not click_counts:
+            msg = f'click_counts is {tuple(click_counts)}; give ascending numbers'
+            raise ValueError(msg)
+        super().__init__(num_clicks=click_counts[-1])
+        if click_counts[0] < 1:
+            msg = f'click_counts begins with {click_counts[0]}; begin with 1 or more'
+            raise ValueError(msg)
+        self.click_counts = tuple(click_counts)
+
+    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+        """Prompt the objects of each annotated frame."""
+        for frame in source.annotated_frames():
+            truth = source.read_masks(frame)
+            visible = new_objects(truth, ())
+            if truth is not None and visible:
+                pixels = model.data_preprocessor.frame(source.read_frame(frame))
+                features = model.encode(pixels)
+                yield from self._rounds(model, features, truth.select(visible), frame)
+
+    def _rounds(
+        self,
+        model: 'SAM2',
+        features: ImageFeatures,
+        truth: FrameMasks,
+        frame_index: int,
+    ) -> Iterator[FramePrediction]:
+        """All rounds of one image."""
+        known = GroundTruth.of(truth, features.embedding.device)
+        outputs: list[_ImageOutput] = []
+        marks: list[PromptMark] = []
+        for first in range(0, len(truth.masks), IMAGE_BATCH_OBJECTS):
+            rows = slice(first, first + IMAGE_BATCH_OBJECTS)
+            outputs.append(self._prompt(model, features, known.select(rows)))
+            marks += marks_of_points(outputs[-1].clicks, truth.object_ids[rows])
+        names = tuple(outputs[0].masks)
+        for name in names:
+            is_final = name == names[-1]
+            yield FramePrediction(
+                frame_index=frame_index,
+                object_ids=truth.object_ids,
+                masks=torch.cat([output.masks[name] for output in outputs])[
+                    :, 0
+                ].numpy(),
+                truth=truth,
+                prompted_ids=truth.object_ids,
+                prompt_round=PromptRound(name=name, is_final=is_final),
+                marks=tuple(marks) if is_final else (),
+            )
+
+    def _prompt(
+        self, model: 'SAM2', features: ImageFeatures, truth: GroundTruth
+    ) -> _ImageOutput:
+        """Prompt objects in one batch, by a box and by clicks."""
+        repeated = features.repeated(len(truth.masks))
+        heads, limit = model.heads, PREVIOUS_LOGIT_LIMIT
+
+        def decode(points: PointPrompt, previous: Tensor | None = None) -> Tensor:
+            return heads.predict_masks(
+                embedding=heads.tracker.condition_on_memory(repeated, None),
+                features=repeated,
+                points=points_at_model_size(model, points, truth.size),
+                previous_logits=None
+                if previous is None
+                else previous.clamp(-limit, limit),
+            )
+
+        masks = {BOX_ROUND: enlarge(decode(truth.boxes()), truth.size).cpu()}
+        points = truth.click(None)
+        logits = decode(points)  # (O, 1, H4, W4)
+        for number in range(1, self.num_clicks + 1):
+            shown = enlarge(logits, truth.size)
+            if number in self.click_counts:
+                masks[round_name(number, 'click')] = shown.cpu()
+            if number < self.num_clicks:
+                # A user does not click on a mask without any error.
+                done = truth.ious(shown) == 1  # (O, 1)
+                click = truth.click(shown)
+                labels = torch.where(done, PointLabel.PADDING, click.labels).int()
+                points = points.followed_by(replace(click, labels=labels))
+                logits = torch.where(
+                    done[..., None, None], logits, decode(points, logits)
+                )
+        return _ImageOutput(masks=masks, clicks=points)
+
+
+class SAM2VideoRounds(SAM2PromptRounds):
+    """What offline and online users have in common.
+
+    An object is annotated first where it appears first, by a click in its centre and
+    further ones in the centre of the largest error. It is tracked as if it were alone.
+
+    Args:
+        num_frames: Rounds; in the last one so many frames are annotated of an object.
+        num_clicks: On each of them.
+
+    Raises:
+        ValueError: If a number is smaller than one.
+    """
+
+    def __init__(self, *, num_frames: int, num_clicks: int) -> None:
+        if num_frames < 1:
+            msg = f'num_frames is {num_frames}; annotate at least one frame'
+            raise ValueError(msg)
+        super().__init__(num_clicks=num_clicks)
+        self.num_frames = num_frames
+
+    def annotate(
+        self,
+        session: VideoSession,
+        frame_index: int,
+        object_id: int,
+        truth: GroundTruth,
+    ) -> None:
+        """Click on one object, each time where its mask is most wrong.
+
+        A mask without any error gets no further click. From now on the frame
+        conditions the video.
+        """
+        points: PointPrompt | None = None
+        for _ in range(self.num_clicks):
+            obj = session.objects.get(object_id)
+            output = None if obj is None else obj.output(frame_index)
+            shown = None if output is None else enlarge(output.mask_logits, truth.size)
+            if shown is not None and bool((truth.ious(shown) == 1).all()):
+                break
+            click = truth.click(shown)
+            points = click if points is None else points.followed_by(click)
+            prompt = points_at_model_size(session.model, points, truth.size)
+            session.add_prompt(frame_index, [object_id], FramePrompt(points=prompt))
+        session.commit()
+
+    def prediction(
+        self,
+        objects: dict[int, TrackedObject],
+        frame_index: int,
+        size: tuple[int, int],
+        truth: FrameMasks | None,
+        *,
+        num_annotated: int,
+        image_size: tuple[int, int],
+    ) -> FramePrediction:
+        """The masks of a round on a frame.
+
+        Args:
+            objects: By their ids in the data set.
+            num_annotated: Frames that may be annotated in this round.
+            image_size: Height and width that the model sees.
+
+        Returns:
+            Masks that may overlap, each object having been tracked alone.
+        """
+        scale = (size[1] / image_size[1], size[0] / image_size[0])
+        masks: list[NDArray[np.bool_]] = []
+        marks: list[PromptMark] = []
+        prompted_ids: list[int] = []
+        for object_id, obj in objects.items():
+            masks.append(_shown(obj, frame_index, size)[0, 0].cpu().numpy())
+            prompt = obj.prompts.get(frame_index)
+            if prompt is not None and prompt.points is not None:
+                prompted_ids.append(object_id)
+                marks += marks_of_points(prompt.points, (object_id,), scale)
+        return FramePrediction(
+            frame_index=frame_index,
+            object_ids=tuple(objects),
+            masks=np.stack(masks),
+            truth=truth,
+            prompted_ids=tuple(prompted_ids),
+            prompt_round=PromptRound(
+                name=round_name(num_annotated, 'frame'),
+                is_final=num_annotated == self.num_frames,
+            ),
+            marks=tuple(marks),
+        )
+
+
+def _shown(obj: TrackedObject, frame_index: int, size: tuple[int, int]) -> Tensor:
+    """The latest mask of an object, (1, 1, *size), bool."""
+    output = obj.output(frame_index)
+    if output is None:
+        msg = f'Object {obj.object_id} was not tracked on frame {frame_index}'
+        raise ValueError(msg)
+    return enlarge(output.mask_logits, size)
+
+
+def _truth_of(
+    truth: FrameMasks | None, object_id: int, size: tuple[int, int], model: 'SAM2'
+) -> GroundTruth | None:
+    """Ground truth of one object, empty if it is absent; None if not annotated."""
+    if truth is None:
+        return None
+    if object_id in truth.object_ids:
+        alone = truth.select([object_id])
+    else:
+        empty = np.zeros((1, *size), dtype=bool)
+        alone = replace(truth, object_ids=(object_id,), masks=empty)
+    return GroundTruth.of(alone, model.data_preprocessor.mean.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WorstFrame:
+    """The frame with the lowest IoU of an object, and the object as it was there."""
+
+    frame_index: int
+    iou: float
+    truth: GroundTruth
+    obj: TrackedObject
+
+
+@MODELS.register_module()
+class SAM2OfflineRounds(SAM2VideoRounds):
+    """A user who looks through the whole video and then corrects its worst frame.
+
+    In every round the video is tracked from its start, each object conditioned on all
+    frames that it was annotated on so far; then the frame of its lowest IoU with the
+    ground truth is annotated. The arguments are those of the base.
+    """
+
+    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+        """Track the video once in every round."""
+        frames = SourceFrames(source)
+        session = open_session(model, frames)
+        for number in range(1, self.num_frames + 1):
+            worst: dict[int, _WorstFrame] = {}
+            for frame, size, truth in frames:
+                objects = session.objects
+                ids = [i for i, obj in objects.items() if min(obj.prompts) <= frame]
+                new = new_objects(truth, objects) if number == 1 else []
+                if not ids and not new:
+                    continue
+                session.step(frame, object_ids=ids)
+                for object_id in new:
+                    known = _truth_of(truth, object_id, size, model)
+                    if known is not None:
+                        self.annotate(session, frame, object_id, known)
+                yield self.prediction(
+                    {object_id: session.objects[object_id] for object_id in ids + new},
+                    frame,
+                    size,
+                    truth,
+                    num_annotated=number,
+                    image_size=model.data_preprocessor.image_size,
+                )
+                for object_id in ids:
+                    known = _truth_of(truth, object_id, size, model)
+                    self._note(worst, session.objects[object_id], frame, known)
+            if number < self.num_frames:
+                for object_id, wrong in worst.items():
+                    # The click attends to the memories that the pass had there.
+                    session.objects[object_id] = wrong.obj
+                    self.annotate(session, wrong.frame_index, object_id, wrong.truth)
+
+    def _note(
+        self,
+        worst: dict[int, _WorstFrame],
+        obj: TrackedObject,
+        frame_index: int,
+        truth: GroundTruth | None,
+    ) -> None:
+        """Note a frame that is worse than all before."""
+        if truth is None or frame_index in obj.prompts:
+            return
+        iou = float(truth.ious(_shown(obj, frame_index, truth.size)))
+        earlier = worst.get(obj.object_id)
+        if iou < (1.0 if earlier is None else earlier.iou):
+            worst[obj.object_id] = _WorstFrame(
+                frame_index=frame_index, iou=iou, truth=truth, obj=obj.copy()
+            )
+
+
+@MODELS.register_module()
+class SAM2OnlineRounds(SAM2VideoRounds):
+    """A user who watches the video once and stops where an object is lost.
+
+    An object is annotated on a frame where the IoU of its mask with the ground truth
+    is too low, as long as frames are left to be annotated; tracking then goes on. All
+    rounds are computed in one pass: where an object is corrected, a copy of it goes on
+    without the correction.
+
+    Args:
+        num_frames: Rounds; in the last one so many frames are annotated of an object.
+        num_clicks: On each of them.
+        min_iou: Masks of less are corrected.
+
+    Raises:
+        ValueError: If ``min_iou`` is not in (0, 1].
+    """
+
+    def __init__(self, *, num_frames: int, num_clicks: int, min_iou: float) -> None:
+        super().__init__(num_frames=num_frames, num_clicks=num_clicks)
+        if not 0 < min_iou <= 1:
+            msg = f'min_iou is {min_iou}; give a number above 0, at most 1'
+            raise ValueError(msg)
+        self.min_iou = min_iou
+
+    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+        """Track the video once."""
+        frames = SourceFrames(source)
+        session = open_session(model, frames)
+        # Ids in the session of the copies of an object with 1, 2, … annotated frames.
+        copies: dict[int, list[int]] = {}
+        new_ids = count()
+        for frame, size, truth in frames:
+            new = new_objects(truth, copies)
+            if not copies and not new:
+                continue
+            session.step(frame)
+            for object_id, ids in copies.items():
+                known = _truth_of(truth, object_id, size, model)
+                latest = session.objects[ids[-1]]
+                if known is None or len(ids) == self.num_frames:
+                    continue
+                if float(known.ious(_shown(latest, frame, size))) < self.min_iou:
+                    ids.append(next(new_ids))
+                    corrected = replace(latest.copy(), object_id=ids[-1])
+                    session.objects[ids[-1]] = corrected
+                    self.annotate(session, frame, ids[-1], known)
+            for object_id in new:
+                known = _truth_of(truth, object_id, size, model)
+                if known is not None:
+                    copies[object_id] = [next(new_ids)]
+                    self.annotate(session, frame, copies[object_id][0], known)
+            for number in range(1, self.num_frames + 1):
+                yield self.prediction(
+                    {
+                        object_id: session.objects[ids[min(number, len(ids)) - 1]]
+                        for object_id, ids in copies.items()
+                    },
+                    frame,
+                    size,
+                    truth,
+                    num_annotated=number,
+                    image_size=model.data_preprocessor.image_size,
+                )

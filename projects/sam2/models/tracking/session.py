@@ -1,0 +1,753 @@
+"""One video: prompts and tracks its objects. Everything that tracks a video runs it.
+
+::
+
+    predictor, stream (apis)   validation, simulated users (rounds.py)   vos_inference
+          └────────────────────────────┬───────────────────────────────────────┘
+    VideoSession.add_prompt ──▶ decode_frame ──▶ TrackedObject.pending
+    VideoSession.step
+      ├─ commit          encode_frame_memory: prompts become memories
+      ├─ track_objects   MemoryBank.select ─▶ decode_frame ─▶ encode_frame_memory
+      ├─ store.add       the new memories
+      └─ MemoryBank.evict_unreachable     to disk, where the video may be revisited
+"""
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from ...ops import at_least_float32, upsample_logits
+from ...structures import (
+    DecoderStep,
+    EncodedFrame,
+    FrameOutput,
+    FramePrompt,
+    ImageFeatures,
+    PointPrompt,
+    TrackingMode,
+)
+from ..memory_bank import MemoryQuery, MemoryStore, join_selections
+from .frame import (
+    STRIDE,
+    FrameTask,
+    ObjectBatch,
+    decode_frame,
+    encode_frame_memory,
+    fill_small_holes,
+    track_objects,
+)
+from .memory_store import (
+    MaskEncoding,
+    ObjectMemory,
+    ObjectOutput,
+    OffloadedMemoryStore,
+    OffloadFile,
+)
+
+if TYPE_CHECKING:
+    from ..sam2 import SAM2
+
+PREVIOUS_LOGIT_LIMIT = 32.0  # masks that a click refines are clamped to it
+MAX_LISTED = 8  # objects in an error
+BYTES_PER_GB = 10**9
+Key = TypeVar('Key')
+Value = TypeVar('Value')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """How a video is prompted and tracked; may be replaced between calls.
+
+    Attributes:
+        fill_hole_area: Holes of up to so many pixels of the stride-4 mask are filled.
+        clear_around_prompts: Delete what was tracked near a prompted frame.
+        corrections_condition: A tracked frame that is prompted conditions the rest of
+            the video, too.
+        memory_dtype: Type of stored spatial memories; None keeps that of the model.
+        max_batch_objects: Track at most so many objects in one batch.
+        num_cached_embeddings: Cache the image embeddings of so many frames.
+        max_archive_gb: Limit of the memories on disk in gigabytes.
+        archive_spatial_memories: Write spatial memories to disk, too, rather than
+            encode them again; holds for sessions that are opened afterwards.
+    """
+
+    fill_hole_area: float = 0.0
+    clear_around_prompts: bool = False
+    corrections_condition: bool = False
+    memory_dtype: torch.dtype | None = None
+    max_batch_objects: int = 16
+    num_cached_embeddings: int = 8
+    max_archive_gb: float = 16.0
+    archive_spatial_memories: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptOutput:
+    """What was decoded for a prompt, before it is encoded as a memory.
+
+    Attributes:
+        step: The final step, of all objects that were prompted together.
+        row: Of the object in ``step``.
+        task: The task that was decoded.
+        conditioning: The frame will condition the rest of the video.
+        features: Of the frame, where it may not be readable any more; else None.
+    """
+
+    step: DecoderStep
+    row: int
+    task: FrameTask
+    conditioning: bool
+    features: ImageFeatures | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class TrackedObject:
+    """One object of a video.
+
+    Attributes:
+        object_id: Its id.
+        store: Its memories.
+        prompts: Its prompts by frame.
+        pending: Outputs of prompts that are not encoded as memories yet, by frame.
+        tracked_in_reverse: Frames that it was tracked on, and whether backwards.
+        corrections: Frames whose tracked memory is the output of a prompt.
+    """
+
+    object_id: int
+    store: MemoryStore
+    prompts: dict[int, FramePrompt] = field(default_factory=dict)
+    pending: dict[int, PromptOutput] = field(default_factory=dict)
+    tracked_in_reverse: dict[int, bool] = field(default_factory=dict)
+    corrections: set[int] = field(default_factory=set)
+
+    @property
+    def conditioning_frames(self) -> set[int]:
+        """Frames that condition the rest of the video, or will."""
+        pending = {f for f, output in self.pending.items() if output.conditioning}
+        return pending | set(self.store.conditioning)
+
+    def output(self, frame_index: int) -> ObjectOutput | None:
+        """Look up the latest mask on a frame, or None."""
+        pending = self.pending.get(frame_index)
+        if pending is not None:
+            source: DecoderStep | ObjectMemory = pending.step
+            rows = slice(pending.row, pending.row + 1)
+        else:
+            store = self.store
+            memory = store.conditioning.get(frame_index) or store.tracked.get(
+                frame_index
+            )
+            if memory is None:
+                offloaded = isinstance(store, OffloadedMemoryStore) and store.offloaded
+                found = offloaded.get(frame_index) if offloaded else None
+                return None if found is None else found.output()
+            source, rows = cast('ObjectMemory', memory), slice(None)
+        return ObjectOutput(
+            mask_logits=source.mask_logits[rows],
+            object_score_logits=source.object_score_logits[rows],
+            ious=source.ious[rows],
+        )
+
+    def add(
+        self, frame_index: int, memory: ObjectMemory, *, conditioning: bool
+    ) -> None:
+        """Add the memory of a frame, in place of an earlier one."""
+        self.store.add(frame_index, memory, conditioning=conditioning)
+        self.corrections.discard(frame_index)
+
+    def erase(self, frame_index: int) -> None:
+        """Delete the tracked memory of a frame, if there is one."""
+        self.store.erase(frame_index)
+        self.corrections.discard(frame_index)
+
+    def clear_prompts(self, frame_index: int) -> None:
+        """Delete the prompts of a frame; its mask stays as a tracked one."""
+        self.prompts.pop(frame_index, None)
+        self.pending.pop(frame_index, None)
+        self.corrections.discard(frame_index)
+        memory = self.store.conditioning.get(frame_index)
+        if memory is not None:
+            self.store.add(frame_index, memory, conditioning=False)
+            self.tracked_in_reverse.pop(frame_index, None)
+
+    def copy(self) -> 'TrackedObject':
+        """Copy the object; the copy shares the tensors, which are never changed."""
+        return TrackedObject(
+            object_id=self.object_id,
+            store=self.store.copy(),
+            prompts=dict(self.prompts),
+            pending=dict(self.pending),
+            tracked_in_reverse=dict(self.tracked_in_reverse),
+            corrections=set(self.corrections),
+        )
+
+
+class VideoSession:
+    """Prompts and tracks the objects of one video.
+
+    - A prompt on a frame that was not tracked yet conditions the video. It is decoded
+      without memories.
+    - A prompt on a frame that was tracked corrects it: it is decoded with memories and
+      conditions the video where ``corrections_condition`` is set. Otherwise the next
+      pass over the frame overwrites it.
+    - A frame that conditions the video goes on doing so when it is prompted again. The
+      new output replaces its memory.
+    - Clearing a prompt keeps the mask of its frame as a tracked one. If no frame
+      conditions the video any more, the other prompts of the object begin to: with the
+      output that is shown, or with a new one where a pass overwrote it. An object
+      without a prompt cannot be tracked.
+    - Outputs of prompts become memories when tracking goes on (:meth:`commit`). A
+      prompt that is cleared, or an object that is removed, before that has no effect.
+
+    A call that fails may leave the session half changed; within :meth:`edit` it stays
+    as it was. ``copy.deepcopy`` copies a session: both go on from here by themselves.
+
+    Args:
+        model: The model.
+        read_frame: Decodes a frame by its position, (height, width, 3), RGB.
+        num_frames: Length of the video; the time of object pointers is scaled by it.
+        options: How it is prompted and tracked.
+        revisits: Later passes and prompts may return to any frame: memories out of
+            reach of the running pass go to a temporary file. Otherwise they are
+            deleted.
+        offload_to_host: They go to the memory of the host instead of a file.
+        reaches_back: Frames whose embeddings are cached may be prompted, though the
+            video is not revisited: their memories are kept that long.
+
+    Attributes:
+        objects: By id, in the order in which they were added.
+        embeddings: Image features of the latest frames.
+        lock: Held by :meth:`edit`; copies share it, as they share the reader.
+    """
+
+    def __init__(
+        self,
+        model: 'SAM2',
+        read_frame: Callable[[int], NDArray[np.uint8]],
+        num_frames: int,
+        *,
+        options: SessionOptions | None = None,
+        revisits: bool = False,
+        offload_to_host: bool = False,
+        reaches_back: bool = False,
+    ) -> None:
+        self.model = model
+        self.read_frame = read_frame
+        self.num_frames = num_frames
+        self.options = SessionOptions() if options is None else options
+        self.revisits = revisits
+        self.reaches_back = reaches_back
+        self.objects: dict[int, TrackedObject] = {}
+        self.embeddings: OrderedDict[int, ImageFeatures] = OrderedDict()
+        self.lock = threading.RLock()
+        self.offload_file: OffloadFile | None = None
+        self._encodes_again = False
+        if revisits:
+            self.offload_file = OffloadFile(in_memory=offload_to_host)
+            # Objects that compete for pixels cannot be encoded again one by one.
+            compete = model.tracker.non_overlapping_memories
+            self._encodes_again = not (compete or self.options.archive_spatial_memories)
+        self._embeddings_to_encode: OrderedDict[int, ImageFeatures] = OrderedDict()
+        self._has_warned = False
+
+    @contextmanager
+    def edit(self, options: SessionOptions | None = None) -> Iterator[None]:
+        """Change the session; if anything fails it stays as it was.
+
+        One thread at a time: others wait until the change is complete.
+
+        Args:
+            options: Hold from now on; None keeps those that hold.
+        """
+        with self.lock:
+            self.options = options or self.options
+            before = self.objects, self.embeddings
+            self.objects = {key: obj.copy() for key, obj in self.objects.items()}
+            if not self.revisits:  # what is cached decides which frames can be prompted
+                self.embeddings = self.embeddings.copy()
+            try:
+                yield
+            except BaseException:
+                self.objects, self.embeddings = before
+                raise
+
+    def get_object(self, object_id: int) -> TrackedObject:
+        """Look up an object.
+
+        Raises:
+            ValueError: If there is none of this id.
+        """
+        if object_id not in self.objects:
+            known = ', '.join(map(str, self.objects)) or 'none yet'
+            msg = f'There is no object {object_id}; known ids: {known}'
+            raise ValueError(msg)
+        return self.objects[object_id]
+
+    @torch.no_grad()
+    def add_prompt(
+        self,
+        frame_index: int,
+        object_ids: Sequence[int],
+        prompt: FramePrompt,
+        *,
+        correct: Callable[[Tensor], PointPrompt] | None = None,
+        num_corrections: int = 0,
+    ) -> FrameOutput:
+        """Prompt objects on a frame; :meth:`commit` makes memories of the output.
+
+        Args:
+            frame_index: The frame.
+            object_ids: One for each row of the prompt; new objects where ids are new.
+                Objects that were tracked before are prompted one at a time.
+            prompt: All points on the frame, or a mask.
+            correct: See :class:`FrameTask`; simulates correction clicks.
+            num_corrections: How many.
+        """
+        for row, object_id in enumerate(object_ids):
+            if object_id not in self.objects:
+                self.objects[object_id] = self._new_object(object_id)
+            rows = slice(row, row + 1)
+            self.objects[object_id].prompts[frame_index] = prompt.select(rows)
+        objects = [self.objects[object_id] for object_id in object_ids]
+        return self._prompt(
+            frame_index,
+            objects,
+            prompt,
+            correct=correct,
+            num_corrections=num_corrections,
+        )
+
+    @torch.no_grad()
+    def clear_prompts(self, frame_index: int, object_id: int) -> None:
+        """Clear the prompts of an object on a frame.
+
+        Raises:
+            ValueError: If there is no such object.
+        """
+        obj = self.get_object(object_id)
+        obj.clear_prompts(frame_index)
+        if not obj.conditioning_frames:
+            self._condition_on_corrections(obj)
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Encode the outputs of all new prompts as memories."""
+        encoded: dict[int, list[ObjectMemory]] = {}
+        for object_id, obj in self.objects.items():
+            for frame, output in obj.pending.items():
+                key = id(output.step)
+                if key not in encoded:
+                    prompted = f'the prompt of object {object_id} on frame {frame}'
+                    with add_context(f'while encoding {prompted}'):
+                        encoded[key] = self._encode(frame, output)
+                memory = encoded[key][output.row]  # one encoding for all rows
+                obj.add(frame, memory, conditioning=output.conditioning)
+                if not output.conditioning:
+                    obj.corrections.add(frame)
+                if self.options.clear_around_prompts:
+                    self._clear_around(obj, frame)
+            obj.pending = {}
+
+    @torch.no_grad()
+    def step(
+        self,
+        frame_index: int,
+        *,
+        object_ids: Sequence[int] | None = None,
+        reverse: bool = False,
+    ) -> list[ObjectBatch]:
+        """Track objects on one frame; where it conditions an object, its mask stays.
+
+        Args:
+            frame_index: The frame.
+            object_ids: Objects to track; None tracks all.
+            reverse: The pass runs backwards in time.
+
+        Returns:
+            What was decoded, batch by batch, of the objects that were tracked.
+
+        Raises:
+            ValueError: If an object has no prompt.
+        """
+        if self.objects:
+            self.check_prompted()
+        self.commit()
+        ids = self.objects if object_ids is None else object_ids
+        objects = [self.objects[object_id] for object_id in ids]
+        query = self._query(frame_index, reverse=reverse)
+        batches = self._track(objects, query)
+        for batch in batches:
+            step = batch.output.final
+            shown = fill_small_holes(step.mask_logits, self.options.fill_hole_area)
+            memories = self._split(batch.output, shown, binary=False)
+            for object_id, memory in zip(batch.object_ids, memories, strict=True):
+                self.objects[object_id].add(frame_index, memory, conditioning=False)
+        if self.offload_file is not None:
+            self.offload_file.write_pending()  # of the previous step
+        for obj in objects:
+            if (
+                frame_index in obj.store.conditioning
+                and self.options.clear_around_prompts
+            ):
+                self._clear_around(obj, frame_index)
+            obj.tracked_in_reverse[frame_index] = reverse
+            self._evict(obj, query)
+        self._limit_offloaded()
+        return batches
+
+    def check_prompted(self) -> None:
+        """Check that there is an object to track and each has a prompt.
+
+        Raises:
+            ValueError: If not.
+        """
+        if not self.objects:
+            msg = 'There is no object to track; prompt one on some frame first'
+            raise ValueError(msg)
+        for object_id, obj in self.objects.items():
+            if not obj.conditioning_frames:
+                msg = f'Object {object_id} has no prompt left; prompt it, or remove it'
+                raise ValueError(msg)
+
+    def features(self, frame_index: int) -> ImageFeatures:
+        """Image features of a frame, encoded if they are not cached."""
+        capacity = self.options.num_cached_embeddings
+        return _cached(self.embeddings, frame_index, self._encode_image, capacity)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Copy the session; the copy shares the model, the reader and the file."""
+        del memo
+        other = object.__new__(type(self))
+        with self.lock:
+            other.__dict__.update(self.__dict__)
+            other.objects = {key: obj.copy() for key, obj in self.objects.items()}
+            other.embeddings = self.embeddings.copy()
+        other._embeddings_to_encode = OrderedDict()
+        for obj in other.objects.values():
+            if isinstance(obj.store, OffloadedMemoryStore) and self._encodes_again:
+                obj.store.encode_again = other._encode_again
+        return other
+
+    def _new_object(self, object_id: int) -> TrackedObject:
+        store = MemoryStore()
+        if self.offload_file is not None:
+            store = OffloadedMemoryStore(
+                file=self.offload_file,
+                encode_again=self._encode_again if self._encodes_again else None,
+            )
+        return TrackedObject(object_id=object_id, store=store)
+
+    def _query(self, frame_index: int, *, reverse: bool) -> MemoryQuery:
+        return MemoryQuery(
+            frame_index=frame_index,
+            num_video_frames=self.num_frames,
+            mode=TrackingMode.EVALUATION,
+            reverse=reverse,
+        )
+
+    def _prompt(
+        self,
+        frame_index: int,
+        objects: Sequence[TrackedObject],
+        prompt: FramePrompt,
+        *,
+        correct: Callable[[Tensor], PointPrompt] | None = None,
+        num_corrections: int = 0,
+    ) -> FrameOutput:
+        """Decode a prompt."""
+        uses_memory = all(
+            frame_index in obj.tracked_in_reverse and obj.store.conditioning
+            for obj in objects
+        )
+        reverse = uses_memory and objects[0].tracked_in_reverse[frame_index]
+        earlier = [obj.output(frame_index) for obj in objects]
+        previous = [output.mask_logits for output in earlier if output is not None]
+        limit = PREVIOUS_LOGIT_LIMIT
+        task = FrameTask(
+            query=self._query(frame_index, reverse=reverse),
+            prompt=prompt,
+            uses_memory=uses_memory,
+            correct=correct,
+            num_corrections=num_corrections,
+            reread_prompt=True,
+            previous_logits=torch.cat(previous).clamp(-limit, limit)
+            if len(previous) == len(objects)
+            else None,
+        )
+        names = _names([obj.object_id for obj in objects])
+        with add_context(
+            f'while decoding the prompt of {names} on frame {frame_index}'
+        ):
+            features = self.features(frame_index)
+            selection = None
+            if uses_memory and prompt.mask is None:
+                bank = self.model.tracker.memory_bank
+                stores = [obj.store for obj in objects]
+                selection = join_selections(
+                    [bank.select(s, task.query) for s in stores]
+                )
+            repeated = features.repeated(len(objects))
+            steps = decode_frame(self.model.heads, repeated, selection, task)
+            shown = fill_small_holes(steps[-1].mask_logits, self.options.fill_hole_area)
+        # The output may be pending for long; its mask at image size is not needed.
+        final = replace(steps[-1], mask_logits=shown, full_logits=None)
+        for row, obj in enumerate(objects):
+            obj.pending[frame_index] = PromptOutput(
+                step=final,
+                row=row,
+                task=task,
+                conditioning=not uses_memory
+                or self.options.corrections_condition
+                or frame_index in obj.conditioning_frames,
+                features=features if self.reaches_back else None,
+            )
+        return FrameOutput(frame_index=frame_index, steps=steps)
+
+    def _condition_on_corrections(self, obj: TrackedObject) -> None:
+        """Let all remaining prompts of an object condition the video.
+
+        An output that is still shown is used. A correction that a pass overwrote is
+        decoded again if its frame can still be read.
+        """
+        kept: dict[int, ObjectMemory] = {}
+        for frame, prompt in obj.prompts.items():
+            if frame in obj.pending:
+                continue
+            if frame in obj.corrections and obj.output(frame) is not None:
+                restored = f'object {obj.object_id} on frame {frame}'
+                with add_context(f'while restoring {restored}'):
+                    kept[frame] = cast('ObjectMemory', obj.store.tracked_memory(frame))
+            elif self.revisits or frame in self.embeddings:
+                self._prompt(frame, [obj], prompt)
+        # Only now, or the frames that are decoded again would attend to them.
+        for frame, memory in kept.items():
+            obj.add(frame, memory, conditioning=True)
+        obj.pending = {
+            frame: replace(output, conditioning=True)
+            for frame, output in obj.pending.items()
+        }
+
+    def _track(
+        self, objects: Sequence[TrackedObject], query: MemoryQuery
+    ) -> list[ObjectBatch]:
+        """Track the objects that the frame does not condition; nothing is changed."""
+        frame_index = query.frame_index
+        stores = {
+            obj.object_id: obj.store
+            for obj in objects
+            if frame_index not in obj.store.conditioning
+        }
+        if not stores:
+            return []
+        names = _names(list(stores))
+        with add_context(f'while tracking {names} on frame {frame_index}'):
+            return list(
+                track_objects(
+                    self.model.heads,
+                    stores,
+                    self.features(frame_index),
+                    query,
+                    max_batch_objects=self.options.max_batch_objects,
+                )
+            )
+
+    def _evict(self, obj: TrackedObject, query: MemoryQuery) -> None:
+        """Evict memories that neither the pass nor a prompt on a past frame reaches."""
+        if self.reaches_back:
+            oldest = min(obj.tracked_in_reverse)
+            query = replace(query, frame_index=min(oldest, query.frame_index))
+        evicted = f'object {obj.object_id} on frame {query.frame_index}'
+        with add_context(f'while evicting memories of {evicted}'):
+            self.model.tracker.memory_bank.evict_unreachable(obj.store, query)
+        if not self.revisits:  # only frames in the cache can still be prompted
+            tracked = obj.tracked_in_reverse.items()
+            obj.tracked_in_reverse = {f: r for f, r in tracked if f in self.embeddings}
+
+    def _limit_offloaded(self) -> None:
+        """Delete the oldest memories on disk beyond ``max_archive_gb``; warn once.
+
+        Their frames count as not tracked; the running pass does not need them.
+        """
+        if self.offload_file is None:
+            return
+        limit = self.options.max_archive_gb
+        excess = self.offload_file.used_bytes - limit * BYTES_PER_GB
+        if excess <= 0:
+            return
+        stores = {
+            object_id: obj.store.offloaded
+            for object_id, obj in self.objects.items()
+            if isinstance(obj.store, OffloadedMemoryStore)
+        }
+        # Bytes are freed at the end of the edit: until then count what is deleted.
+        while excess > 0 and any(stores.values()):
+            _, frame, object_id = min(
+                (memory.tensors.serial, frame, object_id)
+                for object_id, offloaded in stores.items()
+                for frame, memory in islice(offloaded.items(), 1)  # the oldest
+            )
+            excess -= stores[object_id][frame].tensors.num_bytes
+            self.objects[object_id].erase(frame)
+            self.objects[object_id].tracked_in_reverse.pop(frame, None)
+        if not self._has_warned:
+            self._has_warned = True
+            msg = (
+                f'What was tracked of this video takes more than max_archive_gb='
+                f'{limit:g}: the frames that were tracked first are deleted, and count '
+                f'as not tracked. The running pass does not need them. To return to '
+                f'them, make the predictor with a larger max_archive_gb'
+            )
+            warnings.warn(msg, stacklevel=2)
+
+    def _clear_around(self, obj: TrackedObject, frame_index: int) -> None:
+        """Delete tracked memories within reach of a prompted frame."""
+        bank = self.model.tracker.memory_bank
+        reach = bank.stride * bank.num_frames
+        for frame in range(frame_index - reach, frame_index + reach + 1):
+            obj.erase(frame)
+
+    def _encode(self, frame_index: int, output: PromptOutput) -> list[ObjectMemory]:
+        """Encode the output of a prompt as the memories of its objects."""
+        features = output.features or self.features(frame_index)
+        heads, step = self.model.heads, output.step
+        repeated = features.repeated(len(step.mask_logits))
+        encoded = encode_frame_memory(heads, repeated, (step,), output.task)
+        binary = heads.tracker.binary_clicked_memories
+        return self._split(encoded, step.mask_logits, binary=binary)
+
+    def _split(
+        self, output: EncodedFrame, shown: Tensor, *, binary: bool
+    ) -> list[ObjectMemory]:
+        """Split the memories of a batch by object.
+
+        Masks and scores are at least float32, whether or not autocast is in force.
+
+        Args:
+            shown: Masks that are shown, (O, 1, H4, W4).
+            binary: The encoded masks were thresholded.
+        """
+        step, memory = output.final, output.memory
+        spatial = memory.spatial.to(self.options.memory_dtype or memory.spatial.dtype)
+        ious = at_least_float32(memory.ious)
+        scores = at_least_float32(memory.object_score_logits)
+        masks = at_least_float32(shown)
+        encoded = masks if shown is step.mask_logits else step.mask_logits
+        encoding = MaskEncoding(
+            binary=binary,
+            autocast=_autocast_dtype(spatial.device),
+            fill_hole_area=0.0
+            if shown is step.mask_logits
+            else self.options.fill_hole_area,
+        )
+        # Cloned, or each object would keep the tensors of the whole batch.
+        memories = []
+        for row in range(len(spatial)):
+            rows = slice(row, row + 1)
+            mask = masks[rows].clone()
+            memories.append(
+                ObjectMemory(
+                    spatial=spatial[rows].clone(),
+                    object_pointer=memory.object_pointer[rows].clone(),
+                    ious=ious[rows].clone(),
+                    object_score_logits=scores[rows].clone(),
+                    mask_logits=mask,
+                    encoded_logits=mask if encoded is masks else encoded[rows].clone(),
+                    encoding=encoding,
+                )
+            )
+        return memories
+
+    @torch.no_grad()
+    def _encode_image(self, frame_index: int) -> ImageFeatures:
+        preprocessor = self.model.data_preprocessor
+        return self.model.encode(preprocessor.frame(self.read_frame(frame_index)))
+
+    @torch.no_grad()
+    def _encode_again(
+        self,
+        frame_index: int,
+        mask_logits: Tensor,
+        object_score_logits: Tensor,
+        encoding: MaskEncoding,
+    ) -> Tensor:
+        """Encode the spatial memory of an offloaded frame, (1, Cm, H16, W16)."""
+        dtype = encoding.autocast
+        kind = mask_logits.device.type
+        with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+            features = self._features_to_encode(frame_index)
+            height, width = features.embedding.shape[-2:]
+            spatial: Tensor = self.model.tracker.encode_memory(
+                features,
+                upsample_logits(mask_logits, (STRIDE * height, STRIDE * width)),
+                object_score_logits > 0,
+                binary=encoding.binary,
+            )
+        return spatial.to(self.options.memory_dtype or spatial.dtype)
+
+    def _features_to_encode(self, frame_index: int) -> ImageFeatures:
+        """Features for the memory encoder, in a cache that evicts no others."""
+        if frame_index in self.embeddings:
+            return self.features(frame_index)
+
+        def encode(frame_index: int) -> ImageFeatures:
+            features = self._encode_image(frame_index)
+            nothing = features.embedding[:, :0]
+            return replace(features, high_res_8=nothing, high_res_4=nothing)
+
+        capacity = self.model.tracker.memory_bank.num_frames
+        return _cached(self._embeddings_to_encode, frame_index, encode, capacity)
+
+
+def _cached(
+    cache: OrderedDict[Key, Value],
+    key: Key,
+    compute: Callable[[Key], Value],
+    capacity: int,
+) -> Value:
+    """Look up or compute a value; the least recently used ones are evicted."""
+    if key not in cache:
+        cache[key] = compute(key)
+    cache.move_to_end(key)
+    while len(cache) > capacity:
+        cache.popitem(last=False)
+    return cache[key]
+
+
+def _autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type that autocast computes in, if it is in force."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+def _names(object_ids: Sequence[int]) -> str:
+    """Name objects in an error: "objects 1, 2 and 9 more"."""
+    names = ', '.join(map(str, object_ids[:MAX_LISTED]))
+    num_more = len(object_ids) - MAX_LISTED
+    noun = 'objects' if len(object_ids) > 1 else 'object'
+    return f'{noun} {names}' + (f' and {num_more} more' if num_more > 0 else '')
+
+
+@contextmanager
+def add_context(where: str) -> Iterator[None]:
+    """Add to the message of an error what was being done; its type stays."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            error.strerror = f'{error.strerror} ({where})'
+        elif len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (f'{error.args[0]} ({where})',)
+        raise
