@@ -12,11 +12,13 @@ import subprocess
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS
-from torch import distributed
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 FIRST_PORT, NUM_PORTS = 29500, 1000  # the first is the default of MMEngine and torch
@@ -82,6 +84,11 @@ def init_distributed(cfg: Config, launcher: str) -> None:
     if not distributed.is_initialized():
         timeout = timedelta(seconds=_timeout(cfg))
         distributed.init_process_group('gloo', timeout=timeout)
+
+
+def unwrap_model(model: nn.Module) -> Any:
+    """Return the model inside a DDP wrapper, or the model itself."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def leave_process_group() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from mmengine.runner.amp import autocast
 from torch import Tensor, nn
+
+from .distributed import unwrap_model
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -168,25 +169,25 @@ MULTIPLIERS = frozenset({'lr_mult', 'decay_mult'})
 class SAM2OptimWrapperConstructor:
     """Builds the optimizer of SAM 2's fine-tuning recipe (Ravi et al., 2024, D.2.2).
 
-    - The image encoder, backbone and neck, has a learning rate of its own. In a model
-      of another project its ``backbone`` has, at whatever depth it stands.
-    - Within the backbone the rate falls by a factor for each block, from the last one
-      down, as its ``layer_of`` says; what it places above the last block (position
-      embeddings) keeps the full rate of the encoder.
-    - Biases and layer norms over tokens (``nn.LayerNorm``) are not decayed; all else
-      is, 2-D layer norms and embeddings among it.
-    - What is frozen is left out.
+    - The image encoder (backbone and neck) has its own learning rate. In models of
+      other projects this applies to the ``backbone``, at any depth.
+    - Layer decay: within the backbone the rate decreases by a factor per block from the
+      last block to the first. ``layer_of`` of the backbone gives the layer of each
+      parameter; position embeddings keep the full rate of the encoder.
+    - Biases and layer norms over tokens (``nn.LayerNorm``) have no weight decay; all
+      other parameters do, including 2-D layer norms and embeddings.
+    - Frozen parameters are left out.
 
-    The entries of MMEngine's ``paramwise_cfg`` work beside these: rates are multiplied
-    (``custom_keys={'neck': dict(lr_mult=10)}`` with ``backbone_lr_mult=0.1`` gives the
-    neck the base rate), and a decay that an entry sets (``decay_mult``,
-    ``norm_decay_mult``, ``bias_decay_mult``, …) takes the place of the recipe's.
+    All entries of MMEngine's ``paramwise_cfg`` work as well. Learning rate factors are
+    multiplied: ``custom_keys={'neck': dict(lr_mult=10)}`` with ``backbone_lr_mult=0.1``
+    gives the neck the base rate. A weight decay that an entry sets (``decay_mult``,
+    ``norm_decay_mult``, ``bias_decay_mult``, …) replaces the recipe's.
 
     Args:
-        optim_wrapper_cfg: Of the wrapper, with ``optimizer``.
-        paramwise_cfg: ``backbone_lr_mult``, the encoder's rate over that of the
-            rest, and ``layer_decay``, the factor from one block to the one before it,
-            both 1 by default; and the entries of MMEngine's
+        optim_wrapper_cfg: Config of the optimizer wrapper, with ``optimizer``.
+        paramwise_cfg: ``backbone_lr_mult``, the factor of the encoder's learning rate,
+            and ``layer_decay``, the factor from one block to the one before it, both 1
+            by default; and the entries of MMEngine's
             ``DefaultOptimWrapperConstructor``.
 
     Raises:
@@ -237,12 +238,12 @@ class SAM2OptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapped optimizer of a model."""
-        bare: Any = model.module if is_model_wrapper(model) else model
+        model = unwrap_model(model)
         wrapper_cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}
         optimizer_cfg = dict(wrapper_cfg.pop('optimizer'))
-        optimizer_cfg['params'] = self.parameter_groups(bare, optimizer_cfg['lr'])
-        if optimizer_cfg.get('type') == 'AdamW' and _is_on_gpu(bare):
-            # Faster, and it skips a step that is not finite without being waited for.
+        optimizer_cfg['params'] = self.parameter_groups(model, optimizer_cfg['lr'])
+        if optimizer_cfg.get('type') == 'AdamW' and _is_on_gpu(model):
+            # Faster, and it skips a non-finite step without a wait for the device.
             optimizer_cfg.setdefault('fused', 'foreach' not in optimizer_cfg)
         optimizer = OPTIMIZERS.build(optimizer_cfg)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(
@@ -258,8 +259,8 @@ class SAM2OptimWrapperConstructor:
             are exempt from it.
 
         Raises:
-            ValueError: If the encoder is to have a rate of its own and there is none.
-            TypeError: If rates are to fall in a backbone that has no ``layer_of``.
+            ValueError: If the model has no encoder for ``backbone_lr_mult``.
+            TypeError: If the backbone has no ``layer_of`` for ``layer_decay``.
         """
         scale_of = self._encoder_scales(model)
         exempt_ids = {
@@ -286,7 +287,7 @@ class SAM2OptimWrapperConstructor:
         return list(groups.values())
 
     def _mmengine_settings(self, model: nn.Module) -> dict[int, dict[str, Any]]:
-        """Settings from MMEngine's entries, by the ``id`` of the parameter."""
+        """Return the settings from MMEngine's entries by ``id`` of the parameter."""
         if not self.mmengine_cfg:
             return {}
         custom = {
@@ -307,7 +308,7 @@ class SAM2OptimWrapperConstructor:
             scale = group.pop('lr', 1.0)
             if key is not None:
                 entry = self.mmengine_cfg['custom_keys'][key]
-                # MMEngine gives a matched parameter the plain decay where none is set.
+                # MMEngine gives a matched parameter the default decay if none is set.
                 if not {'decay_mult', 'weight_decay'} & entry.keys():
                     group.pop('weight_decay', None)
                 if 'lr' in entry:
@@ -325,7 +326,7 @@ class SAM2OptimWrapperConstructor:
         return settings
 
     def _encoder_scales(self, model: nn.Module) -> Callable[[str], float]:
-        """Function from a parameter's name to the factor of its learning rate."""
+        """Return a function from a parameter's name to its learning rate factor."""
         if self.encoder_scale == self.layer_decay == 1.0:
             return lambda _: 1.0
         encoders = _outermost(model, ENCODER)
@@ -357,7 +358,7 @@ class SAM2OptimWrapperConstructor:
     def _layer_scale(
         self, model: nn.Module, name: str
     ) -> Mapping[str, Callable[[str], float]]:
-        """Prefix of a backbone's parameters, and the factor of each one's rate."""
+        """Return the prefix of a backbone's parameters and their layer decay."""
         backbone = dict(model.named_modules()).get(name)
         layered: list[tuple[str, Any]] = [
             (inner, module)

@@ -167,5 +167,5 @@ def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
 
 
 def test_part_that_is_not_there_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'decoder' fits no module.*'image_encoder'"):
+    with pytest.raises(ValueError, match=r"'decoder' matches no module.*image_encoder"):
         SAM2CompileHook(static=['decoder']).apply(golden_model('v17'))

@@ -3,7 +3,6 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -16,6 +15,7 @@ from ...checkpoints import (
     read_checkpoint,
     weights_of,
 )
+from ..distributed import unwrap_model
 
 
 @HOOKS.register_module()
@@ -43,9 +43,7 @@ class SAM2CheckpointCheckHook(Hook):
         """Raise a ``ValueError`` if the weights do not fit."""
         source = checkpoint.get(SOURCE_FIELD, 'The loaded checkpoint')
         weights = weights_of(checkpoint, source=source)
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.get_submodule('module')
+        model = unwrap_model(runner.model)
         model_state = model.state_dict()
         if self.adapters is not None and not any(map(is_adapter_key, model_state)):
             msg = (

@@ -1,4 +1,4 @@
-"""Compiles parts of the model for training."""
+"""Compiles parts of the model with ``torch.compile``."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,35 +8,34 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-__all__ = ['SAM2CompileHook']
+from ..distributed import unwrap_model
 
-# Of a part: shapes, training and evaluation, with a graph and without.
+# Variants of a part: shapes, training and evaluation, with and without a graph.
 NUM_VARIANTS = 8
 
 
 @HOOKS.register_module()
 class SAM2CompileHook(Hook):
-    """Compiles regions with ``torch.compile``, and lets them warm up.
+    """Compiles modules with ``torch.compile`` and warms them up.
 
-    What surrounds them (the choice of memories, prompts, the loss) runs as it is.
-    Results differ by rounding. Compiling needs a C++ compiler, on a GPU Triton as well.
+    The rest of the model (memory selection, prompts, the loss) runs eagerly. Results
+    differ by rounding. Compiling needs a C++ compiler, and Triton on a GPU.
 
     Args:
-        static: Names of modules whose inputs have the same shape in every step, with
-            ``*`` for any characters: ``image_encoder.backbone.blocks.*``.
-        dynamic: Those whose inputs vary in length: the memory grows from frame to
-            frame, and clips differ in their number of objects.
-        warm_up: Before the first step its batch is run forward and backward with the
-            prompts of as many steps as this, so that what they need is compiled by
-            then. Weights, gradients and random streams stay as they are.
+        static: Names of modules whose inputs have the same shape in every step; ``*``
+            matches any characters, as in ``image_encoder.backbone.blocks.*``.
+        dynamic: Names of modules whose inputs vary in length: the memory grows from
+            frame to frame, and clips differ in their number of objects.
+        warm_up: Number of forward and backward passes before the first step: its batch
+            runs with the prompts of that many steps, so that they are compiled.
+            Weights, gradients and random states do not change.
 
     Raises:
-        ValueError: In ``before_train``, if a name fits no module.
+        ValueError: In ``before_train``, if a name matches no module.
     """
 
     def __init__(
@@ -52,21 +51,21 @@ class SAM2CompileHook(Hook):
         self._is_warm = warm_up == 0
 
     def before_train(self, runner: Runner) -> None:
-        """Compile, which happens when a part is first called."""
-        self.apply(_bare(runner))
+        """Mark the parts; they are compiled when they are first called."""
+        self.apply(unwrap_model(runner.model))
 
     def apply(self, model: nn.Module) -> None:
-        """Compile parts of a model that no runner holds.
+        """Compile parts of a model without a runner.
 
         Raises:
-            ValueError: If a name fits no module.
+            ValueError: If a name matches no module.
         """
         parts = [
             (part, is_dynamic)
             for patterns, is_dynamic in ((self.static, False), (self.dynamic, True))
-            for part in _named(model, patterns)
+            for part in _find_modules(model, patterns)
         ]
-        _allow_variants(NUM_VARIANTS * len(parts))
+        _raise_recompile_limit(NUM_VARIANTS * len(parts))
         for part, is_dynamic in parts:
             part.compile(dynamic=is_dynamic)
 
@@ -83,34 +82,33 @@ class SAM2CompileHook(Hook):
         start, hub, first = perf_counter(), runner.message_hub, runner.iter
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             for step in range(first, first + self.warm_up):
-                # The model takes its prompts from the step.
-                hub.update_info('iter', step)
-                _run_through(runner, data_batch)
+                hub.update_info('iter', step)  # the model's prompts depend on it
+                _run_forward_and_backward(runner, data_batch)
         hub.update_info('iter', first)
         runner.logger.info(
-            'Compiled parts have warmed up, in %.0f s', perf_counter() - start
+            'Warmed up the compiled parts in %.0f s', perf_counter() - start
         )
 
 
-def _allow_variants(number: int) -> None:
-    """Let all parts be compiled.
+def _raise_recompile_limit(limit: int) -> None:
+    """Let torch compile all parts.
 
-    torch counts what it compiles of a method, which all blocks of the backbone share,
-    and runs what is beyond its limit, 8 at first, as it is.
+    torch counts the compiled variants of a method. All blocks of the backbone share
+    their methods, and beyond the default limit of 8 torch runs them eagerly.
     """
     import torch._dynamo.config as settings  # noqa: PLC0415  takes half a second
 
-    # Their newer names, recompile_limit and the like, are unknown to torch 2.5.
+    # torch 2.5 does not know their new names, such as recompile_limit.
     for name in ('cache_size_limit', 'accumulated_cache_size_limit'):
-        limit = max(number, getattr(settings, name))
-        setattr(settings, name, limit)
+        setattr(settings, name, max(limit, getattr(settings, name)))
 
 
-def _run_through(runner: Runner, data_batch: object) -> None:
-    """Go forward and backward, and forget the gradients."""
+def _run_forward_and_backward(runner: Runner, data_batch: object) -> None:
+    """Run a batch forward and backward, and discard the gradients."""
     wrapper: Any = runner.optim_wrapper
-    model = _bare(runner)
-    with wrapper.optim_context(model), _unobserved(getattr(model, 'loss_module', None)):
+    model = unwrap_model(runner.model)
+    loss = getattr(model, 'loss_module', None)
+    with wrapper.optim_context(model), _without_observer(loss):
         batch = model.data_preprocessor(data_batch, training=True)
         total, _ = model.parse_losses(model(**batch, mode='loss'))
     total.backward()
@@ -118,8 +116,8 @@ def _run_through(runner: Runner, data_batch: object) -> None:
 
 
 @contextmanager
-def _unobserved(loss: Any) -> Iterator[None]:
-    """Keep steps that are not taken out of the logs."""
+def _without_observer(loss: Any) -> Iterator[None]:
+    """Keep the losses of the warm-up out of the logs."""
     observer = getattr(loss, 'observer', None)
     if observer is not None:
         loss.observer = None
@@ -128,26 +126,20 @@ def _unobserved(loss: Any) -> Iterator[None]:
         loss.observer = observer
 
 
-def _bare(runner: Runner) -> Any:
-    """The model without the wrapper of several processes."""
-    model: Any = runner.model
-    return model.module if is_model_wrapper(model) else model
-
-
-def _named(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Modules by their names."""
+def _find_modules(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+    """Return the modules whose names match a pattern."""
     named = dict(model.named_modules())
-    found = []
+    modules = []
     for pattern in patterns:
-        # A `*` stays between two dots: a block, and not what is in it.
-        depth = pattern.count('.')
-        fitting = [
-            one
-            for name, one in named.items()
-            if fnmatchcase(name, pattern) and name.count('.') == depth
+        matches = [
+            module
+            for name, module in named.items()
+            # `*` matches one level: a block, but not its children.
+            if fnmatchcase(name, pattern) and name.count('.') == pattern.count('.')
         ]
-        if not fitting:
-            msg = f'{pattern!r} fits no module; there are {list(named)[1:9]} and others'
+        if not matches:
+            names = ', '.join(list(named)[1:9])
+            msg = f'{pattern!r} matches no module; there are {names} and others'
             raise ValueError(msg)
-        found += fitting
-    return found
+        modules += matches
+    return modules

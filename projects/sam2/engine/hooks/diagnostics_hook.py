@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...structures import DecoderStep, FrameOutput
+from ..distributed import unwrap_model
 
 # Modules whose gradients are measured separately; the rest is `other`.
 PARTS = (
@@ -35,7 +35,7 @@ KILOBYTE = 2**10
 
 @HOOKS.register_module()
 class ClipDiagnosticsHook(Hook):
-    """Logs what is behind the loss and the time of a step when ``LoggerHook`` logs.
+    """Logs details of the loss, the gradients and the speed when ``LoggerHook`` logs.
 
     - ``step_<kind>``: mean loss of a decoder step per object since the last log, by the
       prompt of the step: ``mask``, ``points``, ``tracked`` (none) or ``corrected``.
@@ -59,10 +59,9 @@ class ClipDiagnosticsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Observe the loss and the optimizer."""
-        bare: Any = runner.model
-        bare = bare.module if is_model_wrapper(bare) else bare
-        _log_trained_parameters(runner, bare)
-        loss: Any = getattr(bare, 'loss_module', None)
+        model = unwrap_model(runner.model)
+        _log_trained_parameters(runner, model)
+        loss: Any = getattr(model, 'loss_module', None)
         if hasattr(loss, 'observer'):
             loss.observer = self._losses.add
         wrapper: Any = runner.optim_wrapper
@@ -71,7 +70,7 @@ class ClipDiagnosticsHook(Hook):
         def before_step(*_: object) -> None:
             batches = range(self._batch, self._batch + num_accumulated)
             if any(logs_after(runner, batch) for batch in batches):
-                self._norms = gradient_norms(bare)
+                self._norms = gradient_norms(model)
 
         if isinstance(getattr(wrapper, 'optimizer', None), torch.optim.Optimizer):
             wrapper.optimizer.register_step_pre_hook(before_step)
@@ -94,7 +93,7 @@ class ClipDiagnosticsHook(Hook):
         data_batch: object = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Log, when it is time."""
+        """Log, if ``LoggerHook`` does."""
         if not logs_after(runner, batch_idx):
             return
         hub = runner.message_hub
@@ -164,7 +163,7 @@ class SAM2RuntimeInfoHook(RuntimeInfoHook):
         data_batch: object = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Keep the terms of the loss, and read them when it is time."""
+        """Keep the terms of the loss until ``LoggerHook`` logs."""
         terms = {
             name: torch.as_tensor(value) for name, value in (outputs or {}).items()
         }
@@ -282,7 +281,7 @@ def _log_trained_parameters(runner: Runner, model: nn.Module) -> None:
     trained = sum(part.numel() for part in parameters if part.requires_grad)
     total = sum(part.numel() for part in parameters)
     runner.logger.info(
-        'Trained are %.3f of %.3f million parameters', trained / 1e6, total / 1e6
+        'Training %.3f of %.3f million parameters', trained / 1e6, total / 1e6
     )
 
 

@@ -8,20 +8,18 @@ from typing import Any
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
 from ...structures import ClipSample
+from ..distributed import unwrap_model
 from ..files import SAM2AtomicBackend
 from ..optim import FiniteGuard, NonFiniteLossError
 from .diagnostics_hook import logs_after
 
 FOLDER = 'non_finite'
 COUNT = 'num_non_finite'  # in the message hub, hence in checkpoints
-
-__all__ = ['ClipNonFiniteHook']
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +177,7 @@ def _describe(runner: Runner, data_batch: object) -> dict[str, Any]:
 
 def _prompts(runner: Runner, clips: list[ClipSample]) -> dict[str, Any]:
     """Which frames of the clips were prompted, and how."""
-    model: Any = runner.model
-    bare = model.module if is_model_wrapper(model) else model
-    simulator: Any = getattr(bare, 'prompt_simulator', None)
+    simulator: Any = getattr(unwrap_model(runner.model), 'prompt_simulator', None)
     if not clips or not hasattr(simulator, 'plan'):
         return {}
     hub = runner.message_hub
