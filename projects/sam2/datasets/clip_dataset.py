@@ -384,11 +384,9 @@ class CorruptClips:
         """
         status = self._status[index]
         is_unlucky = isinstance(error, ClipDrawError)
-        if is_unlucky and status != self.UNTRIED:
+        if status == self.CORRUPT or (is_unlucky and status != self.UNTRIED):
             return
         self._status[index] = self.UNLUCKY if is_unlucky else self.CORRUPT
-        if status in (self.UNLUCKY, self.CORRUPT):
-            return  # counted and logged before
         if len(self.reasons) < self.MAX_REASONS:
             self.reasons[name] = str(error)
         count = f'{self.num_rejected} bad of {self.num_tried} clips tried'

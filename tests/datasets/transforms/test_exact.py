@@ -15,16 +15,12 @@ from exact_transforms import (
     ExactAugment,
     Operation,
     apply_operations,
-    change_image,
 )
 from golden_cases import GoldenCase, assert_exact, assert_within, discover
 from projects.sam2.datasets import ClipState, ClipWarp
 from projects.sam2.datasets.transforms.augmentation import (
-    Fit,
-    GeometryOperation,
     Resize,
 )
-from projects.sam2.structures import FrameMasks
 from released_draws import (
     draw_affine,
     draw_grey,
@@ -160,43 +156,3 @@ def test_composed_and_exact_clips_agree(loaded_state: Load, seed: int) -> None:
         assert second is not None
         both = (first.masks & second.masks).sum()
         assert both > 0.85 * (first.masks | second.masks).sum()
-
-
-def test_void_moves_like_a_mask(loaded_state: Load) -> None:
-    state = loaded_state()
-    first = state.masklets[0]
-    assert first is not None
-    with_void = FrameMasks(
-        object_ids=first.object_ids, masks=first.masks, void=first.masks[0]
-    )
-    state = replace(state, masklets=(with_void, None, None))
-    changed = apply_operations(state, [Fit(size=(48, 48))]).masklets[0]
-    assert changed is not None
-    assert changed.void is not None
-    np.testing.assert_array_equal(changed.void, changed.masks[0])
-    assert not changed.void[36:].any()  # padding
-    assert changed.void[:36].any()
-
-
-def test_frame_without_masks_stays_without(loaded_state: Load) -> None:
-    empty = FrameMasks(object_ids=(), masks=np.zeros((0, 24, 32), bool))
-    state = replace(loaded_state(), masklets=(empty, None, None))
-    changed = apply_operations(state, [Resize(size=(12, 16))])
-    assert changed.masklets[1] is None
-    assert changed.masklets[0] is not None
-    assert changed.masklets[0].masks.shape[0] == 0
-
-
-def test_transform_that_draws_nothing_is_refused() -> None:
-    with pytest.raises(TypeError, match='ClipWarp draws no operations'):
-        ExactAugment(transforms=[{'type': 'ClipWarp'}])
-
-
-def test_unknown_operation_is_refused() -> None:
-    class Twist(GeometryOperation):
-        def matrix(self, size: tuple[int, int]) -> Any:
-            """None that PIL has."""
-            return np.eye(3) * size[0]
-
-    with pytest.raises(TypeError, match='Twist has no exact form'):
-        change_image(Twist(), Image.new('RGB', (2, 2)))
