@@ -212,36 +212,28 @@ class SAM2AutomaticMaskGenerator:
             size, self.crop_n_layers, overlap_ratio=self.crop_overlap_ratio
         )
         self._counts = _Counts()
-        masks = _Masks.joined(
-            [self._segment_crop(pixels, crop, grids[crop.layer]) for crop in crops]
-        )
+        masks = [
+            mask
+            for crop in crops
+            for mask in self._segment_crop(pixels, crop, grids[crop.layer])
+        ]
         if len(crops) > 1:
             # Prefer small crops: they show more detail.
-            detail = 1 / torch.tensor([float(np.prod(c.size)) for c in masks.crops])
-            masks = masks.select(
-                suppress_boxes(masks.boxes, detail, threshold=self.crop_nms_thresh)
-            )
-        if self.min_mask_region_area > 0 and masks.encoded:
+            detail = [1 / math.prod(mask.crop.size) for mask in masks]
+            masks = _without_duplicates(masks, detail, self.crop_nms_thresh)
+        if self.min_mask_region_area > 0 and masks:
             masks = self._without_small_regions(masks)
         return [
             AutomaticMask(
-                segmentation=self._segmentation(code),
-                area=count_encoded_pixels(code),
-                bbox=[left, top, right - left, bottom - top],
-                predicted_iou=iou,
-                point_coords=[point],
-                stability_score=stability,
-                crop_box=[crop.box[0], crop.box[1], crop.size[1], crop.size[0]],
+                segmentation=self._segmentation(mask.encoded),
+                area=count_encoded_pixels(mask.encoded),
+                bbox=_to_xywh(mask.box),
+                predicted_iou=mask.iou,
+                point_coords=[mask.point],
+                stability_score=mask.stability,
+                crop_box=_to_xywh(mask.crop.box),
             )
-            for code, (left, top, right, bottom), iou, stability, point, crop in zip(
-                masks.encoded,
-                masks.boxes.tolist(),
-                masks.ious.tolist(),
-                masks.stabilities.tolist(),
-                masks.points.tolist(),
-                masks.crops,
-                strict=True,
-            )
+            for mask in masks
         ]
 
     def explain_nothing(self) -> str:
@@ -313,13 +305,13 @@ class SAM2AutomaticMaskGenerator:
 
     def _segment_crop(
         self, image: NDArray[np.uint8], crop: Crop, grid: NDArray[np.float64]
-    ) -> '_Masks':
+    ) -> list['_Mask']:
         """Decode the points of a crop, (P, 2) shares of its sides; keep good masks."""
         left, top, right, bottom = crop.box
         embedding, high_res = encode_images(self.model, [image[top:bottom, left:right]])
         encoded = EncodedImage(embedding=embedding, high_res=high_res, size=crop.size)
         area = self.min_mask_region_area
-        parts = []
+        masks: list[_Mask] = []
         for shares in torch.from_numpy(grid).float().split(self.points_per_batch):
             logits, ious, points = self._decode(encoded, shares)
             for chunk in torch.arange(len(ious)).split(MASKS_PER_CHUNK):
@@ -327,14 +319,11 @@ class SAM2AutomaticMaskGenerator:
                     logits[chunk], max_hole_area=area, max_speck_area=area
                 )
                 enlarged = upsample_logits(repaired, crop.size)[:, 0]  # (N, h, w)
-                parts.append(
-                    self._keep_stable(
-                        enlarged, ious[chunk], points[chunk], crop, image.shape[:2]
-                    )
+                masks += self._keep_stable(
+                    enlarged, ious[chunk], points[chunk], crop, image.shape[:2]
                 )
-        masks = _Masks.joined(parts)
-        return masks.select(
-            suppress_boxes(masks.boxes, masks.ious, threshold=self.box_nms_thresh)
+        return _without_duplicates(
+            masks, [mask.iou for mask in masks], self.box_nms_thresh
         )
 
     def _decode(
@@ -383,7 +372,7 @@ class SAM2AutomaticMaskGenerator:
         shares: Tensor,
         crop: Crop,
         size: tuple[int, ...],
-    ) -> '_Masks':
+    ) -> list['_Mask']:
         """Keep the stable masks, (N, h, w), of a crop that its edge does not cut."""
         threshold, offset = self.mask_threshold, self.stability_score_offset
         inner = count_pixels(logits > threshold + offset).float()
@@ -404,30 +393,31 @@ class SAM2AutomaticMaskGenerator:
         in_image[:, top:bottom, left:right] = binary.cpu()[whole].numpy()
         extent = torch.tensor([crop.size[1], crop.size[0]], dtype=torch.float32)
         origin = torch.tensor([left, top], dtype=torch.float32)
-        return _Masks(
-            encoded=encode_masks(in_image) if len(kept) else [],
-            boxes=boxes[whole],
-            ious=ious[kept],
-            stabilities=stabilities[kept],
-            points=shares[kept] * extent + origin,
-            crops=[crop] * len(kept),
+        columns = (
+            encode_masks(in_image) if len(kept) else [],
+            boxes[whole].tolist(),
+            ious[kept].tolist(),
+            stabilities[kept].tolist(),
+            (shares[kept] * extent + origin).tolist(),
         )
+        return [_Mask(*row, crop) for row in zip(*columns, strict=True)]
 
-    def _without_small_regions(self, masks: '_Masks') -> '_Masks':
+    def _without_small_regions(self, masks: list['_Mask']) -> list['_Mask']:
         """Remove small holes and parts, then masks that have become duplicates."""
-        original = decode_masks(masks.encoded)
+        original = decode_masks([mask.encoded for mask in masks])
         area = self.min_mask_region_area
         cleaned = np.stack([without_small_regions(mask, area) for mask in original])
-        unchanged = torch.from_numpy((cleaned == original).all(axis=(1, 2)))
-        boxes = masks_to_boxes(torch.from_numpy(cleaned)[:, None])
-        masks = replace(
-            masks, encoded=encode_masks(cleaned), boxes=_zero_if_empty(boxes)
-        )
+        unchanged = (cleaned == original).all(axis=(1, 2))
+        boxes = _zero_if_empty(masks_to_boxes(torch.from_numpy(cleaned)[:, None]))
+        masks = [
+            replace(mask, encoded=code, box=box)
+            for mask, code, box in zip(
+                masks, encode_masks(cleaned), boxes.tolist(), strict=True
+            )
+        ]
         # Prefer masks that did not change.
         threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
-        return masks.select(
-            suppress_boxes(boxes, unchanged.float(), threshold=threshold)
-        )
+        return _without_duplicates(masks, unchanged.tolist(), threshold)
 
     def _segmentation(self, code: EncodedMask) -> Segmentation:
         if self.output_mode == 'binary_mask':
@@ -447,50 +437,26 @@ class _Counts:
     num_stable: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Masks:
-    """Masks of an image with their scores, on the CPU.
+@dataclass(frozen=True, slots=True)
+class _Mask:
+    """A mask of an image with its scores."""
 
-    Attributes:
-        encoded: COCO run lengths, at the size of the image.
-        boxes: (O, 4), first and last pixel ``(x, y, x, y)``; zeros for an empty mask.
-        ious: Estimated IoU, (O,).
-        stabilities: (O,).
-        points: The points that led to them, (O, 2), in pixels of the image.
-        crops: The crops in which they were found.
-    """
+    encoded: EncodedMask  # at the size of the image
+    box: list[float]  # first and last pixel, (x, y, x, y); zeros for an empty mask
+    iou: float  # estimated
+    stability: float
+    point: list[float]  # that led to it, in pixels of the image
+    crop: Crop
 
-    encoded: list[EncodedMask]
-    boxes: Tensor
-    ious: Tensor
-    stabilities: Tensor
-    points: Tensor
-    crops: list[Crop]
 
-    def select(self, index: Tensor) -> '_Masks':
-        """Masks at some positions, (N,), int64, in this order."""
-        positions = index.tolist()
-        return _Masks(
-            encoded=[self.encoded[position] for position in positions],
-            boxes=self.boxes[index],
-            ious=self.ious[index],
-            stabilities=self.stabilities[index],
-            points=self.points[index],
-            crops=[self.crops[position] for position in positions],
-        )
-
-    @classmethod
-    def joined(cls, parts: Sequence['_Masks']) -> '_Masks':
-        """Concatenate masks of one image."""
-        nothing = torch.zeros(0)
-        return cls(
-            encoded=[code for part in parts for code in part.encoded],
-            boxes=torch.cat([nothing.view(0, 4), *(part.boxes for part in parts)]),
-            ious=torch.cat([nothing, *(part.ious for part in parts)]),
-            stabilities=torch.cat([nothing, *(part.stabilities for part in parts)]),
-            points=torch.cat([nothing.view(0, 2), *(part.points for part in parts)]),
-            crops=[crop for part in parts for crop in part.crops],
-        )
+def _without_duplicates(
+    masks: list[_Mask], priorities: Sequence[float], threshold: float
+) -> list[_Mask]:
+    """Apply non-maximum suppression; a higher priority wins."""
+    boxes = torch.tensor([mask.box for mask in masks]).view(-1, 4)
+    scores = torch.tensor(priorities, dtype=torch.float32)
+    kept = suppress_boxes(boxes, scores, threshold=threshold)
+    return [masks[index] for index in kept.tolist()]
 
 
 def _single_points(model: SAM2, shares: Tensor) -> PointPrompt:
@@ -518,3 +484,9 @@ def _zero_if_empty(boxes: Tensor) -> Tensor:
     """Replace the boxes of empty masks, (O, 4), by zeros."""
     empty = (boxes[:, 2:] < boxes[:, :2]).any(dim=1, keepdim=True)
     return torch.where(empty, 0.0, boxes)
+
+
+def _to_xywh(box: Sequence[Any]) -> list[Any]:
+    """Convert corners to the first corner, width and height."""
+    left, top, right, bottom = box
+    return [left, top, right - left, bottom - top]

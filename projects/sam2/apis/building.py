@@ -127,26 +127,15 @@ def build_sam2_video_predictor(
     *,
     image_size: tuple[int, int] | None = None,
 ) -> 'SAM2VideoPredictor':
-    """Build a video predictor.
+    """Build a video predictor; arguments and errors are those of :func:`build_sam2`.
 
-    For options that are not here call ``SAM2VideoPredictor(build_sam2(...), ...)``.
+    For other options call ``SAM2VideoPredictor(build_sam2(...), ...)``.
 
     Args:
-        config_file: As for :func:`build_sam2`.
-        ckpt_path: As for :func:`build_sam2`.
-        device: As for :func:`build_sam2`.
-        mode: As for :func:`build_sam2`.
-        hydra_overrides_extra: As for :func:`build_sam2`; also options of the predictor,
-            such as ``'++model.non_overlap_masks=true'``.
-        apply_postprocessing: As for :func:`build_sam2`; also fill holes of up to 8
-            pixels of the stride-4 mask.
+        hydra_overrides_extra: May also have options of the predictor, such as
+            ``'++model.non_overlap_masks=true'``.
+        apply_postprocessing: Also fill holes of up to 8 pixels of the stride-4 mask.
         vos_optimized: Compile the parts that run on each frame, on their first use.
-        image_size: As for :func:`build_sam2`.
-
-    Raises:
-        CheckpointMismatchError: If the weights are of another version or size.
-        FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: As from :func:`build_sam2`.
     """
     from .video_predictor import SAM2VideoPredictor  # noqa: PLC0415  it imports us
 

@@ -126,9 +126,7 @@ class SAM2ImagePredictor:
 
         Args:
             model_id: As for :func:`find_pretrained`.
-            mask_threshold: See the class.
-            max_hole_area: See the class.
-            max_sprinkle_area: See the class.
+            mask_threshold: As for the class, like the areas.
             options: Those of :func:`build_sam2`.
 
         Raises:
@@ -232,14 +230,8 @@ class SAM2ImagePredictor:
     ) -> tuple[list[NDArray[Any]], ...]:
         """Segment each of the images that were set, with its own prompts.
 
-        Args:
-            point_coords_batch: For each image as for :meth:`predict`.
-            point_labels_batch: For each image as for :meth:`predict`.
-            box_batch: For each image as for :meth:`predict`.
-            mask_input_batch: For each image as for :meth:`predict`.
-            multimask_output: As for :meth:`predict`.
-            return_logits: As for :meth:`predict`.
-            normalize_coords: As for :meth:`predict`.
+        Each ``..._batch`` has an entry for each image, as :meth:`predict` takes it, or
+        is None; the other arguments are those of :meth:`predict`.
 
         Returns:
             Three lists with an entry for each image: masks, estimated IoU and logits
