@@ -26,7 +26,6 @@ from ..datasets.annotated_video import (
     void_note,
 )
 from ..datasets.io.errors import ClipDataError
-from ..datasets.io.images import VOID_LABEL
 from ..datasets.io.listing import safe_join, scan_folder
 from ..datasets.processing.davis_export import write_mask
 from ..datasets.processing.worker_pool import (
@@ -39,7 +38,7 @@ from ..datasets.sources.object_folders import ObjectFolderMasks
 from ..engine.distributed import process_rank
 from ..engine.samplers import balance_videos
 from ..ops import atomic_write, write_atomically
-from ..structures import FrameMasks, VideoSource
+from ..structures import VOID_LABEL, FrameMasks, VideoSource
 from .building import build_sam2_video_predictor, default_device
 from .frame_readers import PrefetchReader, same_size
 from .video_predictor import SAM2VideoPredictor

@@ -15,10 +15,11 @@ from ..datasets import AnnotatedVideo, ClipDataError, ClipDataset
 from ..datasets.annotated_video import MaskReader
 from ..datasets.io.errors import ReadLimits, reports_clip_errors
 from ..datasets.io.frames import ImageFrames
-from ..datasets.io.images import VOID_LABEL, checked_intensity_range
+from ..datasets.io.images import checked_intensity_range
 from ..datasets.sources.coco import CocoMasks
 from ..datasets.sources.label_images import LabelImageMasks, LabelRule
 from ..datasets.sources.records import Record, RecordStore
+from ..structures import VOID_LABEL
 from .mmcv_operators import ensure_operators
 
 NUM_LABELS = 256  # of mmsegmentation, which reads labels as 8 bits

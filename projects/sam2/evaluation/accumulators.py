@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..ops import encode_masks
 from ..structures import (
+    LOW_RES_STRIDE,
     FrameMasklets,
     FrameMasks,
     FrameOutput,
@@ -30,8 +31,6 @@ from ..structures import (
 from .jf import region_similarity
 from .protocol import JFProtocol, VideoScorer
 from .scores import VideoScores
-
-LOW_RES_STRIDE = 4  # of the decoder's masks
 
 
 @TASK_UTILS.register_module()

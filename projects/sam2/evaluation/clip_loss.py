@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ..ops import resize_masks
 from ..structures import (
+    LOW_RES_STRIDE,
     FrameMasks,
     FrameOutput,
     FramePrediction,
     VideoRecord,
     VideoResult,
 )
-from .accumulators import LOW_RES_STRIDE, output_groups
+from .accumulators import output_groups
 from .metrics import VideoMetric
 
 

@@ -31,11 +31,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..structures import VOID_LABEL
+
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]
 
 TOLERANCE = 0.008  # radius within which contours match, as a share of the diagonal
-VOID_LABEL = 255  # in label maps of 8 bits
 NUM_LABELS = 2**16
 NUM_VALUES = 16  # that fit into half a byte: background and 15 labels
 NUM_BITS = 4  # overlapping masks that fit into half a byte

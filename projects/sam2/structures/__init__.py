@@ -3,7 +3,7 @@
 Legend of the shape letters used in every docstring and comment of the project:
 
 ========  ==================================================================
-B         videos (clips) of a batch
+B         clips (videos) of a batch
 T         frames of a clip or video
 O         objects: those of all clips of a batch, one after another
 M         candidate masks of one decoding (1 or 3)
@@ -22,35 +22,44 @@ from .clip import (
     ClipBatch,
     ClipSample,
     ClipTargets,
-    FrameMasklets,
-    FrameMasks,
-    Masklets,
-    ObjectSource,
-    PromptMark,
-    VideoRecord,
-    VideoSource,
-    marks_of_points,
+    EpochIndex,
+    set_dataset_epoch,
 )
-from .prompts import FramePrompt, PointLabel, PointPrompt
+from .prompts import FramePrompt, PointLabel, PointPrompt, PromptMark, marks_of_points
 from .tracking import (
+    EMBEDDING_STRIDE,
+    LOW_RES_STRIDE,
     DecoderStep,
     EncodedFrame,
     FrameMemory,
     FrameOutput,
-    FramePrediction,
     ImageFeatures,
+    TrackingMode,
+)
+from .video import (
+    VOID_LABEL,
+    FrameMasklets,
+    FrameMasks,
+    FramePrediction,
+    Masklets,
+    ObjectSource,
     PromptRound,
     RoundObserver,
-    TrackingMode,
+    VideoRecord,
     VideoResult,
+    VideoSource,
 )
 
 __all__ = [
+    'EMBEDDING_STRIDE',
+    'LOW_RES_STRIDE',
+    'VOID_LABEL',
     'ClipBatch',
     'ClipSample',
     'ClipTargets',
     'DecoderStep',
     'EncodedFrame',
+    'EpochIndex',
     'FrameMasklets',
     'FrameMasks',
     'FrameMemory',
@@ -70,4 +79,5 @@ __all__ = [
     'VideoResult',
     'VideoSource',
     'marks_of_points',
+    'set_dataset_epoch',
 ]

@@ -1,5 +1,6 @@
 """What a user, or a simulated one, says about objects on one frame."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -30,7 +31,7 @@ class PointPrompt:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        """Check that the coordinates and the labels belong together."""
+        """Check the shapes."""
         if self.coords.shape[:2] != self.labels.shape or self.coords.shape[-1] != 2:
             msg = (
                 f'Expected coords (O, P, 2) and labels (O, P), but got '
@@ -40,11 +41,11 @@ class PointPrompt:
 
     @property
     def num_points(self) -> int:
-        """Points of each object."""
+        """Number of points per object, P."""
         return self.labels.shape[1]
 
     def followed_by(self, other: 'PointPrompt') -> 'PointPrompt':
-        """Append points to these."""
+        """These points, then the others."""
         return PointPrompt(
             coords=torch.cat([self.coords, other.coords], dim=1),
             labels=torch.cat([self.labels, other.labels], dim=1),
@@ -57,7 +58,7 @@ class PointPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramePrompt:
-    """The prompt of one frame: points (a box among them) or a mask.
+    """The prompt of one frame: points, which include boxes, or a mask.
 
     Attributes:
         points: Clicks and boxes, or None.
@@ -68,7 +69,7 @@ class FramePrompt:
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that the prompt is either points or a mask."""
+        """Check that one of both is given."""
         if (self.points is None) == (self.mask is None):
             msg = 'A frame is prompted with points or with a mask; give exactly one'
             raise ValueError(msg)
@@ -79,3 +80,43 @@ class FramePrompt:
             points=None if self.points is None else self.points.select(rows),
             mask=None if self.mask is None else self.mask[rows],
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptMark:
+    """A prompt point in the frame's file, for drawing.
+
+    Attributes:
+        object_id: The object that it prompts.
+        x: Column in pixels of the file.
+        y: Row in pixels of the file.
+        label: Its meaning; a box is two marks, one after the other.
+    """
+
+    object_id: int
+    x: float
+    y: float
+    label: PointLabel
+
+
+def marks_of_points(
+    points: PointPrompt,
+    object_ids: Sequence[int],
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> Iterator[PromptMark]:
+    """List the points of a prompt as marks, without padding.
+
+    Args:
+        scale: Pixels of the file per pixel of ``points``, in x and in y.
+    """
+    for object_id, coords, labels in zip(
+        object_ids, points.coords.tolist(), points.labels.tolist(), strict=True
+    ):
+        for (x, y), label in zip(coords, labels, strict=True):
+            if label != PointLabel.PADDING:
+                yield PromptMark(
+                    object_id=object_id,
+                    x=x * scale[0],
+                    y=y * scale[1],
+                    label=PointLabel(label),
+                )

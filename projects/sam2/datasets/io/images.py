@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from ...structures import FrameMasks
+from ...structures import VOID_LABEL, FrameMasks
 from .errors import (
     DEFAULT_LIMITS,
     REPLACE_FILE,
@@ -42,7 +42,6 @@ try:
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
-VOID_LABEL = 255
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
 IntensityRange = tuple[float, float]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...structures import FrameMasks
+from ...structures import VOID_LABEL, FrameMasks
 from .errors import ClipDataError
-from .images import VOID_LABEL, read_label_map, split_labels
+from .images import read_label_map, split_labels
 from .listing import (
     MASK_SUFFIXES,
     check_known,

@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...ops import write_atomically
-from ...structures import FrameMasks, VideoSource
+from ...structures import VOID_LABEL, FrameMasks, VideoSource
 from ..annotated_video import AnnotatedVideo, visible_objects, void_note
 from ..clip_dataset import ClipDataset
 from ..io.errors import ClipDataError
 from ..io.frames import ImageFrames
-from ..io.images import JPEG_SUFFIXES, VOID_LABEL, write_jpeg
+from ..io.images import JPEG_SUFFIXES, write_jpeg
 from ..io.listing import is_hidden, write_list
 from ..sources.synthetic import ClipPlan, copy_iou, make_clip
 from .config_sources import DatasetConfig

@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from ...ops import atomic_write
+from ...structures import VOID_LABEL
 from ..io.errors import ClipDataError
-from ..io.images import IMAGE_SUFFIXES, VOID_LABEL, image_size, read_label_map
+from ..io.images import IMAGE_SUFFIXES, image_size, read_label_map
 from ..io.listing import list_files, scan_folder, stem_of
 from ..io.mask_folders import MaskVideo, list_mask_videos, open_mask_video
 from .worker_pool import Advance

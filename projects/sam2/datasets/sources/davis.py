@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.registry import DATASETS
 
-from ...structures import FrameMasks
+from ...structures import VOID_LABEL, FrameMasks
 from ..annotated_video import (
     AnnotatedVideo,
     FrameSize,
@@ -16,7 +16,7 @@ from ..annotated_video import (
 from ..clip_dataset import ListedDataset
 from ..io.errors import DEFAULT_LIMITS, ClipDataError, ReadLimits, reports_clip_errors
 from ..io.frames import FrameReader, open_frames
-from ..io.images import VOID_LABEL, present_labels, read_labels, split_labels
+from ..io.images import present_labels, read_labels, split_labels
 from ..io.listing import (
     MASK_SUFFIXES,
     find_folders,

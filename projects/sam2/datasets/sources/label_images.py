@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 
-from ...structures import FrameMasks
+from ...structures import VOID_LABEL, FrameMasks
 from ..annotated_video import (
     AnnotatedVideo,
     FrameSize,
@@ -28,7 +28,7 @@ from ..io.errors import (
     reports_clip_errors,
 )
 from ..io.frames import open_image
-from ..io.images import IMAGE_SUFFIXES, VOID_LABEL, read_label_map
+from ..io.images import IMAGE_SUFFIXES, read_label_map
 from ..io.listing import MASK_SUFFIXES, find_file, find_stems, safe_join
 
 # The id of a region is its class times this, plus its number in the class.

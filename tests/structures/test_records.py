@@ -1,9 +1,37 @@
-"""Prompts hold what belongs together, and refuse the rest."""
+"""Records of videos and prompts refuse what does not belong together."""
 
+import numpy as np
 import pytest
 import torch
 
-from projects.sam2.structures import FramePrompt, PointPrompt
+from memory_videos import MemoryVideo
+from projects.sam2.structures import (
+    FrameMasklets,
+    FrameMasks,
+    FramePrompt,
+    PointPrompt,
+    VideoSource,
+)
+
+
+def test_masks_need_one_id_each() -> None:
+    masks = np.zeros((2, 4, 5), dtype=bool)
+    assert FrameMasks(object_ids=(1, 9), masks=masks).void is None
+    with pytest.raises(ValueError, match=r'each of 3 ids, but got masks \(2, 4, 5\)'):
+        FrameMasks(object_ids=(1, 2, 3), masks=masks)
+    with pytest.raises(ValueError, match=r'got masks \(4, 5\)'):
+        FrameMasks(object_ids=(1, 2, 3, 4), masks=masks[0])
+
+
+def test_source_is_told_by_what_it_can_do() -> None:
+    assert isinstance(MemoryVideo(), VideoSource)
+    assert not isinstance(object(), VideoSource)
+
+
+def test_mask_without_its_object_is_refused() -> None:
+    code = {'size': [2, 2], 'counts': '4'}
+    with pytest.raises(ValueError, match=r'Frame 4: expected one mask for each of 2'):
+        FrameMasklets(frame_index=4, object_ids=(1, 2), encoded=(code,))
 
 
 def _points(num_points: int, value: float = 0.0) -> PointPrompt:
