@@ -1,4 +1,4 @@
-"""From loaded clips to normalised batches on the device."""
+"""Prepares clips and videos: collated, resized and normalised on the device."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -23,14 +23,14 @@ from ..structures import (
 
 @MODELS.register_module()
 class ClipDataPreprocessor(BaseDataPreprocessor):
-    """Collates clips on the device and normalises their frames there.
+    """Collates clips on the device, and normalises frames there.
 
     Args:
-        image_size: Height and width at which the model works. Frames of a video are
-            resized to it; clips have to come in it, unless :class:`ClipRandomResize`
-            drew their size.
-        mean: Of the three channels, in 0..255.
-        std: Of the three channels, in 0..255.
+        image_size: Height and width of the model's input, multiples of 32. Frames of a
+            video are resized to it; clips must have it already, unless
+            :class:`ClipRandomResize` drew their size.
+        mean: Of red, green and blue, in 0..255.
+        std: Of red, green and blue, in 0..255.
 
     Raises:
         ValueError: If a side of ``image_size`` is no multiple of 32.
@@ -50,8 +50,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         self.image_size = image_size
         self._mean = torch.tensor(mean).view(3, 1, 1)
         self._std = torch.tensor(std).view(3, 1, 1)
-        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer('mean', self._mean.clone(), persistent=False)
+        self.register_buffer('std', self._std.clone(), persistent=False)
 
     mean: Tensor
     std: Tensor
@@ -61,7 +61,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         data: Sequence[ClipSample] | Sequence[VideoRecord],
         training: bool = False,
     ) -> dict[str, Any]:
-        """Prepare what the loader gave.
+        """Prepare a batch of the loader: collate clips, pass on videos.
 
         Returns:
             ``{'inputs': ...}``, the keyword of :meth:`SAM2.forward`.
@@ -70,10 +70,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         return {'inputs': self.collate(clips) if clips else list(data)}
 
     def collate(self, samples: Sequence[ClipSample]) -> ClipBatch:
-        """Stack clips, their objects one after another.
-
-        Returns:
-            The batch, on this module's device.
+        """Stack clips, their objects one after another, on the device of this module.
 
         Raises:
             ValueError: If the clips differ in length or frame size, have another size
@@ -99,7 +96,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         ]
 
         def per_object(parts: Sequence[Tensor]) -> Tensor:
-            """Repeat (T, …) of each clip for each of its objects, (T, O, …)."""
+            """Repeat the (T, ...) of each clip for its objects, (T, O, ...)."""
             return torch.cat(
                 [
                     part[:, None].expand(-1, num_objects, *part.shape[1:])
@@ -123,7 +120,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         )
 
     def _check_size(self, samples: Sequence[ClipSample]) -> None:
-        """Refuse clips that are trained at another size than videos are predicted."""
+        """Refuse clips of another size than that at which videos are predicted."""
         for sample in samples:
             size = tuple(sample.frames.shape[-2:])
             if size != tuple(self.image_size) and not sample.get('is_multi_scale'):
@@ -138,26 +135,26 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
                 raise ValueError(msg)
 
     def normalise(self, frames: Tensor) -> Tensor:
-        """Scale pixel values as the backbone expects them.
+        """Subtract the mean and divide by the standard deviation.
 
         Args:
             frames: (..., 3, H, W), uint8.
         """
         mean, std = self.mean, self.std
         if mean.dtype.itemsize < torch.float32.itemsize:
-            # A model of half precision has rounded its buffers.
+            # The buffers of a model in half precision are rounded.
             mean, std = (exact.to(mean.device) for exact in (self._mean, self._std))
         return match_weights((frames.float() - mean) / std, self.mean)
 
     def frame(self, frame: NDArray[np.uint8]) -> Tensor:
-        """Prepare one frame of a video.
+        """Resize and normalise one frame of a video.
 
         Args:
             frame: (height, width, 3), RGB.
 
         Returns:
-            (1, 3, H, W), resized as the released video predictor does (bicubic with
-            antialias, in 8 bits) and normalised.
+            (1, 3, H, W), resized as by the released video predictor: bicubic with
+            antialiasing, rounded to 8 bits.
         """
         height, width = self.image_size
         if frame.shape[:2] != (height, width):
@@ -169,10 +166,6 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         return self.normalise(pixels.to(self.device)[None])
 
     def mask_prompt(self, truth: FrameMasks) -> Tensor:
-        """Prepare the masks of a frame as prompts.
-
-        Returns:
-            (O, 1, H, W), bool: antialiased, then thresholded at one half.
-        """
+        """Resize the masks of a frame for mask prompts, (O, 1, H, W), bool."""
         masks = torch.from_numpy(truth.masks).to(self.device)[:, None]
         return resize_masks(masks, self.image_size)

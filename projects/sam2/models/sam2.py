@@ -289,16 +289,13 @@ class SAM2(ReleasedNames, BaseModel):
         """
         stride_4, stride_8, stride_16 = self.image_encoder(frames)
         high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)
+        _, channels, height, width = stride_16.shape
+        position = sine_encoding_2d(
+            channels=channels, size=(height, width), device=stride_16.device
+        )
         return ImageFeatures(
             embedding=stride_16,
-            position=match_weights(
-                sine_encoding_2d(
-                    channels=stride_16.shape[1],
-                    size=(stride_16.shape[2], stride_16.shape[3]),
-                    device=stride_16.device,
-                ),
-                self.tracker.no_memory_embedding,
-            ),
+            position=match_weights(position, self.tracker.no_memory_embedding),
             high_res_8=high_res_8,
             high_res_4=high_res_4,
         )

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 
 class EncodedMask(TypedDict):
-    """A mask as COCO writes it to json.
+    """A mask as COCO writes it to JSON.
 
     Attributes:
         size: Height and width in pixels.
-        counts: Compressed lengths of the runs, column by column.
+        counts: Compressed run lengths, column by column.
     """
 
     size: list[int]
@@ -21,11 +21,12 @@ class EncodedMask(TypedDict):
 
 
 class PlainRuns(TypedDict):
-    """A mask as plain run lengths, which COCO reads as well.
+    """A mask as plain run lengths, which COCO tools read, too.
 
     Attributes:
         size: Height and width in pixels.
-        counts: Lengths of the runs, column by column, false and true ones by turns.
+        counts: Run lengths, column by column: of false pixels, of true pixels, of false
+            ones, and so on.
     """
 
     size: list[int]
@@ -33,12 +34,8 @@ class PlainRuns(TypedDict):
 
 
 def encode_masks(masks: NDArray[np.bool_]) -> list[EncodedMask]:
-    """Encode masks.
-
-    Args:
-        masks: (O, H, W), bool.
-    """
-    # Compiled, and needed here alone: masks are read without it.
+    """Encode masks (O, H, W)."""
+    # A compiled package that only encoding needs.
     from pycocotools import mask as coco_mask  # noqa: PLC0415
 
     # pycocotools reads column-major (H, W, O).
@@ -56,7 +53,7 @@ def decode_masks(
     """Decode masks of one size.
 
     Args:
-        encoded: As COCO writes them; ``counts`` may be text, bytes or plain lengths.
+        encoded: ``counts`` may be text, bytes or plain lengths.
 
     Returns:
         (O, H, W), bool.
@@ -70,23 +67,20 @@ def decode_masks(
         msg = f'Expected masks of one size, but got {sorted(sizes)}; decode each alone'
         raise ValueError(msg)
     height, width = next(iter(sizes))
-    # Before the masks take memory: a damaged one may claim any size.
+    # Checked before memory is allocated: a damaged mask may claim any size.
     runs_of = [_checked_runs(code['counts'], height, width) for code in encoded]
     masks = np.empty((len(encoded), height, width), dtype=bool)
     for mask, runs in zip(masks, runs_of, strict=True):
         is_true = np.zeros(len(runs), dtype=bool)
         is_true[1::2] = True
         columns = np.repeat(is_true, runs).reshape(width, height)
-        if mask.size:  # (W, H) -> (H, W), ten times as fast as NumPy
+        if mask.size:  # (W, H) -> (H, W), ten times faster than NumPy
             cv2.transpose(columns.view(np.uint8), dst=mask.view(np.uint8))
     return masks
 
 
 def count_encoded_pixels(code: EncodedMask | Mapping[str, Any]) -> int:
-    """Area of a mask, without decoding it.
-
-    Returns:
-        Number of its true pixels.
+    """Area of a mask in pixels, without decoding it.
 
     Raises:
         ValueError: If the runs do not fill the mask.
@@ -96,7 +90,7 @@ def count_encoded_pixels(code: EncodedMask | Mapping[str, Any]) -> int:
 
 
 def plain_runs(code: EncodedMask | Mapping[str, Any]) -> PlainRuns:
-    """Give the run lengths of a mask as numbers.
+    """Decompress the run lengths of a mask.
 
     Raises:
         ValueError: If the runs do not fill the mask.
@@ -109,11 +103,11 @@ def plain_runs(code: EncodedMask | Mapping[str, Any]) -> PlainRuns:
 def _checked_runs(
     counts: str | bytes | Sequence[int], height: int, width: int
 ) -> NDArray[np.int64]:
-    """Lengths of the runs of a mask, which fill it."""
+    """Run lengths of a mask, which add up to its size."""
     runs = _runs(counts)
-    # One by one first: the sum of enormous ones might overflow.
-    fit = not len(runs) or (runs.min() >= 0 and runs.max() <= height * width)
-    if not fit or runs.sum() != height * width:
+    # Each one first: the sum of huge numbers might overflow.
+    is_in_range = not len(runs) or (runs.min() >= 0 and runs.max() <= height * width)
+    if not is_in_range or runs.sum() != height * width:
         msg = (
             f'Runs of {runs.sum()} pixels do not fill a mask of {height} x {width};'
             ' the annotation is damaged'
@@ -123,11 +117,11 @@ def _checked_runs(
 
 
 def _runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
-    """Lengths of the runs, false and true ones by turns.
+    """Run lengths, decompressed.
 
-    In compressed form a character carries five bits, lowest first, and a sixth where
-    more follow; the fifth of the last one is the sign. From the fourth run on, what
-    is written is the difference to the run before the last.
+    Each character carries five bits of a number, lowest first, and a sixth bit if more
+    follow; the fifth bit of the last character is the sign. From the fourth run on, the
+    number is the difference to the second to last run.
     """
     if not isinstance(counts, str | bytes):
         return np.asarray(counts, dtype=np.int64)
