@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from golden_models import golden_model
 from literal_masks import Settings, literal_masks
 from projects.sam2.apis import SAM2AutomaticMaskGenerator
-from projects.sam2.apis.automatic_mask_generator import _zero_if_empty
+from projects.sam2.apis.automatic_mask_generator import _Counts, _zero_if_empty
 from projects.sam2.models import SAM2
 from projects.sam2.ops import decode_masks
 from toy_videos import toy_frames
@@ -135,6 +135,21 @@ def test_reason_for_no_mask_names_the_setting_to_change(
     assert generator.generate(image)
 
 
+@pytest.mark.parametrize(
+    ('counts', 'reason'),
+    [
+        (_Counts(num_decoded=3), 'the model predicts NaN; check its weights'),
+        (_Counts(3, 0.9, 2, 1.0, 2), 'cut all 2 stable masks; raise crop_overlap_rat'),
+    ],
+)
+def test_rare_reasons_for_no_mask_are_explained(
+    counts: _Counts, reason: str, model: SAM2
+) -> None:
+    generator = SAM2AutomaticMaskGenerator(model, 2)
+    generator._counts = counts
+    assert reason in generator.explain_nothing()
+
+
 def test_image_must_be_rgb(model: SAM2, image: NDArray[np.uint8]) -> None:
     generator = _generator(model, Settings(1, 0.0, 0.0, 1.0, 0.7))
     with pytest.raises(ValueError, match='The image has shape'):
@@ -206,6 +221,7 @@ def test_point_grids_replace_the_regular_grid(
         ({'points_per_side': None}, 'give one of the two'),
         ({'point_grids': [[[0.5, 0.5]]]}, 'point_grids are given; give one of the two'),
         ({'point_grids': [], 'points_per_side': None}, 'for each of 1 layers'),
+        ({'point_grids': ['x'], 'points_per_side': None}, 'cannot be read as points'),
         ({'point_grids': [[0.5]], 'points_per_side': None}, r'shapes \[\(1,\)\]'),
         ({'point_grids': [[[2, 0.5]]], 'points_per_side': None}, r'outside of \[0, 1'),
         ({'output_mode': 'polygons'}, "output_mode is 'polygons'; give one of"),

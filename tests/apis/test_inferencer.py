@@ -371,6 +371,17 @@ def test_everything_on_the_first_frame_is_tracked(
         assert ids == [tuple(range(1, number + 1))] * 2
 
 
+def test_video_without_anything_on_its_first_frame_is_an_error(
+    inferencer: SAM2Inferencer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inferencer.mask_generator, 'pred_iou_thresh', 1.0)
+    message = (
+        r'on the first frame \(0 masks of 27 candidates: .*; or prompt the objects'
+    )
+    with pytest.raises(ValueError, match=message):
+        list(inferencer.forward(video(2)))
+
+
 def test_wrong_prompts_of_an_image_are_errors(
     inferencer: SAM2Inferencer,
 ) -> None:

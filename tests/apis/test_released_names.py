@@ -260,6 +260,22 @@ def test_parts_of_the_model_are_called_as_in_the_release(
     assert ious.shape == scores.shape == (len(coords), 1)
 
 
+def test_one_image_for_several_objects_must_be_repeated(
+    predictor: SAM2ImagePredictor,
+) -> None:
+    model = predictor.model
+    sparse, dense = model.sam_prompt_encoder(boxes=torch.ones(2, 4))
+    with pytest.raises(ValueError, match='set repeat_image=True'):
+        model.sam_mask_decoder(
+            predictor.get_image_embedding(),
+            model.sam_prompt_encoder.get_dense_pe(),
+            sparse,
+            dense,
+            multimask_output=False,
+            repeat_image=False,
+        )
+
+
 def test_box_needs_no_padding_point(
     predictor: SAM2ImagePredictor,
 ) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 import projects.sam2
 from projects.sam2.apis import automatic_mask_generator as automatic_masks
-from projects.sam2.apis import load_model_config
+from projects.sam2.apis import build_sam2, load_model_config
 from released_scripts import SCRIPTS, Files
 from toy_videos import SIZE, toy_frames
 from vos_folders import write_vos_model
@@ -210,6 +210,8 @@ def test_helpers_of_the_mask_generator() -> None:
         atol=2,
     )
     assert near.tolist() == [True, False]
+    with pytest.raises(ValueError, match=r'lengths \[1, 2\]; give one length'):
+        list(amg.batch_iterator(2, [1, 2], 'a'))
     assert list(amg.batch_iterator(2, [1, 2, 3], 'abc')) == [
         [[1, 2], 'ab'],
         [[3], 'c'],
@@ -234,9 +236,29 @@ def test_small_regions_are_filled_or_removed(mode: str) -> None:
     same, changed = amg.remove_small_regions(mask, 1, mode)
     assert same is mask
     assert not changed
+    with pytest.raises(ValueError, match="mode is 'dots'; give 'holes' or"):
+        amg.remove_small_regions(mask, 1, 'dots')
     largest, changed = amg.remove_small_regions(mask, 1000, 'islands')
     assert changed
     assert largest.sum() == 35
+
+
+def test_helpers_of_masks_points_and_checkpoints(files: Files) -> None:
+    misc = import_module('projects.sam2.as_sam2.misc')
+    logits = torch.ones(1, 1, 5, 5)
+    logits[..., 2, 2] = -1.0
+    filled = misc.fill_holes_in_mask_scores(logits, 1)
+    assert filled[0, 0, 2, 2] == pytest.approx(0.1)
+    first = misc.concat_points(None, torch.ones(1, 1, 2), torch.ones(1, 1))
+    both = misc.concat_points(first, torch.zeros(1, 2, 2), torch.zeros(1, 2))
+    assert both['point_coords'].shape == (1, 3, 2)
+    assert both['point_labels'].tolist() == [[1, 0, 0]]
+    expected = files.model()
+    model = build_sam2(files.config, device='cpu')
+    misc.load_checkpoint(model, None)
+    misc.load_checkpoint(model, files.checkpoint)
+    weights = zip(model.parameters(), expected.parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in weights)
 
 
 def test_frames_of_a_video_have_its_size(files: Files) -> None:

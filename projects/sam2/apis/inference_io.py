@@ -170,6 +170,7 @@ class ImageInput:
 
     name: str
     pixels: NDArray[np.uint8]
+    frames_per_second: None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -250,7 +250,7 @@ class SAM2Inferencer(BaseInferencer):
                         folder,
                         name,
                         pred_formats,
-                        frames_per_second=getattr(source, 'frames_per_second', None),
+                        frames_per_second=source.frames_per_second,
                     )
                 frames = self.forward(source, prompts=prompts, max_frames=max_frames)
                 if not counts_inputs:
