@@ -1,4 +1,4 @@
-"""Masks, contours and prompts over frames."""
+"""Masks, prompts, labels and text in pictures, and the colours of objects."""
 
 import numpy as np
 import pytest
@@ -16,6 +16,17 @@ from projects.sam2.visualization.drawing import (
 )
 
 SIZE = (90, 160)
+
+
+import itertools
+import math
+
+from projects.sam2.visualization.drawing import (
+    BLACK,
+    draw_labels,
+    draw_text,
+    text_size,
+)
 
 
 @pytest.fixture
@@ -176,3 +187,99 @@ def test_id_of_an_object_does_not_cover_a_click(
     # The disk about the centre is green and white, a plate black.
     disk = image[4 * 54 - 4 : 4 * 54 + 8, 4 * 64 - 4 : 4 * 64 + 8]
     assert disk[..., 1].min() >= POSITIVE[1]
+
+
+@pytest.fixture
+def canvas() -> Picture:
+    return np.full((120, 200, 3), 90, dtype=np.uint8)
+
+
+def box(top: int, left: int, height: int, width: int) -> np.ndarray:
+    mask = np.zeros((120, 200), dtype=bool)
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def changed(canvas: Picture) -> np.ndarray:
+    return np.asarray((canvas != 90).any(axis=2))
+
+
+def test_text_stays_in_the_space_it_asks_for(canvas: Picture) -> None:
+    draw_text(canvas, 'frame 12', (20, 30), letter_height=15, color=WHITE)
+    height, width = text_size('frame 12', 15)
+    rows, columns = np.nonzero(changed(canvas))
+    assert rows.min() >= 30
+    assert rows.max() < 30 + height
+    assert columns.min() >= 20
+    assert columns.max() < 20 + width + 2
+
+
+def test_longer_text_is_wider_and_larger_letters_are_higher() -> None:
+    assert text_size('12', 15)[1] < text_size('123', 15)[1]
+    assert text_size('12', 15)[0] < text_size('12', 20)[0]
+
+
+def test_text_at_the_edge_is_cut_off(canvas: Picture) -> None:
+    draw_text(canvas, 'a long line of text', (180, 110), letter_height=15)
+    assert changed(canvas).any()
+
+
+def test_plate_lies_in_a_large_mask(canvas: Picture) -> None:
+    mask = box(30, 60, 60, 90)
+    draw_labels(canvas, [mask], [3])
+    assert changed(canvas).any()
+    assert not (changed(canvas) & ~mask).any()
+    present = {tuple(pixel) for pixel in canvas.reshape(-1, 3)}
+    assert {BLACK, object_color(3)} <= present
+
+
+def test_plate_leaves_a_small_mask_visible(canvas: Picture) -> None:
+    mask = box(60, 100, 4, 4)
+    draw_labels(canvas, [mask], [3])
+    assert changed(canvas).any()
+    assert not (changed(canvas) & mask).any()
+
+
+@pytest.mark.parametrize('corner', [(0, 0), (0, 197), (117, 0), (117, 197)])
+def test_plate_of_a_mask_in_a_corner_is_whole(
+    canvas: Picture, corner: tuple[int, int]
+) -> None:
+    middle = canvas.copy()
+    draw_labels(middle, [box(60, 100, 3, 3)], [8])
+    draw_labels(canvas, [box(*corner, 3, 3)], [8])
+    assert changed(canvas).sum() == changed(middle).sum()
+
+
+def test_plates_make_way_for_each_other(canvas: Picture) -> None:
+    alone = canvas.copy()
+    same = box(50, 80, 30, 40)
+    draw_labels(alone, [same], [1])
+    draw_labels(canvas, [same, same], [1, 2])
+    assert changed(canvas).sum() == 2 * changed(alone).sum()
+
+
+def test_empty_mask_has_no_plate(canvas: Picture) -> None:
+    draw_labels(canvas, [box(0, 0, 0, 0)], [1])
+    assert not changed(canvas).any()
+
+
+def test_sixty_objects_have_sixty_colours() -> None:
+    colors = {object_color(object_id) for object_id in range(1, 61)}
+    assert len(colors) == 60
+
+
+def test_neighbouring_ids_look_different() -> None:
+    for one, other in itertools.pairwise(range(1, 256)):
+        assert math.dist(object_color(one), object_color(other)) > 60
+
+
+def test_the_first_dozen_are_far_apart() -> None:
+    for one, other in itertools.combinations(range(1, 13), 2):
+        assert math.dist(object_color(one), object_color(other)) > 60
+
+
+@pytest.mark.parametrize('object_id', [0, 1, 12, 13, 255, 100_000])
+def test_colours_are_bright_enough_for_dark_frames(object_id: int) -> None:
+    color = object_color(object_id)
+    assert max(color) >= 120
+    assert all(0 <= channel <= 255 for channel in color)

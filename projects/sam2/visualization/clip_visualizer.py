@@ -1,4 +1,4 @@
-"""Hands videos to TensorBoard and Weights & Biases."""
+"""The visualizer: strips and videos as files and in TensorBoard or Weights & Biases."""
 
 from io import BytesIO
 from pathlib import Path
@@ -23,19 +23,105 @@ from .drawing import Overlay, Picture, draw_overlay
 from .strips import draw_strip, draw_video
 from .video_file import FRAMES_PER_SECOND, write_video
 
-# TensorBoard keeps and sends pictures whole.
+# TensorBoard keeps GIFs whole in memory and sends them whole.
 MAX_GIF_FRAMES = 40
 MAX_GIF_SIDE = 480
 
 
+@VISUALIZERS.register_module()
+class ClipVisualizer(Visualizer):
+    """Draws videos with prompts, ground truth and predicted masklets.
+
+    For each video it writes a strip (``.png``) and a video of ground truth beside
+    prediction (``.mp4``), and shows them in TensorBoard and Weights & Biases; other
+    backends get the strips only. In a config::
+
+        visualizer = dict(
+            type='ClipVisualizer', vis_backends=[dict(type='TensorboardVisBackend')]
+        )
+        default_hooks = dict(visualization=dict(type='ClipVisualizationHook'))
+    """
+
+    def draw_frame(
+        self, frame: Picture, overlay: Overlay, *, long_side: int = 720
+    ) -> Picture:
+        """Draw masks, contours, object ids and prompts over a frame.
+
+        Args:
+            frame: (height, width, 3), RGB.
+            long_side: Length of the picture's longer side in pixels.
+
+        Returns:
+            (shown height, shown width, 3), RGB.
+        """
+        picture = draw_overlay(frame, overlay, long_side=long_side)
+        self.set_image(picture)
+        return picture
+
+    def draw_strip(
+        self, source: VideoSource, masklets: Masklets, *, title: str = ''
+    ) -> Picture:
+        """Draw a few frames of a video: as they are, ground truth, prediction.
+
+        Args:
+            title: Written above; the video's name if empty.
+        """
+        return draw_strip(source, masklets, title=title or source.name)
+
+    def write_clip(
+        self,
+        source: VideoSource,
+        masklets: Masklets,
+        *,
+        folder: Path,
+        step: int,
+        title: str = '',
+    ) -> tuple[Path, ...]:
+        """Write the strip and the video of a validation video.
+
+        Any process may write; nothing here waits for another.
+
+        Args:
+            folder: Created where it is missing.
+            step: Training step, part of the files' names.
+            title: Written above; the video's name if empty.
+
+        Returns:
+            Paths of both files; none where no frame was recorded.
+        """
+        if not masklets.frames:
+            return ()
+        title = title or source.name
+        stem = source.name.replace('/', '_').replace('\\', '_')
+        strip_path = folder / f'{stem}_{step}.png'
+        video_path = strip_path.with_suffix('.mp4')
+        write_png(strip_path, self.draw_strip(source, masklets, title=title))
+        write_video(video_path, draw_video(source, masklets, title=title))
+        return strip_path, video_path
+
+    @master_only
+    def add_strips(self, folder: Path, step: int) -> None:
+        """Show all strips and videos of a step in TensorBoard and the like.
+
+        Args:
+            folder: As for :meth:`write_clip`.
+        """
+        for path in sorted(folder.glob(f'*_{step}.png')):
+            name = f'{folder.name}/{path.stem.removesuffix(f"_{step}")}'
+            picture, video = _read_png(path), path.with_suffix('.mp4')
+            for backend in self._vis_backends.values():
+                if isinstance(backend, LocalVisBackend):
+                    continue  # it would write the same file once more
+                backend.add_image(name, picture, step)
+                if video.is_file():
+                    add_video(backend, f'{name}/video', video, step)
+
+
 def add_video(backend: BaseVisBackend, name: str, path: Path, step: int) -> None:
-    """Show a video wherever a backend logs to, if it can show any.
+    """Log an mp4 to a backend that can show videos.
 
-    TensorBoard gets a moving GIF among its images: its own way for videos needs
+    TensorBoard gets an animated GIF among its images: its own function for videos needs
     another package, which makes a GIF as well.
-
-    Args:
-        path: The mp4.
     """
     if isinstance(backend, TensorboardVisBackend):
         _add_to_tensorboard(backend, name, path, step)
@@ -44,14 +130,24 @@ def add_video(backend: BaseVisBackend, name: str, path: Path, step: int) -> None
         wandb.log({name: wandb.Video(str(path), format='mp4')})
 
 
+def _add_to_tensorboard(
+    backend: TensorboardVisBackend, name: str, path: Path, step: int
+) -> None:
+    # TensorBoard is optional, and protobuf creates the class at run time.
+    from tensorboard.compat.proto import summary_pb2  # noqa: PLC0415
+
+    gif = encode_gif(path)
+    width, height = Image.open(BytesIO(gif)).size
+    message: Any = vars(summary_pb2)['Summary']
+    image = message.Image(
+        height=height, width=width, colorspace=3, encoded_image_string=gif
+    )
+    summary = message(value=[message.Value(tag=name, image=image)])
+    backend.experiment.file_writer.add_summary(summary, step)
+
+
 def encode_gif(path: Path) -> bytes:
-    """Turn a video into a moving GIF, smaller and with fewer frames where it is large.
-
-    Args:
-        path: The mp4.
-
-    Returns:
-        The file's bytes.
+    """Turn an mp4 into an animated GIF, with fewer and smaller frames if it is large.
 
     Raises:
         ValueError: If the video has no frame that can be read.
@@ -82,122 +178,8 @@ def encode_gif(path: Path) -> bytes:
     return encoded.getvalue()
 
 
-def _add_to_tensorboard(
-    backend: TensorboardVisBackend, name: str, path: Path, step: int
-) -> None:
-    """Log a GIF as an image that is encoded already."""
-    # Imported where TensorBoard is used, as MMEngine does.
-    # Protobuf makes the class at run time.
-    from tensorboard.compat.proto import summary_pb2  # noqa: PLC0415
-
-    gif = encode_gif(path)
-    width, height = Image.open(BytesIO(gif)).size
-    message: Any = vars(summary_pb2)['Summary']
-    image = message.Image(
-        height=height, width=width, colorspace=3, encoded_image_string=gif
-    )
-    summary = message(value=[message.Value(tag=name, image=image)])
-    backend.experiment.file_writer.add_summary(summary, step)
-
-
-@VISUALIZERS.register_module()
-class ClipVisualizer(Visualizer):
-    """Draws videos with prompts, ground truth and predicted masklets.
-
-    Of each video it writes a strip (``.png``) and a video of ground truth beside
-    prediction (``.mp4``), and hands them to TensorBoard, Weights & Biases and, the
-    strips alone, to other backends.
-    """
-
-    def draw_frame(
-        self, frame: Picture, overlay: Overlay, *, long_side: int = 720
-    ) -> Picture:
-        """Draw masks, contours, object ids and prompts over a frame.
-
-        Args:
-            frame: (height, width, 3), RGB.
-            long_side: Length of the picture's longer side in pixels.
-
-        Returns:
-            (shown height, shown width, 3), RGB.
-        """
-        picture = draw_overlay(frame, overlay, long_side=long_side)
-        self.set_image(picture)
-        return picture
-
-    def draw_strip(
-        self, source: VideoSource, masklets: Masklets, *, title: str = ''
-    ) -> Picture:
-        """Draw a few frames of a video: as it is, ground truth, prediction.
-
-        Args:
-            title: Written above; the video's name if empty.
-
-        Returns:
-            (height, width, 3), RGB.
-        """
-        return draw_strip(source, masklets, title=title or source.name)
-
-    def write_clip(
-        self,
-        source: VideoSource,
-        masklets: Masklets,
-        *,
-        folder: Path,
-        step: int,
-        title: str = '',
-    ) -> tuple[Path, ...]:
-        """Write the strip and the video of a validation video.
-
-        Any process may write; nothing here waits for another.
-
-        Args:
-            folder: Made where it is missing.
-            step: Of training, part of the files' names.
-            title: Written above; the video's name if empty.
-        """
-        if not masklets.frames:
-            return ()
-        title = title or source.name
-        strip_path, video_path = (
-            folder / f'{_stem(source.name)}_{step}{suffix}'
-            for suffix in ('.png', '.mp4')
-        )
-        write_png(strip_path, self.draw_strip(source, masklets, title=title))
-        write_video(video_path, draw_video(source, masklets, title=title))
-        return strip_path, video_path
-
-    @master_only
-    def add_strips(self, folder: Path, step: int) -> None:
-        """Hand all strips and videos of a step to TensorBoard and the like.
-
-        Args:
-            folder: Where :meth:`write_clip` put them.
-        """
-        for path in sorted(folder.glob(f'*_{step}.png')):
-            name = f'{folder.name}/{path.stem.removesuffix(f"_{step}")}'
-            picture, video = _read_png(path), path.with_suffix('.mp4')
-            for backend in self._vis_backends.values():
-                # The local one would write the same file once more.
-                if isinstance(backend, LocalVisBackend):
-                    continue
-                backend.add_image(name, picture, step)
-                if video.is_file():
-                    add_video(backend, f'{name}/video', video, step)
-
-
-def _stem(video_name: str) -> str:
-    """A video's name as a file name."""
-    return video_name.replace('/', '_').replace('\\', '_')
-
-
 def write_png(path: Path, picture: Picture) -> None:
-    """Write a picture; another process never reads half a file.
-
-    Args:
-        path: Of the file; its folder is made where it is missing.
-        picture: (height, width, 3), RGB.
-    """
+    """Write a picture atomically; the folder is created where it is missing."""
     encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     write_atomically(path, encoded.tobytes())
 

@@ -1,4 +1,4 @@
-"""Arranges pictures of frames: the strip, and ground truth beside prediction."""
+"""Pictures of whole clips: strips of frames, and ground truth beside prediction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,18 +9,15 @@ from numpy.typing import NDArray
 from ..ops import decode_masks
 from ..structures import (
     FrameMasklets,
-    FrameMasks,
     FramePrompt,
     Masklets,
     PointLabel,
-    PromptMark,
     VideoSource,
     marks_of_points,
 )
 from .drawing import (
+    BACKGROUND,
     FAINT,
-    GROUND,
-    TEXT,
     Overlay,
     Picture,
     draw_overlay,
@@ -30,171 +27,16 @@ from .drawing import (
     text_size,
 )
 
-GAP = 6
-LETTERS = 15
-TITLE_LETTERS = 18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StripColumn:
-    """One frame of a strip.
-
-    Attributes:
-        caption: Written above, such as ``frame 12``.
-        cells: Pictures of one size, from top to bottom, one for each row.
-    """
-
-    caption: str
-    cells: tuple[Picture, ...]
-
-
-def compose_strip(
-    columns: Sequence[StripColumn], row_names: Sequence[str], title: str
-) -> Picture:
-    """Set pictures in a grid: a column for each frame, a row for each kind.
-
-    Returns:
-        (height, width, 3), RGB.
-
-    Raises:
-        ValueError: If there is no column, or one has another number of cells than
-            there are rows.
-    """
-    if not columns or {len(column.cells) for column in columns} != {len(row_names)}:
-        msg = (
-            f'Expected columns of {len(row_names)} cells, but got '
-            f'{[len(column.cells) for column in columns]}'
-        )
-        raise ValueError(msg)
-    cell_height, cell_width = columns[0].cells[0].shape[:2]
-    legend = max(text_size(name, LETTERS)[1] for name in row_names) + 3 * GAP
-    top = text_size(title, TITLE_LETTERS)[0] + text_size('0', LETTERS)[0] + 3 * GAP
-    width = legend + len(columns) * (cell_width + GAP)
-    width = max(width, text_size(title, TITLE_LETTERS)[1] + 2 * GAP)
-    image = _ground(top + len(row_names) * (cell_height + GAP), width)
-    draw_text(image, title, (GAP, GAP), height=TITLE_LETTERS)
-    caption_top = top - text_size('0', LETTERS)[0] - GAP // 2
-    for row, name in enumerate(row_names):
-        middle = top + row * (cell_height + GAP) + cell_height // 2
-        draw_text(image, name, (GAP, middle - LETTERS // 2), height=LETTERS)
-    for index, column in enumerate(columns):
-        left = legend + index * (cell_width + GAP)
-        at = (left, caption_top)
-        draw_text(image, column.caption, at, height=LETTERS, color=FAINT)
-        for row, cell in enumerate(column.cells):
-            put_at = top + row * (cell_height + GAP)
-            image[put_at : put_at + cell_height, left : left + cell_width] = cell
-    return image
-
-
-def stack(pictures: Sequence[Picture]) -> Picture:
-    """Set pictures below each other, such as strips of several clips.
-
-    Returns:
-        (height, width, 3), RGB, as wide as the widest.
-    """
-    width = max(picture.shape[1] for picture in pictures)
-    height = sum(picture.shape[0] + GAP for picture in pictures)
-    image = _ground(height, width)
-    top = 0
-    for picture in pictures:
-        image[top : top + picture.shape[0], : picture.shape[1]] = picture
-        top += picture.shape[0] + GAP
-    return image
-
-
-def side_by_side(
-    panels: Sequence[Picture], names: Sequence[str], caption: str
-) -> Picture:
-    """Set pictures beside each other, each with its name above.
-
-    Args:
-        panels: Pictures of one size, (height, width, 3).
-
-    Returns:
-        (height, width, 3), RGB, both sides even, the same for all captions.
-    """
-    height, width = panels[0].shape[:2]
-    line = text_size('0', LETTERS)[0] + GAP
-    top = 2 * line + GAP
-    image = _ground(_even(top + height + GAP), _even(GAP + len(panels) * (width + GAP)))
-    draw_text(image, caption, (GAP, GAP), height=LETTERS, color=FAINT)
-    for index, (panel, name) in enumerate(zip(panels, names, strict=True)):
-        left = GAP + index * (width + GAP)
-        draw_text(image, name, (left, line + GAP // 2), height=LETTERS, color=TEXT)
-        image[top : top + height, left : left + width] = panel
-    return image
-
-
-def placeholder(frame: Picture, text: str) -> Picture:
-    """A dimmed picture that says why nothing is drawn over it.
-
-    Args:
-        frame: (height, width, 3).
-    """
-    image = (frame // 3).astype(np.uint8)
-    line_height, width = text_size(text, LETTERS)
-    at = ((frame.shape[1] - width) // 2, (frame.shape[0] - line_height) // 2)
-    draw_text(image, text, at, height=LETTERS)
-    return image
-
-
-def _ground(height: int, width: int) -> Picture:
-    """An empty picture."""
-    return np.full((height, width, 3), GROUND, dtype=np.uint8)
-
-
-def _even(length: int) -> int:
-    """The next even number."""
-    return length + length % 2
-
-
 STRIP_COLUMNS = 6
 STRIP_LONG_SIDE = 300
 VIDEO_LONG_SIDE = 560
+GAP = 6
+LETTERS = 15
+TITLE_LETTERS = 18
 ROW_NAMES = ('Frame', 'Ground truth', 'Prediction')
-NOT_ANNOTATED = 'not annotated'
 
-
-def choose_frames(
-    masklets: Masklets, annotated: Sequence[int], number: int
-) -> tuple[FrameMasklets, ...]:
-    """Choose evenly spaced frames, the first and the last among them.
-
-    Args:
-        annotated: Frames with ground truth; where at least ``number`` of them, or all
-            of a sparsely annotated video's, can be shown, only those are chosen.
-    """
-    frames = masklets.frames
-    true_frames = set(annotated)
-    with_truth = tuple(frame for frame in frames if frame.frame_index in true_frames)
-    if len(with_truth) >= min(number, 3):
-        frames = with_truth
-    if len(frames) <= number:
-        return frames
-    chosen = np.linspace(0, len(frames) - 1, number).round().astype(int)
-    return tuple(frames[index] for index in chosen)
-
-
-def prediction_overlay(frame: FrameMasklets, size: tuple[int, int]) -> Overlay:
-    """Predicted masks of a frame, with its prompts.
-
-    Args:
-        size: Height and width of the frame's file.
-    """
-    empty = np.zeros((0, *size), dtype=bool)
-    encoded = [dict(code) for code in frame.encoded]
-    return Overlay(
-        object_ids=frame.object_ids,
-        masks=decode_masks(encoded) if encoded else empty,
-        prompted_ids=frame.prompted_ids,
-        marks=frame.marks,
-    )
-
-
-def truth_overlay(truth: FrameMasks) -> Overlay:
-    """Ground truth of a frame."""
-    return Overlay(object_ids=truth.object_ids, masks=truth.masks, void=truth.void)
+# Caption and cells, from top to bottom.
+StripColumn = tuple[str, Sequence[Picture]]
 
 
 def draw_strip(
@@ -204,15 +46,11 @@ def draw_strip(
     title: str,
     num_columns: int = STRIP_COLUMNS,
 ) -> Picture:
-    """Draw a few frames of a video: as it is, ground truth, prediction.
-
-    Returns:
-        (height, width, 3), RGB.
-    """
-    chosen = choose_frames(masklets, source.annotated_frames(), num_columns)
+    """Draw a few frames of a video: as they are, ground truth, prediction."""
+    frames = choose_frames(masklets, source.annotated_frames(), num_columns)
     columns = [
-        StripColumn(caption=_caption(frame), cells=_cells(source, frame))
-        for frame in chosen
+        (_caption(frame), _draw_cells(source, frame, STRIP_LONG_SIDE))
+        for frame in frames
     ]
     return compose_strip(columns, ROW_NAMES, title)
 
@@ -220,38 +58,71 @@ def draw_strip(
 def draw_video(
     source: VideoSource, masklets: Masklets, *, title: str
 ) -> Iterator[Picture]:
-    """Draw ground truth beside prediction for each frame that was kept."""
+    """Draw ground truth beside prediction for each recorded frame."""
     for frame in masklets.frames:
-        cells = _cells(source, frame, long_side=VIDEO_LONG_SIDE)
+        cells = _draw_cells(source, frame, VIDEO_LONG_SIDE)
         yield side_by_side(cells[1:], ROW_NAMES[1:], f'{title}   {_caption(frame)}')
 
 
+def choose_frames(
+    masklets: Masklets, annotated: Sequence[int], num_frames: int
+) -> tuple[FrameMasklets, ...]:
+    """Choose evenly spaced frames, including the first and the last.
+
+    Args:
+        annotated: Frames with ground truth. Only they are chosen where enough of them
+            were recorded: ``num_frames``, or three of a sparsely annotated video.
+    """
+    has_truth = set(annotated)
+    with_truth = tuple(f for f in masklets.frames if f.frame_index in has_truth)
+    is_enough = len(with_truth) >= min(num_frames, 3)
+    frames = with_truth if is_enough else masklets.frames
+    if len(frames) <= num_frames:
+        return frames
+    indices = np.linspace(0, len(frames) - 1, num_frames).round().astype(int)
+    return tuple(frames[index] for index in indices)
+
+
 def _caption(frame: FrameMasklets) -> str:
-    """What stands above a frame."""
     return f'frame {frame.frame_index}' + (' · prompt' if frame.prompted_ids else '')
 
 
-def _cells(
-    source: VideoSource, frame: FrameMasklets, *, long_side: int = STRIP_LONG_SIDE
-) -> tuple[Picture, ...]:
-    """The frame, its ground truth and its prediction, in one size."""
+def _draw_cells(
+    source: VideoSource, frame: FrameMasklets, long_side: int
+) -> tuple[Picture, Picture, Picture]:
+    """Draw a frame as it is, its ground truth and its prediction."""
     pixels = source.read_frame(frame.frame_index)
     truth = source.read_masks(frame.frame_index)
     size = (pixels.shape[0], pixels.shape[1])
     plain = resize(pixels, fitted_size(size, long_side))
-    true = (
-        placeholder(plain, NOT_ANNOTATED)
-        if truth is None
-        else draw_overlay(plain, truth_overlay(truth), long_side=long_side)
-    )
-    predicted = draw_overlay(
-        plain, prediction_overlay(frame, size), long_side=long_side
-    )
-    return plain, true, predicted
+    if truth is None:
+        true = not_annotated(plain)
+    else:
+        overlay = Overlay(
+            object_ids=truth.object_ids, masks=truth.masks, void=truth.void
+        )
+        true = draw_overlay(plain, overlay, long_side=long_side)
+    predicted = prediction_overlay(frame, size)
+    return plain, true, draw_overlay(plain, predicted, long_side=long_side)
 
 
-NOT_ANNOTATED = 'not annotated'
-TRAINING_ROW_NAMES = ('Frame', 'Prompts')
+def prediction_overlay(frame: FrameMasklets, size: tuple[int, int]) -> Overlay:
+    """Collect the predicted masks of a frame and its prompts.
+
+    Args:
+        size: Height and width of the frame's file.
+    """
+    encoded = [dict(code) for code in frame.encoded]
+    masks = decode_masks(encoded) if encoded else np.zeros((0, *size), dtype=bool)
+    return Overlay(
+        object_ids=frame.object_ids,
+        masks=masks,
+        prompted_ids=frame.prompted_ids,
+        marks=frame.marks,
+    )
+
+
+# -------------------------------------------------------------------- Training clips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,10 +137,10 @@ class TrainingClip:
         annotated: (T,), bool.
         object_ids: One for each object.
         frame_indices: Positions in the video.
-        prompts: First prompts, (O, …), by the frame of the clip.
-        corrections: Number of correction clicks, likewise.
-        clicks: Where a model was at hand, all points of a corrected frame, the first
-            prompt and the clicks on the errors of its masks, (O, …), likewise.
+        prompts: First prompts of all objects, by the frame of the clip.
+        corrections: Number of correction clicks, by the frame of the clip.
+        clicks: If a model predicted masks, the points of each corrected frame: its
+            first prompt and the clicks on errors of the masks.
     """
 
     title: str
@@ -291,67 +162,129 @@ def draw_training_clip(
 
     Args:
         long_side: Length of a frame's longer side in pixels.
-
-    Returns:
-        (height, width, 3), RGB.
+        with_frames: Add a row of frames without masks.
     """
-    columns = [
-        StripColumn(
-            caption=_training_caption(clip, time),
-            cells=_training_cells(clip, time, long_side)[0 if with_frames else 1 :],
-        )
-        for time in range(len(clip.frames))
-    ]
-    names = TRAINING_ROW_NAMES if with_frames else ('',)
+    columns = []
+    for time, (frame, frame_index) in enumerate(
+        zip(clip.frames, clip.frame_indices, strict=True)
+    ):
+        words = [f'{frame_index}']
+        if time in clip.prompts:
+            words.append(prompt_kind(clip.prompts[time]))
+        if clip.corrections.get(time):
+            words.append(f'+{clip.corrections[time]} clicks')
+        size = fitted_size((frame.shape[0], frame.shape[1]), long_side)
+        plain = resize(frame, size)
+        if clip.annotated[time]:
+            overlay = _training_overlay(clip, time)
+            prompts = draw_overlay(frame, overlay, long_side=long_side)
+        else:
+            prompts = not_annotated(plain)
+        cells = (plain, prompts) if with_frames else (prompts,)
+        columns.append((' · '.join(words), cells))
+    names = ('Frame', 'Prompts') if with_frames else ('',)
     return compose_strip(columns, names, clip.title)
 
 
-def prompt_kind(prompt: FramePrompt) -> str:
-    """Name a prompt.
+def _training_overlay(clip: TrainingClip, time: int) -> Overlay:
+    prompt = clip.prompts.get(time)
+    shown = clip.clicks.get(time, prompt)
+    points = None if shown is None else shown.points
+    return Overlay(
+        object_ids=clip.object_ids,
+        masks=clip.masks[time],
+        prompted_ids=() if prompt is None else clip.object_ids,
+        marks=() if points is None else tuple(marks_of_points(points, clip.object_ids)),
+        void=clip.void[time],
+    )
 
-    Returns:
-        ``mask``, ``box`` or ``click``.
-    """
+
+def prompt_kind(prompt: FramePrompt) -> str:
+    """Name the kind of a prompt: ``mask``, ``box`` or ``click``."""
     if prompt.points is None:
         return 'mask'
     is_box = bool((prompt.points.labels == PointLabel.BOX_TOP_LEFT).any())
     return 'box' if is_box else 'click'
 
 
-def prompt_marks(
-    prompt: FramePrompt, object_ids: tuple[int, ...]
-) -> tuple[PromptMark, ...]:
-    """List the points of a prompt."""
-    if prompt.points is None:
-        return ()
-    return tuple(marks_of_points(prompt.points, object_ids))
+# ---------------------------------------------------------------------------- Layout
 
 
-def _training_caption(clip: TrainingClip, time: int) -> str:
-    """What stands above a frame: its number, prompt and correction clicks."""
-    words = [f'{clip.frame_indices[time]}']
-    if time in clip.prompts:
-        words.append(prompt_kind(clip.prompts[time]))
-    if clip.corrections.get(time):
-        words.append(f'+{clip.corrections[time]} clicks')
-    return ' · '.join(words)
+def compose_strip(
+    columns: Sequence[StripColumn], row_names: Sequence[str], title: str
+) -> Picture:
+    """Arrange pictures in a grid: a column for each frame, a row for each kind.
+
+    Raises:
+        ValueError: If there is no column, or one does not have a cell for each row.
+    """
+    num_cells = [len(cells) for _, cells in columns]
+    if set(num_cells) != {len(row_names)}:
+        msg = f'Expected columns of {len(row_names)} cells, but got {num_cells}'
+        raise ValueError(msg)
+    cell_height, cell_width = columns[0][1][0].shape[:2]
+    row_height, column_width = cell_height + GAP, cell_width + GAP
+    title_height, title_width = text_size(title, TITLE_LETTERS)
+    caption_height = text_size('0', LETTERS)[0]
+    left = max(text_size(name, LETTERS)[1] for name in row_names) + 3 * GAP
+    top = title_height + caption_height + 3 * GAP
+    width = max(left + len(columns) * column_width, title_width + 2 * GAP)
+    image = _blank(top + len(row_names) * row_height, width)
+    draw_text(image, title, (GAP, GAP), letter_height=TITLE_LETTERS)
+    for row, name in enumerate(row_names):
+        y = top + row * row_height + cell_height // 2 - LETTERS // 2
+        draw_text(image, name, (GAP, y), letter_height=LETTERS)
+    for index, (caption, cells) in enumerate(columns):
+        x = left + index * column_width
+        at = (x, top - caption_height - GAP // 2)
+        draw_text(image, caption, at, letter_height=LETTERS, color=FAINT)
+        for row, cell in enumerate(cells):
+            y = top + row * row_height
+            image[y : y + cell_height, x : x + cell_width] = cell
+    return image
 
 
-def _training_cells(
-    clip: TrainingClip, time: int, long_side: int
-) -> tuple[Picture, Picture]:
-    """The frame as it is, and with masks and prompts."""
-    frame = clip.frames[time]
-    plain = resize(frame, fitted_size((frame.shape[0], frame.shape[1]), long_side))
-    if not clip.annotated[time]:
-        return plain, placeholder(plain, NOT_ANNOTATED)
-    prompt = clip.prompts.get(time)
-    shown = clip.clicks.get(time, prompt)
-    overlay = Overlay(
-        object_ids=clip.object_ids,
-        masks=clip.masks[time],
-        prompted_ids=() if prompt is None else clip.object_ids,
-        marks=() if shown is None else prompt_marks(shown, clip.object_ids),
-        void=clip.void[time],
-    )
-    return plain, draw_overlay(frame, overlay, long_side=long_side)
+def stack(pictures: Sequence[Picture]) -> Picture:
+    """Arrange pictures below each other, such as strips of several clips."""
+    width = max(picture.shape[1] for picture in pictures)
+    image = _blank(sum(picture.shape[0] + GAP for picture in pictures), width)
+    top = 0
+    for picture in pictures:
+        image[top : top + picture.shape[0], : picture.shape[1]] = picture
+        top += picture.shape[0] + GAP
+    return image
+
+
+def side_by_side(
+    panels: Sequence[Picture], names: Sequence[str], caption: str
+) -> Picture:
+    """Arrange pictures of one size beside each other, each with its name above.
+
+    Returns:
+        (height, width, 3), both sides even, the same for all captions.
+    """
+    height, width = panels[0].shape[:2]
+    line = text_size('0', LETTERS)[0] + GAP
+    top = 2 * line + GAP
+    total_height, total_width = top + height + GAP, GAP + len(panels) * (width + GAP)
+    image = _blank(total_height + total_height % 2, total_width + total_width % 2)
+    draw_text(image, caption, (GAP, GAP), letter_height=LETTERS, color=FAINT)
+    for index, (panel, name) in enumerate(zip(panels, names, strict=True)):
+        left = GAP + index * (width + GAP)
+        draw_text(image, name, (left, line + GAP // 2), letter_height=LETTERS)
+        image[top : top + height, left : left + width] = panel
+    return image
+
+
+def not_annotated(frame: Picture) -> Picture:
+    """Dim a frame and say that it is not annotated."""
+    text = 'not annotated'
+    image = (frame // 3).astype(np.uint8)
+    height, width = text_size(text, LETTERS)
+    at = ((frame.shape[1] - width) // 2, (frame.shape[0] - height) // 2)
+    draw_text(image, text, at, letter_height=LETTERS)
+    return image
+
+
+def _blank(height: int, width: int) -> Picture:
+    return np.full((height, width, 3), BACKGROUND, dtype=np.uint8)

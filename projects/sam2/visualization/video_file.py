@@ -1,4 +1,4 @@
-"""Writes pictures as an mp4 file."""
+"""Writes pictures to an mp4 file."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -10,20 +10,17 @@ import cv2
 from ..ops import atomic_write
 from .drawing import Picture
 
-__all__ = ['FRAMES_PER_SECOND', 'VideoFile', 'write_video']
-
 FRAMES_PER_SECOND = 12.0
 
 
 class VideoFile:
-    """An mp4 that takes pictures one at a time, in a ``with`` block.
+    """An mp4 to which pictures are added one by one, in a ``with`` block.
 
-    It is written aside and renamed when it is whole; where the block fails nothing is
-    left of it, and an older file stays.
+    The file is written atomically: if the block fails, an older file stays.
 
     Args:
-        path: Ends in ``.mp4``; its folder is made where it is missing.
-        frames_per_second: At which it is shown.
+        path: Ends in ``.mp4``; its folder is created where it is missing.
+        frames_per_second: Rate at which it is played.
     """
 
     def __init__(
@@ -32,13 +29,12 @@ class VideoFile:
         self.path = path
         self.frames_per_second = frames_per_second
         self._files = ExitStack()
-        self._aside = path
+        self._temporary = path
         self._writer: cv2.VideoWriter | None = None
         self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> 'VideoFile':
-        """Begin; the encoder is opened with the first picture."""
-        self._aside = self._files.enter_context(atomic_write(self.path))
+        self._temporary = self._files.enter_context(atomic_write(self.path))
         return self
 
     def add(self, picture: Picture) -> None:
@@ -55,7 +51,7 @@ class VideoFile:
             self._shape = picture.shape
             self._writer = self._open(picture.shape[1], picture.shape[0])
         if picture.shape != self._shape:
-            # OpenCV would leave it out without a word.
+            # OpenCV would skip it silently.
             msg = f'{self.path}: expected pictures {self._shape}, got {picture.shape}'
             raise ValueError(msg)
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -66,7 +62,7 @@ class VideoFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Rename the file, or leave nothing of it; one without a picture is refused."""
+        """Rename the finished file, or remove it; it must have a picture."""
         if self._writer is not None:
             self._writer.release()
         elif error is None:
@@ -76,10 +72,12 @@ class VideoFile:
         self._files.__exit__(kind, error, trace)
 
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
-        """Open the encoder."""
         codec = cv2.VideoWriter.fourcc(*'mp4v')
         writer = cv2.VideoWriter(
-            str(self._aside.absolute()), codec, self.frames_per_second, (width, height)
+            str(self._temporary.absolute()),
+            codec,
+            self.frames_per_second,
+            (width, height),
         )
         if not writer.isOpened():
             msg = (
@@ -91,11 +89,7 @@ class VideoFile:
 
 
 def write_video(path: Path, pictures: Iterable[Picture]) -> None:
-    """Write an mp4 of pictures.
-
-    Args:
-        path: As for :class:`VideoFile`.
-        pictures: RGB, (height, width, 3), of one size, both sides even.
+    """Write an mp4 of pictures, see :class:`VideoFile`.
 
     Raises:
         ValueError: If there is no picture, or one of another size than the first.
