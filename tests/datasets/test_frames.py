@@ -76,7 +76,7 @@ def seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def read(reader: frames.FrameReader, order: Sequence[int]) -> list[int]:
+def read(reader: frames.StoredFrames, order: Sequence[int]) -> list[int]:
     return [index_of(reader.read(index)) for index in order]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..structures import FrameMasks, ObjectSource, VideoSource
 from .io.errors import ClipDataError, clip_errors
-from .io.frames import FrameReader
+from .io.frames import StoredFrames
 
 ObjectIds = tuple[int, ...]
 FrameSize = tuple[int, int]  # height and width
@@ -72,7 +72,7 @@ class AnnotatedVideo:
     """
 
     name: str
-    frames: FrameReader
+    frames: StoredFrames
     masks: MaskReader
 
     @property

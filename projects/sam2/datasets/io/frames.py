@@ -52,8 +52,8 @@ OTHER_CONTAINERS = (
 TS_PACKETS = ((0, 188), (4, 192))  # offset and length of MPEG transport packets
 
 
-class FrameReader(Protocol):
-    """Reads the frames of one video; small, picklable, thread-safe."""
+class StoredFrames(Protocol):
+    """Reads the frames of one video on disk; small, picklable, thread-safe."""
 
     @property
     def num_frames(self) -> int:

@@ -40,6 +40,10 @@ MAX_COMPARED = 20_000  # names that are compared with a misspelt one
 MAX_SHOWN = 80  # characters of a misspelt name that are shown and compared
 COMMENT = '#'
 WRITE_LIST = 'write the list in UTF-8, one clip per line'
+NO_CLIP = (
+    'holds no clip or image that this source reads; check data_root, the layout of the '
+    'folders and the suffixes of the files'
+)
 
 # Lists the names in a folder.
 FindNames = Callable[[Path], Iterable[str]]
@@ -151,16 +155,14 @@ def select_names(
         print_log(text, 'current', logging.WARNING)
     names = [name for name in names if name not in left_out]
     if not names:
+        source = where if file_list is None else data_root / file_list
         if left_out:
             problem = f'exclude_list={exclude_list!r} leaves no clip; exclude fewer'
         elif file_list is not None:
             problem = 'names no clip; write one name of a clip or image per line'
         else:
-            problem = (
-                'holds no clip or image that this source reads; check data_root, the '
-                'layout of the folders and the suffixes of the files'
-            )
-        msg = f'{where if file_list is None else data_root / file_list}: {problem}'
+            problem = NO_CLIP
+        msg = f'{source}: {problem}'
         raise ValueError(msg)
     return names
 
@@ -411,19 +413,9 @@ def find_file(
     ]
     try:
         files = [path for path in likely if path != other_than and path.is_file()]
-        if not files and stem.parent.is_dir():  # as .Jpg
-            lower = {suffix.lower() for suffix in suffixes}
-            files = [
-                stem.with_name(name)
-                for name in sorted(
-                    entry.name
-                    for entry in scan_folder(stem.parent)
-                    if entry.name.startswith(stem.name)
-                    and entry.name[len(stem.name) :].lower() in lower
-                    and entry.is_file()
-                )
-            ]
-            files = [path for path in files if path != other_than]
+        if not files:
+            paths = _find_mixed_case(stem, suffixes)
+            files = [path for path in paths if path != other_than]
     except (OSError, ValueError):  # a name that no file can have
         files = []
     for file in files[1:]:
@@ -431,6 +423,20 @@ def find_file(
             problem = f'both {files[0].name} and {file.name} exist'
             raise ClipDataError.at(stem, problem, 'rename or remove one of them')
     return files[0] if files else likely[0]
+
+
+def _find_mixed_case(stem: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files with suffixes like ``.Jpg``; the whole folder has to be listed."""
+    if not stem.parent.is_dir():
+        return []
+    lower = {suffix.lower() for suffix in suffixes}
+    return sorted(
+        Path(entry.path)
+        for entry in scan_folder(stem.parent)
+        if entry.name.startswith(stem.name)
+        and entry.name[len(stem.name) :].lower() in lower
+        and entry.is_file()
+    )
 
 
 def safe_join(folder: Path, name: str) -> Path:
@@ -461,6 +467,11 @@ def is_name(stem: str) -> bool:
 def stem_of(file_name: str) -> str:
     """Name of a file without its suffix."""
     return file_name.rpartition('.')[0]
+
+
+def is_object_number(name: str) -> bool:
+    """Whether the name of an object's folder is a number, small enough for an id."""
+    return name.isdecimal() and len(name) <= 9
 
 
 # Frames of a video -------------------------------------------------------------------

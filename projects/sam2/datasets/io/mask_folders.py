@@ -15,6 +15,7 @@ from .listing import (
     MASK_SUFFIXES,
     check_known,
     find_folders,
+    is_object_number,
     list_files,
     match_names,
     names_near,
@@ -77,9 +78,9 @@ def open_mask_video(folder: Path, *, binary: bool = False) -> 'MaskVideo':
         for entry in scan_folder(folder)
         if entry.name.lower().endswith(MASK_SUFFIXES)
     )
-    strange = [name for name in names if not (name.isdecimal() and len(name) <= 9)]
-    if loose or strange:
-        problem = f'has folders, but also {(loose or strange)[0]!r}'
+    invalid = [name for name in names if not is_object_number(name)]
+    if loose or invalid:
+        problem = f'has folders, but also {(loose or invalid)[0]!r}'
         remedy = 'give it label images, or a folder for each object and nothing else'
         raise ClipDataError.at(folder, problem, remedy)
     object_files = {

@@ -15,7 +15,7 @@ from ..annotated_video import (
 )
 from ..clip_dataset import ListedDataset
 from ..io.errors import DEFAULT_LIMITS, ClipDataError, ReadLimits, reports_clip_errors
-from ..io.frames import FrameReader, open_frames
+from ..io.frames import StoredFrames, open_frames
 from ..io.images import present_labels, read_labels, split_labels
 from ..io.listing import (
     MASK_SUFFIXES,
@@ -126,7 +126,7 @@ class PaletteMasks(MaskReader):
 
 
 def match_masks(
-    folder: Path, frames: FrameReader, frame_folder: Path
+    folder: Path, frames: StoredFrames, frame_folder: Path
 ) -> tuple[str | None, ...]:
     """Find the mask of each frame: the file of the same name or the same number.
 

@@ -21,7 +21,7 @@ from ..io.errors import DEFAULT_LIMITS, ClipDataError, ReadLimits, reports_clip_
 from ..io.frames import open_frames
 from ..io.images import read_labels
 from ..io.json_files import check_unique
-from ..io.listing import find_folders, safe_join
+from ..io.listing import find_folders, is_object_number, safe_join
 from .davis import match_masks
 
 
@@ -125,9 +125,9 @@ def object_folders(folder: Path) -> dict[int, str]:
     """
     remedy = 'give each object a folder with a number of its own'
     names = sorted(find_folders(folder)) if folder.is_dir() else []
-    strange = [name for name in names if not (name.isdecimal() and len(name) <= 9)]
-    if not names or strange:
-        problem = f'has a folder {strange[0]!r}' if strange else 'has no object'
+    invalid = [name for name in names if not is_object_number(name)]
+    if not names or invalid:
+        problem = f'has a folder {invalid[0]!r}' if invalid else 'has no object'
         raise ClipDataError.at(folder, problem, remedy)
     check_unique([int(name) + 1 for name in names], 'objects', folder)
     return {int(name) + 1: name for name in names}

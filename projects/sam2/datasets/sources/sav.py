@@ -25,7 +25,7 @@ from ..io.errors import (
     read_bytes,
     reports_clip_errors,
 )
-from ..io.frames import FrameReader, open_frames
+from ..io.frames import StoredFrames, open_frames
 from ..io.json_files import FIX_FILE, check_type, describe, get_field, parse_json
 from ..io.listing import FindNames, find_file, find_stems, find_videos, safe_join
 from .segmentations import EncodedMasks
@@ -115,7 +115,7 @@ class ClipSAVDataset(ListedDataset):
         return AnnotatedVideo(name=name, frames=frames, masks=masks)
 
     def _match_frames(
-        self, indices: Sequence['SAVIndex'], frames: FrameReader
+        self, indices: Sequence['SAVIndex'], frames: StoredFrames
     ) -> dict[int, int]:
         """Position in the annotations of each annotated frame."""
         distances = {self.ann_every or index.ann_every for index in indices}
@@ -140,7 +140,7 @@ class ClipSAVDataset(ListedDataset):
         return matched
 
 
-def frame_numbers(frames: FrameReader) -> list[int]:
+def frame_numbers(frames: StoredFrames) -> list[int]:
     """Number of each frame in its video: its name, if all names are numbers."""
     names = [frames.frame_name(i) for i in range(frames.num_frames)]
     if all(name.isdecimal() for name in names):
@@ -268,11 +268,11 @@ def _index(path: Path, limits: ReadLimits, stamp: int) -> SAVIndex:
             raise ClipDataError.at(path, problem, FIX_FILE)
     frames = content if key is None else get_field(content, key, list, path)
     counts = {len(codes) for codes in frames if isinstance(codes, list)}
-    strange = [c for c in frames if c is not None and not isinstance(c, list)]
-    if len(counts) != 1 or strange:
+    invalid = [c for c in frames if c is not None and not isinstance(c, list)]
+    if len(counts) != 1 or invalid:
         problem = (
-            f'has frame {describe(strange[0])}, expected a list of masks'
-            if strange
+            f'has frame {describe(invalid[0])}, expected a list of masks'
+            if invalid
             else f'has frames of {sorted(counts)} objects, expected one number'
         )
         raise ClipDataError.at(path, problem, FIX_FILE)

@@ -226,10 +226,10 @@ def checked_corners(
     values = check_type(polygon, list, 'a polygon', where)
     corners = np.zeros(0)
     problem = ''
-    if not all(type(value) in {int, float} for value in values):
-        strange = next(v for v in values if type(v) not in {int, float})
+    if not all(type(value) in {int, float} for value in values):  # nor bool
+        invalid = next(v for v in values if type(v) not in {int, float})
         # A record is kept as JSON, where NaN becomes null.
-        text = 'null or NaN' if strange is None else describe(strange)
+        text = 'null or NaN' if invalid is None else describe(invalid)
         problem = f'{text} among them'
     elif len(values) % 2:
         problem = 'an odd count'
