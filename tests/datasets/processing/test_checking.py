@@ -152,7 +152,7 @@ def test_clip_that_cannot_be_opened_says_why(
 
     found = check_one(labels=late_object, damage=lose)
     assert found.num_frames == 0
-    assert '00002.jpg: is missing, its mask 00002.png is there' in found.problems[0]
+    assert '00002.jpg: is missing, but its mask 00002.png exists' in found.problems[0]
 
 
 class StrangeVideo:

@@ -74,7 +74,7 @@ def test_void_goes_where_the_masks_go(loaded_state: Load) -> None:
         object_ids=masks.object_ids, masks=masks.masks, void=masks.masks[0]
     )
     state = replace(state, masklets=(with_void, None, None))
-    tiled = ClipMosaic(probability=1.0, mirror_probability=0.5)(state)
+    tiled = ClipMosaic(probability=1.0, mirror_probability=1.0)(state)
     first, second, _ = tiled.masklets
     assert first is not None
     assert first.void is not None

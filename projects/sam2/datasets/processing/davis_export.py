@@ -13,13 +13,9 @@ settings and leave a complete dataset as it is.
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +43,6 @@ MAX_OBJECTS = 254  # of 256 labels, without background and void
 PART_NAME, PART_PATTERN = '{}_part{}', r'(.+)_part[0-9]+'
 CONVERSION_QUALITY, SYNTHETIC_QUALITY = 95, 90  # of JPEG
 FRAME_SECONDS = 120.0  # a worker that takes longer for one frame is killed
-CHUNK_SIZE = 4  # synthetic clips that a worker takes at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -446,7 +441,7 @@ def write_synthetic_dataset(
         root: Output folder.
         splits: Plans of the clips by split.
         settings: Stored in ``meta.json`` and compared by :func:`is_complete`.
-        num_workers: Number of processes; 1 renders in this one.
+        num_workers: Number of processes.
         advance: Called after each clip.
 
     Returns:
@@ -454,30 +449,33 @@ def write_synthetic_dataset(
     """
     _begin(root, settings)
     plans = [plan for split in splits.values() for plan in split]
-    render = partial(_render_clip, root=root)
-    entries: list[dict[str, Any]] = []
-    pool = None
-    if num_workers > 1:
-        pool = ProcessPoolExecutor(num_workers, get_context('spawn'))
-    with pool or nullcontext():
-        rendered: Iterable[dict[str, Any]] = (
-            pool.map(render, plans, chunksize=CHUNK_SIZE)
-            if pool
-            else map(render, plans)
-        )
-        for entry in rendered:
-            entries.append(entry)
-            advance(len(entries), len(plans))
-    remaining = iter(entries)
-    clips = {name: list(islice(remaining, len(p))) for name, p in splits.items()}
+    entries: dict[str, dict[str, Any]] = {}
+    for result in run_tasks(
+        plans,
+        partial(_render_clip, root),
+        num_workers=num_workers,
+        time_limit=FRAME_SECONDS,
+    ):
+        if result.result is None:
+            msg = f'{result.task.name} cannot be rendered: {result.error}'
+            raise RuntimeError(msg)
+        entries[result.task.name] = result.result
+        advance(len(entries), len(plans))
+    clips = {
+        split: [entries[plan.name] for plan in of_split]
+        for split, of_split in splits.items()
+    }
     meta = {'settings': dict(settings), 'clips': clips}
-    names = {split: [entry['name'] for entry in of] for split, of in clips.items()}
+    names = {
+        split: [plan.name for plan in of_split] for split, of_split in splits.items()
+    }
     _finish(root, names, meta)
     return meta
 
 
-def _render_clip(plan: ClipPlan, root: Path) -> dict[str, Any]:
+def _render_clip(root: Path, plan: ClipPlan, heartbeat: Heartbeat) -> dict[str, Any]:
     """Render and write a clip; return its entry of ``meta.json``."""
+    del heartbeat  # a whole clip takes less time than the limit of a frame
     clip = make_clip(plan)
     frame_folder, mask_folder = _make_folders(root, plan.name)
     for index, (frame, labels) in enumerate(zip(clip.frames, clip.labels, strict=True)):
