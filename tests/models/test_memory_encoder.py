@@ -5,8 +5,7 @@ import torch
 from torch.nn import functional
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover
-from projects.sam2.models.layers import checkpointing as object_chunks
-from projects.sam2.models.layers import sine_encoding_2d
+from projects.sam2.models.layers import cpu, sine_encoding_2d
 from projects.sam2.models.memory_encoder import ConvNeXtBlock, MemoryEncoder
 from released_weights import fill_released, released_keys, released_shapes
 
@@ -69,7 +68,7 @@ def test_objects_are_taken_apart_where_frames_are_large(
     masks = torch.randn(3, 1, 64, 96)
     whole = encoder(embedding, masks)
     # 4 * 8 channels of 24 cells: 3072 bytes an object.
-    monkeypatch.setattr(object_chunks, 'CPU_TENSOR_BYTES', 7000)
+    monkeypatch.setattr(cpu, 'MAX_TENSOR_BYTES', 7000)
     sizes: list[int] = []
     encoder.output.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     torch.testing.assert_close(encoder(embedding, masks), whole)

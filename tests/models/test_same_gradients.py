@@ -14,7 +14,7 @@ from golden_clips import golden_batch
 from golden_models import golden_model
 from kept_memory import kept_storages
 from projects.sam2.models import SAM2
-from projects.sam2.models.layers import checkpointing as recompute
+from projects.sam2.models.layers import checkpointing
 from projects.sam2.models.prompt_simulator import PromptKind, PromptPlan
 from projects.sam2.structures import TrackingMode
 from tool_modules import ROOT, load_tool
@@ -30,7 +30,7 @@ def plain() -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recompute, 'SMALLEST_BYTES', 0)
+    monkeypatch.setattr(checkpointing, 'SMALLEST_BYTES', 0)
 
 
 def low_memory(salt: str) -> SAM2:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from projects.sam2.models.two_way_transformer import TwoWayLayer, TwoWayTransformer
+from projects.sam2.models.mask_decoder import TwoWayLayer, TwoWayTransformer
 
 
 def _layer(*, first: bool) -> TwoWayLayer:

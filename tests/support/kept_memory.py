@@ -1,9 +1,12 @@
 """What a forward pass keeps for the backward pass."""
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+
+from projects.sam2.models.layers import checkpointing
 
 
 def kept_storages(forward: Callable[[], object]) -> list[int]:
@@ -19,6 +22,9 @@ def kept_storages(forward: Callable[[], object]) -> list[int]:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        patch.object(checkpointing, 'keep', note),
+    ):
         forward()
     return [tensor.untyped_storage().nbytes() for tensor in kept.values()]

@@ -5,9 +5,9 @@ written out, windows are padded first and projected with their padding, and noth
 computed twice.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -15,16 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from projects.sam2.losses import SAM2MultiStepLoss, dice_loss, focal_elements
-from projects.sam2.models.hiera import (
-    HieraAttention,
-    join_windows,
-    pad_to_windows,
-    pool,
-    split_windows,
-    window_grid,
-)
-from projects.sam2.models.layers import ReLUDropout, ResidualDropout, attention
-from projects.sam2.models.layers import checkpointing as recompute
+from projects.sam2.models.hiera import HieraAttention
+from projects.sam2.models.layers import attention, checkpointing, cpu
+from projects.sam2.models.layers.mlp import Dropout, ReLUDropout
+from projects.sam2.models.layers.windows import join_windows, pool, split_windows
 from projects.sam2.ops import at_least_float32, mask_ious, upsample_logits
 from projects.sam2.structures import DecoderStep
 
@@ -36,11 +30,11 @@ def plain_way() -> Iterator[None]:
     """Make models train the plain way meanwhile."""
     with ExitStack() as changes:
         for owner, name, plain in (
-            (recompute, 'checkpoint', plain_call),
-            (attention, 'is_plain_cpu', lambda _: False),
-            (functional, 'scaled_dot_product_attention', plain_attention),
+            (checkpointing, 'SMALLEST_BYTES', math.inf),
+            (attention, 'attend', plain_attention),
+            (cpu, 'prefers_narrow_values', lambda *_: False),
             (HieraAttention, 'forward', plain_windows),
-            (ResidualDropout, 'forward', plain_residual_dropout),
+            (Dropout, 'forward', plain_dropout),
             (ReLUDropout, 'forward', plain_relu_dropout),
             (SAM2MultiStepLoss, '_step_losses', plain_step_losses),
         ):
@@ -48,55 +42,39 @@ def plain_way() -> Iterator[None]:
         yield
 
 
-def plain_call(function: Any, *args: Any, use_reentrant: bool, **kwargs: Any) -> Any:
-    """Call a function, and keep what it computes."""
-    del use_reentrant
-    return function(*args, **kwargs)
-
-
 def plain_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0
+    query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
 ) -> Tensor:
     """Attention written out, its matrix of weights kept."""
     logits = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
-    return functional.dropout(logits.softmax(dim=-1), dropout_p) @ value
+    return functional.dropout(logits.softmax(dim=-1), dropout) @ value
 
 
-def plain_windows(
-    self: HieraAttention,
-    maps: Tensor,
-    *,
-    norm: Callable[[Tensor], Tensor],
-    window_size: int,
-) -> Tensor:
+def plain_windows(self: HieraAttention, maps: Tensor, *, window_size: int) -> Tensor:
     """Attention in windows that are padded before anything else is done."""
-    windows = norm(maps)
-    if window_size:
-        padded = pad_to_windows(windows, window_size)
-        windows = split_windows(padded, (window_size, window_size))
+    height, width = maps.shape[1:3]
+    window = window_size or height, window_size or width
+    padding = (0, 0, 0, -width % window[1], 0, -height % window[0])
+    windows = split_windows(functional.pad(maps, padding), window)
     query, key, value = self.qkv(windows).chunk(3, dim=-1)
     query = pool(query) if self.pools else query
     gathered = plain_attention(
-        *(self._heads(part.flatten(1, 2)) for part in (query, key, value))
+        *(
+            part.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for part in (query, key, value)
+        )
     )
     joined = gathered.transpose(1, 2).flatten(2).unflatten(1, query.shape[1:3])
-    attended: Tensor = self.output(joined)
-    if not window_size:
-        return attended
-    height, width = maps.shape[1:3]
-    scale = 2 if self.pools else 1
-    return join_windows(
-        attended,
-        window_grid((height, width), window_size),
-        (height // scale, width // scale),
+    attended = join_windows(
+        self.output(joined), -(-height // window[0]), -(-width // window[1])
     )
+    stride = 2 if self.pools else 1
+    return attended[:, : height // stride, : width // stride]
 
 
-def plain_residual_dropout(
-    self: ResidualDropout, shortcut: Tensor, branch: Tensor
-) -> Tensor:
-    """Dropout of torch, then the sum."""
-    return shortcut + functional.dropout(branch, self.rate, self.training)
+def plain_dropout(self: Dropout, tensor: Tensor) -> Tensor:
+    """Dropout of torch."""
+    return functional.dropout(tensor, self.rate, self.training)
 
 
 def plain_relu_dropout(self: ReLUDropout, tensor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import torch
 from plain_training import plain_way  # type: ignore[import-not-found]
@@ -13,6 +14,8 @@ from step_measurement import (  # type: ignore[import-not-found]
     now,
 )
 from torch import Tensor, nn
+
+from projects.sam2.models.layers import checkpointing
 
 PARTS = (
     'image_encoder',
@@ -68,7 +71,11 @@ def measure_parts(setting: Setting, way: str) -> Parts:
             setting.device, torch.bfloat16, enabled=setting.dtype == 'bfloat16'
         ),
     ):
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            # Where activations are recomputed, these hooks are not called.
+            patch.object(checkpointing, 'keep', keep),
+        ):
             model.loss(clip)
         kept.clear()
         # That pass was slowed down by the hooks, and by memory that is touched first.

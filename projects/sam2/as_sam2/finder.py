@@ -65,9 +65,7 @@ MODULES: dict[str, dict[str, str]] = {
     'sam2.modeling.sam.prompt_encoder': {
         'PromptEncoder': f'{_PARTS}:ReleasedPromptEncoder'
     },
-    'sam2.modeling.sam.transformer': {
-        'TwoWayTransformer': f'{_MODELS}.two_way_transformer'
-    },
+    'sam2.modeling.sam.transformer': {'TwoWayTransformer': f'{_MODELS}.mask_decoder'},
 }
 PACKAGES = {name.rpartition('.')[0] for name in MODULES} - {''}
 STREAM = 'for frames that come one at a time use projects.sam2.apis.SAM2Stream'

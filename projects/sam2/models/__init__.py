@@ -7,8 +7,7 @@ from .image_encoder import HieraFPN, SAM2ImageEncoder
 from .mask_decoder import SAM2MaskDecoder
 from .memory_attention import MemoryAttention
 from .memory_bank import MemoryBank, MemoryBankEmpty
-from .memory_encoder import MemoryEncoder
-from .object_pointer import SAM2ObjectPointer
+from .memory_encoder import MemoryEncoder, SAM2ObjectPointer
 from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
 from .sam2 import SAM2

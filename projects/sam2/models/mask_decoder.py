@@ -1,19 +1,17 @@
-"""Masks from image features and prompts (Ravi et al., 2024, section 4)."""
+"""Mask decoder: masks from image features and prompts (Ravi et al., 2024, section 4).
+
+``SAM2MaskDecoder`` has a ``TwoWayTransformer``, a stack of ``TwoWayLayer``.
+"""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import count_pixels
-from .layers.checkpointing import apply_after, recomputed
-from .layers.mlp import MLP, LayerNorm2d, PixelLinear
+from .layers import MLP, Attention, LayerNorm2d, PixelLinear, checkpoint
 from .prompt_encoder import PromptEmbeddings
-from .two_way_transformer import TwoWayTransformer
-
-__all__ = ['MaskDecoderOutput', 'SAM2MaskDecoder', 'stability_scores']
 
 # One token for the mask of a clear prompt, three for an ambiguous one.
 NUM_MASK_TOKENS = 4
@@ -21,19 +19,22 @@ IOU_HEAD_DIMS = 256
 # A mask is stable where moving its threshold by the delta changes it little.
 STABILITY_DELTA = 0.05
 STABILITY_THRESHOLD = 0.98
-# Object score of a decoder that does not judge: always present.
+# Object score of a decoder that does not predict it: always present.
 CERTAIN_OBJECT_LOGIT = 10.0
+NUM_TRANSFORMER_LAYERS = 2
+# Attention between tokens and image works in half the channels.
+CROSS_ATTENTION_REDUCTION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskDecoderOutput:
-    """What the mask decoder proposes for each object.
+    """The masks that the decoder proposes for each object.
 
     Attributes:
         mask_logits: (O, M, H4, W4).
         ious: Estimated IoU of each mask, (O, M).
         mask_tokens: Token of each mask, (O, M, C).
-        object_score_logits: Is the object in the frame?, (O, 1).
+        object_score_logits: Whether the object is in the frame, (O, 1).
     """
 
     mask_logits: Tensor
@@ -44,16 +45,20 @@ class MaskDecoderOutput:
 
 @MODELS.register_module()
 class SAM2MaskDecoder(nn.Module):
-    """Decodes masks, their IoU and the object's presence.
+    """Decodes masks, their IoU and whether the object is in the frame.
+
+    The tokens of the decoder and of the prompts go through a :class:`TwoWayTransformer`
+    with the image embedding. Each mask token then becomes a kernel (``hypernetworks``)
+    that is applied to the embedding, upscaled to stride 4.
 
     Args:
         embed_dims: C.
         num_heads: Heads of each attention.
         mlp_dims: Hidden channels of the transformer's MLPs.
-        high_res_features: Add features of stride 8 and 4 while up-scaling.
-        object_score: Judge whether the object is in the frame.
+        high_res_features: Add features of stride 8 and 4 while upscaling.
+        object_score: Predict whether the object is in the frame.
         iou_sigmoid: Squash the estimated IoU into [0, 1].
-        stability_selection: In evaluation, take the best of the three masks where
+        stability_selection: In evaluation, return the best of the three masks where
             the single one is unstable. The released predictors do; the released
             trainer, when it evaluates, does not.
     """
@@ -70,7 +75,7 @@ class SAM2MaskDecoder(nn.Module):
         stability_selection: bool = True,
     ) -> None:
         super().__init__()
-        self.with_cp = False  # set to compute twice what is inside
+        self.with_cp = False  # recompute all of it in the backward pass
         self.stability_selection = stability_selection
         dims_8, dims_4 = embed_dims // 4, embed_dims // 8
         self.transformer = TwoWayTransformer(
@@ -79,7 +84,8 @@ class SAM2MaskDecoder(nn.Module):
         self.iou_token = nn.Embedding(1, embed_dims)
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, embed_dims)
         self.object_score_token = nn.Embedding(1, embed_dims) if object_score else None
-        self._first_mask = 2 if object_score else 1  # after the token of the IoU
+        # Tokens: [object score,] IoU, masks, prompts.
+        self._iou_index = 1 if object_score else 0
         self.upscaling = nn.Sequential(
             nn.ConvTranspose2d(embed_dims, dims_8, kernel_size=2, stride=2),
             LayerNorm2d(dims_8),
@@ -93,7 +99,7 @@ class SAM2MaskDecoder(nn.Module):
             else None
         )
         self.hypernetworks = nn.ModuleList(
-            _three_layers(embed_dims, dims_4) for _ in range(NUM_MASK_TOKENS)
+            _three_layer_mlp(embed_dims, dims_4) for _ in range(NUM_MASK_TOKENS)
         )
         self.iou_head = MLP(
             in_dims=embed_dims,
@@ -102,12 +108,14 @@ class SAM2MaskDecoder(nn.Module):
             num_layers=3,
             sigmoid_output=iou_sigmoid,
         )
-        self.object_score_head = _three_layers(embed_dims, 1) if object_score else None
+        self.object_score_head = (
+            _three_layer_mlp(embed_dims, 1) if object_score else None
+        )
 
     def project_high_res(
         self, stride_8: Tensor, stride_4: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Project fine features for the decoder, once for each frame.
+        """Project features of high resolution for the decoder, once for each frame.
 
         Args:
             stride_8: (B, C, H8, W8).
@@ -141,34 +149,39 @@ class SAM2MaskDecoder(nn.Module):
             embedding: Image embedding, of each object or one for all,
                 (O | 1, C, H16, W16).
             position: Its position encoding, (1, C, H16, W16).
-            high_res: Projected features of stride 8 and 4, for each object or one
-                for all; None for a decoder without them.
+            high_res: Of :meth:`project_high_res`, for each object or one for all;
+                None for a decoder without them.
+            multimask: Return three candidates, for an ambiguous prompt.
+            select_by_stability: Replace a single mask that is unstable.
 
         Returns:
             M = 3 or M = 1 masks for each object.
         """
-        decode = partial(recomputed, self._decode) if self.with_cp else self._decode
-        decoded = decode(embedding, position, prompts, high_res)
+        decoded = checkpoint(
+            self._decode, embedding, position, prompts, high_res, enabled=self.with_cp
+        )
         if multimask:
-            return _part(decoded, slice(1, None))
+            return _select_masks(decoded, slice(1, None))
         if select_by_stability and self.stability_selection:
-            return _stable(decoded)
-        return _part(decoded, slice(0, 1))
+            return _select_stable_mask(decoded)
+        return _select_masks(decoded, slice(0, 1))
 
-    def read(
+    def encode_mask_prompt(
         self, *, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
     ) -> tuple[Tensor, Tensor]:
-        """Decode what is remembered of a mask that is given, and draw none.
+        """Encode a given mask as tokens, without decoding masks.
 
         Args:
             embedding: Image embedding of each object, (O, C, H16, W16).
             position: Its position encoding, (1, C, H16, W16).
 
         Returns:
-            The token of the one mask, (O, C), and the object score, (O, 1), logits.
+            The token of the single mask, (O, C), and the object score logits, (O, 1).
         """
-        read = partial(recomputed, self._read) if self.with_cp else self._read
-        return read(embedding, position, prompts)
+        tokens, _ = checkpoint(
+            self._transform, embedding, position, prompts, enabled=self.with_cp
+        )
+        return tokens[:, self._iou_index + 1], self._object_score_logits(tokens)
 
     def _decode(
         self,
@@ -179,8 +192,7 @@ class SAM2MaskDecoder(nn.Module):
     ) -> MaskDecoderOutput:
         """Decode the masks of all mask tokens."""
         tokens, image = self._transform(embedding, position, prompts)
-        mask_tokens = tokens[:, self._first_mask :][:, :NUM_MASK_TOKENS]
-        upscaled = self._upscale(image, high_res)
+        mask_tokens = tokens[:, self._iou_index + 1 :][:, :NUM_MASK_TOKENS]  # (O, M, C)
         kernels = torch.stack(
             [
                 network(token)
@@ -190,24 +202,18 @@ class SAM2MaskDecoder(nn.Module):
             ],
             dim=1,
         )  # (O, M, C / 8)
+        upscaled = self._upscale(image, high_res)  # (O, C / 8, H4, W4)
         return MaskDecoderOutput(
-            mask_logits=recomputed(self._masks, kernels, upscaled),
-            ious=self.iou_head(tokens[:, self._first_mask - 1]),
+            mask_logits=checkpoint(self._apply_kernels, upscaled, kernels),
+            ious=self.iou_head(tokens[:, self._iou_index]),
             mask_tokens=mask_tokens,
-            object_score_logits=self._object_score(tokens),
+            object_score_logits=self._object_score_logits(tokens),
         )
-
-    def _read(
-        self, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
-    ) -> tuple[Tensor, Tensor]:
-        """Decode the token of the one mask and the object score."""
-        tokens, _ = self._transform(embedding, position, prompts)
-        return tokens[:, self._first_mask], self._object_score(tokens)
 
     def _transform(
         self, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
     ) -> tuple[Tensor, Tensor]:
-        """Let the decoder's tokens and the prompts' see the image, and it them."""
+        """Tokens of the decoder and the prompts attend to the image, and it to them."""
         own_tokens = [self.iou_token.weight, self.mask_tokens.weight]
         if self.object_score_token is not None:
             own_tokens.insert(0, self.object_score_token.weight)
@@ -220,50 +226,44 @@ class SAM2MaskDecoder(nn.Module):
         return tokens, image
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Bring the image to stride 4: (O, C, H16, W16) -> (O, C / 8, H4, W4).
-
-        The last activation is left to :meth:`_masks`.
-        """
-        to_8, norm, activation, to_4, _ = self.upscaling
+        """(O, C, H16, W16) -> (O, C / 8, H4, W4), before the last activation."""
+        to_stride_8, norm, activation, to_stride_4, _ = self.upscaling
         pixels_8, pixels_4 = (0.0, 0.0) if high_res is None else high_res
-        pixels = apply_after(
-            nn.Sequential(norm, activation), to_4, to_8(image) + pixels_8
-        )
-        upscaled: Tensor = pixels + pixels_4
+        pixels = activation(norm(to_stride_8(image) + pixels_8))
+        upscaled: Tensor = to_stride_4(pixels) + pixels_4
         return upscaled
 
-    def _masks(self, kernels: Tensor, upscaled: Tensor) -> Tensor:
-        """Score all pixels by all kernels: (O, M, H4, W4)."""
-        # (O, C, H4, W4) -> (O, H4, W4, C), the layout that the gradient shall have too.
+    def _apply_kernels(self, upscaled: Tensor, kernels: Tensor) -> Tensor:
+        """Product of all pixels and all kernels: (O, M, H4, W4)."""
+        # (O, C, H4, W4) -> (O, H4, W4, C), the layout of the gradient too.
         pixels: Tensor = self.upscaling[-1](upscaled).permute(0, 2, 3, 1)
-        scores = pixels.flatten(1, 2) @ kernels.mT  # (O, H4 * W4, M)
-        masks: Tensor = scores.mT.contiguous().unflatten(2, pixels.shape[1:3])
+        logits = pixels.flatten(1, 2) @ kernels.mT  # (O, H4 * W4, M)
+        masks: Tensor = logits.mT.contiguous().unflatten(2, pixels.shape[1:3])
         return masks
 
-    def _object_score(self, tokens: Tensor) -> Tensor:
-        """Is the object in the frame?: (O, N, C) -> (O, 1)."""
+    def _object_score_logits(self, tokens: Tensor) -> Tensor:
+        """(O, N, C) -> (O, 1)."""
         if self.object_score_head is None:
             return tokens.new_full((len(tokens), 1), CERTAIN_OBJECT_LOGIT)
-        score: Tensor = self.object_score_head(tokens[:, 0])
-        return score
+        logits: Tensor = self.object_score_head(tokens[:, 0])
+        return logits
 
 
 def stability_scores(mask_logits: Tensor) -> Tensor:
-    """How little masks change when their threshold moves.
+    """IoU of a mask at a higher and at a lower threshold; 1 where both are empty.
 
     Args:
         mask_logits: (..., H4, W4).
 
     Returns:
-        (...,), IoU of the masks at the two thresholds; 1 where both are empty.
+        (...,).
     """
     inner = count_pixels(mask_logits > STABILITY_DELTA).float()
     outer = count_pixels(mask_logits > -STABILITY_DELTA).float()
     return torch.where(outer > 0, inner / outer, 1.0)
 
 
-def _part(decoded: MaskDecoderOutput, masks: slice) -> MaskDecoderOutput:
-    """Keep some of the masks."""
+def _select_masks(decoded: MaskDecoderOutput, masks: slice) -> MaskDecoderOutput:
     return MaskDecoderOutput(
         mask_logits=decoded.mask_logits[:, masks],
         ious=decoded.ious[:, masks],
@@ -272,20 +272,142 @@ def _part(decoded: MaskDecoderOutput, masks: slice) -> MaskDecoderOutput:
     )
 
 
-def _stable(decoded: MaskDecoderOutput) -> MaskDecoderOutput:
-    """The first mask where it is stable, else the best of the others."""
-    stable = stability_scores(decoded.mask_logits[:, 0]) >= STABILITY_THRESHOLD
+def _select_stable_mask(decoded: MaskDecoderOutput) -> MaskDecoderOutput:
+    """Select the first mask where it is stable, else the best of the others."""
+    is_stable = stability_scores(decoded.mask_logits[:, 0]) >= STABILITY_THRESHOLD
     best_other = 1 + decoded.ious[:, 1:].argmax(dim=1)
-    chosen = torch.where(stable, 0, best_other)
-    objects = torch.arange(len(chosen), device=chosen.device)
+    index = torch.where(is_stable, 0, best_other)
+    objects = torch.arange(len(index), device=index.device)
     return MaskDecoderOutput(
-        mask_logits=decoded.mask_logits[objects, chosen][:, None],
-        ious=decoded.ious[objects, chosen][:, None],
+        mask_logits=decoded.mask_logits[objects, index][:, None],
+        ious=decoded.ious[objects, index][:, None],
         mask_tokens=decoded.mask_tokens[:, :1],
         object_score_logits=decoded.object_score_logits,
     )
 
 
-def _three_layers(in_dims: int, out_dims: int) -> MLP:
-    """MLP with as many hidden channels as the input has."""
+def _three_layer_mlp(in_dims: int, out_dims: int) -> MLP:
     return MLP(in_dims=in_dims, hidden_dims=in_dims, out_dims=out_dims, num_layers=3)
+
+
+class TwoWayTransformer(nn.Module):
+    """Updates tokens and image by each other (Kirillov et al., 2023, appendix A).
+
+    Args:
+        embed_dims: C.
+        num_heads: Heads of each attention.
+        mlp_dims: Hidden channels of the tokens' MLPs.
+    """
+
+    def __init__(self, *, embed_dims: int, num_heads: int, mlp_dims: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TwoWayLayer(
+                embed_dims=embed_dims,
+                num_heads=num_heads,
+                mlp_dims=mlp_dims,
+                first=index == 0,
+            )
+            for index in range(NUM_TRANSFORMER_LAYERS)
+        )
+        self.final_attention_token_to_image = Attention(
+            embed_dims=embed_dims,
+            num_heads=num_heads,
+            internal_dims=embed_dims // CROSS_ATTENTION_REDUCTION,
+        )
+        self.final_norm = nn.LayerNorm(embed_dims)
+
+    def forward(
+        self, *, tokens: Tensor, image: Tensor, position: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Update tokens and image.
+
+        Args:
+            tokens: (O, N, C), which are their own position encoding.
+            image: Image embedding with the dense prompt, (O, C, H16, W16).
+            position: Position encoding of the image, (1, C, H16, W16).
+
+        Returns:
+            Tokens (O, N, C) and image (O, C, H16, W16).
+        """
+        size = image.shape[-2:]
+        pixels = image.flatten(2).transpose(1, 2)  # (O, C, h, w) -> (O, h * w, C)
+        pixel_position = position.flatten(2).transpose(1, 2)
+        updated = tokens
+        for layer in self.layers:
+            updated, pixels = layer(
+                tokens=updated,
+                image=pixels,
+                token_position=tokens,
+                image_position=pixel_position,
+            )
+        updated = updated + self.final_attention_token_to_image(
+            updated + tokens, pixels + pixel_position, pixels
+        )
+        return self.final_norm(updated), pixels.transpose(1, 2).unflatten(2, size)
+
+
+class TwoWayLayer(nn.Module):
+    """Tokens attend to each other and to the image, then the image to the tokens.
+
+    Args:
+        embed_dims: C.
+        num_heads: Heads of each attention.
+        mlp_dims: Hidden channels of the tokens' MLP.
+        first: The self-attention takes the tokens without their positions (in the
+            first layer they are the positions) and has no shortcut.
+    """
+
+    def __init__(
+        self, *, embed_dims: int, num_heads: int, mlp_dims: int, first: bool
+    ) -> None:
+        super().__init__()
+        cross_dims = embed_dims // CROSS_ATTENTION_REDUCTION
+        self.self_attention = Attention(embed_dims=embed_dims, num_heads=num_heads)
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.cross_attention_token_to_image = Attention(
+            embed_dims=embed_dims, num_heads=num_heads, internal_dims=cross_dims
+        )
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.mlp = MLP(
+            in_dims=embed_dims, hidden_dims=mlp_dims, out_dims=embed_dims, num_layers=2
+        )
+        self.norm3 = nn.LayerNorm(embed_dims)
+        self.cross_attention_image_to_token = Attention(
+            embed_dims=embed_dims, num_heads=num_heads, internal_dims=cross_dims
+        )
+        self.norm4 = nn.LayerNorm(embed_dims)
+        self.first = first
+
+    def forward(
+        self,
+        *,
+        tokens: Tensor,
+        image: Tensor,
+        token_position: Tensor,
+        image_position: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Update the tokens and the image.
+
+        Args:
+            tokens: (O, N, C).
+            image: (O, H16 * W16, C).
+            token_position: Added to the tokens as queries and keys, (O, N, C).
+            image_position: Likewise for the image, (1, H16 * W16, C).
+        """
+        if self.first:
+            tokens = self.self_attention(tokens, tokens, tokens)
+        else:
+            with_position = tokens + token_position
+            tokens = tokens + self.self_attention(with_position, with_position, tokens)
+        tokens = self.norm1(tokens)
+        image_with_position = image + image_position
+        tokens = tokens + self.cross_attention_token_to_image(
+            tokens + token_position, image_with_position, image
+        )
+        tokens = self.norm2(tokens)
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        image = image + self.cross_attention_image_to_token(
+            image_with_position, tokens + token_position, tokens
+        )
+        return tokens, self.norm4(image)

@@ -1,40 +1,30 @@
-"""Memory attention: features of a frame gather from memories of other frames."""
+"""Memory attention: the features of a frame attend to memories of other frames."""
 
-from functools import partial
-
-import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .layers import (
-    MLP,
-    ReLUDropout,
-    ResidualDropout,
-    RotaryAttention,
-    chunks,
-    objects_at_once,
-    recomputed,
-)
-
-__all__ = ['MemoryAttention']
+from .layers import MLP, Dropout, RotaryAttention, checkpoint, map_in_chunks
 
 INPUT_POSITION_WEIGHT = 0.1
-# Frames that attend to more memories are what fills the memory of a step: their hidden
-# rows are computed twice.
-FEW_MEMORIES = 3
+# The hidden layer of the feed-forward network is recomputed on frames that attend to
+# more maps than this: these frames are what fills the memory of a training step.
+MAX_MAPS_KEPT = 3
 
 
 @MODELS.register_module()
 class MemoryAttention(nn.Module):
-    """Stack of layers with self-attention and cross-attention to the memory.
+    """Conditions the features of a frame on memories (Ravi et al., 2024, section 4).
+
+    A stack of layers with self-attention, cross-attention to the memories and a
+    feed-forward network.
 
     Args:
-        embed_dims: Channels of the frame's features.
-        memory_dims: Channels of the memory.
-        num_layers: Layers.
+        embed_dims: C, channels of the frame's features.
+        memory_dims: Cm, channels of the memory.
+        num_layers: Number of layers.
         feedforward_dims: Hidden channels of the feed-forward networks.
         num_heads: Heads of both attentions.
-        dropout: Share dropped in training, of attention weights and of branches.
+        dropout: Dropout rate in training, of attention weights and of branches.
     """
 
     def __init__(
@@ -48,7 +38,7 @@ class MemoryAttention(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.with_cp = False  # set to compute twice what is inside
+        self.with_cp = False  # recompute each layer in the backward pass
         self.layers = nn.ModuleList(
             MemoryAttentionLayer(
                 embed_dims=embed_dims,
@@ -85,31 +75,31 @@ class MemoryAttention(nn.Module):
         Returns:
             (O, N, C).
         """
-        # Values are read without a position, so the keys are made once for all.
-        keys = memory + memory_position
         tokens = tokens + INPUT_POSITION_WEIGHT * position
+        memory_keys = memory + memory_position  # the values carry no position
         for layer in self.layers:
-            apply = partial(recomputed, layer) if self.with_cp else layer
-            tokens = apply(
+            tokens = checkpoint(
+                layer,
                 tokens,
-                keys=keys,
+                memory_keys=memory_keys,
                 memory=memory,
                 num_pointer_tokens=num_pointer_tokens,
                 feature_size=feature_size,
+                enabled=self.with_cp,
             )
         normed: Tensor = self.norm(tokens)
         return normed
 
 
 class MemoryAttentionLayer(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each after its norm.
+    """Self-attention, cross-attention and feed-forward network, each after a norm.
 
     Args:
-        embed_dims: Channels of the frame's features.
-        memory_dims: Channels of the memory.
+        embed_dims: C, channels of the frame's features.
+        memory_dims: Cm, channels of the memory.
         feedforward_dims: Hidden channels of the feed-forward network.
         num_heads: Heads of both attentions.
-        dropout: Share dropped in training, of attention weights and of branches.
+        dropout: Dropout rate in training, of attention weights and of branches.
     """
 
     def __init__(
@@ -136,19 +126,18 @@ class MemoryAttentionLayer(nn.Module):
             hidden_dims=feedforward_dims,
             out_dims=embed_dims,
             num_layers=2,
+            dropout=dropout,
         )
-        # Hidden units are dropped too, as a part of the activation between the layers.
-        self.mlp.activation = ReLUDropout(dropout)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.norm3 = nn.LayerNorm(embed_dims)
-        self.dropout = ResidualDropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
         tokens: Tensor,
         *,
-        keys: Tensor,
+        memory_keys: Tensor,
         memory: Tensor,
         num_pointer_tokens: int,
         feature_size: tuple[int, int],
@@ -157,62 +146,55 @@ class MemoryAttentionLayer(nn.Module):
 
         Args:
             tokens: (O | 1, N, C).
-            keys: Memory with its position added, (O, L, Cm).
+            memory_keys: The memory with its position encoding, (O, L, Cm).
             memory: (O, L, Cm).
             feature_size: Height and width of the frame's features.
 
         Returns:
             (O, N, C).
         """
-        shared = len(tokens) < len(memory)
-        if shared:
-            tokens = self._attend_within(tokens, feature_size)
-        tokens = tokens.expand(len(memory), -1, -1)
-        # The projected memories are the largest.
-        limit = objects_at_once(tokens, memory.shape[1] * tokens.shape[2])
-        parts = []
-        for own, own_keys, own_memory in zip(
-            *(chunks(tensor, limit) for tensor in (tokens, keys, memory)), strict=True
-        ):
-            within = own if shared else self._attend_within(own, feature_size)
-            parts.append(
-                self._attend_to_memory(
-                    within, own_keys, own_memory, num_pointer_tokens, feature_size
-                )
-            )
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        num_objects, num_memory_tokens, _ = memory.shape
+        is_shared = len(tokens) < num_objects
+        if is_shared:
+            tokens = self._attend_to_frame(tokens, feature_size)
+            tokens = tokens.expand(num_objects, -1, -1)
+        num_maps = (num_memory_tokens - num_pointer_tokens) // tokens.shape[1]
 
-    def _attend_within(self, tokens: Tensor, feature_size: tuple[int, int]) -> Tensor:
+        def apply(tokens: Tensor, memory_keys: Tensor, memory: Tensor) -> Tensor:
+            if not is_shared:
+                tokens = self._attend_to_frame(tokens, feature_size)
+            attended = self.cross_attention(
+                self.norm2(tokens),
+                memory_keys,
+                memory,
+                feature_size=feature_size,
+                num_unrotated=num_pointer_tokens,
+            )
+            tokens = tokens + self.dropout(attended)
+            forwarded: Tensor
+            if num_maps > MAX_MAPS_KEPT:
+                forwarded = checkpoint(self._feed_forward, tokens)
+            else:
+                forwarded = self._feed_forward(tokens)
+            forwarded = self.dropout(forwarded)
+            return tokens + forwarded
+
+        return map_in_chunks(
+            apply,
+            tokens,
+            memory_keys,
+            memory,
+            object_size=num_memory_tokens * tokens.shape[2],  # of the projected keys
+        )
+
+    def _attend_to_frame(self, tokens: Tensor, feature_size: tuple[int, int]) -> Tensor:
         """Self-attention, (O | 1, N, C)."""
         normed = self.norm1(tokens)
         attended: Tensor = self.dropout(
-            tokens,
-            self.self_attention(normed, normed, normed, feature_size=feature_size),
+            self.self_attention(normed, normed, normed, feature_size=feature_size)
         )
-        return attended
+        return tokens + attended
 
-    def _attend_to_memory(
-        self,
-        tokens: Tensor,
-        keys: Tensor,
-        memory: Tensor,
-        num_pointer_tokens: int,
-        feature_size: tuple[int, int],
-    ) -> Tensor:
-        """Cross-attention and feed-forward of some objects, (O, N, C)."""
-        tokens = self.dropout(
-            tokens,
-            self.cross_attention(
-                tokens,
-                keys,
-                memory,
-                norm=self.norm2,
-                feature_size=feature_size,
-                num_unrotated=num_pointer_tokens,
-            ),
-        )
-        num_places = memory.shape[1] - num_pointer_tokens
-        few = num_places <= FEW_MEMORIES * tokens.shape[1]
-        hidden = self.mlp(tokens, norm=self.norm3, keeps_hidden=few)
-        mixed: Tensor = self.dropout(tokens, hidden)
-        return mixed
+    def _feed_forward(self, tokens: Tensor) -> Tensor:
+        output: Tensor = self.mlp(self.norm3(tokens))
+        return output

@@ -1,48 +1,47 @@
-"""Memory encoder: features of a frame and its mask become a memory."""
+"""What is remembered of a frame: a spatial memory and an object pointer.
+
+``MemoryEncoder`` turns the features of a frame and its mask into a spatial memory,
+``SAM2ObjectPointer`` the decoder's mask token into a pointer (Ravi et al., section 4).
+"""
 
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .layers import (
+    MLP,
     LayerNorm2d,
     PixelLinear,
-    apply_after,
-    chunks,
-    objects_at_once,
-    recomputed,
+    checkpoint,
+    map_in_chunks,
+    sine_encoding_1d,
 )
+from .memory_bank import MemorySelection
 
-__all__ = ['MemoryEncoder']
-
-LAYER_SCALE = 1e-6
-MASK_CHANNELS = (1, 4, 16, 64, 256)  # four times as many at half the resolution
+TimeEncoding = Literal['none', 'signed', 'unsigned']
+TIME_ENCODINGS: tuple[str, ...] = get_args(TimeEncoding)
 STRIDE = 16
-EXPANSION = 4  # of the channels within a block
-
-
+MASK_CHANNELS = (1, 4, 16, 64, 256)  # four times as many at half the resolution
 NUM_FUSER_LAYERS = 2
+EXPANSION = 4  # of the channels within a block
+LAYER_SCALE = 1e-6
 
 
 @MODELS.register_module()
 class MemoryEncoder(nn.Module):
-    """Adds the mask, brought to stride 16, to the features and fuses them.
+    """Adds the mask, downsampled to stride 16, to the features and fuses them.
 
     Args:
-        embed_dims: Channels of the frame's features.
-        memory_dims: Channels of a memory.
+        embed_dims: C, channels of the frame's features.
+        memory_dims: Cm, channels of a memory.
     """
 
-    def __init__(
-        self,
-        *,
-        embed_dims: int = 256,
-        memory_dims: int = 64,
-    ) -> None:
+    def __init__(self, *, embed_dims: int = 256, memory_dims: int = 64) -> None:
         super().__init__()
-        self.with_cp = False  # set to compute twice what is inside
+        self.with_cp = False  # recompute all of it in the backward pass
         self.mask_downsampler = MaskDownsampler(embed_dims=embed_dims)
         self.pixel_projection = PixelLinear(embed_dims, embed_dims)
         self.fuser = nn.Sequential(
@@ -63,68 +62,52 @@ class MemoryEncoder(nn.Module):
         Raises:
             ValueError: If the mask is not 16 times as large as the features.
         """
-        if self.with_cp:
-            return recomputed(self._encode, embedding, mask)
-        return self._encode(embedding, mask)
-
-    def _encode(self, embedding: Tensor, mask: Tensor) -> Tensor:
-        """Bring the masks to the features, add and fuse."""
-        features = self.pixel_projection(embedding)
-        height, width = features.shape[-2:]
+        height, width = embedding.shape[-2:]
         if mask.shape[-2:] != (STRIDE * height, STRIDE * width):
             msg = (
                 f'Expected a mask 16 times as large as the features of '
-                f'{tuple(embedding.shape[-2:])}, but got {tuple(mask.shape[-2:])}; '
+                f'{(height, width)}, but got {tuple(mask.shape[-2:])}; '
                 f'resize the mask to the frame that the model sees'
             )
             raise ValueError(msg)
-        features = features.expand(len(mask), -1, -1, -1)
-        # Between the layers of a block's MLP is the largest.
-        limit = objects_at_once(mask, EXPANSION * features[0].numel())
-        memories = [
-            self.output(self.fuser(own + self.mask_downsampler(part)))
-            for own, part in zip(
-                chunks(features, limit), chunks(mask, limit), strict=True
-            )
-        ]
-        return memories[0] if len(memories) == 1 else torch.cat(memories)
+        return checkpoint(self._encode, embedding, mask, enabled=self.with_cp)
+
+    def _encode(self, embedding: Tensor, mask: Tensor) -> Tensor:
+        features = self.pixel_projection(embedding).expand(len(mask), -1, -1, -1)
+        return map_in_chunks(
+            lambda features, mask: self.output(
+                self.fuser(features + self.mask_downsampler(mask))
+            ),
+            features,
+            mask,
+            object_size=EXPANSION * features[0].numel(),  # hidden units of a block
+        )
 
 
 class MaskDownsampler(nn.Module):
     """Four convolutions of stride 2, then a projection.
 
     Args:
-        embed_dims: Channels of the result.
+        embed_dims: C, channels of the output.
     """
 
     def __init__(self, *, embed_dims: int) -> None:
         super().__init__()
         stages: list[nn.Module] = []
-        for coming, going in pairwise(MASK_CHANNELS):
+        for in_channels, out_channels in pairwise(MASK_CHANNELS):
             stages += [
-                nn.Conv2d(coming, going, kernel_size=3, stride=2, padding=1),
-                LayerNorm2d(going),
+                nn.Conv2d(
+                    in_channels, out_channels, kernel_size=3, stride=2, padding=1
+                ),
+                LayerNorm2d(out_channels),
                 nn.GELU(),
             ]
         projection = nn.Conv2d(MASK_CHANNELS[-1], embed_dims, kernel_size=1)
         self.layers = nn.Sequential(*stages, projection)
 
     def forward(self, mask: Tensor) -> Tensor:
-        """Bring masks to stride 16.
-
-        Args:
-            mask: (O, 1, H, W).
-
-        Returns:
-            (O, C, H16, W16).
-        """
-        convolution, *others = self.layers
-        features: Tensor = convolution(mask)
-        while others:
-            norm, activation, convolution, *others = others
-            features = apply_after(
-                nn.Sequential(norm, activation), convolution, features
-            )
+        """(O, 1, H, W) -> (O, C, H16, W16)."""
+        features: Tensor = self.layers(mask)
         return features
 
 
@@ -132,7 +115,7 @@ class ConvNeXtBlock(nn.Module):
     """Depthwise convolution and MLP beside a shortcut (Liu et al., 2022).
 
     Args:
-        embed_dims: Channels.
+        embed_dims: C.
     """
 
     def __init__(self, *, embed_dims: int) -> None:
@@ -147,19 +130,106 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((embed_dims,), LAYER_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Apply the block.
-
-        Args:
-            features: (O, C, H16, W16).
-
-        Returns:
-            (O, C, H16, W16).
-        """
-        hidden = apply_after(self._channels_last, self.expand, self.depthwise(features))
-        branch = self.scale * apply_after(self.activation, self.reduce, hidden)
+        """(O, C, H16, W16) -> (O, C, H16, W16)."""
+        pixels = self.norm(self.depthwise(features)).permute(0, 2, 3, 1)  # (O, h, w, C)
+        branch: Tensor = self.reduce(self.activation(self.expand(pixels)))
+        branch = self.scale * branch
         return features + branch.permute(0, 3, 1, 2)
 
-    def _channels_last(self, features: Tensor) -> Tensor:
-        """Normed, (O, C, h, w) -> (O, h, w, C)."""
-        normed: Tensor = self.norm(features)
-        return normed.permute(0, 2, 3, 1)
+
+@MODELS.register_module()
+class SAM2ObjectPointer(nn.Module):
+    """Turns mask tokens into object pointers, and these into tokens of the memory.
+
+    Args:
+        embed_dims: C, channels of the decoder's tokens.
+        memory_dims: Cm, channels of a memory; divides C.
+        time_encoding: How a pointer's distance in time is encoded: ``'none'`` (SAM 2),
+            ``'signed'`` (SAM 2.1) or ``'unsigned'``.
+
+    Raises:
+        ValueError: If ``memory_dims`` does not divide ``embed_dims``, or the time
+            encoding is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dims: int = 256,
+        memory_dims: int = 64,
+        time_encoding: TimeEncoding = 'signed',
+    ) -> None:
+        super().__init__()
+        if embed_dims % memory_dims:
+            msg = f'memory_dims {memory_dims} must divide embed_dims {embed_dims}'
+            raise ValueError(msg)
+        if time_encoding not in TIME_ENCODINGS:
+            msg = f'time_encoding is {time_encoding!r}; give one of {TIME_ENCODINGS}'
+            raise ValueError(msg)
+        self.embed_dims = embed_dims
+        self.memory_dims = memory_dims
+        self.time_encoding = time_encoding
+        self.projection = MLP(
+            in_dims=embed_dims,
+            hidden_dims=embed_dims,
+            out_dims=embed_dims,
+            num_layers=3,
+        )
+        self.no_object_pointer = nn.Parameter(torch.zeros(1, embed_dims))
+        nn.init.trunc_normal_(self.no_object_pointer, std=0.02)
+        self.time_projection = (
+            None if time_encoding == 'none' else nn.Linear(embed_dims, memory_dims)
+        )
+
+    def forward(self, mask_token: Tensor, present: Tensor) -> Tensor:
+        """Turn the decoder's mask tokens into object pointers.
+
+        Args:
+            mask_token: (O, C).
+            present: Whether the object is in the frame, (O, 1), bool.
+
+        Returns:
+            (O, C); absent objects get the learned no-object pointer.
+        """
+        return self.blend(self.projection(mask_token), present)
+
+    def blend(self, pointer: Tensor, present: Tensor) -> Tensor:
+        """Replace the pointers of absent objects by the no-object pointer.
+
+        Args:
+            pointer: (O, C).
+            present: (O, 1), bool.
+
+        Returns:
+            (O, C).
+        """
+        weight = present.to(pointer.dtype)
+        return weight * pointer + (1 - weight) * self.no_object_pointer
+
+    def tokens(self, selection: MemorySelection) -> tuple[Tensor, Tensor]:
+        """Convert pointers to tokens of the memory, each to C / Cm of them.
+
+        Returns:
+            Tokens (O, N, Cm) and their position encoding, (1, N, Cm) where the
+            pointers of all objects are equally old, else (O, N, Cm).
+        """
+        pointers = torch.stack([p.pointer for p in selection.pointers], dim=1)
+        num_objects, num_pointers, _ = pointers.shape
+        num_parts = self.embed_dims // self.memory_dims
+        tokens = pointers.reshape(num_objects, num_pointers * num_parts, -1)
+        if self.time_projection is None:
+            return tokens, tokens.new_zeros(1, tokens.shape[1], self.memory_dims)
+        is_shared = all(isinstance(p.time_offset, int) for p in selection.pointers)
+        num_rows = 1 if is_shared else num_objects
+        columns = [p.offsets(num_rows) for p in selection.pointers]
+        # Copied without a wait for the device.
+        offsets = torch.tensor(columns, dtype=torch.float32).T
+        offsets = offsets.to(tokens.device, non_blocking=True)
+        if self.time_encoding == 'unsigned':
+            offsets = offsets.abs()
+        # A bank of one pointer has no distance to scale by.
+        times = offsets / max(selection.max_pointers - 1, 1)  # (1 | O, pointers)
+        encoding = sine_encoding_1d(times.flatten(), self.embed_dims)
+        position = self.time_projection(encoding.to(tokens.dtype))
+        position = position.unflatten(0, times.shape)  # (1 | O, pointers, Cm)
+        return tokens, position.repeat_interleave(num_parts, dim=1)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from ..ops import match_weights
 from ..structures import PointLabel, PointPrompt
-from .layers.mlp import LayerNorm2d
-from .layers.position_encoding import FourierPositionEncoding
+from .layers import FourierPositionEncoding, LayerNorm2d
 
 __all__ = ['EMBEDDING_STRIDE', 'PromptEmbeddings', 'SAM2PromptEncoder']
 

@@ -23,7 +23,13 @@ from ..structures import (
 )
 from .adaptation import frozen_modules
 from .data_preprocessor import ClipDataPreprocessor
-from .layers import sine_encoding_2d
+from .layers import (
+    ActivationCheckpointing,
+    recompute_activations,
+    recompute_norms_and_activations,
+    set_activation_checkpointing,
+    sine_encoding_2d,
+)
 from .prompt_simulator import PromptPlan
 from .released_names import ReleasedNames, instead_of
 from .tracking.clip import losses_in_groups, split_objects, track_clip
@@ -71,6 +77,11 @@ class SAM2(ReleasedNames, BaseModel):
         adaptations: Configs of what restricts or extends training, in ``TASK_UTILS``,
             applied in order: :class:`SAM2Freezing`, :class:`SAM2LowRankAdapters`.
             Frozen modules stay in eval mode.
+        activation_checkpointing: What the backward pass recomputes to save memory:
+            ``False`` nothing, ``True`` norms, activations and other cheap results, a
+            list of parts (``image_encoder.backbone``) these parts as wholes in
+            addition; ``'auto'`` is ``True`` on a CPU and ``False`` elsewhere.
+            ``SAM2LowMemoryHook`` sets it for a schedule.
 
     Example:
         >>> config = Config.fromfile('configs/sam2_tiny_mose.py')
@@ -92,6 +103,7 @@ class SAM2(ReleasedNames, BaseModel):
         accumulators: Sequence[PartConfig] = (),
         data_preprocessor: PartConfig | None = None,
         adaptations: Sequence[PartConfig] = (),
+        activation_checkpointing: ActivationCheckpointing = 'auto',
     ) -> None:
         super().__init__(
             data_preprocessor=data_preprocessor or {'type': 'ClipDataPreprocessor'}
@@ -111,6 +123,8 @@ class SAM2(ReleasedNames, BaseModel):
         self.accumulators = [TASK_UTILS.build(config) for config in accumulators]
         for config in adaptations:
             TASK_UTILS.build(config).adapt(self)
+        recompute_norms_and_activations(self)
+        self.set_activation_checkpointing(activation_checkpointing)
         self._freeze_modes()
 
     def __getattr__(self, name: str) -> Any:
@@ -133,6 +147,10 @@ class SAM2(ReleasedNames, BaseModel):
                 super().train(mode=False)
             else:
                 module.eval()
+
+    def set_activation_checkpointing(self, setting: ActivationCheckpointing) -> None:
+        """Choose what the backward pass recomputes; see the argument of the class."""
+        set_activation_checkpointing(self, setting)
 
     @property
     def heads(self) -> SAMHeads:
@@ -244,14 +262,15 @@ class SAM2(ReleasedNames, BaseModel):
         mode: TrackingMode,
     ) -> tuple[FrameOutput, ...]:
         training = mode is TrackingMode.TRAINING
-        return track_clip(
-            self.heads,
-            self.prompt_simulator if training else self.val_prompt_simulator,
-            batch=batch,
-            features=features,
-            plan=plan,
-            mode=mode,
-        )
+        with recompute_activations(self):
+            return track_clip(
+                self.heads,
+                self.prompt_simulator if training else self.val_prompt_simulator,
+                batch=batch,
+                features=features,
+                plan=plan,
+                mode=mode,
+            )
 
     @torch.no_grad()
     def predict(self, record: VideoRecord) -> VideoResult:
@@ -287,7 +306,8 @@ class SAM2(ReleasedNames, BaseModel):
         Args:
             frames: (B, 3, H, W), normalised.
         """
-        stride_4, stride_8, stride_16 = self.image_encoder(frames)
+        with recompute_activations(self):
+            stride_4, stride_8, stride_16 = self.image_encoder(frames)
         high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)
         _, channels, height, width = stride_16.shape
         position = sine_encoding_2d(

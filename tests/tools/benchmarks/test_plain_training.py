@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from projects.sam2.models.layers import ReLUDropout, ResidualDropout
+from projects.sam2.models.layers import Dropout, attention
+from projects.sam2.models.layers.mlp import ReLUDropout
 from tool_modules import load_tool
 
 
@@ -33,11 +35,11 @@ def test_losses_equal_ours(setting: Any, prompt: str, changes: dict[str, None]) 
 
 def test_the_plain_way_ends_with_its_block() -> None:
     plain_training = load_tool('benchmarks/plain_training')
-    before = functional.scaled_dot_product_attention, ResidualDropout.forward
+    before = attention.attend, Dropout.forward
     with plain_training.plain_way():
-        assert functional.scaled_dot_product_attention is not before[0]
-        assert ResidualDropout.forward is not before[1]
-    assert before == (functional.scaled_dot_product_attention, ResidualDropout.forward)
+        assert attention.attend is not before[0]
+        assert Dropout.forward is not before[1]
+    assert before == (attention.attend, Dropout.forward)
 
 
 def test_plain_attention_equals_that_of_torch() -> None:
@@ -49,14 +51,10 @@ def test_plain_attention_equals_that_of_torch() -> None:
     )
 
 
-@pytest.mark.parametrize('residual', [False, True])
-def test_plain_dropout_drops_at_the_same_rate(*, residual: bool) -> None:
+@pytest.mark.parametrize('kind', [Dropout, ReLUDropout])
+def test_plain_dropout_drops_at_the_same_rate(kind: type[nn.Module]) -> None:
     plain_training = load_tool('benchmarks/plain_training')
-    ones = torch.ones(100_000)
     with plain_training.plain_way():
-        if residual:
-            dropped = ResidualDropout(0.3)(torch.zeros_like(ones), ones)
-        else:
-            dropped = ReLUDropout(0.3)(ones)
+        dropped = kind(0.3)(torch.ones(100_000))
     assert abs(float((dropped > 0).float().mean()) - 0.7) < 0.01
     assert abs(float(dropped.max()) - 1 / 0.7) < 1e-6

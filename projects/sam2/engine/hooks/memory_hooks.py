@@ -25,9 +25,11 @@ class SAM2LowMemoryHook(Hook):
     rest there. Results and gradients do not change.
 
     Args:
-        parts: Names of modules with the attribute ``with_cp``, such as
+        parts: Parts that are checkpointed as wholes, such as
             ``image_encoder.backbone``, ``tracker.memory_attention``,
-            ``tracker.memory_encoder`` and ``mask_decoder``.
+            ``tracker.memory_encoder`` and ``mask_decoder``. They become the
+            ``activation_checkpointing`` of the model; without parts its own setting
+            remains.
         frames_at_once: Number of frames that the image encoder processes at a time;
             None for all. If the backbone is checkpointed, its peak memory depends on
             this number only.
@@ -74,19 +76,8 @@ class SAM2LowMemoryHook(Hook):
         Raises:
             ValueError: If the model has no such part.
         """
-        able = {
-            name: module
-            for name, module in model.named_modules()
-            if hasattr(module, 'with_cp')
-        }
-        for name in self.parts:
-            if name not in able:
-                msg = (
-                    f'{name!r} has no activation checkpointing; parts may be '
-                    f'{", ".join(able)}'
-                )
-                raise ValueError(msg)
-            able[name].with_cp = True
+        if self.parts:
+            model.set_activation_checkpointing(self.parts)  # type: ignore[operator]
         # torch's typing takes these attributes for modules.
         if self.frames_at_once is not None:
             model.get_submodule('image_encoder').frames_at_once = self.frames_at_once  # type: ignore[assignment]

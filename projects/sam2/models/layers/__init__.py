@@ -1,35 +1,40 @@
 """Layers that several parts of the model share."""
 
-from .attention import Attention, RotaryAttention
+from .attention import Attention, RotaryAttention, attend
 from .checkpointing import (
-    apply_after,
-    chunks,
-    objects_at_once,
-    recomputed,
+    ActivationCheckpointing,
+    checkpoint,
+    recompute_activations,
+    recompute_norms_and_activations,
+    set_activation_checkpointing,
 )
-from .cpu import ReLUDropout, ResidualDropout, is_plain_cpu
-from .mlp import MLP, DropPath, LayerNorm2d, PixelLinear
+from .cpu import map_in_chunks
+from .mlp import MLP, Dropout, DropPath, LayerNorm2d, PixelLinear
 from .position_encoding import (
     FourierPositionEncoding,
     sine_encoding_1d,
     sine_encoding_2d,
 )
+from .windows import attend_in_windows, pool
 
 __all__ = [
     'MLP',
+    'ActivationCheckpointing',
     'Attention',
     'DropPath',
+    'Dropout',
     'FourierPositionEncoding',
     'LayerNorm2d',
     'PixelLinear',
-    'ReLUDropout',
-    'ResidualDropout',
     'RotaryAttention',
-    'apply_after',
-    'chunks',
-    'is_plain_cpu',
-    'objects_at_once',
-    'recomputed',
+    'attend',
+    'attend_in_windows',
+    'checkpoint',
+    'map_in_chunks',
+    'pool',
+    'recompute_activations',
+    'recompute_norms_and_activations',
+    'set_activation_checkpointing',
     'sine_encoding_1d',
     'sine_encoding_2d',
 ]

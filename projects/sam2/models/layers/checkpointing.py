@@ -1,91 +1,267 @@
-"""What is cheap is computed twice rather than kept (Chen et al., 2016)."""
+"""Activation checkpointing: less is kept for the backward pass, more is computed there.
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+A model has one setting, ``activation_checkpointing``, that a recipe sets for its card:
+
+=================  =====================================================================
+``False``          autograd keeps all that it needs
+``True``           outputs of norms and activations, and other cheap results, are
+                   recomputed from the inputs that are kept anyway
+names of parts     as ``True``, and these parts (``image_encoder.backbone``) keep their
+                   inputs alone and run a second time as wholes (Chen et al., 2016)
+``'auto'``         ``True`` on a CPU, ``False`` elsewhere
+=================  =====================================================================
+
+Gradients are the same with each. What a compiler traces is left to the compiler.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial, wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils import checkpoint as torch_checkpoint
 
-Result = TypeVar('Result')
+P = ParamSpec('P')
+R = TypeVar('R')
+ActivationCheckpointing = bool | Literal['auto'] | Sequence[str]
 
 # Smaller tensors are kept: they are not worth the time of a second call.
 SMALLEST_BYTES = 2**20
+# Attribute of the parts that can be recomputed as wholes, MMCV's name for it.
+WITH_CP = 'with_cp'
 
 
-def recomputed(
-    function: Callable[..., Result],
-    *args: Any,
-    **kwargs: Any,
-) -> Result:
+def set_activation_checkpointing(
+    model: nn.Module, setting: ActivationCheckpointing
+) -> None:
+    """Choose what the backward pass of a model recomputes.
+
+    Raises:
+        ValueError: If the model has no such part.
+    """
+    names: Sequence[str] = ()
+    if not isinstance(setting, (bool, str)):
+        names = tuple(setting)
+    elif isinstance(setting, str) and setting != 'auto':
+        msg = (
+            f"activation_checkpointing is {setting!r}; give 'auto', True, False or a "
+            f'list of parts'
+        )
+        raise ValueError(msg)
+    parts = {name: m for name, m in model.named_modules() if hasattr(m, WITH_CP)}
+    unknown = [name for name in names if name not in parts]
+    if unknown:
+        msg = f'{unknown[0]!r} cannot be recomputed; choose among {list(parts)}'
+        raise ValueError(msg)
+    for name, part in parts.items():
+        setattr(part, WITH_CP, name in names)
+    model.activation_checkpointing = setting  # type: ignore[assignment]  # no module
+
+
+@contextmanager
+def recompute_activations(model: nn.Module) -> Iterator[None]:
+    """Run parts of a model with its setting for activation checkpointing."""
+    setting: Any = model.activation_checkpointing
+    on_cpu = next(model.parameters()).device.type == 'cpu'
+    if setting is False or (setting == 'auto' and not on_cpu):
+        yield
+    else:
+        with recompute_cheap_results():
+            yield
+
+
+def checkpoint(
+    function: Callable[..., R], *args: Any, enabled: bool | None = None, **kwargs: Any
+) -> R:
     """Call a function and keep its arguments alone for the backward pass.
 
-    What it computes inside is computed again there, with the same dropout, as far as
-    the backward pass needs it: of a norm or an activation followed by a product (a
-    linear layer, a convolution) only the input of the product is made again.
+    The backward pass calls it again, with the same random numbers, up to the last
+    tensor that it needs: a linear layer at the end runs once.
 
     Args:
-        function: A module or a function; called twice, so it must change nothing.
+        function: A module or a function without side effects.
+        enabled: By default, whether the setting of the model is on and the first
+            argument is large.
     """
-    # A compiler decides itself what to compute twice.
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    # A compiler decides itself what to recompute.
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return function(*args, **kwargs)
-    result: Result = checkpoint(function, *args, use_reentrant=False, **kwargs)
+    if enabled is None:
+        is_small = isinstance(args[0], Tensor) and args[0].nbytes < SMALLEST_BYTES
+        enabled = _cheap_results.get() is not None and not is_small
+    if not enabled:
+        return function(*args, **kwargs)
+
+    def call_plainly(*args: Any, **kwargs: Any) -> R:
+        # Both calls must save the same tensors, so neither has checkpoints inside.
+        token = _cheap_results.set(None)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _cheap_results.reset(token)
+
+    result: R = torch_checkpoint.checkpoint(
+        call_plainly, *args, use_reentrant=False, **kwargs
+    )
     return result
 
 
-def apply_after(
-    step: Callable[[Tensor], Tensor] | None,
-    layer: Callable[[Tensor], Tensor],
-    tensor: Tensor,
-) -> Tensor:
-    """Apply a layer to what a cheap step makes, which is kept only where it is small.
+# Cheap results. A linear layer keeps its input, say a normed map, for the backward
+# pass. While `recompute_cheap_results` is active, norms and activations note how their
+# output comes about. Where a saved tensor lies in the memory of such an output, the
+# note is saved in its place, and the output is freed. Model and layers see none of it.
 
-    Args:
-        step: A norm, an activation, another order of the elements; None for none.
+_cheap_results: ContextVar['list[_Result] | None'] = ContextVar(
+    '_cheap_results', default=None
+)
 
-    Returns:
-        ``layer(step(tensor))``.
+
+@contextmanager
+def recompute_cheap_results() -> Iterator[None]:
+    """Keep no large result for the backward pass that is cheap to recompute."""
+    token = _cheap_results.set([])
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+            yield
+    finally:
+        _cheap_results.reset(token)
+
+
+def recomputable(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Declare that the result of a function is cheap to recompute.
+
+    Its tensor arguments are kept instead, so they should be kept anyway.
     """
-    if step is None:
-        return layer(tensor)
-    # While a compiler traces, sizes may be symbols, and it decides anyway.
-    if torch.compiler.is_compiling() or tensor.nbytes < SMALLEST_BYTES:
-        return _chain(step, layer, tensor)
-    return recomputed(_chain, step, layer, tensor)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        output = function(*args, **kwargs)
+        _note(output, partial(function, **kwargs), args)
+        return output
+
+    return call
 
 
-def _chain(
-    step: Callable[[Tensor], Tensor], layer: Callable[[Tensor], Tensor], tensor: Tensor
-) -> Tensor:
-    """One after the other."""
-    return layer(step(tensor))
+def recompute_output(module: nn.Module) -> None:
+    """Declare that the output of a layer is cheap to recompute from its input."""
+    module.register_forward_hook(_note_output)
 
 
-# What the C library maps anew for each tensor, and gives back, starts here: on a CPU
-# that costs more than a batch saves.
-CPU_TENSOR_BYTES = 2**25
+def recompute_norms_and_activations(model: nn.Module) -> None:
+    """Declare so for all norms and activations of a model."""
+    for module in model.modules():
+        if isinstance(module, (nn.LayerNorm, nn.GELU)):
+            recompute_output(module)
 
 
-def objects_at_once(batch: Tensor, largest: int) -> int:
-    """How many objects of a batch to work on at once.
+def _note_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    """Forward hook."""
+    # The weights of now, whatever the module has in the backward pass.
+    weights = dict(module.named_parameters())
 
-    Args:
-        batch: (O, ...).
-    """
-    if torch.is_grad_enabled() or batch.device.type != 'cpu':
-        return len(batch)
-    return max((CPU_TENSOR_BYTES - 1) // (largest * batch.element_size()), 1)
+    names, num_args = tuple(weights), len(args)
+
+    def call(*inputs: Any) -> Any:
+        values = dict(zip(names, inputs[num_args:], strict=True))
+        return functional_call(module, values, inputs[:num_args])
+
+    _note(output, call, (*args, *weights.values()))
 
 
-def chunks(batch: Tensor, limit: int) -> tuple[Tensor, ...]:
-    """Take a batch apart.
+def _note(output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Note where an output comes from."""
+    if torch.compiler.is_compiling() or not output.requires_grad:
+        return
+    results = _cheap_results.get()
+    if results is not None and output.nbytes >= SMALLEST_BYTES:
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        if _address(output) in map(_address, tensors):
+            return  # a view of what is kept
+        results[:] = [result for result in results if not result.storage.expired()]
+        results.append(_Result(output, function, args))
 
-    Args:
-        batch: (O, ...).
 
-    Returns:
-        The chunks; the batch itself where it is not larger, for the gradient of a
-        split is a copy.
-    """
-    return (batch,) if limit >= len(batch) else batch.split(limit)
+class _Result:
+    """The call that a tensor comes from."""
+
+    def __init__(
+        self, output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        self.address = _address(output)
+        self.storage = StorageWeakRef(output.untyped_storage())  # does it live?
+        self.function = function
+        # Arguments may be results themselves.
+        self.args = [_pack(arg) if isinstance(arg, Tensor) else arg for arg in args]
+        device = output.device.type
+        self.autocast = torch.autocast(
+            device,
+            torch.get_autocast_dtype(device),
+            enabled=torch.is_autocast_enabled(device),
+        )
+
+    def compute(self) -> Tensor:
+        """Compute the tensor again."""
+        args = [
+            _unpack(arg) if isinstance(arg, (_Kept, _View)) else arg
+            for arg in self.args
+        ]
+        with torch.no_grad(), self.autocast:
+            result: Tensor = self.function(*args)
+        return result
+
+
+class _Kept:
+    """A tensor that is kept as it is."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        # An output that is kept with its graph would never be freed.
+        self.tensor = keep(tensor).detach()
+        self.version = tensor._version  # noqa: SLF001  as autograd itself checks it
+
+
+class _View:
+    """A tensor in the memory of a result, that is recomputed with it."""
+
+    def __init__(self, tensor: Tensor, result: _Result) -> None:
+        self.result = result
+        self.geometry = tensor.size(), tensor.stride(), tensor.storage_offset()
+
+
+def _pack(tensor: Tensor) -> _Kept | _View:
+    """Save where a tensor comes from, if that is known, in place of the tensor."""
+    results = _cheap_results.get()
+    if results and tensor.untyped_storage().nbytes() >= SMALLEST_BYTES:
+        address = _address(tensor)
+        for result in results:
+            if result.address == address and not result.storage.expired():
+                return _View(tensor, result)
+    return _Kept(tensor)
+
+
+def _unpack(packed: _Kept | _View) -> Tensor:
+    """Return a saved tensor."""
+    if isinstance(packed, _View):
+        return packed.result.compute().as_strided(*packed.geometry)
+    if packed.tensor._version != packed.version:  # noqa: SLF001
+        msg = (
+            'A tensor that the backward pass needs was modified by an inplace '
+            'operation; modify a copy, or set activation_checkpointing=False to learn '
+            'from autograd which one'
+        )
+        raise RuntimeError(msg)
+    return packed.tensor
+
+
+def _address(tensor: Tensor) -> int:
+    """Where the memory of a tensor is; its views share it."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def keep(tensor: Tensor) -> Tensor:
+    """Keep a tensor for the backward pass; tools count these calls."""
+    return tensor

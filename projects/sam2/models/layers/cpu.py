@@ -1,313 +1,85 @@
-"""Dropout that keeps a seed in place of its noise."""
+"""Kernels for a CPU: attention, dropout and batches of a size that suits it.
+
+The model calls ``attend`` (``attention.py``), ``Dropout`` and ``ReLUDropout``
+(``mlp.py``), which choose between these kernels and those of torch.
+"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Noise is compared in 16 bits: rates are exact to 1 / 65536.
-NOISE_LEVELS = 65536
-NOISE_PER_WORD = 4  # 16-bit numbers in a 64-bit word
-# Elements that get their noise at once: a multiple of the words, small for the cache.
-PIECE = 2**17
-
-
-def draw_seed() -> int:
-    """Draw a seed from torch's own stream, so that it is saved and restored with it."""
-    return int(torch.randint(2**62, ()).item())
-
-
-class KeepMasks:
-    """Which elements dropout keeps, drawn anew from a seed as often as wanted.
-
-    On a CPU this is ten times as fast as torch's Bernoulli numbers.
-
-    Args:
-        seed: The same seed gives the same masks in the same order.
-        rate: Share of elements dropped, in [0, 1).
-    """
-
-    def __init__(self, seed: int, rate: float) -> None:
-        self._seed = seed
-        self._threshold = round(rate * NOISE_LEVELS)
-        self.scale = 1 / (1 - rate)  # makes up for what is dropped
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin with the first mask again."""
-        self._words = np.random.SFC64(self._seed)
-
-    def draw(self, count: int) -> NDArray[np.bool_]:
-        """Draw the next mask.
-
-        Returns:
-            (count,), True for what is kept.
-        """
-        words = self._words.random_raw(-(-count // NOISE_PER_WORD))
-        return words.view(np.uint16)[:count] >= self._threshold
-
-    def apply(self, tensor: Tensor) -> Tensor:
-        """Set what is dropped to 0, in place.
-
-        Returns:
-            ``tensor``.
-        """
-        elements = tensor.view(-1).numpy()
-        for start in range(0, len(elements), PIECE):
-            piece = elements[start : start + PIECE]
-            # NumPy multiplies by booleans faster than torch does, or fills by a mask.
-            np.multiply(piece, self.draw(len(piece)), out=piece)
-        return tensor
-
-
-class ResidualDropout(nn.Module):
-    """Drops elements of a branch and adds the branch to its shortcut.
-
-    On a CPU a seed is kept for the backward pass, not noise.
-
-    Args:
-        rate: Share of elements dropped in training, in [0, 1).
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
-        """Drop, scale up what stays, and add."""
-        rate = self.rate if self.training else 0.0
-        if rate == 0:
-            return shortcut + branch
-        if not is_plain_cpu(branch):
-            return shortcut + functional.dropout(branch, rate)
-        masks = KeepMasks(draw_seed(), rate)
-        added: Tensor = _DropAndAdd.apply(branch, shortcut, masks)  # type: ignore[no-untyped-call]  # torch
-        return added
-
-
-class ReLUDropout(nn.Module):
-    """ReLU, then dropout, in place: of both only the result is there in the end.
-
-    Where the result is 0 there is no gradient, be it that the input was negative or
-    that it was dropped.
-
-    Args:
-        rate: Share of elements dropped in training, in [0, 1).
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, tensor: Tensor) -> Tensor:
-        """Rectify and drop."""
-        rate = self.rate if self.training else 0.0
-        if rate == 0 or torch.compiler.is_compiling():
-            return functional.dropout(functional.relu(tensor), rate)
-        dropped: Tensor = _ReLUDropout.apply(tensor, rate)  # type: ignore[no-untyped-call]  # torch
-        return dropped
-
 
 def is_plain_cpu(tensor: Tensor) -> bool:
-    """Say whether a tensor is worked on by functions written for the CPU."""
-    is_fine = tensor.dtype in (torch.float32, torch.float64)
-    return is_fine and tensor.is_cpu and not torch.compiler.is_compiling()
+    """Whether the kernels of this file work on a tensor."""
+    is_precise = tensor.dtype in (torch.float32, torch.float64)
+    return is_precise and tensor.is_cpu and not torch.compiler.is_compiling()
 
 
-def _drop_anew(tensor: Tensor, masks: KeepMasks) -> Tensor:
-    """What the first of the masks makes of a tensor, as a new one."""
-    masks.restart()
-    return masks.apply((tensor * masks.scale).contiguous())
+# --- Attention ---
+
+# Below this number of attention weights, torch's kernel for values as wide as the keys
+# is faster than ours for narrow values.
+FEW_WEIGHTS = 2**18
 
 
-class _DropAndAdd(torch.autograd.Function):
-    """Dropout and a sum in one new tensor; nothing but the seed is kept."""
+def prefers_narrow_values(query: Tensor, key: Tensor, dropout: float) -> bool:
+    """Whether :func:`attention` gains from values with fewer channels than the keys.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        branch: Tensor,
-        shortcut: Tensor,
-        masks: KeepMasks,
-    ) -> Tensor:
-        """Drop, scale and add."""
-        ctx.masks = masks
-        return _drop_anew(branch, masks).add_(shortcut)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any,
-        gradient: Tensor,
-    ) -> tuple[Tensor, Tensor, None]:
-        """Drop and scale what was dropped and scaled; the shortcut gets all."""
-        return _drop_anew(gradient, ctx.masks), gradient, None
+    Args:
+        query: (O, heads, N, C).
+        key: (O, heads, L, C).
+    """
+    is_large = query.shape[-2] * key.shape[-2] >= FEW_WEIGHTS
+    return is_plain_cpu(query) and (dropout > 0 or is_large)
 
 
-class _ReLUDropout(torch.autograd.Function):
-    """ReLU and dropout, whose result tells where the gradient goes."""
+def attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    """Scaled dot-product attention.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        tensor: Tensor,
-        rate: float,
-    ) -> Tensor:
-        """Rectify and drop."""
-        result = tensor.relu_()
-        if is_plain_cpu(tensor) and tensor.is_contiguous():
-            masks = KeepMasks(draw_seed(), rate)
-            masks.apply(result.mul_(masks.scale))
-        else:
-            functional.dropout(result, rate, inplace=True)
-        ctx.mark_dirty(tensor)
-        ctx.rate = rate
-        ctx.save_for_backward(result)
-        return result
+    torch's fast kernel for CPUs supports neither dropout nor values whose width differs
+    from that of the keys, and its slow one keeps three copies of the attention weights.
 
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any,
-        gradient: Tensor,
-    ) -> tuple[Tensor, None]:
-        """Pass on what was kept."""
-        (result,) = ctx.saved_tensors
-        # threshold_backward is ReLU's own: one pass, no mask in between.
-        kept = torch.ops.aten.threshold_backward(gradient, result, 0)
-        return kept.mul_(1 / (1 - ctx.rate)), None
+    Args:
+        query: (O, heads, N, C).
+        key: (O, heads, L, C).
+        value: (O, heads, L, Cv).
+        dropout: Probability to drop an attention weight.
+
+    Returns:
+        (O, heads, N, Cv).
+    """
+    if not dropout and value.shape[-1] == key.shape[-1]:
+        return functional.scaled_dot_product_attention(query, key, value)
+    heads = query.shape[:-2]
+    query, key, value = (tensor.flatten(0, -3) for tensor in (query, key, value))
+    if dropout or torch.is_grad_enabled():
+        masks = DropoutMasks(draw_seed(), dropout) if dropout else None
+        output: Tensor = _RowAttention.apply(query, key, value, masks)  # type: ignore[no-untyped-call]  # torch
+    else:
+        output = torch.stack([*map(_tile_attention, query, key, value)])
+    restored: Tensor = output.unflatten(0, heads)
+    return restored
 
 
-# Rows of the weights that are worked on at once: they stay in the cache.
+# Rows of attention weights that are computed at a time: they fit into the cache.
 NUM_ROWS = 256
-# Weights of a head up to this size are kept: a hundred such heads are worth the time
-# that making them again takes, larger ones are what fills the memory.
+# Attention weights up to this size are kept for the backward pass; larger ones, which
+# would fill the memory, are recomputed there.
 KEPT_BYTES = 2**24
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Keys, by what they are made of: that is kept in their place.
-
-    Attributes:
-        sources: What they are made of, with its graph: tokens (O, L, ...), weights.
-        make: Makes keys of these, the same each time, and reads nothing else that
-            may change.
-    """
-
-    sources: tuple[Tensor, ...]
-    make: Callable[..., Tensor]
-
-    def made(self) -> Tensor:
-        """Make them.
-
-        Returns:
-            (O, heads, L, C).
-        """
-        return self.make(*self.sources)
-
-
-def row_attention(
-    query: Tensor, keys: Keys, value: Tensor, rate: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Scaled dot-product attention whose weights may be dropped at random.
-
-    torch's fast kernels for the CPU know no dropout, nor values of other widths than
-    the keys, and the slow one keeps three copies of the weights. This one works through
-    some rows at a time, keeps the weights once where they are small, and makes them
-    again in the backward pass where they are not, the dropped ones among them. Of the
-    keys it keeps what they are made of.
-
-    Args:
-        query: (..., N, C), on the CPU.
-        keys: Make (..., L, C).
-        value: (..., L, Cv), kept.
-        rate: Share of weights dropped, in [0, 1); those that stay are scaled up.
-
-    Returns:
-        What is gathered, (..., N, Cv), and the sum of the weights that each query has
-        left, (..., N, 1), which is 1 without dropout; both differentiable once.
-    """
-    masks = KeepMasks(draw_seed(), rate) if rate else None
-    gathered, left = _RowAttention.apply(  # type: ignore[no-untyped-call]  # torch
-        *(tensor.flatten(0, -3) for tensor in (query, keys.made(), value)),
-        _Means(
-            # Their gradients go by the keys.
-            sources=tuple(source.detach() for source in keys.sources),
-            make_keys=keys.make,
-            masks=masks,
-        ),
-    )
-    heads = query.shape[:-2]
-    return gathered.unflatten(0, heads), left.unflatten(0, heads)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rows:
-    """Some queries of one head.
-
-    Attributes:
-        head: Which of the flattened heads.
-        rows: Which queries.
-        query: Those, scaled, (R, C).
-        key: (L, C).
-        value: (L, Cv).
-    """
-
-    head: int
-    rows: slice
-    query: Tensor
-    key: Tensor
-    value: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Means:
-    """By what the backward pass makes again what is not kept.
-
-    Attributes:
-        sources: What the keys are made of, without a graph.
-        make_keys: Makes them.
-        masks: Which weights stay; None for all.
-    """
-
-    sources: tuple[Tensor, ...]
-    make_keys: Callable[..., Tensor]
-    masks: KeepMasks | None
-
-
-def _parts(query: Tensor, key: Tensor, value: Tensor) -> Iterator[_Rows]:
-    """Go through all weights."""
-    num_heads, num_queries, channels = query.shape
-    for head in range(num_heads):
-        for start in range(0, num_queries, NUM_ROWS):
-            rows = slice(start, min(start + NUM_ROWS, num_queries))
-            yield _Rows(
-                head=head,
-                rows=rows,
-                query=query[head, rows] * channels**-0.5,
-                key=key[head],
-                value=value[head],
-            )
-
-
-def _mark_dropped(weights: Tensor, masks: KeepMasks | None) -> Tensor:
-    """Turn the sign of what is dropped, in place, so that both can be told later."""
-    if masks is not None:
-        elements = weights.view(-1).numpy()
-        signs = masks.draw(len(elements)).view(np.int8) * np.int8(2) - np.int8(1)
-        np.multiply(elements, signs, out=elements)
-    return weights
-
-
 class _RowAttention(torch.autograd.Function):
-    """Attention in rows."""
+    """Attention with dropout, some rows of attention weights at a time.
+
+    Weights that are dropped have a negative sign: the gradient of the softmax needs
+    them, the output does not.
+    """
 
     @staticmethod
     def forward(
@@ -315,125 +87,229 @@ class _RowAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        means: _Means,
-    ) -> tuple[Tensor, Tensor]:
-        """Gather (O, N, Cv) from the values, and sum up weights, (O, N, 1)."""
-        masks = means.masks
-        shape = *query.shape[:2], key.shape[1]
-        gathered = query.new_empty(*shape[:2], value.shape[2])
-        sums, left = query.new_empty(*shape[:2], 1), query.new_empty(*shape[:2], 1)
-        size = shape[1] * shape[2] * query.element_size()
-        kept = query.new_empty(shape) if size <= KEPT_BYTES else None
+        masks: 'DropoutMasks | None',
+    ) -> Tensor:
+        """(heads, N, C), (heads, L, C), (heads, L, Cv) -> (heads, N, Cv)."""
+        num_heads, num_queries, channels = query.shape
+        shape = num_heads, num_queries, key.shape[1]
+        output = query.new_empty(*shape[:2], value.shape[2])
+        logsumexp = query.new_empty(*shape[:2], 1)
+        is_small = shape[1] * shape[2] * query.element_size() <= KEPT_BYTES
+        kept = query.new_empty(shape) if is_small else None
         buffers = query.new_empty(2, min(NUM_ROWS, shape[1]), shape[2])
-        for part in _parts(query, key, value):
-            place = part.head, part.rows
-            weights, remaining = buffers[:, : len(part.query)]
-            weights = weights if kept is None else kept[place]
-            torch.mm(part.query, part.key.t(), out=weights)
-            torch.logsumexp(weights, dim=1, keepdim=True, out=sums[place])
-            _mark_dropped(weights.sub_(sums[place]).exp_(), masks)
-            torch.clamp_min(weights, 0, out=remaining)
-            torch.sum(remaining, dim=1, keepdim=True, out=left[place])
-            torch.mm(remaining, part.value, out=gathered[place])
+        for head, rows in _row_blocks(num_heads, num_queries):
+            queries = query[head, rows] * channels**-0.5  # (R, C)
+            weights, remaining = buffers[:, : len(queries)]  # (R, L)
+            if kept is not None:
+                weights = kept[head, rows]
+            torch.mm(queries, key[head].t(), out=weights)
+            torch.logsumexp(weights, dim=1, keepdim=True, out=logsumexp[head, rows])
+            weights.sub_(logsumexp[head, rows]).exp_()
+            if masks is None:
+                remaining = weights
+            else:
+                masks.negate_dropped_(weights)
+                torch.clamp_min(weights, 0, out=remaining)
+            torch.mm(remaining, value[head], out=output[head, rows])
         if masks is not None:
-            gathered.mul_(masks.scale)
-            left.mul_(masks.scale)
-        ctx.save_for_backward(query, value, gathered, left, sums, kept, *means.sources)
-        ctx.make_keys, ctx.masks = means.make_keys, masks
-        return gathered, left
+            output.mul_(masks.scale)
+        ctx.save_for_backward(query, key, value, output, logsumexp, kept)
+        ctx.masks = masks
+        return output
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any,
-        of_gathered: Tensor,
-        of_left: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        """Differentiate the weights row by row, made again if they were not kept."""
-        query, value, gathered, left, sums, kept, *sources = ctx.saved_tensors
-        key = ctx.make_keys(*sources).flatten(0, -3)
-        masks: KeepMasks | None = ctx.masks
-        of_query = torch.empty_like(query)
-        of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)
-        # What softmax subtracts: the mean of the weights' gradients by the weights.
-        means = (of_gathered * gathered).sum(dim=2, keepdim=True) + of_left * left
-        scale = 1.0 if masks is None else masks.scale
-        of_gathered, of_left = of_gathered * scale, of_left * scale
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, logsumexp, kept = ctx.saved_tensors
+        masks: DropoutMasks | None = ctx.masks
+        num_heads, num_queries, channels = query.shape
+        grad_query = torch.empty_like(query)
+        grad_key, grad_value = torch.zeros_like(key), torch.zeros_like(value)
+        # What the gradient of the softmax subtracts: the mean of the gradients of the
+        # weights, weighted by these; it equals this sum over channels.
+        mean_grad = (grad_output * output).sum(dim=2, keepdim=True)
         if masks is not None:
+            grad_output = grad_output * masks.scale
             masks.restart()
-        buffers = query.new_empty(3, min(NUM_ROWS, query.shape[1]), key.shape[1])
-        for part in _parts(query, key, value):
-            place = part.head, part.rows
-            weights, remaining, of_weights = buffers[:, : len(part.query)]
-            if kept is None:
-                torch.mm(part.query, part.key.t(), out=weights)
-                _mark_dropped(weights.sub_(sums[place]).exp_(), masks)
+        buffers = query.new_empty(3, min(NUM_ROWS, num_queries), key.shape[1])
+        for head, rows in _row_blocks(num_heads, num_queries):
+            queries = query[head, rows] * channels**-0.5  # (R, C)
+            weights, remaining, grad_weights = buffers[:, : len(queries)]  # (R, L)
+            if kept is not None:
+                weights = kept[head, rows]
             else:
-                weights = kept[place]
+                torch.mm(queries, key[head].t(), out=weights)
+                weights.sub_(logsumexp[head, rows]).exp_()
+                if masks is not None:
+                    masks.negate_dropped_(weights)
             torch.clamp_min(weights, 0, out=remaining)
-            of_value[part.head].addmm_(remaining.t(), of_gathered[place])
-            torch.mm(of_gathered[place], part.value.t(), out=of_weights)
-            of_weights.add_(of_left[place])
-            # What was dropped had no part in the result, but in the sum.
-            torch.ops.aten.threshold_backward.grad_input(
-                of_weights, weights, 0, grad_input=of_weights
-            )
-            of_logits = of_weights.sub_(means[place])
-            of_logits.mul_(torch.abs(weights, out=remaining))
-            of_key[part.head].addmm_(of_logits.t(), part.query)
-            torch.mm(of_logits, part.key, out=of_query[place])
-        of_query.mul_(query.shape[2] ** -0.5)
-        return of_query, of_key, of_value, None
+            grad_value[head].addmm_(remaining.t(), grad_output[head, rows])
+            torch.mm(grad_output[head, rows], value[head].t(), out=grad_weights)
+            if masks is not None:
+                # Dropped weights get no gradient from the output.
+                torch.ops.aten.threshold_backward.grad_input(
+                    grad_weights, weights, 0, grad_input=grad_weights
+                )
+            grad_logits = grad_weights.sub_(mean_grad[head, rows])
+            grad_logits.mul_(torch.abs(weights, out=remaining))
+            grad_key[head].addmm_(grad_logits.t(), queries)
+            torch.mm(grad_logits, key[head], out=grad_query[head, rows])
+        return grad_query.mul_(channels**-0.5), grad_key, grad_value, None
 
 
-# Sides of the tiles of weights: they stay in the cache.
+def _row_blocks(num_heads: int, num_rows: int) -> Iterator[tuple[int, slice]]:
+    """Go through the rows of all heads."""
+    for head in range(num_heads):
+        for start in range(0, num_rows, NUM_ROWS):
+            yield head, slice(start, min(start + NUM_ROWS, num_rows))
+
+
+# Sides of the tiles of attention weights: they fit into the cache.
 TILE_ROWS, TILE_COLUMNS = 256, 1024
 
 
-def tile_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention, one tile of its weights after another.
+def _tile_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of one head without a graph, one tile of its weights after another.
 
-    The softmax is summed up on the way (Milakov and Gimelshein, 2018). torch's fast
-    kernel for the CPU wants values as wide as the keys.
+    The softmax is accumulated over the tiles of a row (Milakov and Gimelshein, 2018).
 
     Args:
-        query: (..., N, C), on the CPU and without a graph.
-        key: (..., L, C).
-        value: (..., L, Cv).
+        query: (N, C).
+        key: (L, C).
+        value: (L, Cv).
 
     Returns:
-        (..., N, Cv).
+        (N, Cv).
     """
-    queries, keys, values = (
-        tensor.flatten(0, -3).unbind() for tensor in (query, key, value)
-    )
-    gathered = [_gather(*head) for head in zip(queries, keys, values, strict=True)]
-    restored: Tensor = torch.stack(gathered).unflatten(0, query.shape[:-2])
-    return restored
-
-
-def _gather(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of one head, (N, Cv)."""
-    # Several threads share a tile.
-    num_rows = TILE_ROWS * torch.get_num_threads()
+    num_rows = TILE_ROWS * torch.get_num_threads()  # the threads share a tile
     query = query * query.shape[1] ** -0.5
-    gathered = query.new_zeros(len(query), value.shape[1])
-    highest = query.new_full((len(query), 1), -torch.inf)
-    sums = torch.zeros_like(highest)
+    output = query.new_zeros(len(query), value.shape[1])
+    row_max = query.new_full((len(query), 1), -torch.inf)
+    row_sum = torch.zeros_like(row_max)
     buffer = query.new_empty(min(num_rows, len(query)) * min(TILE_COLUMNS, len(key)))
     for keys, values in zip(
         key.split(TILE_COLUMNS), value.split(TILE_COLUMNS), strict=True
     ):
         for start in range(0, len(query), num_rows):
             rows = slice(start, start + num_rows)
-            some = query[rows]
-            tile = buffer[: len(some) * len(keys)].view(len(some), len(keys))
-            torch.mm(some, keys.t(), out=tile)
-            high = torch.maximum(highest[rows], tile.amax(dim=1, keepdim=True))
-            tile.sub_(high).exp_()
-            # What was gathered before was measured against a lower maximum.
-            shrink = highest[rows].sub_(high).exp_()
-            sums[rows] = sums[rows].mul_(shrink).add_(tile.sum(dim=1, keepdim=True))
-            gathered[rows].mul_(shrink).addmm_(tile, values)
-            highest[rows] = high
-    return gathered.div_(sums)
+            queries = query[rows]
+            shape = len(queries), len(keys)
+            weights = buffer[: shape[0] * shape[1]].view(shape)
+            torch.mm(queries, keys.t(), out=weights)
+            new_max = torch.maximum(row_max[rows], weights.amax(dim=1, keepdim=True))
+            weights.sub_(new_max).exp_()
+            # Earlier tiles were measured against a lower maximum.
+            correction = row_max[rows].sub_(new_max).exp_()
+            row_sum[rows].mul_(correction).add_(weights.sum(dim=1, keepdim=True))
+            output[rows].mul_(correction).addmm_(weights, values)
+            row_max[rows] = new_max
+    return output.div_(row_sum)
+
+
+# --- Dropout ---
+
+# Random numbers have 16 bits: rates are exact to 1 / 65536.
+NUM_LEVELS = 65536
+NUMBERS_PER_WORD = 4  # 16-bit numbers in a 64-bit word
+# Elements that are dropped at a time: a multiple of the words that fits into the cache.
+BLOCK_SIZE = 2**17
+
+
+def dropout(tensor: Tensor, rate: float) -> Tensor:
+    """Dropout that keeps a seed for the backward pass, in place of a mask."""
+    dropped: Tensor = _Dropout.apply(tensor, DropoutMasks(draw_seed(), rate))  # type: ignore[no-untyped-call]  # torch
+    return dropped
+
+
+def dropout_(tensor: Tensor, rate: float) -> Tensor:
+    """Dropout in place, without a graph."""
+    return DropoutMasks(draw_seed(), rate).drop_(tensor)
+
+
+def draw_seed() -> int:
+    """Draw a seed from torch's random stream, which checkpoints save and restore."""
+    return int(torch.randint(2**62, ()).item())
+
+
+class DropoutMasks:
+    """Dropout masks that can be drawn again from a seed.
+
+    Ten times as fast on a CPU as torch's Bernoulli numbers.
+
+    Args:
+        seed: The same seed gives the same masks in the same order.
+        rate: Probability to drop an element, in [0, 1).
+    """
+
+    def __init__(self, seed: int, rate: float) -> None:
+        self._seed = seed
+        self._threshold = round(rate * NUM_LEVELS)
+        self.scale = 1 / (1 - rate)  # of the elements that remain
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again with the first mask."""
+        self._generator = np.random.SFC64(self._seed)
+
+    def draw(self, count: int) -> NDArray[np.bool_]:
+        """Draw the next mask, (count,), True for what remains."""
+        words = self._generator.random_raw(-(-count // NUMBERS_PER_WORD))
+        return words.view(np.uint16)[:count] >= self._threshold
+
+    def drop_(self, tensor: Tensor) -> Tensor:
+        """Scale a contiguous tensor and zero what is dropped, in place."""
+        elements = tensor.mul_(self.scale).view(-1).numpy()
+        for start in range(0, len(elements), BLOCK_SIZE):
+            block = elements[start : start + BLOCK_SIZE]
+            # NumPy multiplies by booleans faster than torch does, or fills by a mask.
+            np.multiply(block, self.draw(len(block)), out=block)
+        return tensor
+
+    def negate_dropped_(self, tensor: Tensor) -> Tensor:
+        """Turn the sign of what is dropped, in place."""
+        elements = tensor.view(-1).numpy()
+        signs = self.draw(len(elements)).view(np.int8) * np.int8(2) - np.int8(1)
+        np.multiply(elements, signs, out=elements)
+        return tensor
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, masks: DropoutMasks) -> Tensor:
+        ctx.masks = masks
+        return masks.drop_(tensor.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        masks: DropoutMasks = ctx.masks
+        masks.restart()
+        copy = gradient.clone(memory_format=torch.contiguous_format)
+        return masks.drop_(copy), None
+
+
+# --- Batches ---
+
+# The C library maps the memory of larger tensors anew for each of them, and gives it
+# back: on a CPU that costs more than a batch saves.
+MAX_TENSOR_BYTES = 2**25
+
+
+def map_in_chunks(
+    function: Callable[..., Tensor], *batches: Tensor, object_size: int
+) -> Tensor:
+    """Apply a function to batches of objects, on a CPU without a graph to few at once.
+
+    Args:
+        function: Takes batches (O, ...) and returns a batch (O, ...).
+        object_size: Number of elements of an object in the largest tensor inside.
+    """
+    batch = batches[0]
+    if torch.is_grad_enabled() or not batch.is_cpu:
+        return function(*batches)
+    object_bytes = object_size * batch.element_size()
+    chunk_size = max((MAX_TENSOR_BYTES - 1) // object_bytes, 1)
+    if chunk_size >= len(batch):
+        return function(*batches)
+    chunks = zip(*(batch.split(chunk_size) for batch in batches), strict=True)
+    return torch.cat([function(*chunk) for chunk in chunks])

@@ -1,50 +1,59 @@
-"""Stochastic depth."""
+"""Small layers: MLP, norm, pixel-wise linear layer, dropout and stochastic depth."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from .checkpointing import apply_after
+from . import cpu
+from .checkpointing import checkpoint, recompute_output
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {'relu': nn.ReLU, 'gelu': nn.GELU}
 
 
-class DropPath(nn.Module):
-    """Drops a residual branch for whole samples in training.
-
-    What is kept is scaled up, so that the expectation stays (Huang et al., 2016).
+class MLP(nn.Module):
+    """Linear layers with an activation between each two.
 
     Args:
-        rate: Share of samples that lose the branch, in [0, 1).
-
-    Raises:
-        ValueError: If the rate is outside [0, 1).
+        in_dims: Channels of the input.
+        hidden_dims: Channels between the layers.
+        out_dims: Channels of the output.
+        num_layers: Number of linear layers.
+        activation: Between the layers; none follows the last one.
+        dropout: Probability to drop a hidden unit in training, after ReLU.
+        sigmoid_output: Squash the output into [0, 1].
     """
 
-    def __init__(self, *, rate: float) -> None:
+    def __init__(
+        self,
+        *,
+        in_dims: int,
+        hidden_dims: int,
+        out_dims: int,
+        num_layers: int,
+        activation: Literal['relu', 'gelu'] = 'relu',
+        dropout: float = 0.0,
+        sigmoid_output: bool = False,
+    ) -> None:
         super().__init__()
-        if not 0 <= rate < 1:
-            msg = f'Expected a drop path rate in [0, 1), but got {rate}'
-            raise ValueError(msg)
-        self.rate = rate
+        dims = [in_dims, *[hidden_dims] * (num_layers - 1), out_dims]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(dims))
+        self.activation = ReLUDropout(dropout) if dropout else ACTIVATIONS[activation]()
+        self.sigmoid_output = sigmoid_output
 
-    def forward(self, branch: Tensor) -> Tensor:
-        """Zero the branch of some samples.
-
-        Args:
-            branch: (B, ...).
-
-        Returns:
-            (B, ...).
-        """
-        if not self.training or self.rate == 0:
-            return branch
-        kept = 1 - self.rate
-        shape = (branch.shape[0], *[1] * (branch.dim() - 1))
-        return branch * branch.new_empty(shape).bernoulli_(kept).div_(kept)
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., in_dims) -> (..., out_dims)."""
+        # As rows of a matrix: the output of a linear layer is then no view, and
+        # ReLUDropout may overwrite it.
+        rows = tokens.reshape(-1, tokens.shape[-1])
+        *hidden_layers, last = self.layers
+        for layer in hidden_layers:
+            rows = self.activation(layer(rows))
+        output: Tensor = last(rows).reshape(*tokens.shape[:-1], -1)
+        return output.sigmoid() if self.sigmoid_output else output
 
 
 class LayerNorm2d(nn.Module):
@@ -63,24 +72,20 @@ class LayerNorm2d(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.eps = eps
+        recompute_output(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise over the channels.
-
-        Args:
-            features: (O, C, H, W).
-
-        Returns:
-            (O, C, H, W).
-        """
+        """(O, C, H, W) -> (O, C, H, W)."""
         if features.is_contiguous(memory_format=torch.channels_last):
-            # Channels side by side in memory: torch's norm of tokens is fast.
-            pixels = features.permute(0, 2, 3, 1)
-            channels = (pixels.shape[-1],)
+            pixels = features.permute(0, 2, 3, 1)  # (O, H, W, C)
             normed = functional.layer_norm(
-                pixels, channels, self.weight, self.bias, self.eps
+                pixels, self.weight.shape, self.weight, self.bias, self.eps
             )
             return normed.permute(0, 3, 1, 2)
+        # That norm would change the layout here, and is slow for few channels.
+        return checkpoint(self._normalise, features)
+
+    def _normalise(self, features: Tensor) -> Tensor:
         centred = features - features.mean(dim=1, keepdim=True)
         variance = centred.square().mean(dim=1, keepdim=True)
         normalised = centred / torch.sqrt(variance + self.eps)
@@ -88,11 +93,10 @@ class LayerNorm2d(nn.Module):
 
 
 class PixelLinear(nn.Conv2d):
-    """A convolution of 1 x 1, computed as one product of matrices.
+    """A 1 x 1 convolution, computed as a product of matrices.
 
-    For maps that lie in memory with their channels last, as those of the backbone do:
-    a convolution would bring them to another layout and back, and on a CPU takes three
-    times as long.
+    For maps in channels-last layout, as the backbone's are: there a convolution on a
+    CPU takes three times as long.
 
     Args:
         in_channels: Channels of the maps.
@@ -103,92 +107,94 @@ class PixelLinear(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size=1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Args:
-            maps: (B, C, H, W).
-
-        Returns:
-            (B, Cout, H, W), with the channels last in memory.
-        """
+        """(B, C, H, W) -> (B, Cout, H, W), in channels-last layout."""
         pixels = maps.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
         projected = functional.linear(pixels, self.weight.flatten(1), self.bias)
         return projected.permute(0, 3, 1, 2)
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {'relu': nn.ReLU, 'gelu': nn.GELU}
-
-
-class MLP(nn.Module):
-    """Linear layers with an activation between each two.
+class Dropout(nn.Module):
+    """Dropout; on a CPU a seed is kept for the backward pass rather than a mask.
 
     Args:
-        in_dims: Channels of the input.
-        hidden_dims: Channels between the layers.
-        out_dims: Channels of the result.
-        num_layers: Linear layers.
-        activation: Between the layers; none follows the last one.
-        sigmoid_output: Whether the result is squashed into [0, 1].
+        rate: Probability to drop an element in training, in [0, 1).
     """
 
-    def __init__(
-        self,
-        *,
-        in_dims: int,
-        hidden_dims: int,
-        out_dims: int,
-        num_layers: int,
-        activation: Literal['relu', 'gelu'] = 'relu',
-        sigmoid_output: bool = False,
-    ) -> None:
+    def __init__(self, rate: float) -> None:
         super().__init__()
-        dims = [in_dims, *[hidden_dims] * (num_layers - 1), out_dims]
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(dims))
-        self.activation = ACTIVATIONS[activation]()
-        self.sigmoid_output = sigmoid_output
+        self.rate = rate
 
-    def forward(
-        self,
-        tokens: Tensor,
-        *,
-        norm: Callable[[Tensor], Tensor] | None = None,
-        keeps_hidden: bool = True,
-    ) -> Tensor:
-        """Apply the layers to the last dimension.
+    def forward(self, tensor: Tensor) -> Tensor:
+        """Drop elements and scale the others up."""
+        if self.training and self.rate and cpu.is_plain_cpu(tensor):
+            return cpu.dropout(tensor, self.rate)
+        return functional.dropout(tensor, self.rate, self.training)
 
-        Args:
-            tokens: (..., in_dims).
 
-        Returns:
-            (..., out_dims).
-        """
-        # Rows of a matrix: what a layer makes of them is no view, so an activation may
-        # work in place.
-        leading = tokens.shape[:-1]
-        tokens = tokens.reshape(-1, tokens.shape[-1])
-        if keeps_hidden:
-            first, *others = self.layers
-            tokens = apply_after(norm, first, tokens)
-            for layer in others:
-                # Of ReLU only the result is kept, which the layer keeps anyway.
-                if isinstance(self.activation, nn.GELU):
-                    tokens = apply_after(self.activation, layer, tokens)
-                else:
-                    tokens = layer(self.activation(tokens))
+class ReLUDropout(nn.Module):
+    """ReLU and dropout in place; only the output is kept for the backward pass.
+
+    Args:
+        rate: Probability to drop an element in training, in [0, 1).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """Rectify, drop and scale."""
+        if not self.training or not self.rate or torch.compiler.is_compiling():
+            return functional.dropout(tensor.relu(), self.rate, self.training)
+        dropped: Tensor = _ReLUDropout.apply(tensor, self.rate)  # type: ignore[no-untyped-call]  # torch
+        return dropped
+
+
+class _ReLUDropout(torch.autograd.Function):
+    """The output is 0 wherever the gradient is, so the output says where it goes."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, rate: float) -> Tensor:
+        output = tensor.relu_()
+        if cpu.is_plain_cpu(output) and output.is_contiguous():
+            cpu.dropout_(output, rate)
         else:
-            *hidden, last = self.layers
-            tokens = apply_after(partial(self._hide, hidden, norm), last, tokens)
-        tokens = tokens.reshape(*leading, tokens.shape[-1])
-        return tokens.sigmoid() if self.sigmoid_output else tokens
+            functional.dropout(output, rate, inplace=True)
+        ctx.mark_dirty(tensor)
+        ctx.rate = rate
+        ctx.save_for_backward(output)
+        return output
 
-    def _hide(
-        self,
-        layers: Sequence[nn.Module],
-        norm: Callable[[Tensor], Tensor] | None,
-        rows: Tensor,
-    ) -> Tensor:
-        """What the last layer is applied to."""
-        rows = rows if norm is None else norm(rows)
-        for layer in layers:
-            rows = self.activation(layer(rows))
-        return rows
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (output,) = ctx.saved_tensors
+        # The backward pass of torch's ReLU: one pass over memory, without a mask.
+        passed_on = torch.ops.aten.threshold_backward(gradient, output, 0)
+        return passed_on.mul_(1 / (1 - ctx.rate)), None
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a residual branch for whole samples (Huang et al., 2016).
+
+    Args:
+        rate: Probability that a sample loses the branch in training, in [0, 1).
+
+    Raises:
+        ValueError: If the rate is outside [0, 1).
+    """
+
+    def __init__(self, *, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            msg = f'Expected a drop path rate in [0, 1), but got {rate}'
+            raise ValueError(msg)
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """Zero the branch (B, ...) of some samples and scale the others up."""
+        if not self.training or self.rate == 0:
+            return branch
+        keep_prob = 1 - self.rate
+        shape = (branch.shape[0], *[1] * (branch.dim() - 1))
+        return branch * branch.new_empty(shape).bernoulli_(keep_prob).div_(keep_prob)

@@ -1,4 +1,4 @@
-"""Keeps constant tensors from one call to the next."""
+"""Position encodings: sines, random Fourier features, rotations (RoPE)."""
 
 import math
 from collections.abc import Callable
@@ -13,38 +13,33 @@ from ...ops import at_least_float32, match_weights
 P = ParamSpec('P')
 R = TypeVar('R')
 
-CACHE_SIZE = 16  # sizes and devices in use at a time; the oldest one makes room
+CACHE_SIZE = 16  # sizes and devices in use at a time
 
 
 def cached_constant(build: Callable[P, R]) -> Callable[P, R]:
-    """Remember what a function of hashable arguments builds.
+    """Cache the tensors that a function builds of hashable arguments.
 
-    Kept outside the modules, the tensors are in no state dict, no copy of a module
-    and no broadcast between ranks. Callers must not write into them.
+    As no buffers of a module, they are in no state dict, no copy of the module and no
+    broadcast between ranks. Callers must not write into them.
     """
-    remembered = cast('Callable[P, R]', lru_cache(maxsize=CACHE_SIZE)(build))
+    cached = cast('Callable[P, R]', lru_cache(maxsize=CACHE_SIZE)(build))
 
     @wraps(build)
-    def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():
-            # A traced tensor must not outlive its trace.
-            return build(*args, **kwargs)
-        # A tensor made in inference mode could never be part of a later graph.
+            return build(*args, **kwargs)  # a traced tensor must not outlive its trace
+        # A tensor created in inference mode could never join a graph.
         with torch.inference_mode(mode=False), torch.no_grad():
-            return remembered(*args, **kwargs)
+            return cached(*args, **kwargs)
 
-    return look_up
+    return call
 
 
 TEMPERATURE = 10000.0
 
 
 def wavelengths(count: int, device: torch.device | None) -> Tensor:
-    """Geometric series of wavelengths that all encodings share.
-
-    Returns:
-        (count,), from 1 up to just below the temperature; in units of 2 pi.
-    """
+    """Geometric series, (count,), from 1 to just below the temperature, times 2 pi."""
     exponents = torch.arange(count, dtype=torch.float32, device=device) / count
     return TEMPERATURE**exponents
 
@@ -54,16 +49,16 @@ def sine_encoding_1d(positions: Tensor, channels: int) -> Tensor:
 
     Args:
         positions: (N,), of any unit.
-        channels: Channels of an encoding; a multiple of 4.
+        channels: C, a multiple of 4.
 
     Returns:
-        (N, channels).
+        (N, C).
 
     Raises:
         ValueError: If the number of channels is not a multiple of 4.
     """
     _check_channels(channels)
-    # The released weights hold each wavelength twice in either half.
+    # The released weights expect each wavelength twice in either half.
     series = wavelengths(channels // 4, positions.device).repeat_interleave(2)
     angles = positions[..., None] / series
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
@@ -72,31 +67,30 @@ def sine_encoding_1d(positions: Tensor, channels: int) -> Tensor:
 def sine_encoding_2d(
     *, channels: int, size: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Encode the cells of a map, in shares of its height and width.
+    """Encode the cells of a map, relative to its height and width.
 
     The first half of the channels encodes the row, the second half the column;
-    sines and cosines alternate (as in DETR, appendix A.4). The result is shared
-    between callers and must not be written into.
+    sines and cosines alternate (as in DETR, appendix A.4). The result is cached and
+    must not be written into.
 
     Args:
-        channels: Channels of an encoding; a multiple of 4.
+        channels: C, a multiple of 4.
 
     Returns:
-        (1, channels, height, width), float32.
+        (1, C, height, width), float32.
 
     Raises:
         ValueError: If the number of channels is not a multiple of 4.
     """
     _check_channels(channels)
     height, width = size
-    return _normalised_grid(channels, int(height), int(width), torch.device(device))
+    return _sine_encoding_2d(channels, int(height), int(width), torch.device(device))
 
 
 @cached_constant
-def _normalised_grid(
+def _sine_encoding_2d(
     channels: int, height: int, width: int, device: torch.device
 ) -> Tensor:
-    """Encoding of a map whose sides have the length 2 pi: (1, C, H, W)."""
     rows, columns = (
         torch.arange(1, length + 1, dtype=torch.float32, device=device)
         * (2 * math.pi / (length + 1e-6))
@@ -106,12 +100,7 @@ def _normalised_grid(
 
 
 def encode_grid(rows: Tensor, columns: Tensor, channels: int) -> Tensor:
-    """Encode the cells of a map by the angles of its rows and columns.
-
-    Args:
-        rows: (H,).
-        columns: (W,).
-        channels: Channels of an encoding; a multiple of 4.
+    """Encode the cells of a map by the angles of its rows (H,) and columns (W,).
 
     Returns:
         (1, channels, H, W).
@@ -132,19 +121,18 @@ def encode_grid(rows: Tensor, columns: Tensor, channels: int) -> Tensor:
 
 
 def _check_channels(channels: int) -> None:
-    """Sine and cosine of row and column need four channels each."""
-    if channels % 4:
+    if channels % 4:  # sine and cosine of row and column
         msg = f'Expected channels in a multiple of 4, but got {channels}'
         raise ValueError(msg)
 
 
 class FourierPositionEncoding(nn.Module):
-    """Sines and cosines of fixed random projections of a position.
+    """Sines and cosines of random projections of a position (Tancik et al., 2020).
 
-    The frequencies are drawn once and belong to the weights (Tancik et al., 2020).
+    The projections are drawn once, and saved with the weights.
 
     Args:
-        embed_dims: Channels of an encoding; even.
+        embed_dims: C, even.
     """
 
     gaussian_matrix: Tensor
@@ -154,29 +142,17 @@ class FourierPositionEncoding(nn.Module):
         self.register_buffer('gaussian_matrix', torch.randn(2, embed_dims // 2))
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Encode positions.
-
-        Args:
-            positions: (..., 2), ``(x, y)`` as a share of the frame's width and
-                height, in [0, 1].
-
-        Returns:
-            (..., C).
-        """
+        """Encode (x, y), relative to the frame in [0, 1]: (..., 2) -> (..., C)."""
         x, y = (2 * positions - 1).unsqueeze(-1).unbind(-2)
         x_frequency, y_frequency = at_least_float32(self.gaussian_matrix)
-        # Not a matrix product: autocast would round positions to bfloat16, which
-        # tells no two pixels of a large frame apart.
+        # Not a matrix product: autocast would round positions to bfloat16, which does
+        # not distinguish the pixels of a large frame.
         angles = 2 * math.pi * (x * x_frequency + y * y_frequency)
         encoded = torch.cat([angles.sin(), angles.cos()], dim=-1)
         return match_weights(encoded, self.gaussian_matrix)
 
     def grid(self, size: tuple[int, int]) -> Tensor:
-        """Encode the centres of the cells of a map.
-
-        Returns:
-            (C, height, width).
-        """
+        """Encode the centres of the cells of a map, (C, height, width)."""
         height, width = size
         device = self.gaussian_matrix.device
         y = (torch.arange(height, device=device) + 0.5) / height
@@ -184,3 +160,59 @@ class FourierPositionEncoding(nn.Module):
         rows, columns = torch.meshgrid(y, x, indexing='ij')
         encoded: Tensor = self(torch.stack([columns, rows], dim=-1))
         return encoded.permute(2, 0, 1)
+
+
+Table = tuple[Tensor, Tensor]
+
+
+@cached_constant
+def rotary_table(height: int, width: int, channels: int, device: torch.device) -> Table:
+    """Angles of the rotary position encoding (RoPE) of a map (Heo et al., 2024).
+
+    Two neighbouring channels form a pair with one angle. Angles of the first half of
+    the channels grow with x, those of the second half with y. The tensors are cached
+    and must not be written into.
+
+    Args:
+        channels: C, channels of a head; a multiple of 4.
+
+    Returns:
+        Cosines, and sines that are negative for the first of each pair; both
+        (height * width, C), float32.
+    """
+    series = wavelengths(channels // 4, device)
+    index = torch.arange(height * width, device=device)
+    y = index.div(width, rounding_mode='floor')
+    x = index.remainder(width)
+    angles = torch.cat([x[:, None] / series, y[:, None] / series], dim=1)
+    sines = angles.sin()
+    return (
+        angles.cos().repeat_interleave(2, dim=1),
+        torch.stack([-sines, sines], dim=-1).flatten(1),
+    )
+
+
+def rotate(tokens: Tensor, table: Table, num_unrotated: int = 0) -> Tensor:
+    """Rotate each pair of neighbouring channels by the angle of its cell.
+
+    Args:
+        tokens: (..., R * N + num_unrotated, C): the cells of R maps of the same size,
+            one map after another, and tokens without a position.
+        table: Of :func:`rotary_table`, for one map of N cells.
+
+    Returns:
+        As ``tokens``, of the same type.
+    """
+    if num_unrotated:
+        num_rotated = tokens.shape[-2] - num_unrotated
+        rotated, others = tokens.split([num_rotated, num_unrotated], dim=-2)
+        return torch.cat([rotate(rotated, table), others], dim=-2)
+    cosines, sines = table
+    num_cells = len(cosines)
+    # A view, (..., R * N, C) -> (..., R, N, C), so the table is not repeated.
+    maps = tokens.unflatten(-2, (tokens.shape[-2] // num_cells, num_cells))
+    first, second = maps.unflatten(-1, (-1, 2)).unbind(-1)
+    swapped = torch.stack([second, first], dim=-1).flatten(-2)
+    # Whole rows by the table: half the time of working on every second channel.
+    rotated = torch.addcmul(maps * cosines, swapped, sines)
+    return rotated.flatten(-3, -2).type_as(tokens)

@@ -304,7 +304,7 @@ class SAMHeads:
         height, width = mask.shape[-2:]
         logits = downsample_logits(full_logits, (height // 4, width // 4))
         embedding = features.embedding
-        token, object_score = self.mask_decoder.read(
+        token, object_score = self.mask_decoder.encode_mask_prompt(
             embedding=embedding,
             position=self._position(embedding),
             prompts=self._prompts(

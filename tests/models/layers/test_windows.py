@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from projects.sam2.models import hiera as window_attention
-from projects.sam2.models.hiera import HieraAttention, pool
+from projects.sam2.models.hiera import HieraAttention
+from projects.sam2.models.layers import pool, windows
+from projects.sam2.models.layers.windows import join_windows, split_windows
 
 SIDE = 4
 
@@ -46,9 +47,9 @@ def test_pooling_takes_the_largest_of_four() -> None:
 @pytest.mark.parametrize('pools', [False, True])
 def test_attention_equals_the_literal_one(*, pools: bool) -> None:
     attention = HieraAttention(in_dims=6, out_dims=12, num_heads=3, pools=pools)
-    windows = torch.randn(3, 4, 6, 6)
-    expected = torch.stack([literal_attention(attention, w) for w in windows])
-    torch.testing.assert_close(attention(windows), expected)
+    maps = torch.randn(3, 4, 6, 6)
+    expected = torch.stack([literal_attention(attention, one) for one in maps])
+    torch.testing.assert_close(attention(maps), expected)
 
 
 def literal_windows(attention: HieraAttention, normed: Tensor) -> Tensor:
@@ -58,8 +59,8 @@ def literal_windows(attention: HieraAttention, normed: Tensor) -> Tensor:
     rows = [
         torch.cat(
             [
-                torch.stack([literal_attention(attention, w) for w in windows])
-                for windows in band.split(SIDE, dim=2)
+                torch.stack([literal_attention(attention, one) for one in batch])
+                for batch in band.split(SIDE, dim=2)
             ],
             dim=2,
         )
@@ -79,14 +80,14 @@ def test_padding_takes_part_in_attention(
     plain_cpu: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(window_attention, 'is_plain_cpu', lambda _: plain_cpu)
+    monkeypatch.setattr(windows, 'is_plain_cpu', lambda _: plain_cpu)
     attention = HieraAttention(
         in_dims=6, out_dims=out_dims, num_heads=3, pools=out_dims == 12
     ).double()
     norm = nn.LayerNorm(6).double()
     maps = torch.randn(2, *size, 6, dtype=torch.float64, requires_grad=True)
     literal = literal_windows(attention, norm(maps))
-    attended = attention(maps, norm=norm, window_size=SIDE)
+    attended = attention(norm(maps), window_size=SIDE)
     torch.testing.assert_close(attended, literal)
     weights = torch.randn_like(literal)
     wanted = (maps, *attention.parameters(), *norm.parameters())
@@ -98,3 +99,10 @@ def test_padding_takes_part_in_attention(
 def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
     with pytest.raises(ValueError, match='10 channels in 3 heads'):
         HieraAttention(in_dims=10, out_dims=10, num_heads=3, pools=False)
+
+
+def test_windows_are_cut_row_by_row_and_join_to_what_was_cut() -> None:
+    maps = torch.randn(2, 6, 9, 3)
+    cut = split_windows(maps, (2, 3))
+    assert torch.equal(cut[4], maps[0, 2:4, 3:6])
+    assert torch.equal(join_windows(cut, 3, 3), maps)

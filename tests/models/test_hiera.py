@@ -1,4 +1,4 @@
-"""The backbone against the released one."""
+"""The backbone, its blocks and its pretrained weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,8 @@ from projects.sam2.checkpoints import (
     map_to_released,
     to_released,
 )
-from projects.sam2.models.hiera import Hiera, HieraBlock
+from projects.sam2.models.hiera import Hiera, HieraBlock, HieraPatchEmbedding
+from projects.sam2.models.layers import pool
 from released_weights import fill_released
 
 PREFIX = 'image_encoder.backbone.'
@@ -42,9 +43,13 @@ def golden_hiera(spec: dict[str, Any]) -> Hiera:
     )
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def small() -> Hiera:
-    torch.manual_seed(0)
     return Hiera(**SMALL)
 
 
@@ -293,3 +298,58 @@ def test_contradicting_arguments_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Hiera(**{**SMALL, **changes})
+
+
+def test_patches_overlap_at_stride_four() -> None:
+    embed = HieraPatchEmbedding(embed_dims=5)
+    images = torch.zeros(1, 3, 32, 64, requires_grad=True)
+    tokens = embed(images)
+    assert tokens.shape == (1, 8, 16, 5)
+    tokens[0, 2, 3].sum().backward()
+    assert images.grad is not None
+    rows, columns = images.grad[0, 0].nonzero().T
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 11, 9, 15)
+
+
+@pytest.mark.parametrize(
+    ('out_dims', 'window_size', 'reach'), [(4, 2, 2), (4, 0, 8), (8, 4, 4)]
+)
+def test_block_sees_its_window_alone(
+    out_dims: int, window_size: int, reach: int
+) -> None:
+    block = HieraBlock(
+        in_dims=4, out_dims=out_dims, num_heads=2, window_size=window_size
+    )
+    maps = torch.randn(1, 8, 8, 4, requires_grad=True)
+    block(maps)[0, 0, 0].sum().backward()
+    assert maps.grad is not None
+    touched = maps.grad[0].abs().sum(dim=-1) > 0
+    assert touched[:reach, :reach].all()
+    assert touched.sum() == reach**2
+
+
+def test_pooled_block_halves_the_map_beside_a_projected_shortcut() -> None:
+    block = HieraBlock(in_dims=4, out_dims=8, num_heads=2, window_size=4)
+    for layer in (block.attention.output, block.mlp.layers[1]):
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+    maps = torch.randn(2, 8, 12, 4)
+    assert block.shortcut is not None
+    expected = pool(block.shortcut(block.norm1(maps)))
+    assert expected.shape == (2, 4, 6, 8)
+    torch.testing.assert_close(block(maps), expected)
+
+
+def test_dropped_samples_keep_the_shortcut_alone() -> None:
+    block = HieraBlock(
+        in_dims=4, out_dims=4, num_heads=1, window_size=2, drop_path_rate=0.9
+    )
+    maps = torch.randn(64, 2, 2, 4)
+    unchanged = (block(maps) == maps).flatten(1).all(dim=1)
+    assert 32 < unchanged.sum() < 64
+    assert not (block.eval()(maps) == maps).flatten(1).all(dim=1).any()
+
+
+def test_odd_window_before_a_pooled_stage_is_refused() -> None:
+    with pytest.raises(ValueError, match='7'):
+        HieraBlock(in_dims=4, out_dims=8, num_heads=1, window_size=7)
