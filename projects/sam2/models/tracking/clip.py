@@ -40,7 +40,7 @@ def track_clip(
     Returns:
         The outputs of all frames, in their order in the clip.
     """
-    clicks = ClickGenerators(batch.seeds, batch.objects_per_clip, batch.frames.device)
+    prompts = ClipPrompts(simulator, batch, plan)
     store = MemoryStore()
     outputs: dict[int, FrameOutput] = {}
     order = tracking_order(plan, batch.num_frames)
@@ -49,9 +49,9 @@ def track_clip(
             query=MemoryQuery(
                 frame_index=frame, num_video_frames=batch.num_frames, mode=mode
             ),
-            prompt=_first_prompt(simulator, batch.targets, plan, clicks, frame),
+            prompt=prompts.first_prompt(frame),
             uses_memory=frame not in plan.prompts,
-            correct=_corrections(simulator, batch.targets, plan, clicks, frame),
+            correct=prompts.corrections(frame),
             num_corrections=simulator.num_corrections,
         )
         frame_features = features.select(batch.frame_of_object(frame))  # (O, ...)
@@ -71,32 +71,36 @@ def tracking_order(plan: PromptPlan, num_frames: int) -> list[int]:
     return [*plan.prompts, *others]
 
 
-def _first_prompt(
-    simulator: SAM2PromptSimulator,
-    targets: ClipTargets,
-    plan: PromptPlan,
-    clicks: ClickGenerators,
-    frame: int,
-) -> FramePrompt | None:
-    if frame not in plan.prompts:
-        return None
-    truth = targets.masks[frame][:, None]  # (O, 1, H, W)
-    return simulator.first_prompt(plan.prompts[frame], truth, clicks)
+class ClipPrompts:
+    """Simulated prompts of a batch of clips, drawn in the order of tracking."""
 
+    def __init__(
+        self, simulator: SAM2PromptSimulator, batch: ClipBatch, plan: PromptPlan
+    ) -> None:
+        self.simulator = simulator
+        self.plan = plan
+        self.targets = batch.targets
+        self.clicks = ClickGenerators(
+            batch.seeds, batch.objects_per_clip, batch.frames.device
+        )
 
-def _corrections(
-    simulator: SAM2PromptSimulator,
-    targets: ClipTargets,
-    plan: PromptPlan,
-    clicks: ClickGenerators,
-    frame: int,
-) -> Callable[[Tensor], PointPrompt] | None:
-    """Function from the predicted logits (O, 1, H, W) to the next correction click."""
-    if frame not in plan.correction_frames:
-        return None
-    truth = targets.masks[frame][:, None]
-    void = None if targets.void is None else targets.void[frame][:, None]
-    return lambda logits: simulator.correction(truth, logits > 0, clicks, void)
+    def first_prompt(self, frame: int) -> FramePrompt | None:
+        """Prompt all objects of a frame, if it is a conditioning frame."""
+        if frame not in self.plan.prompts:
+            return None
+        truth = self.targets.masks[frame][:, None]  # (O, 1, H, W)
+        kind = self.plan.prompts[frame]
+        return self.simulator.first_prompt(kind, truth, self.clicks)
+
+    def corrections(self, frame: int) -> Callable[[Tensor], PointPrompt] | None:
+        """Function from mask logits (O, 1, H, W) to clicks, if the frame gets any."""
+        if frame not in self.plan.correction_frames:
+            return None
+        truth, void = self.targets.masks[frame][:, None], self.targets.void
+        frame_void = None if void is None else void[frame][:, None]
+        return lambda logits: self.simulator.correction(
+            truth, logits > 0, self.clicks, frame_void
+        )
 
 
 def preview_prompts(
@@ -108,19 +112,19 @@ def preview_prompts(
         The prompt of each conditioning frame, for all objects of the batch.
     """
     plan = plan.where_annotated(batch.annotated_frames)
-    clicks = ClickGenerators(batch.seeds, batch.objects_per_clip, batch.frames.device)
-    prompts: dict[int, FramePrompt] = {}
+    prompts = ClipPrompts(simulator, batch, plan)
+    first_prompts: dict[int, FramePrompt] = {}
     for frame in tracking_order(plan, batch.num_frames):
-        prompt = _first_prompt(simulator, batch.targets, plan, clicks, frame)
+        prompt = prompts.first_prompt(frame)
         if prompt is not None:
-            prompts[frame] = prompt
-        correct = _corrections(simulator, batch.targets, plan, clicks, frame)
+            first_prompts[frame] = prompt
+        correct = prompts.corrections(frame)
         if correct is not None:
             # Where they fall depends on a model, but they use up random numbers.
             no_logits = torch.zeros_like(batch.targets.masks[frame][:, None])
             for _ in range(simulator.num_corrections):
                 correct(no_logits)
-    return prompts
+    return first_prompts
 
 
 GroupLoss = Callable[[ClipBatch, ImageFeatures], Mapping[str, Tensor]]
