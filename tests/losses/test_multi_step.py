@@ -123,8 +123,8 @@ def test_losses_and_gradients_equal_the_plain_way(
     for name in NAMES:
         assert losses[name].item() == pytest.approx(expected[name].item(), rel=1e-7)
     pairs = zip(gradients(losses, outputs), gradients(expected, outputs), strict=True)
-    for ours, plain in pairs:
-        assert torch.allclose(ours, plain, rtol=1e-6, atol=1e-12)
+    for recomputed, plain in pairs:
+        assert torch.allclose(recomputed, plain, rtol=1e-6, atol=1e-12)
 
 
 def test_single_precision_is_as_good_as_double(targets: ClipTargets) -> None:
@@ -220,9 +220,9 @@ def test_without_object_scores_every_object_counts_as_present(
     output = one_step_output()
     losses = build(class_focal=None)([output], targets)
     assert losses['loss_class'].item() == 0
-    found = gradients(losses, [output])
-    assert [grad is None for grad in found] == [False, False, True]
-    assert found[0][2].any()
+    actual = gradients(losses, [output])
+    assert [grad is None for grad in actual] == [False, False, True]
+    assert actual[0][2].any()
 
 
 def test_nothing_of_full_size_is_kept_for_backward() -> None:
@@ -231,16 +231,16 @@ def test_nothing_of_full_size_is_kept_for_backward() -> None:
     annotated = torch.ones(1, NUM_OBJECTS, dtype=torch.bool)
     targets = ClipTargets(masks=masks, void=None, annotated=annotated)
     output = one_step_output(size=(16, 24))
-    kept: list[Tensor] = []
+    saved: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
+        saved.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         build()([output], targets)
-    assert kept
-    assert max(tensor.numel() for tensor in kept) <= NUM_OBJECTS * 16 * 24
+    assert saved
+    assert max(tensor.numel() for tensor in saved) <= NUM_OBJECTS * 16 * 24
 
 
 def test_order_of_the_frames_does_not_matter(targets: ClipTargets) -> None:
@@ -318,7 +318,7 @@ def _released_outputs(
     side, num_objects = case.spec['S'], case.spec['N']
     salt = case.spec['salt'] + name
 
-    def made(tag: str, *shape: int, scale: float = 1.0) -> Tensor:
+    def noise(tag: str, *shape: int, scale: float = 1.0) -> Tensor:
         return torch.from_numpy(golden_weights().tensor(tag, shape, salt, scale))
 
     outputs = []
@@ -327,11 +327,11 @@ def _released_outputs(
         for index, count in enumerate(changes['steps']):
             tag = f'{frame}_{index}'
             shape = (num_objects, count, side, side)
-            logits = made(f'lm{tag}', *shape, scale=changes.get('sc', 3))
+            logits = noise(f'lm{tag}', *shape, scale=changes.get('sc', 3))
             if 'fixed' in changes:
                 logits = torch.full(shape, changes['fixed'])
-            ious = made(f'li{tag}', num_objects, count).sigmoid()
-            scores = made(f'ls{tag}', num_objects, 1) * 2
+            ious = noise(f'li{tag}', num_objects, count).sigmoid()
+            scores = noise(f'ls{tag}', num_objects, 1) * 2
             inputs = [part.requires_grad_() for part in (logits, ious, scores)]
             steps.append(make_step(*inputs))
         outputs.append(make_output(frame, steps))
@@ -341,13 +341,13 @@ def _released_outputs(
 def _released_gradient_norms(outputs: list[FrameOutput]) -> list[float]:
     """Norms in the order of the golden file; -1 where there is no gradient."""
     kinds = ('candidate_logits', 'candidate_ious', 'object_score_logits')
-    found: list[Tensor | None] = [
+    actual: list[Tensor | None] = [
         getattr(step, kind).grad
         for output in outputs
         for kind in kinds
         for step in output.steps
     ]
-    return [-1.0 if part is None else float(part.norm()) for part in found]
+    return [-1.0 if part is None else float(part.norm()) for part in actual]
 
 
 @pytest.mark.golden
@@ -406,31 +406,31 @@ def _known(losses: Losses, logits: Tensor) -> tuple[Tensor, Tensor]:
 def test_values_and_gradients_are_those_of_the_plain_way(logits: Tensor) -> None:
     losses = Losses()
     plain = logits.clone().requires_grad_()
-    ours = logits.clone().requires_grad_()
+    recomputed = logits.clone().requires_grad_()
     weights = torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)
-    one, two = losses(plain)
-    (one * weights + 3 * two).sum().backward()
-    attached = recompute_in_backward(ours, *_known(losses, logits), losses)
-    (attached[0] * weights + 3 * attached[1]).sum().backward()
-    assert torch.equal(attached[0], one)
-    assert torch.equal(attached[1], two)
-    assert ours.grad is not None
+    focal, dice = losses(plain)
+    (focal * weights + 3 * dice).sum().backward()
+    graphed = recompute_in_backward(recomputed, *_known(losses, logits), losses)
+    (graphed[0] * weights + 3 * graphed[1]).sum().backward()
+    assert torch.equal(graphed[0], focal)
+    assert torch.equal(graphed[1], dice)
+    assert recomputed.grad is not None
     assert plain.grad is not None
-    assert torch.allclose(ours.grad, plain.grad, rtol=1e-12)
+    assert torch.allclose(recomputed.grad, plain.grad, rtol=1e-12)
 
 
 def test_forward_computes_nothing_and_backward_once(logits: Tensor) -> None:
     losses = Losses()
     known = _known(losses, logits)
-    attached = recompute_in_backward(logits.requires_grad_(), *known, losses)
+    graphed = recompute_in_backward(logits.requires_grad_(), *known, losses)
     assert losses.calls == 1
-    attached[0].sum().backward()
+    graphed[0].sum().backward()
     assert losses.calls == 2
 
 
 def test_without_gradients_the_losses_pass_through(logits: Tensor) -> None:
     losses = Losses()
     known = _known(losses, logits)
-    attached = recompute_in_backward(logits, *known, losses)
-    assert not attached[0].requires_grad
-    assert torch.equal(attached[1], known[1])
+    graphed = recompute_in_backward(logits, *known, losses)
+    assert not graphed[0].requires_grad
+    assert torch.equal(graphed[1], known[1])

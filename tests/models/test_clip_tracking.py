@@ -122,8 +122,8 @@ def _check_gradients(model: SAM2, case: GoldenCase) -> None:
             continue
         assert_near(float(np.linalg.norm(gradient)), norm, 1e-3, f'gradient of {key}')
         probe = golden_weights().tensor(f'probe:{released}', tuple(parameter.shape))
-        found = float((gradient * probe).sum())
-        assert abs(found - projection) <= 1e-3 * norm * np.sqrt(2), key
+        actual = float((gradient * probe).sum())
+        assert abs(actual - projection) <= 1e-3 * norm * np.sqrt(2), key
 
 
 class NotedPrompts(SAM2PromptSimulator):
@@ -259,9 +259,12 @@ def test_prompts_equal_those_of_training(kinds: tuple[PromptKind, PromptKind]) -
     trained = list(simulator.given)
     previewed = preview_prompts(simulator, batch, plan)
     assert list(previewed) == [0, 2]  # frame 1 is not annotated in all clips
-    for ours, theirs in zip(previewed.values(), trained, strict=True):
-        for one, other in ((ours.mask, theirs.mask), (ours.points, theirs.points)):
-            assert (one is None) == (other is None)
-        if ours.points is not None and theirs.points is not None:
-            assert torch.equal(ours.points.coords, theirs.points.coords)
-            assert torch.equal(ours.points.labels, theirs.points.labels)
+    for preview, prompt in zip(previewed.values(), trained, strict=True):
+        if prompt.points is None:
+            assert preview.mask is not None
+            assert prompt.mask is not None
+            assert torch.equal(preview.mask, prompt.mask)
+        else:
+            assert preview.points is not None
+            assert torch.equal(preview.points.coords, prompt.points.coords)
+            assert torch.equal(preview.points.labels, prompt.points.labels)

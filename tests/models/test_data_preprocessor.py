@@ -1,12 +1,25 @@
 """Clips become batches; frames and masks of videos get the model's size."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from exact_transforms import apply_operations
+from golden_cases import (
+    GoldenCase,
+    assert_exact,
+    assert_within,
+    discover,
+    unpack_masks,
+)
+from projects.sam2.datasets import ClipPack
+from projects.sam2.datasets.transforms.augmentation import Resize
 from projects.sam2.models import ClipDataPreprocessor
 from projects.sam2.structures import ClipBatch, ClipSample, FrameMasks
+from released_draws import golden_clip, unpack
 
 
 def _sample(seed: int, num_objects: int, side: int = 32, *, void: bool) -> ClipSample:
@@ -31,16 +44,16 @@ def preprocessor() -> ClipDataPreprocessor:
 
 
 @pytest.fixture
-def of_clips() -> ClipDataPreprocessor:
+def small_preprocessor() -> ClipDataPreprocessor:
     """One for frames of the size of the clips here."""
     return ClipDataPreprocessor(image_size=(32, 32))
 
 
 def test_objects_of_all_clips_stand_one_after_another(
-    of_clips: ClipDataPreprocessor,
+    small_preprocessor: ClipDataPreprocessor,
 ) -> None:
     samples = [_sample(0, 2, void=False), _sample(1, 3, void=True)]
-    batch = of_clips(samples, training=True)['inputs']
+    batch = small_preprocessor(samples, training=True)['inputs']
     assert isinstance(batch, ClipBatch)
     assert batch.video_of_object.tolist() == [0, 0, 1, 1, 1]
     assert batch.seeds == (0, 1)
@@ -57,25 +70,25 @@ def test_objects_of_all_clips_stand_one_after_another(
 
 
 def test_batch_without_an_object_names_its_clips(
-    of_clips: ClipDataPreprocessor,
+    small_preprocessor: ClipDataPreprocessor,
 ) -> None:
     samples = [_sample(seed, 0, void=False) for seed in (3, 4)]
     with pytest.raises(ValueError, match=r'No clip .* an object \(clip3, clip4\)'):
-        of_clips(samples, training=True)
+        small_preprocessor(samples, training=True)
     samples.append(_sample(5, 1, void=False))
-    assert of_clips(samples)['inputs'].video_of_object.tolist() == [2]
+    assert small_preprocessor(samples)['inputs'].video_of_object.tolist() == [2]
 
 
 def test_frames_are_video_major_and_normalised(
-    of_clips: ClipDataPreprocessor,
+    small_preprocessor: ClipDataPreprocessor,
 ) -> None:
     samples = [_sample(0, 1, void=False), _sample(1, 1, void=False)]
-    batch = of_clips(samples, training=True)['inputs']
+    batch = small_preprocessor(samples, training=True)['inputs']
     rows = batch.frame_of_object(1)
     assert rows.tolist() == [1, 3]
     pixel = samples[1].frames[1, 0, 5, 7].item()
-    found = batch.frames[rows[1], 0, 5, 7].item()
-    assert found == pytest.approx((pixel - 123.675) / 58.395, rel=1e-6)
+    actual = batch.frames[rows[1], 0, 5, 7].item()
+    assert actual == pytest.approx((pixel - 123.675) / 58.395, rel=1e-6)
     assert batch.targets.void is None
 
 
@@ -135,3 +148,34 @@ def test_mask_prompt_keeps_pixels_that_are_half_covered(
 def test_size_that_the_backbone_cannot_take_is_named() -> None:
     with pytest.raises(ValueError, match=r'\(100, 96\).*multiples of 32'):
         ClipDataPreprocessor(image_size=(100, 96))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize('case', discover('data_golden*'))
+def test_batch_holds_the_released_frames_masks_and_owners(
+    case: GoldenCase, tmp_path: Path
+) -> None:
+    if 'collate/img_batch' not in case.arrays:
+        pytest.skip(f'{case.name} holds no batch')
+    data = unpack(case, tmp_path)
+    size: tuple[int, int] = case.arrays['collate/img_batch'].shape[-2:]
+    samples = [
+        ClipPack()(apply_operations(golden_clip(case, name, data), [Resize(size=size)]))
+        for name in sorted(case.spec)
+        if name.startswith('dp_col')
+    ]
+    batch = ClipDataPreprocessor(image_size=size).collate(samples)
+    names = ('img_batch', 'masks', 'masks_shape', 'ids', 'flat_obj_to_img_idx')
+    expected = {name: case.arrays[f'collate/{name}'] for name in names}
+    num_frames = batch.num_frames
+    frames = batch.frames.unflatten(0, (-1, num_frames)).transpose(0, 1)  # (T, B, …)
+    # One 255th, in units of the smallest standard deviation.
+    assert_within(frames, expected['img_batch'], 1 / 255 / 0.224, 'images')
+    masks = unpack_masks(expected['masks'], expected['masks_shape'].tolist())
+    assert_exact(batch.targets.masks, masks, 'masks')
+    assert_exact(batch.video_of_object, expected['ids'][0, :, 0], 'videos')
+    ids = np.concatenate([sample.object_ids for sample in samples])
+    assert_exact(ids, expected['ids'][0, :, 1], 'objects')
+    for time in range(num_frames):
+        rows = expected['flat_obj_to_img_idx'][time]
+        assert_exact(batch.frame_of_object(time), rows, 'rows')

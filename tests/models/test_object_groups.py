@@ -72,12 +72,12 @@ def test_terms_and_gradients_equal_those_of_all_objects_at_once(
     assert len(batch.video_of_object) > size
     terms, gradients = step(model, batch)
     model.objects_at_once = size
-    found_terms, found = step(model, batch)
-    torch.testing.assert_close(found_terms, terms)
-    assert found.keys() == gradients.keys()
+    grouped_terms, grouped = step(model, batch)
+    torch.testing.assert_close(grouped_terms, terms)
+    assert grouped.keys() == gradients.keys()
     largest = max(float(gradient.norm()) for gradient in gradients.values())
     for name, gradient in gradients.items():
-        error = float((found[name] - gradient).norm())
+        error = float((grouped[name] - gradient).norm())
         assert error <= 1e-9 * float(gradient.norm()) + 1e-15 * largest, name
 
 

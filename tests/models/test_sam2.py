@@ -95,10 +95,10 @@ def test_loss_of_a_batch_is_that_of_its_clips_by_their_objects(
     ('inputs', 'mode'), [('records', 'loss'), ('batch', 'predict'), ('batch', 'train')]
 )
 def test_mode_that_does_not_fit_is_named(model: SAM2, inputs: str, mode: str) -> None:
-    given = [] if inputs == 'records' else model.data_preprocessor([square_sample(0)])
-    given = given['inputs'] if isinstance(given, dict) else given
+    data = [] if inputs == 'records' else model.data_preprocessor([square_sample(0)])
+    data = data['inputs'] if isinstance(data, dict) else data
     with pytest.raises(ValueError, match=f"Mode '{mode}' does not take"):
-        model(given, mode=mode)
+        model(data, mode=mode)
 
 
 def test_model_without_a_loss_says_what_is_missing() -> None:
@@ -158,9 +158,9 @@ def test_flattened_images_are_found_by_clip_and_frame(model: SAM2) -> None:
         single = model.data_preprocessor([square_sample(1)])['inputs']
         alone = model.track(single, plan, TrackingMode.EVALUATION)
     for both, one in zip(together, alone, strict=True):
-        found = both.final.mask_logits[2:]
+        actual = both.final.mask_logits[2:]
         expected = one.final.mask_logits
-        assert torch.allclose(found, expected, atol=1e-3)
+        assert torch.allclose(actual, expected, atol=1e-3)
 
 
 def test_clip_of_another_shape_runs_through(model: SAM2) -> None:
@@ -225,9 +225,9 @@ def test_prediction_in_bfloat16_agrees_with_float32() -> None:
     record = VideoRecord(metainfo={'source': video, 'sample_index': 0})
     (expected,) = model.val_step([record])
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        (found,) = model.val_step([record])
+        (actual,) = model.val_step([record])
     agreement = [
         (ours == theirs).mean()
-        for ours, theirs in zip(found.masks, expected.masks, strict=True)
+        for ours, theirs in zip(actual.masks, expected.masks, strict=True)
     ]
     assert min(agreement) > 0.95

@@ -75,10 +75,10 @@ def test_every_gradient_equals_that_of_the_plain_way(
         expected = gradients(case, kind, golden_model(salt), exact)
     largest = max(float(gradient.norm()) for gradient in expected.values())
     for model in (golden_model(salt), low_memory(salt)):
-        found = gradients(case, kind, model, exact)
-        assert found.keys() == expected.keys()
+        actual = gradients(case, kind, model, exact)
+        assert actual.keys() == expected.keys()
         for name, gradient in expected.items():
-            error = float((found[name] - gradient).norm())
+            error = float((actual[name] - gradient).norm())
             # A bias of keys has no gradient but rounding errors.
             assert error <= 1e-9 * float(gradient.norm()) + 1e-15 * largest, name
 
@@ -92,8 +92,8 @@ def test_gradients_of_single_precision_differ_by_rounding(
     with plain.plain_way():
         expected = flat(gradients(case, kind, golden_model(salt), single))
     for model in (golden_model(salt), low_memory(salt)):
-        found = flat(gradients(case, kind, model, single))
-        assert float((found - expected).norm()) <= 1e-5 * float(expected.norm())
+        actual = flat(gradients(case, kind, model, single))
+        assert float((actual - expected).norm()) <= 1e-5 * float(expected.norm())
 
 
 def flat(parts: dict[str, Tensor]) -> Tensor:

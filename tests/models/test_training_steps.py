@@ -35,14 +35,14 @@ ZERO_GRADIENT = ('sam_mask_decoder.transformer.', 'k_proj.bias')
 def masks_of_seed(case: GoldenCase) -> GoldenCase:
     """A golden case that holds the masks of the same seed, frames and objects."""
     names = ('mask_seed', 'T', 'N', 'videos', 'absent')
-    wanted = {name: case.spec['case'].get(name) for name in names}
+    expected = {name: case.spec['case'].get(name) for name in names}
     for path in sorted(golden_dir().glob('train_*.npz')):
         other = GoldenCase(path.with_suffix('.json'))
         if not other.path.exists():
             continue
-        if wanted == {name: other.spec['case'].get(name) for name in names}:
+        if expected == {name: other.spec['case'].get(name) for name in names}:
             return other
-    return pytest.skip(f'no golden case holds the masks of {case.name}: {wanted}')
+    return pytest.skip(f'no golden case holds the masks of {case.name}: {expected}')
 
 
 def recipe(case: GoldenCase, model: SAM2) -> tuple[OptimWrapper, CosineAnnealingLR]:
@@ -99,8 +99,8 @@ def test_five_optimizer_steps_equal_the_released_ones(case: GoldenCase) -> None:
         ):
             continue
         moved = (value.detach() - start[name]).double().norm().item()
-        wanted = case.spec['params_delta_norm'][released]
-        assert_near(moved, wanted, 1e-2, name, floor=1e-10)
+        expected = case.spec['params_delta_norm'][released]
+        assert_near(moved, expected, 1e-2, name, floor=1e-10)
 
 
 @pytest.mark.golden
@@ -113,13 +113,13 @@ def test_decisions_follow_the_random_stream_of_the_released_code(
     setup, decisions = case.spec['case'], case.spec['decisions']
     plan = draw_plan(settings_of(setup, 'train'), setup['rng_seed'])
     with_points = PromptKind.MASK not in plan.prompts.values()
-    found = {
+    actual = {
         'use_pt_input': with_points,
         'init_cond_frames': [*plan.prompts],
         'frames_to_add_correction_pt': sorted(plan.correction_frames),
         'stored_as_cond': sorted(plan.conditioning_frames),
     }
-    for name, value in found.items():
+    for name, value in actual.items():
         expected = decisions[name]
         ordered = name == 'init_cond_frames' or not isinstance(expected, list)
         assert_exact(value, expected if ordered else sorted(expected), name)

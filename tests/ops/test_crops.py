@@ -69,6 +69,6 @@ def test_boxes_left_are_those_of_the_definition(seed: int, threshold: float) -> 
 
 
 def test_no_box_leaves_no_box() -> None:
-    kept = suppress_boxes(torch.zeros(0, 4), torch.zeros(0), threshold=0.5)
-    assert kept.shape == (0,)
-    assert kept.dtype is torch.int64
+    indices = suppress_boxes(torch.zeros(0, 4), torch.zeros(0), threshold=0.5)
+    assert indices.shape == (0,)
+    assert indices.dtype is torch.int64

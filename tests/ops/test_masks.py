@@ -69,14 +69,14 @@ def test_iou_of_masks_is_the_region_similarity(*, with_void: bool) -> None:
     first, second = torch.rand(2, 3, 1, 7, 9, generator=noise) < 0.4
     first[2], second[2] = False, False
     void = torch.rand(1, 1, 7, 9, generator=noise) < 0.3
-    found = mask_ious(first, second, void if with_void else None)
+    actual = mask_ious(first, second, void if with_void else None)
     expected = [
         region_similarity(
-            one[0].numpy(), other[0].numpy(), void[0, 0].numpy() if with_void else None
+            mask[0].numpy(), truth[0].numpy(), void[0, 0].numpy() if with_void else None
         )
-        for one, other in zip(first, second, strict=True)
+        for mask, truth in zip(first, second, strict=True)
     ]
-    assert found[:, 0].tolist() == expected
+    assert actual[:, 0].tolist() == expected
     assert expected[2] == 1.0
 
 
@@ -130,7 +130,7 @@ def test_a_resized_mask_keeps_its_share_of_the_frame(size: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize(
-    ('given', 'expected'),
+    ('dtype', 'expected'),
     [
         (torch.bfloat16, torch.float32),
         (torch.float16, torch.float32),
@@ -139,9 +139,9 @@ def test_a_resized_mask_keeps_its_share_of_the_frame(size: tuple[int, int]) -> N
     ],
 )
 def test_only_half_precision_is_raised(
-    given: torch.dtype, expected: torch.dtype
+    dtype: torch.dtype, expected: torch.dtype
 ) -> None:
-    assert at_least_float32(torch.ones(2, dtype=given)).dtype is expected
+    assert at_least_float32(torch.ones(2, dtype=dtype)).dtype is expected
 
 
 def _ring(hole: int, *, size: int = 12) -> NDArray[np.bool_]:
@@ -157,9 +157,9 @@ def test_components_up_to_the_area_are_small() -> None:
     masks[0, 0, 1, 1:4] = True
     masks[0, 0, 5, 1:5] = True
     masks[1, 0, 0, 0] = True
-    found = small_components(masks, 3)
-    assert found[0, 0].nonzero().tolist() == [[1, 1], [1, 2], [1, 3]]
-    assert found[1].sum() == 1
+    actual = small_components(masks, 3)
+    assert actual[0, 0].nonzero().tolist() == [[1, 1], [1, 2], [1, 3]]
+    assert actual[1].sum() == 1
 
 
 def test_diagonal_neighbours_are_connected() -> None:
@@ -176,8 +176,8 @@ def test_small_components_on_a_device_are_those_of_opencv(
     draw = torch.Generator().manual_seed(0)
     for density in (0.05, 0.2, 0.35, 0.6, 1.0):
         masks = torch.rand(3, 1, *size, generator=draw) < density
-        found = small_components_on_device(masks, max_area)
-        assert torch.equal(found, small_components(masks, max_area))
+        actual = small_components_on_device(masks, max_area)
+        assert torch.equal(actual, small_components(masks, max_area))
 
 
 def test_no_mask_has_no_component() -> None:
@@ -233,9 +233,9 @@ def test_largest_part_stays_where_all_are_small() -> None:
     mask = np.zeros((10, 30), dtype=bool)
     mask[1, 1:4] = True
     mask[8, 20:25] = True
-    kept = without_small_regions(mask, 20)
-    assert kept.sum() == 5
-    assert kept[8, 20:25].all()
+    cleaned = without_small_regions(mask, 20)
+    assert cleaned.sum() == 5
+    assert cleaned[8, 20:25].all()
 
 
 def test_empty_mask_stays_empty() -> None:

@@ -35,10 +35,10 @@ SIZE = (60, 100)
 @pytest.fixture
 def masks() -> Tensor:
     """A large rectangle, a single pixel in the corner, and nothing."""
-    made = torch.zeros(3, 1, *SIZE, dtype=torch.bool)
-    made[0, 0, 5:45, 10:90] = True
-    made[1, 0, 59, 99] = True
-    return made
+    masks = torch.zeros(3, 1, *SIZE, dtype=torch.bool)
+    masks[0, 0, 5:45, 10:90] = True
+    masks[1, 0, 59, 99] = True
+    return masks
 
 
 @pytest.mark.golden
@@ -239,12 +239,12 @@ def _slow_center(region: NDArray[np.bool_]) -> tuple[int, tuple[int, int]]:
     """Greatest squared distance to the next pixel outside, and the first such pixel."""
     padded = np.pad(region, 1)
     outside = np.argwhere(~padded)
-    deepest, place = 0, (0, 0)
+    deepest, center = 0, (0, 0)
     for y, x in np.argwhere(padded):
         squared = int(((outside - (y, x)) ** 2).sum(axis=1).min())
         if squared > deepest:
-            deepest, place = squared, (int(x) - 1, int(y) - 1)
-    return deepest, place
+            deepest, center = squared, (int(x) - 1, int(y) - 1)
+    return deepest, center
 
 
 @pytest.mark.parametrize('seed', range(4))

@@ -35,10 +35,10 @@ def test_every_tensor_moves_with_the_sample(sample: ClipSample) -> None:
 
 
 def test_sample_survives_the_way_between_processes(sample: ClipSample) -> None:
-    copied = pickle.loads(pickle.dumps(sample))  # noqa: S301  written here
-    assert isinstance(copied, ClipSample)
-    assert torch.equal(copied.masklets, sample.masklets)
-    assert (copied.video_name, copied.frame_indices) == ('a', (4, 7))
+    copy = pickle.loads(pickle.dumps(sample))  # noqa: S301  written here
+    assert isinstance(copy, ClipSample)
+    assert torch.equal(copy.masklets, sample.masklets)
+    assert (copy.video_name, copy.frame_indices) == ('a', (4, 7))
 
 
 def test_pinned_sample_keeps_type_and_meta_information(
@@ -95,18 +95,18 @@ def test_it_indexes_lists_and_arrays_and_bisects_like_an_int() -> None:
 
 
 def test_pickling_keeps_all_fields() -> None:
-    copied = pickle.loads(pickle.dumps(INDEX - 2))  # noqa: S301  made here
-    assert (copied, copied.epoch, copied.seed, copied.position) == (5, 3, 11, 7)
+    copy = pickle.loads(pickle.dumps(INDEX - 2))  # noqa: S301  written here
+    assert (copy, copy.epoch, copy.seed, copy.position) == (5, 3, 11, 7)
 
 
 @pytest.mark.parametrize(
-    ('asked', 'expected'),
+    ('given', 'expected'),
     [((4, 9), (9, 4)), (9, (9, 2)), (EpochIndex(9, epoch=5), (9, 5))],
 )
 def test_pairs_and_plain_ints_are_understood(
-    asked: int | tuple[int, int], expected: tuple[int, int]
+    given: int | tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    index = EpochIndex.of(asked, epoch=2)
+    index = EpochIndex.of(given, epoch=2)
     assert (index, index.epoch) == expected
     assert index.position == 9
 
