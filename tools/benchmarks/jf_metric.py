@@ -1,12 +1,12 @@
-"""Measure what J and F cost, against the same definition written out plainly.
+"""Measure the CPU time of J&F against the same definition written out plainly.
 
-One thread, CPU time. Both ways run by turns in one process, and the medians are
-compared: a busy machine slows both alike. That they give the same numbers, to the last
-bit, is checked first.
+Both run alternately in one process on one thread, and their medians are compared, so
+that a busy machine slows both alike. They must give the same numbers to the last bit.
 
     python tools/benchmarks/jf_metric.py --json work_dirs/jf_metric.json
 
-Each ratio is the plain time over ours, for made scenes of objects with uneven outlines:
+A ratio is the plain time divided by ours, on generated scenes of objects with uneven
+outlines:
 
 480p_3         854 x 480, 3 objects, both label maps in memory
 480p_10        854 x 480, 10 objects
@@ -16,8 +16,9 @@ folder_480p_3  folder to score: palette PNG of 854 x 480, 3 objects, read with P
                with this project's reader
 masks_480p_3   as 480p_3, with a mask for each object, as a model gives them
 
-The plain way is the DAVIS toolkit's: whole masks and contours of each object, widened
-by a disk (see plain_jf.py). Its time for one object at three sizes is printed as well.
+The plain way is that of the DAVIS toolkit: whole masks and contours of each object,
+dilated by a disk (see plain_jf.py). Its time for one object at three sizes is printed
+as well.
 """
 
 import argparse
@@ -59,13 +60,13 @@ Pairs = list[list[tuple[float, float]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rivals:
+class Job:
     """One job, done in two ways that must give the same.
 
     Attributes:
-        name: Of the job.
-        plain: The literal way: J and F of each object of each frame.
-        ours: The way of this project.
+        name: For the table.
+        plain: J and F of each object of each frame, in the plain way.
+        ours: Likewise, by this project.
     """
 
     name: str
@@ -88,18 +89,18 @@ class Timing:
 
 
 def _make_scenes(size: str, num_objects: int) -> list[Scene]:
-    """Draw several scenes, of other shapes each."""
+    """Draw several scenes of different shapes."""
     return [make_scene(*SIZES[size], num_objects, seed) for seed in range(NUM_SCENES)]
 
 
-def label_rivals(size: str, num_objects: int) -> Rivals:
+def label_job(size: str, num_objects: int) -> Job:
     """Score label maps in memory.
 
     Args:
         size: A key of ``SIZES``.
     """
     scenes = _make_scenes(size, num_objects)
-    return Rivals(
+    return Job(
         name=f'{size}_{num_objects}',
         plain=lambda: [literal_scores(s.pred, s.truth, s.object_ids) for s in scenes],
         ours=lambda: [
@@ -108,7 +109,7 @@ def label_rivals(size: str, num_objects: int) -> Rivals:
     )
 
 
-def mask_rivals(size: str, num_objects: int) -> Rivals:
+def mask_job(size: str, num_objects: int) -> Job:
     """Score a mask for each object.
 
     Args:
@@ -122,14 +123,14 @@ def mask_rivals(size: str, num_objects: int) -> Rivals:
         ]
         for scene in scenes
     ]
-    return Rivals(
+    return Job(
         name=f'masks_{size}_{num_objects}',
         plain=lambda: [literal_scores(s.pred, s.truth, s.object_ids) for s in scenes],
         ours=lambda: [_pairs(score_masks(pred, truth)) for pred, truth in stacks],
     )
 
 
-def folder_rivals(size: str, num_objects: int, folder: Path) -> Rivals:
+def folder_job(size: str, num_objects: int, folder: Path) -> Job:
     """Score a folder of palette images.
 
     Args:
@@ -139,11 +140,11 @@ def folder_rivals(size: str, num_objects: int, folder: Path) -> Rivals:
     for index in range(FOLDER_FRAMES):
         scene = make_scene(*SIZES[size], num_objects, index)
         for kind, labels in (('pred', scene.pred), ('truth', scene.truth)):
-            place = folder / kind / 'clip'
-            place.mkdir(parents=True, exist_ok=True)
+            clip = folder / kind / 'clip'
+            clip.mkdir(parents=True, exist_ok=True)
             image = Image.fromarray(labels, mode='P')
             image.putpalette([value // 3 for value in range(768)])
-            image.save(place / f'{index:05}.png')
+            image.save(clip / f'{index:05}.png')
     task = ScoringTask(
         pred=folder / 'pred',
         truth=folder / 'truth',
@@ -157,7 +158,7 @@ def folder_rivals(size: str, num_objects: int, folder: Path) -> Rivals:
             for index in range(FOLDER_FRAMES)
         ]
 
-    return Rivals(
+    return Job(
         name=f'folder_{size}_{num_objects}',
         plain=lambda: literal_folder_scores(
             folder / 'pred' / 'clip', folder / 'truth' / 'clip', object_ids
@@ -170,40 +171,36 @@ def _pairs(scores: FrameScores) -> list[tuple[float, float]]:
     return list(zip(scores.j, scores.f, strict=True))
 
 
-def measure(rivals: Rivals, num_rounds: int) -> Timing:
-    """Compare both ways, then run them by turns.
+def measure(job: Job, num_rounds: int) -> Timing:
+    """Check that both ways give the same, then time them alternately.
 
-    In its turn a way runs twice, of which the second time counts: neither pays for
-    the state in which the other leaves memory and caches.
+    Each runs twice in a row and only the second run counts, so that neither pays for
+    the caches that the other has filled.
 
     Raises:
-        ValueError: If both ways do not give the same, to the last bit.
+        ValueError: If both ways do not give the same numbers to the last bit.
     """
-    expected = rivals.plain()
-    if rivals.ours() != expected:
-        msg = f'{rivals.name}: the two ways differ, and there is nothing to compare'
+    expected = job.plain()
+    if job.ours() != expected:
+        msg = f'{job.name}: the two ways give different numbers'
         raise ValueError(msg)
     times: dict[str, list[float]] = {'plain': [], 'ours': []}
     for _ in range(num_rounds + 1):
-        for name, job in (('plain', rivals.plain), ('ours', rivals.ours)):
-            job()
+        for name, compute in (('plain', job.plain), ('ours', job.ours)):
+            compute()
             start = time.process_time()
-            job()
-            spent = time.process_time() - start
-            times[name].append(1000 * spent / len(expected))
+            compute()
+            seconds = time.process_time() - start
+            times[name].append(1000 * seconds / len(expected))
     return Timing(
-        name=rivals.name,
+        name=job.name,
         plain_ms=statistics.median(times['plain'][1:]),
         ours_ms=statistics.median(times['ours'][1:]),
     )
 
 
 def literal_ms(num_rounds: int) -> dict[str, float]:
-    """Measure the literal way by itself.
-
-    Returns:
-        Median milliseconds for one object of a frame, by size.
-    """
+    """Measure the plain way for one object of a frame: median milliseconds by size."""
     times: dict[str, list[float]] = {size: [] for size in SIZES}
     scenes = {size: make_scene(*SIZES[size], 1) for size in SIZES}
     for _ in range(num_rounds + 1):
@@ -220,19 +217,15 @@ def run(num_rounds: int) -> list[Timing]:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
-            *(label_rivals(size, n) for size in ('480p', '720p') for n in (3, 10)),
-            folder_rivals('480p', 3, Path(folder)),
-            mask_rivals('480p', 3),
+            *(label_job(size, n) for size in ('480p', '720p') for n in (3, 10)),
+            folder_job('480p', 3, Path(folder)),
+            mask_job('480p', 3),
         ]
-        return [measure(rivals, num_rounds) for rivals in jobs]
+        return [measure(job, num_rounds) for job in jobs]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print a table and write the ratios.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Measure, print a table and write the ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -245,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         row = f'{timing.name:14} {timing.plain_ms:9.2f} {timing.ours_ms:9.3f}'
         print(f'{row} {timing.ratio:7.1f} {TARGETS.get(timing.name, "-"):>7}')
     literal = literal_ms(options.rounds)
-    named = ', '.join(f'{size} {spent:.1f} ms' for size, spent in literal.items())
+    named = ', '.join(f'{size} {ms:.1f} ms' for size, ms in literal.items())
     print(f'plain way, one object: {named}')
     if options.json is not None:
         report: dict[str, object] = {timing.name: timing.ratio for timing in timings}

@@ -1,8 +1,7 @@
-"""J&F written out plainly, and made scenes: what the fast way is measured against.
+"""J&F written out plainly, and generated scenes: the reference for speed and tests.
 
-The literal way follows the DAVIS toolkit step by step: for each object two whole masks,
-two maps of the contours as large as the frame, each widened by a disk, and counts. It
-is also the oracle of the tests.
+This follows the DAVIS toolkit step by step: for each object two whole masks, two
+contour maps as large as the frame, each dilated by a disk, and counts.
 """
 
 import math
@@ -20,7 +19,7 @@ Mask = NDArray[np.bool_]
 Labels = NDArray[np.uint8]
 
 TOLERANCE = 0.008  # of the frame's diagonal
-NUM_HARMONICS = 24  # of a made outline
+NUM_HARMONICS = 24  # of an outline
 NUM_CORNERS = 400
 
 
@@ -30,7 +29,7 @@ class Scene:
 
     Attributes:
         truth: (height, width), 0 for the background.
-        pred: Likewise, with outlines that are smoother and a little off.
+        pred: Likewise, with smoother outlines that are a little displaced.
         object_ids: Labels of the objects.
     """
 
@@ -40,7 +39,7 @@ class Scene:
 
 
 def literal_contour(mask: Mask) -> NDArray[np.uint8]:
-    """Map of a mask's contour, as the toolkit's ``_seg2bmap`` makes it.
+    """Draw the contour of a mask, as the toolkit's ``_seg2bmap`` does.
 
     Args:
         mask: (height, width), bool.
@@ -61,30 +60,14 @@ def literal_contour(mask: Mask) -> NDArray[np.uint8]:
 
 
 def literal_disk(radius: int) -> NDArray[np.uint8]:
-    """Pixels at most ``radius`` from the middle one, as scikit-image's ``disk``.
-
-    Args:
-        radius: In pixels.
-
-    Returns:
-        (2 · radius + 1, 2 · radius + 1), 0 or 1.
-    """
+    """Draw a disk like scikit-image's: (2 · radius + 1, 2 · radius + 1), 0 or 1."""
     offset = np.arange(-radius, radius + 1)
     x, y = np.meshgrid(offset, offset)
     return np.array(x**2 + y**2 <= radius**2, dtype=np.uint8)
 
 
 def literal_f(pred: Mask, truth: Mask, void: Mask | None = None) -> float:
-    """Contour accuracy of one mask.
-
-    Args:
-        pred: (height, width), bool.
-        truth: (height, width), bool.
-        void: (height, width), bool, pixels to ignore; None for none.
-
-    Returns:
-        In [0, 1].
-    """
+    """Compute the contour accuracy of a mask, ignoring void pixels."""
     if void is not None:
         pred, truth = pred & ~void, truth & ~void
     radius = math.ceil(TOLERANCE * np.linalg.norm(truth.shape))
@@ -108,16 +91,7 @@ def literal_f(pred: Mask, truth: Mask, void: Mask | None = None) -> float:
 
 
 def literal_j(pred: Mask, truth: Mask, void: Mask | None = None) -> float:
-    """Region similarity of one mask.
-
-    Args:
-        pred: (height, width), bool.
-        truth: (height, width), bool.
-        void: (height, width), bool, pixels to ignore; None for none.
-
-    Returns:
-        In [0, 1].
-    """
+    """Compute the region similarity of a mask, ignoring void pixels."""
     kept = np.ones_like(truth) if void is None else ~void
     union = np.sum((pred | truth) & kept)
     return float(np.sum((pred & truth) & kept) / union) if union else 1.0
@@ -126,11 +100,10 @@ def literal_j(pred: Mask, truth: Mask, void: Mask | None = None) -> float:
 def literal_scores(
     pred: Labels, truth: Labels, object_ids: Sequence[int], void_label: int = 255
 ) -> list[tuple[float, float]]:
-    """J and F of each object of a frame.
+    """Compute J and F of each object of a frame.
 
     Args:
-        pred: (height, width), label of each pixel.
-        void_label: Pixels that are so labelled in ``truth`` are ignored.
+        void_label: Pixels with this label in ``truth`` are ignored.
     """
     void = truth == void_label
     scores = []
@@ -143,7 +116,7 @@ def literal_scores(
 def literal_folder_scores(
     pred: Path, truth: Path, object_ids: Sequence[int]
 ) -> list[list[tuple[float, float]]]:
-    """J and F of each object on each frame of a folder, read with Pillow."""
+    """Compute J and F of each object on each frame of a folder, read with Pillow."""
     return [
         literal_scores(_read(pred / path.name), _read(path), object_ids)
         for path in sorted(truth.glob('*.png'))
@@ -163,19 +136,19 @@ def make_scene(height: int, width: int, num_objects: int, seed: int = 0) -> Scen
     for object_id in range(1, num_objects + 1):
         middle = rng.uniform((0.15, 0.2), (0.85, 0.8)) * (width, height)
         size = radius * rng.uniform(0.6, 1.3)
-        waves = rng.normal(size=(2, NUM_HARMONICS)) * _strengths()
+        waves = rng.normal(size=(2, NUM_HARMONICS)) * _amplitudes()
         _draw(truth, object_id, middle, size * _outline(waves))
-        # Coarse waves are followed well, fine ones badly.
+        # The prediction follows coarse waves well, fine ones badly.
         order = np.arange(1, NUM_HARMONICS + 1)
         followed = waves * np.exp(-order / 40)
-        off = rng.normal(size=waves.shape) * _strengths() * 0.1
+        off = rng.normal(size=waves.shape) * _amplitudes() * 0.1
         shift = rng.normal(size=2) * height / 400
         _draw(pred, object_id, middle + shift, size * _outline(followed + off))
     return Scene(truth=truth, pred=pred, object_ids=tuple(range(1, num_objects + 1)))
 
 
-def _strengths() -> NDArray[np.float64]:
-    """Of the waves of an outline, coarse to fine."""
+def _amplitudes() -> NDArray[np.float64]:
+    """Amplitudes of the waves of an outline, coarse to fine."""
     return 0.24 / np.arange(1, NUM_HARMONICS + 1)
 
 

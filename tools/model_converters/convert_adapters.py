@@ -1,13 +1,13 @@
-"""Save what a run with frozen parts or adapters has trained, or merge it back.
+"""Save only what a run with frozen parts or adapters has trained, or merge it back.
 
     python tools/model_converters/convert_adapters.py save CONFIG CHECKPOINT TARGET
     python tools/model_converters/convert_adapters.py merge CONFIG CHECKPOINT TARGET
 
-`save` takes a checkpoint of such a run and writes what was trained, a small part of it.
-`merge` takes a checkpoint of the run, or what `save` wrote and the checkpoint that the
-run began with (`--base`), and writes a plain checkpoint of any kind, which computes the
-same without adapters and without peft. CONFIG is the config of the run. Of a run with
-an EMA hook the average is taken.
+`save` reads a checkpoint of such a run and writes the trained weights, a small part of
+it. `merge` reads a checkpoint of the run, or a file that `save` wrote together with the
+checkpoint that the run began with (`--base`). It writes a plain checkpoint of any kind,
+which gives the same results without adapters and without peft. CONFIG is the config of
+the run. If the run has an EMA hook, the averaged weights are used.
 """
 
 import argparse
@@ -42,11 +42,11 @@ from projects.sam2.ops import atomic_write
 
 
 def load_trained(config: str, checkpoint: str, base: str | None) -> SAM2:
-    """Build the model of a run and load what it trained.
+    """Build the model of a run and load its weights.
 
     Args:
-        checkpoint: Of the run, or what :func:`save` wrote.
-        base: The checkpoint that the run began with, in the second case.
+        checkpoint: Of the run, or a file that :func:`save` wrote.
+        base: In the second case, the checkpoint that the run began with.
     """
     settings = load_model_config(config).model
     settings.update(loss=None, accumulators=[])  # they have no weights
@@ -64,39 +64,36 @@ def load_trained(config: str, checkpoint: str, base: str | None) -> SAM2:
 
 
 def save(model: SAM2, target: Path) -> int:
-    """Write what was trained.
-
-    Args:
-        model: Of :func:`load_trained`.
+    """Write the trained weights and return how many there are.
 
     Raises:
-        FileExistsError: If there is something already.
+        FileExistsError: If the target exists.
     """
     if target.exists():
         msg = f'{target} exists; remove it, or name another place to write to'
         raise FileExistsError(msg)
     weights = trained_weights(model)
-    with atomic_write(target) as aside, aside.open('wb') as file:
+    with atomic_write(target) as path, path.open('wb') as file:
         torch.save({ADAPTER_FIELD: weights}, file)
     return len(weights)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Convert as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Run the command line; see the top of this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add('command', choices=('save', 'merge'))
-    add('config', help='of the run')
-    add('checkpoint', help='of the run, or what `save` wrote')
+    add('config', help='config of the run')
+    add('checkpoint', help='checkpoint of the run, or a file that `save` wrote')
     add('target', type=Path, help='new file or folder to write')
-    add('--base', help='what the run began with; with what `save` wrote')
-    add('--to', choices=[kind.value for kind in CheckpointKind], default='mmsam2')
+    add(
+        '--base',
+        help='checkpoint that the run began with',
+    )
+    kinds = [kind.value for kind in CheckpointKind]
+    add('--to', choices=kinds, default='mmsam2', help='kind of checkpoint to write')
     options = parser.parse_args(arguments)
     model = load_trained(options.config, options.checkpoint, options.base)
     if options.command == 'save':

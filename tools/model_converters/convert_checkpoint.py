@@ -1,15 +1,16 @@
-"""Convert a checkpoint between the three kinds; what it is, is read from its names.
+"""Convert a checkpoint between the three kinds.
 
     python tools/model_converters/convert_checkpoint.py SOURCE TARGET --to KIND
 
 SOURCE is a released SAM 2 file, a SAM 2 folder of Hugging Face's transformers, or a
 checkpoint of this project. KIND is released (a file), huggingface (a folder) or mmsam2
-(a file, for load_from). Weights are checked against the model before anything is
-written, and the target is whole or not there.
+(a file, for load_from). The kind of SOURCE is recognised by the names of its weights.
+They are checked against the model before anything is written, and TARGET is written
+atomically.
 
 A checkpoint of a run with an EMA hook holds two sets of weights. The average, which was
-validated, is converted, and the last line says so; for those of the last step use
-`publish_model.py --weights last --to KIND`.
+validated, is converted, and the last line of output says so; for the weights of the
+last step use `publish_model.py --weights last --to KIND`.
 """
 
 import argparse
@@ -35,19 +36,16 @@ from projects.sam2.engine.command_line import call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Convert as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Run the command line; see the top of this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add('source', help='checkpoint to read')
     add('target', type=Path, help='new file or folder to write')
-    add('--to', choices=[kind.value for kind in CheckpointKind], required=True)
-    add('--config', help='of the model; found by itself for the released sizes')
+    kinds = [kind.value for kind in CheckpointKind]
+    add('--to', choices=kinds, required=True, help='kind of checkpoint to write')
+    add('--config', help='config of the model; not needed for the released sizes')
     options = parser.parse_args(arguments)
     checkpoint = read_checkpoint(options.source, 'cpu')
     weights = weights_of(checkpoint, source=options.source)

@@ -4,9 +4,9 @@
 
 Writes TARGET with the first eight digits of the SHA-256 of the written weights before
 the suffix: `sam2_mose.pth` gives `sam2_mose-1a2b3c4d.pth`. Optimizer, schedules, logs
-and random states stay behind. A run with an EMA hook keeps two sets of weights; the
-average is what it validated and what is published, unless `--weights last` says
-otherwise.
+and random states are left out. A run with an EMA hook keeps two sets of weights: the
+average, which was validated, and those of the last step. The average is published,
+unless `--weights last` is given.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from projects.sam2.checkpoints import (
 from projects.sam2.engine.command_line import call_tool
 
 HASH_DIGITS = 8
-# What stands before another ending belongs to the name: sam2.1_mose is no .1_mose.
+# Other suffixes belong to the name: that of sam2.1_mose is no .1_mose.
 SUFFIXES = ('.pt', '.pth')
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 def chosen_weights(
@@ -45,10 +45,10 @@ def chosen_weights(
     """Choose between the averaged weights and those of the last step.
 
     Args:
-        which: ``'average'``, ``'last'``, or None for the average where there is one.
+        which: ``'average'``, ``'last'``, or None for the average if there is one.
 
     Raises:
-        ValueError: If an average is asked for and there is none.
+        ValueError: If ``which`` is ``'average'`` and there is none.
     """
     averaged = weights_of(checkpoint, source=source)
     if TRAINED_FIELD not in checkpoint:
@@ -62,23 +62,19 @@ def chosen_weights(
     if which != 'last':
         return averaged
     last = weights_of({'state_dict': checkpoint[TRAINED_FIELD]}, source=source)
-    # The hook's own count of steps is no weight.
+    # Without the hook's own step counter.
     return {key: value for key, value in last.items() if key in averaged}
 
 
 def digest(written: Path) -> str:
-    """Hash written weights.
-
-    Returns:
-        SHA-256 of the largest file, in hexadecimal digits.
-    """
+    """Compute the SHA-256 of the weights: of the largest file, in hexadecimal."""
     files = [written] if written.is_file() else written.iterdir()
     largest = max(files, key=lambda path: path.stat().st_size)
-    total = hashlib.sha256()
+    sha = hashlib.sha256()
     with largest.open('rb') as file:
-        while chunk := file.read(CHUNK):
-            total.update(chunk)
-    return total.hexdigest()
+        while chunk := file.read(CHUNK_BYTES):
+            sha.update(chunk)
+    return sha.hexdigest()
 
 
 def publish(
@@ -90,7 +86,7 @@ def publish(
     """Write weights under a name with their hash.
 
     Raises:
-        FileExistsError: If there is something of this name already.
+        FileExistsError: If the file exists.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix='.publish-') as folder:
@@ -106,20 +102,21 @@ def publish(
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Publish as the command line says.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Run the command line; see the top of this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add('checkpoint', help='checkpoint of a training run')
     add('target', type=Path, help='file or folder to write, without the hash')
-    add('--to', choices=[kind.value for kind in CheckpointKind], default='mmsam2')
-    add('--config', help='of the model; found by itself for the released sizes')
-    add('--weights', choices=('average', 'last'), help='of a run with an EMA hook')
+    kinds = [kind.value for kind in CheckpointKind]
+    add('--to', choices=kinds, default='mmsam2', help='kind of checkpoint to write')
+    add('--config', help='config of the model; not needed for the released sizes')
+    add(
+        '--weights',
+        choices=('average', 'last'),
+        help='for runs with an EMA hook',
+    )
     options = parser.parse_args(arguments)
     source = options.checkpoint
     checkpoint = read_checkpoint(source, 'cpu')

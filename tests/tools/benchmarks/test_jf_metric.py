@@ -24,22 +24,22 @@ def small(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return tool
 
 
-@pytest.mark.parametrize('job', ['label_rivals', 'mask_rivals', 'folder_rivals'])
+@pytest.mark.parametrize('job', ['label_job', 'mask_job', 'folder_job'])
 def test_both_ways_give_the_same(small: ModuleType, job: str, tmp_path: Path) -> None:
-    places = (tmp_path,) if job == 'folder_rivals' else ()
-    rivals = getattr(small, job)('480p', 3, *places)
-    plain = rivals.plain()
-    assert rivals.ours() == plain
+    places = (tmp_path,) if job == 'folder_job' else ()
+    both = getattr(small, job)('480p', 3, *places)
+    plain = both.plain()
+    assert both.ours() == plain
     assert len(plain) in {small.NUM_SCENES, small.FOLDER_FRAMES}
     assert all(len(frame) == 3 and 0 < frame[0][1] <= 1 for frame in plain)
 
 
 def test_ways_that_differ_are_not_compared(tool: ModuleType) -> None:
-    rivals = tool.Rivals(
+    job = tool.Job(
         name='job', plain=lambda: [[(1.0, 1.0)]], ours=lambda: [[(1.0, 0.5)]]
     )
-    with pytest.raises(ValueError, match='job: the two ways differ'):
-        tool.measure(rivals, 1)
+    with pytest.raises(ValueError, match='job: the two ways give different'):
+        tool.measure(job, 1)
 
 
 def test_ways_run_by_turns_and_the_first_round_does_not_count(tool: ModuleType) -> None:
@@ -49,10 +49,8 @@ def test_ways_run_by_turns_and_the_first_round_does_not_count(tool: ModuleType) 
         calls.append(name)
         return [[(1.0, 1.0)], []]
 
-    rivals = tool.Rivals(
-        name='job', plain=lambda: way('plain'), ours=lambda: way('ours')
-    )
-    timing = tool.measure(rivals, 3)
+    job = tool.Job(name='job', plain=lambda: way('plain'), ours=lambda: way('ours'))
+    timing = tool.measure(job, 3)
     assert calls[2:] == ['plain', 'plain', 'ours', 'ours'] * 4
     assert timing.plain_ms > 0
 
