@@ -31,6 +31,7 @@ BEE = {'type': 'ClipSAVDataset', 'data_root': 'bee'}
         ),
         ({'type': 'ConcatDataset', 'datasets': [ANT, BEE, ANT]}, [ANT, BEE]),
         ({'type': ClipPaletteDataset}, [{'type': ClipPaletteDataset}]),
+        ({'type': 'mmengine.ClipSAVDataset'}, [{'type': 'mmengine.ClipSAVDataset'}]),
     ],
 )
 def test_innermost_dataset_that_lists_clips_is_the_source(

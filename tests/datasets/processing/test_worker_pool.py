@@ -15,7 +15,7 @@ def behave(task: str, heartbeat: Callable[[], None]) -> str:
     """Do what the task's name says."""
     if task == 'hang':
         time.sleep(60)
-    elif task in ('SIGTERM', 'SIGKILL'):
+    elif task.startswith('SIG'):
         os.kill(os.getpid(), signal.Signals[task])
     elif task == 'exit':
         os._exit(3)
@@ -37,7 +37,9 @@ def run(
 
 
 def test_every_task_has_a_result_whatever_happens_to_the_others() -> None:
-    assert run('a', 'SIGTERM', 'b', 'raise', 'exit', 'c', 'hang', 'SIGKILL', 'd') == {
+    assert run(
+        'a', 'SIGTERM', 'SIGINT', 'b', 'raise', 'exit', 'c', 'hang', 'SIGKILL', 'd'
+    ) == {
         'a': ('A', None),
         'b': ('B', None),
         'c': ('C', None),
@@ -48,6 +50,7 @@ def test_every_task_has_a_result_whatever_happens_to_the_others() -> None:
             None,
             'its process was killed by SIGKILL, perhaps for lack of memory',
         ),
+        'SIGINT': ('SIGINT', None),  # Ctrl-C is for the parent
         'exit': (None, 'its process exited with code 3'),
         'hang': (None, 'timed out: no progress for 2 s'),
     }
