@@ -462,25 +462,22 @@ class SAM2VideoRounds(SAM2PromptRounds):
 
     def prediction(
         self,
+        model: 'SAM2',
         objects: dict[int, TrackedObject],
         frame_index: int,
         size: tuple[int, int],
         truth: FrameMasks | None,
-        *,
-        num_annotated: int,
-        image_size: tuple[int, int],
+        number: int,
     ) -> FramePrediction:
-        """The masks of a round on a frame.
+        """The masks of a round on a frame; they may overlap.
 
         Args:
             objects: By their ids in the data set.
-            num_annotated: Frames that may be annotated in this round.
-            image_size: Height and width that the model sees.
-
-        Returns:
-            Masks that may overlap, each object having been tracked alone.
+            size: Height and width of the frame's file.
+            number: Of the round: of an object so many frames are annotated at most.
         """
-        scale = (size[1] / image_size[1], size[0] / image_size[0])
+        height, width = model.data_preprocessor.image_size
+        scale = (size[1] / width, size[0] / height)
         masks: list[NDArray[np.bool_]] = []
         marks: list[PromptMark] = []
         prompted_ids: list[int] = []
@@ -497,8 +494,8 @@ class SAM2VideoRounds(SAM2PromptRounds):
             truth=truth,
             prompted_ids=tuple(prompted_ids),
             prompt_round=PromptRound(
-                name=round_name(num_annotated, 'frame'),
-                is_final=num_annotated == self.num_frames,
+                name=round_name(number, 'frame'),
+                is_final=number == self.num_frames,
             ),
             marks=tuple(marks),
         )
@@ -563,14 +560,8 @@ class SAM2OfflineRounds(SAM2VideoRounds):
                     known = _truth_of(truth, object_id, size, model)
                     if known is not None:
                         self.annotate(session, frame, object_id, known)
-                yield self.prediction(
-                    {object_id: session.objects[object_id] for object_id in ids + new},
-                    frame,
-                    size,
-                    truth,
-                    num_annotated=number,
-                    image_size=model.data_preprocessor.image_size,
-                )
+                shown = {i: session.objects[i] for i in ids + new}
+                yield self.prediction(model, shown, frame, size, truth, number)
                 for object_id in ids:
                     known = _truth_of(truth, object_id, size, model)
                     self._note(worst, session.objects[object_id], frame, known)
@@ -651,14 +642,8 @@ class SAM2OnlineRounds(SAM2VideoRounds):
                     copies[object_id] = [next(new_ids)]
                     self.annotate(session, frame, copies[object_id][0], known)
             for number in range(1, self.num_frames + 1):
-                yield self.prediction(
-                    {
-                        object_id: session.objects[ids[min(number, len(ids)) - 1]]
-                        for object_id, ids in copies.items()
-                    },
-                    frame,
-                    size,
-                    truth,
-                    num_annotated=number,
-                    image_size=model.data_preprocessor.image_size,
-                )
+                shown = {
+                    object_id: session.objects[ids[min(number, len(ids)) - 1]]
+                    for object_id, ids in copies.items()
+                }
+                yield self.prediction(model, shown, frame, size, truth, number)

@@ -110,6 +110,15 @@ class PromptOutput:
     conditioning: bool
     features: ImageFeatures | None = None
 
+    def output(self) -> ObjectOutput:
+        """The mask of the object."""
+        rows = slice(self.row, self.row + 1)
+        return ObjectOutput(
+            mask_logits=self.step.mask_logits[rows],
+            object_score_logits=self.step.object_score_logits[rows],
+            ious=self.step.ious[rows],
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class TrackedObject:
@@ -139,30 +148,27 @@ class TrackedObject:
 
     def output(self, frame_index: int) -> ObjectOutput | None:
         """Look up the latest mask on a frame, or None."""
-        pending = self.pending.get(frame_index)
-        if pending is not None:
-            source: DecoderStep | ObjectMemory = pending.step
-            rows = slice(pending.row, pending.row + 1)
-        else:
-            store = self.store
-            memory = store.conditioning.get(frame_index) or store.tracked.get(
-                frame_index
-            )
-            if memory is None:
-                offloaded = isinstance(store, OffloadedMemoryStore) and store.offloaded
-                found = offloaded.get(frame_index) if offloaded else None
-                return None if found is None else found.output()
-            source, rows = cast('ObjectMemory', memory), slice(None)
-        return ObjectOutput(
-            mask_logits=source.mask_logits[rows],
-            object_score_logits=source.object_score_logits[rows],
-            ious=source.ious[rows],
+        store = self.store
+        if frame_index in self.pending:
+            return self.pending[frame_index].output()
+        memories = (
+            store.conditioning if frame_index in store.conditioning else store.tracked
         )
+        memory = cast('ObjectMemory | None', memories.get(frame_index))
+        if memory is not None:
+            return ObjectOutput(
+                mask_logits=memory.mask_logits,
+                object_score_logits=memory.object_score_logits,
+                ious=memory.ious,
+            )
+        if isinstance(store, OffloadedMemoryStore) and frame_index in store.offloaded:
+            return store.offloaded[frame_index].output()
+        return None
 
     def add(
         self, frame_index: int, memory: ObjectMemory, *, conditioning: bool
     ) -> None:
-        """Add the memory of a frame, in place of an earlier one."""
+        """Add the memory of a frame, in place of an earlier one of that frame."""
         self.store.add(frame_index, memory, conditioning=conditioning)
         self.corrections.discard(frame_index)
 
@@ -642,16 +648,13 @@ class VideoSession:
         ious = at_least_float32(memory.ious)
         scores = at_least_float32(memory.object_score_logits)
         masks = at_least_float32(shown)
-        encoded = masks if shown is step.mask_logits else step.mask_logits
+        is_filled = shown is not step.mask_logits
         encoding = MaskEncoding(
             binary=binary,
             autocast=_autocast_dtype(spatial.device),
-            fill_hole_area=0.0
-            if shown is step.mask_logits
-            else self.options.fill_hole_area,
+            fill_hole_area=self.options.fill_hole_area if is_filled else 0.0,
         )
-        # Cloned, or each object would keep the tensors of the whole batch.
-        memories = []
+        memories = []  # clones, or each would hold the tensors of the whole batch
         for row in range(len(spatial)):
             rows = slice(row, row + 1)
             mask = masks[rows].clone()
@@ -662,7 +665,9 @@ class VideoSession:
                     ious=ious[rows].clone(),
                     object_score_logits=scores[rows].clone(),
                     mask_logits=mask,
-                    encoded_logits=mask if encoded is masks else encoded[rows].clone(),
+                    encoded_logits=step.mask_logits[rows].clone()
+                    if is_filled
+                    else mask,
                     encoding=encoding,
                 )
             )
