@@ -69,17 +69,17 @@ CLICKS = st.lists(st.tuples(POINT, st.sampled_from((0, 1))), min_size=1, max_siz
 BOX = st.sampled_from(((8, 12, 40, 24), (30, 5, 70, 44), (0, 0, 20, 47)))
 
 
-class Fault(Exception):  # noqa: N818  what a device or a disk may raise
-    """Raised by a part of the model in place of its work."""
+class Fault(Exception):  # noqa: N818  stands for errors of a device or a disk
+    """Raised by a part of the model instead of a result."""
 
 
 class Faults:
-    """Lets the next work but ``left`` of a session fail."""
+    """Makes a call fail after ``left`` further steps of work."""
 
     left: int | None = None
 
     def tick(self) -> None:
-        """One work is to be done."""
+        """Count a step of work, or fail."""
         if self.left is None:
             return
         if not self.left:
@@ -89,7 +89,7 @@ class Faults:
         self.left -= 1
 
     def before(self, work: Callable[..., Result]) -> Callable[..., Result]:
-        """The same work, which may fail."""
+        """Wrap a function so that it may fail."""
 
         @functools.wraps(work)
         def counted(*inputs: Any, **options: Any) -> Result:
@@ -112,7 +112,7 @@ WORK = (
 
 @pytest.fixture(autouse=True)
 def _parts_that_may_fail() -> Iterator[None]:
-    """Let the parts of a session fail where :data:`FAULTS` says so."""
+    """Let the parts of a session fail when :data:`FAULTS` says so."""
     with ExitStack() as patches:
         for path in WORK:
             original = pkgutil.resolve_name(path)
@@ -143,16 +143,18 @@ def _model(shift: float, bank: int) -> SAM2:
 
 
 def _snapshot(state: VideoState) -> dict[str, Any]:
-    """All that a later call can tell of a state."""
-    told: dict[str, Any] = {
+    """All of a state that a later call can observe."""
+    values: dict[str, Any] = {
         'objects': list(state.objects),
         'frames': (state.num_frames, state.frames.num_frames),
         'promptable': [
-            index for index in range(state.frames.num_frames) if _kept(state, index)
+            index
+            for index in range(state.frames.num_frames)
+            if _can_be_prompted(state, index)
         ],
     }
     for number, obj in state.objects.items():
-        told[f'{number}'] = (
+        values[f'{number}'] = (
             {frame: id(prompt) for frame, prompt in obj.prompts.items()},
             {f: (id(a.step), a.conditioning) for f, a in obj.pending.items()},
             dict(obj.tracked_in_reverse),
@@ -168,15 +170,15 @@ def _snapshot(state: VideoState) -> dict[str, Any]:
             )
             shown = obj.output(frame)
             if pointer is not None and shown is not None:
-                told[f'{number} on {frame}'] = (
+                values[f'{number} on {frame}'] = (
                     pointer.numpy().tobytes(),
                     shown.mask_logits.numpy().tobytes(),
                 )
-    return told
+    return values
 
 
-def _kept(state: VideoState, frame: int) -> bool:
-    """Can a frame of a stream still be prompted? All frames of a video can be."""
+def _can_be_prompted(state: VideoState, frame: int) -> bool:
+    """Can a frame still be prompted? In a video that is revisited all can be."""
     return state.revisits or frame in state.embeddings
 
 
@@ -215,7 +217,7 @@ class Machine(RuleBasedStateMachine):
             is_stream=is_stream,
         )
         self.log: dict[tuple[int, int], list[dict[str, Any]]] = {}
-        self.remembered = False
+        self.committed = False
         self.others: list[tuple[VideoState, dict[str, Any]]] = []
 
     def call(
@@ -226,10 +228,10 @@ class Machine(RuleBasedStateMachine):
         *,
         repeats: bool = True,
     ) -> bool:
-        """Do the same with both sessions, after a failure of ours where it is drawn.
+        """Make the same call on both sessions; ours may fail once first.
 
         Returns:
-            Was it done? False where both refuse it, or it failed and is not repeated.
+            False if both refuse it, or if it failed and is not repeated.
         """
         before = _snapshot(self.state)
         error = _attempt(ours, fault)
@@ -327,7 +329,7 @@ class Machine(RuleBasedStateMachine):
     def clear(
         self, number: int, data: st.DataObject, *, shows: bool, fault: int | None
     ) -> None:
-        """Take back what was said, if anything was."""
+        """Clear the prompts of a frame, if there are any."""
         frame = data.draw(self.frames())
 
         def ours() -> None:
@@ -362,10 +364,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def reset(self) -> None:
-        """Forget everything."""
+        """Remove all objects."""
         self.call(lambda: self.predictor.reset_state(self.state), self.literal.reset)
         self.log.clear()
-        self.remembered = False
+        self.committed = False
 
     @rule(number=NUMBERS, what=st.sampled_from(('frame', 'points', 'mask', 'kind')))
     def refuse(self, number: int, what: str) -> None:
@@ -396,7 +398,7 @@ class Machine(RuleBasedStateMachine):
         return self.frames()
 
     def check_shown(self, frame: int, result: VideoFrameResult) -> None:
-        """What a call gives is what is shown afterwards."""
+        """A call returns the masks that are shown afterwards."""
         FAULTS.left = None
         assert result.frame_index == frame
         again = self.state.show(frame)
@@ -408,8 +410,8 @@ class Machine(RuleBasedStateMachine):
         """Masks of all objects on all frames."""
         assert list(self.state.objects) == list(self.literal.objects)
         for frame in range(self.literal.num_frames):
-            if not _kept(self.state, frame):
-                continue  # it may be forgotten
+            if not _can_be_prompted(self.state, frame):
+                continue  # its memory may be evicted
             shown = self.state.show(frame)
             expected = self.literal.show(frame)
             assert shown.mask_logits.shape == expected.shape
@@ -421,7 +423,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def is_consistent(self) -> None:
-        """What is known of an object fits together."""
+        """The records of an object are consistent."""
         for number, obj in self.state.objects.items():
             known = self.literal.objects[number]
             conditioning = set(obj.store.conditioning)
@@ -437,7 +439,7 @@ class Machine(RuleBasedStateMachine):
                 assert bool(obj.conditioning_frames) is bool(obj.prompts)
 
     def teardown(self) -> None:
-        """Copies did not change; what is left equals a fresh session."""
+        """The originals of copies did not change."""
         for state, snapshot in getattr(self, 'others', ()):
             assert _snapshot(state) == snapshot
 
@@ -493,13 +495,13 @@ class VideoMachine(Machine):
         fault: int | None,
         steps: int | None,
     ) -> None:
-        """Begin a pass, and follow it for some frames or to its end."""
+        """Start a pass, and track some frames or all."""
         self.propagate_from(start, count, reverse, steps, fault)
 
     @precondition(lambda self: bool(getattr(self, 'passes', [])))
     @rule(which=st.integers(-2, -1), steps=st.integers(1, LENGTH), fault=FAULT)
-    def go_on(self, which: int, steps: int, fault: int | None) -> None:
-        """Go on with a pass that was begun."""
+    def continue_pass(self, which: int, steps: int, fault: int | None) -> None:
+        """Continue a pass."""
         self.advance(max(which, -len(self.passes)), steps, fault)
 
     @rule(
@@ -513,7 +515,7 @@ class VideoMachine(Machine):
         fault=FAULT,
     )
     def propagate_wholly(self, how: dict[str, Any], fault: int | None) -> None:
-        """A whole pass: what users do most."""
+        """A whole pass, the most common call."""
         start, reverse = how.get('start_frame_idx'), how.get('reverse', False)
         self.propagate_from(start, None, reverse, None, fault)
 
@@ -525,7 +527,7 @@ class VideoMachine(Machine):
         steps: int | None,
         fault: int | None,
     ) -> None:
-        """Begin a pass, and follow it for some frames or to its end."""
+        """Start a pass, and track some frames or all."""
         ours = self.predictor.propagate_in_video(
             self.state, start, count, reverse=reverse
         )
@@ -534,7 +536,7 @@ class VideoMachine(Machine):
         self.advance(-1, LENGTH + 1 if steps is None else steps, fault)
 
     def advance(self, which: int, steps: int, fault: int | None) -> None:
-        """Follow a pass for some frames; a failure ends it."""
+        """Track some frames of a pass; a failure ends it."""
         ours, literal = self.passes[which]
         reached: list[int | None] = [None]
 
@@ -553,7 +555,7 @@ class VideoMachine(Machine):
             if not self.call(step, expect, fault if is_last else None, repeats=False):
                 del self.passes[which]
                 return
-            self.remembered = True
+            self.committed = True
             assert expected == reached
             if reached[0] is None:
                 del self.passes[which]
@@ -570,14 +572,14 @@ class VideoMachine(Machine):
         self.passes.clear()
 
     @rule(fault=FAULT)
-    def remember(self, fault: int | None) -> None:
-        """Remember all prompts."""
+    def commit(self, fault: int | None) -> None:
+        """Encode the memories of all prompts."""
 
         def ours() -> None:
             self.predictor.propagate_in_video_preflight(self.state)
 
         if self.call(ours, self.literal.preflight, fault):
-            self.remembered = True
+            self.committed = True
 
     @rule(
         how=st.sampled_from(
@@ -596,8 +598,8 @@ class VideoMachine(Machine):
         assert _snapshot(self.state) == before
 
     @rule()
-    def branch(self) -> None:
-        """Go on with a copy; the original stays as it is."""
+    def continue_with_a_copy(self) -> None:
+        """Continue with a copy; the original stays as it is."""
         before = _snapshot(self.state)
         self.others.append((self.state, before))
         self.state = copy.deepcopy(self.state)
@@ -606,14 +608,14 @@ class VideoMachine(Machine):
         self.passes.clear()
 
     def teardown(self) -> None:
-        """Prompts alone, or those that are left after a reset, give a fresh session."""
+        """The prompts that are left give the masks of a fresh session."""
         super().teardown()
         if not hasattr(self, 'state') or not self.log:
             return
-        if self.remembered and not self.starts_anew:
+        if self.committed and not self.starts_anew:
             return
         self.order = list(self.state.objects)
-        if self.remembered:
+        if self.committed:
             self.predictor.reset_state(self.state)
             self.replay(self.state)
         for number in [n for n, obj in self.state.objects.items() if not obj.prompts]:
@@ -632,10 +634,10 @@ class VideoMachine(Machine):
                 assert int((difference > TOLERANCE).sum()) <= TIES
 
     def replay(self, state: VideoState) -> None:
-        """Give the prompts that are left; between equal masks the order decides."""
+        """Give the prompts that are left, in the order of the objects."""
         for number in self.order:
-            for (said_of, _), calls in self.log.items():
-                for given in calls if said_of == number else ():
+            for (object_id, _), calls in self.log.items():
+                for given in calls if object_id == number else ():
                     _give(self.predictor, state, given)
 
 
@@ -662,14 +664,14 @@ class StreamMachine(Machine):
         self.prompt({'frame_idx': 1, 'obj_id': 1, 'box': (8, 12, 40, 24)}, None)
 
     def has_memory(self, number: object, frame: int) -> bool:
-        """Does the stream remember a frame?"""
+        """Does the stream have the memory of a frame?"""
         assert isinstance(number, int)
         store = self.state.objects[number].store
         return frame in store.conditioning or store.tracked_pointer(frame) is not None
 
     @rule(steps=st.integers(1, 3), fault=FAULT)
     def track(self, steps: int, fault: int | None) -> None:
-        """The next frames come."""
+        """The next frames arrive."""
         for _ in range(min(steps, STREAM_LENGTH - self.literal.num_frames)):
             self.call(self.next_frame, self.literal.come, fault)
 
@@ -680,7 +682,7 @@ class StreamMachine(Machine):
 
     @rule(shape=st.sampled_from(((48, 80), (40, 80, 3), (48, 80, 4))))
     def bad_frame(self, shape: tuple[int, ...]) -> None:
-        """What is no frame of the stream changes nothing."""
+        """A wrong frame changes nothing."""
         before = _snapshot(self.state)
         with pytest.raises(ValueError, match='Frame'):
             self.stream.track(np.zeros(shape, np.uint8))
@@ -690,7 +692,10 @@ class StreamMachine(Machine):
     def prompt_passed_frame(self, number: int) -> None:
         """A frame that has passed cannot be prompted."""
         for frame in range(self.literal.num_frames):
-            if not _kept(self.state, frame) and frame < self.stream.frame_index:
+            if (
+                not _can_be_prompted(self.state, frame)
+                and frame < self.stream.frame_index
+            ):
                 before = _snapshot(self.state)
                 with pytest.raises(ValueError, match='has passed'):
                     _give(
@@ -702,8 +707,8 @@ class StreamMachine(Machine):
                 return
 
     @rule()
-    def branch(self) -> None:
-        """Go on with a copy; the original stays as it is."""
+    def continue_with_a_copy(self) -> None:
+        """Continue with a copy; the original stays as it is."""
         before = _snapshot(self.state)
         self.others.append((self.state, before))
         self.stream = copy.deepcopy(self.stream)
@@ -715,12 +720,16 @@ class StreamMachine(Machine):
         """The latest frame, and those whose embeddings are kept."""
         latest = self.stream.frame_index
         return st.sampled_from(
-            [f for f in range(latest + 1) if _kept(self.state, f) or f == latest]
+            [
+                f
+                for f in range(latest + 1)
+                if _can_be_prompted(self.state, f) or f == latest
+            ]
         )
 
 
 def _attempt(call: Callable[[], Any], fault: int | None) -> Exception | None:
-    """Why a call failed, as it was told to, or was refused."""
+    """The error of a call that failed or was refused, or None."""
     FAULTS.left = fault
     try:
         call()

@@ -172,15 +172,16 @@ def test_full_disk_is_named_and_nothing_is_lost(
 
 
 def test_full_host_memory_is_named_and_nothing_is_lost(
-    monkeypatch: pytest.MonkeyPatch,
+    late_copies: type[LateCopy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(tensor: Tensor) -> bool:
+    def fail(tensor: Tensor) -> Tensor:
         raise MemoryError
 
+    late_copies.complete = True
     file = OffloadFile(in_memory=True)
     offloaded = file.offload(_tensors(0))
     with monkeypatch.context() as full:
-        full.setattr(Tensor, 'is_pinned', fail)
+        full.setattr(Tensor, 'clone', fail)
         with pytest.raises(MemoryError, match='leave offload_state_to_cpu out'):
             file.write_pending()
     file.write_pending()

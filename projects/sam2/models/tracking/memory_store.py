@@ -289,7 +289,8 @@ class OffloadFile:
         copied = cast('Tensor', tensors.copied)
         if self.in_memory:
             try:
-                tensors.copied = copied.clone() if copied.is_pinned() else copied
+                if tensors.event is not None:  # copies off a GPU are in pinned memory
+                    tensors.copied = copied.clone()
             except (MemoryError, RuntimeError) as error:
                 msg = (
                     'A memory does not fit into the memory of the host; lower '
@@ -298,21 +299,21 @@ class OffloadFile:
                 raise MemoryError(msg) from error
             tensors.event = None
             return
-        free = self._free.get(tensors.num_bytes)
-        offset = free[-1] if free else self.num_bytes
+        num_bytes, free = tensors.num_bytes, self._free.get(tensors.num_bytes)
+        if free:
+            offset = free.pop()
+        else:
+            offset, self.num_bytes = self.num_bytes, self.num_bytes + num_bytes
         try:
             self._write_bytes(copied, offset)
         except OSError as error:
+            self._free.setdefault(num_bytes, []).append(offset)
             msg = (
                 f'A memory cannot be written to {tempfile.tempdir or "any disk"} '
                 f'({error.strerror}); make room there, set TMPDIR to another disk, or '
                 f'lower max_archive_gb of the predictor'
             )
             raise OSError(error.errno, msg) from error
-        if free:
-            free.pop()
-        else:
-            self.num_bytes += tensors.num_bytes
         tensors.offset, tensors.copied, tensors.event = offset, None, None
 
     def _write_bytes(self, data: Tensor, offset: int) -> None:

@@ -326,13 +326,49 @@ class VideoSession:
             rows = slice(row, row + 1)
             self.objects[object_id].prompts[frame_index] = prompt.select(rows)
         objects = [self.objects[object_id] for object_id in object_ids]
-        return self._prompt(
-            frame_index,
-            objects,
-            prompt,
+        uses_memory = all(
+            frame_index in obj.tracked_in_reverse and obj.store.conditioning
+            for obj in objects
+        )
+        reverse = uses_memory and objects[0].tracked_in_reverse[frame_index]
+        outputs = [obj.output(frame_index) for obj in objects]
+        previous = [output.mask_logits for output in outputs if output is not None]
+        limit = PREVIOUS_LOGIT_LIMIT
+        task = FrameTask(
+            query=self._query(frame_index, reverse=reverse),
+            prompt=prompt,
+            uses_memory=uses_memory,
             correct=correct,
             num_corrections=num_corrections,
+            reread_prompt=True,
+            previous_logits=torch.cat(previous).clamp(-limit, limit)
+            if len(previous) == len(objects)
+            else None,
         )
+        prompted = f'the prompt of {_names(object_ids)} on frame {frame_index}'
+        with add_context(f'while decoding {prompted}'):
+            features = self.features(frame_index)
+            heads, selection = self.model.heads, None
+            if uses_memory and prompt.mask is None:
+                bank = heads.tracker.memory_bank
+                selections = [bank.select(obj.store, task.query) for obj in objects]
+                selection = join_selections(selections)
+            repeated = features.repeated(len(objects))
+            steps = decode_frame(heads, repeated, selection, task)
+            shown = fill_small_holes(steps[-1].mask_logits, self.options.fill_hole_area)
+        # The output may be pending for long; its mask at image size is not needed.
+        final = replace(steps[-1], mask_logits=shown, full_logits=None)
+        for row, obj in enumerate(objects):
+            obj.pending[frame_index] = PromptOutput(
+                step=final,
+                row=row,
+                task=task,
+                conditioning=not uses_memory
+                or self.options.corrections_condition
+                or frame_index in obj.conditioning_frames,
+                features=features if self.reaches_back else None,
+            )
+        return FrameOutput(frame_index=frame_index, steps=steps)
 
     @torch.no_grad()
     def clear_prompts(self, frame_index: int, object_id: int) -> None:
@@ -462,64 +498,6 @@ class VideoSession:
             reverse=reverse,
         )
 
-    def _prompt(
-        self,
-        frame_index: int,
-        objects: Sequence[TrackedObject],
-        prompt: FramePrompt,
-        *,
-        correct: Callable[[Tensor], PointPrompt] | None = None,
-        num_corrections: int = 0,
-    ) -> FrameOutput:
-        """Decode a prompt."""
-        uses_memory = all(
-            frame_index in obj.tracked_in_reverse and obj.store.conditioning
-            for obj in objects
-        )
-        reverse = uses_memory and objects[0].tracked_in_reverse[frame_index]
-        earlier = [obj.output(frame_index) for obj in objects]
-        previous = [output.mask_logits for output in earlier if output is not None]
-        limit = PREVIOUS_LOGIT_LIMIT
-        task = FrameTask(
-            query=self._query(frame_index, reverse=reverse),
-            prompt=prompt,
-            uses_memory=uses_memory,
-            correct=correct,
-            num_corrections=num_corrections,
-            reread_prompt=True,
-            previous_logits=torch.cat(previous).clamp(-limit, limit)
-            if len(previous) == len(objects)
-            else None,
-        )
-        names = _names([obj.object_id for obj in objects])
-        with add_context(
-            f'while decoding the prompt of {names} on frame {frame_index}'
-        ):
-            features = self.features(frame_index)
-            selection = None
-            if uses_memory and prompt.mask is None:
-                bank = self.model.tracker.memory_bank
-                stores = [obj.store for obj in objects]
-                selection = join_selections(
-                    [bank.select(s, task.query) for s in stores]
-                )
-            repeated = features.repeated(len(objects))
-            steps = decode_frame(self.model.heads, repeated, selection, task)
-            shown = fill_small_holes(steps[-1].mask_logits, self.options.fill_hole_area)
-        # The output may be pending for long; its mask at image size is not needed.
-        final = replace(steps[-1], mask_logits=shown, full_logits=None)
-        for row, obj in enumerate(objects):
-            obj.pending[frame_index] = PromptOutput(
-                step=final,
-                row=row,
-                task=task,
-                conditioning=not uses_memory
-                or self.options.corrections_condition
-                or frame_index in obj.conditioning_frames,
-                features=features if self.reaches_back else None,
-            )
-        return FrameOutput(frame_index=frame_index, steps=steps)
-
     def _condition_on_corrections(self, obj: TrackedObject) -> None:
         """Let all remaining prompts of an object condition the video.
 
@@ -527,7 +505,7 @@ class VideoSession:
         decoded again if its frame can still be read.
         """
         kept: dict[int, ObjectMemory] = {}
-        for frame, prompt in obj.prompts.items():
+        for frame, prompt in tuple(obj.prompts.items()):
             if frame in obj.pending:
                 continue
             if frame in obj.corrections and obj.output(frame) is not None:
@@ -535,7 +513,7 @@ class VideoSession:
                 with add_context(f'while restoring {restored}'):
                     kept[frame] = cast('ObjectMemory', obj.store.tracked_memory(frame))
             elif self.revisits or frame in self.embeddings:
-                self._prompt(frame, [obj], prompt)
+                self.add_prompt(frame, [obj.object_id], prompt)
         # Only now, or the frames that are decoded again would attend to them.
         for frame, memory in kept.items():
             obj.add(frame, memory, conditioning=True)
