@@ -12,7 +12,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
-from golden_errors import WORST, error_table, join_errors
+from golden_cases import WORST, error_table, join_errors
 from plain_config_text import use_plain_config_text
 
 MANAGERS = (MMLogger, MessageHub, Visualizer, DefaultScope)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_folders import square_maps, write_maps, write_objects, write_png
 from golden_cases import assert_within
 from golden_scores import GoldenScores, discover_scores
-from mask_files import square_maps, write_maps, write_objects, write_png
 from projects.sam2.apis.folder_scores import FolderScores, ScoringTask, score_folder
 from projects.sam2.datasets.io.errors import ClipDataError
 from projects.sam2.evaluation import PROTOCOLS, score_labels, summarise

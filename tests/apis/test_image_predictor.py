@@ -8,10 +8,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from golden_cases import GoldenCase, assert_close, discover
-from golden_errors import note_error
-from golden_models import golden_model
-from golden_predictions import case_image, case_model
+from golden_cases import GoldenCase, assert_close, discover, note_error
+from golden_models import case_image, case_model, golden_model
 from projects.sam2.apis import SAM2ImagePredictor
 from projects.sam2.apis.image_predictor import (
     points_of_model,

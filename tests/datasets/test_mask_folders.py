@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mask_files import square_maps, write_maps, write_objects, write_png
+from data_folders import square_maps, write_maps, write_objects, write_png
 from projects.sam2.datasets.io.errors import ClipDataError
 from projects.sam2.datasets.io.mask_folders import list_mask_videos, open_mask_video
 

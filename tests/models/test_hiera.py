@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bridge_models import assert_same_weights, small_config, small_model, write_small
 from golden_cases import GoldenCase, assert_close, assert_near, discover
+from golden_models import fill_released
 from golden_tables import model_of, rates_of
 from projects.sam2.checkpoints import (
     CheckpointMismatchError,
@@ -21,7 +22,6 @@ from projects.sam2.checkpoints import (
 )
 from projects.sam2.models.hiera import Hiera, HieraBlock, HieraPatchEmbedding
 from projects.sam2.models.layers import pool
-from released_weights import fill_released
 
 PREFIX = 'image_encoder.backbone.'
 SMALL: dict[str, Any] = {

@@ -8,9 +8,9 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover
+from golden_models import fill_released, released_keys, released_shapes
 from projects.sam2.models.image_encoder import HieraFPN, SAM2ImageEncoder
 from projects.sam2.models.layers import sine_encoding_2d
-from released_weights import fill_released, released_keys, released_shapes
 
 # What the released configs leave to the defaults of the released code.
 RELEASED_DEFAULTS: dict[str, Any] = {

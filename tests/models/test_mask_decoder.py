@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover
+from golden_models import fill_released
 from projects.sam2.models.mask_decoder import (
     MaskDecoderOutput,
     SAM2MaskDecoder,
     stability_scores,
 )
 from projects.sam2.models.prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
-from released_weights import fill_released
 
 TOLERANCE = 1e-4
 DIMS = 64

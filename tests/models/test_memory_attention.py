@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover_arrays
+from golden_models import fill_released
 from projects.sam2.models.layers import checkpointing, cpu
 from projects.sam2.models.memory_attention import MemoryAttention, MemoryAttentionLayer
-from released_weights import fill_released
 
 SIZE = (2, 3)
 

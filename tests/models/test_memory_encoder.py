@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover
+from golden_models import fill_released, released_keys, released_shapes
 from projects.sam2.models.layers import cpu, sine_encoding_2d
 from projects.sam2.models.memory_encoder import ConvNeXtBlock, MemoryEncoder
-from released_weights import fill_released, released_keys, released_shapes
 
 PREFIX = 'tracker.memory_encoder.'
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover
+from golden_models import fill_released
 from projects.sam2.models.prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 from projects.sam2.structures import PointPrompt
-from released_weights import fill_released
 
 SIZE = (16, 16)
 TOLERANCE = 1e-4

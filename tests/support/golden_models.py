@@ -1,14 +1,20 @@
-"""The small model that the golden data was made with, in our config's words."""
+"""The models that the golden data was made with, in our config, and their weights."""
 
 import copy
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pytest
 from mmengine.registry import MODELS
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
 
-from golden_cases import fill
+from golden_cases import GoldenCase, fill
 from projects.sam2 import models  # noqa: F401  registers the parts
-from projects.sam2.checkpoints.key_map import to_released
+from projects.sam2.apis import load_model_config
+from projects.sam2.checkpoints import to_released
 from projects.sam2.models import SAM2
 
 IMAGE_SIZE = 256
@@ -87,3 +93,48 @@ def golden_model(salt: str, **changes: Mapping[str, Any]) -> SAM2:
     model: SAM2 = MODELS.build(tiny_config(**changes)).eval()
     fill(model, salt, {key: to_released(key) for key in model.state_dict()})
     return model
+
+
+def released_keys(module: nn.Module, prefix: str) -> dict[str, str]:
+    """For each key of a part's state dict, the released key.
+
+    Args:
+        prefix: Place of the part in the model, ``tracker.memory_encoder.``, say.
+    """
+    return {key: to_released(prefix + key) for key in module.state_dict()}
+
+
+def fill_released(module: nn.Module, salt: str, prefix: str) -> None:
+    """Fill a part of the model with golden weights and put it to evaluation mode."""
+    fill(module.eval(), salt, released_keys(module, prefix))
+
+
+def released_shapes(case: GoldenCase, prefix: str) -> dict[str, list[int]]:
+    """Shapes of the weights of a released part; the test skips without them."""
+    if 'state_dict' not in case.spec:
+        pytest.skip(f'{case.name} lists no weights')
+    return {
+        key: entry['shape']
+        for key, entry in case.spec['state_dict'].items()
+        if key.startswith(prefix)
+    }
+
+
+def case_model(case: GoldenCase, **changes: Mapping[str, Any]) -> SAM2:
+    """The model of a case: the small one, or the released size at 1024 px.
+
+    Args:
+        changes: As for ``tiny_config``, of the small model.
+    """
+    if not case.name.startswith('full_'):
+        return golden_model(case.spec['salt'], **changes)
+    model: SAM2 = MODELS.build(load_model_config('sam2.1_hiera_t').model).eval()
+    keys = {key: to_released(key) for key in model.state_dict()}
+    fill(model, case.spec['salt'], keys)
+    return model
+
+
+def case_image(case: GoldenCase, name: str) -> NDArray[np.uint8]:
+    """An image beside a case."""
+    with Image.open(case.path.with_name(f'{case.name}_{name}.png')) as image:
+        return np.asarray(image.convert('RGB'))

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from golden_cases import GoldenCase, assert_close
-from golden_errors import note_error
-from golden_predictions import case_model
+from golden_cases import GoldenCase, assert_close, note_error
+from golden_models import case_model
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.apis.video_predictor import VideoFrameResult, VideoState
 from projects.sam2.models.tracking.memory_store import ObjectMemory

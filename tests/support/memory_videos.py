@@ -1,12 +1,14 @@
-"""Videos made in memory: squares that move over noise."""
+"""Videos made in memory, squares that move over noise, and their masklets."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.sam2.structures import FrameMasks
+from projects.sam2.ops import encode_masks
+from projects.sam2.structures import FrameMasklets, FrameMasks, Masklets
 
 
 @dataclass
@@ -67,3 +69,19 @@ class MemoryVideo:
     def annotated_frames(self) -> tuple[int, ...]:
         """Frames with ground truth."""
         return tuple(range(self.length)) if self.annotated is None else self.annotated
+
+
+def true_masklets(video: MemoryVideo, frames: Sequence[int] = range(6)) -> Masklets:
+    """The ground truth as masklets; all objects are prompted on frame 0."""
+    ids = tuple(range(1, len(video.first_frames) + 1))
+    return Masklets(
+        frames=tuple(
+            FrameMasklets(
+                frame_index=index,
+                object_ids=ids,
+                encoded=tuple(encode_masks(video.masks(index))),
+                prompted_ids=ids if index == 0 else (),
+            )
+            for index in frames
+        )
+    )

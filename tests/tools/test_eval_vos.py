@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mask_files import square_maps, write_maps, write_png
+from data_folders import square_maps, write_maps, write_png
 from tool_modules import failing_exit_code, load_tool
 
 

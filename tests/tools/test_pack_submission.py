@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from mask_files import square_maps, write_maps, write_objects
+from data_folders import square_maps, write_maps, write_objects
 from tool_modules import failing_exit_code, load_tool
 
 

@@ -108,7 +108,7 @@ def test_two_processes_train_and_one_finds_the_score_that_they_found(
 
 def interruptible_config(path: Path, seconds: float) -> str:
     """A config file of a run with workers that waits in its second iteration."""
-    hook = {'type': 'engine_mishaps.ToySlowHook', 'iteration': 2, 'seconds': seconds}
+    hook = {'type': 'engine_toys.ToySlowHook', 'iteration': 2, 'seconds': seconds}
     workers = {'train_dataloader__num_workers': 1}
     return toy_config_file(path, custom_hooks=[hook], **workers)
 

@@ -12,8 +12,7 @@ from mmengine.registry import VISUALIZERS
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from memory_videos import MemoryVideo
-from picture_cases import true_masklets
+from memory_videos import MemoryVideo, true_masklets
 from projects.sam2.structures import Masklets
 from projects.sam2.visualization import ClipVisualizer, Overlay, draw_overlay
 from projects.sam2.visualization.clip_visualizer import _read_png, write_png

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from memory_videos import MemoryVideo
-from picture_cases import true_masklets
+from memory_videos import MemoryVideo, true_masklets
 from projects.sam2.structures import (
     FrameMasklets,
     FramePrompt,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask_files import square_maps, write_objects, write_png
+from data_folders import square_maps, write_objects, write_png
 from projects.sam2.datasets.io.errors import ClipDataError
 from projects.sam2.datasets.processing.submission import (
     LAYOUTS,

@@ -16,7 +16,7 @@ from projects.sam2.engine.optim import NonFiniteLossError
 from projects.sam2.models.prompt_simulator import SAM2PromptSimulator
 from projects.sam2.structures import ClipSample
 
-NAN = 'engine_mishaps.ToyNanHook'
+NAN = 'engine_toys.ToyNanHook'
 
 
 def spoil(*iterations: int, rank: int = 0) -> list[dict[str, Any]]:

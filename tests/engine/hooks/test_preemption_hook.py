@@ -22,7 +22,7 @@ from projects.sam2.engine.hooks.preemption_hook import (
 )
 from projects.sam2.engine.optim import NonFiniteLossError
 
-SEND = 'engine_mishaps.ToySignalHook'
+SEND = 'engine_toys.ToySignalHook'
 SAME = ('state_dict', 'optimizer', 'param_schedulers', 'random_states')
 
 
@@ -167,7 +167,7 @@ def test_worker_that_has_just_begun_does_not_hear(
 def test_run_that_fails_gives_ctrl_c_back(tmp_path: Path) -> None:
     # Else a notebook could not be interrupted any more.
     before = signal.getsignal(signal.SIGINT)
-    hooks = [{'type': 'engine_mishaps.ToyNanHook', 'iterations': range(2, 7)}]
+    hooks = [{'type': 'engine_toys.ToyNanHook', 'iterations': range(2, 7)}]
     with pytest.raises(NonFiniteLossError):
         train(toy_config(tmp_path, custom_hooks=hooks))
     assert signal.getsignal(signal.SIGINT) == before

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from mmengine.registry import HOOKS
 
-from memory_videos import MemoryVideo
-from picture_cases import true_masklets
+from memory_videos import MemoryVideo, true_masklets
 from projects.sam2.engine.hooks import ClipVisualizationHook
 from projects.sam2.structures import Masklets, VideoRecord, VideoResult, VideoSource
 from score_cases import record_of, video_scores
