@@ -52,7 +52,7 @@ def trained(model: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_recipe_does_what_its_name_asks_for(name: str) -> None:
+def test_recipe_does_what_its_name_says(name: str) -> None:
     if 'lora' in name:
         pytest.importorskip('peft')
     parts, counts, frozen, num_frames, side = RECIPES[name]
@@ -82,7 +82,7 @@ def test_schedule_of_80_gb_is_the_published_one() -> None:
     assert one == other
 
 
-def test_adapters_are_in_attention_alone_and_few() -> None:
+def test_adapters_are_small_and_only_in_attention() -> None:
     pytest.importorskip('peft')
     model = built(load('_8gb_lora'))
     names = trained(model)
@@ -110,7 +110,7 @@ def pipelines(dataset: Config) -> list[list[Config]]:
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_model_works_at_the_size_that_the_pipelines_give_clips(name: str) -> None:
+def test_model_and_pipelines_have_the_same_size(name: str) -> None:
     cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
     found = [
         [step.size for step in pipeline if step.type == 'ClipResize']
@@ -133,9 +133,7 @@ def image_config(name: str, root: Path) -> Config:
 
 
 @pytest.mark.parametrize('name', [f'mini_{each}' for each in WRITERS])
-def test_small_model_trains_on_own_images_of_each_layout(
-    name: str, tmp_path: Path
-) -> None:
+def test_small_model_trains_on_images_of_each_layout(name: str, tmp_path: Path) -> None:
     cfg = image_config(name, tmp_path)
     (batch,) = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     assert batch[0].frames.shape == (1, 3, 128, 128)
@@ -148,7 +146,7 @@ def test_small_model_trains_on_own_images_of_each_layout(
 
 
 @pytest.mark.parametrize('name', [f'tiny_{each}' for each in WRITERS])
-def test_released_model_is_given_images_of_its_size(name: str, tmp_path: Path) -> None:
+def test_released_model_gets_images_of_its_size(name: str, tmp_path: Path) -> None:
     cfg = image_config(name, tmp_path)
     (batch,) = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     assert batch[0].frames.shape == (1, 3, 1024, 1024)
@@ -157,7 +155,7 @@ def test_released_model_is_given_images_of_its_size(name: str, tmp_path: Path) -
     assert cfg.load_from == 'checkpoints/sam2.1_hiera_tiny.pt'
 
 
-def test_model_and_dataset_of_two_sizes_are_refused_when_they_meet(
+def test_model_and_dataset_of_different_sizes_are_refused(
     tmp_path: Path,
 ) -> None:
     bases = ('models/sam2_1_mini', 'datasets/labelme', 'schedules/mini')
@@ -175,7 +173,7 @@ def test_model_and_dataset_of_two_sizes_are_refused_when_they_meet(
         preprocessor(batch, training=True)
 
 
-def test_documented_path_of_a_source_is_where_each_config_has_it() -> None:
+def test_documented_path_of_a_source_exists_in_each_config() -> None:
     text = (ROOT / 'docs' / 'data.md').read_text(encoding='utf-8')
     rows = re.findall(
         r'^\| (`sam2_.*) \| (`train_dataloader.*) \|$', text, re.MULTILINE

@@ -42,7 +42,7 @@ def run(damaged: Path, tmp_path: Path) -> Config:
     return small_config(damaged, tmp_path / 'run', IN_PROCESS, ONLY_TRAINING, options)
 
 
-def test_run_goes_on_and_its_log_names_file_and_remedy(
+def test_run_continues_and_its_log_names_file_and_remedy(
     run: Config, damaged: Path
 ) -> None:
     run.train_dataloader.dataset.max_bad_share = 0.5
@@ -69,7 +69,7 @@ def test_run_goes_on_and_its_log_names_file_and_remedy(
     assert counts == ['1 bad', '2 bad']
 
 
-def test_too_many_bad_clips_stop_the_run_and_are_named(
+def test_too_many_corrupt_clips_stop_the_run_and_are_named(
     run: Config, damaged: Path
 ) -> None:
     run.train_dataloader.dataset.max_bad_share = 0.2

@@ -82,13 +82,13 @@ def test_image_gets_a_score_for_each_kind_of_prompt(
     # The weights are random: the truth did not come through the prompt.
     assert all(0 <= score < 95 for score in metrics.values())
     (result,) = recorder.results
-    assert [one.name for one in result.rounds] == list(ROUNDS)
-    assert all(len(one.ious) == 2 for one in result.rounds)
+    assert list(result.rounds) == list(ROUNDS)
+    assert all(len(ious) == 2 for ious in result.rounds.values())
     (frame,) = result.masklets.frames
     clicks = [mark for mark in frame.marks if mark.label in CLICKS]
     assert len(clicks) == 2 * 5
 
 
-def test_image_validation_left_out_is_asked_for(tmp_path: Path) -> None:
+def test_missing_image_validation_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='ClipPromptIoUAccumulator'):
         metrics_of(validation('labelme', tmp_path, ''))

@@ -41,7 +41,7 @@ def scores_of_one_process(cfg: Config, weights: str) -> dict[str, float]:
     return found
 
 
-def test_two_processes_find_exactly_the_scores_of_one(
+def test_two_processes_give_exactly_the_scores_of_one(
     clips: Path, tmp_path: Path
 ) -> None:
     two = prompted(small_config(clips, tmp_path / 'two', IN_PROCESS), 'online')
@@ -54,7 +54,7 @@ def test_two_processes_find_exactly_the_scores_of_one(
     assert logged_metrics(tmp_path / 'two') == pytest.approx(found, abs=1e-9)
 
 
-def test_training_keeps_the_best_for_a_clicking_user(
+def test_training_keeps_the_best_score_of_a_simulated_user(
     clips: Path, tmp_path: Path
 ) -> None:
     best: dict[str, Any] = {'default_hooks.checkpoint.save_best': 'J&F_mean'}

@@ -62,7 +62,7 @@ def model(tennis: Config) -> SAM2:
     return built
 
 
-def test_void_changes_no_term_of_the_loss(tennis: Config, model: SAM2) -> None:
+def test_void_does_not_change_the_loss(tennis: Config, model: SAM2) -> None:
     tennis.train_dataloader.dataset.pipeline[0].update(num_frames=6, frame_gaps=(1,))
     dataset = DATASETS.build(tennis.train_dataloader.dataset)
     batch = model.data_preprocessor(pseudo_collate([dataset[0, 0]]))['inputs']
@@ -112,7 +112,7 @@ class FlippedInVoid(ShiftedTruth):
         return masks ^ truth.void
 
 
-def test_void_changes_no_score(tennis: Config, model: SAM2) -> None:
+def test_void_does_not_change_the_scores(tennis: Config, model: SAM2) -> None:
     (record,) = DATASETS.build(tennis.val_dataloader.dataset)
     flipping = FlippedInVoid()
     scores = []

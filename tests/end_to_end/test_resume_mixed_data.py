@@ -54,7 +54,7 @@ def mixed_config(clips: Path, work_dir: Path, *hooks: dict[str, Any]) -> Config:
     return cfg
 
 
-def test_run_killed_between_two_halves_of_an_update_ends_like_a_whole_one(
+def test_run_killed_within_an_accumulation_ends_like_an_uninterrupted_one(
     clips: Path, tmp_path: Path
 ) -> None:
     def run(name: str, *hooks: dict[str, Any]) -> list[int | None]:

@@ -29,7 +29,7 @@ NUM_CLIPS = {'ConcatDataset': 9, 'RepeatDataset': 12}
 
 
 @pytest.mark.parametrize('kind', WRAPPERS)
-def test_dataset_wrapper_trains_on_other_clips_each_epoch(
+def test_dataset_wrapper_gives_different_clips_in_each_epoch(
     clips: Path, tmp_path: Path, kind: str
 ) -> None:
     cfg = small_config(
@@ -71,7 +71,7 @@ def plain(clips: Path, tmp_path: Path) -> Config:
     return small_config(clips, tmp_path / 'run', IN_PROCESS, ONLY_TRAINING, options)
 
 
-def test_average_of_weights_moves_towards_them(plain: Config) -> None:
+def test_ema_follows_the_weights(plain: Config) -> None:
     plain.update(custom_hooks=[{'type': 'EMAHook', 'momentum': 0.5}])
     _, recorder = train_recorded(plain)
     assert recorder.all_finite
@@ -125,7 +125,7 @@ def test_accumulated_gradients_step_once_for_two_batches(plain: Config) -> None:
 
 @pytest.mark.parametrize('accumulated', [1, 2])
 @pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')
-def test_bad_loss_is_written_down_and_spoils_no_weight(
+def test_non_finite_loss_is_recorded_and_changes_no_weight(
     plain: Config, accumulated: int
 ) -> None:
     plain.optim_wrapper.accumulative_counts = accumulated

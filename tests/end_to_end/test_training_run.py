@@ -78,7 +78,7 @@ def test_loss_falls(events: Any) -> None:
     assert np.mean(losses[-2:]) < 0.8 * np.mean(losses[:2])
 
 
-def test_best_checkpoint_is_that_of_the_best_validation(
+def test_best_checkpoint_is_from_the_best_validation(
     run: Finished,
     events: Any,
 ) -> None:
@@ -92,7 +92,7 @@ def test_best_checkpoint_is_that_of_the_best_validation(
     assert best_score == pytest.approx(max(scores), rel=1e-6)
 
 
-def test_scoring_the_best_checkpoint_finds_the_logged_score(
+def test_testing_the_best_checkpoint_gives_the_logged_score(
     run: Finished, tmp_path: Path
 ) -> None:
     options = ['--work-dir', str(tmp_path), *run.words]
@@ -125,7 +125,7 @@ def decoded(path: Path) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
     capture.release()
 
 
-def test_strips_and_videos_lie_on_disk_and_reach_tensorboard(
+def test_strips_and_videos_are_on_disk_and_in_tensorboard(
     run: Finished,
     events: Any,
 ) -> None:

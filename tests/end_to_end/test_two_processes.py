@@ -84,7 +84,7 @@ def scored(clips: Path, tmp_path: Path) -> dict[int, dict[str, float]]:
     return found
 
 
-def test_validation_finds_exactly_the_same_figures(
+def test_validation_on_two_processes_gives_exactly_the_same_scores(
     scored: dict[int, dict[str, float]],
 ) -> None:
     assert scored[2] == scored[1]

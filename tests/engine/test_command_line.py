@@ -42,7 +42,7 @@ def test_values_of_options_have_their_types() -> None:
         parse('--launcher', 'horse')
 
 
-def test_runner_is_built_where_it_was_told_to_work(
+def test_runner_uses_the_work_dir_and_local_rank_of_the_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv('LOCAL_RANK', raising=False)
@@ -88,13 +88,13 @@ def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return leave
 
 
-def test_processes_part_when_they_are_done(tmp_path: Path, leave: Mock) -> None:
+def test_process_leaves_the_group_after_the_run(tmp_path: Path, leave: Mock) -> None:
     with launched_runner(toy_config(tmp_path), parse('--launcher', 'pytorch')):
         leave.assert_not_called()
     leave.assert_called_once_with()
 
 
-def test_process_that_fails_waits_for_no_other(tmp_path: Path, leave: Mock) -> None:
+def test_failed_process_does_not_leave_the_group(tmp_path: Path, leave: Mock) -> None:
     message = 'loss is not finite'
     with (
         pytest.raises(FloatingPointError, match=message),
@@ -104,9 +104,7 @@ def test_process_that_fails_waits_for_no_other(tmp_path: Path, leave: Mock) -> N
     leave.assert_not_called()
 
 
-def test_lost_process_error_becomes_an_error_that_says_what_to_do(
-    tmp_path: Path, leave: Mock
-) -> None:
+def test_lost_process_error_names_the_remedy(tmp_path: Path, leave: Mock) -> None:
     message = '[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:1'
     with (
         pytest.raises(LostProcessError, match='with --resume to continue') as caught,
@@ -126,7 +124,7 @@ def printed_for(error: BaseException) -> str:
     return ended.value.code
 
 
-def test_user_error_is_one_line_and_a_fault_of_the_program_is_not(
+def test_only_user_errors_are_printed_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     error = FileNotFoundError('a.pth does not exist')
@@ -139,7 +137,7 @@ def test_user_error_is_one_line_and_a_fault_of_the_program_is_not(
         call_tool(Mock(side_effect=error))
 
 
-def test_error_of_a_worker_is_told_without_its_traceback() -> None:
+def test_error_of_a_worker_is_printed_without_its_traceback() -> None:
     try:
         try:
             int('x')
@@ -162,7 +160,7 @@ def test_long_message_is_cut() -> None:
     assert '\n' not in printed
 
 
-def test_fault_of_the_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_in_the_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def build() -> object:
         return MODELS.build({'type': 'engine_toys.ToyModel', 'depth': 3})
 
@@ -216,7 +214,7 @@ def test_traceback_of_a_run_that_failed_is_in_its_log(
     assert 'Traceback' not in capsys.readouterr().out
 
 
-def test_runner_is_let_go_before_the_program_ends() -> None:
+def test_runner_is_freed_before_the_program_exits() -> None:
     left: list[weakref.ref[Mock]] = []
 
     def end(*, code: int | None) -> None:

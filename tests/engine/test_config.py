@@ -45,7 +45,7 @@ def cfg() -> Config:
     )
 
 
-def test_changed_data_root_reaches_every_dataset_that_held_the_old_one(
+def test_changed_data_root_reaches_every_dataset_with_the_old_one(
     cfg: Config,
 ) -> None:
     cfg.data_root = 'new'
@@ -63,7 +63,9 @@ def test_unchanged_data_root_changes_nothing(cfg: Config, old: str | None) -> No
     assert cfg.pretty_text == before
 
 
-def test_options_are_merged_before_the_data_root_is_carried_on(tmp_path: Path) -> None:
+def test_data_root_of_the_options_reaches_the_datasets(
+    tmp_path: Path,
+) -> None:
     base = tmp_path / 'base.py'
     base.write_text(
         "data_root = 'data/mose'\n"
@@ -110,7 +112,7 @@ def test_data_root_of_a_pure_python_config_replaces_the_one_of_its_base(
     assert load_config(str(path)).train_dataloader.dataset.data_root == 'mine'
 
 
-def test_data_root_that_the_datasets_have_on_purpose_stays(tmp_path: Path) -> None:
+def test_data_root_of_a_dataset_itself_stays(tmp_path: Path) -> None:
     base = ROOT / 'configs' / '_base_' / 'datasets' / 'davis.py'
     path = tmp_path / 'run.py'
     path.write_text(
@@ -127,7 +129,7 @@ def test_data_root_that_the_datasets_have_on_purpose_stays(tmp_path: Path) -> No
 
 @pytest.mark.parametrize('stage', ['train', 'val', 'test'])
 @pytest.mark.parametrize('way', ['in the file', 'afterwards', 'not at all'])
-def test_data_root_reaches_the_datasets_of_a_runner_that_no_tool_made(
+def test_data_root_reaches_the_datasets_of_a_runner_without_the_tools(
     stage: str, way: str, tmp_path: Path
 ) -> None:
     toy = toy_config(tmp_path, train_cfg__max_epochs=1)
@@ -170,7 +172,7 @@ def test_data_root_that_reaches_no_dataset_is_refused(cfg: Config) -> None:
         ('own', 'given', 'given'),
     ],
 )
-def test_work_dir_is_the_argument_then_the_configs_then_the_configs_name(
+def test_work_dir_is_that_of_the_options_or_the_config_or_the_config_name(
     tmp_path: Path, own: str | None, given: str | None, expected: str
 ) -> None:
     path = tmp_path / 'tiny.py'
@@ -221,7 +223,7 @@ def test_amp_chooses_the_bfloat16_wrapper_and_keeps_its_arguments(cfg: Config) -
     assert cfg.optim_wrapper.accumulative_counts == 4
 
 
-def test_amp_names_a_wrapper_that_it_cannot_replace(cfg: Config) -> None:
+def test_amp_refuses_other_optimizer_wrappers(cfg: Config) -> None:
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     with pytest.raises(ValueError, match='AmpOptimWrapper; leave --amp out'):
         apply_bfloat16(cfg)
@@ -260,7 +262,7 @@ def test_mose_recipe_holds_the_published_values() -> None:
     assert prompts.num_corrections == 7
 
 
-def test_mose_recipes_differ_in_trunk_and_weights_alone() -> None:
+def test_mose_recipes_differ_only_in_backbone_and_weights() -> None:
     texts = {}
     for size in ('tiny', 'small', 'bplus', 'large'):
         cfg = load_config(str(ROOT / 'configs' / f'sam2_{size}_mose.py'))
@@ -291,7 +293,7 @@ def sized(model: tuple[int, int], *clips: tuple[int, int]) -> Config:
 @pytest.mark.parametrize(
     ('given', 'new'), [(64, (64, 64)), ([64, 32], (64, 32)), ((64, 32), (64, 32))]
 )
-def test_changed_image_size_reaches_the_model_and_the_clips_of_the_old_one(
+def test_changed_image_size_reaches_the_model_and_clips_of_the_old_size(
     given: object, new: tuple[int, int]
 ) -> None:
     cfg = sized((128, 128), (128, 128), (512, 512))
@@ -304,21 +306,21 @@ def test_changed_image_size_reaches_the_model_and_the_clips_of_the_old_one(
 
 
 @pytest.mark.parametrize('given', ['banana', (1, 2, 3), (64, -64), (64.0, 64.0), True])
-def test_image_size_that_is_none_is_named(given: object) -> None:
+def test_invalid_image_size_is_refused(given: object) -> None:
     cfg = sized((128, 128), (128, 128))
     cfg.image_size = given
     with pytest.raises(ValueError, match=r'image_size is .*; give height and width'):
         apply_image_size(cfg, (128, 128))
 
 
-def test_changed_image_size_that_reaches_nothing_is_refused() -> None:
+def test_changed_image_size_without_effect_is_refused() -> None:
     cfg = Config({'image_size': (32, 32), 'model': {'type': 'other'}})
     with pytest.raises(ValueError, match=r'reaches neither the model.*ClipResize'):
         apply_image_size(cfg, (128, 128))
 
 
 @pytest.mark.parametrize('size', [128, 64])
-def test_image_size_of_a_config_that_nothing_has_is_warned_of(
+def test_unused_image_size_of_a_config_causes_a_warning(
     size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = sized((size, size), (size, size))
@@ -333,7 +335,7 @@ def test_image_size_of_a_config_that_nothing_has_is_warned_of(
 
 
 @pytest.mark.parametrize('options', [None, {'train_cfg.max_epochs': 3}])
-def test_config_that_replaces_the_image_size_of_its_bases_is_understood(
+def test_config_overrides_the_image_size_of_its_bases(
     tmp_path: Path, options: dict[str, Any] | None
 ) -> None:
     base, own = ROOT / 'configs' / 'sam2_mini_labelme.py', tmp_path / 'own.py'
@@ -385,7 +387,7 @@ def test_image_size_reaches_model_and_clips_that_differ_in_the_file(
 
 
 @pytest.mark.parametrize('name', ['sam2_mini_synthetic', 'sam2_mini_labelme'])
-def test_size_of_a_part_that_options_set_stays_in_the_config_of_the_run(
+def test_size_of_a_part_from_the_options_stays_in_the_dumped_config(
     tmp_path: Path, name: str
 ) -> None:
     options = {'model.data_preprocessor.image_size': (64, 64)}
@@ -399,7 +401,7 @@ def test_size_of_a_part_that_options_set_stays_in_the_config_of_the_run(
     assert load_config(str(written)).to_dict() == cfg.to_dict()
 
 
-def test_sizes_of_a_pipeline_that_varies_them_are_no_conflict() -> None:
+def test_pipeline_with_several_sizes_is_no_conflict() -> None:
     cfg = sized((64, 64), (128, 128))
     assert len(find_size_conflicts(cfg, 'train')) == 1
     pipeline = cfg.train_dataloader.dataset.dataset.pipeline

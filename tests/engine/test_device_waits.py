@@ -103,7 +103,7 @@ def test_training_step_never_waits_for_the_device(
     )
 
 
-def test_objects_trained_in_groups_wait_for_no_device(
+def test_objects_trained_in_groups_do_not_wait_for_the_device(
     training: Callable[..., Any],
 ) -> None:
     model, guard = training(point_probability=1.0)

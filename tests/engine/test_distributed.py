@@ -36,7 +36,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(('launcher', 'given'), [('slurm', SLURM), ('mpi', MPI)])
-def test_launchers_variables_are_told_in_torchs_names(
+def test_torchs_variables_are_set_from_those_of_the_launcher(
     launcher: str, given: dict[str, str]
 ) -> None:
     environment = {**given, 'MASTER_ADDR': 'first'}
@@ -54,7 +54,7 @@ def test_launchers_variables_are_told_in_torchs_names(
 
 
 @pytest.mark.parametrize(('job', 'port'), [('7', '29507'), ('12345', '29845')])
-def test_jobs_on_one_machine_have_ports_of_their_own(
+def test_jobs_on_one_machine_have_different_ports(
     monkeypatch: pytest.MonkeyPatch, job: str, port: str
 ) -> None:
     environment = {**SLURM, 'MASTER_ADDR': 'first', 'SLURM_JOB_ID': job}
@@ -67,7 +67,7 @@ def test_jobs_on_one_machine_have_ports_of_their_own(
 
 
 @pytest.mark.usefixtures('scontrol')
-def test_first_machine_of_a_list_is_asked_of_slurm() -> None:
+def test_scontrol_expands_a_list_of_machines() -> None:
     environment = {**SLURM, 'SLURM_NODELIST': 'node[3-4]'}
     set_rank_variables('slurm', environment)
     assert environment['MASTER_ADDR'] == 'hostnames-of-node[3-4]'
@@ -102,7 +102,7 @@ def test_missing_variables_are_named(
 
 
 @pytest.mark.parametrize('has_gpu', [False, True])
-def test_no_group_is_made_without_a_launcher_or_with_a_gpu(
+def test_no_group_is_joined_without_a_launcher_or_with_a_gpu(
     monkeypatch: pytest.MonkeyPatch, *, has_gpu: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
@@ -149,7 +149,7 @@ def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
         (LostProcessError('said already'), False),
     ],
 )
-def test_lost_process_error_is_told_from_other_errors(
+def test_lost_process_is_recognised_by_its_error(
     monkeypatch: pytest.MonkeyPatch, error: RuntimeError, *, is_lost: bool
 ) -> None:
     monkeypatch.setenv('RANK', '3')
@@ -171,7 +171,7 @@ def test_lost_process_error_is_told_from_other_errors(
         ('pytorch', {'RANK': '3', 'WORLD_SIZE': '8', 'LOCAL_RANK': '1'}),
     ],
 )
-def test_rank_is_told_without_a_process_group(
+def test_rank_is_read_without_a_process_group(
     launcher: str, given: dict[str, str]
 ) -> None:
     expected = ProcessRank(rank=3, world_size=8, local_rank=1)

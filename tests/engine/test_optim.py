@@ -65,7 +65,7 @@ def settings(model: nn.Module, **changes: object) -> dict[str, tuple[float, floa
     }
 
 
-def test_fused_steps_are_those_of_the_usual_ones() -> None:
+def test_fused_steps_equal_unfused_ones() -> None:
     found = []
     for fused in (False, True):
         torch.manual_seed(0)
@@ -82,14 +82,14 @@ def test_fused_steps_are_those_of_the_usual_ones() -> None:
     assert torch.allclose(plain, fused_ones, rtol=1e-5)
 
 
-def test_frozen_parameters_are_none_of_the_optimizers() -> None:
+def test_optimizer_has_no_frozen_parameters() -> None:
     model = Model(Backbone())
     model.image_encoder.requires_grad_(requires_grad=False)
     names = settings(model).keys()
     assert names == {n for n, _ in model.named_parameters() if n.startswith('head.')}
 
 
-def test_rates_fall_with_depth_and_only_in_the_backbone() -> None:
+def test_layer_decay_applies_to_the_backbone_only() -> None:
     recipe = {'backbone_lr_mult': 0.5, 'layer_decay': 0.9}
     found = settings(Model(Backbone()), paramwise_cfg=recipe)
     prefix = 'image_encoder.backbone.'
@@ -104,7 +104,7 @@ def test_rates_fall_with_depth_and_only_in_the_backbone() -> None:
     assert {name: found[name][0] for name in rates} == pytest.approx(rates, rel=1e-12)
 
 
-def test_biases_and_token_norms_alone_are_not_decayed() -> None:
+def test_only_biases_and_token_norms_are_not_decayed() -> None:
     found = settings(Model(Backbone()))
     exempt = {name for name, (_, decay) in found.items() if decay == 0}
     assert exempt == {
@@ -142,7 +142,7 @@ def in_model(**parts: nn.Module) -> nn.Module:
         ),
     ],
 )
-def test_rate_of_the_backbone_holds_in_models_of_other_projects(
+def test_backbone_lr_mult_applies_to_models_of_other_projects(
     model: nn.Module, place: str
 ) -> None:
     recipe = {'backbone_lr_mult': 0.5, 'layer_decay': 0.9}
@@ -157,7 +157,7 @@ def test_rate_of_the_backbone_holds_in_models_of_other_projects(
 
 
 @pytest.mark.parametrize('recipe', [{'backbone_lr_mult': 0.1}, {'layer_decay': 0.9}])
-def test_rate_of_a_backbone_that_is_not_there_is_an_error(
+def test_backbone_lr_mult_without_a_backbone_is_refused(
     recipe: dict[str, float],
 ) -> None:
     with pytest.raises(ValueError, match=r'no part called .*it has trunk, head'):
@@ -184,7 +184,7 @@ def default_settings(
         {'dwconv_decay_mult': 0.1, 'bypass_duplicate': True},
     ],
 )
-def test_entries_of_mmengine_work_beside_the_recipe(
+def test_entries_of_mmengine_combine_with_the_recipe(
     paramwise_cfg: dict[str, Any],
 ) -> None:
     model = Model(Backbone())
@@ -200,7 +200,7 @@ def test_entries_of_mmengine_work_beside_the_recipe(
         assert decay == (mmengine if is_changed else own)[name][1], name
 
 
-def test_custom_key_keeps_what_it_says_outright() -> None:
+def test_absolute_values_of_a_custom_key_are_kept() -> None:
     keys = {'head.0': {'lr': 7.0, 'weight_decay': 0.3, 'betas': (0.5, 0.5)}}
     found = settings(Model(Backbone()), paramwise_cfg={'custom_keys': keys})
     assert found['head.0.bias'] == found['head.0.weight'] == (7.0, 0.3)
@@ -218,7 +218,7 @@ def test_parameter_without_gradient_is_neither_moved_nor_decayed() -> None:
     assert torch.equal(weight, before)
 
 
-def test_wrapper_gets_its_own_arguments() -> None:
+def test_wrapper_gets_its_arguments() -> None:
     cfg = {
         'type': 'SAM2BFloat16OptimWrapper',
         'optimizer': {'type': 'SGD', 'lr': 1.0},
@@ -249,7 +249,7 @@ def test_wrapper_gets_its_own_arguments() -> None:
         ({'optimizer': {'type': 'SGD'}}, ValueError, "has no lr, but .*'SGD'.*; set"),
     ],
 )
-def test_what_cannot_be_built_is_named(
+def test_invalid_config_is_refused(
     changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     cfg = {'optimizer': {'type': 'SGD', 'lr': 1.0}, **changes}
@@ -296,7 +296,7 @@ def test_cosine_falls_to_a_tenth(fall: list[float], step: int) -> None:
 
 @pytest.mark.golden
 @pytest.mark.parametrize('case', discover('optim_table_*'))
-def test_rates_and_decays_are_those_of_the_released_recipe(
+def test_rates_and_decays_equal_those_of_the_released_recipe(
     case: GoldenCase, fall: list[float]
 ) -> None:
     base_lr, vision_lr = rates_of(case)
@@ -362,7 +362,7 @@ def test_forward_is_bfloat16_and_gradients_float32(
     assert model(torch.randn(4, 8, device=device)).dtype == torch.float32
 
 
-def test_gradient_is_that_of_float32_up_to_rounding_and_is_not_scaled(
+def test_gradient_equals_that_of_float32_up_to_rounding(
     model: nn.Linear,
 ) -> None:
     inputs = torch.randn(4, 8)
@@ -378,7 +378,7 @@ def test_gradient_is_that_of_float32_up_to_rounding_and_is_not_scaled(
     assert not torch.equal(half, full)
 
 
-def test_accumulated_halves_step_once_like_the_whole_batch(model: nn.Linear) -> None:
+def test_accumulated_batches_step_once_like_the_whole_batch(model: nn.Linear) -> None:
     inputs = torch.randn(4, 8)
     start = model.weight.detach().clone()
 
@@ -433,7 +433,7 @@ def test_bad_batch_changes_no_weight(weight: nn.Parameter, slope: float) -> None
     assert weight.grad is None
 
 
-def test_bad_batch_drops_the_step_that_it_is_part_of(weight: nn.Parameter) -> None:
+def test_bad_batch_skips_its_whole_accumulated_step(weight: nn.Parameter) -> None:
     guard = guarded(weight, accumulative_counts=2)
     slopes = (2, 4, NAN, 8, 16, NAN, 32, 64)
     assert train(guard, weight, *slopes) == [slope is NAN for slope in slopes]
@@ -445,7 +445,7 @@ def test_bad_batch_drops_the_step_that_it_is_part_of(weight: nn.Parameter) -> No
 @pytest.mark.parametrize(
     'clip_grad', [None, {'max_norm': 1.0}, {'type': 'value', 'clip_value': 1.0}]
 )
-def test_finite_loss_without_finite_gradient_steps_nowhere(
+def test_non_finite_gradient_skips_the_step(
     weight: nn.Parameter, clip_grad: dict[str, Any] | None
 ) -> None:
     decay = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.5)
@@ -481,7 +481,7 @@ def test_fused_optimizer_skips_the_step_by_itself(
     assert called.call_count == 4
 
 
-def test_norm_is_that_before_clipping_and_left_on_the_device(
+def test_norm_is_that_before_clipping_and_stays_on_the_device(
     weight: nn.Parameter,
 ) -> None:
     guard = guarded(weight, clip_grad={'max_norm': 1.0}, accumulative_counts=2)
@@ -495,7 +495,7 @@ def test_norm_is_that_before_clipping_and_left_on_the_device(
 
 
 @pytest.mark.parametrize('kind', ['norm', 'value'])
-def test_good_steps_are_clipped_as_ever(weight: nn.Parameter, kind: str) -> None:
+def test_finite_steps_are_clipped_as_usual(weight: nn.Parameter, kind: str) -> None:
     limit = {'max_norm': 1.0} if kind == 'norm' else {'clip_value': 1.0}
     guard = guarded(weight, clip_grad={'type': kind, **limit})
     assert train(guard, weight, 5, 5) == [False, False]
@@ -503,7 +503,7 @@ def test_good_steps_are_clipped_as_ever(weight: nn.Parameter, kind: str) -> None
 
 
 @pytest.mark.parametrize('is_enabled', [True, False])
-def test_wrapper_that_scales_the_loss_looks_after_its_gradients_itself(
+def test_wrapper_that_scales_the_loss_checks_its_gradients_itself(
     weight: nn.Parameter, *, is_enabled: bool
 ) -> None:
     class Scaling(OptimWrapper):

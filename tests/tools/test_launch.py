@@ -44,7 +44,7 @@ def worker(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
-def test_signal_reaches_all_processes_and_their_exit_code_comes_back(
+def test_signal_reaches_all_processes_and_their_exit_code_is_returned(
     worker: Path, number: signal.Signals
 ) -> None:
     with socket.socket() as probe:
@@ -87,7 +87,7 @@ def test_signal_before_any_process_has_started_ends_the_launcher(
     assert ended.value.code == 143
 
 
-def test_children_are_those_that_this_process_has_started() -> None:
+def test_child_processes_are_those_that_this_process_has_started() -> None:
     with subprocess.Popen(['sleep', '60']) as child:
         assert child.pid in load_tool('launch').child_processes()
         child.kill()
@@ -108,7 +108,7 @@ def test_children_are_those_that_this_process_has_started() -> None:
         ((3, 3), 3),
     ],
 )
-def test_run_that_has_saved_is_told_from_one_that_failed(
+def test_exit_code_tells_a_stopped_run_from_a_failed_one(
     codes: tuple[int, ...], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = load_tool('launch')

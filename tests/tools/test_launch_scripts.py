@@ -39,7 +39,7 @@ def call(stubs: Path, name: str, *arguments: str, **variables: str) -> list[str]
 
 
 @pytest.mark.parametrize('name', ARGUMENTS)
-def test_tool_config_and_options_are_handed_on(stubs: Path, name: str) -> None:
+def test_script_passes_tool_config_and_options(stubs: Path, name: str) -> None:
     options = ['--cfg-options', 'a=1 2']
     words = call(stubs, name, *ARGUMENTS[name], *options)
     launcher, kind = name.split('_')
@@ -50,7 +50,7 @@ def test_tool_config_and_options_are_handed_on(stubs: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['dist_train', 'dist_test'])
-def test_torchrun_is_told_of_all_machines(stubs: Path, name: str) -> None:
+def test_torchrun_gets_all_machines(stubs: Path, name: str) -> None:
     machines = {'NNODES': '3', 'NODE_RANK': '1', 'MASTER_ADDR': 'a', 'PORT': '7'}
     expected = [
         '--nnodes=3',
@@ -79,7 +79,7 @@ def test_torchrun_is_told_of_all_machines(stubs: Path, name: str) -> None:
         ({'GPUS': '2', 'GPUS_PER_NODE': '0'}, ['--ntasks=2'], '--gres=gpu:0'),
     ],
 )
-def test_slurm_is_asked_for_what_the_variables_say(
+def test_variables_set_the_options_of_srun(
     stubs: Path, name: str, variables: dict[str, str], present: list[str], absent: str
 ) -> None:
     words = call(stubs, name, *ARGUMENTS[name], **variables)
@@ -91,7 +91,7 @@ def test_slurm_is_asked_for_what_the_variables_say(
 @pytest.mark.parametrize(
     ('code', 'requeued'), [(75, True), (0, False), (1, False), (143, False)]
 )
-def test_job_that_a_signal_stopped_goes_back_into_the_queue(
+def test_job_that_a_signal_stopped_is_requeued(
     stubs: Path, code: int, *, requeued: bool
 ) -> None:
     (stubs / 'srun').write_text(f'#!/bin/sh\nexit {code}\n')
@@ -116,7 +116,7 @@ def test_missing_arguments_show_the_usage(stubs: Path, name: str) -> None:
     assert 'usage:' in caught.value.stderr
 
 
-def test_quickstart_counts_cores_and_not_the_threads_that_are_allowed() -> None:
+def test_quickstart_counts_cores_and_ignores_omp_num_threads() -> None:
     lines = (TOOLS / 'quickstart.sh').read_text(encoding='utf-8').splitlines()
     (counting,) = (line for line in lines if line.startswith('processes='))
     answer = subprocess.run(

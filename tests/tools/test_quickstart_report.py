@@ -58,7 +58,7 @@ def options(clips: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_clips_are_made_trained_on_and_scored(
+def test_quickstart_generates_trains_and_scores(
     report: ModuleType,
     options: list[str],
     tmp_path: Path,
@@ -88,7 +88,7 @@ def test_clips_are_made_trained_on_and_scored(
     assert str(run) in printed
 
 
-def test_before_is_the_model_that_training_starts_with(
+def test_before_is_the_model_that_training_starts_from(
     report: ModuleType, options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Config] = []
@@ -130,9 +130,7 @@ def test_before_is_the_model_that_training_starts_with(
     assert seen[0].randomness.seed == Config.fromfile(CONFIG).randomness.seed
 
 
-def test_latest_of_the_best_checkpoints_is_taken(
-    report: ModuleType, tmp_path: Path
-) -> None:
+def test_latest_best_checkpoint_is_used(report: ModuleType, tmp_path: Path) -> None:
     for age, name in ((30, 'best_JF_epoch_9.pth'), (10, 'best_JF_epoch_10.pth')):
         path = tmp_path / name
         path.touch()
@@ -145,7 +143,7 @@ def test_run_without_validation_is_named(report: ModuleType, tmp_path: Path) -> 
         report.best_checkpoint(tmp_path)
 
 
-def test_places_leave_out_those_of_the_report_itself(
+def test_listed_results_exclude_those_of_the_report(
     report: ModuleType, tmp_path: Path
 ) -> None:
     for name in ('report/a/x.png', 'vis/clip.mp4', 'epoch_1.pth', 'epoch_2.pth'):
@@ -158,7 +156,7 @@ def test_places_leave_out_those_of_the_report_itself(
     ]
 
 
-def test_columns_of_the_table_stand_below_their_heads(report: ModuleType) -> None:
+def test_columns_of_the_table_are_aligned(report: ModuleType) -> None:
     rows = [
         report.Row(label='before', j=1, f=2.25, j_and_f=3),
         report.Row(label='a longer label', j=100, f=22.0, j_and_f=61),

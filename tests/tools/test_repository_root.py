@@ -42,6 +42,6 @@ def test_another_package_in_the_way_is_named(other_project: Path) -> None:
     assert 'Traceback' in answer.stderr
 
 
-def test_error_names_the_place_that_was_expected(other_project: Path) -> None:
+def test_error_names_the_expected_path(other_project: Path) -> None:
     answer = call(other_project, [other_project])
     assert f'should come from {ROOT}/projects/sam2/__init__.py' in answer.stderr

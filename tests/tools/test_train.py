@@ -78,7 +78,7 @@ def test_same_command_line_starts_and_restarts_a_run(
     assert differences(saved['state_dict'], went_on['state_dict']) != []
 
 
-def test_two_processes_train_and_one_finds_the_score_that_they_found(
+def test_test_py_gives_the_score_of_a_run_of_two_processes(
     config: str, tmp_path: Path
 ) -> None:
     work_dir = tmp_path / 'run'

@@ -80,13 +80,13 @@ def test_file_without_weights_stops_the_run(runner: Runner, tmp_path: Path) -> N
         runner.load_checkpoint(_saved(tmp_path, net={}))
 
 
-def test_check_comes_before_the_averaged_weights_are_read(runner: Runner) -> None:
+def test_check_runs_before_ema_reads_the_weights(runner: Runner) -> None:
     runner.register_hook(EMAHook())
     kinds = [type(hook) for hook in runner.hooks]
     assert kinds.index(SAM2CheckpointCheckHook) < kinds.index(EMAHook)
 
 
-def test_wrapped_model_is_checked_by_its_own_names(
+def test_wrapped_model_is_checked_without_its_wrapper(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
@@ -103,7 +103,7 @@ def _small_sam2(**changes: Mapping[str, object]) -> nn.Module:
     return model
 
 
-def test_released_weights_arrive_in_the_model_unchanged(tmp_path: Path) -> None:
+def test_released_weights_are_loaded_unchanged(tmp_path: Path) -> None:
     torch.manual_seed(0)
     trained = _small_sam2().state_dict()
     path = _saved(tmp_path, model=map_to_released(trained))
@@ -113,7 +113,7 @@ def test_released_weights_arrive_in_the_model_unchanged(tmp_path: Path) -> None:
         assert torch.equal(value, trained[key]), key
 
 
-def test_folder_of_transformers_arrives_in_the_model_unchanged(tmp_path: Path) -> None:
+def test_transformers_folder_is_loaded_unchanged(tmp_path: Path) -> None:
     trained = small_model()
     write_small(tmp_path / 'sam2', 'huggingface', trained)
     model: nn.Module = MODELS.build(small_config() | {'loss': None})
@@ -136,7 +136,7 @@ def test_released_weights_of_2_0_stop_a_run_of_2_1(tmp_path: Path) -> None:
     assert '3 missing: tracker.no_object_embedding' in message
 
 
-def test_plain_weights_and_a_file_of_adapters_arrive_in_an_adapted_model(
+def test_adapters_are_loaded_on_top_of_plain_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip('peft')
@@ -169,7 +169,7 @@ def test_plain_weights_and_a_file_of_adapters_arrive_in_an_adapted_model(
     assert 'contains adapters already' in warning.call_args.args[0]
 
 
-def test_file_of_what_was_trained_is_refused_where_it_would_undo_training(
+def test_adapters_are_refused_for_a_model_without_adapters(
     tmp_path: Path,
 ) -> None:
     # Frozen parts, no adapters: a checkpoint to resume from looks like any other.

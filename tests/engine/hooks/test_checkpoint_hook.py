@@ -31,7 +31,7 @@ def by_iterations(interval: int, **more: object) -> dict[str, Any]:
     return {f'{HOOK}{key}': value for key, value in settings.items()}
 
 
-def test_best_checkpoint_has_no_sign_that_a_shell_reads(tmp_path: Path) -> None:
+def test_name_of_the_best_checkpoint_is_safe_in_a_shell(tmp_path: Path) -> None:
     train(toy_config(tmp_path))
     assert names(tmp_path)[0].startswith('best_JF_epoch_')
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_2.pth')
@@ -75,7 +75,7 @@ TWO_KEPT = by_iterations(2, max_keep_ckpts=2, save_best=None, rule=None)
         (('last_checkpoint',), ['iter_12.pth']),
     ],
 )
-def test_old_checkpoints_go_only_when_the_new_one_is_there(
+def test_old_checkpoints_are_removed_after_the_new_one_is_complete(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -122,7 +122,7 @@ def measure_checkpoint(work_dir: Path) -> int:
     return (work_dir / 'epoch_1.pth').stat().st_size
 
 
-def test_disk_that_is_really_full_leaves_the_checkpoint_before_it(
+def test_full_disk_leaves_the_previous_checkpoint(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work_dir = small_disk / 'run'
@@ -156,7 +156,7 @@ def test_best_weights_that_cannot_be_written_leave_the_older_ones(
     assert runner.message_hub.runtime_info == info
 
 
-def test_better_score_makes_no_checkpoint_outside_the_interval(tmp_path: Path) -> None:
+def test_best_score_writes_no_checkpoint_outside_the_interval(tmp_path: Path) -> None:
     # Every score is better than the one before it.
     runner = train(
         toy_config(
@@ -172,7 +172,7 @@ def test_better_score_makes_no_checkpoint_outside_the_interval(tmp_path: Path) -
     assert names(tmp_path) == ['best_JF_epoch_4.pth', 'epoch_3.pth']
 
 
-def test_file_that_a_dying_run_did_not_remove_is_removed_by_the_next(
+def test_resumed_run_removes_the_file_that_a_killed_run_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = {'type': 'engine_toys.ToyStopHook', 'iteration': 6}
@@ -198,7 +198,7 @@ def test_checkpoints_fall_on_optimizer_steps(tmp_path: Path) -> None:
 
 
 @SCHEDULER_FIRST
-def test_epoch_that_ends_between_steps_is_written_after_the_next_step(
+def test_epoch_that_ends_in_an_accumulation_is_saved_after_the_next_step(
     tmp_path: Path,
 ) -> None:
     train(toy_config(tmp_path, optim_wrapper__accumulative_counts=4))
@@ -207,7 +207,7 @@ def test_epoch_that_ends_between_steps_is_written_after_the_next_step(
 
 
 @pytest.mark.parametrize('save_last', [True, False])
-def test_stopped_run_writes_where_it_stands(tmp_path: Path, *, save_last: bool) -> None:
+def test_stopped_run_writes_a_checkpoint(tmp_path: Path, *, save_last: bool) -> None:
     stop = {'type': 'engine_toys.ToyStopHook', 'iteration': 8}
     changes = {f'{HOOK}interval': 5, f'{HOOK}save_last': save_last}
     train(toy_config(tmp_path, custom_hooks=[stop], **changes))
@@ -261,13 +261,13 @@ def test_auto_takes_the_first_metric(tmp_path: Path) -> None:
     assert 'best_JF_epoch_1.pth' in names(tmp_path)
 
 
-def test_metric_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_unknown_metric_is_named(tmp_path: Path) -> None:
     cfg = toy_config(tmp_path, **{f'{HOOK}save_best': 'mIoU'})
     with pytest.raises(KeyError, match=r"'mIoU' is not one of the metrics \['J&F'\]"):
         train(cfg)
 
 
-def test_other_storage_is_left_to_its_backend(tmp_path: Path) -> None:
+def test_remote_storage_uses_its_own_backend(tmp_path: Path) -> None:
     runner = Runner.from_cfg(
         toy_config(tmp_path, **{f'{HOOK}backend_args': {'backend': 'local'}})
     )

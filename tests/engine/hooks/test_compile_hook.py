@@ -119,14 +119,14 @@ def test_all_blocks_are_compiled_however_many(monkeypatch: pytest.MonkeyPatch) -
     assert len(traced) == 12
 
 
-def test_a_block_is_compiled_and_not_what_is_in_it() -> None:
+def test_pattern_compiles_a_block_and_not_its_children() -> None:
     model = golden_model('v17')
     SAM2CompileHook(static=['image_encoder.backbone.blocks.*']).apply(model)
     done = [n for n, one in model.named_modules() if one._compiled_call_impl]
     assert done == [f'image_encoder.backbone.blocks.{index}' for index in range(8)]
 
 
-def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
+def test_warm_up_runs_the_next_prompts_and_changes_nothing(
     model: SAM2,
 ) -> None:
     hub = MessageHub.get_current_instance()
@@ -166,6 +166,6 @@ def test_warming_up_runs_the_prompts_of_the_next_steps_and_changes_nothing(
     assert_same_weights(dict(model.state_dict()), weights)
 
 
-def test_part_that_is_not_there_is_named() -> None:
+def test_unknown_module_is_named() -> None:
     with pytest.raises(ValueError, match=r"'decoder' matches no module.*image_encoder"):
         SAM2CompileHook(static=['decoder']).apply(golden_model('v17'))

@@ -76,7 +76,7 @@ def test_run_logs_losses_by_step_and_frame_norms_speed_and_memory(
     assert whole == pytest.approx(recorder.losses[-1], rel=1e-3)
 
 
-def test_norms_of_parts_make_up_that_of_the_whole() -> None:
+def test_norms_of_the_parts_add_up_to_the_total_norm() -> None:
     model = nn.ModuleDict(
         {'mask_decoder': nn.Linear(2, 2), 'loss': nn.Linear(2, 1), 'idle': nn.ReLU()}
     )
@@ -111,7 +111,7 @@ def idle_runner(name: str, logger: LoggerHook) -> Any:
         (10, False, [2]),
     ],
 )
-def test_what_is_logged_is_there_whenever_the_logger_logs(
+def test_values_are_ready_whenever_the_logger_logs(
     interval: int, logged: list[int], *, ignore_last: bool
 ) -> None:
     logger = LoggerHook(interval=interval, ignore_last=ignore_last)
@@ -127,7 +127,7 @@ def test_what_is_logged_is_there_whenever_the_logger_logs(
     assert found == logged
 
 
-def test_kind_of_step_that_did_not_occur_is_not_shown_again() -> None:
+def test_kind_of_step_that_did_not_occur_is_not_logged() -> None:
     runner = idle_runner('kinds', LoggerHook(interval=1))
     runner.message_hub.update_scalar('train/step_points', 2.5)
     runner.message_hub.update_scalar('train/loss', 2.5)
@@ -138,7 +138,7 @@ def test_kind_of_step_that_did_not_occur_is_not_shown_again() -> None:
     assert 'train/loss' in runner.message_hub.log_scalars
 
 
-def test_speed_is_that_of_training_without_the_validation_between_epochs(
+def test_speed_excludes_the_validation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds = 0.0
@@ -214,7 +214,7 @@ def test_means_are_of_steps_and_objects() -> None:
     assert parts.take() == {}
 
 
-def test_objects_count_alike_in_whatever_groups_they_come() -> None:
+def test_means_per_object_do_not_depend_on_groups() -> None:
     parts = LossParts()
     parts.add(_frame(0, _step(num_objects=3)), [_terms(9.0, 6.0)])
     parts.add(_frame(0, _step(num_objects=1)), [_terms(1.0, 0.0)])

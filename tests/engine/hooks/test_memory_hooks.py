@@ -16,7 +16,7 @@ from golden_models import golden_model
 from projects.sam2.engine.hooks import SAM2GradientCompressionHook, SAM2LowMemoryHook
 
 
-def test_named_parts_compute_twice_and_no_others() -> None:
+def test_only_the_named_parts_are_checkpointed() -> None:
     model = golden_model('v17')
     hook = SAM2LowMemoryHook(
         parts=['mask_decoder'], frames_at_once=2, objects_at_once=3
@@ -29,7 +29,7 @@ def test_named_parts_compute_twice_and_no_others() -> None:
     assert model.objects_at_once == 3
 
 
-def test_a_part_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_unknown_part_is_named_with_the_known_ones() -> None:
     hook = HOOKS.build({'type': 'SAM2LowMemoryHook', 'parts': ['decoder']})
     with pytest.raises(ValueError, match=r"'decoder' .*image_encoder.backbone"):
         hook.apply(golden_model('v17'))
@@ -43,7 +43,7 @@ def test_numbers_that_are_not_positive_are_refused(name: str, number: object) ->
 
 
 @pytest.mark.parametrize('precision', [None, torch.float16])
-def test_objects_in_groups_are_refused_where_gradients_are_scaled(
+def test_objects_at_once_is_refused_with_float16(
     precision: torch.dtype | None,
 ) -> None:
     runner = SimpleNamespace(
@@ -64,7 +64,7 @@ def test_objects_in_groups_are_refused_where_gradients_are_scaled(
 HOOK = {'type': 'SAM2GradientCompressionHook'}
 
 
-def test_steps_are_close_to_those_of_whole_gradients_and_not_the_same(
+def test_compressed_steps_are_close_to_full_precision_and_not_equal(
     tmp_path: Path,
 ) -> None:
     found = {}
@@ -89,7 +89,7 @@ def test_steps_are_close_to_those_of_whole_gradients_and_not_the_same(
     assert 0 < max(differences) < 3 * 0.01 * 2**-7
 
 
-def test_other_wrapper_is_named_and_one_process_is_left_alone() -> None:
+def test_other_model_wrapper_is_refused_and_one_process_is_ignored() -> None:
     runner: Any = SimpleNamespace(distributed=True, model=nn.Linear(1, 1))
     with pytest.raises(TypeError, match='is in Linear'):
         SAM2GradientCompressionHook().before_train(runner)

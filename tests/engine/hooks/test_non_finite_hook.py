@@ -80,7 +80,7 @@ def test_record_names_videos_frames_objects_and_prompts(tmp_path: Path) -> None:
     assert (record['iteration'], record['epoch'], record['rank']) == (7, 2, 0)
 
 
-def test_run_survives_a_bad_batch_and_its_logs_show_finite_losses(
+def test_run_survives_a_non_finite_loss_and_logs_finite_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = train(toy_config(tmp_path, custom_hooks=spoil(2, 5)))
@@ -94,7 +94,7 @@ def test_run_survives_a_bad_batch_and_its_logs_show_finite_losses(
     assert all(torch.tensor(history).isfinite())
 
 
-def test_bad_batch_of_one_process_is_dropped_by_all(tmp_path: Path) -> None:
+def test_all_processes_skip_the_step_of_a_bad_batch(tmp_path: Path) -> None:
     # One process with twice the batch is the measure; nothing here is random.
     plain = {'model__dropout': 0.0}
     alone = train(toy_config(tmp_path / 'one', custom_hooks=spoil(3, 8), **plain))
@@ -128,7 +128,9 @@ def test_too_many_bad_batches_stop_the_run(
     assert len(written(tmp_path)) == iterations.index(last) + 1
 
 
-def test_batches_of_the_run_before_count_and_rows_do_not(tmp_path: Path) -> None:
+def test_resumed_run_counts_earlier_bad_batches_in_total(
+    tmp_path: Path,
+) -> None:
     limit = {'default_hooks__non_finite__max_total': 3}
     stop = {'type': 'engine_toys.ToyStopHook', 'iteration': 4}
     train(toy_config(tmp_path, custom_hooks=[*spoil(2, 3), stop], **limit))
@@ -142,6 +144,6 @@ def test_limits_below_one_are_refused() -> None:
         ClipNonFiniteHook(max_total=0)
 
 
-def test_record_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+def test_run_continues_if_the_record_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / 'non_finite').write_text('in the way')
     assert train(toy_config(tmp_path, custom_hooks=spoil(2))).iter == 12

@@ -78,7 +78,7 @@ def test_stopped_and_resumed_run_ends_like_an_uninterrupted_one(
 
 @pytest.mark.usefixtures('_handlers')
 @pytest.mark.parametrize(('in_validation', 'agreed'), [(False, True), (True, False)])
-def test_processes_part_where_all_of_them_end(
+def test_process_leaves_the_group_only_if_all_processes_stop(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -95,7 +95,7 @@ def test_processes_part_where_all_of_them_end(
 
 
 @pytest.mark.usefixtures('_handlers')
-def test_signal_in_validation_ends_at_once_and_the_validation_is_owed(
+def test_signal_in_validation_exits_at_once_and_resuming_validates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hooks = send(signal.SIGTERM, iteration=6, in_validation=True)
@@ -113,7 +113,7 @@ def test_signal_in_validation_ends_at_once_and_the_validation_is_owed(
 
 
 @pytest.mark.usefixtures('_handlers')
-def test_validation_of_what_is_not_saved_is_not_broken_off(tmp_path: Path) -> None:
+def test_validation_without_a_checkpoint_is_not_interrupted(tmp_path: Path) -> None:
     hooks = send(signal.SIGTERM, iteration=6, in_validation=True)
     interval = {'default_hooks__checkpoint__interval': 2}
     with pytest.raises(SystemExit) as ended:
@@ -127,7 +127,7 @@ def test_validation_of_what_is_not_saved_is_not_broken_off(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures('_handlers')
-def test_run_that_is_at_its_end_is_done(tmp_path: Path) -> None:
+def test_signal_at_the_end_of_a_run_has_no_effect(tmp_path: Path) -> None:
     hooks = send(signal.SIGUSR1, iteration=12)
     before = signal.getsignal(signal.SIGUSR1)
     cfg = toy_config(tmp_path, custom_hooks=hooks)
@@ -136,7 +136,7 @@ def test_run_that_is_at_its_end_is_done(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_run_outside_the_main_thread_says_that_it_does_not_hear(
+def test_run_outside_the_main_thread_warns_that_signals_do_not_save(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = toy_config(tmp_path, train_cfg__max_epochs=1)
@@ -149,7 +149,7 @@ def test_run_outside_the_main_thread_says_that_it_does_not_hear(
 
 
 @pytest.mark.usefixtures('_handlers')
-def test_worker_that_has_just_begun_does_not_hear(
+def test_worker_ignores_a_signal_right_after_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepare_and_hear() -> None:
@@ -164,7 +164,7 @@ def test_worker_that_has_just_begun_does_not_hear(
 
 
 @pytest.mark.usefixtures('_handlers')
-def test_run_that_fails_gives_ctrl_c_back(tmp_path: Path) -> None:
+def test_failed_run_restores_the_handler_of_ctrl_c(tmp_path: Path) -> None:
     # Else a notebook could not be interrupted any more.
     before = signal.getsignal(signal.SIGINT)
     hooks = [{'type': 'engine_toys.ToyNanHook', 'iterations': range(2, 7)}]

@@ -35,7 +35,7 @@ def test_stock_hook_runs(tmp_path: Path, name: str) -> None:
     assert name in [type(made).__name__ for made in runner.hooks]
 
 
-def test_default_hooks_are_all_there_and_do_their_work(tmp_path: Path) -> None:
+def test_all_default_hooks_run(tmp_path: Path) -> None:
     cfg = toy_config(
         tmp_path,
         log_level='INFO',

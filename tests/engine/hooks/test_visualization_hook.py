@@ -70,7 +70,7 @@ def validate(hook: ClipVisualizationHook, runner: Any, *names: str) -> None:
     hook.after_val_epoch(runner, {})
 
 
-def test_videos_with_masklets_are_drawn_and_handed_on(
+def test_videos_with_masklets_are_drawn_and_logged(
     hook: ClipVisualizationHook,
     runner: Any,
     tmp_path: Path,
@@ -83,14 +83,14 @@ def test_videos_with_masklets_are_drawn_and_handed_on(
     assert runner.visualizer.handed_on == [(tmp_path / 'vis_data' / 'clips', 60)]
 
 
-def test_title_tells_step_and_score(hook: ClipVisualizationHook, runner: Any) -> None:
+def test_title_has_step_and_score(hook: ClipVisualizationHook, runner: Any) -> None:
     records, results = batch('a')
     results[0].set_field(video_scores('a', o1=(0.5, 0.7), o2=(0.1, 0.3)), 'scores')
     hook.after_val_iter(runner, 0, records, results)
     assert runner.visualizer.drawn == [('a', 'a   step 60   J&F 40.0', 60)]
 
 
-def test_video_that_nothing_of_was_scored_has_no_figure(
+def test_video_without_scores_has_no_score_in_its_title(
     hook: ClipVisualizationHook,
     runner: Any,
 ) -> None:
@@ -115,7 +115,7 @@ def test_run_that_only_tests_builds_no_training_loop(
     assert [step for _, step in runner.visualizer.handed_on] == [0, 0]
 
 
-def test_other_visualizers_are_refused_where_something_is_to_be_drawn(
+def test_visualizer_that_cannot_draw_videos_is_refused(
     hook: ClipVisualizationHook,
     runner: Any,
 ) -> None:
