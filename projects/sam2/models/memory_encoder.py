@@ -11,6 +11,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..structures import EMBEDDING_STRIDE
 from .layers import (
     MLP,
     LayerNorm2d,
@@ -23,7 +24,6 @@ from .memory_bank import MemorySelection
 
 TimeEncoding = Literal['none', 'signed', 'unsigned']
 TIME_ENCODINGS: tuple[str, ...] = get_args(TimeEncoding)
-STRIDE = 16
 MASK_CHANNELS = (1, 4, 16, 64, 256)  # four times as many at half the resolution
 NUM_FUSER_LAYERS = 2
 EXPANSION = 4  # of the channels within a block
@@ -63,7 +63,7 @@ class MemoryEncoder(nn.Module):
             ValueError: If the mask is not 16 times as large as the features.
         """
         height, width = embedding.shape[-2:]
-        if mask.shape[-2:] != (STRIDE * height, STRIDE * width):
+        if mask.shape[-2:] != (EMBEDDING_STRIDE * height, EMBEDDING_STRIDE * width):
             msg = (
                 f'Expected a mask 16 times as large as the features of '
                 f'{(height, width)}, but got {tuple(mask.shape[-2:])}; '

@@ -7,13 +7,12 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import match_weights
-from ..structures import PointLabel, PointPrompt
+from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt
 from .layers import FourierPositionEncoding, LayerNorm2d
 
-__all__ = ['EMBEDDING_STRIDE', 'PromptEmbeddings', 'SAM2PromptEncoder']
+__all__ = ['PromptEmbeddings', 'SAM2PromptEncoder']
 
 # Pixels of the frame for each cell of the image embedding.
-EMBEDDING_STRIDE = 16
 # Labels that have an embedding of their own; padding has one beside them.
 NUM_POINT_EMBEDDINGS = 4
 

@@ -18,11 +18,10 @@ from ..checkpoints import (
     map_from_released,
     map_to_released,
 )
-from ..structures import PointLabel, PointPrompt
+from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt
 from .layers import sine_encoding_2d
 from .mask_decoder import SAM2MaskDecoder
 from .prompt_encoder import (
-    EMBEDDING_STRIDE,
     PromptEmbeddings,
     SAM2PromptEncoder,
 )

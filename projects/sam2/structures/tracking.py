@@ -30,6 +30,12 @@ class ImageFeatures:
     high_res_8: Tensor
     high_res_4: Tensor
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frame that the model sees, in pixels."""
+        height, width = self.embedding.shape[-2:]
+        return EMBEDDING_STRIDE * height, EMBEDDING_STRIDE * width
+
     def select(self, index: Tensor) -> 'ImageFeatures':
         """Select the frame of each object.
 

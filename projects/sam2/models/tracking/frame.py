@@ -50,7 +50,6 @@ from ..memory_bank import (
 )
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 
-STRIDE = 16  # of the image embedding and of spatial memories
 # Mask probabilities are scaled to [-10, 10] for the memory encoder.
 MEMORY_MASK_SCALE = 20.0
 MEMORY_MASK_BIAS = -10.0
@@ -460,10 +459,9 @@ def decode_frame(
     steps = [step]
     if task.correct is None:
         return (step,)
-    size = (STRIDE * embedding.shape[-2], STRIDE * embedding.shape[-1])
     for _ in range(task.num_corrections):
         # Where to click is not differentiated through.
-        shown = upsample_logits(steps[-1].mask_logits.detach(), size)
+        shown = upsample_logits(steps[-1].mask_logits.detach(), features.frame_size)
         click = task.correct(shown)
         points = click if points is None else points.followed_by(click)
         step = heads.decode(
@@ -487,10 +485,7 @@ def encode_frame_memory(
     last = steps[-1]
     full_logits = last.full_logits
     if full_logits is None or task.reread_prompt:
-        height, width = features.embedding.shape[-2:]
-        full_logits = upsample_logits(
-            last.mask_logits, (STRIDE * height, STRIDE * width)
-        )
+        full_logits = upsample_logits(last.mask_logits, features.frame_size)
     tracker, binary = heads.tracker, False
     if task.query.mode is TrackingMode.EVALUATION:
         full_logits = tracker.non_overlapping_logits(full_logits)

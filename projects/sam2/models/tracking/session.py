@@ -39,7 +39,6 @@ from ...structures import (
 )
 from ..memory_bank import MemoryQuery, MemoryStore, join_selections
 from .frame import (
-    STRIDE,
     FrameTask,
     ObjectBatch,
     decode_frame,
@@ -669,10 +668,9 @@ class VideoSession:
         kind = mask_logits.device.type
         with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
             features = self._features_to_encode(frame_index)
-            height, width = features.embedding.shape[-2:]
             spatial: Tensor = self.model.tracker.encode_memory(
                 features,
-                upsample_logits(mask_logits, (STRIDE * height, STRIDE * width)),
+                upsample_logits(mask_logits, features.frame_size),
                 object_score_logits > 0,
                 binary=encoding.binary,
             )
