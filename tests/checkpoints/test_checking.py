@@ -1,4 +1,4 @@
-"""What the check says about weights that do not fit, and the released shapes."""
+"""What does not fit a model is told at once; adapters are fitted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +24,28 @@ from projects.sam2.checkpoints.weights import MODEL_KEY
 # Parameters in millions, as published with the models.
 PUBLISHED = {'tiny': 38.9, 'small': 46.0, 'bplus': 80.8, 'large': 224.4}
 OF_MANIFEST = {'t': 'tiny', 's': 'small', 'b+': 'bplus', 'l': 'large'}
+
+
+from projects.sam2.checkpoints import (
+    ADAPTER_FIELD,
+    adapter_weights_of,
+    fit_adapters,
+    is_adapter_key,
+    to_plain_key,
+)
+
+PLAIN: dict[str, Tensor] = {
+    'a.weight': torch.tensor([[3.0, 4.0], [0.0, 2.0]]),
+    'a.bias': torch.ones(2),
+    'b.weight': torch.ones(1),
+}
+ADAPTED: dict[str, Tensor] = {
+    'a.base_layer.weight': torch.zeros(2, 2),
+    'a.base_layer.bias': torch.zeros(2),
+    'a.lora_A.default.weight': torch.full((1, 2), 7.0),
+    'a.lora_magnitude_vector.default.weight': torch.zeros(2),
+    'b.weight': torch.zeros(1),
+}
 
 
 @pytest.mark.golden
@@ -220,3 +242,35 @@ def test_weights_that_no_model_has_are_named(
     broken.view(-1)[0] = value
     with pytest.raises(CheckpointMismatchError, match=rf'file\.pt: 1 .*{says}.*{key}'):
         check_weights(weights | {key: broken}, model, source='file.pt')
+
+
+def test_plain_weights_go_to_base_layers_and_adapters_begin_anew() -> None:
+    fitted = fit_adapters(PLAIN, ADAPTED)
+    assert fitted.keys() == ADAPTED.keys()
+    assert fitted['a.base_layer.weight'] is PLAIN['a.weight']
+    assert fitted['b.weight'] is PLAIN['b.weight']
+    assert fitted['a.lora_A.default.weight'].tolist() == [[7.0, 7.0]]
+    # The lengths of the rows, which DoRA trains.
+    assert fitted['a.lora_magnitude_vector.default.weight'].tolist() == [5.0, 2.0]
+
+
+def test_weights_that_fit_already_are_left_alone() -> None:
+    assert fit_adapters(ADAPTED, ADAPTED) == ADAPTED
+    assert fit_adapters(PLAIN, PLAIN) == PLAIN
+
+
+def test_names_of_adapters_and_of_what_they_adapt_are_told_apart() -> None:
+    plain = [to_plain_key(key) for key in ADAPTED if not is_adapter_key(key)]
+    assert plain == list(PLAIN)
+
+
+def test_other_file_than_one_of_adapters_is_named() -> None:
+    assert adapter_weights_of({ADAPTER_FIELD: PLAIN}, source='x') == PLAIN
+    with pytest.raises(ValueError, match=r"x.pth is no file of adapters.*'state_dict'"):
+        adapter_weights_of({'state_dict': PLAIN}, source='x.pth')
+
+
+def test_file_of_what_was_trained_is_not_taken_for_a_checkpoint() -> None:
+    message = r'part\.pth .* not the rest; .*--base.*adapters'
+    with pytest.raises(CheckpointMismatchError, match=message):
+        weights_of({ADAPTER_FIELD: PLAIN}, source='part.pth')

@@ -199,11 +199,10 @@ class VideoScorer:
             ValueError: If the maps differ in size or have another type.
         """
         scan = scan_labels(np.zeros_like(truth) if pred is None else pred, truth)
-        object_ids = self._choose(frame_index, scan.truth_ids, scan.pred_ids)
-        if pred is not None:
-            self._predicted_ids.update(scan.pred_ids)
-        elif object_ids:
-            self._missing_frames.append(frame_name)
+        predicted_ids = None if pred is None else scan.pred_ids
+        object_ids = self._choose(
+            frame_index, frame_name, scan.truth_ids, scan.pred_ids, predicted_ids
+        )
         if object_ids:
             self._keep(frame_index, object_ids, scan.score(object_ids))
 
@@ -229,13 +228,8 @@ class VideoScorer:
         """
         true_masks = dict(zip(truth.object_ids, truth.masks, strict=True))
         pred_masks = pred or {}
-        object_ids = self._choose(
-            frame_index, _nonempty(true_masks), _nonempty(pred_masks)
-        )
-        if pred is not None:
-            self._predicted_ids.update(pred)
-        elif object_ids:
-            self._missing_frames.append(frame_name)
+        truth_ids, pred_ids = _nonempty(true_masks), _nonempty(pred_masks)
+        object_ids = self._choose(frame_index, frame_name, truth_ids, pred_ids, pred)
         if pred is not None and by_object:
             missing = [i for i in object_ids if i not in pred]
             self._missing_frames += [f'{frame_name} of {i}' for i in missing]
@@ -248,12 +242,22 @@ class VideoScorer:
         self._keep(frame_index, object_ids, scores)
 
     def _choose(
-        self, frame_index: int, truth_ids: Collection[int], pred_ids: Collection[int]
+        self,
+        frame_index: int,
+        frame_name: str,
+        truth_ids: Collection[int],
+        pred_ids: Collection[int],
+        predicted_ids: Collection[int] | None,
     ) -> tuple[int, ...]:
-        """Choose the objects that count on a frame."""
+        """Choose the objects that count on a frame, and note what is missing."""
+        object_ids = self._protocol.objects(frame_index, truth_ids, pred_ids)
         self._truth_ids.update(truth_ids)
         self._pred_ids.update(pred_ids)
-        return self._protocol.objects(frame_index, truth_ids, pred_ids)
+        if predicted_ids is not None:
+            self._predicted_ids.update(predicted_ids)
+        elif object_ids:
+            self._missing_frames.append(frame_name)
+        return object_ids
 
     def _keep(
         self, frame_index: int, object_ids: Sequence[int], scores: FrameScores
