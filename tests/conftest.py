@@ -1,4 +1,4 @@
-"""What every test shares: quiet globals and the real clips, where they are at hand."""
+"""Fixtures of all tests: global state, real clips, and the table of golden errors."""
 
 import gc
 import os
@@ -20,25 +20,25 @@ MANAGERS = (MMLogger, MessageHub, Visualizer, DefaultScope)
 
 @pytest.fixture(scope='session', autouse=True)
 def _one_thread() -> None:
-    """Sums are the same however many workers run side by side."""
+    """Use one thread, so that sums do not depend on the number of test processes."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='session', autouse=True)
 def _plain_config_text() -> None:
-    """Text that nobody reads is not laid out."""
+    """Do not format the text of configs, which takes a quarter of a small run."""
     use_plain_config_text()
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _imported_is_no_garbage() -> None:
-    """Spare MMEngine's datasets, which collect garbage each, what modules hold."""
+def _freeze_imported_objects() -> None:
+    """Exclude imported modules from the garbage collection of MMEngine's datasets."""
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _fresh_mmengine() -> Iterator[None]:
-    """Forget the loggers, hubs and scopes that a test's Runner left behind."""
+    """Remove the loggers, hubs and scopes of a test's Runner."""
     yield
     for manager in MANAGERS:
         instances = manager._instance_dict
@@ -50,18 +50,18 @@ def _fresh_mmengine() -> Iterator[None]:
 
 @pytest.fixture
 def data_dir() -> Path:
-    """Folder with the real clips; the test is skipped where it is not given."""
-    given = os.environ.get('SAM2_DATA_DIR')
-    if not given:
+    """Folder with the real clips; the test is skipped without it."""
+    path = os.environ.get('SAM2_DATA_DIR')
+    if not path:
         pytest.skip('SAM2_DATA_DIR is not set: no real clips to test on')
-    folder = Path(given)
+    folder = Path(path)
     if not folder.is_dir():
         pytest.skip(f'SAM2_DATA_DIR={folder} is not a folder: no real clips to test on')
     return folder
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the golden errors of a test process to the controlling one."""
+    """Pass the golden errors of a test process to the controller."""
     output = getattr(session.config, 'workeroutput', None)
     if output is not None:
         output['golden_errors'] = WORST
@@ -69,12 +69,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Join what a test process handed over."""
+    """Join the golden errors of a test process."""
     join_errors(getattr(node, 'workeroutput', {}).get('golden_errors', {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show how near the golden numbers are, group by group."""
+    """Show the largest golden error of each group."""
     if WORST:
         terminalreporter.section('largest errors against the golden numbers')
         terminalreporter.write('\n'.join(error_table()) + '\n')

@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from end_to_end_runs import (
     IN_PROCESS,
     ONLY_TRAINING,
-    SpoiltLoss,
+    NanLossHook,
     small_config,
     train_recorded,
     written_config,
@@ -129,8 +129,8 @@ def test_non_finite_loss_is_recorded_and_changes_no_weight(
     plain: Config, accumulated: int
 ) -> None:
     plain.optim_wrapper.accumulative_counts = accumulated
-    spoilt = f'{SpoiltLoss.__module__}.{SpoiltLoss.__name__}'
-    plain.custom_hooks = [{'type': spoilt, 'iteration': 4}]
+    nan_hook = f'{NanLossHook.__module__}.{NanLossHook.__name__}'
+    plain.custom_hooks = [{'type': nan_hook, 'iteration': 4}]
     runner, _ = train_recorded(plain)
     assert isinstance(runner.optim_wrapper, OptimWrapper)
     assert all(w.isfinite().all() for w in runner.model.state_dict().values())

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# tools/dist_train.sh over two hosts, which are two network namespaces of this machine
-# (root, Debian's iproute2; ~3 minutes):
+# Tests tools/dist_train.sh on two hosts, which are two network namespaces of this machine
+# (as root, with Debian's iproute2; 3 minutes):
 #
 #   bash tests/network/run.sh
 #
-# The cable of one is pulled in mid-run: both must end within the time-out, with an error
-# that says what happened. Plugged in again, the run resumes and ends with the weights of
-# a run that nobody disturbed.
+# One host loses its network during the run: both must end within the timeout, with an
+# error that says what happened. With the network restored, the run resumes and ends with
+# the weights of an uninterrupted run.
 #
-# WORK=  folder of what is written (default: work_dirs/network, which is emptied).
+# WORK=  output folder (default: work_dirs/network); it is emptied.
 # PYTHON=  interpreter (default: python).
 set -euo pipefail
 
@@ -49,7 +49,7 @@ make_hosts() {
   done
 }
 
-# start HOST RANK WORK_DIR: what one types on each host.
+# start HOST RANK WORK_DIR: the command of a host.
 start() {
   NNODES=2 NODE_RANK="$2" MASTER_ADDR=10.77.0.1 PORT=29577 GLOO_SOCKET_IFNAME=cable \
     ip netns exec "mmsam2-$1" tools/dist_train.sh "$CONFIG" 1 --work-dir "$3" --resume \
@@ -72,14 +72,14 @@ remove_hosts
 trap remove_hosts EXIT
 make_hosts
 
-say 'making clips'
+say 'generating clips'
 "$PYTHON" tools/dataset_converters/make_synthetic_clips.py "$WORK/clips" --size 64 \
   --num-clips 24 --num-val-clips 3 --num-frames 8 > "$WORK/clips.log"
 
-say 'a run that nobody disturbs, over two hosts'
+say 'the uninterrupted run on two hosts'
 train "$WORK/whole"
 
-say 'the run that is disturbed'
+say 'the interrupted run'
 run="$WORK/disturbed"
 start a 0 "$run" &
 a=$!
@@ -91,7 +91,7 @@ for _ in $(seq 240); do
 done
 has_trained "$run" 4 || fail 'no step was taken'
 
-say 'pulling the cable of host b'
+say 'disconnecting host b'
 ip -n mmsam2-b link set cable down
 pulled=$SECONDS
 while kill -0 "$a" 2> /dev/null || kill -0 "$b" 2> /dev/null; do
@@ -105,17 +105,17 @@ for pid in "$a" "$b"; do
   codes+=("$status")
 done
 took=$((SECONDS - pulled))
-say "both hosts ended $took s later with exit codes ${codes[*]} (time-out: $LIMIT s)"
+say "both hosts ended $took s later with exit codes ${codes[*]} (timeout: $LIMIT s)"
 [[ "${codes[*]}" == '1 1' ]] || fail 'they should end with exit code 1'
 for host in a b; do
   grep -m1 'lost contact with the others' "$run.$host.log" | cut -c1-160 ||
-    fail "host $host does not say why"
+    fail "host $host does not report the lost process"
 done
 
-say 'plugging it in again, and the same command once more'
+say 'reconnecting it, and running the same command again'
 ip -n mmsam2-b link set cable up
 train "$run"
 grep -h 'resumed epoch' "$run"/*_*/*.log | sed 's/.* - /  /'
 say "$("$PYTHON" tests/slurm/compare.py "$(cat "$WORK/whole/last_checkpoint")" \
   "$(cat "$run/last_checkpoint")")"
-say 'network: all is well'
+say 'network: passed'

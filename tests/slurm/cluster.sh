@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# A SLURM of one machine for tests: munge, controller and node daemon, all of whose files
-# lie in one folder. Needs root, and Debian's packages:
+# A SLURM cluster on one machine for tests: munge, controller and node daemon, with all
+# files in one folder. Needs root and Debian's packages:
 #
 #   apt-get install -y --no-install-recommends slurm-wlm munge
 #
-#   bash tests/slurm/cluster.sh up      starts what does not run yet
-#   bash tests/slurm/cluster.sh down    cancels all jobs, ends the daemons, removes the folder
-#   eval "$(bash tests/slurm/cluster.sh env)"   lets SLURM's commands find it
+#   bash tests/slurm/cluster.sh up      starts the daemons that are not running
+#   bash tests/slurm/cluster.sh down    cancels all jobs, stops the daemons, removes the folder
+#   eval "$(bash tests/slurm/cluster.sh env)"   sets the environment of SLURM's commands
 #
-# CLUSTER=  the folder (default: /tmp/mmsam2-slurm). Partition `low` can be preempted by
-# partition `high`: a job that is gets SIGTERM, a minute, SIGKILL, and its place in the
-# queue back.
+# CLUSTER=  folder (default: /tmp/mmsam2-slurm). Jobs of partition `high` preempt those of
+# partition `low`: these get SIGTERM, a minute later SIGKILL, and are requeued.
 set -euo pipefail
 
 CLUSTER="${CLUSTER:-/tmp/mmsam2-slurm}"
@@ -36,7 +35,7 @@ await() {
 configure() {
   local host
   host="$(hostname -s)"
-  # The node claims more cores than it may have: what is tested is the order of things.
+  # The node may claim more cores than it has: only the order of events is tested.
   # A requeued job waits until its old credential has expired, hence the short one.
   cat > "$SLURM_CONF" << CONF
 ClusterName=mmsam2
@@ -79,7 +78,7 @@ start_munge() {
   chmod 755 "$CLUSTER" "$folder"
   [[ -s "$folder/key" ]] || (umask 077 && head -c 1024 /dev/urandom > "$folder/key")
   chown -R munge "$folder"
-  # Not as the daemon of this machine that may run already.
+  # Not the daemon of this machine, which may be running already.
   runuser -u munge -- "$(command -v munged)" --key-file="$folder/key" \
     --socket="$SOCKET" --pid-file="$folder/pid" --log-file="$folder/log" \
     --seed-file="$folder/seed"
@@ -97,7 +96,7 @@ up() {
   runs "$CLUSTER/slurmctld.pid" || { configure && slurmctld; }
   await scontrol ping
   runs "$CLUSTER/slurmd.pid" || slurmd
-  # Another one would hold the port.
+  # Another one would occupy the port.
   await runs "$CLUSTER/slurmd.pid"
   await eval 'sinfo --noheader --partition=low --format=%t | grep -Eq "idle|mix|alloc"'
   sinfo

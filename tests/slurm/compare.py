@@ -1,4 +1,4 @@
-"""Says whether two checkpoints hold the very same weights and optimizer."""
+"""Checks that two checkpoints have the same weights and optimizer state."""
 
 import sys
 from pathlib import Path

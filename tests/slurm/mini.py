@@ -1,4 +1,4 @@
-"""The quickstart's run, smaller and longer: a step in a moment, many of them."""
+"""The quickstart with a smaller model and more, faster steps."""
 
 _base_ = ['../../configs/sam2_mini_synthetic.py']
 
@@ -25,7 +25,7 @@ train_cfg = dict(max_epochs=8, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=4),
 ]
-# A checkpoint now and then, so that what a signal saves is not there anyway.
+# Few checkpoints: the one that a signal writes must not exist anyway.
 default_hooks = dict(
     checkpoint=dict(interval=4, max_keep_ckpts=2), logger=dict(interval=1)
 )

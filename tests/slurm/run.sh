@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The tools on a real SLURM, set up on this machine by cluster.sh (root; ~5 minutes on an idle machine):
+# Tests the tools on a SLURM that cluster.sh sets up (as root; 5 minutes on an idle machine):
 #
 #   bash tests/slurm/run.sh
 #
-# - a job of two tasks trains, is stopped by a signal, requeued by an operator and
-#   preempted by a job of another partition; each time it resumes by itself, and it ends
-#   with the weights of a job that nobody disturbed;
-# - tools/slurm_test.sh scores the result;
-# - frames of mp4 files are taken out by an array of jobs.
+# - A training job of two tasks is stopped by a signal, requeued by an operator and
+#   preempted by a job of another partition. It resumes each time and ends with the weights
+#   of an uninterrupted job.
+# - tools/slurm_test.sh evaluates the result.
+# - An array of jobs extracts the frames of mp4 files.
 #
-# WORK=  folder of what is written (default: work_dirs/slurm, which is emptied).
+# WORK=  output folder (default: work_dirs/slurm); it is emptied.
 # PYTHON=  interpreter (default: python). KEEP=1 leaves the cluster running.
 set -euo pipefail
 
@@ -41,7 +41,7 @@ await() {
 
 logged() { cat "$RUN"/*_*/*.log 2> /dev/null | grep -Eq "$1"; }
 is_in_state() { scontrol show job "$1" | grep -q "JobState=$2"; }
-# Iterations in all logs of the run: those that were trained, each once or again.
+# Number of iterations in all logs of the run; repeated ones count again.
 iterations() { cat "$RUN"/*_*/*.log 2> /dev/null | grep -c 'Epoch(train)' || true; }
 has_trained() { (($(iterations) >= $1)); }
 restarts() { scontrol show job "$1" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p'; }
@@ -60,15 +60,15 @@ bash tests/slurm/cluster.sh up
 eval "$(bash tests/slurm/cluster.sh env)"
 find "$WORK" -mindepth 1 -delete
 
-say 'making clips'
+say 'generating clips'
 "$PYTHON" tools/dataset_converters/make_synthetic_clips.py "$WORK/clips" --size 64 \
   --num-clips 24 --num-val-clips 3 --num-frames 8 > "$WORK/clips.log"
 
-say 'a job that nobody disturbs'
+say 'the uninterrupted job'
 whole="$(submit whole "$WORK/whole")"
 await 300 "the end of job $whole" is_in_state "$whole" COMPLETED
 
-say 'the job that is disturbed'
+say 'the interrupted job'
 job="$(submit disturbed "$RUN")"
 await 120 'the first steps' has_trained 5
 
@@ -85,7 +85,7 @@ await 120 'the second restart' has_restarted "$job" 2
 before="$(grep -c . <(cat "$RUN"/*_*/*.log | grep 'Stopped by'))"
 await 120 'more steps' has_trained 25
 
-say "pre-emption by partition high at $(iterations) iterations"
+say "preemption by partition high at $(iterations) iterations"
 srun --partition=high --ntasks=4 --job-name=urgent sleep 2
 (($(cat "$RUN"/*_*/*.log | grep -c 'Stopped by') > before)) ||
   fail 'the job did not save when it was preempted'
@@ -96,12 +96,12 @@ grep -hE 'Stopped by|resumed epoch' "$RUN"/*_*/*.log | sed 's/.* - /  /'
 last="$(cat "$WORK/whole/last_checkpoint")"
 say "$("$PYTHON" tests/slurm/compare.py "$last" "$(cat "$RUN/last_checkpoint")")"
 
-say 'scoring with tools/slurm_test.sh'
+say 'evaluating with tools/slurm_test.sh'
 tools/slurm_test.sh low score "$CONFIG" "$last" --work-dir "$WORK/score" \
   --cfg-options "data_root=$WORK/clips" > "$WORK/score.log" 2>&1 || fail 'no score'
 grep '"J&F"' "$WORK/score.log" || fail 'no score'
 
-say 'frames of mp4 files by an array of jobs'
+say 'extracting frames of mp4 files by an array of jobs'
 "$PYTHON" tests/slurm/write_mp4.py "$WORK/videos"
 extract=(tools/dataset_converters/extract_sav_frames.py "$WORK/videos")
 "$PYTHON" "${extract[@]}" "$WORK/frames" --jobs 3 --partition low --minutes 5 \
@@ -109,4 +109,4 @@ extract=(tools/dataset_converters/extract_sav_frames.py "$WORK/videos")
 "$PYTHON" "${extract[@]}" "$WORK/frames_here" > /dev/null
 diff -r "$WORK/frames" "$WORK/frames_here" || fail 'the frames differ'
 ls "$WORK"/extract_logs/*.out > /dev/null || fail 'no job of the array has run'
-say 'slurm: all is well'
+say 'slurm: passed'

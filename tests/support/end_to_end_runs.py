@@ -1,4 +1,4 @@
-"""Whole runs of SAM 2 on tiny clips, by the quickstart's own config."""
+"""Complete runs of SAM 2 on tiny clips, with the config of the quickstart."""
 
 import json
 import math
@@ -56,12 +56,12 @@ PARTS_OF_CHECKPOINT = (
 
 
 class LossRecorder(Hook):
-    """Keeps the losses of a run and what its batches were made of.
+    """Records the losses and the clips of a run.
 
     Attributes:
-        losses: The loss of each iteration.
+        losses: Loss of each iteration.
         clips: For each epoch, name and seed of each clip.
-        results: Of the validation videos.
+        results: Results of the validation videos.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class LossRecorder(Hook):
         self.results: list[VideoResult] = []
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Begin another list."""
+        """Start the list of an epoch."""
         self.clips.append([])
 
     def after_train_iter(
@@ -80,7 +80,7 @@ class LossRecorder(Hook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Keep what an iteration saw and found."""
+        """Record loss and clips of an iteration."""
         if outputs:
             self.losses.append(outputs['loss'].item())
         self.clips[-1] += [(clip.video_name, clip.seed) for clip in data_batch or ()]
@@ -92,23 +92,23 @@ class LossRecorder(Hook):
         data_batch: object = None,
         outputs: Sequence[VideoResult] | None = None,
     ) -> None:
-        """Keep what was found on a video."""
+        """Record the results of a video."""
         self.results += outputs or ()
 
     @property
     def all_finite(self) -> bool:
-        """Whether there was an iteration, and none without a finite loss."""
+        """Whether there was an iteration and all losses are finite."""
         return bool(self.losses) and all(map(math.isfinite, self.losses))
 
 
-class SpoiltLoss(Hook):
-    """Makes the mask loss of one iteration no number."""
+class NanLossHook(Hook):
+    """Makes the mask loss of one iteration NaN."""
 
     def __init__(self, *, iteration: int) -> None:
         self.iteration = iteration
 
     def before_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
-        """Spoil, when it is time, and mend afterwards."""
+        """Set the weight to NaN for one iteration."""
         is_time = runner.iter + 1 == self.iteration
         weight = math.nan if is_time else 20.0
         model: Any = runner.model

@@ -1,4 +1,4 @@
-"""Runs in processes of their own."""
+"""Training runs in separate processes."""
 
 import gc
 import multiprocessing
@@ -19,7 +19,7 @@ from plain_config_text import use_plain_config_text
 from projects.sam2.engine.distributed import init_distributed
 
 CHILD_SECONDS = 120
-# What a run imports late: two seconds and more in each process of its own.
+# Imports of a run that take seconds in each new process.
 IMPORTED_ONCE = (
     'engine_processes',
     'matplotlib.pyplot',
@@ -30,13 +30,13 @@ SPAWNER = multiprocessing.get_context('forkserver')
 
 
 def run_processes(cfg: Config, world_size: int) -> list[int | None]:
-    """Train in processes of their own.
+    """Train in separate processes.
 
     Args:
         world_size: 1 trains without a launcher, more join by gloo.
 
     Returns:
-        Exit code of each; a process that was killed has minus the signal's number.
+        Exit codes; that of a killed process is the negative number of the signal.
     """
     return call_in_processes(_train, cfg.to_dict(), world_size)
 
@@ -46,13 +46,13 @@ def call_in_processes(
     argument: Any,
     world_size: int,
 ) -> list[int | None]:
-    """Call a function in processes that a launcher would have started.
+    """Call a function in processes as a launcher would start them.
 
     Args:
-        world_size: Processes; 1 has no launcher.
+        world_size: Number of processes; 1 runs without a launcher.
 
     Returns:
-        Exit code of each; a process that was killed has minus the signal's number.
+        Exit codes; that of a killed process is the negative number of the signal.
     """
     _start_server()
     with socket.socket() as probe:
@@ -72,15 +72,15 @@ def call_in_processes(
 
 
 def _start_server() -> None:
-    """Start the process that imports all this once, and from which children fork."""
+    """Start the server process that has imported all this and forks the others."""
     SPAWNER.set_forkserver_preload([*IMPORTED_ONCE])
-    # Python 3.11's server does not take over sys.path.
+    # The server of Python 3.11 does not inherit sys.path.
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
         forkserver.ensure_running()
 
 
 def _variables(world_size: int, port: int) -> list[dict[str, str]]:
-    """What torchrun sets in each process; nothing for a lone one."""
+    """Return the variables that torchrun sets in each process."""
     if world_size == 1:
         return [{}]
     shared = {
@@ -99,18 +99,18 @@ def _child(
     argument: Any,
     variables: dict[str, str],
 ) -> None:
-    """One process."""
+    """Run in one of the processes."""
     torch.set_num_threads(1)
-    gc.freeze()  # as in the tests' own process
+    gc.freeze()  # as in conftest.py
     use_plain_config_text()
-    # As in a process that was started by hand; the Runner would warn of the change.
+    # The default of a process started by hand; the Runner warns of a change.
     multiprocessing.set_start_method('fork', force=True)
     os.environ.update(variables)
     function(argument, 'pytorch' if variables else 'none')
 
 
 def _train(settings: dict[str, Any], launcher: str) -> None:
-    """Train from the entries of a config."""
+    """Train from the dict of a config."""
     cfg = Config(settings)
     if launcher != 'none':
         cfg.launcher = launcher

@@ -54,7 +54,7 @@ class ToyClips(Dataset[dict[str, Tensor]]):
         self.loaded: list[int] = []
 
     def __len__(self) -> int:
-        """As many as asked for."""
+        """Number of clips."""
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ class ToyClips(Dataset[dict[str, Tensor]]):
 
 
 class ToyRootedClips(ToyClips):
-    """Knows the folder that it was given."""
+    """Clips with a ``data_root``."""
 
     def __init__(self, *, data_root: str, length: int) -> None:
         super().__init__(length=length)
@@ -75,7 +75,7 @@ class ToyRootedClips(ToyClips):
 
 
 class ToyModel(BaseModel):
-    """Two layers with dropout between them, and a part that is not always used."""
+    """Two layers with dropout between them, and a parameter that is not always used."""
 
     def __init__(self, *, dropout: float = 0.5, width: int = 8) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class ToyModel(BaseModel):
 
 
 class ToyRecordingWrapper(OptimWrapper):
-    """Writes the gradients of each step, before they are clipped."""
+    """Saves the gradients of each step, before they are clipped."""
 
     def __init__(self, *, optimizer: torch.optim.Optimizer, path: str) -> None:
         super().__init__(optimizer)
@@ -110,7 +110,7 @@ class ToyRecordingWrapper(OptimWrapper):
         self.steps: list[list[Tensor | None]] = []
 
     def step(self, **kwargs: object) -> None:
-        """Write what has been accumulated, and step."""
+        """Save the accumulated gradients, and step."""
         parameters = self.optimizer.param_groups[0]['params']
         self.steps.append(
             [None if p.grad is None else p.grad.clone() for p in parameters]
@@ -121,7 +121,7 @@ class ToyRecordingWrapper(OptimWrapper):
 
 
 class ToyMetric(BaseMetric):
-    """Reports a score, greater the smaller the errors, under the name of ours."""
+    """Reports a score named J&F that is higher for smaller errors."""
 
     def process(self, data_batch: object, data_samples: Sequence[Any]) -> None:
         """Collect the errors."""
@@ -134,7 +134,7 @@ class ToyMetric(BaseMetric):
 
 
 class ToyKillHook(Hook):
-    """Kills its own process, without any farewell, after an iteration."""
+    """Kills its own process with SIGKILL after an iteration."""
 
     priority = 'LOWEST'
 
@@ -142,20 +142,20 @@ class ToyKillHook(Hook):
         self.iteration = iteration
 
     def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
-        """Kill, when it is time."""
+        """Kill after the given iteration."""
         if runner.iter + 1 == self.iteration:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 class ToyStopHook(Hook):
-    """Asks to stop after an iteration, on one process alone."""
+    """Asks to stop after an iteration, on one process."""
 
     def __init__(self, *, iteration: int, rank: int = 0) -> None:
         self.iteration = iteration
         self.rank = rank
 
     def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
-        """Ask, when it is time."""
+        """Ask after the given iteration."""
         if runner.iter + 1 == self.iteration and runner.rank == self.rank:
             runner.train_loop.stop_training = True
 
@@ -235,10 +235,10 @@ def train(cfg: Config) -> Runner:
 
 
 def write_checkpoint(folder: Path, iteration: int, **changes: object) -> Path:
-    """Write a checkpoint that a run could resume from, without a run.
+    """Write a checkpoint to resume from, without a run.
 
     Args:
-        changes: Of its parts; None leaves one out.
+        changes: Of its keys; None removes a key.
     """
     parts: dict[str, object] = {
         'meta': {'epoch': 0, 'iter': iteration},
@@ -283,9 +283,9 @@ def differences(
 
 
 class ToySignalHook(Hook):
-    """Sends its own process a signal, and the workers of its loaders, too.
+    """Sends a signal to its own process and its data loader workers.
 
-    It does so after an iteration of training, or after the first one of the
+    It does so after an iteration of training, or after the first iteration of the
     validation that follows ``iteration`` iterations.
     """
 
@@ -298,19 +298,19 @@ class ToySignalHook(Hook):
         self.in_validation = in_validation
 
     def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
-        """Send, when it is time."""
+        """Send the signal after the given iteration."""
         if not self.in_validation and runner.iter + 1 == self.iteration:
             self._send(runner)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, *_: object, **__: object
     ) -> None:
-        """Send, when it is time."""
+        """Send the signal after the given iteration."""
         if self.in_validation and (runner.iter, batch_idx) == (self.iteration, 0):
             self._send(runner)
 
     def _send(self, runner: Runner) -> None:
-        """Send, on one process alone, and from outside, as a cluster does."""
+        """Send the signal on one process, from outside, as a cluster does."""
         if runner.rank == self.rank:
             pids = [worker.pid for worker in multiprocessing.active_children()]
             line = ' '.join(map(str, ['kill', f'-{self.number}', *pids, os.getpid()]))
@@ -318,21 +318,21 @@ class ToySignalHook(Hook):
 
 
 class ToySlowHook(Hook):
-    """Waits after an iteration, and marks in the work directory that it does."""
+    """Waits after an iteration, and writes a marker file to the work directory."""
 
     def __init__(self, *, iteration: int, seconds: float) -> None:
         self.iteration = iteration
         self.seconds = seconds
 
     def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
-        """Wait, when it is time."""
+        """Wait after the given iteration."""
         if runner.iter + 1 == self.iteration:
             Path(runner.work_dir, f'waits_{runner.rank}').touch()
             time.sleep(self.seconds)
 
 
 class ToyNanHook(Hook):
-    """Spoils some batches of one process."""
+    """Puts NaN into some batches of one process."""
 
     def __init__(self, *, iterations: Sequence[int], rank: int = 0) -> None:
         self.iterations = iterations
@@ -344,7 +344,7 @@ class ToyNanHook(Hook):
         batch_idx: int,
         data_batch: Any = None,
     ) -> None:
-        """Spoil one clip of the batch."""
+        """Replace one clip of the batch by NaN."""
         del batch_idx
         if runner.iter + 1 in self.iterations and runner.rank == self.rank:
             data_batch['features'][0].fill_(torch.nan)

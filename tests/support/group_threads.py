@@ -1,4 +1,4 @@
-"""Imported by a run, it says how many threads of a process group are there."""
+"""A run that imports this prints the number of threads of its process group."""
 
 import atexit
 import sys
@@ -10,8 +10,8 @@ from torch import distributed
 _destroy = distributed.destroy_process_group
 
 
-def _tell(when: str) -> None:
-    """Count them while Python lets them run."""
+def _print_count(when: str) -> None:
+    """Print how many threads are running."""
     names = []
     for task in Path('/proc/self/task').glob('*/comm'):
         with suppress(OSError):  # a thread has just ended
@@ -22,11 +22,11 @@ def _tell(when: str) -> None:
     sys.stdout.flush()
 
 
-def _tell_and_destroy() -> None:
-    """Count them while the group is there."""
-    _tell('before')
+def _print_and_destroy() -> None:
+    """Print it before the group is destroyed."""
+    _print_count('before')
     _destroy()
 
 
-vars(distributed)['destroy_process_group'] = _tell_and_destroy
-atexit.register(_tell, 'after')
+vars(distributed)['destroy_process_group'] = _print_and_destroy
+atexit.register(_print_count, 'after')
