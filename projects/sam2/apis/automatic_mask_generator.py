@@ -67,7 +67,11 @@ class AutomaticMask(TypedDict):
     """A mask of :meth:`SAM2AutomaticMaskGenerator.generate`, with the released keys.
 
     Example:
-        >>> masks = SAM2AutomaticMaskGenerator(model).generate(image)
+        >>> import numpy as np
+        >>> from projects.sam2.apis import SAM2AutomaticMaskGenerator, build_sam2
+        >>> model = build_sam2('_base_/models/sam2_1_mini.py', device='cpu')
+        >>> generator = SAM2AutomaticMaskGenerator(model, points_per_side=4)
+        >>> masks = generator.generate(np.zeros((96, 128, 3), np.uint8))
         >>> large = [mask['segmentation'] for mask in masks if mask['area'] > 1000]
 
     Attributes:
@@ -100,10 +104,14 @@ class SAM2AutomaticMaskGenerator:
     Settings may be changed between images: ``generator.pred_iou_thresh = 0.6``.
 
     Example:
-        >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
-        >>> generator = SAM2AutomaticMaskGenerator(model, points_per_side=4)
-        >>> masks = generator.generate(image)  # uint8, RGB, (height, width, 3)
-        >>> all(mask['predicted_iou'] > 0.8 for mask in masks)
+        >>> import numpy as np
+        >>> from projects.sam2.apis import SAM2AutomaticMaskGenerator, build_sam2
+        >>> model = build_sam2('_base_/models/sam2_1_mini.py', device='cpu')
+        >>> generator = SAM2AutomaticMaskGenerator(
+        ...     model, points_per_side=4, pred_iou_thresh=0.9
+        ... )
+        >>> masks = generator.generate(np.zeros((96, 128, 3), np.uint8))
+        >>> all(mask['predicted_iou'] > 0.9 for mask in masks)
         True
 
     Attributes:

@@ -77,6 +77,10 @@ def build_sam2(
 ) -> SAM2:
     """Build a model and load its weights.
 
+    Example:
+        >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
+        >>> untrained = build_sam2('configs/sam2_mini_davis.py', device='cpu')
+
     Args:
         config_file: As for :func:`load_model_config`, such as ``'sam2.1_hiera_t'``.
         ckpt_path: A released file, a SAM 2 folder of Hugging Face's transformers, or

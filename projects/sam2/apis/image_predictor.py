@@ -70,13 +70,15 @@ class SAM2ImagePredictor:
     saved and set again.
 
     Example:
-        >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
+        >>> import numpy as np
+        >>> from projects.sam2.apis import SAM2ImagePredictor, build_sam2
+        >>> model = build_sam2('_base_/models/sam2_1_mini.py', device='cpu')
         >>> predictor = SAM2ImagePredictor(model)
-        >>> predictor.set_image(image)  # uint8, RGB, (height, width, 3)
-        >>> masks, ious, low_res = predictor.predict([[40, 25]], [1])
+        >>> predictor.set_image(np.zeros((96, 128, 3), np.uint8))
+        >>> masks, ious, low_res = predictor.predict([[64, 48]], [1])
         >>> best = masks[ious.argmax()]
-        >>> best.shape == image.shape[:2]
-        True
+        >>> best.shape, best.dtype
+        ((96, 128), dtype('bool'))
 
     Args:
         sam_model: A model as :func:`build_sam2` returns it, or a video predictor,

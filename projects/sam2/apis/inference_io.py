@@ -99,9 +99,16 @@ class InferenceResult:
     """Masks of one image, video or stream.
 
     Example:
-        >>> (result,) = inferencer('clip.mp4', prompts=[box])['predictions']
-        >>> result.frames[0].object_ids, len(result.frames[0].masks)
-        ((1,), 1)
+        >>> import numpy as np
+        >>> from projects.sam2.apis import ObjectPrompt, SAM2Inferencer
+        >>> inferencer = SAM2Inferencer(
+        ...     model='_base_/models/sam2_1_mini.py', device='cpu', show_progress=False
+        ... )
+        >>> image = np.zeros((96, 128, 3), np.uint8)
+        >>> prompts = [ObjectPrompt(box=(20, 10, 90, 80))]
+        >>> (result,) = inferencer(image, prompts=prompts)['predictions']
+        >>> result.size, result.frames[0].object_ids, len(result.frames[0].masks)
+        ((96, 128), (1,), 1)
 
     Attributes:
         name: Name of the input and of the files that were written for it.

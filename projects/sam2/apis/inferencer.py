@@ -61,9 +61,10 @@ class ObjectPrompt:
     """Prompt of one object on one frame: points, a box or both, or a mask.
 
     Example:
-        >>> box = ObjectPrompt(box=(10, 5, 60, 40))
+        >>> from projects.sam2.apis import ObjectPrompt
+        >>> box = ObjectPrompt(object_id=1, box=(60, 30, 130, 120))
         >>> clicks = ObjectPrompt(
-        ...     object_id=2, points=[(95, 70), (20, 20)], labels=[1, 0]
+        ...     object_id=2, frame_index=40, points=[(95, 70), (20, 20)], labels=[1, 0]
         ... )
 
     Attributes:
@@ -145,11 +146,15 @@ class SAM2Inferencer(BaseInferencer):
     (:meth:`forward`), draws (:meth:`visualize`) and writes files.
 
     Example:
-        >>> inferencer = SAM2Inferencer(weights='sam2.1_hiera_tiny.pt')
-        >>> box = ObjectPrompt(box=(10, 5, 60, 40))
-        >>> results = inferencer('clip.mp4', prompts=[box], out_dir='out')
-        >>> results['predictions'][0].frames[0].object_ids
-        (1,)
+        >>> import numpy as np
+        >>> from projects.sam2.apis import ObjectPrompt, SAM2Inferencer
+        >>> inferencer = SAM2Inferencer(
+        ...     model='_base_/models/sam2_1_mini.py', device='cpu', show_progress=False
+        ... )
+        >>> video = np.zeros((3, 96, 128, 3), np.uint8)  # or 'clip.mp4'
+        >>> results = inferencer(video, prompts=[ObjectPrompt(box=(20, 10, 90, 80))])
+        >>> [frame.object_ids for frame in results['predictions'][0].frames]
+        [(1,), (1,), (1,)]
 
     Args:
         model: As for :func:`load_model_config`; None finds the config that fits the
