@@ -226,12 +226,12 @@ def _compare(
         expected = track_with_transformers(theirs, case)
     is_coarse = memory_dtype is torch.bfloat16
     tolerance = BFLOAT16_TOLERANCE if is_coarse else TOLERANCE
-    for frame, one, other in zip(case.order, actual, expected, strict=True):
+    for frame, our_frame, their_frame in zip(case.order, actual, expected, strict=True):
         for name, ours_is, theirs_is in (
-            ('masks', one.masks, other.masks),
+            ('masks', our_frame.masks, their_frame.masks),
             # A score near the threshold is no smaller in what it is made of.
-            ('scores', one.scores - shift, other.scores - shift),
-            ('pointers', one.pointers, other.pointers),
+            ('scores', our_frame.scores - shift, their_frame.scores - shift),
+            ('pointers', our_frame.pointers, their_frame.pointers),
         ):
             _assert_near(ours_is, theirs_is, f'{name} of frame {frame}', tolerance)
     return torch.stack([answer.scores for answer in actual])

@@ -108,8 +108,8 @@ def test_same_weights_give_the_same_bytes_in_any_order_under_any_name(
     turned = dict(reversed(weights.items()))
     for name, state in (('a.pth', weights), ('another.pt', turned)):
         _write(tmp_path / name, state, kind)
-    one, other = (path.read_bytes() for path in tmp_path.iterdir())
-    assert one == other
+    first, second = (path.read_bytes() for path in tmp_path.iterdir())
+    assert first == second
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -76,9 +76,9 @@ def test_equals_the_evaluator_of_sav(golden: GoldenScores, tmp_path: Path) -> No
         assert_exact(scores.object_ids, tuple(sorted(map(int, expected))), video)
         for key, values in expected.items():
             index = scores.object_ids.index(int(key))
-            found = 100 * np.array([scores.j[index], scores.f[index]])
-            wanted = np.array([values['J'], values['F']])
-            assert_within(found, wanted, 1e-9, f'{video}, object {key}')
+            actual = 100 * np.array([scores.j[index], scores.f[index]])
+            published = np.array([values['J'], values['F']])
+            assert_within(actual, published, 1e-9, f'{video}, object {key}')
 
 
 def test_truth_as_prediction_scores_all() -> None:

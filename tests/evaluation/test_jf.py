@@ -63,9 +63,9 @@ def test_published_scores_are_met_to_the_last_bit(published: Path) -> None:
     assert videos
     for video in videos:
         for index, (pred, truth) in enumerate(video.maps()):
-            found = score_labels(pred, truth, list(video.scores))
+            scores = score_labels(pred, truth, list(video.scores))
             for j, f, wanted in zip(
-                found.j, found.f, video.scores.values(), strict=True
+                scores.j, scores.f, video.scores.values(), strict=True
             ):
                 values = wanted['J_per_frame'][index], wanted['F_per_frame'][index]
                 assert values in {(j, f), (None, None)}, f'{video.name}, frame {index}'

@@ -269,13 +269,13 @@ def test_sixty_objects_have_sixty_colours() -> None:
 
 
 def test_neighbouring_ids_look_different() -> None:
-    for one, other in itertools.pairwise(range(1, 256)):
-        assert math.dist(object_color(one), object_color(other)) > 60
+    for object_id, next_id in itertools.pairwise(range(1, 256)):
+        assert math.dist(object_color(object_id), object_color(next_id)) > 60
 
 
 def test_the_first_dozen_are_far_apart() -> None:
-    for one, other in itertools.combinations(range(1, 13), 2):
-        assert math.dist(object_color(one), object_color(other)) > 60
+    for object_id, next_id in itertools.combinations(range(1, 13), 2):
+        assert math.dist(object_color(object_id), object_color(next_id)) > 60
 
 
 @pytest.mark.parametrize('object_id', [0, 1, 12, 13, 255, 100_000])

@@ -42,8 +42,8 @@ def contains(image: Picture, cell: Picture) -> tuple[int, int]:
     height, width = cell.shape[:2]
     assert len(rows) == height * width
     top, left = int(rows.min()), int(columns.min())
-    found = image[top : top + height, left : left + width]
-    assert np.array_equal(found, cell)
+    region = image[top : top + height, left : left + width]
+    assert np.array_equal(region, cell)
     return top, left
 
 
