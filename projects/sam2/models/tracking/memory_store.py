@@ -234,6 +234,7 @@ class OffloadFile:
             layout=self._layouts.setdefault(layout, layout),
             device=raw.device,
             serial=next(self._serials),
+            num_bytes=len(copied),
             copied=copied,
             event=event,
         )
@@ -326,49 +327,31 @@ class OffloadFile:
             left, offset = left[written:], offset + written
 
 
+@dataclass(eq=False, kw_only=True)
 class OffloadedTensors:
     """Tensors in an :class:`OffloadFile`; their bytes are freed with this object.
 
     Attributes:
+        file: The file.
         layout: Type and shape of each tensor.
-        num_bytes: Of all tensors.
         device: Where they came from.
         serial: Counts the tensors of a file in the order of offloading.
-        pending: They are not written yet.
-        offset: Position in the file; None until they are written, or without a file.
+        num_bytes: Of all tensors.
         copied: Their bytes on the host, complete after ``event``; None in a file.
         event: Marks the end of the copy off a GPU; None without such a copy.
+        pending: They are not written yet.
+        offset: Position in the file; None until they are written, or without a file.
     """
 
-    __slots__ = (
-        '__weakref__',
-        'copied',
-        'device',
-        'event',
-        'file',
-        'layout',
-        'num_bytes',
-        'offset',
-        'pending',
-        'serial',
-    )
-
-    def __init__(
-        self,
-        *,
-        file: OffloadFile,
-        layout: Layout,
-        device: torch.device,
-        serial: int,
-        copied: Tensor,
-        event: torch.cuda.Event | None,
-    ) -> None:
-        self.file, self.layout, self.device, self.serial = file, layout, device, serial
-        self.num_bytes = len(copied)
-        self.pending = True
-        self.offset: int | None = None
-        self.copied: Tensor | None = copied
-        self.event = event
+    file: OffloadFile
+    layout: Layout
+    device: torch.device
+    serial: int
+    num_bytes: int
+    copied: Tensor | None
+    event: torch.cuda.Event | None
+    pending: bool = True
+    offset: int | None = None
 
     def read(self, num_tensors: int | None = None) -> list[Tensor]:
         """Read the first tensors, or all, to the device they came from."""
