@@ -17,7 +17,10 @@ from projects.sam2.models import SAM2Tracker
 from projects.sam2.models.memory_bank import MemoryBank
 from projects.sam2.models.tracking import memory_store
 from projects.sam2.models.tracking.frame import SAMHeads
-from projects.sam2.models.tracking.memory_store import ObjectMemory
+from projects.sam2.models.tracking.memory_store import (
+    ObjectMemory,
+    OffloadedMemoryStore,
+)
 from projects.sam2.structures import FramePrompt, PointPrompt
 from toy_videos import (
     SIDE,
@@ -412,6 +415,25 @@ def test_oldest_memories_beyond_the_limit_are_deleted_and_not_tracked() -> None:
     shown = track(predictor, state, start_frame_idx=0)
     assert list(shown) == list(range(length))
     assert 3 in state.objects[1].store.conditioning
+
+
+def test_a_copy_that_is_kept_costs_no_memories_at_the_limit() -> None:
+    predictor = _predictor(SHORT_BANK)
+    state = predictor.init_state(toy_frames(24))
+    click(predictor, state)
+    track(predictor, state, max_frame_num_to_track=11)
+    copied = copy.deepcopy(state)
+    assert state.offload_file is not None
+    predictor.max_archive_gb = state.offload_file.used_bytes / 10**9
+    with pytest.warns(UserWarning, match='more than max_archive_gb='):
+        track(predictor, state, start_frame_idx=12)
+    offloaded = []
+    for session in (state, copied):
+        store = session.objects[1].store
+        assert isinstance(store, OffloadedMemoryStore)
+        offloaded.append(list(store.offloaded))
+    assert len(offloaded[0]) == len(offloaded[1])
+    assert offloaded[1] == list(range(1, 1 + len(offloaded[1])))
 
 
 def test_nothing_goes_to_disk_where_the_limit_is_zero() -> None:

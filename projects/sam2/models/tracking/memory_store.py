@@ -205,7 +205,7 @@ class OffloadFile:
         in_memory: Keep the tensors in the memory of the host, without a file.
 
     Attributes:
-        used_bytes: Of all tensors that are still held.
+        used_bytes: Of all tensors that some store still holds.
         num_bytes: Size of the file.
     """
 

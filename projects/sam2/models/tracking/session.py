@@ -562,19 +562,24 @@ class VideoSession:
 
         Their frames count as not tracked; the running pass does not need them.
         """
-        if self.offload_file is None:
-            return
         limit = self.options.max_archive_gb
-        excess = self.offload_file.used_bytes - limit * BYTES_PER_GB
-        if excess <= 0:
+        file = self.offload_file
+        if file is None or file.used_bytes <= limit * BYTES_PER_GB:
             return
         stores = {
             object_id: obj.store.offloaded
             for object_id, obj in self.objects.items()
             if isinstance(obj.store, OffloadedMemoryStore)
         }
-        # Bytes are freed at the end of the edit: until then count what is deleted.
-        while excess > 0 and any(stores.values()):
+        # The file may hold more, of copies of this session.
+        excess = -limit * BYTES_PER_GB + sum(
+            memory.tensors.num_bytes
+            for offloaded in stores.values()
+            for memory in offloaded.values()
+        )
+        if excess <= 0:
+            return
+        while excess > 0:
             _, frame, object_id = min(
                 (memory.tensors.serial, frame, object_id)
                 for object_id, offloaded in stores.items()
