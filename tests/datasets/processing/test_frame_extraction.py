@@ -25,11 +25,11 @@ NUM_FRAMES = 10
 
 
 def write_mp4(path: Path, num_frames: int = NUM_FRAMES) -> None:
-    """Frames of which each is brighter than the one before."""
+    """Write a bluish video of which each frame is brighter than the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 24, (64, 48))
     for time in range(num_frames):
-        writer.write(np.full((48, 64, 3), 20 * time, np.uint8))
+        writer.write(np.full((48, 64, 3), (24 * time, 18 * time, 18 * time), np.uint8))
     writer.release()
 
 

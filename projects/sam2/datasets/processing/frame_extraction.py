@@ -120,7 +120,14 @@ def extract_video(plan: ExtractionPlan, name: str, heartbeat: Heartbeat) -> int:
     num_frames = len(range(0, header.num_frames, plan.every))
     folder = safe_join(plan.out, name)
     if folder.is_dir():
-        _check_num_frames(folder, num_frames, plan)
+        num_files = sum(entry.name.endswith('.jpg') for entry in scan_folder(folder))
+        if num_files != num_frames:
+            problem = (
+                f'holds {num_files} frames, expected {num_frames} with '
+                f'every={plan.every}'
+            )
+            remedy = 'remove the folder to extract the frames again'
+            raise ClipDataError.at(folder, problem, remedy)
         return 0
     unfinished = plan.unfinished / name
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -129,7 +136,6 @@ def extract_video(plan: ExtractionPlan, name: str, heartbeat: Heartbeat) -> int:
         for index, frame in _read_frames(header, plan.every):
             write_jpeg(unfinished / f'{index:05d}.jpg', frame, plan.quality)
             heartbeat()
-        _check_num_frames(unfinished, num_frames, plan)
         folder.parent.mkdir(parents=True, exist_ok=True)
         flush_and_rename(unfinished, folder)
     finally:
@@ -154,16 +160,6 @@ def _read_frames(
     if num_decoded != header.num_frames:
         problem = f'holds {num_decoded} frames, its header says {header.num_frames}'
         raise ClipDataError.at(header.path, problem, REPLACE_FILE)
-
-
-def _check_num_frames(folder: Path, expected: int, plan: ExtractionPlan) -> None:
-    num_files = sum(entry.name.endswith('.jpg') for entry in scan_folder(folder))
-    if num_files != expected:
-        problem = (
-            f'holds {num_files} frames, expected {expected} with every={plan.every}'
-        )
-        remedy = 'remove the folder to extract the frames again'
-        raise ClipDataError.at(folder, problem, remedy)
 
 
 def submit_jobs(
