@@ -1,4 +1,4 @@
-"""Freezes parts of a model by the names of their parameters."""
+"""What is trained: freezing of parameters, and low-rank adapters (LoRA, DoRA)."""
 
 import copy
 import re
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from ..checkpoints import is_adapter_key, to_plain_key
 from ..ops import import_optional
 
-MAX_NAMED = 8
+MAX_NAMES = 8  # in an error message
 
 
 @TASK_UTILS.register_module()
 class SAM2Freezing:
-    """Leaves parameters as they are loaded: they need no gradient.
+    """Freezes parameters.
 
-    It works while the model is built, so that neither a graph, nor a bucket of
-    gradients, nor state of the optimizer is ever made for them.
+    This happens while the model is built, so that no graph, no gradient bucket of DDP
+    and no optimizer state is created for them.
 
     Args:
-        parts: Names of modules or parameters, ``image_encoder.backbone`` say, with
-            ``*`` for any characters; a module stands for all that is in it.
-        but: Of these, what is trained all the same.
+        parts: Names of modules or parameters, such as ``image_encoder.backbone``, with
+            ``*`` for any characters; a module stands for all of its parameters.
+        but: Exceptions among these, which are trained.
     """
 
     def __init__(self, *, parts: Sequence[str], but: Sequence[str] = ()) -> None:
@@ -34,73 +34,73 @@ class SAM2Freezing:
         self.but = tuple(but)
 
     def adapt(self, model: nn.Module) -> None:
-        """Freeze.
+        """Freeze the parameters of a model.
 
         Raises:
-            ValueError: If a pattern fits nothing.
+            ValueError: If a pattern matches nothing.
         """
         parameters = dict(model.named_parameters())
-        kept = chosen(parameters, self.but)
-        for name in chosen(parameters, self.parts) - kept:
+        trained = match_names(parameters, self.but)
+        for name in match_names(parameters, self.parts) - trained:
             parameters[name].requires_grad = False
 
 
-def chosen(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
-    """Choose names by patterns.
+def match_names(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    """Select names by patterns.
 
     Args:
-        patterns: A name, or the beginning of one that ends at a dot, with ``*`` for
-            any characters.
+        patterns: A name, or a prefix of one that ends before a dot, with ``*`` for any
+            characters.
 
     Raises:
-        ValueError: If a pattern fits none.
+        ValueError: If a pattern matches none.
     """
-    known, found = list(names), set()
+    known, selected = list(names), set()
     for pattern in patterns:
-        fitting = {
+        matches = {
             name
             for name in known
             if fnmatchcase(name, pattern) or fnmatchcase(name, f'{pattern}.*')
         }
-        if not fitting:
+        if not matches:
             tops = sorted({'.'.join(name.split('.')[:2]) for name in known})
             msg = (
                 f'{pattern!r} fits nothing; names begin with '
-                f'{", ".join(tops[:MAX_NAMED])}'
+                f'{", ".join(tops[:MAX_NAMES])}'
             )
             raise ValueError(msg)
-        found |= fitting
-    return found
+        selected |= matches
+    return selected
 
 
 def frozen_modules(model: nn.Module) -> tuple[nn.Module, ...]:
-    """Modules of which nothing is trained."""
-    found: list[nn.Module] = []
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
+    """Return the largest modules all of whose parameters are frozen."""
+    frozen: list[nn.Module] = []
+    queue = [model]
+    while queue:
+        module = queue.pop()
         parameters = list(module.parameters())
-        if parameters and not any(one.requires_grad for one in parameters):
-            found.append(module)
+        if parameters and not any(p.requires_grad for p in parameters):
+            frozen.append(module)
         elif parameters:
-            waiting += module.children()
-    return tuple(found)
+            queue += module.children()
+    return tuple(frozen)
 
 
 @TASK_UTILS.register_module()
 class SAM2LowRankAdapters:
-    """Trains, in place of a layer's matrix, a product of two thin ones beside it.
+    """Adds low-rank adapters to linear layers (LoRA, Hu et al., 2022).
 
-    The layers themselves are frozen, all else stays as it is. At first the model
-    computes what it did before. Needs the package ``peft``.
+    The layers are frozen and their adapters trained; other parameters stay as they are.
+    An untrained adapter does not change the output. Needs the package ``peft``.
 
     Args:
-        layers: Names of linear layers or of modules, with ``*`` for any characters;
-            of a module, all linear layers in it.
-        rank: Of the product.
-        alpha: The product counts ``alpha / rank`` times.
-        dropout: Share of a layer's input that its adapter does not see in training.
-        dora: Whether length and direction of the matrix's rows are adapted apart.
+        layers: Names of linear layers or of modules, with ``*`` for any characters; a
+            module stands for all of its linear layers.
+        rank: Rank of the product of the two adapter matrices.
+        alpha: The product is scaled by ``alpha / rank``.
+        dropout: Dropout rate of the adapter's input in training.
+        dora: Adapt magnitude and direction of the weights separately (DoRA).
     """
 
     def __init__(
@@ -119,16 +119,16 @@ class SAM2LowRankAdapters:
         self.dora = dora
 
     def adapt(self, model: nn.Module) -> None:
-        """Put the adapters in.
+        """Insert the adapters.
 
         Raises:
             ImportError: If ``peft`` is not installed, or cannot be imported.
-            ValueError: If a pattern fits no linear layer.
+            ValueError: If a pattern matches no linear layer.
         """
         peft = import_optional(
             'peft',
             purpose='SAM2LowRankAdapters',
-            # Without a version, pip may exchange the torch that is there.
+            # Without a version, pip may replace the installed torch.
             install=f'"torch=={torch.__version__.partition("+")[0]}" peft',
         )
         linear = [
@@ -136,8 +136,8 @@ class SAM2LowRankAdapters:
             for name, module in model.named_modules()
             if isinstance(module, nn.Linear)
         ]
-        names = sorted(chosen(linear, self.layers))
-        trained = {n for n, one in model.named_parameters() if one.requires_grad}
+        names = sorted(match_names(linear, self.layers))
+        trained = {n for n, p in model.named_parameters() if p.requires_grad}
         config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -153,7 +153,7 @@ class SAM2LowRankAdapters:
 
 
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What a model without adapters needs to compute what one with adapters does."""
+    """Return the weights of an equivalent model without adapters."""
     merged = copy.deepcopy(model)
     for module in merged.modules():
         if hasattr(module, 'base_layer'):
@@ -167,7 +167,7 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes."""
+    """Return the parameters that training changes."""
     return {
         name: parameter.detach()
         for name, parameter in model.named_parameters()

@@ -1,4 +1,4 @@
-"""Feature pyramid on the maps of Hiera."""
+"""Image encoder: a backbone, and a feature pyramid on its maps."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from .pretrained import PretrainedModule
 
 @MODELS.register_module()
 class HieraFPN(PretrainedModule):
-    """Brings all maps to the same channels and adds coarse maps to finer ones.
+    """Projects all maps to the same channels and adds coarse maps to finer ones.
 
     Args:
         in_channels: Channels of the maps, finest first.
-        out_channels: Channels of the results.
-        top_down_levels: Levels, 0 being the finest, that take part in the top-down
-            path; the others are projected alone.
+        out_channels: C, channels of the outputs.
+        top_down_levels: Levels, 0 being the finest, to which the upsampled coarser
+            level is added.
         init_cfg: MMEngine's initialisation; see :class:`PretrainedModule`.
 
     Raises:
@@ -58,7 +58,7 @@ class HieraFPN(PretrainedModule):
             maps: Finest first, each (B, C_i, H / 2**i, W / 2**i).
 
         Returns:
-            As many maps, finest first, each (B, C, H / 2**i, W / 2**i).
+            A map for each level, finest first, each (B, C, H / 2**i, W / 2**i).
 
         Raises:
             ValueError: If there is not one map for each level.
@@ -85,11 +85,11 @@ NUM_LEVELS = 3  # strides 4, 8 and 16; the coarsest only feeds the top-down path
 
 @MODELS.register_module()
 class SAM2ImageEncoder(PretrainedModule):
-    """Turns frames into feature maps that tracker and mask decoder share.
+    """Encodes frames as feature maps that the tracker and the mask decoder share.
 
     Args:
-        backbone: Config of the backbone, whose maps come finest first.
-        neck: Config of the neck, which gives as many maps of equal channels.
+        backbone: Config of the backbone, which returns maps, finest first.
+        neck: Config of the neck, which returns as many maps with equal channels.
         init_cfg: MMEngine's initialisation; see :class:`PretrainedModule`.
     """
 
@@ -105,13 +105,14 @@ class SAM2ImageEncoder(PretrainedModule):
         super().__init__(init_cfg=init_cfg)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
-        self.frames_at_once: int | None = None  # None takes all
+        # Frames encoded at a time, set by SAM2LowMemoryHook; None for all.
+        self.frames_at_once: int | None = None
 
     @property
     def trunk(self) -> nn.Module:
         """The backbone, as the release calls it."""
-        part: nn.Module = self.backbone
-        return part
+        backbone: nn.Module = self.backbone
+        return backbone
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode frames.
@@ -122,12 +123,12 @@ class SAM2ImageEncoder(PretrainedModule):
         Returns:
             (B, C, H4, W4), (B, C, H8, W8), (B, C, H16, W16).
         """
-        parts = [
-            self.neck(self.backbone(some))[:NUM_LEVELS]
-            for some in images.split(self.frames_at_once or len(images))
+        chunks = [
+            self.neck(self.backbone(chunk))[:NUM_LEVELS]
+            for chunk in images.split(self.frames_at_once or len(images))
         ]
-        if len(parts) == 1:
-            stride4, stride8, stride16 = parts[0]
+        if len(chunks) == 1:
+            stride_4, stride_8, stride_16 = chunks[0]
         else:
-            stride4, stride8, stride16 = map(torch.cat, zip(*parts, strict=True))
-        return stride4, stride8, stride16
+            stride_4, stride_8, stride_16 = map(torch.cat, zip(*chunks, strict=True))
+        return stride_4, stride_8, stride_16

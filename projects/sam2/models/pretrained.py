@@ -1,4 +1,4 @@
-"""Parts that load their weights by ``init_cfg``, or say why they cannot."""
+"""Base class of parts that load pretrained weights by ``init_cfg``."""
 
 from typing import Any, ClassVar
 
@@ -7,25 +7,24 @@ from mmengine.runner import CheckpointLoader
 
 from ..checkpoints import part_weights
 
-__all__ = ['PretrainedModule']
-
 
 class PretrainedModule(BaseModule):
-    """A part of SAM 2 that finds its own weights in any checkpoint with a SAM 2.
+    """A part of SAM 2 that finds its weights in a checkpoint of a whole SAM 2.
 
-    MMEngine's ``init_cfg=dict(type='Pretrained', checkpoint=…)`` loads what has the
-    names that the part has itself, which in a checkpoint of a whole model is nothing,
-    and goes on with random weights. Here the part finds its weights, whatever they are
-    called and with or without ``prefix``, and raises unless all of them are there.
+    MMEngine's ``init_cfg=dict(type='Pretrained', checkpoint=…)`` loads the weights
+    whose names equal those of the part. A checkpoint of a whole model has none of
+    these, and MMEngine continues with random weights. This class finds the weights
+    under the names of any format, with or without ``prefix``, and raises unless all of
+    them are there.
 
     Attributes:
-        checkpoint_part: Where a SAM 2 of ours has this part, with a dot at the end.
+        checkpoint_part: Prefix of the part in our checkpoints, with a dot at the end.
     """
 
     checkpoint_part: ClassVar[str]
 
     def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says; pretrained weights come last.
+        """Initialise according to ``init_cfg``; pretrained weights are loaded last.
 
         Raises:
             CheckpointMismatchError: If the checkpoint does not have exactly the
@@ -35,21 +34,21 @@ class PretrainedModule(BaseModule):
         if self.is_init:
             super().init_weights()  # type: ignore[no-untyped-call]
             return
-        given = self.init_cfg or []
-        configs = [given] if isinstance(given, dict) else list(given)
+        init_cfg = self.init_cfg or []
+        configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg)
         pretrained = [cfg for cfg in configs if _is_pretrained(cfg)]
         self.init_cfg = [cfg for cfg in configs if not _is_pretrained(cfg)]
         try:
             super().init_weights()  # type: ignore[no-untyped-call]
         finally:
-            self.init_cfg = given
+            self.init_cfg = init_cfg
         for cfg in pretrained:
             self._load_pretrained(**{k: v for k, v in cfg.items() if k != 'type'})
 
     def _load_pretrained(
         self, checkpoint: str, prefix: str | None = None, map_location: str = 'cpu'
     ) -> None:
-        """Load the part's weights; the arguments are those of ``PretrainedInit``."""
+        """Load the weights; the arguments are those of ``PretrainedInit``."""
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location)
         weights = part_weights(
             loaded,
@@ -62,5 +61,4 @@ class PretrainedModule(BaseModule):
 
 
 def _is_pretrained(cfg: dict[str, Any]) -> bool:
-    """Whether a config of an initialisation names a checkpoint."""
     return cfg.get('type') in {'Pretrained', PretrainedInit}

@@ -1,45 +1,45 @@
-"""Prompts as embeddings (Kirillov et al., 2023, section 3, prompt encoder)."""
+"""Prompt encoder: embeds points, boxes and masks (Kirillov et al., 2023, section 3)."""
 
 from dataclasses import dataclass
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..ops import match_weights
 from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt
 from .layers import FourierPositionEncoding, LayerNorm2d
 
-__all__ = ['PromptEmbeddings', 'SAM2PromptEncoder']
-
-# Pixels of the frame for each cell of the image embedding.
-# Labels that have an embedding of their own; padding has one beside them.
+# Negative and positive points, and the two corners of a box.
 NUM_POINT_EMBEDDINGS = 4
+# As a plain number: torch.compile does not compare tensors with members of an enum.
+PADDING = PointLabel.PADDING.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptEmbeddings:
-    """A prompt, as the mask decoder reads it.
+    """The embeddings of a prompt, input of the mask decoder.
 
     Attributes:
-        sparse: A token for each point, (O, P + 1, C), a padding point at the end; or
-            (O, 0, C) where there are no points.
-        dense: What is added to the image embedding, (O, C, H16, W16).
+        sparse: A token for each point, (O, P + 1, C), with a padding point at the end;
+            (O, 0, C) without points.
+        dense: Added to the image embedding, (O, C, H16, W16).
     """
 
     sparse: Tensor
     dense: Tensor
 
 
-MASK_CHANNELS = 16  # between the convolutions that read a mask
+MASK_CHANNELS = 16  # between the convolutions on a mask
 
 
 @MODELS.register_module()
 class SAM2PromptEncoder(nn.Module):
-    """Embeds points, boxes (as two points) and earlier masks.
+    """Embeds points, boxes (as two points) and masks of an earlier step.
 
     Args:
-        embed_dims: C, channels of an embedding.
+        embed_dims: C.
     """
 
     def __init__(self, *, embed_dims: int = 256) -> None:
@@ -73,7 +73,7 @@ class SAM2PromptEncoder(nn.Module):
 
         Args:
             points: Points and boxes, or None.
-            mask_logits: Earlier masks, (O, 1, H4, W4), or None.
+            mask_logits: Masks of an earlier step, (O, 1, H4, W4), or None.
             embedding_size: H16 and W16.
 
         Raises:
@@ -83,7 +83,10 @@ class SAM2PromptEncoder(nn.Module):
             weight = self.no_mask_embedding.weight
             sparse = weight.new_zeros(num_objects, 0, self.embed_dims)
         else:
-            sparse = self.embed_points(_padded(points), embedding_size)
+            # A padding point at the end, as the model was trained to expect one.
+            coords = functional.pad(points.coords, (0, 0, 0, 1))
+            labels = functional.pad(points.labels, (0, 1), value=PADDING)
+            sparse = self._embed_points(coords, labels, embedding_size)
         return PromptEmbeddings(
             sparse=sparse,
             dense=self._embed_masks(mask_logits, embedding_size, num_objects),
@@ -92,7 +95,7 @@ class SAM2PromptEncoder(nn.Module):
     def embed_points(
         self, points: PointPrompt, embedding_size: tuple[int, int]
     ) -> Tensor:
-        """Embed points as they are given, without a padding point.
+        """Embed points without appending a padding point.
 
         Args:
             embedding_size: H16 and W16.
@@ -100,30 +103,29 @@ class SAM2PromptEncoder(nn.Module):
         Returns:
             (O, P, C).
         """
-        height, width = (EMBEDDING_STRIDE * cells for cells in embedding_size)
-        # Coordinates name pixels, not their corners.
-        x, y = (points.coords + 0.5).unbind(-1)
-        # Divided by plain numbers: a tensor of them would be a wait for the device.
-        shares = torch.stack([x / width, y / height], dim=-1)
-        encoded: Tensor = self.position_encoding(shares)
-        table = torch.cat(
-            [row.get_parameter('weight') for row in self.point_embeddings]
-        )
-        labels = points.labels.long()
-        embedded = encoded + table[labels.clamp(min=0)]
-        padding = (labels == PointLabel.PADDING)[..., None]
-        return torch.where(padding, self.padding_point_embedding.weight, embedded)
+        return self._embed_points(points.coords, points.labels, embedding_size)
 
     def dense_position(self, embedding_size: tuple[int, int]) -> Tensor:
-        """Position encoding of the image embedding, by the same frequencies.
-
-        Args:
-            embedding_size: H16 and W16.
-
-        Returns:
-            (1, C, H16, W16).
-        """
+        """Position encoding of the image embedding, (1, C, H16, W16)."""
         return self.position_encoding.grid(embedding_size)[None]
+
+    def _embed_points(
+        self, coords: Tensor, labels: Tensor, embedding_size: tuple[int, int]
+    ) -> Tensor:
+        """(O, P, 2) and (O, P) -> (O, P, C)."""
+        height, width = (EMBEDDING_STRIDE * cells for cells in embedding_size)
+        # Coordinates name pixels; + 0.5 is the centre of a pixel.
+        x, y = (coords + 0.5).unbind(-1)
+        # Dividing by a tensor (width, height) would wait for the device.
+        relative = torch.stack([x / width, y / height], dim=-1)
+        encoded: Tensor = self.position_encoding(relative)
+        table = torch.cat(
+            [embedding.get_parameter('weight') for embedding in self.point_embeddings]
+        )  # (4, C)
+        labels = labels.long()
+        embedded = encoded + table[labels.clamp(min=0)]
+        is_padding = (labels == PADDING)[..., None]
+        return torch.where(is_padding, self.padding_point_embedding.weight, embedded)
 
     def _embed_masks(
         self,
@@ -131,10 +133,10 @@ class SAM2PromptEncoder(nn.Module):
         embedding_size: tuple[int, int],
         num_objects: int,
     ) -> Tensor:
-        """Embed earlier masks, or their absence: (O, C, H16, W16)."""
+        """Embed masks, or their absence: (O, C, H16, W16)."""
         if mask_logits is None:
-            nothing = self.no_mask_embedding.weight[..., None, None]
-            return nothing.expand(num_objects, -1, *embedding_size)
+            embedding = self.no_mask_embedding.weight[..., None, None]
+            return embedding.expand(num_objects, -1, *embedding_size)
         expected = tuple(4 * cells for cells in embedding_size)
         if mask_logits.shape[-2:] != expected:
             msg = (
@@ -145,14 +147,3 @@ class SAM2PromptEncoder(nn.Module):
         weight = self.no_mask_embedding.weight
         dense: Tensor = self.mask_downscaling(match_weights(mask_logits, weight))
         return dense
-
-
-def _padded(points: PointPrompt) -> PointPrompt:
-    """Append a padding point, as the model was trained to expect one."""
-    coords, labels = points.coords, points.labels
-    return points.followed_by(
-        PointPrompt(
-            coords=coords.new_zeros(len(coords), 1, 2),
-            labels=labels.new_full((len(labels), 1), PointLabel.PADDING),
-        )
-    )

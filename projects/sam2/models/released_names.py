@@ -21,10 +21,7 @@ from ..checkpoints import (
 from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt
 from .layers import sine_encoding_2d
 from .mask_decoder import SAM2MaskDecoder
-from .prompt_encoder import (
-    PromptEmbeddings,
-    SAM2PromptEncoder,
-)
+from .prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 
 __all__ = ['ReleasedMaskDecoder', 'ReleasedNames', 'ReleasedPromptEncoder']
 
