@@ -21,15 +21,15 @@ def predictor() -> SAM2VideoPredictor:
     return SAM2VideoPredictor(toy_model())
 
 
-@pytest.mark.parametrize(('length', 'told'), [(20, False), (6, True)])
+@pytest.mark.parametrize(('length', 'is_known'), [(20, False), (6, True)])
 def test_stream_equals_the_video(
-    *, predictor: SAM2VideoPredictor, length: int, told: bool
+    *, predictor: SAM2VideoPredictor, length: int, is_known: bool
 ) -> None:
     frames = toy_frames(length)
     state = predictor.init_state(frames)
     click(predictor, state)
     expected = track(predictor, state)
-    stream = SAM2Stream(predictor, num_frames=length if told else None)
+    stream = SAM2Stream(predictor, num_frames=length if is_known else None)
     shown = {0: stream.track(frames[0])}
     assert shown[0].mask_logits.shape == (0, 1, *frames[0].shape[:2])
     shown[0] = click(predictor, stream.state)

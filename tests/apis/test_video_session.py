@@ -411,7 +411,7 @@ def test_oldest_memories_beyond_the_limit_are_deleted_and_not_tracked() -> None:
     again = click(predictor, state, frame=3, at=(60.0, 40.0))
     first = click(predictor, alone, frame=3, at=(60.0, 40.0))
     assert torch.equal(again.mask_logits, first.mask_logits)
-    # It was told once; the pass after that goes on, and tracks them again.
+    # The warning came once; the next pass tracks these frames again.
     shown = track(predictor, state, start_frame_idx=0)
     assert list(shown) == list(range(length))
     assert 3 in state.objects[1].store.conditioning
@@ -587,10 +587,10 @@ def test_correction_conditions_once_the_first_prompt_is_cleared(
 
 
 def _everything(state: VideoState) -> dict[str, Any]:
-    """All that a later call can tell of a state, as numbers that are compared."""
-    told: dict[str, Any] = {'ids': list(state.objects), 'length': state.num_frames}
+    """All of a state that a later call can observe, as numbers that are compared."""
+    values: dict[str, Any] = {'ids': list(state.objects), 'length': state.num_frames}
     for number, obj in state.objects.items():
-        told[f'{number} frames'] = (
+        values[f'{number} frames'] = (
             {f: (p.points, p.mask) for f, p in obj.prompts.items()},
             {f: (id(a.step), a.conditioning) for f, a in obj.pending.items()},
             dict(obj.tracked_in_reverse),
@@ -599,11 +599,11 @@ def _everything(state: VideoState) -> dict[str, Any]:
         )
         for frame in range(state.frames.num_frames):
             memory = obj.output(frame)
-            told[f'{number} {frame}'] = memory and (
+            values[f'{number} {frame}'] = memory and (
                 memory.mask_logits.tolist(),
                 memory.object_score_logits.tolist(),
             )
-    return told
+    return values
 
 
 @pytest.mark.parametrize(

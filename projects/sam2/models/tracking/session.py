@@ -1,4 +1,6 @@
-"""One video: prompts and tracks its objects. Everything that tracks a video runs it.
+"""The video session: prompts and tracks the objects of one video.
+
+Validation, predictor, stream and tools run it; training tracks batches (:mod:`.clip`).
 
 ::
 
@@ -201,22 +203,21 @@ class TrackedObject:
 class VideoSession:
     """Prompts and tracks the objects of one video.
 
-    - A prompt on a frame that was not tracked yet conditions the video. It is decoded
-      without memories.
-    - A prompt on a frame that was tracked corrects it: it is decoded with memories and
-      conditions the video where ``corrections_condition`` is set. Otherwise the next
-      pass over the frame overwrites it.
-    - A frame that conditions the video goes on doing so when it is prompted again. The
-      new output replaces its memory.
-    - Clearing a prompt keeps the mask of its frame as a tracked one. If no frame
-      conditions the video any more, the other prompts of the object begin to: with the
-      output that is shown, or with a new one where a pass overwrote it. An object
-      without a prompt cannot be tracked.
-    - Outputs of prompts become memories when tracking goes on (:meth:`commit`). A
-      prompt that is cleared, or an object that is removed, before that has no effect.
+    - A prompt on a frame that was not tracked makes it a conditioning frame. The prompt
+      is decoded without memories.
+    - A prompt on a tracked frame is a correction and decoded with memories. With
+      ``corrections_condition`` the frame becomes a conditioning frame; otherwise the
+      next pass overwrites the correction.
+    - A conditioning frame that is prompted again remains one, with the new memory.
+    - Where prompts are cleared, the mask stays as that of a tracked frame. When the
+      last conditioning frame of an object is cleared, its other prompts become
+      conditioning: corrections that are still shown as they are, overwritten ones
+      decoded again. An object without a prompt cannot be tracked.
+    - Outputs of prompts become memories in :meth:`commit`, which :meth:`step` calls. To
+      clear a prompt or remove an object before that leaves no trace.
 
     A call that fails may leave the session half changed; within :meth:`edit` it stays
-    as it was. ``copy.deepcopy`` copies a session: both go on from here by themselves.
+    as it was. ``copy.deepcopy`` makes an independent copy.
 
     Args:
         model: The model.
@@ -234,6 +235,13 @@ class VideoSession:
         objects: By id, in the order in which they were added.
         embeddings: Image features of the latest frames.
         lock: Held by :meth:`edit`; copies share it, as they share the reader.
+
+    Example:
+        >>> session = VideoSession(model, frames.__getitem__, num_frames=len(frames))
+        >>> output = session.add_prompt(0, [7], FramePrompt(mask=mask))
+        >>> for frame_index in range(len(frames)):
+        ...     batches = session.step(frame_index)
+        ...     mask_logits = session.objects[7].output(frame_index).mask_logits
     """
 
     def __init__(
@@ -313,11 +321,11 @@ class VideoSession:
 
         Args:
             frame_index: The frame.
-            object_ids: One for each row of the prompt; new objects where ids are new.
+            object_ids: One for each row of the prompt; unknown ids add objects.
                 Objects that were tracked before are prompted one at a time.
             prompt: All points on the frame, or a mask.
-            correct: See :class:`FrameTask`; simulates correction clicks.
-            num_corrections: How many.
+            correct: Simulates the next correction click, see :class:`FrameTask`.
+            num_corrections: Number of correction clicks.
         """
         for row, object_id in enumerate(object_ids):
             if object_id not in self.objects:
