@@ -444,7 +444,11 @@ needs_isal = pytest.mark.skipif(find_spec('isal') is None, reason='needs isal')
 @needs_isal
 def test_faster_png_decoder_leaves_other_kinds_and_large_images_to_pillow() -> None:
     smooth = Image.fromarray(np.add.outer(np.arange(64), np.arange(64)).astype('u1'))
+    interlaced = bytearray(palette_png())
+    interlaced[28] = 1
+    interlaced[29:33] = zlib.crc32(interlaced[12:29]).to_bytes(4, 'big')
     others = [
+        bytes(interlaced),
         png(Image.fromarray(LABELS.astype(np.uint16))),
         png(Image.new('RGB', (5, 5))),
         png(Image.new('1', (5, 5))),
@@ -452,7 +456,7 @@ def test_faster_png_decoder_leaves_other_kinds_and_large_images_to_pillow() -> N
         b'no image',
         b'',
     ]
-    assert [decode_plain_png(content, 10**6) for content in others] == [None] * 6
+    assert [decode_plain_png(content, 10**6) for content in others] == [None] * 7
     assert decode_plain_png(palette_png(), max_pixels=23) is None
 
 

@@ -138,6 +138,8 @@ def test_each_region_of_a_label_is_an_object() -> None:
     rule = LabelRule(regions=True)
     assert numbers(rule) == [CLASS_FACTOR + 1, CLASS_FACTOR + 2, 2 * CLASS_FACTOR + 1]
     assert numbers(LabelRule(regions=True, min_pixels=3)) == [CLASS_FACTOR + 1]
+    rule = LabelRule(regions=True, background=(), min_pixels=3)
+    assert numbers(rule) == [CLASS_FACTOR + 1, 2 * CLASS_FACTOR + 1]  # labels 0 and 1
 
 
 def test_regions_of_noise_are_found_quickly() -> None:

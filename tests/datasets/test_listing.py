@@ -117,8 +117,9 @@ def test_unknown_name_among_known_ones_is_warned_of(
 def test_excluded_clip_may_be_unlisted_or_missing(
     data_root: Path,
 ) -> None:
+    (data_root / 'frames/sub/d').mkdir(parents=True)
     (data_root / 'list.txt').write_text('a\nlost\n')
-    (data_root / 'not.txt').write_text('b\nlost\n.ipynb_checkpoints\n')
+    (data_root / 'not.txt').write_text('b\nsub/d\nlost\n.ipynb_checkpoints\n')
     names = list_names(
         data_root=data_root,
         folder=data_root / 'frames',

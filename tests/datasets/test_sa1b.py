@@ -47,6 +47,13 @@ def test_masks_are_filtered_by_scores_and_area(data_root: Path) -> None:
     np.testing.assert_array_equal(masks.masks[0], object_masks(0)[1])
     small = ClipSA1BDataset(data_root=str(data_root), max_area_share=90 / 768)
     assert small.open_video('ant').object_ids() == (0,)
+    exact = ClipSA1BDataset(
+        data_root=str(data_root), min_scores={'stability_score': 0.5}
+    )
+    assert exact.open_video('ant').object_ids() == (0, 1)
+    first['segmentation'] = {'size': [24, 32], 'counts': [24 * 32]}  # empty
+    write_json(data_root / 'ant.json', content)
+    assert exact.open_video('ant').object_ids() == (0,)
 
 
 def test_file_of_an_image_is_read_once_per_item(
