@@ -64,6 +64,7 @@ def _assert_holds(checkpoint: dict[str, Any], weights: dict[str, Tensor]) -> Non
             id='released trainer',
         ),
         pytest.param(lambda state: state, id='bare released'),
+        pytest.param(lambda state: {'epoch': 3, **state}, id='bare, with a number'),
         pytest.param(lambda state: {'model_state_dict': state}, id='another entry'),
         pytest.param(
             lambda state: {'epoch': 3, 'net': {'state_dict': state}}, id='nested'
