@@ -170,6 +170,7 @@ def npz() -> bytes:
         (lambda: with_large_numbers(misplace_record), r'end of its archive is damaged'),
         (lambda: archive(more={'archive/DATA.pkl': b''}), r'members of the same name'),
         (lambda: archive()[:-30], r'\(\d+ bytes\).* the end of its archive is missing'),
+        (lambda: archive()[:64] + archive(), r'something lies before it'),
         (npz, r'an archive of NumPy arrays \(arr_0\.npy\)'),
         (lambda: archive(lambda _: bytes(1 << 16)), r'data\.pkl has 65536 bytes, more'),
         (lambda: archive(repeat_without_end), r'needs 4000000000000 bytes, but the f'),
