@@ -404,3 +404,17 @@ def test_objects_in_batches_equal_objects_alone(
     )
     for together, apart in pairs:
         assert relative_difference(together[row : row + 1], apart) <= 1e-4
+
+
+def test_pointer_of_an_empty_mask_is_the_learned_one_for_absent_objects() -> None:
+    model = golden_model('v17').eval()
+    with torch.no_grad():  # the decoder itself judges both objects present
+        model.mask_decoder.object_score_head.layers[-1].weight.zero_()
+        model.mask_decoder.object_score_head.layers[-1].bias.fill_(1.0)
+    masks = torch.zeros(2, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
+    masks[0, 0, 20:60, 30:90] = True
+    features = model.encode(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)).repeated(2)
+    step = model.heads.use_mask_as_output(mask=masks, features=features)
+    absent = model.tracker.object_pointer.no_object_pointer[0]
+    assert torch.equal(step.object_pointer[1], absent)
+    assert not torch.equal(step.object_pointer[0], absent)
