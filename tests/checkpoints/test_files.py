@@ -38,15 +38,15 @@ def archive(
     more: dict[str, bytes] | None = None,
     compression: int = STORED,
 ) -> bytes:
-    """What torch.save writes, with another recipe or more members."""
+    """What torch.save writes, with another pickle or more members."""
     saved, changed = io.BytesIO(), io.BytesIO()
     torch.save({'model': {'w': torch.arange(4.0)}}, saved)
     source = zipfile.ZipFile(saved)
     with zipfile.ZipFile(changed, 'w', compression) as target:
         for name in source.namelist():
             content = source.read(name)
-            is_recipe = name.endswith('data.pkl')
-            target.writestr(name, change(content) if is_recipe else content)
+            is_pickle = name.endswith('data.pkl')
+            target.writestr(name, change(content) if is_pickle else content)
         for name, content in (more or {}).items():
             target.writestr(name, content)
     return changed.getvalue()
@@ -108,15 +108,15 @@ def number(value: int) -> bytes:
     return b'\x8a\x08' + struct.pack('<q', value)
 
 
-def repeat_without_end(recipe: bytes) -> bytes:
+def repeat_without_end(data_pickle: bytes) -> bytes:
     """Shape (10**12,) and stride 0."""
-    start = recipe.index(b'K\x04') + 2
-    changed = recipe[start:].replace(b'K\x04\x85', number(10**12) + b'\x85', 1)
-    return recipe[:start] + changed.replace(b'K\x01\x85', b'K\x00\x85', 1)
+    start = data_pickle.index(b'K\x04') + 2
+    changed = data_pickle[start:].replace(b'K\x04\x85', number(10**12) + b'\x85', 1)
+    return data_pickle[:start] + changed.replace(b'K\x01\x85', b'K\x00\x85', 1)
 
 
-def claim_storage(recipe: bytes) -> bytes:
-    return recipe.replace(b'K\x04', number(10**9), 1)
+def claim_storage(data_pickle: bytes) -> bytes:
+    return data_pickle.replace(b'K\x04', number(10**9), 1)
 
 
 def nest(_: bytes) -> bytes:
@@ -124,7 +124,7 @@ def nest(_: bytes) -> bytes:
 
 
 def numpy_array(code: str, shape: bytes) -> Callable[[bytes], bytes]:
-    """A recipe with an array of NumPy that has eight bytes."""
+    """A data_pickle with an array of NumPy that has eight bytes."""
     coded = b'X' + struct.pack('<I', len(code)) + code.encode()
     raw = b'c_codecs\nencode\nX\x08\0\0\0' + bytes(8) + b'X\x06\0\0\0latin1\x86R'
     return lambda _: (
@@ -196,7 +196,7 @@ def test_file_is_refused_in_a_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(files, 'MAX_DIRECTORY_BYTES', 9_000)
-    monkeypatch.setattr(files, 'MAX_RECIPE_BYTES', (1 << 16) - 1)
+    monkeypatch.setattr(files, 'MAX_PICKLE_BYTES', (1 << 16) - 1)
     monkeypatch.setattr(files, 'MAX_STEPS', 20_000)
     path = tmp_path / 'stranger.pt'
     path.write_bytes(make())

@@ -30,7 +30,7 @@ Renaming = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeContent:
-    """What is taken from a dataset of another package.
+    """Content of a dataset of another package.
 
     Attributes:
         records: A record for each image, by its name.
@@ -45,21 +45,21 @@ class BridgeContent:
 class ClipBridgeDataset(ClipDataset):
     """Any dataset of images that mmdetection or mmsegmentation builds from a config.
 
-    Those with ``instances`` (of ``CocoDataset``'s kind) have an object for each, and
-    pixels of ignored ones are void. Those with a ``seg_map_path`` (of
-    ``BaseSegDataset``'s kind) have one for each class, or for each connected region;
-    classes are what its ``label_map`` and ``reduce_zero_label`` make of the labels, and
-    what they ignore is void. Images and labels have to lie in the folders that
-    ``data_prefix`` names, or where it names none, in ``data_root``.
+    In a dataset with ``instances`` (like ``CocoDataset``) each instance is an object,
+    and ignored instances are void. In a dataset with ``seg_map_path`` (like
+    ``BaseSegDataset``) each class, or each connected region of a class, is an object;
+    its ``label_map`` and ``reduce_zero_label`` are applied to the labels first, and
+    labels that they ignore are void. Images and labels must be in the folders that
+    ``data_prefix`` names, or else in ``data_root``.
 
-    A config names it by its place, which imports it:
+    A config gives the full import path, which imports the bridge:
     ``type='projects.sam2.bridges.image_dataset.ClipBridgeDataset'``.
 
     Args:
         dataset: Config of the dataset, its type with the scope (``mmdet.…`` or
-            ``mmseg.…``); its own pipeline is left out.
-        rule: How classes become objects, see :class:`LabelRule`; by default each is
-            one.
+            ``mmseg.…``); its pipeline is not used.
+        rule: How classes become objects, see :class:`LabelRule`; by default each class
+            is an object.
         limits: See :class:`ReadLimits`.
         intensity_range: See :class:`ListedDataset`.
         pipeline: Transforms, see :class:`ClipDataset`.
@@ -151,13 +151,13 @@ def build_inner(config: Mapping[str, Any]) -> BaseDataset:
 
 
 def label_renaming(dataset: BaseDataset) -> Renaming:
-    """What mmsegmentation makes of the labels in its files.
+    """Map the labels in files to classes, as mmsegmentation does.
 
     Args:
         dataset: Has ``label_map`` and ``reduce_zero_label`` if it has labels.
 
     Returns:
-        Pairs of a label and its class, where they differ; what is ignored becomes 255.
+        Pairs of a label and its class, where they differ; ignored labels become 255.
     """
     class_of = {label: label for label in range(NUM_LABELS)}
     if getattr(dataset, 'reduce_zero_label', False):
@@ -173,7 +173,7 @@ def label_renaming(dataset: BaseDataset) -> Renaming:
 
 
 def image_records(dataset: BaseDataset) -> Iterator[tuple[str, Record]]:
-    """Take from a dataset what a clip needs.
+    """Yield the name and the record of each image of a dataset.
 
     Args:
         dataset: Its items have ``img_path`` and ``instances`` or ``seg_map_path``.
@@ -195,13 +195,13 @@ def image_records(dataset: BaseDataset) -> Iterator[tuple[str, Record]]:
 
 
 def _folder_of(dataset: BaseDataset, keys: Sequence[str]) -> str:
-    """Where files of a kind have to be: relative paths begin in the working folder."""
+    """Folder that files of a kind must be in, relative to the working directory."""
     prefixes = (dataset.data_prefix.get(key) for key in keys)
     return next((p for p in prefixes if p), '') or str(dataset.data_root or '') or '.'
 
 
 def _name_inside(folder: str, path: str) -> str:
-    """Path of a file relative to its folder, of which links are not resolved."""
+    """Path of a file relative to its folder; symbolic links are not resolved."""
     name = os.path.relpath(path, folder)
     if Path(name).parts[:1] == ('..',):
         problem = f'is asked for {path}, which is outside of it'

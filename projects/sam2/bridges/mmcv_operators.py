@@ -11,7 +11,7 @@ NAME = 'mmcv._ext'
 
 
 class OperatorStandIn(ModuleType):
-    """Has every operator by name; each raises when it is called.
+    """Module with any operator by name; each raises an error when it is called.
 
     Args:
         name: Name of the module.
@@ -19,7 +19,7 @@ class OperatorStandIn(ModuleType):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        # Without a loader: MMEngine asks for one to see whether mmcv is the full one.
+        # Without a loader: MMEngine takes a module with a loader for the full mmcv.
         self.__spec__ = ModuleSpec(name, loader=None)
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
@@ -46,6 +46,6 @@ class OperatorStandIn(ModuleType):
 
 
 def ensure_operators() -> None:
-    """Put the stand-in in place, unless the compiled operators are there."""
+    """Install the stand-in if the compiled operators are missing."""
     if NAME not in sys.modules and importlib.util.find_spec(NAME) is None:
         sys.modules[NAME] = OperatorStandIn(NAME)

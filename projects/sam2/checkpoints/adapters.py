@@ -17,7 +17,7 @@ _MAGNITUDE = '.lora_magnitude_vector.default.weight'
 
 
 def is_adapter_key(key: str) -> bool:
-    """Tell weights of adapters from those of the layers that they adapt."""
+    """Whether a weight belongs to an adapter and not to the layer that it adapts."""
     return '.lora_' in key
 
 
@@ -27,23 +27,23 @@ def to_plain_key(key: str) -> str:
 
 
 def fit_adapters(
-    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Extend the weights of a plain model to a model with adapters.
 
     Args:
-        wanted: State dict of the model.
+        expected: State dict of the model.
 
     Returns:
-        Weights by the model's names. Adapters keep the model's present values, which
-        change nothing if they are new. Weights with adapters, and weights for a model
-        without, are returned as they are.
+        Weights by the model's names. Adapters keep the model's current values; new
+        adapters do not change the output. Weights that contain adapters, and weights
+        for a model without adapters, are returned unchanged.
     """
-    if any(map(is_adapter_key, weights)) or not any(map(is_adapter_key, wanted)):
+    if any(map(is_adapter_key, weights)) or not any(map(is_adapter_key, expected)):
         return dict(weights)
-    adapted = {to_plain_key(key): key for key in wanted if _BASE in key}
+    adapted = {to_plain_key(key): key for key in expected if _BASE in key}
     fitted = {adapted.get(key, key): value for key, value in weights.items()}
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if is_adapter_key(key):
             base = fitted.get(f'{key.removesuffix(_MAGNITUDE)}{_BASE}weight')
             # DoRA trains the length of each row of a matrix as a weight of its own.

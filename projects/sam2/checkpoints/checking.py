@@ -1,4 +1,4 @@
-"""Compares the weights of a checkpoint with a model, and tells what does not fit."""
+"""Compares the weights of a checkpoint with a model, and reports what does not fit."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ class ModelKind:
     Attributes:
         version: ``'2.0'``, ``'2.1'``, or None for the image part alone, which is the
             same in both.
-        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'``, or None for the shapes
-            of no released model.
+        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'``, or None if the shapes
+            are not those of a released model.
     """
 
     version: str | None
@@ -72,10 +72,10 @@ class ModelKind:
 
 
 def recognise_model(shapes: Shapes) -> ModelKind | None:
-    """Tell the version of weights by their names and the size by their shapes.
+    """Recognise the version of weights by their names and the size by their shapes.
 
     Returns:
-        None where the weights are no SAM 2.
+        None if the weights are not those of a SAM 2.
     """
     if MODEL_KEY not in shapes:
         return None
@@ -128,7 +128,7 @@ def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tenso
 
 
 def _find(checkpoint: Mapping[str, Any], source: str) -> dict[str, Tensor] | None:
-    """Find a SAM 2, be it part of a larger model."""
+    """Find a SAM 2, which may be a part of a larger model."""
     try:
         result = find_weights(checkpoint, within_models=True)
     except (UnknownKeyError, ValueError) as error:
@@ -154,34 +154,34 @@ def check_weights(weights: State, model: nn.Module, *, source: str) -> None:
             not a real floating-point tensor, or has NaN or infinity. The error names
             version and size of both, the weights, and the config to use.
     """
-    wanted = model.state_dict()
-    differences = _differences(weights, wanted)
+    expected = model.state_dict()
+    differences = _differences(weights, expected)
     if differences:
-        given_kind, wanted_kind = (
+        given_kind, expected_kind = (
             recognise_model({key: tuple(value.shape) for key, value in state.items()})
-            for state in (weights, wanted)
+            for state in (weights, expected)
         )
-        remedy = _remedy(given_kind, wanted_kind)
-        if any(map(is_adapter_key, weights)) and not any(map(is_adapter_key, wanted)):
+        remedy = _remedy(given_kind, expected_kind)
+        if any(map(is_adapter_key, weights)) and not any(map(is_adapter_key, expected)):
             remedy = (
                 'The file has adapters; use the config that it was trained with, or '
                 'merge them by tools/model_converters/convert_adapters.py merge.'
             )
         given = given_kind or describe_keys(weights)
-        kinds = f'The file holds {given}; the model is {wanted_kind or NO_SAM2}.'
+        kinds = f'The file holds {given}; the model is {expected_kind or NO_SAM2}.'
         title = f'{source} does not fit the model.'
         raise CheckpointMismatchError('\n'.join((title, kinds, remedy, *differences)))
-    check_values(weights, wanted, source=source)
+    check_values(weights, expected, source=source)
 
 
-def check_values(weights: State, wanted: State, *, source: str) -> None:
-    """Refuse values that torch would copy or convert, but that are no weights.
+def check_values(weights: State, expected: State, *, source: str) -> None:
+    """Refuse values that torch would load silently, but that cannot be weights.
 
     Raises:
         CheckpointMismatchError: If a weight is not a real floating-point tensor, or has
             NaN or infinity.
     """
-    keys = sorted(key for key, value in wanted.items() if value.is_floating_point())
+    keys = sorted(key for key, value in expected.items() if value.is_floating_point())
     not_floats = [key for key in keys if not weights[key].is_floating_point()]
     not_finite = [
         key
@@ -204,25 +204,25 @@ def check_values(weights: State, wanted: State, *, source: str) -> None:
         raise CheckpointMismatchError(msg)
 
 
-def _differences(given: State, wanted: State) -> list[str]:
+def _differences(given: State, expected: State) -> list[str]:
     """List missing, unexpected and misshapen weights, a line for each kind."""
     misshapen = [
-        f'{key} {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}'
-        for key in sorted(given.keys() & wanted.keys())
-        if given[key].shape != wanted[key].shape
+        f'{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}'
+        for key in sorted(given.keys() & expected.keys())
+        if given[key].shape != expected[key].shape
     ]
     lines = (
-        list_keys('missing', sorted(wanted.keys() - given.keys())),
-        list_keys('unexpected', sorted(given.keys() - wanted.keys())),
+        list_keys('missing', sorted(expected.keys() - given.keys())),
+        list_keys('unexpected', sorted(given.keys() - expected.keys())),
         list_keys('of another shape', misshapen),
     )
     return [line for line in lines if line]
 
 
-def _remedy(given: ModelKind | None, wanted: ModelKind | None) -> str:
+def _remedy(given: ModelKind | None, expected: ModelKind | None) -> str:
     if given is None:
         return f'Give {SUPPORTED_FILES}.'
-    if given == wanted:
+    if given == expected:
         return 'Give the file that belongs to this config.'
     if given.version is None:
         return (
@@ -249,7 +249,7 @@ def list_keys(problem: str, keys: Collection[str]) -> str:
 
 def part_weights(
     checkpoint: Mapping[str, Any],
-    wanted: State,
+    expected: State,
     *,
     part: str,
     prefix: str | None,
@@ -262,7 +262,7 @@ def part_weights(
 
     Args:
         checkpoint: As :func:`read_checkpoint` returns it.
-        wanted: State dict of the part.
+        expected: State dict of the part.
         part: Prefix of the part in our SAM 2, such as ``'image_encoder.backbone.'``.
         prefix: Its prefix in the checkpoint, in the checkpoint's names or in ours; None
             to look for it.
@@ -273,7 +273,7 @@ def part_weights(
             is missing, unexpected, of another shape, not a real floating-point tensor,
             or has NaN or infinity.
     """
-    plain_names = {to_plain_key(name) for name in wanted}
+    plain_names = {to_plain_key(name) for name in expected}
     state = _plain_state(checkpoint)
     candidates = list(_candidates(state, plain_names, part))
     is_sam2_prefix = True
@@ -298,12 +298,12 @@ def part_weights(
         )
         raise CheckpointMismatchError(msg)
     _, weights = max(candidates, key=lambda item: len(plain_names & item[1].keys()))
-    fitted = fit_adapters(weights, wanted)
-    differences = _differences(fitted, wanted)
+    fitted = fit_adapters(weights, expected)
+    differences = _differences(fitted, expected)
     if differences:
         title = f'{source} does not fit {part.rstrip(".")}.'
         raise CheckpointMismatchError('\n'.join((title, *differences)))
-    check_values(fitted, wanted, source=source)
+    check_values(fitted, expected, source=source)
     return fitted
 
 
@@ -329,7 +329,7 @@ def _below(prefix: str, state: State) -> dict[str, Tensor]:
 
 
 def _candidates(
-    state: State, wanted: Collection[str], part: str
+    state: State, expected: Collection[str], part: str
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Find the prefixes under which a state dict may have a part, in any naming.
 
@@ -344,11 +344,11 @@ def _candidates(
         start = _prefixes_of(part)[naming] if naming else part
         try:
             our_names = {
-                translate(f'{part}{key}').removeprefix(start): key for key in wanted
+                translate(f'{part}{key}').removeprefix(start): key for key in expected
             }
         except UnknownKeyError:  # a weight that no SAM 2 has
             continue
-        # Other models are least likely to have the longest name.
+        # Another model is least likely to contain the longest name by chance.
         longest = max(our_names, key=lambda name: (name.count('.'), len(name)))
         for key in state:
             if f'.{key}'.endswith(f'.{longest}'):

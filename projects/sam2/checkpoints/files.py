@@ -50,7 +50,7 @@ GIVE_WEIGHTS = 'give a file of weights (.pt, .pth, .bin or .safetensors)'
 
 
 class CheckpointFileError(ValueError):
-    """A file is no checkpoint, is damaged, or could run code."""
+    """A file is not a checkpoint, is damaged, or could run code."""
 
 
 def load_file(
@@ -195,8 +195,8 @@ def _foreign_format(head: bytes, suffix: str) -> tuple[str, str] | None:
 # archive claims. torch.save writes at most 350 bytes for each tensor.
 MAX_DIRECTORY_BYTES = 8 << 20
 # The pickle that says how the tensors are put together; its folder may have any name.
-RECIPE = ['data.pkl']
-MAX_RECIPE_BYTES = 128 << 20
+PICKLE_NAME = ['data.pkl']
+MAX_PICKLE_BYTES = 128 << 20
 # A pickle takes about 30 steps for a tensor and one for a number. Each step may take a
 # hundred times its own bytes of memory.
 MAX_STEPS = 4_000_000
@@ -226,9 +226,9 @@ def _check_content(path: Path, head: bytes) -> None:
                 SAVE_WEIGHTS,
             )
         with ZipFile(path) as archive:
-            recipe = _find_recipe(archive.infolist())
+            data_pickle = _find_pickle(archive.infolist())
             _check_layout(archive.infolist(), archive.start_dir)
-            with archive.open(recipe) as file:
+            with archive.open(data_pickle) as file:
                 _check_steps(file, num_pickles=1)
     elif head.startswith(PICKLE_START):
         with path.open('rb') as file:
@@ -260,7 +260,7 @@ def _directory_bytes(path: Path) -> int:
     return int(size)
 
 
-def _find_recipe(members: list[ZipInfo]) -> ZipInfo:
+def _find_pickle(members: list[ZipInfo]) -> ZipInfo:
     """Find the pickle of an archive; refuse one that has none, or has a program."""
     names = [member.filename for member in members]
     parts = [name.split('/') for name in names]
@@ -269,19 +269,21 @@ def _find_recipe(members: list[ZipInfo]) -> ZipInfo:
             'it is a TorchScript program, whose code would run, and is refused',
             f'load it where you trust it and {SAVE_WEIGHTS}',
         )
-    recipes = [m for m, part in zip(members, parts, strict=True) if part[1:] == RECIPE]
-    if not recipes:
+    pickles = [
+        m for m, part in zip(members, parts, strict=True) if part[1:] == PICKLE_NAME
+    ]
+    if not pickles:
         shown = ', '.join(names[:3]) or 'nothing'
         if names and all(name.endswith('.npy') for name in names):
             _refuse(f'it is an archive of NumPy arrays ({shown})', GIVE_WEIGHTS)
         _refuse(f'it is a zip archive of something else ({shown})', UNPACK)
-    num_bytes = max(recipe.file_size for recipe in recipes)
-    if num_bytes > MAX_RECIPE_BYTES:
+    num_bytes = max(data_pickle.file_size for data_pickle in pickles)
+    if num_bytes > MAX_PICKLE_BYTES:
         problem = (
-            f'its data.pkl has {num_bytes} bytes, more than the {MAX_RECIPE_BYTES}'
+            f'its data.pkl has {num_bytes} bytes, more than the {MAX_PICKLE_BYTES}'
         )
         _refuse(f'{problem} that weights and histories need', SAVE_WEIGHTS)
-    return recipes[0]
+    return pickles[0]
 
 
 def _check_layout(members: list[ZipInfo], end: int) -> None:

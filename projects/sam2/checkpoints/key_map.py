@@ -24,7 +24,7 @@ Placeholders are the same in all columns of a row:
 ``[#]``  at the end of a name: one row of the tensor of that name
 =======  ==========================================================================
 
-To give the model a part of its own, add a row; it may be the same in all columns.
+For a new part of the model, add a row; it may be the same in all columns.
 """
 
 import re
@@ -41,7 +41,7 @@ Value = TypeVar('Value')
 
 
 class Naming(IntEnum):
-    """Whose names; the column of the table."""
+    """A naming of the weights; its value is the column of the table."""
 
     OURS = 0
     RELEASED = 1

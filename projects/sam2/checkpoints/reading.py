@@ -259,7 +259,7 @@ def _look_up(address: str, name: str, table: Mapping[str, str]) -> str:
     return table[name]
 
 
-# By MMEngine's own patterns of addresses.
+# By MMEngine's patterns of addresses.
 READERS: dict[str, Reader] = {
     '': load_from_local,
     'http://': load_from_http,
@@ -276,7 +276,7 @@ READERS: dict[str, Reader] = {
 
 
 def _replace_readers() -> None:
-    """Read in place of MMEngine's own readers; those of others stay."""
+    """Replace MMEngine's own readers; keep those that others have registered."""
     for prefix, reader in READERS.items():
         present = CheckpointLoader._schemes.get(prefix)  # noqa: SLF001  it has no public name
         if present is None or present.__module__ == mmengine_checkpoint.__name__:

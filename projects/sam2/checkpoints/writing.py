@@ -17,7 +17,7 @@ from .key_map import map_to_huggingface, map_to_released
 
 
 class CheckpointKind(Enum):
-    """Whose checkpoint it is."""
+    """Format and naming of a checkpoint."""
 
     RELEASED = 'released'
     HUGGINGFACE = 'huggingface'
@@ -87,7 +87,7 @@ PART_PATHS = (
     'prompt_encoder',
     'mask_decoder',
 )
-# What is fixed in transformers' model: part, argument, value.
+# Arguments that have one value in transformers' model: part, argument, value.
 FIXED_ARGUMENTS = (
     ('backbone', 'type', 'Hiera'),
     ('neck', 'type', 'HieraFPN'),

@@ -132,7 +132,7 @@ def check_size(where: Path | str, mask_size: Sequence[int], size: FrameSize) -> 
     """Check that a mask has the size of its frame.
 
     Raises:
-        ClipDataError: If it has not.
+        ClipDataError: If the sizes differ.
     """
     if tuple(mask_size) != tuple(size):
         problem = f'mask of {tuple(mask_size)} beside a frame of {size} (height, width)'
@@ -190,7 +190,7 @@ def read_objects(
 
 
 def pick_objects(masks: FrameMasks, object_ids: ObjectIds) -> FrameMasks:
-    """Select one mask for each of some objects, empty where the frame has none."""
+    """Select a mask for each of the objects, empty if the frame does not show it."""
     picked = np.zeros((len(object_ids), *masks.masks.shape[1:]), bool)
     for index, object_id in enumerate(object_ids):
         if object_id in masks.object_ids:

@@ -344,8 +344,9 @@ class CorruptClips:
     Args:
         num_clips: Clips of the dataset.
         max_share: Largest share of skipped clips among the distinct clips tried, 0 to
-            1. It is taken of at least as many clips as make it two clips, and of at
-            least 20, so that a corrupt clip among the first does not stop a long run.
+            1. While few clips were tried, the share refers to at least 20 clips, and to
+            so many that two may be skipped: a corrupt clip among the first ones does
+            not stop a long run.
     """
 
     MIN_TRIED, MIN_TOLERATED = 20, 2
@@ -365,7 +366,7 @@ class CorruptClips:
 
     @property
     def num_rejected(self) -> int:
-        """Number of distinct clips that were skipped and never used since."""
+        """Number of distinct clips that were skipped and not used later."""
         return self._status.count(self.UNLUCKY) + self._status.count(self.CORRUPT)
 
     def accept(self, index: int, name: str) -> None:

@@ -21,8 +21,8 @@ from .io.errors import ClipDataError
 class ClipVideoDataset(BaseDataset):
     """Whole videos of a :class:`ClipDataset`, read on demand, for validation.
 
-    A corrupt video raises a ``ClipDataError``: a score over fewer videos would be
-    another score.
+    A corrupt video raises a ``ClipDataError``: a score over fewer videos could not be
+    compared with others.
 
     Args:
         dataset: Config of the source of videos.
@@ -146,9 +146,10 @@ class ClipStrideDataset(_ViewDataset):
 class ClipOneObjectDataset(_ViewDataset):
     """One clip for each object of another source, named ``<clip>/<object id>``.
 
-    All videos are opened when it is built. Palette PNG sources and views decode their
-    masks for it, since only these tell the objects. A clip whose objects cannot be
-    listed is named ``<clip>/`` and counts as one corrupt clip when it is drawn.
+    All videos are opened when it is built. Palette PNG sources and views decode all
+    masks for this, because only the masks show which objects there are. A clip whose
+    objects cannot be listed is named ``<clip>/`` and counts as one corrupt clip when it
+    is drawn.
 
     Args:
         dataset: Config of the source, which may be another view.
@@ -232,7 +233,7 @@ class StridedVideoSource:
         return self.source.read_masks(frame_index * self.stride)
 
     def seen_objects(self, frame_index: int) -> ObjectIds | None:
-        """Return the visible objects; None if only decoding all masks tells."""
+        """Return the visible objects; None if all masks must be decoded for it."""
         if not isinstance(self.source, ObjectSource):
             return None
         return self.source.seen_objects(frame_index * self.stride)
@@ -287,7 +288,7 @@ class OneObjectSource:
         return FrameMasks(object_ids=(), masks=masks.masks[:0], void=masks.void)
 
     def seen_objects(self, frame_index: int) -> ObjectIds | None:
-        """Return the object if it is visible; None if only decoding its mask tells."""
+        """Return the object if it is visible; None if its mask must be decoded."""
         if not isinstance(self.source, ObjectSource):
             return None
         seen = self.source.seen_objects(frame_index)

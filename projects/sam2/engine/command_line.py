@@ -221,8 +221,8 @@ def _log_traceback(runner: Runner, error: Exception) -> None:
 def _end_workers(runner: Runner) -> None:
     """Release the data loaders, which ends their workers.
 
-    Left to garbage collection, the queues of the workers may go first; each worker
-    then takes five seconds to end.
+    Garbage collection may free the queues of the workers first; each worker then takes
+    five seconds to end.
     """
     # Private attributes: the properties would build loops that do not exist yet.
     for loop in (runner._train_loop, runner._val_loop, runner._test_loop):  # noqa: SLF001

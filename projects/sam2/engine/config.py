@@ -88,8 +88,8 @@ def apply_work_dir(cfg: Config, work_dir: str | None) -> None:
     """Set the work directory.
 
     Args:
-        work_dir: Of the command line. None keeps that of the config; if there is
-            none, it is ``work_dirs/<name of the config file>``.
+        work_dir: Value of ``--work-dir``. None keeps the config's value, or sets
+            ``work_dirs/<name of the config file>`` if it has none.
     """
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -116,12 +116,12 @@ def apply_bfloat16(cfg: Config) -> None:
 def apply_data_root(cfg: Config, old: str | None, parts: Sequence[object] = ()) -> None:
     """Carry a changed top-level ``data_root`` to the datasets that hold the old one.
 
-    A dataset with yet another ``data_root`` was given it on purpose and keeps it.
+    A dataset with any other ``data_root`` keeps it: it was set on purpose.
 
     Args:
-        old: Top-level ``data_root`` before the options were merged. None if unknown:
-            then it is any value that the config file or its bases assign.
-        parts: Copies of entries of the config that are to follow.
+        old: Top-level ``data_root`` before the options were merged. If None, any value
+            that the config file or its bases assign counts as the old one.
+        parts: Copies of config entries to update as well.
 
     Raises:
         ValueError: If the datasets hold several values, neither the old nor the new.
@@ -205,7 +205,7 @@ def apply_image_size(cfg: Config, old: object, *, is_given: bool = False) -> Non
     Args:
         old: Top-level ``image_size`` before the options were merged.
         is_given: Whether the options or the config file itself set ``image_size``, and
-            not only a base. Model and clips then get it whatever size they have.
+            not only a base. Model and clips then get this size in any case.
 
     Raises:
         ValueError: If it is not a size, or was changed but has no effect.
@@ -214,7 +214,7 @@ def apply_image_size(cfg: Config, old: object, *, is_given: bool = False) -> Non
         return
     if not _is_size(cfg.image_size):
         if cfg.image_size == old:
-            return  # somebody else's variable
+            return  # a variable of another meaning
         msg = f'image_size is {cfg.image_size!r}; give height and width, as (512, 512)'
         raise ValueError(msg)
     new = _as_size(cfg.image_size)
@@ -224,11 +224,11 @@ def apply_image_size(cfg: Config, old: object, *, is_given: bool = False) -> Non
     if not is_changed and (not sizes or (new in sizes and not is_given)):
         return
     if is_changed:
-        olds = {_as_size(old)}
+        old_sizes = {_as_size(old)}
     else:
         assigned = _assigned_values(cfg.text, 'image_size')
-        olds = {_as_size(value) for value in assigned if _is_size(value)}
-    replaced = [(part, key) for part, key in sized if _as_size(part[key]) in olds]
+        old_sizes = {_as_size(value) for value in assigned if _is_size(value)}
+    replaced = [(part, key) for part, key in sized if _as_size(part[key]) in old_sizes]
     is_given = is_given or is_changed
     if replaced or is_given:
         replaced += [(part, key) for part, key in sized if key == 'image_size']
@@ -237,7 +237,7 @@ def apply_image_size(cfg: Config, old: object, *, is_given: bool = False) -> Non
     if not replaced and is_changed:
         msg = (
             f'image_size={new} reaches neither the model nor a pipeline: they have '
-            f'{sizes}, not one of {sorted(olds)}; change theirs, '
+            f'{sizes}, not one of {sorted(old_sizes)}; change theirs, '
             f'model.data_preprocessor.image_size and the size of ClipResize'
         )
         raise ValueError(msg)
@@ -252,7 +252,7 @@ def apply_image_size(cfg: Config, old: object, *, is_given: bool = False) -> Non
     for part, key in replaced:
         part[key] = new
     cfg.image_size = new
-    if 'clip_size' in cfg and (is_given or _as_size(cfg.clip_size) in olds):
+    if 'clip_size' in cfg and (is_given or _as_size(cfg.clip_size) in old_sizes):
         cfg.clip_size = new
 
 
@@ -310,7 +310,7 @@ def _sized_parts(node: object) -> Iterator[tuple[dict[str, Any], str]]:
 def _final_resizes(path: str, node: object) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the path of each pipeline with the transform that fixes the clips' size.
 
-    A pipeline that ends with one of several sizes has none.
+    A pipeline whose last resizing draws one of several sizes is left out.
     """
     if isinstance(node, list | tuple):
         node = dict(enumerate(node))
@@ -350,7 +350,7 @@ def refuse_unknown_options(cfg: Config) -> None:
     the config nor the part that has the option.
 
     Args:
-        cfg: Of a run, or of a dataset alone (``dataset = dict(type=…)``).
+        cfg: Config of a run, or of a dataset alone (``dataset = dict(type=…)``).
 
     Raises:
         ValueError: If there is such an option.

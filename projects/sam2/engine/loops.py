@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from .config import apply_runner_data_root
 from .optim import FiniteGuard
 
-# Keys of the message hub, which checkpoints contain. A position in an epoch means
-# something only while these stay the same.
+# Keys of the message hub, which checkpoints contain. The position in an epoch, from
+# which a run resumes, is valid only while these values stay the same.
 NUM_BATCHES = 'epoch_num_batches'
 NUM_PROCESSES = 'num_processes'
 CLIPS_PER_STEP = 'clips_per_step'
@@ -31,14 +31,14 @@ Loader = DataLoader[Any] | dict[str, Any]
 
 @LOOPS.register_module()
 class ClipTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's epoch loop, with what it lacks.
+    """MMEngine's epoch loop, extended by exact resuming and stopping.
 
     - Resuming in mid-epoch continues with the next batch; earlier clips are not loaded.
       This needs ``batch_sampler=dict(type='ClipBatchSampler')``.
-    - Resuming is refused if it would skip or repeat clips because an epoch now has
-      another number of batches, or a step other clips. Another number of processes is
-      fine if they see, step by step, the same clips together.
-    - A run that was stopped before an epoch's validation was done validates first.
+    - Resuming is refused if it would skip or repeat clips, because the number of
+      batches in an epoch or the clips of a step have changed. The number of processes
+      may change as long as they see the same clips together in each step.
+    - A run that was stopped before the end of an epoch's validation validates first.
     - ``stop_training`` takes effect after the next optimizer step, on all processes as
       soon as it is set on one of them.
     - A changed top-level ``data_root`` reaches the datasets (as in ``ClipValLoop`` and
@@ -73,8 +73,8 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         """Train until the last epoch, or until a hook sets ``stop_training``.
 
         Raises:
-            ValueError: If the run resumes with other batches per epoch or other clips
-                per step, or from a position that this loader does not have.
+            ValueError: If the run resumes with another number of batches per epoch or
+                clips per step, or from a position that this loader does not have.
         """
         self.runner.call_hook('before_train')
         try:
@@ -109,7 +109,7 @@ class ClipTrainLoop(EpochBasedTrainLoop):
                 self._validate_if_due()
 
     def run_epoch(self) -> None:
-        """Train for the rest of the epoch, or until told to stop."""
+        """Train for the rest of the epoch, or until a stop is requested."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         first = self._num_batches_done
@@ -155,7 +155,7 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         return int(self._iter - self._epoch * len(self.dataloader))
 
     def _check_epoch(self) -> None:
-        """Compare the epoch with the record in the checkpoint, and record it anew."""
+        """Compare the epoch with the checkpoint's record, and update the record."""
         hub = self.runner.message_hub
         num_batches, num_processes = len(self.dataloader), get_world_size()
         clips = getattr(self.dataloader.batch_sampler, CLIPS_PER_STEP, None)
@@ -206,7 +206,7 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         batch_sampler.start_at(num_batches)
 
     def _stop_requested(self) -> bool:
-        """Whether any process was asked to stop; all processes get the same answer."""
+        """Whether a stop was requested on any process; the same on all processes."""
         flag = torch.tensor(int(self.stop_training))
         all_reduce(flag, op='max')
         self.stop_training = bool(flag.item())

@@ -36,15 +36,15 @@ class NonFiniteLossError(RuntimeError):
 
 
 class FiniteGuard:
-    """Takes the place of an optimizer wrapper, and skips steps that are not finite.
+    """Wraps an optimizer wrapper and skips steps that are not finite.
 
     A step is skipped if a loss that it accumulates is not finite on any process, or if
     its gradient has no finite norm. The decision is made on the device, from the norm
-    that clipping computes, and by the optimizer itself where its kernel is fused: then
-    nothing waits for a GPU. Other optimizers are stepped by the host, which has to read
-    the decision. A wrapper that scales the loss checks the gradient itself.
+    that clipping computes. A fused optimizer obeys it on the device, so that nothing
+    waits for a GPU; for other optimizers the host has to read it. A wrapper that scales
+    the loss checks the gradient itself.
 
-    State, counts and learning rates stay those of the wrapper.
+    State, counts and learning rates stay in the wrapper.
 
     Args:
         wrapper: The optimizer wrapper of the run.
@@ -54,7 +54,7 @@ class FiniteGuard:
             a bool tensor.
         is_own: Whether it was a loss of this process or the gradient, which all share.
         grad_norm: Norm before clipping, if the last batch ended with a step of a
-            wrapper that clips. MMEngine would read it at once.
+            wrapper that clips. It stays on the device; MMEngine would read it at once.
     """
 
     def __init__(self, wrapper: OptimWrapper) -> None:
@@ -104,14 +104,14 @@ class FiniteGuard:
         wrapper.clip_grad_kwargs = limits
 
     def _clip(self) -> Tensor:
-        """Clip as ``OptimWrapper.step`` does; the norm before, which it would read."""
+        """Clip as ``OptimWrapper.step`` does, but return the norm unread."""
         wrapper, limits = self.wrapper, self.wrapper.clip_grad_kwargs
         if limits and 'max_norm' in limits:
             norm: Tensor = wrapper.clip_func(self._trained(), **limits)
             self.grad_norm = norm
             return norm
         norm = self._gradient_norm()
-        if limits:  # of single values, which would hide that one is infinite
+        if limits:  # on single values; afterwards an infinite one looks finite
             wrapper.clip_func(self._trained(), **limits)
         return norm
 
@@ -122,7 +122,7 @@ class FiniteGuard:
 
     def _check_gradient(self, norm: Tensor) -> None:
         """Skip the step if the gradient, the same on all processes, is not finite."""
-        is_bad = ~norm.isfinite() & ~self._skip  # after a bad loss it is no news
+        is_bad = ~norm.isfinite() & ~self._skip  # after a bad loss it is known
         self.is_bad = self.is_bad | is_bad
         self.is_own = self.is_own | is_bad
         self._skip = self._skip | is_bad
@@ -140,7 +140,7 @@ def _on_any_process(flag: Tensor) -> Tensor:
 
 
 def _can_skip(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer skips a step where ``found_inf`` says so, on the device."""
+    """Whether an optimizer can skip a step by ``found_inf``, a flag on the device."""
     return getattr(optimizer, '_step_supports_amp_scaling', False) and all(
         group.get('fused') for group in optimizer.param_groups
     )
@@ -274,11 +274,11 @@ class SAM2OptimWrapperConstructor:
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            own = settings.get(id(parameter), {})
-            scale = scale_of(name) * own.get('scale', 1.0)
+            setting = settings.get(id(parameter), {})
+            scale = scale_of(name) * setting.get('scale', 1.0)
             is_exempt = 'bias' in name or id(parameter) in exempt_ids
             options: dict[str, Any] = {'weight_decay': 0.0} if is_exempt else {}
-            options |= own.get('options', {})
+            options |= setting.get('options', {})
             key = (scale, *sorted(map(repr, options.items())))
             group = groups.setdefault(key, {'params': []})
             group['params'].append(parameter)

@@ -405,7 +405,7 @@ class ClipVideoSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Yield the indices of this process's videos in the dataset.
 
-        As ``EpochIndex`` they keep their value where a ``ConcatDataset`` shifts them.
+        An ``EpochIndex`` keeps its position when a ``ConcatDataset`` shifts the index.
         """
         return (EpochIndex(index, epoch=0) for index in self.indices)
 
@@ -414,7 +414,7 @@ def balance_videos(lengths: list[int], num_processes: int) -> list[list[int]]:
     """Give each video, longest first, to the process with the fewest frames so far.
 
     Returns:
-        Indices of the videos of each process; together they are all, once.
+        Indices of the videos of each process; each video occurs once.
     """
     videos: list[list[int]] = [[] for _ in range(num_processes)]
     num_frames = [0] * num_processes

@@ -194,9 +194,9 @@ class ClipPromptIoUAccumulator:
 class MaskletRecorder:
     """Keeps the masks of the first videos of a dataset, run-length encoded.
 
-    Videos are chosen by their index in the dataset, so that they are the same whatever
-    the number of processes. Of a long video it keeps evenly spaced frames, and frames
-    on which an object is prompted or, where few are, annotated. Sets
+    Videos are chosen by their index in the dataset, so that the choice does not depend
+    on the number of processes. For a long video it keeps evenly spaced frames, frames
+    on which an object is prompted, and the annotated frames if there are few. Sets
     ``result.masklets`` to :class:`Masklets` for the chosen videos.
 
     Args:
@@ -281,7 +281,7 @@ def _prompt_marks(prediction: FramePrediction) -> Iterator[PromptMark]:
 
 
 def copy_first_masks(source: VideoSource) -> Iterator[FramePrediction]:
-    """Predict for every annotated frame that each object stays where it first was."""
+    """Predict each object's first mask on all annotated frames from that one on."""
     first_masks: dict[int, NDArray[np.bool_]] = {}
     for frame_index in source.annotated_frames():
         truth = source.read_masks(frame_index)

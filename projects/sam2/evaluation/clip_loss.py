@@ -85,8 +85,8 @@ class ClipLossAccumulator:
             raise ValueError(msg)
         for output, object_ids in output_groups(prediction):
             for name, term in self._frame_losses(output, object_ids, truth).items():
-                # Summed on the device, which nobody waits for, and in double precision,
-                # so that long videos lose no digits.
+                # Summed on the device, so that nothing waits for it, and in double
+                # precision, so that long videos lose no digits.
                 self._sums[name] = self._sums.get(name, 0) + term.double()
         self._num_frames += 1
         self._num_masks += len(prediction.object_ids)

@@ -141,7 +141,7 @@ def boundary_map(mask: Mask) -> Mask:
     """Draw the contour of a mask, one pixel wide.
 
     A pixel belongs to it if it differs from the pixel to its right, below it, or below
-    and to its right. The edge of the frame is no contour.
+    and to its right. The edge of the frame is not a contour.
 
     Args:
         mask: (height, width), bool.

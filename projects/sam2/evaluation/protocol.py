@@ -12,7 +12,7 @@ from ..structures import FrameMasks
 from .jf import FrameScores, Mask, scan_labels, score_masks
 from .scores import ObjectScores, PredictionGaps, VideoScores
 
-# Configs of the protocols, by the names that command lines know.
+# Configs of the protocols, by their names on the command line.
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     'davis': {'type': 'JFDavisProtocol'},
     'davis-all-frames': {

@@ -79,7 +79,7 @@ class ClipVisualizer(Visualizer):
     ) -> tuple[Path, ...]:
         """Write the strip and the video of a validation video.
 
-        Any process may write; nothing here waits for another.
+        Each process may write its own videos; this does not wait for the others.
 
         Args:
             folder: Created where it is missing.

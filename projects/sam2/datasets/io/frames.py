@@ -30,10 +30,10 @@ from .images import (
 )
 from .listing import VIDEO_SUFFIX, find_file, list_files, safe_join, stem_of
 
-MAX_SKIP = 48  # frames ahead up to which decoding on is faster than seeking
+MAX_SKIP = 48  # frames; over shorter gaps decoding is faster than seeking
 READ_BACK = 16  # frames decoded at once where a video file is read backwards
 MAX_OPEN_VIDEOS = 16  # each has decoder threads of its own
-# Frames per second that a file may claim; others are taken for a damaged header.
+# Frames per second that a file may claim; other values mean a damaged header.
 MIN_RATE, MAX_RATE = 0.01, 1000.0
 MAX_FRAMES = 2**22  # two days; FFmpeg allocates memory for each frame claimed
 # The first bytes of an mp4 file, after four bytes of length.
@@ -321,7 +321,7 @@ class VideoFileFrames:
 
     def _close(self) -> None:
         if self._capture is not None and self._process != os.getpid():
-            # To close it would wait for threads that a fork did not copy.
+            # Closing it would wait for threads that the fork did not copy.
             _INHERITED.append(self._capture)
         self._capture = None
         self._decoded = {}

@@ -67,8 +67,8 @@ def list_names(
         file_list: List of clips, relative to ``data_root``; None for all in the folder.
         exclude_list: List of clips to leave out, or None.
         find: Lists the folder; by default sub-folders and mp4 files.
-        beside: Other folders of the data, and what lists them. A list may name what
-            exists only there, such as an image without annotation.
+        beside: Other folders of the data, each with the function that lists it. A list
+            may name a clip that exists only there, such as an image without annotation.
 
     Raises:
         FileNotFoundError: If the folder or a list is missing.
@@ -111,20 +111,21 @@ def select_names(
         where: The folder or file of the clips, for errors.
         file_list: List of clips, relative to ``data_root``; None for all.
         exclude_list: List of clips to leave out, or None.
-        find: Names all clips (for None), or at least those that entries may mean.
-        find_other: Names what entries may mean though it is not a clip.
+        find: Returns the names of all clips (for None), or at least of those that the
+            entries may mean.
+        find_other: Returns names that entries may mean although they are not clips.
 
     Raises:
         FileNotFoundError: If a list is missing.
         ValueError: If no clip is left; if ``exclude_list`` has an unknown name, since a
             misspelt one would let its clip train; or if ``file_list`` has only unknown
-            names. Some unknown names are warned of, and each is a corrupt clip.
+            names. A few unknown names cause a warning, and each is a corrupt clip.
     """
     listed = None if file_list is None else read_list(data_root / file_list)
     excluded = [] if exclude_list is None else read_list(data_root / exclude_list)
 
     def resolve(entries: list[str], names: set[str]) -> tuple[list[str], list[str]]:
-        """Names that entries mean, and the entries that mean nothing that exists."""
+        """Return the names of the entries, and the entries that match nothing."""
         pairs = match_names(entries, names)
         unknown = [entry for entry, name in pairs if name is None]
         others = match_names(unknown, find_other(unknown) if unknown else ())
@@ -190,7 +191,7 @@ def names_near(entries: Sequence[str], folder: Path, find: FindNames) -> set[str
 def split_names(
     names: list[str], num_holdout: int, seed: int
 ) -> tuple[list[str], list[str]]:
-    """Hold some clips back at random: (kept, held back), both sorted.
+    """Hold out some clips at random: (training, held out), both sorted.
 
     Raises:
         ValueError: If either would be empty.
@@ -203,9 +204,9 @@ def split_names(
         )
         raise ValueError(msg)
     shuffled = np.random.default_rng(seed).permutation(len(ordered)).tolist()
-    held = sorted(ordered[i] for i in shuffled[:num_holdout])
-    kept = sorted(ordered[i] for i in shuffled[num_holdout:])
-    return kept, held
+    holdout = sorted(ordered[i] for i in shuffled[:num_holdout])
+    training = sorted(ordered[i] for i in shuffled[num_holdout:])
+    return training, holdout
 
 
 # Lists of clips ----------------------------------------------------------------------
@@ -553,12 +554,12 @@ def _number(token: str) -> int | Decimal:
 def _why_unordered(first: str, second: str) -> str:
     """Why the numbers of two names do not order them; empty if they do."""
     tokens = NUMBER.split(first.lower()), NUMBER.split(second.lower())
-    for index, (one, other) in enumerate(zip(*tokens, strict=False)):
+    for index, (token, other) in enumerate(zip(*tokens, strict=False)):
         if index % 2 == 0:  # text between numbers
-            if one != other:
+            if token != other:
                 break
-        elif _number(one) != _number(other):
-            whole, _, part = one.partition('.')
+        elif _number(token) != _number(other):
+            whole, _, part = token.partition('.')
             other_whole, _, other_part = other.partition('.')
             # 1.25 comes before 1.5 as a time, but after it as the 25th of a part 1.
             is_clear = not part or not other_part or len(part) == len(other_part)

@@ -99,7 +99,7 @@ class DavisFolder:
         return self.root / '.unfinished'
 
     def record(self, name: str) -> Path:
-        """File that lists what was written of a finished clip."""
+        """File that describes a finished clip."""
         return self.unfinished / f'{name}.json'
 
 
@@ -373,7 +373,7 @@ class LabelMap(NamedTuple):
     Attributes:
         labels: (H, W), uint8; 0 is background, 255 void.
         overlaps: Whether two masks share a pixel.
-        num_covered: Masks of which no pixel is left.
+        num_covered: Masks without a pixel left.
     """
 
     labels: NDArray[np.uint8]
@@ -462,12 +462,13 @@ def write_synthetic_dataset(
         entries[result.task.name] = result.result
         advance(len(entries), len(plans))
     clips = {
-        split: [entries[plan.name] for plan in of_split]
-        for split, of_split in splits.items()
+        split: [entries[plan.name] for plan in split_plans]
+        for split, split_plans in splits.items()
     }
     meta = {'settings': dict(settings), 'clips': clips}
     names = {
-        split: [plan.name for plan in of_split] for split, of_split in splits.items()
+        split: [plan.name for plan in split_plans]
+        for split, split_plans in splits.items()
     }
     _finish(root, names, meta)
     return meta

@@ -58,7 +58,7 @@ def run_tasks(
             that uses a GPU needs ``'spawn'``.
 
     Yields:
-        One result per task, as soon as it is there.
+        One result per task, in the order in which they finish.
 
     Raises:
         ValueError: If ``num_workers`` or ``time_limit`` is not positive.

@@ -198,18 +198,18 @@ def image_records(
         position = f'images[{index}]'
         image_id, name = None, None
         try:
-            place = f'{where}, {position}'
-            image_id = read_owner_id(image, place)
-            file_name = normalize_name(get_field(image, 'file_name', str, place))
+            source = f'{where}, {position}'
+            image_id = read_owner_id(image, source)
+            file_name = normalize_name(get_field(image, 'file_name', str, source))
             stem = without_suffix(file_name)
-            name = checked_name(file_name if num_files[stem] > 1 else stem, place)
+            name = checked_name(file_name if num_files[stem] > 1 else stem, source)
             annotations = groups.get(image_id, [])
             objects = [
                 each for each in annotations if crowd_as_objects or not is_crowd(each)
             ]
             have_masks = [masks.count(annotation) for annotation in objects]
             if any(have_masks):
-                yield name, _image_record(image, annotations, place)
+                yield name, _image_record(image, annotations, source)
             else:
                 yield name, None
         except ClipDataError as error:
@@ -239,7 +239,7 @@ class _MaskStatistics:
         self._first_flat: object = None  # id of its annotation
 
     def count(self, annotation: Record) -> bool:
-        """Count an annotation; whether it has a mask, not only a box."""
+        """Count an annotation; return whether it has a mask, not only a box."""
         code = annotation.get('segmentation')
         has_mask = bool(code)
         if isinstance(code, list):

@@ -18,7 +18,7 @@ from ..io.listing import select_names
 
 Record = dict[str, Any]  # JSON values
 PROBLEM = 'problem'  # key of the record of a damaged entry: its error
-MAX_NAME = 1024  # bytes; in the index every name takes as many as the longest
+MAX_NAME = 1024  # bytes; in the index every name takes as much space as the longest
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -78,7 +78,7 @@ class RecordDataset(ListedDataset):
     def _content(self) -> tuple['RecordStore', str]:
         """Records of the clips; and the names of clips without an object, as lines.
 
-        One string, since workers would copy a list as soon as Python counts references.
+        One string: forked workers would copy a list when its reference counts change.
         """
         content = read_json(self.annotation_path, self.read_limits)
         empty: list[str] = []
@@ -98,8 +98,8 @@ class RecordDataset(ListedDataset):
 class RecordStore:
     """Records by name, compressed into three arrays.
 
-    Loader workers share the memory of arrays; of Python's own objects each would get a
-    copy as soon as it counts a reference to them.
+    Forked loader workers share the memory of arrays. Python objects would be copied
+    into each worker as soon as their reference counts change.
 
     Args:
         records: Pairs of a name and its record.

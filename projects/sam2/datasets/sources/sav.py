@@ -56,12 +56,12 @@ class ClipSAVDataset(ListedDataset):
     Attributes:
         frame_folder: Folder of the frames or videos, relative to ``data_root``.
         annotation_folder: Folder of the annotation files, likewise.
-        kinds: Which objects: ``manual``, ``auto`` or both. If a clip lacks one of the
-            files, the objects of the other.
+        kinds: Objects to read: ``manual``, ``auto`` or both. If one of the two files is
+            missing, only the other is read.
         ann_every: Distance between annotated frames; None for what the file says.
 
     Raises:
-        ValueError: If ``kinds`` or ``ann_every`` is none of these.
+        ValueError: If ``kinds`` or ``ann_every`` is invalid.
     """
 
     frame_folder: str = '.'
@@ -153,7 +153,8 @@ class SAVMasks(EncodedMasks):
     """Reads the masks of a video from its annotation files.
 
     Attributes:
-        indices: Of the files; objects of the second are numbered after the first's.
+        indices: Indices of the files; objects of the second file are numbered after
+            those of the first.
         position_of: Position among the annotated frames, by the frame of the video.
         limits: Checked before decoding.
     """

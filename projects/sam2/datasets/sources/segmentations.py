@@ -70,8 +70,8 @@ def decode_objects(
     check_polygons(chosen, size, where)
     masks = np.zeros((len(object_ids), *size), bool)
     for mask, object_id in zip(masks, object_ids, strict=True):
-        place = f'{where}, object {object_id}'
-        mask[:] = decode_segmentation(chosen[object_id], size, place)
+        source = f'{where}, object {object_id}'
+        mask[:] = decode_segmentation(chosen[object_id], size, source)
     return FrameMasks(object_ids=object_ids, masks=masks)
 
 

@@ -26,7 +26,7 @@ SEED = 0
 MIN_FRAMES = 8
 MIN_FIRST_SHARE = 0.008  # of the frame that each object covers on the first frame
 MAX_DRAWS = 50
-NUM_PLACES = 4  # candidates for the start or the goal of an object
+NUM_POSITIONS = 4  # candidates for the start or the goal of an object
 TRAVEL = 0.75  # share of the way to its goal that an object covers
 # Scenes
 TEXTURE_SIZE = 160
@@ -62,7 +62,7 @@ class ClipSyntheticDataset(ClipDataset):
         pipeline: Sequence[dict[str, Any]] = (),
     ) -> None:
         plans = make_plans(
-            split='made',
+            split='made',  # part of the names and seeds of the clips
             num_clips=num_clips,
             num_frames=num_frames,
             size=SIDE,
@@ -181,7 +181,7 @@ class SyntheticClip:
 def make_plans(
     *, split: str, num_clips: int, num_frames: int, size: int, seed: int
 ) -> list[ClipPlan]:
-    """Plan the clips of a split: of all kinds by turns, square, wide and tall.
+    """Plan the clips of a split; kinds and shapes (square, wide, tall) alternate.
 
     Args:
         size: Side of the square clips in pixels.
@@ -504,8 +504,8 @@ def _draw_motion(
 def _draw_position(
     rng: np.random.Generator, size: Size, others: list[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Of some random positions, the one farthest from the others."""
-    candidates = rng.uniform(0.18, 0.82, (NUM_PLACES, 2)) * size[::-1]
+    """Draw several positions and return the one farthest from the others."""
+    candidates = rng.uniform(0.18, 0.82, (NUM_POSITIONS, 2)) * size[::-1]
     distances = [
         min((float(np.hypot(*(candidate - other))) for other in others), default=0.0)
         for candidate in candidates
@@ -545,8 +545,8 @@ def draw_background(
     """Draw a background with blobs on it.
 
     Args:
-        size: Of the frame.
-        textures: Of every second blob, if any.
+        size: Size of the frame.
+        textures: Textures of every second blob, if any.
 
     Returns:
         RGB, larger than the frame by ``PAN_MARGIN`` on each side.

@@ -23,7 +23,7 @@ class ClipLoadFrames:
         Raises:
             ClipDataError: If a frame is damaged, or the sizes differ.
         """
-        # In the order of time, so that a video file is sought once and then read on.
+        # In ascending order, so that a video file needs one seek and is then read on.
         indices = sorted(set(state.frame_indices))
         decoded = {index: state.source.read_frame(index) for index in indices}
         frames = tuple(decoded[index] for index in state.frame_indices)

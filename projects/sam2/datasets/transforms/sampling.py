@@ -22,7 +22,7 @@ class ClipSampleFrames:
     If masks are sparse, the frames are sampled among the annotated ones as long as
     there are enough of them; otherwise among all, beginning with an annotated one. If
     no clip with the drawn gap and direction begins with an object, the other gaps and
-    directions are tried, and at last all frames.
+    directions are tried, and finally all frames.
 
     Args:
         num_frames: Frames of a clip.

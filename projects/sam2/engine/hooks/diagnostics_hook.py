@@ -1,6 +1,6 @@
 """What training logs: losses by kind of step, gradients by part, speed and memory.
 
-Between two logs nothing is read from the device, so that a GPU need not be waited for.
+Nothing is read from the device between two logs, so training does not wait for a GPU.
 """
 
 import math
@@ -149,7 +149,8 @@ class SAM2RuntimeInfoHook(RuntimeInfoHook):
     """MMEngine's hook, which reads the losses of a GPU only when they are logged.
 
     MMEngine reads each term in each iteration, and the host waits each time. The logged
-    values are the same. What ``ClipNonFiniteHook`` found not finite is left out.
+    values are the same. With ``ClipNonFiniteHook`` batches that are not finite are
+    left out.
     """
 
     def __init__(self) -> None:
@@ -193,7 +194,7 @@ class SAM2RuntimeInfoHook(RuntimeInfoHook):
 class LossParts:
     """Mean losses per object of :class:`SAM2MultiStepLoss`, by kind of step and frame.
 
-    They are summed up on the device.
+    The sums stay on the device until they are read.
     """
 
     def __init__(self) -> None:
@@ -215,7 +216,7 @@ class LossParts:
                 self._counts[key] = self._counts.get(key, 0) + num_objects
 
     def take(self) -> dict[str, float]:
-        """Read the means, and start anew; the device is read once.
+        """Read the means and reset the sums; the device is read once.
 
         Returns:
             ``step/<kind>/<term>`` and ``frame/<index>/<term>``.
@@ -262,7 +263,7 @@ def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
 
 
 def logs_after(runner: Runner, batch_idx: int) -> bool:
-    """Whether ``LoggerHook`` logs after a batch: then numbers may be read."""
+    """Whether ``LoggerHook`` logs after a batch; only then is the device read."""
     logger, num_batches = _logger(runner), len(runner.train_dataloader)
     if logger.every_n_inner_iters(batch_idx, logger.interval):
         return True

@@ -25,11 +25,11 @@ class SAM2LowMemoryHook(Hook):
     rest there. Results and gradients do not change.
 
     Args:
-        parts: Parts that are checkpointed as wholes, such as
+        parts: Parts that are checkpointed as a whole, such as
             ``image_encoder.backbone``, ``tracker.memory_attention``,
             ``tracker.memory_encoder`` and ``mask_decoder``. They become the
-            ``activation_checkpointing`` of the model; without parts its own setting
-            remains.
+            ``activation_checkpointing`` of the model. Without parts, the model keeps
+            its own setting.
         frames_at_once: Number of frames that the image encoder processes at a time;
             None for all. If the backbone is checkpointed, its peak memory depends on
             this number only.

@@ -24,11 +24,11 @@ COUNT = 'num_non_finite'  # in the message hub, hence in checkpoints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UncheckedBatch:
-    """A batch that may have to be recorded, once the device says that it is bad.
+    """A batch whose flags were not read from the device yet.
 
     Attributes:
-        iteration: Of the batch, from 0.
-        record: What is written about it, but for the losses.
+        iteration: Index of the training iteration.
+        record: What is written if the batch is bad, without the losses.
         losses: Terms of the loss, scalars on the device.
         flags: Whether it was bad on any process and on this one, (2,), bool.
     """
@@ -46,8 +46,8 @@ class ClipNonFiniteHook(Hook):
     With this hook ``ClipTrainLoop`` takes no optimizer step with such a batch, on any
     process. Each process with such a loss, and all of them if it is the gradient, write
     ``<work_dir>/non_finite/iter_<n>_rank_<r>.json``: the terms of the loss, and
-    videos, frames, objects, seeds and prompts of the batch. A GPU is asked only when
-    the losses are logged, so a record, or the end of the run, may come that much later.
+    videos, frames, objects, seeds and prompts of the batch. A GPU is read only when the
+    losses are logged, so a record, or the end of the run, may be delayed until then.
 
     Args:
         max_consecutive: Bad batches in a row after which the run stops: then the
@@ -153,7 +153,7 @@ def _write(runner: Runner, batch: UncheckedBatch) -> None:
 
 
 def _describe(runner: Runner, data_batch: object) -> dict[str, Any]:
-    """What is known of a batch; clips and prompts are empty if it holds no clips."""
+    """Describe a batch; clips and prompts are empty if it contains no clips."""
     samples = data_batch if isinstance(data_batch, list | tuple) else ()
     clips = [sample for sample in samples if isinstance(sample, ClipSample)]
     return {

@@ -1,7 +1,7 @@
 """Stops a run with a checkpoint on SIGTERM, SIGUSR1 or Ctrl-C.
 
-MMEngine has no such thing: SIGTERM kills the process, and Ctrl-C raises
-``KeyboardInterrupt`` wherever the run is; both lose the work since the last checkpoint.
+MMEngine does not handle signals: SIGTERM kills the process, and Ctrl-C raises
+``KeyboardInterrupt`` at any point; both lose the work since the last checkpoint.
 Three parts work together:
 
 - :class:`ClipPreemptionHook` notes the signal, asks ``ClipTrainLoop`` to stop at the
@@ -203,7 +203,7 @@ class _InterruptListener(threading.Thread):
         self._old_fd = signal.set_wakeup_fd(self._sender, warn_on_full_buffer=False)
 
     def run(self) -> None:
-        """Read signal numbers until told to stop."""
+        """Read signal numbers until :meth:`stop` is called."""
         first_time: float | None = None
         while (number := os.read(self._receiver, 1)[0]) != self.STOP:
             if number != signal.SIGINT:

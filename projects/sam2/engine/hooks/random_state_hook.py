@@ -96,9 +96,10 @@ class ClipRandomStateHook(Hook):
 
     def before_gather_checkpoint(self, runner: Runner) -> None:
         """Collect the states of all processes."""
-        pending = self._pending
-        own = capture_random_state() if pending is None else pending
-        self._gathered = all_gather_object(own)
+        state = self._pending
+        if state is None:
+            state = capture_random_state()
+        self._gathered = all_gather_object(state)
 
     def before_save_checkpoint(
         self,
