@@ -254,37 +254,62 @@ def test_joined_pointers_keep_their_own_age() -> None:
     assert [p.time_offset for p in again.pointers] == [(4, 9, 7), (1, 1, 2)]
 
 
-class BestIoUBank(MemoryBank):
-    """Attends to the tracked frames of the highest IoU; evicts all others."""
+class MemoryBankBestIoU(MemoryBank):
+    """Attends to the past tracked frames of the highest IoU, and keeps those in RAM."""
 
     def tracked_frames(
         self, store: MemoryStore, query: MemoryQuery
     ) -> list[tuple[int, int]]:
-        """The best frames so far, the best of them with the age of the latest."""
-        del query
-        frames = sorted(store.tracked, key=lambda f: -store.tracked[f].ious.mean())
-        return list(enumerate(frames[: self.num_frames - 1], start=1))
+        """The best frames that the pass has seen, in the order of time."""
+        past = [f for f in store.tracked if self._distance(f, query) > 0]
+        best = sorted(past, key=lambda f: -float(store.tracked[f].ious.mean()))
+        best = sorted(best[: self.num_frames - 1], key=lambda f: -f * query.direction)
+        return list(enumerate(best, start=1))[::-1]  # the latest has age 1
 
     def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
-        """Keep the best frames, and the latest for their pointers."""
+        """Keep the best frames, and the latest ones for their pointers."""
         best = {frame for _, frame in self.tracked_frames(store, query)}
         for frame in set(store.tracked) - best:
-            if query.frame_index - frame >= self.max_pointers:
+            if self._distance(frame, query) >= self.max_pointers:
                 store.evict(frame)
+
+    @staticmethod
+    def _distance(frame: int, query: MemoryQuery) -> int:
+        """Frames since then; negative for frames that the pass has not come to."""
+        return (query.frame_index - frame) * query.direction
 
 
 @settings(deadline=None)
-@given(shares=st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True))
-def test_own_policy_keeps_the_memories_with_the_best_iou(shares: list[int]) -> None:
+@given(
+    shares=st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True),
+    reverse=st.booleans(),
+)
+def test_own_policy_keeps_the_memories_with_the_best_iou(
+    *, shares: list[int], reverse: bool
+) -> None:
     ious = [share / 100 for share in shares]
-    bank, store = BestIoUBank(num_frames=4, max_pointers=2), _store([0], [])
-    for frame, iou in enumerate(ious, start=1):
+    prompted = 31 if reverse else 0
+    step = -1 if reverse else 1
+    bank, store = (
+        MemoryBankBestIoU(num_frames=4, max_pointers=2),
+        _store([prompted], []),
+    )
+    seen: dict[int, float] = {}
+    for number, iou in enumerate(ious, start=1):
+        frame = prompted + step * number
         store.add(frame, _memory(frame, iou), conditioning=False)
-        bank.evict_unreachable(store, _query(frame))
-        order = sorted(range(frame), key=lambda i: ious[i], reverse=True)
-        best = [index + 1 for index in order[:3]]  # literally, of all frames so far
-        assert _frames(bank, store, _query(frame + 1)) == [0, *best]
-        assert len(store.tracked) <= 3 + 2
+        seen[frame] = iou
+        query = _query(frame, reverse=reverse)
+        # The frame itself is no memory of its own, when it is tracked again.
+        assert frame not in [f for _, f in bank.tracked_frames(store, query)]
+        bank.evict_unreachable(store, query)
+        best = sorted(seen, key=lambda f: -seen[f])[:3]  # literally, of all so far
+        after = _query(frame + step, reverse=reverse)
+        assert _frames(bank, store, after) == [
+            prompted,
+            *sorted(best, key=lambda f: f * step),
+        ]
+        assert len(store.tracked) <= 3 + 3
 
 
 @pytest.mark.parametrize(

@@ -542,8 +542,7 @@ class SAM2VideoPredictor(ReleasedModule):
         with state.edit(self.options):
             if strict:
                 state.get_object(obj_id)
-            # Its memories go with it, on disk as well (memory_store.py).
-            removed = state.objects.pop(obj_id, None)
+            removed = state.remove_object(obj_id)
             frames = sorted(removed.prompts) if removed and state.objects else []
             shown = [state.show(frame) for frame in frames if need_output]
             return list(state.objects), [UpdatedFrame.of(result) for result in shown]

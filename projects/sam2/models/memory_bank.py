@@ -1,9 +1,12 @@
 """The memory bank: which memories a frame attends to, and which are kept.
 
+The paper's bank is two things here: :class:`MemoryStore` holds the memories, and
+:class:`MemoryBank` is the policy, without state, that selects and evicts them.
+
 A policy of your own is a registered subclass of :class:`MemoryBank` in a file of its
 own. Override :meth:`MemoryBank.tracked_frames` (which frames are attended to) and
-:meth:`MemoryBank.evict_unreachable` (which memories are kept); each memory carries the
-estimated IoU of its mask and the object score.
+:meth:`MemoryBank.evict_unreachable` (which memories stay in RAM); each memory carries
+the estimated IoU of its mask and the object score.
 """
 
 from collections.abc import Iterable, Sequence
@@ -130,7 +133,10 @@ def _join_pointers(pointers: Sequence[SelectedPointer]) -> SelectedPointer:
 
 @dataclass(slots=True, kw_only=True)
 class MemoryStore:
-    """Memories of the objects of one batch in one video, by frame.
+    """Memories by frame, of objects that are tracked together.
+
+    In training one store holds the objects of all clips of the batch, (O, …); in a
+    video each object has a store of its own, O = 1.
 
     Attributes:
         conditioning: Memories of conditioning frames, in the order of prompting.
@@ -187,7 +193,8 @@ class MemoryBank:
     one selection of conditioning frames.
 
     Args:
-        num_frames: Temporal positions, one of them for all conditioning frames.
+        num_frames: Temporal positions, one of them for all conditioning frames. The
+            tracker learns an embedding for each, so weights fit one number only.
         max_conditioning_frames: Attend to at most so many conditioning frames, those
             nearest in time; None attends to all. The rest count as tracked frames.
         stride: Distance between the tracked frames in evaluation; the adjacent frame
@@ -268,6 +275,8 @@ class MemoryBank:
         """Pairs of age and frame of the spatial memories to attend to, oldest first.
 
         Ages are 1 to ``num_frames - 1``; frames without a memory are skipped.
+        ``store.tracked`` lacks memories on disk: :meth:`MemoryStore.tracked_memory`
+        reads them.
         """
         del store  # the latest frames, whatever their masks are like
         stride = 1 if query.mode is TrackingMode.TRAINING else self.stride
@@ -282,8 +291,10 @@ class MemoryBank:
     def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
         """Evict the tracked memories that the running pass cannot reach any more.
 
-        What eviction does is up to the store: it deletes the memory, or writes it to
-        disk (:class:`OffloadedMemoryStore`).
+        A video session calls it after each tracked frame, with the query of that
+        frame; training keeps all memories of a clip. What eviction does is up to the
+        store: it deletes the memory, or writes it to disk
+        (:class:`OffloadedMemoryStore`).
         """
         # The stride's grid may lie up to stride - 1 frames before the second latest.
         spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)

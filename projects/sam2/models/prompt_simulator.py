@@ -35,8 +35,8 @@ class PromptPlan:
     """Which frames of a clip are prompted, and how.
 
     Attributes:
-        prompts: The conditioning frames and how each one is prompted, the first frame
-            of the clip first. They are tracked before all others.
+        prompts: The prompted frames and how each one is prompted, the first frame of
+            the clip first. They are tracked before all others.
         correction_frames: Frames that get correction clicks.
         conditioning_frames: Frames whose memories count as conditioning ones: the
             prompted and the corrected.
@@ -117,7 +117,8 @@ class SAM2PromptSimulator:
         point_probability: Of a clip being prompted with points or boxes rather than
             masks. Single frames always get points or boxes.
         box_probability: Of a conditioning frame of such a clip getting a box.
-        truth_click_probability: Of a correction click ignoring the prediction.
+        truth_click_probability: Of a correction click falling anywhere on the object,
+            whatever was predicted; drawn per clip, unused with ``'center'``.
         num_conditioning_frames: Minimum and maximum number of conditioning frames.
         num_correction_frames: Minimum and maximum number of frames with correction
             clicks, the conditioning frames first and always among them.
@@ -242,6 +243,7 @@ class SAM2PromptSimulator:
         """
         if self.click_method == 'uniform':
             on_truth = clicks.per_clip() < self.truth_click_probability
+            # Without a prediction the whole object is wrong, and may be clicked.
             prediction = prediction & ~on_truth[:, None, None, None]
         return self._click(truth, prediction, clicks, void)
 

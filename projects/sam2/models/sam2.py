@@ -53,7 +53,7 @@ class SAM2(ReleasedNames, BaseModel):
             memory_bank.select()       the memories that the frame attends to
             tracker.condition_on_memory()
             prompt_encoder(), mask_decoder()    once, then for each correction click
-            tracker.encode_memory()    -> memory_bank
+            tracker.encode_memory()    -> the store of memories
           loss_module()              losses of all frames and all steps
 
         predict(VideoRecord)       validation: the same for a whole video, its frames

@@ -383,8 +383,9 @@ class FrameTask:
         correct: Gives the next correction click from the masks of the previous step,
             (O, 1, H, W), logits; None where no clicks are simulated.
         num_corrections: Number of correction clicks.
-        reread_prompt: Encode the memory of a prompted frame as an interactive session
-            does: from the low-resolution mask, up-sampled and binarised.
+        reread_prompt: Encode the memory of a prompted frame, with a mask too, as an
+            interactive session does: from the low-resolution mask, up-sampled and
+            binarised. Otherwise a mask prompt is encoded as it was given.
         previous_logits: Masks of an earlier step on this frame, (O, 1, H4, W4), that
             the points refine; or None.
     """
@@ -489,9 +490,9 @@ def encode_frame_memory(
     tracker, binary = heads.tracker, False
     if task.query.mode is TrackingMode.EVALUATION:
         full_logits = tracker.non_overlapping_logits(full_logits)
-        reread = task.reread_prompt and task.prompt is not None
-        clicked = last.points is not None or reread
-        binary = tracker.binary_clicked_memories and clicked
+        is_reread_prompt = task.reread_prompt and task.prompt is not None
+        is_prompted = last.points is not None or is_reread_prompt
+        binary = tracker.binary_clicked_memories and is_prompted
     spatial = tracker.encode_memory(
         features, full_logits, last.object_score_logits > 0, binary=binary
     )

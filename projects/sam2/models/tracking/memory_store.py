@@ -1,10 +1,16 @@
 """Memories of one object, those out of reach offloaded to a temporary file.
 
-After each tracked frame :meth:`MemoryBank.evict_unreachable` evicts the memories that
-the running pass cannot reach any more. In a video that may be revisited the store then
-writes them to an :class:`OffloadFile`, and reads them again when a later pass or a
-prompt returns. The bytes of a memory are freed when no store holds it any more: its
-object was removed, its frame was tracked again, or the limit of the session is reached.
+========  =================================================================
+evict     A memory leaves RAM: after each tracked frame, those that the
+          running pass cannot reach (:meth:`MemoryBank.evict_unreachable`).
+offload   An evicted memory goes to an :class:`OffloadFile`, if the video may
+          be revisited: it is copied off the device at once and written after
+          the next frame. A later pass or a prompt reads it again.
+erase     A memory is deleted, in RAM or in the file.
+free      Its bytes in the file may be used again, as soon as no store holds
+          it: its object was removed, its frame was tracked again, or the
+          session deleted it at its limit (``max_archive_gb``).
+========  =================================================================
 """
 
 import os

@@ -96,7 +96,10 @@ class SourceFrames:
 
 
 def open_session(model: 'SAM2', frames: SourceFrames) -> VideoSession:
-    """Open a session that tracks a video in one direction."""
+    """Open a session for one forward pass; memories out of its reach are deleted.
+
+    Offline rounds open one for each pass.
+    """
     options = SessionOptions(corrections_condition=True, num_cached_embeddings=1)
     num_frames = frames.source.num_frames
     return VideoSession(model, frames.read, num_frames, options=options)
@@ -272,7 +275,8 @@ def round_name(number: int, unit: str) -> str:
 class SAM2PromptRounds(SAM2PromptSimulator):
     """A simulated user who adds prompts from round to round.
 
-    Clips are prompted, where they are, by a click in the centre of each object.
+    As a prompt simulator it prompts clips, for the loss in validation, with clicks in
+    the centre of each object and of the largest error.
 
     Args:
         num_clicks: On each frame.

@@ -389,6 +389,14 @@ class VideoSession:
         if not obj.conditioning_frames:
             self._condition_on_corrections(obj)
 
+    def remove_object(self, object_id: int) -> TrackedObject | None:
+        """Remove an object, if there is one of this id, and its memories.
+
+        They are freed, in RAM and on disk, when nothing holds the object any more: a
+        copy of the session, or the caller (see ``memory_store.py``).
+        """
+        return self.objects.pop(object_id, None)
+
     @torch.no_grad()
     def commit(self) -> None:
         """Encode the outputs of all new prompts as memories."""
