@@ -1,9 +1,9 @@
 """Measure the cost of segmenting everything in an image.
 
-A grid of 32 x 32 points on an image of 1024 x 1024 pixels, with random weights. How
-many masks a trained model keeps is not known, so two extremes are measured: `none`
-keeps no mask (the cost of decoding), and `all` keeps the three masks of each point: all
-are enlarged, filtered, encoded and compared. Reported are the CPU time of one thread
+A grid of 32 x 32 points prompts an image of 1024 x 1024 pixels, with random weights. A
+trained model keeps some of the masks, so two extremes are measured: `none` keeps no
+mask (the cost of decoding), and `all` keeps the three masks of each point, which are
+all upsampled, filtered, encoded and compared. The table has the CPU time of one thread
 and the peak of added memory; on a GPU, wall-clock time and the peak of allocated
 memory.
 
@@ -75,7 +75,7 @@ def measure(model: SAM2, case: str, *, points_per_side: int, before_mb: float) -
         case=case,
         num_masks=len(masks),
         seconds=seconds,
-        added_mb=allocated or peak.most_mb - before_mb,
+        added_mb=allocated or peak.max_mb - before_mb,
     )
 
 

@@ -1,20 +1,20 @@
-"""Measure what loading a clip costs, each part against the plain way to do it.
+"""Measure the CPU time of each part of loading a clip against a plain implementation.
 
-One thread, CPU time. Both ways run by turns in one process, and the medians are
-compared: a busy machine slows both alike.
+Both run alternately in one process on one thread, and their medians are compared, so
+that a busy machine slows both alike.
 
     python tools/benchmarks/clip_loading.py --json work_dirs/clip_loading.json
 
-Each ratio is the plain time over ours:
+A ratio is the plain time divided by ours:
 
-transform  8 frames of 1280 x 720 with 3 objects to 1024 x 1024, against PIL images and
-           one mask after another (ours stay uint8, the plain ones are normalised)
-jpeg       a frame of 1280 x 720, against PIL
-sav_json   8 frames of an SA-V file on the second visit, against parsing all of it; the
-           file was closed meanwhile, as by visits of other clips
-sav_opened the same, with the file opened anew for each of the 8 frames
-rle        selected masks of 1280 x 720, against pycocotools' batch
-png        palette masks of 1280 x 720, against PIL
+transform   8 frames of 1280 x 720 with 3 objects to 1024 x 1024, against PIL images and
+            one mask after another (ours stay uint8, the plain ones are normalised)
+jpeg        a frame of 1280 x 720, against PIL
+sav_json    8 frames of an SA-V file that was read before, against parsing all of it;
+            the file was closed in between, as after reading many other clips
+sav_opened  the same, but the file is reopened for each of the 8 frames
+rle         selected masks of 1280 x 720, against pycocotools' batch
+png         palette masks of 1280 x 720, against PIL
 """
 
 import argparse
@@ -43,7 +43,7 @@ use_repository_root()
 from plain_loading import (  # type: ignore[import-not-found]
     NUM_FRAMES,
     TRANSFORM_CONFIGS,
-    MadeSource,
+    GeneratedSource,
     make_source,
     make_state,
     plain_clip,
@@ -58,18 +58,18 @@ from projects.sam2.datasets.io.images import read_frame, read_labels
 from projects.sam2.datasets.sources.sav import SAVIndex, close_files, index_sav
 from projects.sam2.ops.rle import decode_masks, encode_masks
 
-NUM_ANNOTATED = 121  # frames of a made SA-V file of 20 seconds; a clip takes eight
+NUM_ANNOTATED = 121  # frames of a generated SA-V file of 20 seconds; 8 are read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rivals:
-    """One job, done in two ways.
+class Job:
+    """A job that two implementations do.
 
     Attributes:
-        name: Of the job.
-        target: Smallest ratio that is asked for.
-        plain: The usual way.
-        ours: The way of this project.
+        name: Name in the table.
+        target: Ratio that should be reached.
+        plain: Runs the plain implementation.
+        ours: Runs that of this project.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Timing:
         return self.plain_ms / self.ours_ms
 
 
-def transform_rivals(source: MadeSource) -> Rivals:
+def transform_job(source: GeneratedSource) -> Job:
     """Augment a clip."""
     transforms = [TRANSFORMS.build(dict(config)) for config in TRANSFORM_CONFIGS]
     warp, pack = ClipWarp(), ClipPack()
@@ -109,14 +109,14 @@ def transform_rivals(source: MadeSource) -> Rivals:
         _, (affine,), _, (first,), second = [t.draw(state) for t in transforms]
         return plain_clip(state, affine, [first] * NUM_FRAMES, second)
 
-    return Rivals(name='transform', target=8.0, plain=plain, ours=ours)
+    return Job(name='transform', target=8.0, plain=plain, ours=ours)
 
 
-def jpeg_rivals(source: MadeSource, folder: Path) -> Rivals:
+def jpeg_job(source: GeneratedSource, folder: Path) -> Job:
     """Decode a frame."""
     path = folder / 'frame.jpg'
     Image.fromarray(source.frame).save(path, quality=90)
-    return Rivals(
+    return Job(
         name='jpeg',
         target=1 / 0.65,
         plain=lambda: plain_jpeg(path),
@@ -124,10 +124,10 @@ def jpeg_rivals(source: MadeSource, folder: Path) -> Rivals:
     )
 
 
-def rle_rivals(source: MadeSource) -> Rivals:
+def rle_job(source: GeneratedSource) -> Job:
     """Decode two of three masks."""
     encoded = encode_masks(source.masks.masks)[:2]
-    return Rivals(
+    return Job(
         name='rle',
         target=2.0,
         plain=lambda: plain_rle(encoded),
@@ -135,14 +135,14 @@ def rle_rivals(source: MadeSource) -> Rivals:
     )
 
 
-def sav_rivals(source: MadeSource, folder: Path, *, open_each: bool = False) -> Rivals:
-    """Take the masks of eight frames from a file that was visited before.
+def sav_job(source: GeneratedSource, folder: Path, *, open_each: bool = False) -> Job:
+    """Read the masks of eight frames from a file that was read before.
 
     Args:
-        open_each: Whether each frame finds the file closed, not only the first.
+        open_each: Close the file before each frame, not only before the first.
     """
     path = folder / 'sav_000001_manual.json'
-    # As SA-V's example: 14 objects, manual and auto, of a third of a kilobyte each.
+    # Like SA-V's example: 14 objects, manual and auto, of a third of a kilobyte each.
     codes = (encode_masks(source.masks.masks[:, ::2, ::2]) * 5)[:14]
     path.write_bytes(orjson.dumps({'fps': 6.0, 'masklet': [codes] * NUM_ANNOTATED}))
     positions = range(20, 20 + NUM_FRAMES)
@@ -157,7 +157,7 @@ def sav_rivals(source: MadeSource, folder: Path, *, open_each: bool = False) -> 
         index = index_sav(path)  # once for a clip, as ClipSAVDataset does
         return [read(index, position) for position in positions]
 
-    return Rivals(
+    return Job(
         name='sav_opened' if open_each else 'sav_json',
         target=10.0,
         plain=lambda: plain_sav(path, positions),
@@ -165,14 +165,14 @@ def sav_rivals(source: MadeSource, folder: Path, *, open_each: bool = False) -> 
     )
 
 
-def png_rivals(source: MadeSource, folder: Path) -> Rivals:
+def png_job(source: GeneratedSource, folder: Path) -> Job:
     """Decode a map of labels."""
     path = folder / 'labels.png'
     labels = (source.masks.masks * np.array([1, 2, 3])[:, None, None]).max(axis=0)
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette([value // 3 for value in range(768)])
     image.save(path)
-    return Rivals(
+    return Job(
         name='png',
         target=1.0,
         plain=lambda: plain_png(path),
@@ -180,22 +180,22 @@ def png_rivals(source: MadeSource, folder: Path) -> Rivals:
     )
 
 
-def measure(rivals: Rivals, num_rounds: int) -> Timing:
-    """Run both ways by turns.
+def measure(job: Job, num_rounds: int) -> Timing:
+    """Time both implementations alternately.
 
-    In its turn a way runs twice, of which the second time counts: neither pays for
-    the state in which the other leaves memory and caches.
+    Each runs twice in a row and only the second run counts, so that neither pays for
+    the caches that the other has filled.
     """
     times: dict[str, list[float]] = {'plain': [], 'ours': []}
     for _ in range(num_rounds + 1):
-        for name, job in (('plain', rivals.plain), ('ours', rivals.ours)):
-            job()
+        for name, compute in (('plain', job.plain), ('ours', job.ours)):
+            compute()
             start = time.process_time()
-            job()
+            compute()
             times[name].append(1000 * (time.process_time() - start))
     return Timing(
-        name=rivals.name,
-        target=rivals.target,
+        name=job.name,
+        target=job.target,
         plain_ms=statistics.median(times['plain'][1:]),
         ours_ms=statistics.median(times['ours'][1:]),
     )
@@ -207,15 +207,15 @@ def run(num_rounds: int) -> list[Timing]:
     cv2.setNumThreads(1)
     source = make_source()
     with tempfile.TemporaryDirectory() as folder:
-        short = [
-            jpeg_rivals(source, Path(folder)),
-            sav_rivals(source, Path(folder)),
-            sav_rivals(source, Path(folder), open_each=True),
-            rle_rivals(source),
-            png_rivals(source, Path(folder)),
+        short_jobs = [
+            jpeg_job(source, Path(folder)),
+            sav_job(source, Path(folder)),
+            sav_job(source, Path(folder), open_each=True),
+            rle_job(source),
+            png_job(source, Path(folder)),
         ]
-        timings = [measure(rivals, 10 * num_rounds) for rivals in short]
-        return [*timings, measure(transform_rivals(source), num_rounds)]
+        timings = [measure(job, 10 * num_rounds) for job in short_jobs]
+        return [*timings, measure(transform_job(source), num_rounds)]
 
 
 def main() -> None:
@@ -223,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--rounds', type=int, default=7, help='runs of each way')
+    parser.add_argument('--rounds', type=int, default=7, help='runs of each job')
     parser.add_argument('--json', type=Path, help='file for times and ratios')
     arguments = parser.parse_args()
     timings = run(arguments.rounds)

@@ -1,4 +1,4 @@
-"""What a config trains on: the sizes of its clips, and the precision."""
+"""Reads the clip size and the precision that a config trains with."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Of a training step.
+    """Clip size and precision of a training step.
 
     Attributes:
         image_size: Side of the square frames in pixels.
-        num_frames: Of the clip.
-        num_objects: Of the clip.
+        num_frames: Frames of the clip.
+        num_objects: Objects of the clip.
         dtype: ``'float32'``, or ``'bfloat16'`` for autocast.
     """
 
@@ -32,7 +32,7 @@ def sizes_of(config: Config) -> Sizes:
     """Read what a config trains on: its longest clips, with all their objects.
 
     Raises:
-        ValueError: If the training data do not say so.
+        ValueError: If the training data have no sampler, or clips of several sizes.
     """
     data = config.get('train_dataloader')
     samplers, resizes = (list(find_type(data, name)) for name in (SAMPLER, RESIZE))
@@ -56,7 +56,7 @@ def sizes_of(config: Config) -> Sizes:
 
 
 def most_frames(sampler: dict[str, Any]) -> int:
-    """Read how many frames the clips of a sampler have at most, at any epoch."""
+    """Largest number of frames of a sampler's clips over all epochs."""
     later = [num_frames for _, num_frames in sampler.get('later_num_frames', ())]
     most: int = max([sampler['num_frames'], *later])
     return most
@@ -69,5 +69,5 @@ def find_type(value: Any, name: str) -> Iterator[dict[str, Any]]:
             yield value
         value = list(value.values())
     if isinstance(value, list | tuple):
-        for one in value:
-            yield from find_type(one, name)
+        for child in value:
+            yield from find_type(child, name)

@@ -1,4 +1,4 @@
-"""The plain ways to load a clip, against which clip_loading.py measures ours."""
+"""Plain implementations of loading a clip: the baselines of clip_loading.py."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 FILL_COLOR = (124, 116, 104)
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-# What plain_clip does, as transforms.
+# The same augmentation as plain_clip, as transforms.
 TRANSFORM_CONFIGS = (
     {'type': 'ClipRandomFlip', 'probability': 1.0},
     {'type': 'ClipRandomAffine', 'degrees': 25, 'shear': 20},
@@ -49,12 +49,12 @@ TRANSFORM_CONFIGS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadeSource:
-    """A made video of one picture."""
+class GeneratedSource:
+    """A generated video that repeats one frame."""
 
     frame: NDArray[np.uint8]
     masks: FrameMasks
-    name: str = 'made'
+    name: str = 'generated'
     num_frames: int = NUM_FRAMES
 
     def frame_name(self, frame_index: int) -> str:
@@ -62,12 +62,12 @@ class MadeSource:
         return f'{frame_index:05d}'
 
     def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
-        """The picture."""
+        """The frame: (height, width, 3), RGB."""
         del frame_index
         return self.frame
 
     def read_masks(self, frame_index: int) -> FrameMasks:
-        """Its masks."""
+        """Masks of the frame."""
         del frame_index
         return self.masks
 
@@ -76,8 +76,8 @@ class MadeSource:
         return tuple(range(self.num_frames))
 
 
-def make_source() -> MadeSource:
-    """A picture with some texture, and three discs."""
+def make_source() -> GeneratedSource:
+    """Generate a textured frame with three discs as objects."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (24, 40, 3), np.uint8)
     smooth = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
@@ -85,11 +85,13 @@ def make_source() -> MadeSource:
     frame = np.clip(smooth + noise, 0, 255).astype(np.uint8)
     y, x = np.indices(SIZE)
     masks = np.stack([np.hypot(y - 360, x - c) < 130 for c in (380, 640, 900)])
-    return MadeSource(frame=frame, masks=FrameMasks(object_ids=(1, 2, 3), masks=masks))
+    return GeneratedSource(
+        frame=frame, masks=FrameMasks(object_ids=(1, 2, 3), masks=masks)
+    )
 
 
-def make_state(source: MadeSource) -> ClipState:
-    """A loaded clip."""
+def make_state(source: GeneratedSource) -> ClipState:
+    """Build the state of a loaded clip."""
     indices = source.annotated_frames()
     return ClipState(
         source=source,
@@ -112,7 +114,7 @@ def plain_clip(
     first: list[ColorJitter],
     second: list[ColorJitter],
 ) -> tuple[Tensor, Tensor]:
-    """Flip, turn, stretch and colour a clip, one operation after another.
+    """Flip, rotate, resize and jitter a clip, one operation after another.
 
     Returns:
         Frames (T, 3, H, W), normalised, and masks (T, O, H, W).
@@ -145,7 +147,7 @@ def plain_clip(
 
 
 def plain_mask(mask: NDArray[np.bool_], affine: Affine) -> Tensor:
-    """Flip, turn and stretch one mask.
+    """Flip, rotate and resize a mask.
 
     Args:
         mask: (height, width).
@@ -162,9 +164,9 @@ def plain_mask(mask: NDArray[np.bool_], affine: Affine) -> Tensor:
     grid = F.affine_grid(
         torch.from_numpy(theta[None, :2]).float(), [*pixels.shape], align_corners=False
     )
-    turned = F.grid_sample(pixels, grid, mode='nearest', align_corners=False)
-    sized = F.interpolate(turned, size=NEW_SIZE, mode='bilinear', antialias=True)
-    return sized[0, 0] > 0.5
+    rotated = F.grid_sample(pixels, grid, mode='nearest', align_corners=False)
+    resized = F.interpolate(rotated, size=NEW_SIZE, mode='bilinear', antialias=True)
+    return resized[0, 0] > 0.5
 
 
 def plain_jpeg(path: Path) -> NDArray[np.uint8]:
@@ -199,6 +201,6 @@ def plain_rle(encoded: Sequence[EncodedMask]) -> NDArray[np.bool_]:
 
 
 def plain_sav(path: Path, positions: Sequence[int]) -> list[list[Any]]:
-    """Take the masks of some frames from an SA-V file."""
+    """Parse an SA-V file and select the masks of some frames."""
     frames = json.loads(path.read_text(encoding='utf-8'))['masklet']
     return [frames[position] for position in positions]

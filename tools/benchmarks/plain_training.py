@@ -1,8 +1,7 @@
-"""A training step the plain way, for comparison: all that autograd would keep is kept.
+"""A plain training step for comparison, which saves all that autograd would save.
 
-Every candidate mask is enlarged with its graph and has its loss computed, attention is
-written out, windows are padded first and projected with their padding, and nothing is
-computed twice.
+Every candidate mask is upsampled and scored with its graph, attention is written out,
+windows are padded before they are projected, and nothing is recomputed.
 """
 
 import math
@@ -27,7 +26,7 @@ __all__ = ['plain_way']
 
 @contextmanager
 def plain_way() -> Iterator[None]:
-    """Make models train the plain way meanwhile."""
+    """Let models train in the plain way inside a ``with`` block."""
     with ExitStack() as changes:
         for owner, name, plain in (
             (checkpointing, 'SMALLEST_BYTES', math.inf),
@@ -45,13 +44,13 @@ def plain_way() -> Iterator[None]:
 def plain_attention(
     query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
 ) -> Tensor:
-    """Attention written out, its matrix of weights kept."""
+    """Compute attention step by step; autograd saves the matrix of weights."""
     logits = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
     return functional.dropout(logits.softmax(dim=-1), dropout) @ value
 
 
 def plain_windows(self: HieraAttention, maps: Tensor, *, window_size: int) -> Tensor:
-    """Attention in windows that are padded before anything else is done."""
+    """Compute attention in windows that are padded before they are projected."""
     height, width = maps.shape[1:3]
     window = window_size or height, window_size or width
     padding = (0, 0, 0, -width % window[1], 0, -height % window[0])
@@ -73,17 +72,17 @@ def plain_windows(self: HieraAttention, maps: Tensor, *, window_size: int) -> Te
 
 
 def plain_dropout(self: Dropout, tensor: Tensor) -> Tensor:
-    """Dropout of torch."""
+    """Apply torch's dropout."""
     return functional.dropout(tensor, self.rate, self.training)
 
 
 def plain_relu_dropout(self: ReLUDropout, tensor: Tensor) -> Tensor:
-    """ReLU and dropout of torch, one after the other."""
+    """Apply torch's ReLU, then its dropout."""
     return functional.dropout(functional.relu(tensor), self.rate, self.training)
 
 
 def plain_focal(logits: Tensor, truth: Tensor) -> Tensor:
-    """Focal loss of masks as it is usually written, (O, M)."""
+    """Compute the focal loss of masks as it is usually written: (O, M)."""
     target = truth.to(logits.dtype).expand_as(logits)
     probs = logits.sigmoid()
     entropy = functional.binary_cross_entropy_with_logits(
@@ -101,12 +100,12 @@ def plain_step_losses(
     void: Tensor | None,
     annotated: Tensor,
 ) -> dict[str, Tensor]:
-    """Losses of every candidate, with their graphs, of which the least counts."""
+    """Score every candidate with its graph; the best one counts."""
     logits = at_least_float32(
         step.candidate_logits if step.full_logits is None else step.full_logits
     )
     if void is not None:
-        msg = 'The plain way knows no void pixels'
+        msg = 'The plain way does not support void pixels'
         raise NotImplementedError(msg)
     height, width = masks.shape[-2:]
     full = upsample_logits(logits, (height, width))

@@ -1,10 +1,10 @@
-"""How much memory this process holds, on Linux."""
+"""Measures the resident memory of this process, on Linux."""
 
 import os
 import threading
 from pathlib import Path
 
-SAMPLE_EVERY = 0.005  # seconds
+SAMPLE_SECONDS = 0.005  # between two samples
 STATM = Path('/proc/self/statm')
 
 
@@ -15,28 +15,28 @@ def resident_mb() -> float:
 
 
 class PeakMemory:
-    """The most memory that is held while something runs, by looking again and again.
+    """Peak of the resident memory in a ``with`` block, sampled by a thread.
 
     >>> with PeakMemory() as peak:
     ...     work()
-    >>> peak.most_mb
+    >>> peak.max_mb
     """
 
     def __init__(self) -> None:
-        self.most_mb = resident_mb()
+        self.max_mb = resident_mb()
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> 'PeakMemory':
-        """Begin to look."""
+        """Start sampling."""
         self._thread.start()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Stop."""
+        """Stop sampling."""
         self._done.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._done.wait(SAMPLE_EVERY):
-            self.most_mb = max(self.most_mb, resident_mb())
+    def _sample(self) -> None:
+        while not self._done.wait(SAMPLE_SECONDS):
+            self.max_mb = max(self.max_mb, resident_mb())

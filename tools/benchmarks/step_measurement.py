@@ -1,4 +1,4 @@
-"""What a training step costs: time, peak memory, and the share of each part."""
+"""Measures the time and the peak memory of a training step."""
 
 import json
 import subprocess
@@ -32,14 +32,14 @@ class Setting:
     Attributes:
         config: File with a ``model``.
         image_size: Side of the square frames in pixels; a multiple of 32.
-        num_frames: Of the clip.
-        num_objects: Of the clip.
+        num_frames: Frames of the clip.
+        num_objects: Objects of the clip.
         prompt: ``'mask'``, or ``'points'``: a click, and seven corrections on each of
             two frames.
-        device: Where to train.
+        device: ``'cpu'`` or ``'cuda'``.
         dtype: ``'float32'``, or ``'bfloat16'`` for autocast.
-        dropout: Whether dropout stays as the config has it rather than off.
-        num_threads: Of torch on the CPU.
+        dropout: Use the config's dropout; otherwise none.
+        num_threads: Threads of torch on a CPU.
     """
 
     config: str
@@ -55,13 +55,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """What a process that did nothing but train needed.
+    """Peak memory and time of steps in a process of their own.
 
     Attributes:
-        megabytes: Highest memory above that of the loaded model.
-        seconds: Of its last step.
-        forward_seconds: Of the forward pass of that step.
-        trained_parameters: Numbers that the optimizer would hold states for.
+        megabytes: Peak memory above that of the loaded model.
+        seconds: Time of the last step.
+        forward_seconds: Time of its forward pass.
+        trained_parameters: Number of parameters that the optimizer would update.
     """
 
     megabytes: float
@@ -71,11 +71,7 @@ class Peak:
 
 
 def build(setting: Setting, way: str) -> SAM2:
-    """Build the model of a way, with the same weights for all.
-
-    Args:
-        way: One of ``WAYS``.
-    """
+    """Build the model for one of the ``WAYS``, with the same weights for all."""
     config = Config.fromfile(setting.config)
     config.model.accumulators = []
     clicks = setting.prompt == 'points'
@@ -98,7 +94,7 @@ def build(setting: Setting, way: str) -> SAM2:
 
 
 def make_clip(setting: Setting) -> ClipBatch:
-    """Draw a clip of noise with rectangles that move."""
+    """Generate a clip of noise with moving rectangles as objects."""
     size, num_objects = setting.image_size, setting.num_objects
     shape = (setting.num_frames, num_objects)
     masks = torch.zeros(*shape, size, size, dtype=torch.bool)
@@ -128,12 +124,10 @@ def make_clip(setting: Setting) -> ClipBatch:
 def run_step(
     model: SAM2, clip: ClipBatch, setting: Setting, way: str
 ) -> tuple[float, float]:
-    """Train on a clip once, without changing the weights.
+    """Run forward, loss and backward once, without changing the weights.
 
-    Args:
-        model: Of :func:`build`.
-        clip: Of :func:`make_clip`.
-        way: One of ``WAYS``.
+    Returns:
+        Seconds of the step, and of its forward pass.
     """
     model.zero_grad(set_to_none=True)
     half = setting.dtype == 'bfloat16'
@@ -150,7 +144,7 @@ def run_step(
 
 
 def now(device: str) -> float:
-    """Read the clock that suits a device."""
+    """Read the CPU time, or on a GPU the wall clock once the device is done."""
     if device == 'cpu':
         return time.process_time()
     torch.cuda.synchronize()
@@ -160,13 +154,10 @@ def now(device: str) -> float:
 def take_times(
     setting: Setting, ways: list[str], rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Train by all ways in turn.
-
-    Args:
-        ways: Some of ``WAYS``.
+    """Time steps of all given ``WAYS`` alternately.
 
     Returns:
-        Times of :func:`run_step`, by way.
+        Results of :func:`run_step` for each way.
     """
     clip = make_clip(setting)
     models = {way: build(setting, way) for way in ways}
@@ -175,15 +166,11 @@ def take_times(
         for way, model in models.items():
             times[way].append(run_step(model, clip, setting, way))
             model.zero_grad(set_to_none=True)
-    return {way: taken[1:] for way, taken in times.items()}
+    return {way: seconds[1:] for way, seconds in times.items()}  # without warm-up
 
 
 def measure_peak(setting: Setting, way: str, num_steps: int) -> Peak:
-    """Measure the peak of memory of some steps; to be called in a fresh process.
-
-    Args:
-        way: One of ``WAYS``.
-    """
+    """Measure the peak memory of some steps; call it in a fresh process."""
     model, clip = build(setting, way), make_clip(setting)
     on_cpu = setting.device == 'cpu'
     loaded = resident('VmRSS') if on_cpu else torch.cuda.memory_allocated()
@@ -201,10 +188,10 @@ def measure_peak(setting: Setting, way: str, num_steps: int) -> Peak:
 
 
 def resident(name: str) -> int:
-    """Read the resident memory of this process.
+    """Read the resident memory of this process in bytes.
 
     Args:
-        name: ``'VmRSS'`` for that of now, ``'VmHWM'`` for the highest so far.
+        name: ``'VmRSS'`` for the current value, ``'VmHWM'`` for the peak so far.
     """
     status = Path('/proc/self/status').read_text(encoding='ascii')
     line = next(line for line in status.splitlines() if line.startswith(name))
@@ -212,11 +199,7 @@ def resident(name: str) -> int:
 
 
 def peak_in_child(setting: Setting, way: str, num_steps: int) -> Peak:
-    """Measure a peak in a process of its own.
-
-    Args:
-        way: One of ``WAYS``.
-    """
+    """Measure a peak in a new process."""
     job = {'setting': asdict(setting), 'way': way, 'num_steps': num_steps}
     done = subprocess.run(
         [sys.executable, TOOL, '--peak-of', json.dumps(job)],

@@ -1,4 +1,4 @@
-"""What each part of the model has of the forward pass of a training step."""
+"""Measures the share of each part of the model in a training step's forward pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -29,11 +29,11 @@ PARTS = (
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """What the parts of the model have of a step.
+    """Cost of the parts of the model in a step.
 
     Attributes:
-        seconds: Of the forward pass, by part.
-        kept: Bytes kept for the backward pass, by part; ``'other'`` for the rest.
+        seconds: Time of the forward pass, by part.
+        kept: Bytes saved for the backward pass, by part; ``'other'`` for the rest.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -41,18 +41,15 @@ class Parts:
 
 
 def measure_parts(setting: Setting, way: str) -> Parts:
-    """Measure what the parts of the model have of a forward pass.
+    """Measure time and saved bytes of each part in a forward pass.
 
     Args:
         way: One of ``WAYS``.
-
-    Returns:
-        Seconds and kept bytes.
     """
     model, clip = build(setting, way), make_clip(setting)
     parts = Parts()
     known = {tensor.untyped_storage().data_ptr() for tensor in model.parameters()}
-    kept: list[Tensor] = []  # or their places would be used again
+    kept: list[Tensor] = []  # keeps them alive, so that no address is reused
     running = ['other']
 
     def keep(tensor: Tensor) -> Tensor:
@@ -78,7 +75,7 @@ def measure_parts(setting: Setting, way: str) -> Parts:
         ):
             model.loss(clip)
         kept.clear()
-        # That pass was slowed down by the hooks, and by memory that is touched first.
+        # The hooks, and the first use of memory, slowed that pass down.
         parts.seconds.clear()
         model.loss(clip)
     return parts
@@ -88,11 +85,7 @@ def measure_parts(setting: Setting, way: str) -> Parts:
 def timed_parts(
     model: nn.Module, parts: Parts, running: list[str], device: str
 ) -> Iterator[None]:
-    """Time the calls of the model's parts meanwhile.
-
-    Args:
-        parts: Gets the seconds.
-    """
+    """Add the time of calls of the model's parts to ``parts`` in a ``with`` block."""
     handles = []
     starts: list[float] = []
 

@@ -1,21 +1,21 @@
-"""Measure a training step: time, peak memory, and what each part has of them.
+"""Measure a training step: time, peak memory, and the share of each part.
 
     python tools/benchmarks/train_step.py configs/_base_/models/sam2_1_tiny.py \
         --image-size 512 --num-frames 4 --num-objects 3 --json work_dirs/train_step.json
 
-Forward, loss and backward of one clip of noise, without the optimizer, by three ways:
+Forward, loss and backward of one clip of noise, without the optimizer, in three ways:
 
-plain       everything that autograd would keep is kept (`plain_training.py`)
+plain       saves everything that autograd would save (`plain_training.py`)
 ours        the config as it is, with its frozen parts, adapters and hook
 low_memory  with the hook of `configs/_base_/schedules/finetune_40e_low_memory.py`
 
-Times alternate in one process, and their medians are compared: CPU time on a CPU, where
-a busy machine slows all alike, and elapsed time on a GPU. Peaks are taken in a fresh
-process each: on a CPU the highest resident memory less that after the model is built,
-on a GPU the highest allocated memory less that of the model.
+The ways run alternately in one process, and the medians of their times are compared:
+CPU time on a CPU, where a busy machine slows all alike, and elapsed time on a GPU. Each
+peak is measured in a new process: the highest resident memory on a CPU, the highest
+allocated memory on a GPU, less that of the loaded model.
 
-A recipe is measured with the clips and the precision that it trains with, here in one
-step alone, for models whose steps take minutes:
+With --as-trained a recipe is measured with the clips and the precision that it trains
+with. For models whose steps take minutes, --rounds 0 measures a single step:
 
     python tools/benchmarks/train_step.py configs/sam2_bplus_mose_16gb.py \
         --as-trained --prompt points --ways ours --rounds 0
@@ -57,15 +57,15 @@ DEFAULTS = Sizes(image_size=512, num_frames=4, num_objects=3, dtype='float32')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """One way of training.
+    """Cost of a step in one of the ways.
 
     Attributes:
         way: One of ``WAYS``.
-        seconds: Of a step, median.
-        forward_seconds: Of its forward pass and loss, median.
-        peak_megabytes: Above the loaded model.
-        trained_parameters: Numbers that the optimizer would hold states for.
-        parts: What the parts have of it; nothing where no rounds were asked for.
+        seconds: Median time of a step.
+        forward_seconds: Median time of its forward pass and loss.
+        peak_megabytes: Peak memory above that of the loaded model.
+        trained_parameters: Number of parameters that the optimizer would update.
+        parts: Cost of each part; empty without rounds.
     """
 
     way: str
@@ -81,8 +81,8 @@ def measure(setting: Setting, ways: list[str], rounds: int) -> list[StepReport]:
 
     Args:
         ways: Some of ``WAYS``.
-        rounds: Steps of each way that count; with 0 the one step that the peak is
-            taken of.
+        rounds: Steps of each way that count; with 0 only the step in which the peak is
+            measured.
     """
     num_steps = 2 if rounds else 1
     peaks = {way: peak_in_child(setting, way, num_steps) for way in ways}
@@ -106,31 +106,23 @@ def measure(setting: Setting, ways: list[str], rounds: int) -> list[StepReport]:
 
 
 def ratios(reports: list[StepReport]) -> dict[str, float]:
-    """Compare with the plain way, where it was measured.
-
-    Args:
-        reports: Of :func:`measure`.
-    """
+    """Compare with the plain way, if it was measured."""
     of_way = {report.way: report for report in reports}
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     if 'plain' not in of_way:
-        return found
+        return result
     plain = of_way['plain']
     for way, prefix in (('ours', ''), ('low_memory', 'low_memory_')):
         if way in of_way:
             report = of_way[way]
             memory = 'memory_ratio' if way == 'ours' else 'low_memory_ratio'
-            found[f'{prefix}time_ratio'] = report.seconds / plain.seconds
-            found[memory] = report.peak_megabytes / plain.peak_megabytes
-    return found
+            result[f'{prefix}time_ratio'] = report.seconds / plain.seconds
+            result[memory] = report.peak_megabytes / plain.peak_megabytes
+    return result
 
 
 def show(reports: list[StepReport]) -> None:
-    """Print the reports as tables.
-
-    Args:
-        reports: Of :func:`measure`.
-    """
+    """Print the reports as tables."""
     titles = f'{"way":12} {"step s":>8} {"forward s":>10} {"peak MB":>9}'
     print(f'{titles} {"trained M":>10}')
     for report in reports:
@@ -178,11 +170,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def setting_of(arguments: argparse.Namespace) -> Setting:
-    """Join what the command line and the config say.
-
-    Args:
-        arguments: Of :func:`parse_arguments`.
-    """
+    """Combine the command line with the config."""
     sizes = DEFAULTS
     if arguments.as_trained:
         sizes = sizes_of(Config.fromfile(arguments.config))
@@ -213,12 +201,12 @@ def main() -> None:
     torch.set_num_threads(setting.num_threads)
     reports = measure(setting, arguments.ways, arguments.rounds)
     show(reports)
-    found = ratios(reports)
-    for name, ratio in found.items():
+    ratio_of = ratios(reports)
+    for name, ratio in ratio_of.items():
         print(f'{name}: {ratio:.3f}')
     if arguments.json is not None:
         figures = {
-            **found,
+            **ratio_of,
             'setting': asdict(setting),
             'ways': [asdict(r) for r in reports],
         }

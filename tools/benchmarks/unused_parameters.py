@@ -1,12 +1,12 @@
-"""Measure what DDP pays for its search of parameters that get no gradient.
+"""Measure the cost of DDP's search for parameters that get no gradient.
 
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 \
         tools/benchmarks/unused_parameters.py configs/_base_/models/sam2_1_mini.py
 
-All processes train on a clip of noise with a mask as the prompt, by turns with
-``find_unused_parameters`` and without; one that fits every kind of step needs it. So
-that a step without it ends at all, what gets no gradient there is frozen for both.
-CPU time of the first process, medians.
+All processes train on a clip of noise with a mask prompt, alternately with and without
+``find_unused_parameters``. Without it DDP would wait for parameters that get no
+gradient, so these are frozen in both cases. Medians of the CPU time of the first
+process.
 """
 
 import argparse
@@ -37,23 +37,19 @@ from projects.sam2.structures import ClipBatch
 
 
 class TotalLoss(nn.Module):
-    """The sum of a model's losses, as a forward pass that DDP can wrap.
-
-    Args:
-        model: The model.
-    """
+    """The sum of a model's losses, as a forward pass that DDP can wrap."""
 
     def __init__(self, model: SAM2) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, clip: ClipBatch) -> Tensor:
-        """Sum up the losses of a clip."""
+        """Sum the losses of a clip."""
         return torch.stack([*self.model.loss(clip).values()]).sum()
 
 
 def wrapped(setting: Setting, *, searches: bool) -> DistributedDataParallel:
-    """Build a model of which every trained parameter gets a gradient, under DDP."""
+    """Build a model in DDP whose trained parameters all get a gradient."""
     module = TotalLoss(build(setting, 'ours'))
     module(make_clip(setting)).backward()
     for parameter in module.parameters():
@@ -63,7 +59,7 @@ def wrapped(setting: Setting, *, searches: bool) -> DistributedDataParallel:
 
 
 def measure(setting: Setting, rounds: int) -> dict[str, float]:
-    """Measure both ways by turns, within a process group.
+    """Time steps with and without the search alternately, in a process group.
 
     Returns:
         Seconds of a step ``with`` and ``without`` the search, and their ``ratio``.
@@ -79,8 +75,8 @@ def measure(setting: Setting, rounds: int) -> dict[str, float]:
             start = time.process_time()
             model(clip).backward()
             times[name].append(time.process_time() - start)
-    found = {name: statistics.median(taken[1:]) for name, taken in times.items()}
-    return {**found, 'ratio': found['with'] / found['without']}
+    medians = {name: statistics.median(runs[1:]) for name, runs in times.items()}
+    return {**medians, 'ratio': medians['with'] / medians['without']}
 
 
 def main() -> None:
@@ -108,14 +104,14 @@ def main() -> None:
         num_threads=1,
     )
     distributed.init_process_group('gloo')
-    found = measure(setting, arguments.rounds)
+    figures = measure(setting, arguments.rounds)
     is_first = distributed.get_rank() == 0
     distributed.destroy_process_group()
     if is_first:
-        print(' '.join(f'{name}: {value:.4f}' for name, value in found.items()))
+        print(' '.join(f'{name}: {value:.4f}' for name, value in figures.items()))
         if arguments.json is not None:
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
-            arguments.json.write_text(json.dumps(found, indent=2), encoding='utf-8')
+            arguments.json.write_text(json.dumps(figures, indent=2), encoding='utf-8')
 
 
 if __name__ == '__main__':

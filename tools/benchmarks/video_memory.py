@@ -1,10 +1,10 @@
-"""Measure whether a long video takes more memory than a short one, and what disk.
+"""Measure whether a long video takes more memory than a short one, and its disk space.
 
-A small model tracks two objects through frames that are JPEG files, and through an mp4.
-The memory of the process is noted after frame 200 and until the last one, and so is
-what the state of the video keeps in memory. What the pass left behind in the temporary
-file is counted for each object and frame; it does not depend on the model, but on the
-size of its input: at 1024 pixels it is 64 times that at 128.
+A small model tracks two objects through JPEG files and through an mp4. From frame 200
+on, the memory of the process and the number of entries in the video's state are
+recorded. The size of the archive file is divided by the number of archived objects and
+frames; it depends on the size of the model's input only: at 1024 pixels it is 64 times
+that at 128.
 
     python tools/benchmarks/video_memory.py --json work_dirs/video_memory.json
 """
@@ -36,7 +36,7 @@ from projects.sam2.visualization.video_file import write_video
 
 SIZE = (96, 128)
 POINTS = ((30.0, 40.0), (90.0, 60.0))  # one on each object
-TARGET_MB = 50.0  # between the first mark and the end, either way
+TARGET_MB = 50.0  # largest change between the mark and the end, up or down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +46,14 @@ class Growth:
     Attributes:
         kind: How the frames are stored.
         num_frames: Frames of the video.
-        at_mark_mb: Held after the frame from which on it should not grow.
-        most_mb: Most from then on.
-        least_mb: Least from then on.
-        kept_at_mark: Memories and embeddings in memory then.
-        kept_at_end: And after the last frame.
-        archived_mb: Size of the temporary file in the end.
-        archived_kb_each: Its bytes for each object and frame that left the memory.
-        open_files: Files that are open in the end and were not before.
+        at_mark_mb: Memory after the marked frame; from then on it should not grow.
+        most_mb: Maximum from then on.
+        least_mb: Minimum from then on.
+        kept_at_mark: Memories and embeddings in RAM after the marked frame.
+        kept_at_end: The same after the last frame.
+        archived_mb: Size of the archive file at the end.
+        archived_kb_each: Kilobytes for each archived object and frame.
+        open_files: Files that were opened and are still open at the end.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class Growth:
 
 
 def frames(count: int) -> Iterator[NDArray[np.uint8]]:
-    """Frames of a moving pattern.
+    """Generate frames of a moving pattern.
 
     Yields:
         (height, width, 3), RGB.
@@ -86,25 +86,25 @@ def frames(count: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def write_frames(folder: Path, count: int) -> dict[str, Path]:
-    """Write the video in both ways."""
-    places = {'jpeg': folder / 'frames', 'mp4': folder / 'video.mp4'}
-    places['jpeg'].mkdir()
+    """Write the video as JPEG files and as an mp4; return the paths."""
+    paths = {'jpeg': folder / 'frames', 'mp4': folder / 'video.mp4'}
+    paths['jpeg'].mkdir()
     for index, frame in enumerate(frames(count)):
-        Image.fromarray(frame).save(places['jpeg'] / f'{index:05d}.jpg')
-    write_video(places['mp4'], frames(count))
-    return places
+        Image.fromarray(frame).save(paths['jpeg'] / f'{index:05d}.jpg')
+    write_video(paths['mp4'], frames(count))
+    return paths
 
 
 def kept(state: VideoState) -> int:
-    """Entries that a video's state holds in memory: memories and embeddings."""
-    stores = [one.store for one in state.objects.values()]
+    """Count the memories and embeddings that a video's state holds in RAM."""
+    stores = [obj.store for obj in state.objects.values()]
     memories = sum(len(store.tracked) + len(store.conditioning) for store in stores)
     embeddings = sum(index in state.embeddings for index in range(state.num_frames))
     return memories + embeddings
 
 
 def open_files() -> int:
-    """Files that this process holds open."""
+    """Count the open files of this process."""
     return len(list(Path('/proc/self/fd').iterdir()))
 
 
@@ -126,8 +126,8 @@ def measure(
     file = state.offload_file
     num_bytes = 0 if file is None else file.used_bytes
     num_archived = len(POINTS) * state.num_frames - sum(
-        len(one.store.tracked) + len(one.store.conditioning)
-        for one in state.objects.values()
+        len(obj.store.tracked) + len(obj.store.conditioning)
+        for obj in state.objects.values()
     )
     return Growth(
         kind=kind,
@@ -144,11 +144,7 @@ def measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Growth]:
-    """Measure, print a table and write it.
-
-    Args:
-        arguments: Words after the program's name; None takes those of the process.
-    """
+    """Measure, print a table and write it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -174,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Growth]:
             disk = f'{row.archived_mb:9.1f} {row.archived_kb_each:9.3f}'
             print(f'{text} {disk} {row.open_files:7}', flush=True)
             rows.append(row)
-    print(f'asked for: a change of at most {TARGET_MB:g} MB')
+    print(f'target: a change of at most {TARGET_MB:g} MB')
     if options.json is not None:
         report = {row.kind: asdict(row) | {'change_mb': row.change_mb} for row in rows}
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""Measure what a frame of a video costs with many objects, against a loop over them.
+"""Measure the time to track many objects on a frame, against a loop over them.
 
-The loop is the released way: features of the frame are made once, then each object is
-tracked by itself. Ours tracks them in one batch. Both run by turns in one process, on
-one thread, with full memories: a prompted frame and six others, and 16 object
-pointers. Weights and memories are random, all objects are judged present, and the masks
-of both ways are compared. CPU time counts, on a GPU the time until it is done; of
-several turns the shortest, since other work on the machine only makes them longer.
+The loop is that of the release: the frame is encoded once, then each object is tracked
+separately. Ours tracks the objects in one batch. Both run alternately in one process,
+on one thread, with full memories: a prompted frame and six others, and 16 object
+pointers. Weights and memories are random, all objects are predicted to be present, and
+the masks of both are compared. The minimum CPU time of several rounds counts (on a GPU
+the elapsed time), since other work on the machine only makes them longer.
 
     python tools/benchmarks/video_objects.py --json work_dirs/video_objects.json
     python tools/benchmarks/video_objects.py --device cuda --compile --rounds 20
@@ -43,20 +43,20 @@ from projects.sam2.structures import ImageFeatures, TrackingMode
 
 P = ParamSpec('P')
 Result = TypeVar('Result')
-FRAME = 20  # far enough from the first one for memories to be full
+FRAME = 20  # late enough for full memories
 TARGET = 1.02  # of the loop's time
 MAX_DIFFERENCE = 1e-4  # over the root mean square
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Least seconds per frame for some objects, without making its features.
+    """Minimum seconds per frame, without encoding the frame.
 
     Attributes:
-        num_objects: Objects.
-        loop_s: One after another.
-        batch_s: Together.
-        difference: Of the masks, largest over their root mean square.
+        num_objects: Number of objects.
+        loop_s: Time of the loop.
+        batch_s: Time of the batch.
+        difference: Largest difference of the mask logits over their root mean square.
     """
 
     num_objects: int
@@ -66,7 +66,7 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """Our time over the loop's."""
+        """Time of the batch divided by that of the loop."""
         return self.batch_s / self.loop_s
 
 
@@ -75,9 +75,9 @@ class Bench:
     """A predictor and a frame to track on.
 
     Attributes:
-        predictor: Ours.
+        predictor: The video predictor.
         pixels: The frame, (1, 3, H, W), normalised.
-        device: Where it all is.
+        device: Device of the model and the frame.
     """
 
     predictor: SAM2VideoPredictor
@@ -108,7 +108,7 @@ class Bench:
         return session
 
     def together(self, session: VideoSession, features: ImageFeatures) -> Tensor:
-        """Track objects our way; their masks, (O, 1, H4, W4)."""
+        """Track all objects in one batch; return mask logits (O, 1, H4, W4)."""
         session = copy.deepcopy(session)
         session.embeddings[FRAME] = features
         session.step(FRAME)
@@ -116,7 +116,7 @@ class Bench:
         return torch.cat([output.mask_logits for output in outputs if output])
 
     def one_by_one(self, session: VideoSession, features: ImageFeatures) -> Tensor:
-        """Track objects the released way; their masks, (O, 1, H4, W4)."""
+        """Track each object separately; return mask logits (O, 1, H4, W4)."""
         query = MemoryQuery(
             frame_index=FRAME,
             num_video_frames=10 * FRAME,
@@ -133,7 +133,7 @@ class Bench:
     def timed(
         self, job: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
     ) -> tuple[float, Result]:
-        """CPU time of a job, or on a GPU the time until it is done; and its result."""
+        """Return the CPU time of a job (on a GPU the elapsed time) and its result."""
         clock = time.process_time if self.device.type == 'cpu' else time.perf_counter
         self._wait()
         start = clock()
@@ -146,7 +146,7 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def _store(self, seed: int) -> MemoryStore:
-        """Random memories."""
+        """Draw random memories."""
         draw = torch.Generator().manual_seed(seed)
         pointers = self.predictor.model.tracker.object_pointer
         cells = [side // 16 for side in self.pixels.shape[-2:]]
@@ -200,7 +200,7 @@ def open_bench(options: argparse.Namespace) -> Bench:
 
 @torch.no_grad()
 def measure(bench: Bench, num_objects: int, num_rounds: int) -> Timing:
-    """Track objects both ways by turns."""
+    """Time the batch and the loop alternately."""
     session, features = bench.session(num_objects), bench.features()
     ways = {'batch': bench.together, 'loop': bench.one_by_one}
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -249,15 +249,17 @@ def main(arguments: Sequence[str] | None = None) -> list[Timing]:
     )
     timings = []
     for num_objects in options.objects:
-        one = measure(bench, num_objects, options.rounds)
-        row = f'{one.num_objects:7} {one.loop_s:9.3f} {one.batch_s:9.3f}'
-        print(f'{row} {one.ratio:7.3f} {one.difference:11.1e}', flush=True)
-        timings.append(one)
-    print(f'asked for: ratio at most {TARGET}, difference at most {MAX_DIFFERENCE}')
+        timing = measure(bench, num_objects, options.rounds)
+        row = f'{timing.num_objects:7} {timing.loop_s:9.3f} {timing.batch_s:9.3f}'
+        print(f'{row} {timing.ratio:7.3f} {timing.difference:11.1e}', flush=True)
+        timings.append(timing)
+    print(f'targets: ratio at most {TARGET}, difference at most {MAX_DIFFERENCE}')
     if options.json is not None:
         report: dict[str, object] = {'device': options.device, 'encode_s': encode_s}
-        for one in timings:
-            report[f'objects_{one.num_objects}'] = asdict(one) | {'ratio': one.ratio}
+        for timing in timings:
+            report[f'objects_{timing.num_objects}'] = asdict(timing) | {
+                'ratio': timing.ratio
+            }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=2), encoding='utf-8')
     return timings

@@ -1,4 +1,4 @@
-"""The benchmark of clip loading: both ways do the same job."""
+"""The benchmark of clip loading: both implementations do the same job."""
 
 import json
 import sys
@@ -17,9 +17,9 @@ def tool() -> ModuleType:
 
 
 def test_both_ways_augment_alike(tool: ModuleType) -> None:
-    rivals = tool.transform_rivals(tool.make_source())
-    sample = rivals.ours()
-    frames, masks = rivals.plain()
+    job = tool.transform_job(tool.make_source())
+    sample = job.ours()
+    frames, masks = job.plain()
     assert sample.frames.shape == frames.shape == (8, 3, 1024, 1024)
     both = (sample.masklets & masks).sum()
     assert both > 0.98 * (sample.masklets | masks).sum()
@@ -31,30 +31,30 @@ def test_both_ways_augment_alike(tool: ModuleType) -> None:
 
 # pycocotools' own arrays under NumPy 2.
 @pytest.mark.filterwarnings('ignore:__array__ implementation')
-@pytest.mark.parametrize('job', ['jpeg', 'sav', 'rle', 'png'])
-def test_both_ways_give_the_same(tool: ModuleType, job: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize('kind', ['jpeg', 'sav', 'rle', 'png'])
+def test_both_ways_give_the_same(tool: ModuleType, kind: str, tmp_path: Path) -> None:
     source = tool.make_source()
-    places = () if job == 'rle' else (tmp_path,)
-    rivals = getattr(tool, f'{job}_rivals')(source, *places)
-    np.testing.assert_array_equal(rivals.plain(), rivals.ours())
+    folder = () if kind == 'rle' else (tmp_path,)
+    job = getattr(tool, f'{kind}_job')(source, *folder)
+    np.testing.assert_array_equal(job.plain(), job.ours())
 
 
-def test_files_that_are_opened_anew_give_the_same(
-    tool: ModuleType, tmp_path: Path
+def test_reopened_files_give_the_same(tool: ModuleType, tmp_path: Path) -> None:
+    job = tool.sav_job(tool.make_source(), tmp_path, open_each=True)
+    assert job.plain() == job.ours()
+
+
+def test_both_ways_alternate_and_the_first_round_does_not_count(
+    tool: ModuleType,
 ) -> None:
-    rivals = tool.sav_rivals(tool.make_source(), tmp_path, open_each=True)
-    assert rivals.plain() == rivals.ours()
-
-
-def test_ways_run_by_turns_and_the_first_round_does_not_count(tool: ModuleType) -> None:
     calls: list[str] = []
-    rivals = tool.Rivals(
+    job = tool.Job(
         name='job',
         target=1.0,
         plain=lambda: calls.append('plain'),
         ours=lambda: calls.append('ours'),
     )
-    timing = tool.measure(rivals, 3)
+    timing = tool.measure(job, 3)
     assert calls == ['plain', 'plain', 'ours', 'ours'] * 4
     assert timing.ratio == timing.plain_ms / timing.ours_ms
 

@@ -26,8 +26,8 @@ def small(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.parametrize('job', ['label_job', 'mask_job', 'folder_job'])
 def test_both_ways_give_the_same(small: ModuleType, job: str, tmp_path: Path) -> None:
-    places = (tmp_path,) if job == 'folder_job' else ()
-    both = getattr(small, job)('480p', 3, *places)
+    folder = (tmp_path,) if job == 'folder_job' else ()
+    both = getattr(small, job)('480p', 3, *folder)
     plain = both.plain()
     assert both.ours() == plain
     assert len(plain) in {small.NUM_SCENES, small.FOLDER_FRAMES}

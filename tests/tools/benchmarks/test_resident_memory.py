@@ -28,4 +28,4 @@ def test_peak_is_seen_though_it_is_over(tool: ModuleType) -> None:
         for page in range(0, len(held), mmap.PAGESIZE):
             held[page] = 1
         time.sleep(0.1)
-    assert 80 < peak.most_mb - before < 150
+    assert 80 < peak.max_mb - before < 150
