@@ -1,4 +1,8 @@
-"""What SAM 2 is trained on (Ravi et al., 2024, appendix D.2.2)."""
+"""The training loss of SAM 2 (Ravi et al., 2024, appendix D.2.2).
+
+``SAM2MultiStepLoss`` sums the losses of all frames and decoder steps; the functions
+below it are the losses of masks.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,10 +45,10 @@ BINARY_CROSS_ENTROPY = FocalShape(alpha=None, gamma=0.0)
 class SAM2MultiStepLoss(nn.Module):
     """Sum of the losses over all frames of a clip and all decoder steps of a frame.
 
-    Of several candidate masks, only the one with the lowest focal and Dice loss is
-    trained, but the IoU estimates of all. An object that is not in the frame trains
-    only its object score. Everything is computed in float32 at least, also under
-    autocast.
+    Among the candidate masks, only the one with the lowest focal and Dice loss is
+    trained, whereas the IoU estimates of all candidates are. An object that is not in
+    the frame trains only its object score. Everything is computed in float32 at least,
+    also under autocast.
 
     Args:
         mask_weight: Weight of the focal loss of the masks.
@@ -61,7 +65,7 @@ class SAM2MultiStepLoss(nn.Module):
 
     Example:
         >>> loss = MODELS.build(dict(type='SAM2MultiStepLoss', class_weight=0.5))
-        >>> losses = loss(outputs, batch.targets)  # of track_clip, and its batch
+        >>> losses = loss(outputs, batch.targets)  # outputs of track_clip
         >>> sum(losses.values()).backward()
     """
 
@@ -108,8 +112,8 @@ class SAM2MultiStepLoss(nn.Module):
             weighted, summed over frames and steps, and divided by the number of
             objects. Their sum is minimised.
         """
-        nothing = torch.zeros((), device=targets.masks.device)
-        totals = dict.fromkeys(self.weights, nothing)
+        zero = torch.zeros((), device=targets.masks.device)
+        totals = dict.fromkeys(self.weights, zero)
         for output in outputs:
             frame = output.frame_index
             terms = self.frame_losses(
@@ -126,7 +130,8 @@ class SAM2MultiStepLoss(nn.Module):
     def count_objects(self, targets: ClipTargets) -> Tensor:
         """Mean number of objects over all processes, at least 1; a collective."""
         num_objects, device = float(targets.masks.shape[1]), targets.masks.device
-        count = torch.full((), num_objects, device=device)  # a fill waits for no copy
+        # Filled on the device: a copy from the host would wait.
+        count = torch.full((), num_objects, device=device)
         all_reduce(count, op='mean')
         return count.clamp(min=1.0)
 
@@ -199,7 +204,7 @@ class SAM2MultiStepLoss(nn.Module):
             'loss_class': object_score * annotated,
         }
         return {
-            # Without a weight a term shall have no graph either.
+            # A term of weight 0 has no graph: its parameters keep grad None.
             name: weight * (terms[name] if weight else terms[name].detach()).sum()
             for name, weight in self.weights.items()
         }
@@ -241,7 +246,7 @@ def focal_elements(logits: Tensor, truth: Tensor, shape: FocalShape) -> Tensor:
     """
     # Products instead of torch.where, which is many times slower on a CPU.
     positive = truth.to(logits.dtype)
-    # The logit of being wrong: one formula serves positive and negative elements.
+    # The logit of a wrong prediction: one formula for positive and negative elements.
     wrong = logits * (1 - 2 * positive)
     loss = functional.softplus(wrong)
     if shape.gamma:
@@ -303,10 +308,11 @@ MaskLosses = Callable[[Tensor], tuple[Tensor, Tensor]]
 def recompute_in_backward(
     logits: Tensor, focal: Tensor, dice: Tensor, mask_losses: MaskLosses
 ) -> tuple[Tensor, Tensor]:
-    """Give losses that are already known a graph, which backward recomputes.
+    """Attach a graph to losses that are already computed; backward recomputes them.
 
-    Saves the full-resolution logits for no backward pass. Activation checkpointing
-    would do so too, but compute the known losses a second time in forward.
+    So no full-resolution logits are saved for the backward pass. Activation
+    checkpointing would not save them either, but would compute the known losses a
+    second time in forward.
 
     Args:
         logits: The chosen masks, (O, 1, H4, W4).
@@ -317,8 +323,8 @@ def recompute_in_backward(
         ``focal`` and ``dice``, once differentiable with respect to ``logits``.
     """
     if torch.compiler.is_compiling():
-        # A compiler cannot trace a backward pass that differentiates by itself, and
-        # chooses what to recompute anyway.
+        # torch.compile cannot trace a backward pass that calls autograd itself, and
+        # decides on its own what to recompute.
         return mask_losses(logits)
     losses: tuple[Tensor, Tensor] = _RecomputedLosses.apply(  # type: ignore[no-untyped-call]  # torch
         logits, focal, dice, mask_losses

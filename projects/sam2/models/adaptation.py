@@ -1,4 +1,4 @@
-"""What is trained: freezing of parameters, and low-rank adapters (LoRA, DoRA)."""
+"""Freezing of parameters, and low-rank adapters (LoRA, DoRA)."""
 
 import copy
 import re
@@ -26,7 +26,7 @@ class SAM2Freezing:
     Args:
         parts: Names of modules or parameters, such as ``image_encoder.backbone``, with
             ``*`` for any characters; a module stands for all of its parameters.
-        but: Exceptions among these, which are trained.
+        but: Names of parameters among them that stay trainable.
     """
 
     def __init__(self, *, parts: Sequence[str], but: Sequence[str] = ()) -> None:
@@ -49,11 +49,11 @@ def match_names(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
     """Select names by patterns.
 
     Args:
-        patterns: A name, or a prefix of one that ends before a dot, with ``*`` for any
+        patterns: Names, or prefixes of names up to a dot, with ``*`` for any
             characters.
 
     Raises:
-        ValueError: If a pattern matches none.
+        ValueError: If a pattern matches no name.
     """
     known, selected = list(names), set()
     for pattern in patterns:
@@ -74,7 +74,7 @@ def match_names(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
 
 
 def frozen_modules(model: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the largest modules all of whose parameters are frozen."""
+    """Return the outermost modules whose parameters are all frozen."""
     frozen: list[nn.Module] = []
     queue = [model]
     while queue:

@@ -29,8 +29,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         image_size: Height and width of the model's input, multiples of 32. Frames of a
             video are resized to it; clips must have it already, unless
             :class:`ClipRandomResize` drew their size.
-        mean: Of red, green and blue, in 0..255.
-        std: Of red, green and blue, in 0..255.
+        mean: Mean of red, green and blue, in 0..255.
+        std: Standard deviation of red, green and blue, in 0..255.
 
     Raises:
         ValueError: If a side of ``image_size`` is no multiple of 32.
@@ -61,7 +61,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         data: Sequence[ClipSample] | Sequence[VideoRecord],
         training: bool = False,
     ) -> dict[str, Any]:
-        """Prepare a batch of the loader: collate clips, pass on videos.
+        """Prepare a batch of the loader: collate clips, pass videos on unchanged.
 
         Returns:
             ``{'inputs': ...}``, the keyword of :meth:`SAM2.forward`.
@@ -73,8 +73,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         """Stack clips, their objects one after another, on the device of this module.
 
         Raises:
-            ValueError: If the clips differ in length or frame size, have another size
-                than the model, or show no object.
+            ValueError: If the clips differ in length or frame size, do not have the
+                model's size, or show no object.
         """
         shapes = {tuple(sample.frames.shape) for sample in samples}
         if len(shapes) > 1:
@@ -120,7 +120,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         )
 
     def _check_size(self, samples: Sequence[ClipSample]) -> None:
-        """Refuse clips of another size than that at which videos are predicted."""
+        """Check that clips have the size at which the model predicts videos."""
         for sample in samples:
             size = tuple(sample.frames.shape[-2:])
             if size != tuple(self.image_size) and not sample.get('is_multi_scale'):
@@ -142,7 +142,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         """
         mean, std = self.mean, self.std
         if mean.dtype.itemsize < torch.float32.itemsize:
-            # The buffers of a model in half precision are rounded.
+            # In a model of half precision the buffers are rounded; these are not.
             mean, std = (exact.to(mean.device) for exact in (self._mean, self._std))
         return match_weights((frames.float() - mean) / std, self.mean)
 

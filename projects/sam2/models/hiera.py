@@ -146,7 +146,8 @@ class Hiera(PretrainedModule):
         )
         window = self.window_position_embedding
         rows, columns = height // window.shape[2], width // window.shape[3]
-        return (whole + window.tile(1, 1, rows, columns)).permute(0, 2, 3, 1)
+        position = whole + window.tile(1, 1, rows, columns)  # (1, C, H4, W4)
+        return position.permute(0, 2, 3, 1)
 
     def _initialise(self) -> None:
         """Initialise for training from random weights."""
@@ -254,7 +255,7 @@ class HieraAttention(nn.Module):
     def forward(self, maps: Tensor, *, window_size: int = 0) -> Tensor:
         """Attend within each window.
 
-        Windows at the edges are filled up with zeros, which take part as keys.
+        Windows at the edges are padded with zeros, which take part as keys.
 
         Args:
             maps: (B, h, w, in_dims).
@@ -289,7 +290,7 @@ class HieraPatchEmbedding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, H4, W4, C)."""
         embedded: Tensor = self.projection(images)
-        # (B, C, H4, W4) -> (B, H4, W4, C), in memory too, for what follows.
+        # (B, C, H4, W4) -> (B, H4, W4, C), contiguous for the layers that follow.
         return embedded.permute(0, 2, 3, 1).contiguous()
 
 

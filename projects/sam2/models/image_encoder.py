@@ -71,6 +71,7 @@ class HieraFPN(PretrainedModule):
             lateral: Tensor = conv(features)
             level = len(maps) - 1 - len(outputs)
             if outputs and level in self.top_down_levels:
+                # The maps are added in float32, as in the release.
                 coarse = functional.interpolate(
                     at_least_float32(outputs[-1]), scale_factor=2, mode='nearest'
                 )

@@ -16,7 +16,7 @@ from .prompt_encoder import PromptEmbeddings
 # One token for the mask of a clear prompt, three for an ambiguous one.
 NUM_MASK_TOKENS = 4
 IOU_HEAD_DIMS = 256
-# A mask is stable where moving its threshold by the delta changes it little.
+# A mask is stable if shifting its threshold by the delta changes it little.
 STABILITY_DELTA = 0.05
 STABILITY_THRESHOLD = 0.98
 # Object score of a decoder that does not predict it: always present.
@@ -59,8 +59,8 @@ class SAM2MaskDecoder(nn.Module):
         object_score: Predict whether the object is in the frame.
         iou_sigmoid: Squash the estimated IoU into [0, 1].
         stability_selection: In evaluation, return the best of the three masks where
-            the single one is unstable. The released predictors do; the released
-            trainer, when it evaluates, does not.
+            the single one is unstable. The released predictors do so; the evaluation
+            of the released trainer does not.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SAM2MaskDecoder(nn.Module):
         stability_selection: bool = True,
     ) -> None:
         super().__init__()
-        self.with_cp = False  # recompute all of it in the backward pass
+        self.with_cp = False  # recompute the whole decoder in the backward pass
         self.stability_selection = stability_selection
         dims_8, dims_4 = embed_dims // 4, embed_dims // 8
         self.transformer = TwoWayTransformer(
@@ -148,9 +148,9 @@ class SAM2MaskDecoder(nn.Module):
         Args:
             embedding: Image embedding, of each object or one for all,
                 (O | 1, C, H16, W16).
-            position: Its position encoding, (1, C, H16, W16).
-            high_res: Of :meth:`project_high_res`, for each object or one for all;
-                None for a decoder without them.
+            position: Position encoding of the embedding, (1, C, H16, W16).
+            high_res: Results of :meth:`project_high_res`, for each object or one for
+                all; None for a decoder without high-resolution features.
             multimask: Return three candidates, for an ambiguous prompt.
             select_by_stability: Replace a single mask that is unstable.
 
@@ -173,7 +173,7 @@ class SAM2MaskDecoder(nn.Module):
 
         Args:
             embedding: Image embedding of each object, (O, C, H16, W16).
-            position: Its position encoding, (1, C, H16, W16).
+            position: Position encoding of the embedding, (1, C, H16, W16).
 
         Returns:
             The token of the single mask, (O, C), and the object score logits, (O, 1).
@@ -213,13 +213,13 @@ class SAM2MaskDecoder(nn.Module):
     def _transform(
         self, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
     ) -> tuple[Tensor, Tensor]:
-        """Tokens of the decoder and the prompts attend to the image, and it to them."""
-        own_tokens = [self.iou_token.weight, self.mask_tokens.weight]
+        """Run the transformer on the tokens of decoder and prompts, and the image."""
+        learned = [self.iou_token.weight, self.mask_tokens.weight]
         if self.object_score_token is not None:
-            own_tokens.insert(0, self.object_score_token.weight)
-        own = torch.cat(own_tokens).expand(len(prompts.sparse), -1, -1)
+            learned.insert(0, self.object_score_token.weight)
+        output_tokens = torch.cat(learned).expand(len(prompts.sparse), -1, -1)
         tokens, image = self.transformer(
-            tokens=torch.cat([own, prompts.sparse], dim=1),
+            tokens=torch.cat([output_tokens, prompts.sparse], dim=1),  # (O, N, C)
             image=embedding + prompts.dense,
             position=position,
         )
@@ -234,7 +234,7 @@ class SAM2MaskDecoder(nn.Module):
         return upscaled
 
     def _apply_kernels(self, upscaled: Tensor, kernels: Tensor) -> Tensor:
-        """Product of all pixels and all kernels: (O, M, H4, W4)."""
+        """Apply each kernel to all pixels: (O, M, H4, W4)."""
         # (O, C, H4, W4) -> (O, H4, W4, C), the layout of the gradient too.
         pixels: Tensor = self.upscaling[-1](upscaled).permute(0, 2, 3, 1)
         logits = pixels.flatten(1, 2) @ kernels.mT  # (O, H4 * W4, M)
@@ -291,7 +291,7 @@ def _three_layer_mlp(in_dims: int, out_dims: int) -> MLP:
 
 
 class TwoWayTransformer(nn.Module):
-    """Updates tokens and image by each other (Kirillov et al., 2023, appendix A).
+    """Attention between tokens and image in both directions (Kirillov et al., 2023).
 
     Args:
         embed_dims: C.
@@ -323,7 +323,7 @@ class TwoWayTransformer(nn.Module):
         """Update tokens and image.
 
         Args:
-            tokens: (O, N, C), which are their own position encoding.
+            tokens: (O, N, C); they serve as their own position encoding.
             image: Image embedding with the dense prompt, (O, C, H16, W16).
             position: Position encoding of the image, (1, C, H16, W16).
 

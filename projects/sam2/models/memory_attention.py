@@ -7,7 +7,7 @@ from .layers import MLP, Dropout, RotaryAttention, checkpoint, map_in_chunks
 
 INPUT_POSITION_WEIGHT = 0.1
 # The hidden layer of the feed-forward network is recomputed on frames that attend to
-# more maps than this: these frames are what fills the memory of a training step.
+# more maps than this: these frames dominate the memory of a training step.
 MAX_MAPS_KEPT = 3
 
 
@@ -64,12 +64,13 @@ class MemoryAttention(nn.Module):
         """Condition the features of a frame on the memory.
 
         Args:
-            tokens: Features of the frame, (O | 1, N, C); with 1, all objects share
-                what does not depend on the memory.
+            tokens: Features of the frame, (O | 1, N, C); with 1, the objects share
+                all computation that does not depend on the memory.
             position: Position encoding of the frame, (O | 1, N, C).
-            memory: Maps of the size of the frame's, one after another, then object
-                pointers, (O, L, Cm).
+            memory: Spatial memories of the size of the frame's features, one after
+                another, then object pointers, (O, L, Cm).
             memory_position: Position encoding of the memory, (O | 1, L, Cm).
+            num_pointer_tokens: Number of tokens of object pointers in ``memory``.
             feature_size: Height and width of the frame's features.
 
         Returns:
@@ -154,10 +155,11 @@ class MemoryAttentionLayer(nn.Module):
             (O, N, C).
         """
         num_objects, num_memory_tokens, _ = memory.shape
+        # Objects share the self-attention until they attend to different memories.
         is_shared = len(tokens) < num_objects
         if is_shared:
             tokens = self._attend_to_frame(tokens, feature_size)
-            tokens = tokens.expand(num_objects, -1, -1)
+            tokens = tokens.expand(num_objects, -1, -1)  # (1, N, C) -> (O, N, C)
         num_maps = (num_memory_tokens - num_pointer_tokens) // tokens.shape[1]
 
         def apply(tokens: Tensor, memory_keys: Tensor, memory: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 The paper's bank is two things here: :class:`MemoryStore` holds the memories, and
 :class:`MemoryBank` is the policy, without state, that selects and evicts them.
 
-A policy of your own is a registered subclass of :class:`MemoryBank` in a file of its
-own. Override :meth:`MemoryBank.tracked_frames` (which frames are attended to) and
+To write another policy, register a subclass of :class:`MemoryBank` in its own file.
+Override :meth:`MemoryBank.tracked_frames` (which frames are attended to) and
 :meth:`MemoryBank.evict_unreachable` (which memories stay in RAM); each memory carries
 the estimated IoU of its mask and the object score.
 """
@@ -82,8 +82,8 @@ class MemorySelection:
     Attributes:
         memories: Spatial memories.
         pointers: Object pointers.
-        max_pointers: Most pointers that a frame of this video can have; the distance
-            in time of the pointers is scaled by it.
+        max_pointers: Largest number of pointers that a frame of this video can have;
+            the distance in time of the pointers is scaled by it.
     """
 
     memories: tuple[SelectedMemory, ...]
@@ -92,7 +92,7 @@ class MemorySelection:
 
     @property
     def shape(self) -> tuple[tuple[int, ...], int, int]:
-        """Objects whose selections have the same shape can be tracked in one batch."""
+        """Ages and counts; objects of equal shape can be tracked in one batch."""
         ages = tuple(memory.age for memory in self.memories)
         return ages, len(self.pointers), self.max_pointers
 
@@ -195,16 +195,25 @@ class MemoryBank:
     Args:
         num_frames: Temporal positions, one of them for all conditioning frames. The
             tracker learns an embedding for each, so weights fit one number only.
-        max_conditioning_frames: Attend to at most so many conditioning frames, those
-            nearest in time; None attends to all. The rest count as tracked frames.
+        max_conditioning_frames: Largest number of conditioning frames to attend to,
+            the nearest in time; None attends to all. The rest count as tracked frames.
         stride: Distance between the tracked frames in evaluation; the adjacent frame
             is always among them.
-        max_pointers: Attend to object pointers of at most so many frames.
+        max_pointers: Largest number of frames whose object pointers are attended to.
         future_pointers: In evaluation, attend to pointers of later conditioning
             frames as well, as training always does.
 
     Raises:
         ValueError: If a number is out of range.
+
+    Example:
+        >>> bank, store = MemoryBank(max_conditioning_frames=4), MemoryStore()
+        >>> store.add(0, memory, conditioning=True)  # a FrameMemory
+        >>> query = MemoryQuery(
+        ...     frame_index=1, num_video_frames=8, mode=TrackingMode.EVALUATION
+        ... )
+        >>> selection = bank.select(store, query)  # for SAM2Tracker
+        >>> bank.evict_unreachable(store, query)  # after frame 1 was tracked
     """
 
     def __init__(
@@ -278,7 +287,7 @@ class MemoryBank:
         ``store.tracked`` lacks memories on disk: :meth:`MemoryStore.tracked_memory`
         reads them.
         """
-        del store  # the latest frames, whatever their masks are like
+        del store  # this policy depends on time alone
         stride = 1 if query.mode is TrackingMode.TRAINING else self.stride
         # Time runs along the pass, so reverse passes count in negative frames.
         now = query.frame_index * query.direction
@@ -353,7 +362,7 @@ def _tracked_pointers(
 
 @MODELS.register_module()
 class MemoryBankEmpty(MemoryBank):
-    """Selects no memory: shows how much of a score is owed to memory.
+    """Selects no memory, to measure how much memory contributes to a score.
 
     Each frame is segmented as if it were the first, without a prompt.
     """

@@ -1,7 +1,7 @@
-"""What is remembered of a frame: a spatial memory and an object pointer.
+"""Memory encoder and object pointers (Ravi et al., 2024, section 4).
 
 ``MemoryEncoder`` turns the features of a frame and its mask into a spatial memory,
-``SAM2ObjectPointer`` the decoder's mask token into a pointer (Ravi et al., section 4).
+``SAM2ObjectPointer`` turns the decoder's mask token into an object pointer.
 """
 
 from itertools import pairwise
@@ -41,7 +41,7 @@ class MemoryEncoder(nn.Module):
 
     def __init__(self, *, embed_dims: int = 256, memory_dims: int = 64) -> None:
         super().__init__()
-        self.with_cp = False  # recompute all of it in the backward pass
+        self.with_cp = False  # recompute the whole encoder in the backward pass
         self.mask_downsampler = MaskDownsampler(embed_dims=embed_dims)
         self.pixel_projection = PixelLinear(embed_dims, embed_dims)
         self.fuser = nn.Sequential(
@@ -139,7 +139,7 @@ class ConvNeXtBlock(nn.Module):
 
 @MODELS.register_module()
 class SAM2ObjectPointer(nn.Module):
-    """Turns mask tokens into object pointers, and these into tokens of the memory.
+    """Turns mask tokens into object pointers, and pointers into memory tokens.
 
     Args:
         embed_dims: C, channels of the decoder's tokens.
@@ -207,7 +207,7 @@ class SAM2ObjectPointer(nn.Module):
         return weight * pointer + (1 - weight) * self.no_object_pointer
 
     def tokens(self, selection: MemorySelection) -> tuple[Tensor, Tensor]:
-        """Convert pointers to tokens of the memory, each to C / Cm of them.
+        """Convert pointers to memory tokens; each pointer is split into C / Cm tokens.
 
         Returns:
             Tokens (O, N, Cm) and their position encoding, (1, N, Cm) where the
@@ -216,13 +216,14 @@ class SAM2ObjectPointer(nn.Module):
         pointers = torch.stack([p.pointer for p in selection.pointers], dim=1)
         num_objects, num_pointers, _ = pointers.shape
         num_parts = self.embed_dims // self.memory_dims
+        # (O, pointers, C) -> (O, pointers * C / Cm, Cm)
         tokens = pointers.reshape(num_objects, num_pointers * num_parts, -1)
         if self.time_projection is None:
             return tokens, tokens.new_zeros(1, tokens.shape[1], self.memory_dims)
         is_shared = all(isinstance(p.time_offset, int) for p in selection.pointers)
         num_rows = 1 if is_shared else num_objects
         columns = [p.offsets(num_rows) for p in selection.pointers]
-        # Copied without a wait for the device.
+        # Copied without waiting for the device.
         offsets = torch.tensor(columns, dtype=torch.float32).T
         offsets = offsets.to(tokens.device, non_blocking=True)
         if self.time_encoding == 'unsigned':

@@ -15,6 +15,7 @@ from .layers import FourierPositionEncoding, LayerNorm2d
 NUM_POINT_EMBEDDINGS = 4
 # As a plain number: torch.compile does not compare tensors with members of an enum.
 PADDING = PointLabel.PADDING.value
+MASK_CHANNELS = 16  # between the convolutions on a mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +30,6 @@ class PromptEmbeddings:
 
     sparse: Tensor
     dense: Tensor
-
-
-MASK_CHANNELS = 16  # between the convolutions on a mask
 
 
 @MODELS.register_module()

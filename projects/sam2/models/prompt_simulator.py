@@ -38,8 +38,8 @@ class PromptPlan:
         prompts: The prompted frames and how each one is prompted, the first frame of
             the clip first. They are tracked before all others.
         correction_frames: Frames that get correction clicks.
-        conditioning_frames: Frames whose memories count as conditioning ones: the
-            prompted and the corrected.
+        conditioning_frames: Frames whose memories condition the clip: the prompted and
+            the corrected ones.
     """
 
     prompts: dict[int, PromptKind]
@@ -64,7 +64,7 @@ class PromptPlan:
 class ClickGenerators:
     """Random numbers of the clicks, from one seeded generator per clip.
 
-    So the clicks of a clip do not depend on the other clips of the batch. Numbers are
+    The clicks of a clip do not depend on the other clips of the batch. Numbers are
     drawn on the CPU and copied to the device without waiting for it.
 
     Args:
@@ -105,7 +105,7 @@ class ClickGenerators:
 
     def _to_device(self, numbers: Tensor) -> Tensor:
         if self.device.type == 'cuda':
-            numbers = numbers.pin_memory()  # or the copy would wait after all
+            numbers = numbers.pin_memory()  # a copy from pageable memory would wait
         return numbers.to(self.device, non_blocking=True)
 
 
@@ -114,14 +114,16 @@ class SAM2PromptSimulator:
     """Decides which frames of a clip are prompted, and draws the prompts.
 
     Args:
-        point_probability: Of a clip being prompted with points or boxes rather than
-            masks. Single frames always get points or boxes.
-        box_probability: Of a conditioning frame of such a clip getting a box.
-        truth_click_probability: Of a correction click falling anywhere on the object,
-            whatever was predicted; drawn per clip, unused with ``'center'``.
+        point_probability: Probability that a clip is prompted with points or boxes
+            rather than masks. Single frames always get points or boxes.
+        box_probability: Probability that a conditioning frame of such a clip gets a
+            box.
+        truth_click_probability: Probability that a correction click falls anywhere on
+            the object, whatever was predicted; drawn per clip, unused with
+            ``'center'``.
         num_conditioning_frames: Minimum and maximum number of conditioning frames.
         num_correction_frames: Minimum and maximum number of frames with correction
-            clicks, the conditioning frames first and always among them.
+            clicks; conditioning frames are always among them.
         num_corrections: Correction clicks on each of these frames.
         click_method: ``'uniform'``, a random wrong pixel, or ``'center'``, the middle
             of the largest error.
@@ -155,13 +157,13 @@ class SAM2PromptSimulator:
             if not 1 <= least <= most:
                 msg = f'{name} is ({least}, {most}); give 1 <= least <= most'
                 raise ValueError(msg)
-        for name, share in (
+        for name, probability in (
             ('point_probability', point_probability),
             ('box_probability', box_probability),
             ('truth_click_probability', truth_click_probability),
         ):
-            if not 0 <= share <= 1:
-                msg = f'{name} is {share}; give a number from 0 to 1'
+            if not 0 <= probability <= 1:
+                msg = f'{name} is {probability}; give a number from 0 to 1'
                 raise ValueError(msg)
         if click_method not in CLICK_METHODS:
             msg = f'click_method is {click_method!r}; give one of {CLICK_METHODS}'
@@ -182,7 +184,7 @@ class SAM2PromptSimulator:
         """
         rng = np.random.default_rng((seed, step))
         with_points = bool(rng.random() < self.point_probability) or num_frames == 1
-        # A given mask has no loss to learn from, so one frame is left to be tracked.
+        # A mask prompt has no loss to learn from, so one frame must be tracked.
         most_conditioning = num_frames if with_points else num_frames - 1
         num_conditioning = _draw_count(
             self.num_conditioning_frames, most_conditioning, rng
@@ -210,7 +212,7 @@ class SAM2PromptSimulator:
                 for frame in conditioning
             },
             correction_frames=corrected,
-            conditioning_frames=corrected,  # the conditioning frames among them
+            conditioning_frames=corrected,  # includes the prompted frames
         )
 
     def first_prompt(

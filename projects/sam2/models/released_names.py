@@ -246,7 +246,7 @@ class ReleasedNames:
         return backbone_out, flat_features, flat_positions, sizes
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set our attribute; refuse what would have no effect."""
+        """Set the attribute behind an alias; refuse values without an effect."""
         check_settable(name, value)
         attribute = getattr(type(self), name, None)
         if isinstance(attribute, Alias):  # else nn.Module would register the part
@@ -304,9 +304,9 @@ class ReleasedPart(nn.Module):
     def state_dict(  # type: ignore[override]  # without torch's outdated arguments
         self, *, prefix: str = '', keep_vars: bool = False
     ) -> dict[str, Tensor]:
-        """Weights of the part by their released names, without the part's own."""
-        own = self.part.state_dict(prefix=self._ours, keep_vars=keep_vars)
-        released = map_to_released(own)
+        """Weights of the part by their released names, without the part's prefix."""
+        weights = self.part.state_dict(prefix=self._ours, keep_vars=keep_vars)
+        released = map_to_released(weights)
         return {prefix + k.removeprefix(self._prefix): v for k, v in released.items()}
 
     def load_state_dict(  # type: ignore[override]  # torch's signature, with our result
@@ -317,14 +317,14 @@ class ReleasedPart(nn.Module):
     ) -> Any:
         """Load weights named as :meth:`state_dict` names them."""
         released = {f'{self._prefix}{key}': value for key, value in state_dict.items()}
-        own = {
+        weights = {
             key.removeprefix(self._ours): value
             for key, value in map_from_released(released).items()
         }
-        return self.part.load_state_dict(own, strict=strict, assign=assign)
+        return self.part.load_state_dict(weights, strict=strict, assign=assign)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse what would be lost: each access of the model creates a new view."""
+        """Refuse a new forward: it would be lost, since each access creates a view."""
         if name == 'forward':
             raise TypeError(self._refusal('its forward cannot be replaced'))
         super().__setattr__(name, value)
@@ -386,8 +386,8 @@ class ReleasedPromptEncoder(ReleasedPart):
             masks: (O, 1, H4, W4), logits.
 
         Returns:
-            Tokens (O, N, C), where points without a box are followed by a padding
-            point; and what is added to the image embedding, (O, C, H16, W16).
+            Sparse embeddings, (O, N, C), where a padding point follows points without
+            a box; and dense embeddings, (O, C, H16, W16).
         """
         given = [value for value in (masks, boxes) if value is not None]
         num_objects = len(points[0]) if points else len(given[-1]) if given else 1
@@ -403,8 +403,8 @@ class ReleasedPromptEncoder(ReleasedPart):
             prompts.append(PointPrompt(coords=coords, labels=labels))
             if boxes is None:
                 padding = labels.new_full((len(labels), 1), PointLabel.PADDING)
-                nowhere = coords.new_zeros(len(coords), 1, 2)
-                prompts.append(PointPrompt(coords=nowhere, labels=padding))
+                origin = coords.new_zeros(len(coords), 1, 2)
+                prompts.append(PointPrompt(coords=origin, labels=padding))
         if boxes is not None:
             corners = boxes.reshape(-1, 2, 2)
             corner_labels = torch.tensor(

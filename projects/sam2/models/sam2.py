@@ -71,16 +71,16 @@ class SAM2(ReleasedNames, BaseModel):
         val_prompt_simulator: Config of the prompts in validation, which may come in
             rounds (:class:`SAM2PromptRounds`); by default those of training.
         loss: Config of the loss; None for a model that only predicts.
-        accumulators: Configs of what collects the masks of a validation video, in
-            ``TASK_UTILS``; each one adds a field to the video's result.
+        accumulators: Configs of the objects in ``TASK_UTILS`` that collect the masks
+            of a validation video; each adds a field to the video's result.
         data_preprocessor: Config of :class:`ClipDataPreprocessor`.
-        adaptations: Configs of what restricts or extends training, in ``TASK_UTILS``,
-            applied in order: :class:`SAM2Freezing`, :class:`SAM2LowRankAdapters`.
-            Frozen modules stay in eval mode.
-        activation_checkpointing: What the backward pass recomputes to save memory:
-            ``False`` nothing, ``True`` norms, activations and other cheap results, a
-            list of parts (``image_encoder.backbone``) these parts as wholes in
-            addition; ``'auto'`` is ``True`` on a CPU and ``False`` elsewhere.
+        adaptations: Configs of :class:`SAM2Freezing` and
+            :class:`SAM2LowRankAdapters`, applied in order. Frozen modules stay in eval
+            mode.
+        activation_checkpointing: Which results the backward pass recomputes to save
+            memory. ``False``: none. ``True``: norms, activations and other cheap
+            results. A list of parts, such as ``image_encoder.backbone``: these parts
+            as well. ``'auto'``: ``True`` on a CPU, ``False`` elsewhere.
             ``SAM2LowMemoryHook`` sets it for a schedule.
 
     Example:
@@ -117,7 +117,7 @@ class SAM2(ReleasedNames, BaseModel):
         self.val_prompt_simulator = MODELS.build(
             val_prompt_simulator or prompt_simulator
         )
-        # Number of objects tracked together in training; None tracks all.
+        # Objects tracked at a time in training, set by SAM2LowMemoryHook; None for all.
         self.objects_at_once: int | None = None
         self.loss_module = None if loss is None else MODELS.build(loss)
         self.accumulators = [TASK_UTILS.build(config) for config in accumulators]
@@ -214,7 +214,7 @@ class SAM2(ReleasedNames, BaseModel):
         if loss_module is None:
             msg = 'This model was built without a loss; give `loss` in its config'
             raise ValueError(msg)
-        # Equal on all ranks, and after a resume.
+        # The plan must be equal on all ranks and after a resume: it depends on these.
         hub = MessageHub.get_current_instance()
         step, seed = hub.get_info('iter', 0), hub.get_info('seed', 0)
         plan = self.prompt_simulator.plan(batch.num_frames, step, seed)

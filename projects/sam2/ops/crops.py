@@ -20,7 +20,7 @@ class Crop:
     """A part of an image.
 
     Attributes:
-        box: Corners ``(x, y, x, y)`` in pixels, the second one not inside.
+        box: Corners ``(x, y, x, y)`` in pixels; the second corner is exclusive.
         layer: 0 for the whole image; layer ``n`` has ``4 ** n`` crops.
     """
 
@@ -41,7 +41,7 @@ def crops_of_image(
     Args:
         size: Height and width of the image in pixels.
         overlap_ratio: Overlap of neighbouring crops of the first layer, over the
-            image's short side; half of it in the next.
+            image's short side. Each further layer halves it.
     """
     height, width = size
     crops = [Crop(box=(0, 0, width, height), layer=0)]
@@ -75,10 +75,10 @@ def suppress_boxes(boxes: Tensor, scores: Tensor, *, threshold: float) -> Tensor
 
     Args:
         boxes: (N, 4), corners ``(x, y, x, y)``.
-        scores: (N,), the higher the better; of equals the first is better.
+        scores: (N,), the higher the better; of equal scores the first wins.
 
     Returns:
-        Positions of the boxes that stay, best first, int64.
+        Indices of the boxes that are kept, best first, int64.
     """
     order = scores.argsort(descending=True, stable=True)
     corners = boxes[order].double().cpu().numpy()
@@ -92,6 +92,6 @@ def suppress_boxes(boxes: Tensor, scores: Tensor, *, threshold: float) -> Tensor
         bottom_right = np.minimum(corners[rest, 2:], corners[best, 2:])
         overlap = (bottom_right - top_left).clip(min=0).prod(axis=1)
         union = areas[rest] + areas[best] - overlap
-        # A product in place of a quotient: two boxes without area do not overlap.
+        # A product instead of a division, since the union may be empty.
         alive[rest[overlap > threshold * union]] = False
     return order[torch.from_numpy(alive).to(order.device)]

@@ -1,4 +1,4 @@
-"""Whole masks: areas, overlaps, sizes, small components, and their floating type."""
+"""Functions on masks: areas, IoU, boxes, resizing, data types, small components."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-# Logit that an object keeps at most where another one wins: a probability of 5e-5.
+# Largest logit of an object on pixels that another one wins; a probability of 5e-5.
 NON_OVERLAPPING_LOGIT = -10.0
 
 
@@ -152,14 +152,15 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def match_weights(tensor: Tensor, weight: Tensor) -> Tensor:
     """Cast a tensor to the type of weights that are not float32.
 
-    Beside float32 weights it stays as it is: there autocast chooses the type.
+    With float32 weights it stays as it is, since autocast chooses the type then.
     """
     return tensor if weight.dtype is torch.float32 else tensor.to(weight.dtype)
 
 
 NUM_NEIGHBOURS = 8  # diagonal neighbours count as connected
-MAX_DEVICE_AREA = 64  # of components that are searched for on the device itself
-EXACT_IN_FLOAT32 = 2**24
+# The search on the device takes this many steps at most; larger areas go to OpenCV.
+MAX_DEVICE_AREA = 64
+EXACT_IN_FLOAT32 = 2**24  # float32 holds whole numbers up to here exactly
 
 
 def fill_holes(
@@ -223,8 +224,8 @@ def small_components(masks: Tensor, max_area: float) -> Tensor:
 def small_components_on_device(masks: Tensor, max_area: float) -> Tensor:
     """Find small components without waiting for the device.
 
-    Each pixel has a number, and takes the highest one among its neighbours in the mask
-    as many times as a small component has pixels. A small component then has a single
+    Each pixel starts with its own number and takes the highest number among its
+    neighbours in the mask, ``max_area`` times. A small component then has a single
     number; a large one may have several, but those border on each other.
 
     Args:
@@ -234,20 +235,23 @@ def small_components_on_device(masks: Tensor, max_area: float) -> Tensor:
         (..., H, W), bool.
     """
     height, width = masks.shape[-2:]
-    inside = masks.reshape(-1, 1, height, width).float()
+    inside = masks.reshape(-1, 1, height, width).float()  # (N, 1, H, W)
     last = height * width
     numbers = torch.arange(1, last + 1, device=masks.device, dtype=torch.float32)
     labels = numbers.view(1, 1, height, width) * inside  # 0 outside
     for _ in range(int(max_area)):
         labels = functional.max_pool2d(labels, 3, stride=1, padding=1) * inside
     highest = functional.max_pool2d(labels, 3, stride=1, padding=1)
-    hidden = labels + (1 - inside) * (last + 1)  # what is outside is never the lowest
+    hidden = labels + (1 - inside) * (last + 1)  # pixels outside are never the lowest
     lowest = -functional.max_pool2d(-hidden, 3, stride=1, padding=1)
     borders = inside.bool() & ((highest != labels) | (lowest != labels))
+    # Count, for each number of each mask, its pixels and those next to another number.
     rows = torch.arange(len(labels), device=masks.device).view(-1, 1) * (last + 1)
-    index = (labels.flatten(1).long() + rows).flatten()
+    index = (labels.flatten(1).long() + rows).flatten()  # (N * H * W,)
     counts = torch.zeros(2, len(labels) * (last + 1), device=masks.device).int()
-    weights = torch.stack([torch.ones_like(borders), borders]).int().flatten(1)
+    weights = (
+        torch.stack([torch.ones_like(borders), borders]).int().flatten(1)
+    )  # (2, …)
     areas, num_borders = counts.index_add_(1, index, weights)[:, index]
     small: Tensor = masks.flatten() & (areas <= max_area) & (num_borders == 0)
     return small.view(masks.shape)
@@ -286,7 +290,7 @@ def _small_components(mask: NDArray[np.bool_], max_area: float) -> NDArray[np.bo
 
 
 def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Components of a mask, 0 for the background, and their areas from label 1 on."""
+    """Label of each pixel, 0 for the background, and the areas of labels 1, 2, …."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
         mask.view(np.uint8), connectivity=NUM_NEIGHBOURS
     )

@@ -1,8 +1,8 @@
-"""Reads from the boxes of an mp4 file when its frames are shown, without decoding.
+"""Reads the display times of the frames of an mp4 file, without decoding it.
 
-A decoder that seeks frame n seeks to the time n / rate. Where frames are not evenly
-spaced, as in many videos of phones, it finds another frame there. Boxes and their
-fields are those of ISO/IEC 14496-12.
+A decoder that seeks frame n seeks to the time n / rate. If frames are not evenly
+spaced, as in many videos of phones, it returns another frame. Boxes and their fields
+are those of ISO/IEC 14496-12.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class VideoTiming:
     """When the frames of a track are shown.
 
     Attributes:
-        num_samples: Frames that the track claims.
+        num_samples: Number of frames according to the track.
         ticks_per_second: Unit of the durations.
         runs: (runs, 2), uint32; number of frames of equal duration, and the duration.
     """
@@ -62,7 +62,7 @@ def seeks_exactly(path: Path, rate: float) -> bool:
 
 
 def read_video_timing(path: Path) -> tuple[VideoTiming, ...]:
-    """Read the timing of each video track; none if the file is damaged or no mp4.
+    """Read the timing of each video track; empty if the file is no intact mp4.
 
     Raises:
         OSError: If the file cannot be read.

@@ -26,7 +26,7 @@ def sample_error_points(
 
     A missing pixel gets a positive click, a false positive a negative click; all wrong
     pixels are equally probable. A perfect prediction gets a negative click anywhere
-    outside of the object.
+    outside the object.
 
     Args:
         truth: (O, 1, H, W), bool.
@@ -42,7 +42,7 @@ def sample_error_points(
     objects = torch.arange(len(truth), device=truth.device)
     # Find the row first, then the column: no cumulative sum over whole frames.
     rows = clickable.flatten(1, 2)  # (O, 2, H, W) -> (O, 2H, W)
-    per_row = rows.view(torch.uint8).sum(dim=2, dtype=torch.int32)
+    per_row = rows.view(torch.uint8).sum(dim=2, dtype=torch.int32)  # (O, 2H)
     up_to_row = per_row.cumsum(dim=1)
     total = up_to_row[:, -1]
     # The product may round up to the total, which is beyond the last pixel.
@@ -77,8 +77,8 @@ def center_error_points(
     """Click in the middle of the largest error, as an attentive user does.
 
     The middle is the pixel farthest from the border of the error region, where the
-    frame's edge is a border too; of several, the first one row by row. OpenCV finds it
-    on the CPU, for which a GPU is waited for.
+    frame's edge is a border too; of several, the first in row-major order. OpenCV
+    finds it on the CPU, so the call waits for a GPU.
 
     Args:
         truth: (O, 1, H, W), bool.
@@ -141,7 +141,7 @@ def _deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
     left, top, width, height = cv2.boundingRect(region.view(np.uint8))
     if not width:
         return 0, 0
-    # Everything outside of the region's bounding box is border.
+    # Everything outside the region's bounding box is border.
     part = region[top : top + height, left : left + width]
     padded = np.pad(part.astype(np.uint8), 1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -174,10 +174,10 @@ def jittered_boxes(masks: Tensor, noise: Tensor) -> PointPrompt:
 
 
 def jitter_boxes(boxes: Tensor, noise: Tensor, size: tuple[int, int]) -> Tensor:
-    """Move the corners of boxes as an imprecise hand would.
+    """Move the corners of boxes at random, as an imprecise user draws them.
 
     A corner moves by at most a tenth of the box's size and at most 20 pixels, and stays
-    inside of the frame.
+    inside the frame.
 
     Args:
         boxes: (O, 4), corners ``(x, y, x, y)``.
@@ -190,7 +190,8 @@ def jitter_boxes(boxes: Tensor, noise: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     extent = (boxes[:, 2:] - boxes[:, :2]) * BOX_NOISE_FRACTION
     reach = extent.clamp(max=BOX_NOISE_LIMIT).repeat(1, 2)
-    x, y = (boxes + (2 * noise - 1) * reach).clamp(min=0).unflatten(1, (2, 2)).unbind(2)
+    moved = (boxes + (2 * noise - 1) * reach).clamp(min=0)
+    x, y = moved.unflatten(1, (2, 2)).unbind(2)  # (O, 4) -> (O, 2) each
     corners = torch.stack([x.clamp(max=width - 1), y.clamp(max=height - 1)], dim=2)
     return corners.flatten(1)  # (O, 2, 2) -> (O, 4)
 

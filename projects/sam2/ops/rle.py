@@ -21,7 +21,7 @@ class EncodedMask(TypedDict):
 
 
 class PlainRuns(TypedDict):
-    """A mask as plain run lengths, which COCO tools read, too.
+    """A mask as plain run lengths, which COCO tools read as well.
 
     Attributes:
         size: Height and width in pixels.
@@ -35,7 +35,7 @@ class PlainRuns(TypedDict):
 
 def encode_masks(masks: NDArray[np.bool_]) -> list[EncodedMask]:
     """Encode masks (O, H, W)."""
-    # A compiled package that only encoding needs.
+    # Imported here, since only encoding needs this compiled package.
     from pycocotools import mask as coco_mask  # noqa: PLC0415
 
     # pycocotools reads column-major (H, W, O).
@@ -105,7 +105,7 @@ def _checked_runs(
 ) -> NDArray[np.int64]:
     """Run lengths of a mask, which add up to its size."""
     runs = _runs(counts)
-    # Each one first: the sum of huge numbers might overflow.
+    # Check each run before the sum, which might overflow for huge numbers.
     is_in_range = not len(runs) or (runs.min() >= 0 and runs.max() <= height * width)
     if not is_in_range or runs.sum() != height * width:
         msg = (
@@ -128,7 +128,7 @@ def _runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
     text = counts.encode('ascii') if isinstance(counts, str) else counts
     codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((codes & 32) == 0)
-    if not len(last) or last[-1] + 1 != len(codes):  # nothing, or cut off
+    if not len(last) or last[-1] + 1 != len(codes):  # empty or truncated
         return np.zeros(0, dtype=np.int64)
     first = np.concatenate([[0], last[:-1] + 1])
     num_characters = last - first + 1

@@ -23,7 +23,7 @@ class ClipSample(BaseDataElement):
         video_name: As in the split's list.
         frame_indices: Positions of the frames in the video.
         sample_index: Position of the clip in the dataset.
-        seed: Of the clip's random clicks.
+        seed: Seed of the clip's random clicks.
         original_size: Height and width of the video.
         is_multi_scale: Whether the size of the frames was drawn at random.
     """
@@ -47,7 +47,7 @@ class ClipSample(BaseDataElement):
         return frozenset(annotated.all(dim=0).nonzero().flatten().tolist())
 
     def pin_memory(self) -> 'ClipSample':
-        """Copy the tensors to page-locked memory, as the loader asks."""
+        """Copy the tensors to page-locked memory; the data loader calls it."""
         pinned = cast('ClipSample', self.new())
         for name, value in self.items():
             pinned.set_data({name: value.pin_memory()})
@@ -73,7 +73,7 @@ class ClipTargets:
 class ClipBatch:
     """A batch of clips on the device, ready for the model.
 
-    What the host decides by is held by the host, so that it need not wait for a GPU.
+    Values that the host branches on stay on the host, so that it never waits for a GPU.
 
     Attributes:
         frames: (B * T, 3, H, W), float, normalised, video-major
@@ -105,7 +105,7 @@ class ClipBatch:
         )
 
     def frame_of_object(self, frame_index: int) -> Tensor:
-        """Where a frame of each object's clip is in ``frames``, (O,), int64."""
+        """Index into ``frames`` of a frame of each object's clip, (O,), int64."""
         return self.video_of_object * self.num_frames + frame_index
 
 
@@ -147,7 +147,7 @@ class EpochIndex(int):
         return cls(index, epoch)
 
     def with_value(self, value: int) -> 'EpochIndex':
-        """Change the index, but not the epoch, the seed and the position."""
+        """Replace the index; epoch, seed and position stay."""
         return EpochIndex(value, self.epoch, self.seed, self.position)
 
     def __add__(self, other: int) -> 'EpochIndex':
@@ -182,8 +182,8 @@ class FollowsEpoch(Protocol):
 def set_dataset_epoch(dataset: object, epoch: int) -> None:
     """Set the epoch of a dataset, through all wrappers around it.
 
-    It is needed for wrappers such as ``ClassBalancedDataset``, which replace an
-    :class:`EpochIndex` by an entry of their own list.
+    Wrappers such as ``ClassBalancedDataset`` need it, since they replace an
+    :class:`EpochIndex` by a plain index from their own list.
 
     Args:
         dataset: A dataset or a wrapper (with ``dataset`` or ``datasets``).

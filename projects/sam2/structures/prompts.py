@@ -1,4 +1,4 @@
-"""What a user, or a simulated one, says about objects on one frame."""
+"""Prompts for the objects on a frame, from a user or a simulated one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class PointPrompt:
         return self.labels.shape[1]
 
     def followed_by(self, other: 'PointPrompt') -> 'PointPrompt':
-        """These points, then the others."""
+        """Append the points of another prompt."""
         return PointPrompt(
             coords=torch.cat([self.coords, other.coords], dim=1),
             labels=torch.cat([self.labels, other.labels], dim=1),
@@ -69,7 +69,7 @@ class FramePrompt:
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that one of both is given."""
+        """Check that exactly one of the two is given."""
         if (self.points is None) == (self.mask is None):
             msg = 'A frame is prompted with points or with a mask; give exactly one'
             raise ValueError(msg)
@@ -84,13 +84,13 @@ class FramePrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptMark:
-    """A prompt point in the frame's file, for drawing.
+    """A prompt point in pixels of the frame's file, for drawing.
 
     Attributes:
-        object_id: The object that it prompts.
-        x: Column in pixels of the file.
-        y: Row in pixels of the file.
-        label: Its meaning; a box is two marks, one after the other.
+        object_id: Object that the point prompts.
+        x: Column.
+        y: Row.
+        label: Meaning of the point; the two corners of a box are consecutive marks.
     """
 
     object_id: int

@@ -46,10 +46,10 @@ class ImageFeatures:
             Features with ``O`` in place of ``B``.
         """
         return ImageFeatures(
-            embedding=self.embedding[index],
+            embedding=self.embedding[index],  # (O, C, H16, W16)
             position=self.position,
-            high_res_8=self.high_res_8[index],
-            high_res_4=self.high_res_4[index],
+            high_res_8=self.high_res_8[index],  # (O, C / 4, H8, W8)
+            high_res_4=self.high_res_4[index],  # (O, C / 8, H4, W4)
         )
 
     def repeated(self, num_objects: int) -> 'ImageFeatures':
@@ -84,7 +84,7 @@ class DecoderStep:
         object_pointer: (O, C).
         object_score_logits: Whether the object is in the frame, (O, 1).
         full_logits: The given mask of a mask prompt, (O, 1, H, W); None if masks were
-            decoded, which are ``candidate_logits`` up-sampled.
+            decoded, whose ``candidate_logits`` are up-sampled instead.
         points: All points given on the frame so far, or None.
     """
 
@@ -126,7 +126,7 @@ class FrameOutput:
 
     Attributes:
         frame_index: Position in the clip or video.
-        steps: That of the first prompt, then one for each correction click.
+        steps: The output after the first prompt, then after each correction click.
     """
 
     frame_index: int

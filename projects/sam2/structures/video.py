@@ -19,8 +19,8 @@ class FrameMasks:
     """Ground truth masks of one frame, at the size of its file.
 
     Attributes:
-        object_ids: Ids of the objects, one for each mask, as in the file.
-        masks: (O, height, width), bool; may overlap; may be empty of pixels.
+        object_ids: Id of the object of each mask, as in the file.
+        masks: (O, height, width), bool; they may overlap, and a mask may be empty.
         void: (height, width), bool, pixels to be ignored by loss and metric, or
             None where there are none.
     """
@@ -39,7 +39,7 @@ class FrameMasks:
             raise ValueError(msg)
 
     def select(self, object_ids: Sequence[int]) -> 'FrameMasks':
-        """The masks of some of the objects."""
+        """Select the masks of some objects."""
         rows = [self.object_ids.index(object_id) for object_id in object_ids]
         return replace(self, object_ids=tuple(object_ids), masks=self.masks[rows])
 
@@ -54,7 +54,7 @@ class VideoSource(Protocol):
 
     @property
     def num_frames(self) -> int:
-        """Frames of the video."""
+        """Number of frames."""
 
     def frame_name(self, frame_index: int) -> str:
         """Stem of the frame's file, for written masks."""
@@ -74,7 +74,7 @@ class ObjectSource(Protocol):
     """A video source that can decode the masks of single objects."""
 
     def seen_objects(self, frame_index: int) -> tuple[int, ...] | None:
-        """Ids of the objects on a frame; None if only decoding all masks tells."""
+        """Ids of the objects on a frame; None if unknown before decoding all masks."""
 
     def read_objects(
         self, frame_index: int, object_ids: tuple[int, ...]
@@ -96,11 +96,11 @@ class VideoRecord(BaseDataElement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptRound:
-    """A round of simulated prompts, after each of which a video is predicted anew.
+    """A round of simulated prompts; the video is predicted again after each round.
 
     Attributes:
         name: Such as ``3_clicks`` or ``2_frames``; empty if there is one round only.
-        is_final: No prompts follow.
+        is_final: Whether this is the last round.
     """
 
     name: str = ''
@@ -109,17 +109,17 @@ class PromptRound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramePrediction:
-    """Predicted masks of one frame, and what led to them, for the accumulators.
+    """Predicted masks of one frame, with their prompts, for the accumulators.
 
     Attributes:
         frame_index: Position in the video.
-        object_ids: One for each mask, those tracked so far.
+        object_ids: Id of the object of each mask; all objects tracked so far.
         masks: (O, height, width), bool, at the size of the frame's file.
         truth: Ground truth of the frame, None where it is not annotated.
-        outputs: Decoder outputs, one for each group of objects tracked in one batch;
-            together their objects are in the order of ``object_ids``.
+        outputs: Decoder outputs, one for each group of objects tracked in one batch,
+            in the order of ``object_ids``.
         prompted_ids: Objects that were prompted on this frame.
-        prompt_round: The round of prompts after which this was predicted.
+        prompt_round: The round of prompts that this prediction follows.
         marks: Points and boxes of the prompts, in pixels of the file, if they are not
             in ``outputs``.
     """
@@ -143,10 +143,10 @@ class RoundObserver(Protocol):
 
 
 class VideoResult(BaseDataElement):
-    """What is kept of a video after prediction: scalars, and masks as RLE.
+    """Result of predicting a video: scalars, and masks as RLE.
 
     ``sample_index`` and ``video_name`` are meta information. Each accumulator sets one
-    other field.
+    of the other fields.
     """
 
     sample_index: int
@@ -163,7 +163,7 @@ class FrameMasklets:
 
     Attributes:
         frame_index: Position in the video.
-        object_ids: One for each mask.
+        object_ids: Id of the object of each mask.
         encoded: Masks as COCO run-length encoding, at the size of the file.
         prompted_ids: Objects that were prompted on this frame.
         marks: Points and boxes of those prompts; none where a mask was given.

@@ -99,8 +99,8 @@ class Attention(nn.Module):
         if not dropout:
             projected = self.value(attend(q, k, value[:, None])[:, 0])
             return projected
-        # The bias is scaled by the sum of the weights that remain: that is what
-        # attention makes of a channel of ones.
+        # The bias is scaled by the sum of the remaining weights, which attention over
+        # a channel of ones computes.
         with_ones = functional.pad(value, (0, 1), value=1.0)  # (O, L, Ckv + 1)
         gathered = attend(q, k, with_ones[:, None], dropout)[:, 0]  # (O, N, Ckv + 1)
         gathered, weight_sums = gathered.split([value.shape[-1], 1], dim=-1)

@@ -78,7 +78,7 @@ def recompute_activations(model: nn.Module) -> Iterator[None]:
 def checkpoint(
     function: Callable[..., R], *args: Any, enabled: bool | None = None, **kwargs: Any
 ) -> R:
-    """Call a function and keep its arguments alone for the backward pass.
+    """Call a function and keep only its arguments for the backward pass.
 
     The backward pass calls it again, with the same random numbers, up to the last
     tensor that it needs: a linear layer at the end runs once.
@@ -112,9 +112,10 @@ def checkpoint(
 
 
 # Cheap results. A linear layer keeps its input, say a normed map, for the backward
-# pass. While `recompute_cheap_results` is active, norms and activations note how their
-# output comes about. Where a saved tensor lies in the memory of such an output, the
-# note is saved in its place, and the output is freed. Model and layers see none of it.
+# pass. While `recompute_cheap_results` is active, norms and activations record the call
+# that computes their output. If autograd saves a tensor in the memory of such an
+# output, the record is saved instead, and the output is freed. Model and layers do not
+# notice.
 
 _cheap_results: ContextVar['list[_Result] | None'] = ContextVar(
     '_cheap_results', default=None
@@ -153,7 +154,7 @@ def recompute_output(module: nn.Module) -> None:
 
 
 def recompute_norms_and_activations(model: nn.Module) -> None:
-    """Declare so for all norms and activations of a model."""
+    """Declare that all norms and activations of a model are cheap to recompute."""
     for module in model.modules():
         if isinstance(module, (nn.LayerNorm, nn.GELU)):
             recompute_output(module)
@@ -161,9 +162,8 @@ def recompute_norms_and_activations(model: nn.Module) -> None:
 
 def _note_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
     """Forward hook."""
-    # The weights of now, whatever the module has in the backward pass.
+    # The weights of this forward pass, even if the module has others in the backward.
     weights = dict(module.named_parameters())
-
     names, num_args = tuple(weights), len(args)
 
     def call(*inputs: Any) -> Any:
@@ -174,7 +174,7 @@ def _note_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> No
 
 
 def _note(output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """Note where an output comes from."""
+    """Record the call that an output comes from."""
     if torch.compiler.is_compiling() or not output.requires_grad:
         return
     results = _cheap_results.get()
@@ -193,7 +193,8 @@ class _Result:
         self, output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
         self.address = _address(output)
-        self.storage = StorageWeakRef(output.untyped_storage())  # does it live?
+        # Tells whether the output still exists: its address may be used again.
+        self.storage = StorageWeakRef(output.untyped_storage())
         self.function = function
         # Arguments may be results themselves.
         self.args = [_pack(arg) if isinstance(arg, Tensor) else arg for arg in args]
@@ -233,7 +234,7 @@ class _View:
 
 
 def _pack(tensor: Tensor) -> _Kept | _View:
-    """Save where a tensor comes from, if that is known, in place of the tensor."""
+    """Save the call that a tensor comes from, if it is recorded, else the tensor."""
     results = _cheap_results.get()
     if results and tensor.untyped_storage().nbytes() >= SMALLEST_BYTES:
         address = _address(tensor)
@@ -258,7 +259,7 @@ def _unpack(packed: _Kept | _View) -> Tensor:
 
 
 def _address(tensor: Tensor) -> int:
-    """Where the memory of a tensor is; its views share it."""
+    """Address of the memory of a tensor, which its views share."""
     return tensor.untyped_storage().data_ptr()
 
 

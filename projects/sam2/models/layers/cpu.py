@@ -125,8 +125,8 @@ class _RowAttention(torch.autograd.Function):
         num_heads, num_queries, channels = query.shape
         grad_query = torch.empty_like(query)
         grad_key, grad_value = torch.zeros_like(key), torch.zeros_like(value)
-        # What the gradient of the softmax subtracts: the mean of the gradients of the
-        # weights, weighted by these; it equals this sum over channels.
+        # The gradient of the softmax subtracts the mean gradient of the weights,
+        # weighted by them, which equals this sum over channels.
         mean_grad = (grad_output * output).sum(dim=2, keepdim=True)
         if masks is not None:
             grad_output = grad_output * masks.scale
@@ -158,7 +158,7 @@ class _RowAttention(torch.autograd.Function):
 
 
 def _row_blocks(num_heads: int, num_rows: int) -> Iterator[tuple[int, slice]]:
-    """Go through the rows of all heads."""
+    """Blocks of rows of all heads: head and slice of its rows."""
     for head in range(num_heads):
         for start in range(0, num_rows, NUM_ROWS):
             yield head, slice(start, min(start + NUM_ROWS, num_rows))
@@ -248,16 +248,16 @@ class DropoutMasks:
         self.restart()
 
     def restart(self) -> None:
-        """Begin again with the first mask."""
+        """Restart with the first mask."""
         self._generator = np.random.SFC64(self._seed)
 
     def draw(self, count: int) -> NDArray[np.bool_]:
-        """Draw the next mask, (count,), True for what remains."""
+        """Draw the next mask, (count,), True for elements that remain."""
         words = self._generator.random_raw(-(-count // NUMBERS_PER_WORD))
         return words.view(np.uint16)[:count] >= self._threshold
 
     def drop_(self, tensor: Tensor) -> Tensor:
-        """Scale a contiguous tensor and zero what is dropped, in place."""
+        """Drop elements of a contiguous tensor and scale the others, in place."""
         elements = tensor.mul_(self.scale).view(-1).numpy()
         for start in range(0, len(elements), BLOCK_SIZE):
             block = elements[start : start + BLOCK_SIZE]
@@ -266,7 +266,7 @@ class DropoutMasks:
         return tensor
 
     def negate_dropped_(self, tensor: Tensor) -> Tensor:
-        """Turn the sign of what is dropped, in place."""
+        """Negate the dropped elements, in place."""
         elements = tensor.view(-1).numpy()
         signs = self.draw(len(elements)).view(np.int8) * np.int8(2) - np.int8(1)
         np.multiply(elements, signs, out=elements)
@@ -290,15 +290,15 @@ class _Dropout(torch.autograd.Function):
 
 # --- Batches ---
 
-# The C library maps the memory of larger tensors anew for each of them, and gives it
-# back: on a CPU that costs more than a batch saves.
+# For each larger tensor the C library maps memory and unmaps it again: on a CPU that
+# costs more than a batch saves.
 MAX_TENSOR_BYTES = 2**25
 
 
 def map_in_chunks(
     function: Callable[..., Tensor], *batches: Tensor, object_size: int
 ) -> Tensor:
-    """Apply a function to batches of objects, on a CPU without a graph to few at once.
+    """Apply a function to batches of objects; in chunks on a CPU without a graph.
 
     Args:
         function: Takes batches (O, ...) and returns a batch (O, ...).

@@ -15,7 +15,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {'relu': nn.ReLU, 'gelu': nn.GELU}
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation between each two.
+    """Linear layers with activations between them.
 
     Args:
         in_dims: Channels of the input.
@@ -46,7 +46,7 @@ class MLP(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., in_dims) -> (..., out_dims)."""
-        # As rows of a matrix: the output of a linear layer is then no view, and
+        # As rows of a matrix, so that the output of a linear layer is not a view and
         # ReLUDropout may overwrite it.
         rows = tokens.reshape(-1, tokens.shape[-1])
         *hidden_layers, last = self.layers
@@ -82,7 +82,7 @@ class LayerNorm2d(nn.Module):
                 pixels, self.weight.shape, self.weight, self.bias, self.eps
             )
             return normed.permute(0, 3, 1, 2)
-        # That norm would change the layout here, and is slow for few channels.
+        # functional.layer_norm would change the layout, and is slow for few channels.
         return checkpoint(self._normalise, features)
 
     def _normalise(self, features: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class ReLUDropout(nn.Module):
 
 
 class _ReLUDropout(torch.autograd.Function):
-    """The output is 0 wherever the gradient is, so the output says where it goes."""
+    """The gradient is 0 where the output is, so backward needs only the output."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, rate: float) -> Tensor:

@@ -17,10 +17,10 @@ CACHE_SIZE = 16  # sizes and devices in use at a time
 
 
 def cached_constant(build: Callable[P, R]) -> Callable[P, R]:
-    """Cache the tensors that a function builds of hashable arguments.
+    """Cache the tensors that a function builds from hashable arguments.
 
-    As no buffers of a module, they are in no state dict, no copy of the module and no
-    broadcast between ranks. Callers must not write into them.
+    Unlike buffers of a module, they are not in state dicts, in copies of the module or
+    in broadcasts between ranks. Callers must not write into them.
     """
     cached = cast('Callable[P, R]', lru_cache(maxsize=CACHE_SIZE)(build))
 
@@ -213,6 +213,6 @@ def rotate(tokens: Tensor, table: Table, num_unrotated: int = 0) -> Tensor:
     maps = tokens.unflatten(-2, (tokens.shape[-2] // num_cells, num_cells))
     first, second = maps.unflatten(-1, (-1, 2)).unbind(-1)
     swapped = torch.stack([second, first], dim=-1).flatten(-2)
-    # Whole rows by the table: half the time of working on every second channel.
+    # Multiplying whole rows takes half the time of working on every second channel.
     rotated = torch.addcmul(maps * cosines, swapped, sines)
     return rotated.flatten(-3, -2).type_as(tokens)

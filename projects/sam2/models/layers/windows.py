@@ -19,7 +19,8 @@ def attend_in_windows(
 
     Args:
         qkv: Queries, keys and values of the cells, (B, h, w, 3 * C).
-        padding: Those of the cells that fill up the windows at the edges, (3 * C,).
+        padding: Query, key and value of cells that pad the windows at the edges,
+            (3 * C,).
         window: Height and width of a window.
         pools: Pool the queries 2 x 2 by their maximum.
 
@@ -34,7 +35,7 @@ def attend_in_windows(
     needs_padding = pools and (height % 2 or width % 2)
     if is_plain_cpu(qkv) and not needs_padding:
         return _attend_without_padding(qkv, padding, window, num_heads, pools=pools)
-    outside = 1 - functional.pad(qkv.new_ones(1, height, width, 1), pad)
+    outside = 1 - functional.pad(qkv.new_ones(1, height, width, 1), pad)  # 1 on padding
     padded = functional.pad(qkv, pad) + outside * padding
     attended = _attend(padded, window, num_heads, pools=pools)
     stride = 2 if pools else 1
@@ -44,10 +45,10 @@ def attend_in_windows(
 def _attend_without_padding(
     qkv: Tensor, padding: Tensor, window: Size, num_heads: int, *, pools: bool
 ) -> Tensor:
-    """Windows at the edges are smaller on a CPU, where products cost most.
+    """Attend in smaller windows at the edges: for a CPU, where products cost most.
 
-    The padded cells of a window are all alike: one key whose weight is multiplied by
-    their number stands for them.
+    The padding cells of a window are all alike, so a single key stands for them, with
+    its weight multiplied by their number.
     """
     rows = []
     for row_slice, height in _bands(qkv.shape[1], window[0]):
@@ -93,10 +94,10 @@ def _attend(
     query, key, value = cells.chunk(3, dim=-1)
     query = query[:, :num_cells].unflatten(1, window)
     if pools:
-        # Otherwise its indices of 64 bits are kept.
+        # Checkpointed, since autograd would keep the 64-bit indices of the maxima.
         query = checkpoint(pool, query)
     out_window = query.shape[1], query.shape[2]
-    query = query.flatten(1, 2)
+    query = query.flatten(1, 2)  # (B * windows, N, C)
     attended = functional.scaled_dot_product_attention(
         _split_heads(query, num_heads),
         _split_heads(key, num_heads),
