@@ -249,9 +249,7 @@ def small_components_on_device(masks: Tensor, max_area: float) -> Tensor:
     rows = torch.arange(len(labels), device=masks.device).view(-1, 1) * (last + 1)
     index = (labels.flatten(1).long() + rows).flatten()  # (N * H * W,)
     counts = torch.zeros(2, len(labels) * (last + 1), device=masks.device).int()
-    weights = (
-        torch.stack([torch.ones_like(borders), borders]).int().flatten(1)
-    )  # (2, …)
+    weights = torch.stack([torch.ones_like(borders), borders]).int().flatten(1)
     areas, num_borders = counts.index_add_(1, index, weights)[:, index]
     small: Tensor = masks.flatten() & (areas <= max_area) & (num_borders == 0)
     return small.view(masks.shape)

@@ -34,8 +34,8 @@ def track_clip(
     """Track all objects of a batch of clips, prompted as planned.
 
     Args:
-        features: Of all frames, (B * T, ...), video-major.
-        plan: Which frames are prompted, of those that are annotated.
+        features: Features of all frames, (B * T, ...), video-major.
+        plan: Prompted frames, which must be annotated.
 
     Returns:
         The outputs of all frames, in their order in the clip.
@@ -120,7 +120,7 @@ def preview_prompts(
             first_prompts[frame] = prompt
         correct = prompts.corrections(frame)
         if correct is not None:
-            # Where they fall depends on a model, but they use up random numbers.
+            # Corrections depend on a model, but consume the same random numbers.
             no_logits = torch.zeros_like(batch.targets.masks[frame][:, None])
             for _ in range(simulator.num_corrections):
                 correct(no_logits)
@@ -129,7 +129,8 @@ def preview_prompts(
 
 GroupLoss = Callable[[ClipBatch, ImageFeatures], Mapping[str, Tensor]]
 
-# Far beyond the difference of neighbouring clips' seeds: no two groups click alike.
+# Far larger than differences between the seeds of clips, so that no two groups get the
+# same random clicks.
 SEED_STRIDE = 0x9E3779B97F4A7C15
 NUM_SEEDS = 2**63
 
@@ -167,14 +168,14 @@ def losses_in_groups(
 ) -> dict[str, Tensor]:
     """Sum the losses of groups of objects, holding one group's graph at a time.
 
-    Each group is differentiated at once with respect to the image features and the
+    Each group is differentiated immediately with respect to the image features and the
     parameters. The backward pass of the training step then passes on the summed
-    gradients; the frames are encoded, and the encoder differentiated, only once.
+    gradients, so the image encoder runs forward and backward only once.
 
     Args:
-        groups: Of :func:`split_objects`.
-        features: Of all frames, with their graph.
-        parameters: All that are used for the loss but not for the features.
+        groups: Batches from :func:`split_objects`.
+        features: Features of all frames, with their graph.
+        parameters: All parameters that the loss uses, but not the features.
 
     Raises:
         ValueError: In the backward pass, if the terms have different weights.
@@ -218,7 +219,7 @@ def losses_in_groups(
 def _differentiate(
     terms: Mapping[str, Tensor], inputs: Sequence[Tensor]
 ) -> Sequence[Tensor | None]:
-    """Gradients of the sum of the terms; None for inputs that have no part in it."""
+    """Gradients of the sum of the terms; None for inputs that it does not depend on."""
     total = torch.stack(list(terms.values())).sum()
     if not total.requires_grad:
         return [None] * len(inputs)
@@ -246,6 +247,6 @@ class _Differentiated(torch.autograd.Function):
                 'train all objects at once'
             )
             raise ValueError(msg)
-        # A GPU is not waited for: there NaN gradients tell, and the step is skipped.
+        # Raising would wait for a GPU: there, NaN gradients make the step be skipped.
         weight = torch.where(is_equal, weights[0], torch.nan)
         return None, None, *(weight * gradient for gradient in ctx.saved_tensors)

@@ -53,7 +53,7 @@ from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 # Mask probabilities are scaled to [-10, 10] for the memory encoder.
 MEMORY_MASK_SCALE = 20.0
 MEMORY_MASK_BIAS = -10.0
-# Logits of an object judged absent; far below anything the decoder gives.
+# Logits of an object judged absent; far below anything the decoder predicts.
 NO_OBJECT_LOGIT = -1024.0
 # A mask prompt becomes logits of +-10, and so does its object score.
 GIVEN_MASK_SCALE = 20.0
@@ -67,6 +67,15 @@ FILLED_HOLE_LOGIT = 0.1  # just inside the mask
 class SAM2Tracker(nn.Module):
     """The memory path of SAM 2 (Ravi et al., 2024, section 4 and appendix D).
 
+    .. code:: text
+
+        condition_on_memory()      memory_bank.select() chose the memories
+          object_pointer.tokens()    pointers become tokens
+          memory_attention()         features attend to memories and pointers
+        encode_memory()
+          memory_encoder()           mask and features become a spatial memory
+        object_pointer()           the decoder's mask token becomes a pointer
+
     Args:
         memory_attention: Config of :class:`MemoryAttention`.
         memory_encoder: Config of :class:`MemoryEncoder`.
@@ -76,13 +85,13 @@ class SAM2Tracker(nn.Module):
             embedding (SAM 2.1).
         non_overlapping_memories: In evaluation, let each pixel belong to at most one
             object before the memory is encoded.
-        binary_clicked_memories: In evaluation, encode masks from clicks thresholded,
-            not as probabilities. The released predictors do; the released trainer,
-            when it evaluates, does not.
-        gate_training_masks: In training, too, replace the masks of objects judged
-            absent by ``NO_OBJECT_LOGIT``, as the released model was trained. It gives
-            a large focal loss without gradient where the judgement is wrong: switch it
-            off to train from random weights.
+        binary_clicked_memories: In evaluation, threshold masks from clicks before they
+            are encoded. The released predictors do so; the evaluation of the released
+            trainer does not.
+        gate_training_masks: In training as well, replace the masks of objects judged
+            absent by ``NO_OBJECT_LOGIT``, as the released model was trained. A wrong
+            judgement then gives a large focal loss without gradient: switch it off to
+            train from random weights.
     """
 
     def __init__(
@@ -111,7 +120,7 @@ class SAM2Tracker(nn.Module):
             self.memory_bank.num_frames, 1, 1, memory_dims
         )
         self.no_memory_embedding = _embedding(1, 1, embed_dims)
-        # Part of every released file, read by no released model.
+        # In every released file, although no released model reads it.
         self.no_memory_position = _embedding(1, 1, embed_dims)
         self.no_object_embedding = (
             _embedding(1, memory_dims) if no_object_embedding else None
@@ -124,8 +133,8 @@ class SAM2Tracker(nn.Module):
         """Condition the features of a frame on memories.
 
         Args:
-            selection: What to attend to; with None (the first prompted frames) or
-                no memories, frames get the learned no-memory embedding.
+            selection: Memories to attend to; with None (the first prompted frames) or
+                without memories, frames get the learned no-memory embedding.
 
         Returns:
             (O, C, H16, W16).
@@ -153,7 +162,7 @@ class SAM2Tracker(nn.Module):
 
         Args:
             logits: Masks at the size of the frame, (O, 1, H, W).
-            present: Is the object in the frame?, (O, 1), bool.
+            present: Whether the object is in the frame, (O, 1), bool.
             binary: Threshold the masks; otherwise encode their probabilities.
 
         Returns:
@@ -192,9 +201,8 @@ class SAM2Tracker(nn.Module):
                 device=spatial.device,
             )
             temporal = self.temporal_embedding[memory.age - 1]  # age 0: the last row
-            tokens.append(
-                spatial.flatten(2).transpose(1, 2)
-            )  # (O, Cm, h, w) -> (O, N, Cm)
+            # (O, Cm, h, w) -> (O, N, Cm)
+            tokens.append(spatial.flatten(2).transpose(1, 2))
             encoding = match_weights(encoding, temporal)
             positions.append(encoding.flatten(2).transpose(1, 2) + temporal)
         num_pointer_tokens = 0
@@ -203,8 +211,8 @@ class SAM2Tracker(nn.Module):
             num_pointer_tokens = pointer_tokens.shape[1]
             tokens.append(pointer_tokens)
             positions.append(pointer_position)
-        rows = max(len(position) for position in positions)  # 1, or one per object
-        position = torch.cat([p.expand(rows, -1, -1) for p in positions], dim=1)
+        num_rows = max(len(position) for position in positions)  # 1, or O
+        position = torch.cat([p.expand(num_rows, -1, -1) for p in positions], dim=1)
         return torch.cat(tokens, dim=1), position, num_pointer_tokens
 
 
@@ -246,13 +254,13 @@ class SAMHeads:
         """
         decoded = self._decode(embedding, features, points, previous_logits, mode)
         present = decoded.object_score_logits > 0
-        # Under autocast, too, masks that are enlarged or fed back stay in float32.
+        # In float32 under autocast as well: masks are up-sampled or fed back.
         logits = at_least_float32(decoded.mask_logits)  # (O, M, H4, W4)
         if mode is TrackingMode.EVALUATION or self.tracker.gate_training_masks:
             logits = torch.where(present[..., None, None], logits, NO_OBJECT_LOGIT)
         best = decoded.ious.argmax(dim=1)
         objects = torch.arange(len(best), device=best.device)
-        # A single candidate comes with a single token; then `best` is 0 for both.
+        # A single candidate has a single token; then `best` is 0.
         return DecoderStep(
             candidate_logits=logits,
             candidate_ious=decoded.ious,
@@ -272,7 +280,7 @@ class SAMHeads:
         points: PointPrompt,
         previous_logits: Tensor | None = None,
     ) -> Tensor:
-        """Decode the masks of an image; the object score does not matter.
+        """Decode the masks of an image, ignoring the object score.
 
         Args:
             embedding: Features of a frame without memory, (O, C, H16, W16).
@@ -296,7 +304,7 @@ class SAMHeads:
             mask: (O, 1, H, W), bool.
 
         Returns:
-            The mask as logits; the decoder gives the object pointer only.
+            The mask as logits; only the object pointer comes from the decoder.
         """
         given = mask.to(features.embedding.dtype)
         full_logits = at_least_float32(given) * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
@@ -380,7 +388,7 @@ class FrameTask:
         query: The frame and the direction of the pass.
         prompt: The first prompt, or None on a frame that is only tracked.
         uses_memory: The frame attends to memories; False on the first prompted frames.
-        correct: Gives the next correction click from the masks of the previous step,
+        correct: Returns the next correction click for the masks of the previous step,
             (O, 1, H, W), logits; None where no clicks are simulated.
         num_corrections: Number of correction clicks.
         reread_prompt: Encode the memory of a prompted frame, with a mask too, as an
@@ -461,7 +469,7 @@ def decode_frame(
     if task.correct is None:
         return (step,)
     for _ in range(task.num_corrections):
-        # Where to click is not differentiated through.
+        # No gradient flows through the choice of the click.
         shown = upsample_logits(steps[-1].mask_logits.detach(), features.frame_size)
         click = task.correct(shown)
         points = click if points is None else points.followed_by(click)
@@ -540,12 +548,13 @@ def track_objects(
 ) -> Iterator[ObjectBatch]:
     """Track objects with separate memories on a frame; the stores are not changed.
 
-    Objects whose selected memories have the same shape go in one batch. What does not
-    depend on memories, like the first self-attention, is computed once for a batch.
+    Objects whose selected memories have the same shape go into one batch. Results that
+    do not depend on memories, such as the first self-attention, are computed once for
+    a batch.
 
     Args:
         stores: The memories of each object, by its id.
-        features: Of the frame, B is 1.
+        features: Features of the frame, (1, ...).
     """
     selections = {
         object_id: heads.tracker.memory_bank.select(store, query)
@@ -559,7 +568,7 @@ def track_objects(
         for first in range(0, len(group), max_batch_objects):
             batch = tuple(group[first : first + max_batch_objects])
             selection = join_selections([selections[object_id] for object_id in batch])
-            # Without memories nothing else would give the batch its size.
+            # Memories expand the shared features to O objects; without any, do it here.
             shared = features if selection.memories else features.repeated(len(batch))
             steps = decode_frame(heads, shared, selection, task)
             output = encode_frame_memory(heads, shared, steps, task)

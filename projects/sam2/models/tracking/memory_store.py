@@ -59,9 +59,9 @@ class MaskEncoding:
 
     Attributes:
         binary: The mask was thresholded, as masks of prompted frames are.
-        autocast: Type of autocast that was in force; None without autocast.
-        fill_hole_area: Holes of up to so many pixels are filled in the mask that is
-            shown, and not in the one that was encoded.
+        autocast: Type of the autocast that was active; None without autocast.
+        fill_hole_area: Largest area of a hole, in pixels, that is filled in the mask
+            that is shown. The encoded mask has its holes.
     """
 
     binary: bool = False
@@ -94,9 +94,9 @@ class OffloadedMemoryStore(MemoryStore):
 
     Attributes:
         file: Where evicted memories are written.
-        encode_again: Encodes a spatial memory again from the image and the mask. Then
-            it is not written, which saves two thirds of the bytes and takes an image
-            embedding for each frame that is revisited. None writes it.
+        encode_again: Encodes a spatial memory again from the image and the mask, so
+            that it need not be written: this saves two thirds of the bytes, but takes
+            an image embedding for each frame that is revisited. None writes it.
         offloaded: Evicted memories by frame, in the order of writing.
     """
 
@@ -205,13 +205,13 @@ class OffloadFile:
     """A temporary file for the memories of all objects of a video, or host memory.
 
     The file has no name; it is opened with the first write and closed with this object.
-    It is written plainly: a memory-mapped file would end the process on a full disk.
+    It is not memory-mapped: on a full disk that would kill the process.
 
     Args:
         in_memory: Keep the tensors in the memory of the host, without a file.
 
     Attributes:
-        used_bytes: Of all tensors that some store still holds.
+        used_bytes: Bytes of all tensors that a store still holds.
         num_bytes: Size of the file.
     """
 
@@ -260,7 +260,7 @@ class OffloadFile:
         """
         while self._pending:
             tensors = self._pending[0]()
-            if tensors is not None:  # it was not freed meanwhile
+            if tensors is not None:  # not freed in the meantime
                 event, too_many = tensors.event, self._pending_bytes > MAX_PENDING_BYTES
                 if event is not None and not too_many and not event.query():
                     return
@@ -340,12 +340,12 @@ class OffloadedTensors:
     Attributes:
         file: The file.
         layout: Type and shape of each tensor.
-        device: Where they came from.
-        serial: Counts the tensors of a file in the order of offloading.
-        num_bytes: Of all tensors.
+        device: Original device of the tensors.
+        serial: Number of this call of :meth:`OffloadFile.offload`.
+        num_bytes: Bytes of all tensors.
         copied: Their bytes on the host, complete after ``event``; None in a file.
         event: Marks the end of the copy off a GPU; None without such a copy.
-        pending: They are not written yet.
+        pending: Whether they are still to be written.
         offset: Position in the file; None until they are written, or without a file.
     """
 
@@ -360,7 +360,7 @@ class OffloadedTensors:
     offset: int | None = None
 
     def read(self, num_tensors: int | None = None) -> list[Tensor]:
-        """Read the first tensors, or all, to the device they came from."""
+        """Read the first tensors, or all, and copy them to their original device."""
         layout = self.layout[:num_tensors]
         sizes = [shape.numel() * dtype.itemsize for dtype, shape in layout]
         if self.copied is None:
@@ -369,7 +369,7 @@ class OffloadedTensors:
             if self.event is not None:
                 self.event.synchronize()
             raw = self.copied[: sum(sizes)]
-        # The parts are copied, or they would not be aligned for their types.
+        # A clone of each part, since a slice may not be aligned for its type.
         return [
             part.clone().view(dtype).view(shape).to(self.device)
             for part, (dtype, shape) in zip(raw.split(sizes), layout, strict=True)

@@ -9,7 +9,7 @@
         ├─ SAM2OfflineRounds corrects the worst frame, then the video is tracked again
         └─ SAM2OnlineRounds  corrects while the video is tracked
 
-All users but that of images drive a :class:`VideoSession`.
+All of them except ``SAM2ImageRounds`` drive a :class:`VideoSession`.
 """
 
 from abc import abstractmethod
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from ..sam2 import SAM2
 
 BOX_ROUND = 'box'
-IMAGE_BATCH_OBJECTS = 16  # of one image, decoded and enlarged at once
+IMAGE_BATCH_OBJECTS = 16  # objects of an image that are decoded and enlarged at a time
 
 
 class SourceFrames:
@@ -89,7 +89,7 @@ class SourceFrames:
             yield frame, (pixels.shape[0], pixels.shape[1]), truth
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
-        """Give a frame, (height, width, 3), RGB; the latest is not decoded again."""
+        """Return a frame, (height, width, 3), RGB; the latest is not decoded again."""
         if self._latest is not None and self._latest[0] == frame_index:
             return self._latest[1]
         return self.source.read_frame(frame_index)
@@ -144,8 +144,8 @@ def _new_at_model_size(
 ) -> FrameMasks | None:
     """The objects of a frame that are new, or None.
 
-    An object that leaves no pixel at the size that the model sees waits for a frame
-    that shows it larger: an empty prompt would say that it is absent.
+    An object without a pixel at the model's size is prompted on a later frame that
+    shows it larger: an empty mask prompt would mean that it is absent.
     """
     new = new_objects(truth, known)
     if truth is None or not new:
@@ -186,7 +186,7 @@ def _prompt(
 
 
 def new_objects(truth: FrameMasks | None, known: Collection[int]) -> list[int]:
-    """Ids of the objects that a frame is the first to show."""
+    """Ids of the objects on a frame that are not known yet."""
     if truth is None:
         return []
     return [
@@ -260,7 +260,7 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def points_at_model_size(
     model: 'SAM2', points: PointPrompt, size: tuple[int, int]
 ) -> PointPrompt:
-    """Convert points in pixels of a file of some size to pixels that the model sees."""
+    """Scale points from pixels of a file, of the given size, to the model's image."""
     height, width = model.data_preprocessor.image_size
     shares = points.coords / points.coords.new_tensor([size[1], size[0]])
     scale = points.coords.new_tensor([width, height])
@@ -275,11 +275,11 @@ def round_name(number: int, unit: str) -> str:
 class SAM2PromptRounds(SAM2PromptSimulator):
     """A simulated user who adds prompts from round to round.
 
-    As a prompt simulator it prompts clips, for the loss in validation, with clicks in
-    the centre of each object and of the largest error.
+    As a prompt simulator it prompts clips (``mode='tensor'`` of :class:`SAM2`) on their
+    first frame, with clicks in the centre of each object and of the largest error.
 
     Args:
-        num_clicks: On each frame.
+        num_clicks: Number of clicks on each prompted frame.
 
     Raises:
         ValueError: If there is no click.
@@ -319,14 +319,14 @@ class _ImageOutput:
 
 @MODELS.register_module()
 class SAM2ImageRounds(SAM2PromptRounds):
-    """Prompts each object of an image by a box, and apart from that by clicks.
+    """Prompts each object of an image by a box, and separately by clicks.
 
     The first click falls in the centre of the object, the others in the centre of
     the largest error (Kirillov et al., 2023, section 7.1; Ravi et al., 2024, section
     6.3). The box is the tightest one. Annotated frames of a video count as images.
 
     Args:
-        click_counts: After how many clicks masks are scored, ascending.
+        click_counts: Numbers of clicks after which masks are scored, ascending.
 
     Raises:
         ValueError: If the counts do not ascend from at least one.
@@ -360,12 +360,12 @@ class SAM2ImageRounds(SAM2PromptRounds):
         frame_index: int,
     ) -> Iterator[FramePrediction]:
         """All rounds of one image."""
-        known = GroundTruth.of(truth, features.embedding.device)
+        all_truth = GroundTruth.of(truth, features.embedding.device)
         outputs: list[_ImageOutput] = []
         marks: list[PromptMark] = []
         for first in range(0, len(truth.masks), IMAGE_BATCH_OBJECTS):
             rows = slice(first, first + IMAGE_BATCH_OBJECTS)
-            outputs.append(self._prompt(model, features, known.select(rows)))
+            outputs.append(self._prompt(model, features, all_truth.select(rows)))
             marks += marks_of_points(outputs[-1].clicks, truth.object_ids[rows])
         names = tuple(outputs[0].masks)
         for name in names:
@@ -419,14 +419,16 @@ class SAM2ImageRounds(SAM2PromptRounds):
 
 
 class SAM2VideoRounds(SAM2PromptRounds):
-    """What offline and online users have in common.
+    """Base of the offline and the online user.
 
     An object is annotated first where it appears first, by a click in its centre and
-    further ones in the centre of the largest error. It is tracked as if it were alone.
+    further clicks in the centre of the largest error. Each object is tracked as if it
+    were alone.
 
     Args:
-        num_frames: Rounds; in the last one so many frames are annotated of an object.
-        num_clicks: On each of them.
+        num_frames: Number of rounds, and of frames on which an object is annotated in
+            the last round.
+        num_clicks: Number of clicks on each annotated frame.
 
     Raises:
         ValueError: If a number is smaller than one.
@@ -448,8 +450,8 @@ class SAM2VideoRounds(SAM2PromptRounds):
     ) -> None:
         """Click on one object, each time where its mask is most wrong.
 
-        A mask without any error gets no further click. From now on the frame
-        conditions the video.
+        A mask without any error gets no further click. The frame then conditions the
+        video.
         """
         points: PointPrompt | None = None
         for _ in range(self.num_clicks):
@@ -478,7 +480,8 @@ class SAM2VideoRounds(SAM2PromptRounds):
         Args:
             objects: By their ids in the data set.
             size: Height and width of the frame's file.
-            number: Of the round: of an object so many frames are annotated at most.
+            number: Number of the round, from 1; an object has at most so many
+                annotated frames in it.
         """
         height, width = model.data_preprocessor.image_size
         scale = (size[1] / width, size[0] / height)
@@ -542,9 +545,10 @@ class _WorstFrame:
 class SAM2OfflineRounds(SAM2VideoRounds):
     """A user who looks through the whole video and then corrects its worst frame.
 
-    In every round the video is tracked from its start, each object conditioned on all
-    frames that it was annotated on so far; then the frame of its lowest IoU with the
-    ground truth is annotated. The arguments are those of the base.
+    Each round tracks the video from its start, with each object conditioned on all
+    frames on which it was annotated so far. Then the frame where its IoU with the
+    ground truth is lowest is annotated. The arguments are those of
+    :class:`SAM2VideoRounds`.
     """
 
     def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
@@ -561,28 +565,30 @@ class SAM2OfflineRounds(SAM2VideoRounds):
                     continue
                 session.step(frame, object_ids=ids)
                 for object_id in new:
-                    known = _truth_of(truth, object_id, size, model)
-                    if known is not None:
-                        self.annotate(session, frame, object_id, known)
+                    object_truth = _truth_of(truth, object_id, size, model)
+                    if object_truth is not None:
+                        self.annotate(session, frame, object_id, object_truth)
                 shown = {i: session.objects[i] for i in ids + new}
                 yield self.prediction(model, shown, frame, size, truth, number)
                 for object_id in ids:
-                    known = _truth_of(truth, object_id, size, model)
-                    self._note(worst, session.objects[object_id], frame, known)
+                    object_truth = _truth_of(truth, object_id, size, model)
+                    self._update_worst(
+                        worst, session.objects[object_id], frame, object_truth
+                    )
             if number < self.num_frames:
                 for object_id, wrong in worst.items():
                     # The click attends to the memories that the pass had there.
                     session.objects[object_id] = wrong.obj
                     self.annotate(session, wrong.frame_index, object_id, wrong.truth)
 
-    def _note(
+    def _update_worst(
         self,
         worst: dict[int, _WorstFrame],
         obj: TrackedObject,
         frame_index: int,
         truth: GroundTruth | None,
     ) -> None:
-        """Note a frame that is worse than all before."""
+        """Replace the worst frame of an object if this frame is worse."""
         if truth is None or frame_index in obj.prompts:
             return
         iou = float(truth.ious(_shown(obj, frame_index, truth.size)))
@@ -598,14 +604,15 @@ class SAM2OnlineRounds(SAM2VideoRounds):
     """A user who watches the video once and stops where an object is lost.
 
     An object is annotated on a frame where the IoU of its mask with the ground truth
-    is too low, as long as frames are left to be annotated; tracking then goes on. All
-    rounds are computed in one pass: where an object is corrected, a copy of it goes on
-    without the correction.
+    is too low, unless it has been annotated on ``num_frames`` frames already; tracking
+    then continues. All rounds are computed in one pass: where an object is corrected, a
+    copy of it continues without the correction.
 
     Args:
-        num_frames: Rounds; in the last one so many frames are annotated of an object.
-        num_clicks: On each of them.
-        min_iou: Masks of less are corrected.
+        num_frames: Number of rounds, and of frames on which an object is annotated in
+            the last round.
+        num_clicks: Number of clicks on each annotated frame.
+        min_iou: Masks with a lower IoU are corrected.
 
     Raises:
         ValueError: If ``min_iou`` is not in (0, 1].
@@ -631,20 +638,20 @@ class SAM2OnlineRounds(SAM2VideoRounds):
                 continue
             session.step(frame)
             for object_id, ids in copies.items():
-                known = _truth_of(truth, object_id, size, model)
+                object_truth = _truth_of(truth, object_id, size, model)
                 latest = session.objects[ids[-1]]
-                if known is None or len(ids) == self.num_frames:
+                if object_truth is None or len(ids) == self.num_frames:
                     continue
-                if float(known.ious(_shown(latest, frame, size))) < self.min_iou:
+                if float(object_truth.ious(_shown(latest, frame, size))) < self.min_iou:
                     ids.append(next(new_ids))
                     corrected = replace(latest.copy(), object_id=ids[-1])
                     session.objects[ids[-1]] = corrected
-                    self.annotate(session, frame, ids[-1], known)
+                    self.annotate(session, frame, ids[-1], object_truth)
             for object_id in new:
-                known = _truth_of(truth, object_id, size, model)
-                if known is not None:
+                object_truth = _truth_of(truth, object_id, size, model)
+                if object_truth is not None:
                     copies[object_id] = [next(new_ids)]
-                    self.annotate(session, frame, copies[object_id][0], known)
+                    self.annotate(session, frame, copies[object_id][0], object_truth)
             for number in range(1, self.num_frames + 1):
                 shown = {
                     object_id: session.objects[ids[min(number, len(ids)) - 1]]

@@ -71,16 +71,17 @@ class SessionOptions:
     """How a video is prompted and tracked; may be replaced between calls.
 
     Attributes:
-        fill_hole_area: Holes of up to so many pixels of the stride-4 mask are filled.
-        clear_around_prompts: Delete what was tracked near a prompted frame.
-        corrections_condition: A tracked frame that is prompted conditions the rest of
-            the video, too.
+        fill_hole_area: Largest area of a hole that is filled, in pixels of the stride-4
+            mask.
+        clear_around_prompts: Delete the tracked memories near a prompted frame.
+        corrections_condition: A tracked frame that is prompted also conditions the rest
+            of the video.
         memory_dtype: Type of stored spatial memories; None keeps that of the model.
-        max_batch_objects: Track at most so many objects in one batch.
-        num_cached_embeddings: Cache the image embeddings of so many frames.
+        max_batch_objects: Largest number of objects tracked in one batch.
+        num_cached_embeddings: Number of frames whose image embeddings are cached.
         max_archive_gb: Limit of the memories on disk in gigabytes.
-        archive_spatial_memories: Write spatial memories to disk, too, rather than
-            encode them again; holds for sessions that are opened afterwards.
+        archive_spatial_memories: Write spatial memories to disk as well, instead of
+            encoding them again; affects sessions that are opened afterwards.
     """
 
     fill_hole_area: float = 0.0
@@ -95,14 +96,14 @@ class SessionOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptOutput:
-    """What was decoded for a prompt, before it is encoded as a memory.
+    """Decoder output for a prompt, before it is encoded as a memory.
 
     Attributes:
         step: The final step, of all objects that were prompted together.
-        row: Of the object in ``step``.
+        row: Row of the object in ``step``.
         task: The task that was decoded.
         conditioning: The frame will condition the rest of the video.
-        features: Of the frame, where it may not be readable any more; else None.
+        features: Features of a frame that may no longer be readable later; else None.
     """
 
     step: DecoderStep
@@ -130,7 +131,7 @@ class TrackedObject:
         store: Its memories.
         prompts: Its prompts by frame.
         pending: Outputs of prompts that are not encoded as memories yet, by frame.
-        tracked_in_reverse: Frames that it was tracked on, and whether backwards.
+        tracked_in_reverse: Frames on which it was tracked, and whether backwards.
         corrections: Frames whose tracked memory is the output of a prompt.
     """
 
@@ -209,12 +210,12 @@ class VideoSession:
       ``corrections_condition`` the frame becomes a conditioning frame; otherwise the
       next pass overwrites the correction.
     - A conditioning frame that is prompted again remains one, with the new memory.
-    - Where prompts are cleared, the mask stays as that of a tracked frame. When the
-      last conditioning frame of an object is cleared, its other prompts become
-      conditioning: corrections that are still shown as they are, overwritten ones
-      decoded again. An object without a prompt cannot be tracked.
-    - Outputs of prompts become memories in :meth:`commit`, which :meth:`step` calls. To
-      clear a prompt or remove an object before that leaves no trace.
+    - When prompts are cleared, the mask of the frame stays, as that of a tracked frame.
+      When the last conditioning frame of an object is cleared, its other prompts become
+      conditioning: a correction that is still shown is used as it is, one that a pass
+      has overwritten is decoded again. An object without a prompt cannot be tracked.
+    - Outputs of prompts become memories in :meth:`commit`, which :meth:`step` calls.
+      Clearing a prompt or removing an object before that leaves no trace.
 
     A call that fails may leave the session half changed; within :meth:`edit` it stays
     as it was. ``copy.deepcopy`` makes an independent copy.
@@ -224,12 +225,12 @@ class VideoSession:
         read_frame: Decodes a frame by its position, (height, width, 3), RGB.
         num_frames: Length of the video; the time of object pointers is scaled by it.
         options: How it is prompted and tracked.
-        revisits: Later passes and prompts may return to any frame: memories out of
+        revisits: Later passes and prompts may return to any frame, so memories out of
             reach of the running pass go to a temporary file. Otherwise they are
             deleted.
-        offload_to_host: They go to the memory of the host instead of a file.
-        reaches_back: Frames whose embeddings are cached may be prompted, though the
-            video is not revisited: their memories are kept that long.
+        offload_to_host: Offload memories to the memory of the host, not to a file.
+        reaches_back: Frames whose embeddings are cached may be prompted, although the
+            video is not revisited; their memories are kept as long.
 
     Attributes:
         objects: By id, in the order in which they were added.
@@ -281,7 +282,7 @@ class VideoSession:
         One thread at a time: others wait until the change is complete.
 
         Args:
-            options: Hold from now on; None keeps those that hold.
+            options: New options; None keeps the current ones.
         """
         with self.lock:
             self.options = options or self.options
@@ -299,7 +300,7 @@ class VideoSession:
         """Look up an object.
 
         Raises:
-            ValueError: If there is none of this id.
+            ValueError: If there is no object with this id.
         """
         if object_id not in self.objects:
             known = ', '.join(map(str, self.objects)) or 'none yet'
@@ -317,13 +318,13 @@ class VideoSession:
         correct: Callable[[Tensor], PointPrompt] | None = None,
         num_corrections: int = 0,
     ) -> FrameOutput:
-        """Prompt objects on a frame; :meth:`commit` makes memories of the output.
+        """Prompt objects on a frame; :meth:`commit` encodes the output as memories.
 
         Args:
             frame_index: The frame.
             object_ids: One for each row of the prompt; unknown ids add objects.
                 Objects that were tracked before are prompted one at a time.
-            prompt: All points on the frame, or a mask.
+            prompt: All points that the objects have on the frame, or masks.
             correct: Simulates the next correction click, see :class:`FrameTask`.
             num_corrections: Number of correction clicks.
         """
@@ -363,7 +364,7 @@ class VideoSession:
             repeated = features.repeated(len(objects))
             steps = decode_frame(heads, repeated, selection, task)
             shown = fill_small_holes(steps[-1].mask_logits, self.options.fill_hole_area)
-        # The output may be pending for long; its mask at image size is not needed.
+        # The output may stay pending for long, so drop the mask at image size.
         final = replace(steps[-1], mask_logits=shown, full_logits=None)
         for row, obj in enumerate(objects):
             obj.pending[frame_index] = PromptOutput(
@@ -424,7 +425,7 @@ class VideoSession:
         object_ids: Sequence[int] | None = None,
         reverse: bool = False,
     ) -> list[ObjectBatch]:
-        """Track objects on one frame; where it conditions an object, its mask stays.
+        """Track objects on one frame; objects that it conditions keep their masks.
 
         Args:
             frame_index: The frame.
@@ -432,7 +433,7 @@ class VideoSession:
             reverse: The pass runs backwards in time.
 
         Returns:
-            What was decoded, batch by batch, of the objects that were tracked.
+            The outputs of the tracked objects, batch by batch.
 
         Raises:
             ValueError: If an object has no prompt.
@@ -516,8 +517,8 @@ class VideoSession:
     def _condition_on_corrections(self, obj: TrackedObject) -> None:
         """Let all remaining prompts of an object condition the video.
 
-        An output that is still shown is used. A correction that a pass overwrote is
-        decoded again if its frame can still be read.
+        A correction that is still shown is used as it is. One that a pass has
+        overwritten is decoded again if its frame can still be read.
         """
         kept: dict[int, ObjectMemory] = {}
         for frame, prompt in tuple(obj.prompts.items()):
@@ -529,7 +530,7 @@ class VideoSession:
                     kept[frame] = cast('ObjectMemory', obj.store.tracked_memory(frame))
             elif self.revisits or frame in self.embeddings:
                 self.add_prompt(frame, [obj.object_id], prompt)
-        # Only now, or the frames that are decoded again would attend to them.
+        # Added last, or the frames that are decoded again would attend to them.
         for frame, memory in kept.items():
             obj.add(frame, memory, conditioning=True)
         obj.pending = {
@@ -610,7 +611,7 @@ class VideoSession:
                 f'What was tracked of this video takes more than max_archive_gb='
                 f'{limit:g}: the frames that were tracked first are deleted, and count '
                 f'as not tracked. The running pass does not need them. To return to '
-                f'them, make the predictor with a larger max_archive_gb'
+                f'them, build the predictor with a larger max_archive_gb'
             )
             warnings.warn(msg, stacklevel=2)
 
@@ -698,7 +699,7 @@ class VideoSession:
         return spatial.to(self.options.memory_dtype or spatial.dtype)
 
     def _features_to_encode(self, frame_index: int) -> ImageFeatures:
-        """Features for the memory encoder, in a cache that evicts no others."""
+        """Features for the memory encoder, in a cache of their own."""
         if frame_index in self.embeddings:
             return self.features(frame_index)
 
@@ -727,7 +728,7 @@ def _cached(
 
 
 def _autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The type that autocast computes in, if it is in force."""
+    """The type that autocast computes in, or None without autocast."""
     kind = device.type
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return None
@@ -744,7 +745,7 @@ def _names(object_ids: Sequence[int]) -> str:
 
 @contextmanager
 def add_context(where: str) -> Iterator[None]:
-    """Add to the message of an error what was being done; its type stays."""
+    """Add the current activity to the message of an error; its type stays."""
     try:
         yield
     except Exception as error:
