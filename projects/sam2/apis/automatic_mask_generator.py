@@ -1,8 +1,13 @@
 """Segments everything in an image: masks from a grid of points, without duplicates.
 
-Each point of the grid is decoded; the masks are filtered by their estimated IoU while
-they are small, then enlarged in chunks, filtered by stability, and stored run-length
-encoded. Non-maximum suppression removes duplicates, within a crop and between crops.
+::
+
+    generate                      for each crop of the image:
+    └─ _segment_crop
+        ├─ encode_images
+        ├─ _decode                masks at the points, filtered by estimated IoU
+        ├─ _keep_stable           enlarged in chunks, filtered by stability, encoded
+        └─ _without_duplicates    non-maximum suppression, at the end between crops too
 """
 
 import inspect
@@ -81,7 +86,7 @@ class AutomaticMask(TypedDict):
         predicted_iou: The model's estimate of the mask's IoU.
         point_coords: The point that led to the mask, ``[[x, y]]``.
         stability_score: How little the mask changes with its threshold.
-        crop_box: ``[x, y, width, height]`` of the crop in which it was found.
+        crop_box: ``[x, y, width, height]`` of the crop that it was decoded in.
     """
 
     segmentation: Segmentation
@@ -117,8 +122,8 @@ class SAM2AutomaticMaskGenerator:
     Attributes:
         model: A model as :func:`build_sam2` returns it, or a predictor, whose model is
             then shared.
-        points_per_side: Points along a side of the image, squared in all. None
-            if ``point_grids`` is given.
+        points_per_side: Points along each side of the image; None if ``point_grids``
+            is given.
         points_per_batch: Points decoded at once.
         pred_iou_thresh: Remove masks whose estimated IoU does not exceed it.
         stability_score_thresh: Remove masks whose stability is below it.
@@ -139,7 +144,7 @@ class SAM2AutomaticMaskGenerator:
         multimask_output: Decode three masks at each point, not one.
 
     Raises:
-        ValueError: If a setting has another type or is out of range, a layer is left
+        ValueError: If a setting has a wrong type or is out of range, a layer is left
             without points, or the grids do not fit the layers.
     """
 
@@ -211,7 +216,7 @@ class SAM2AutomaticMaskGenerator:
 
         Raises:
             ValueError: If the image is not RGB or not of 8 bits.
-            TypeError: If it is no image at all.
+            TypeError: If it is not an image.
         """
         pixels = read_image(image, name='The image')
         size = (pixels.shape[0], pixels.shape[1])
@@ -351,6 +356,7 @@ class SAM2AutomaticMaskGenerator:
             multimask=self.multimask_output,
         )
         shares = shares.repeat_interleave(ious.shape[1], dim=0)
+        # (P, M, H4, W4) and (P, M) -> (P * M, 1, H4, W4) and (P * M,)
         logits, ious = logits.flatten(0, 1)[:, None], ious.flatten()
         if self.use_m2m:
             previous = limit_logits(logits)
@@ -468,7 +474,7 @@ def _without_duplicates(
 
 
 def _single_points(model: SAM2, shares: Tensor) -> PointPrompt:
-    """Prompt with points, (P, 2) shares of the sides, each on an object of its own."""
+    """Prompt with points, (P, 2) shares of the sides, each for a separate object."""
     labels = torch.full((len(shares), 1), PointLabel.POSITIVE, dtype=torch.int32)
     return points_of_model(model, PointPrompt(coords=shares[:, None], labels=labels))
 

@@ -141,7 +141,7 @@ def build_sam2_video_predictor(
         apply_postprocessing: Also fill holes of up to 8 pixels of the stride-4 mask.
         vos_optimized: Compile the parts that run on each frame, on their first use.
     """
-    from .video_predictor import SAM2VideoPredictor  # noqa: PLC0415  it imports us
+    from .video_predictor import SAM2VideoPredictor  # noqa: PLC0415  avoids a cycle
 
     model, options = build_video_model(
         config_file,
@@ -353,7 +353,7 @@ def _find_config(name: str | Path) -> Path:
             CONFIG_DIR / '_base_' / 'models' / f'sam2_{version}_{size}.py'
         )
     for path in candidates:
-        # Released configs and checkpoints may lie under the same name: not ours.
+        # A released config or checkpoint may have the same name: only .py is ours.
         if path.suffix == '.py' and path.is_file():
             return path
     given = candidates[0]
@@ -397,9 +397,10 @@ def fitting_config(
         The config; its model has exactly these weights.
 
     Raises:
-        CheckpointMismatchError: If no released config fits, or not the given one.
+        CheckpointMismatchError: If no released config fits the weights, or the given
+            one does not.
         FileNotFoundError: If there is no such config.
-        ValueError: If the config has no model, or one that is no SAM2.
+        ValueError: If the config has no model, or one that is not a SAM2.
     """
     if config is None:
         kind = recognise_model({key: tuple(v.shape) for key, v in weights.items()})
@@ -414,7 +415,7 @@ def fitting_config(
     loaded = load_model_config(config)
     _check_is_sam2(loaded)
     bare = copy.deepcopy(loaded.model)
-    bare.update(loss=None, accumulators=[])  # they have no weights
+    bare.update(loss=None, accumulators=[])  # without weights, so not needed here
     with torch.device('meta'):
         model = MODELS.build(bare)
     check_weights(weights, model, source=source)

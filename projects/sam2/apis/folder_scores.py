@@ -1,7 +1,7 @@
 """Score a folder of predicted masks against a folder of ground truth: J&F.
 
 ``score_folder`` scores the videos in worker processes; ``score_video`` reads the frames
-of one, asks the protocol which objects count, and adds their J and F.
+of a video and scores the objects that the protocol counts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +71,7 @@ def score_folder(
     Args:
         task: What to score.
         names: Videos to score; None for all of the ground truth.
-        num_workers: Number of processes; 1 scores in this one.
+        num_workers: Number of processes; 1 scores in this process.
         advance: Called after each video.
 
     Raises:

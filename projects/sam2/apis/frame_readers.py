@@ -78,7 +78,7 @@ class FileReader:
     Attributes:
         num_frames: Number of frames.
         size: Height and width of the first frame, which all must have.
-        frames_per_second: Of a video file, if it says so; else None.
+        frames_per_second: Frame rate of a video file that states it; else None.
 
     Raises:
         ValueError: If there is no frame, the frames of the folder cannot be ordered,
@@ -168,7 +168,7 @@ def same_size(frame: NDArray[np.uint8], size: Size, name: str) -> NDArray[np.uin
     """Check that a frame, (height, width, 3), has the size of the video.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If it has another size.
     """
     if frame.shape[:2] != size:
         msg = (

@@ -1,4 +1,11 @@
-"""The image predictor: encodes an image once and decodes prompts on it."""
+"""The image predictor: encodes an image once and decodes prompts on it.
+
+::
+
+    set_image ─▶ encode_images ─▶ SAM2.encode, SAM2Tracker.condition_on_memory
+    predict   ─▶ read_points, decode_low_res ─▶ prompt encoder, mask decoder
+              ─▶ SAM2Transforms.postprocess_masks, at the size of the image
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -150,7 +157,7 @@ class SAM2ImagePredictor:
 
         Raises:
             ValueError: If it is not RGB or not of 8 bits. The previous image stays.
-            TypeError: If it is no image at all.
+            TypeError: If it is not an image.
         """
         self.set_image_batch([image])
 
@@ -164,7 +171,7 @@ class SAM2ImagePredictor:
         Raises:
             ValueError: If the list is empty, or an image is not RGB or not of 8 bits.
                 The previous images stay.
-            TypeError: If one of them is no image at all.
+            TypeError: If an item of the list is not an image.
         """
         images = [
             read_image(image, name=f'Image {index}')
@@ -279,10 +286,10 @@ class SAM2ImagePredictor:
         """
         features = self._encoded_features()
         high_res_4, high_res_8 = features['high_res_feats']
-        own = slice(index, None if index == -1 else index + 1)
+        rows = slice(index, None if index == -1 else index + 1)  # keeps the dimension
         return EncodedImage(
-            embedding=features['image_embed'][own],
-            high_res=(high_res_8[own], high_res_4[own]),
+            embedding=features['image_embed'][rows],
+            high_res=(high_res_8[rows], high_res_4[rows]),
             size=self._orig_hw[index],
         )
 
@@ -402,9 +409,11 @@ class SAM2ImagePredictor:
             labels (O, P); boxes (O, 2, 2). None for what is not given.
         """
         image = self.image(img_idx)
-        how: dict[str, Any] = {'size': image.size, 'in_pixels': normalize_coords}
-        points = read_points(points=point_coords, labels=point_labels, box=None, **how)
-        corners = read_points(points=None, labels=None, box=box, **how)
+        units: dict[str, Any] = {'size': image.size, 'in_pixels': normalize_coords}
+        points = read_points(
+            points=point_coords, labels=point_labels, box=None, **units
+        )
+        corners = read_points(points=None, labels=None, box=box, **units)
         coords = labels = boxes = None
         if points is not None:
             points = points_of_model(self.model, points)
@@ -614,7 +623,7 @@ def repair_masks(
 ) -> Tensor:
     """Fill small holes and remove small specks of masks.
 
-    Both are found in the original masks: what one changes is not seen by the other.
+    Both are detected in the original masks, so neither affects the other.
 
     Args:
         logits: (O, M, H4, W4).

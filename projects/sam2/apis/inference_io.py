@@ -70,7 +70,7 @@ class FrameResult:
         frame_index: Position in the video; 0 for an image.
         object_ids: Id of each mask.
         masks: COCO run lengths; ``pycocotools.mask.decode`` reads them.
-        ious: The model's estimates of their IoU; NaN if it made none.
+        ious: The model's estimates of their IoU; NaN if there is no estimate.
     """
 
     frame_index: int
@@ -139,7 +139,7 @@ class InferredFrame:
         pixels: (height, width, 3), RGB.
         object_ids: Id of each mask.
         masks: (O, height, width), bool; they may overlap.
-        ious: The model's estimates of their IoU; NaN if it made none.
+        ious: The model's estimates of their IoU; NaN if there is no estimate.
         marks: Prompts on this frame.
     """
 
@@ -160,7 +160,7 @@ class InferredFrame:
         )
 
     def label_map(self) -> NDArray[np.uint16]:
-        """Object ids by pixel, (height, width); the smaller of overlapping objects."""
+        """Object id of each pixel, (height, width); smaller objects lie on top."""
         labels = np.zeros(self.masks.shape[1:], dtype=np.uint16)
         areas = self.masks.sum(axis=(1, 2))
         for row in np.argsort(-areas, kind='stable'):
@@ -238,7 +238,7 @@ def open_input(item: object, *, default_name: str) -> Iterator[InferenceSource]:
     Raises:
         FileNotFoundError: If there is no such file or folder.
         ValueError: If it cannot be read as an image, a video or a stream.
-        TypeError: If it is no input at all.
+        TypeError: If it is none of these types.
     """
     if isinstance(item, np.ndarray):
         yield _from_array(item, default_name)
@@ -334,7 +334,7 @@ def _no_image(path: Path, problem: str) -> ValueError:
 
 @contextmanager
 def _local_copy(url: str, scheme: str) -> Iterator[Path]:
-    """Fetch a file over HTTP, or by whatever backend MMEngine has for the scheme."""
+    """Fetch a file over HTTP, or with MMEngine's file backend for the scheme."""
     with ExitStack() as stack:
         try:
             if scheme in {'http', 'https'}:
@@ -355,7 +355,7 @@ def _local_copy(url: str, scheme: str) -> Iterator[Path]:
 
 
 def _download(url: str, path: Path) -> None:
-    """Download a file that is no larger than what may be read from a disk.
+    """Download a file, up to the size that is allowed for files on disk.
 
     Raises:
         OSError: If it cannot be reached, is too large, incomplete, or takes too long.
@@ -417,7 +417,7 @@ class ResultFiles:
 
     ``vis/<name>.png`` or ``.mp4`` shows the masks over the input. ``pred/`` holds
     ``<name>.png`` or, for a video, ``<name>/<frame>.png`` with object ids: a palette
-    PNG, or one of 16 bits for ids above 255 (the smaller of overlapping objects);
+    PNG, or one of 16 bits for ids above 255 (smaller objects lie on top);
     ``<name>.json``, COCO run lengths; and ``.npz`` beside the PNG with ``masks``,
     ``object_ids`` and ``ious``.
 
@@ -427,8 +427,8 @@ class ResultFiles:
     Args:
         folder: Output folder; created if it is missing.
         name: Name of the input.
-        formats: Some of ``FORMATS``.
-        frames_per_second: Of a video; None for an image.
+        formats: Names from ``FORMATS``.
+        frames_per_second: Frame rate of a video; None for an image.
     """
 
     def __init__(

@@ -71,13 +71,13 @@ class ObjectPrompt:
         object_id: Id of the object, from 1.
         frame_index: Position in the video; 0 for an image.
         points: ``(x, y)`` each, in pixels of the image.
-        labels: 1 for each point on the object, 0 for one outside; all 1 if empty.
+        labels: 1 for a point on the object, 0 for a point outside; all 1 if empty.
         box: Corners ``(x, y, x, y)``, or None.
         mask: (height, width), bool, instead of points and box.
 
     Raises:
-        ValueError: If there is no prompt, or a mask and something else; or labels, id
-            or frame do not fit.
+        ValueError: If there is no prompt, a mask comes with points or a box, or the
+            labels, the id or the frame do not fit.
     """
 
     object_id: int = 1
@@ -142,8 +142,16 @@ class SAM2Inferencer(BaseInferencer):
     Images go through :class:`SAM2ImagePredictor`, or
     :class:`SAM2AutomaticMaskGenerator` if there is no prompt; videos through
     :class:`SAM2VideoPredictor`, cameras and live addresses through
-    :class:`SAM2Stream`. Each call opens its inputs, segments them frame by frame
-    (:meth:`forward`), draws (:meth:`visualize`) and writes files.
+    :class:`SAM2Stream`.
+
+    .. code:: text
+
+        __call__(inputs)         for each input:
+          open_input()             an image, a video or a stream
+          forward()                its frames with masks, one by one
+          visualize()              overlays
+          ResultFiles              overlays and masks in files, if out_dir is given
+          postprocess()          predictions and overlays of all inputs
 
     Example:
         >>> import numpy as np
@@ -223,8 +231,8 @@ class SAM2Inferencer(BaseInferencer):
             show: Show each overlay in a window.
             wait_time: Seconds for which it is shown; 0 waits for a key.
             out_dir: Folder for overlays and masks (:class:`ResultFiles`); those of an
-                earlier run for an input of the same name are replaced. If it is empty
-                nothing is written.
+                earlier run for an input of the same name are replaced. Without a
+                folder, nothing is written.
             pred_formats: Formats of mask files: ``png``, ``json`` and ``npz``.
 
         Returns:
@@ -515,16 +523,16 @@ class SAM2Inferencer(BaseInferencer):
         return build_sam2(cfg, weights, device)
 
     def _init_pipeline(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]
-        """None is needed: the predictors preprocess their images."""
+        """Not needed, since the predictors preprocess their images."""
         return lambda source: source
 
     def _init_collate(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]
-        """None is needed: inputs have any sizes and are not batched."""
+        """Not needed, since inputs are not batched."""
         collate: Callable[[Any], Any] = pseudo_collate
         return collate
 
     def _init_visualizer(self, cfg: Config) -> ClipVisualizer:  # type: ignore[override]
-        """Build the config's type of visualizer, without a log to write to."""
+        """Build the config's type of visualizer, without its backends."""
         kind = cfg.get('visualizer', {}).get('type', 'ClipVisualizer')
         visualizer = super()._init_visualizer(Config({'visualizer': {'type': kind}}))
         if not isinstance(visualizer, ClipVisualizer):

@@ -35,7 +35,7 @@ def read_image(image: object, *, name: str) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: If it is not RGB, not of 8 bits, or empty.
-        TypeError: If it is no image at all.
+        TypeError: If it is not an image.
     """
     if isinstance(image, Image.Image):
         if image.mode != 'RGB':
@@ -93,8 +93,8 @@ def read_points(
         None if neither was given.
 
     Raises:
-        ValueError: If points and labels do not match, a number is not finite or no
-            label, or a point or a box lies outside the image.
+        ValueError: If points and labels do not match, a number is not finite, a label
+            is unknown, or a point or a box lies outside the image.
     """
     if (points is None) != (labels is None):
         given, missing = ('points', 'labels')[:: 1 if labels is None else -1]
@@ -179,8 +179,8 @@ def _check_inside(prompt: PointPrompt, extent: Tensor, *, in_pixels: bool) -> No
     is_first = labels == PointLabel.BOX_TOP_LEFT
     is_last = labels == PointLabel.BOX_BOTTOM_RIGHT
     # A box meets the image if its first corner is not beyond the far border and its
-    # last not before the near one. It may extend by the size of the image: what is
-    # farther away belongs to another image, or is no share of the sides.
+    # last not before the near one. It may extend beyond it by the size of the image:
+    # anything farther away is a box of another image, or in pixels, not in shares.
     least = torch.where(is_first, -extent, torch.where(is_last, 0.0, -margin))
     most = torch.where(
         is_first, extent, torch.where(is_last, 2 * extent, extent + margin)
@@ -306,9 +306,9 @@ def setting(
     Args:
         read: Checks and converts a value: ``read(value, name=attribute, **limits)``.
         default: Default of a dataclass field.
-        record: Where a frozen record keeps the value: attribute that holds the record
-            and name of the field, ``'options.fill_hole_area'``. The record is replaced
-            when the value is set. By default the instance keeps the value.
+        record: Field of a frozen record that holds the value, after the attribute that
+            holds the record: ``'options.fill_hole_area'``. Setting the value replaces
+            the record. By default the instance holds the value.
         limits: Further arguments of ``read``.
     """
     return _Setting(read, default, record, limits)
@@ -412,10 +412,10 @@ def read_flag(value: object, *, name: str) -> bool:
 
 
 def read_choice(value: object, *, name: str, choices: Sequence[str]) -> str:
-    """Read one of several words.
+    """Read one of several strings.
 
     Raises:
-        ValueError: If it is another one.
+        ValueError: If it is none of them.
     """
     if value not in choices:
         msg = f'{name} is {value!r}; give one of {", ".join(map(repr, choices))}'

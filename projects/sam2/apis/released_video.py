@@ -109,11 +109,11 @@ class ReleasedModule:
         Returns:
             All weights; those by our names are ``model.state_dict()``.
         """
-        own = self.model.state_dict()
+        weights = self.model.state_dict()
         try:
-            return map_to_released(own)
+            return map_to_released(weights)
         except UnknownKeyError:
-            return dict(own)
+            return dict(weights)
 
     def load_state_dict(
         self,
@@ -166,11 +166,11 @@ WRITES = {'clear', 'pop', 'popitem', 'setdefault', 'update'}  # of a dict
 
 
 class ReleasedImages:
-    """Frames as the model sees them, prepared when they are looked at.
+    """Frames as the model sees them, preprocessed when they are indexed.
 
     Args:
         frames: Reads the frames.
-        preprocessor: Prepares them.
+        preprocessor: Resizes and normalises them.
     """
 
     def __init__(self, frames: FrameReader, preprocessor: ClipDataPreprocessor) -> None:
@@ -196,7 +196,7 @@ class ReleasedImages:
 
 
 class ReadOnly(Mapping[Key, Any]):
-    """A mapping that refuses to be changed: it is a view, and changes would be lost."""
+    """A read-only mapping: it is a view, so changes would be lost."""
 
     __slots__ = ()
 
@@ -212,7 +212,7 @@ class ReadOnly(Mapping[Key, Any]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            """Say what to do in place of the calls that change a dict."""
+            """Say what to do instead of the calls that change a dict."""
             if name in WRITES:
                 raise AttributeError(READ_ONLY.format(f'.{name}'))
             msg = f'{type(self).__name__!r} object has no attribute {name!r}'
@@ -220,7 +220,7 @@ class ReadOnly(Mapping[Key, Any]):
 
 
 class Entries(ReadOnly[Any]):
-    """What a state has under one of its keys.
+    """A read-only copy of a dict, the value of a key of the state.
 
     Args:
         entries: Mappings among the values are made read-only as well.
@@ -247,7 +247,7 @@ class Entries(ReadOnly[Any]):
 
 
 def _read_only(value: Any) -> Any:
-    """A dict as a read-only mapping; all else as it is."""
+    """Wrap a dict as a read-only mapping; other values stay as they are."""
     return Entries(value) if isinstance(value, dict) else value
 
 
@@ -305,7 +305,7 @@ class ReleasedState(ReadOnly[str]):
         objects: dict[int, TrackedObject]
 
     def __getitem__(self, name: str) -> Any:
-        """Look up what the released state has under a key."""
+        """Look up the value that the released state has under a key."""
         if name not in _ENTRIES:
             msg = f'{name!r}; the keys are {", ".join(_ENTRIES)}'
             raise KeyError(msg)

@@ -1,7 +1,7 @@
 """The video predictor: prompts and tracks objects in videos and in streams.
 
-It checks what users give and shows masks at the size of the video; everything between
-is done by :class:`VideoSession`. The calls are those of the released SAM 2::
+It checks the input and resizes masks to the size of the video; :class:`VideoSession`
+does everything in between. The calls are those of the released SAM 2::
 
     init_state ─▶ VideoState, a VideoSession
     add_new_points_or_box, add_new_mask ─▶ VideoSession.add_prompt ─▶ decode_frame
@@ -74,8 +74,8 @@ class VideoFrameResult:
         frame_index: Position in the video.
         object_ids: In the order in which the objects were added.
         mask_logits: (O, 1, height, width), at the size of the video.
-        object_score_logits: Is the object in the frame?, (O,); NaN where an object
-            has no mask on this frame.
+        object_score_logits: Whether the object is in the frame, (O,); NaN for an
+            object without a mask on this frame.
         ious: Estimated IoU of the masks, (O,); NaN likewise.
     """
 
@@ -100,7 +100,7 @@ class VideoFrameResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdatedFrame(VideoFrameResult):
-    """Masks of the objects that are left, on a frame where a removed one was prompted.
+    """Masks of the remaining objects on a frame where a removed object was prompted.
 
     It unpacks and is indexed as the pair that users of SAM 2 know:
     ``frame_idx, mask_logits = result``.
@@ -121,15 +121,16 @@ class UpdatedFrame(VideoFrameResult):
 
 
 class VideoState(VideoSession, ReleasedState):
-    """A video that is worked on.
+    """A video with its objects, prompts and memories.
 
-    Scripts look it up by the keys of the released state, ``state['num_frames']``.
-    ``copy.deepcopy`` copies it: both go on from here by themselves. Calls may come from
-    any thread: a click of a user interface waits until the current frame is tracked.
+    Scripts may index it with the keys of the released state, ``state['num_frames']``.
+    ``copy.deepcopy`` makes an independent copy. Calls may come from any thread: a click
+    in a user interface waits until the current frame is tracked.
 
     Attributes:
         frames: Reads the frames.
-        num_cancelled: How often passes were cancelled; those under way stop.
+        num_cancelled: Number of calls that cancelled passes; each call stops the
+            passes that are running.
     """
 
     options: VideoOptions
@@ -150,7 +151,7 @@ class VideoState(VideoSession, ReleasedState):
 
     @torch.no_grad()
     def show(self, frame_index: int) -> VideoFrameResult:
-        """Bring the latest masks of all objects on a frame to the size of the video."""
+        """Resize the latest masks of a frame's objects to the size of the video."""
         preprocessor = self.model.data_preprocessor
         device = preprocessor.mean.device
         height, width = preprocessor.image_size
@@ -180,7 +181,7 @@ class VideoState(VideoSession, ReleasedState):
         """Check that the video has a frame.
 
         Raises:
-            ValueError: If it has not.
+            ValueError: If the video has no such frame.
         """
         length = self.frames.num_frames
         if not length:
@@ -207,31 +208,32 @@ def _read_dtype(value: object, *, name: str) -> torch.dtype:
 class SAM2VideoPredictor(ReleasedModule):
     """Prompts and tracks objects in videos.
 
-    All that is known of a video is in its state, which :meth:`init_state` makes; one
-    predictor serves any number of them. A call that fails leaves the state as it was.
+    The state that :meth:`init_state` returns holds everything about a video; one
+    predictor serves any number of videos. A call that fails leaves the state as it was.
     Options may be changed between calls: ``predictor.fill_hole_area = 0``. As in the
-    release it can be used like its model: ``predictor.parameters()``,
+    release, the predictor can be used like its model: ``predictor.parameters()``,
     ``predictor.image_size``.
 
     Args:
-        model: What :func:`build_sam2` returns, or another predictor's.
-        fill_hole_area: Fill holes of up to so many pixels of the stride-4 mask.
+        model: A model as :func:`build_sam2` returns it, or a predictor, whose model is
+            then shared.
+        fill_hole_area: Fill holes of up to this area, in pixels of the stride-4 mask.
         non_overlap_masks: Show each pixel as part of at most one object.
-        clear_non_cond_mem_around_input: Delete what was tracked near a frame that is
-            prompted: it may be of another object.
-        add_all_frames_to_correct_as_cond: A frame that was tracked and is then
-            corrected conditions the rest of the video, too.
+        clear_non_cond_mem_around_input: Delete the tracked memories near a prompted
+            frame: they may be of another object.
+        add_all_frames_to_correct_as_cond: A tracked frame that is corrected also
+            conditions the rest of the video.
         memory_dtype: Type of stored spatial memories; bfloat16, as in the released
             predictor, halves their size.
-        max_batch_objects: Track at most so many objects in one batch.
-        num_cached_embeddings: Cache the image embeddings of so many frames.
-        max_archive_gb: Limit, for each video, of the memories on disk, in gigabytes.
-            Beyond it those of the frames that were tracked first are deleted, with a
-            warning, and the frames count as not tracked.
-        archive_spatial_memories: Write spatial memories to disk, too: three times the
-            bytes. Otherwise they are encoded again where a prompt returns, which
-            takes the image embeddings of a few frames. It holds for videos that are
-            opened afterwards.
+        max_batch_objects: Largest number of objects tracked in one batch.
+        num_cached_embeddings: Number of frames whose image embeddings are cached.
+        max_archive_gb: Limit of the memories on disk, in gigabytes for each video.
+            Beyond it, the memories of the frames that were tracked first are deleted,
+            with a warning, and these frames count as not tracked.
+        archive_spatial_memories: Write spatial memories to disk as well, which takes
+            three times the bytes. Otherwise they are encoded again where a prompt
+            returns, which takes the image embeddings of a few frames. Affects videos
+            that are opened afterwards.
 
     Raises:
         ValueError: If a number is out of range.
@@ -314,14 +316,16 @@ class SAM2VideoPredictor(ReleasedModule):
             options: Those of :func:`build_sam2_video_predictor`.
 
         Raises:
-            OSError: If there is no such model, or no way to it.
+            OSError: If there is no such model, or it cannot be fetched.
         """
-        model, chosen = build_video_model(*find_pretrained(model_id), **options)
-        return cls(model, **chosen)
+        model, predictor_options = build_video_model(
+            *find_pretrained(model_id), **options
+        )
+        return cls(model, **predictor_options)
 
     @property
     def model(self) -> SAM2:
-        """The model; another one is for videos that are opened afterwards."""
+        """The model; setting it affects videos that are opened afterwards."""
         return self._model
 
     @model.setter
@@ -346,11 +350,11 @@ class SAM2VideoPredictor(ReleasedModule):
             video_path: A folder of images named by numbers; a video file; or
                 frames as an array (T, height, width, 3) or a list of images; or a
                 ``FrameReader``.
-            offload_video_to_cpu: Changes nothing: frames are decoded when they are
-                needed, and no video lies on the device.
-            offload_state_to_cpu: Memories out of reach of a pass go to the memory of
-                the host, and not to a temporary file.
-            async_loading_frames: Decode the next frame while one is tracked.
+            offload_video_to_cpu: Has no effect: frames are decoded when they are
+                needed, and the video is never on the device.
+            offload_state_to_cpu: Offload memories out of reach of a pass to the memory
+                of the host, not to a temporary file.
+            async_loading_frames: Decode the next frame while a frame is tracked.
 
         Returns:
             Its state, without objects.
@@ -410,7 +414,7 @@ class SAM2VideoPredictor(ReleasedModule):
         Args:
             inference_state: State of the video.
             frame_idx: The frame.
-            obj_id: The object; a new one where the id is new.
+            obj_id: The object; a new id adds an object.
             points: (P, 2), ``(x, y)``.
             labels: (P,), 1 on the object, 0 outside of it.
             clear_old_points: Replace earlier points on this frame; required with a
@@ -469,7 +473,7 @@ class SAM2VideoPredictor(ReleasedModule):
         Args:
             inference_state: State of the video.
             frame_idx: The frame.
-            obj_id: The object; a new one where the id is new.
+            obj_id: The object; a new id adds an object.
             mask: (height, width), of the size of the video.
 
         Returns:
@@ -522,7 +526,7 @@ class SAM2VideoPredictor(ReleasedModule):
         strict: bool = False,
         need_output: bool = True,
     ) -> tuple[list[int], list[UpdatedFrame]]:
-        """Remove an object and its memories; the others go on.
+        """Remove an object and its memories; the others stay.
 
         Args:
             inference_state: State of the video.
@@ -578,14 +582,14 @@ class SAM2VideoPredictor(ReleasedModule):
     ) -> Iterator[VideoFrameResult]:
         """Track all objects through the video.
 
-        It may be left at any frame, and stopped by :meth:`cancel_propagate`. Objects
+        The loop may end at any frame, and :meth:`cancel_propagate` stops it. Objects
         may be prompted, added and removed between frames, from any thread. After an
         error the state is as it was when the last frame was yielded.
 
         Args:
             inference_state: State of the video.
             start_frame_idx: First frame; by default the first that was prompted.
-            max_frame_num_to_track: Track so many frames after the first.
+            max_frame_num_to_track: Number of frames to track after the first.
             reverse: Track backwards in time; nothing happens from frame 0.
 
         Returns:
@@ -660,7 +664,7 @@ def _read_ids(state: VideoState, obj_id: object, frame_idx: object) -> tuple[int
 
 
 class LatestFrame:
-    """The latest frame of a stream; earlier ones are gone.
+    """The latest frame of a stream; earlier frames are not stored.
 
     Attributes:
         num_frames: Number of frames so far.
@@ -710,7 +714,7 @@ class LatestFrame:
         """Return the latest frame, (height, width, 3), RGB.
 
         Raises:
-            ValueError: If another one is asked for.
+            ValueError: If it is not the latest frame.
         """
         if self._latest is None or frame_index != self.num_frames - 1:
             msg = (
@@ -725,12 +729,12 @@ class SAM2Stream:
     """A video whose frames come one at a time, such as those of a camera.
 
     Prompts go through the predictor's methods with :attr:`state`, on the latest frame
-    or one whose embedding is still cached; they count from the next frame on. Masks are
-    those of the same video tracked forwards from a file, where it has at least as
-    many frames as there are object pointers in the memory (16).
+    or on one whose embedding is still cached; they take effect from the next frame on.
+    The masks equal those of the same video tracked forwards from a file, if it has at
+    least as many frames as the memory has object pointers (16).
 
     Args:
-        predictor: Its options hold for the stream.
+        predictor: The predictor, whose options the stream uses.
         num_frames: Length of a short video, if it is known: the time of object
             pointers is scaled by it.
 
@@ -768,7 +772,7 @@ class SAM2Stream:
         )
 
     def __deepcopy__(self, memo: dict[int, object]) -> 'SAM2Stream':
-        """Copy the stream: each of the two takes frames of its own."""
+        """Copy the stream; the copy then takes its own frames."""
         other = SAM2Stream(self.predictor)
         with self.state.lock:
             other._latest = copy.copy(self._latest)

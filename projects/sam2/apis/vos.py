@@ -139,18 +139,19 @@ def _write_objects(
     folder_of: Mapping[int, str],
     earlier: list[str],
 ) -> None:
-    """Write a mask per object; one that appears late gets empty masks before."""
+    """Write a mask for each object; earlier frames of a new object get empty masks."""
     for object_id, mask in zip(masks.object_ids, masks.masks, strict=True):
-        own = folder / folder_of.get(object_id, f'{object_id:03d}')
-        if not own.is_dir():
-            own.mkdir()
+        object_folder = folder / folder_of.get(object_id, f'{object_id:03d}')
+        if not object_folder.is_dir():
+            object_folder.mkdir()
             for name in earlier:
-                write_mask(own / f'{name}.png', np.zeros(mask.shape, np.uint8))
-        write_mask(own / f'{frame_name}.png', mask.astype(np.uint8))
+                empty = np.zeros(mask.shape, np.uint8)
+                write_mask(object_folder / f'{name}.png', empty)
+        write_mask(object_folder / f'{frame_name}.png', mask.astype(np.uint8))
 
 
 def claim_folder(root: Path, settings: Mapping[str, Any], *, write: bool) -> None:
-    """Check that a folder holds masks of these settings only, and note them.
+    """Check that a folder holds masks of these settings only, and store the settings.
 
     Args:
         root: The folder; created if it is missing.
@@ -433,8 +434,8 @@ def run_inference(
         plan: The dataset, and how to segment it.
         lengths: Number of frames of each video.
         num_processes: Number of processes on this rank.
-        launcher: What started this rank beside others: ``'pytorch'``, ``'slurm'``,
-            ``'mpi'``, or ``'none'`` for a single rank.
+        launcher: Launcher of the ranks: ``'pytorch'``, ``'slurm'``, ``'mpi'``, or
+            ``'none'`` for a single rank.
         heartbeat: Called after each frame if there is one process.
 
     Yields:
@@ -449,13 +450,13 @@ def run_inference(
     process = process_rank(launcher)
     names = list(lengths)
     shares = balance_videos(list(lengths.values()), process.world_size)
-    own = [names[index] for index in shares[process.rank]]
+    names_of_rank = [names[index] for index in shares[process.rank]]
     first_device = process.local_rank * num_processes
     if num_processes == 1:
         worker = VOSWorker(plan=plan, first_device=first_device)
-        if not all(plan.out.has(name) for name in own):
+        if not all(plan.out.has(name) for name in names_of_rank):
             worker.prepare()  # a wrong checkpoint stops the run, not each video
-        yield from (_attempt(worker, name, heartbeat) for name in own)
+        yield from (_attempt(worker, name, heartbeat) for name in names_of_rank)
         return
     # CUDA does not survive a fork; without it, a fork saves importing everything.
     start_method: StartMethod = 'spawn' if torch.cuda.is_available() else 'fork'
@@ -467,7 +468,7 @@ def run_inference(
         num_threads=max((os.cpu_count() or 1) // num_processes, 1),
     )
     yield from run_tasks(
-        own,
+        names_of_rank,
         worker,
         num_workers=num_processes,
         time_limit=FRAME_SECONDS,
@@ -478,7 +479,7 @@ def run_inference(
 def _attempt(
     worker: VOSWorker, name: str, heartbeat: Heartbeat
 ) -> TaskResult[str, int]:
-    """Segment a video in this process; a bad one does not stop the others."""
+    """Segment a video in this process; an error does not stop the other videos."""
     try:
         return TaskResult(task=name, result=worker(name, heartbeat))
     except (ValueError, OSError) as error:

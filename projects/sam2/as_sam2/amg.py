@@ -1,4 +1,4 @@
-"""The released ``sam2.utils.amg``: names of helpers, with ours behind them."""
+"""The helpers of the released ``sam2.utils.amg``, implemented with our functions."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,17 +69,17 @@ class MaskData(dict[str, Values]):
                 self[key] = values[index.cpu().numpy()]
 
     def cat(self, new_stats: 'MaskData') -> None:
-        """Append other masks; columns that are new are added."""
+        """Append other masks; missing columns are added."""
         for key, values in new_stats.items():
-            own = self.get(key)
-            if own is None:
+            column = self.get(key)
+            if column is None:
                 self[key] = copy.deepcopy(values)
-            elif isinstance(own, Tensor) and isinstance(values, Tensor):
-                self[key] = torch.cat([own, values])
-            elif isinstance(own, np.ndarray):
-                self[key] = np.concatenate([own, np.asarray(values)])
+            elif isinstance(column, Tensor) and isinstance(values, Tensor):
+                self[key] = torch.cat([column, values])
+            elif isinstance(column, np.ndarray):
+                self[key] = np.concatenate([column, np.asarray(values)])
             else:
-                self[key] = [*own, *values]
+                self[key] = [*column, *values]
 
     def to_numpy(self) -> None:
         """Convert tensors to arrays."""
@@ -251,7 +251,7 @@ def remove_small_regions(
         (H, W), and whether anything has changed.
 
     Raises:
-        ValueError: If the mode is another.
+        ValueError: If the mode is unknown.
     """
     if mode not in {'holes', 'islands'}:
         msg = f"mode is {mode!r}; give 'holes' or 'islands'"
@@ -266,8 +266,8 @@ def remove_small_regions(
     if mode == 'holes':
         return mask | small, True
     if (small == mask).all():
-        labels = get_connected_components(torch.from_numpy(mask)[None, None])[0]
-        largest = np.unravel_index(area.argmax(), area.shape)
-        own = labels[0, 0].numpy()
-        return own == own[largest], True
+        components, _ = get_connected_components(torch.from_numpy(mask)[None, None])
+        labels = components[0, 0].numpy()
+        pixel = np.unravel_index(area.argmax(), area.shape)  # of the largest island
+        return labels == labels[pixel], True
     return mask & ~small, True

@@ -8,6 +8,6 @@ __all__ = ['SAM2ImagePredictor']
 
 
 class SAM2ImagePredictor(image_predictor.SAM2ImagePredictor):
-    """As ours, but masks are float32, 0 and 1: scripts subtract and resize them."""
+    """Our predictor with float32 masks of 0 and 1: scripts subtract and resize them."""
 
     _mask_dtype = torch.float32

@@ -28,7 +28,7 @@ FILLED_HOLE_LOGIT = 0.1
 
 
 def load_checkpoint(model: nn.Module, ckpt_path: str | Path | None) -> None:
-    """Load a checkpoint of any kind into a model; None loads nothing."""
+    """Load a checkpoint of any format into a model; None loads nothing."""
     if ckpt_path is not None:
         source = str(ckpt_path)
         loaded = CheckpointLoader.load_checkpoint(source, map_location='cpu')
