@@ -146,7 +146,7 @@ MUTANTS = (
         ('SAM2MaskDecoder',),
     ),
     Mutant('FourierPositionEncoding.forward', '2 * positions - 1', 'positions'),
-    Mutant('SAM2PromptEncoder._embed_points', 'coords + 0.5', 'coords'),
+    Mutant('SAM2PromptEncoder.embed_points', 'coords + 0.5', 'coords'),
     Mutant(
         'HieraFPN.forward',
         'level in self.top_down_levels',
@@ -340,7 +340,7 @@ MUTANTS = (
     ),
     Mutant(
         '_differences',
-        'if given[key].shape != wanted[key].shape',
+        'if given[key].shape != expected[key].shape',
         'if False',
         ('check_weights',),
     ),
@@ -382,9 +382,9 @@ MUTANTS = (
         ('clear_all_prompts',),
     ),
     Mutant(
-        'SAM2VideoPredictor.remove_object',
-        'state.objects.pop(obj_id, None)',
-        'state.objects.get(obj_id)',
+        'VideoSession.remove_object',
+        'self.objects.pop(object_id, None)',
+        'self.objects.get(object_id)',
         ('remove_object',),
     ),
     Mutant('fill_small_holes', 'max_area=max_area', 'max_area=0', ('fill_hole_area',)),

@@ -406,7 +406,7 @@ class SAM2ImagePredictor:
 
         Returns:
             Masks (O, 1, H4, W4); points (O, P, 2) in pixels of the model's image, and
-            labels (O, P); boxes (O, 2, 2). None for what is not given.
+            labels (O, P); boxes (O, 2, 2). Prompts that are not given are None.
         """
         image = self.image(img_idx)
         units: dict[str, Any] = {'size': image.size, 'in_pixels': normalize_coords}

@@ -1,7 +1,7 @@
 """Inputs and outputs of the inferencer.
 
-Inputs are opened as an image, a video or a stream, whatever the user names: a file, a
-folder, an address, a camera or an array. Outputs are records of masks, and files of
+:func:`open_input` opens a file, a folder, an address, a camera or an array as an image,
+a video or a stream. Results are records of masks; :class:`ResultFiles` writes files of
 masks and overlays.
 """
 
@@ -517,7 +517,7 @@ class ResultFiles:
 
 
 def check_formats(formats: Collection[str], object_ids: Iterable[int]) -> None:
-    """Check that files of some formats can be written for objects.
+    """Check that the formats of mask files can store the ids of objects.
 
     Raises:
         ValueError: If a format is unknown, or cannot store an id.

@@ -81,8 +81,8 @@ def read_points(
 
     Args:
         points: (P, 2) or (O, P, 2), ``(x, y)``, or None.
-        labels: (P,) or (O, P), values of :class:`PointLabel`, or None. The dimension of
-            a single object may be missing in points or labels alone.
+        labels: (P,) or (O, P), values of :class:`PointLabel`, or None. For a single
+            object, either points or labels may lack the dimension O.
         box: (4,) or (O, 4), corners ``(x, y, x, y)``, also (2, 2) or (O, 2, 2); or
             None.
         size: Height and width of the image.

@@ -203,8 +203,8 @@ def segment_video(
 ) -> Iterator[FrameMasks]:
     """Prompt a predictor with the masks of a video and track them.
 
-    An object is tracked from the frame of its first mask on. All objects are tracked
-    at once, each as if it were alone.
+    Each object is tracked from the frame of its first mask on. All objects are tracked
+    together, independently of each other.
 
     Args:
         predictor: The predictor.

@@ -16,8 +16,8 @@ ROOT = 'sam2'
 PACKAGE = Path(__file__).with_name('__init__.py')  # `sam2.__file__`
 _APIS, _MODELS = 'projects.sam2.apis', 'projects.sam2.models'
 _PARTS = f'{_MODELS}.released_names'
-_OWN = 'projects.sam2.as_sam2'
-# Our module of each released name, or `module:name` if ours is called otherwise.
+_HERE = 'projects.sam2.as_sam2'
+# Our module of each released name, or `module:name` where our name differs.
 MODULES: dict[str, dict[str, str]] = {
     ROOT: {},
     'sam2.build_sam': {
@@ -25,9 +25,9 @@ MODULES: dict[str, dict[str, str]] = {
         'build_sam2_hf': _APIS,
         'build_sam2_video_predictor': _APIS,
         'build_sam2_video_predictor_hf': _APIS,
-        '_load_checkpoint': f'{_OWN}.misc:load_checkpoint',
+        '_load_checkpoint': f'{_HERE}.misc:load_checkpoint',
     },
-    'sam2.sam2_image_predictor': {'SAM2ImagePredictor': f'{_OWN}.image_predictor'},
+    'sam2.sam2_image_predictor': {'SAM2ImagePredictor': f'{_HERE}.image_predictor'},
     'sam2.sam2_video_predictor': {
         'SAM2VideoPredictor': _APIS,
         'SAM2VideoPredictorVOS': f'{_APIS}:SAM2VideoPredictor',
@@ -43,9 +43,9 @@ MODULES: dict[str, dict[str, str]] = {
             'load_video_frames',
             'mask_to_box',
         ),
-        f'{_OWN}.misc',
+        f'{_HERE}.misc',
     ),
-    'sam2.utils.amg': dict.fromkeys(amg.__all__, f'{_OWN}.amg'),
+    'sam2.utils.amg': dict.fromkeys(amg.__all__, f'{_HERE}.amg'),
     'sam2.modeling': {},
     'sam2.modeling.sam2_base': {
         'SAM2Base': f'{_MODELS}:SAM2',

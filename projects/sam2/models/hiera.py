@@ -255,7 +255,7 @@ class HieraAttention(nn.Module):
     def forward(self, maps: Tensor, *, window_size: int = 0) -> Tensor:
         """Attend within each window.
 
-        Windows at the edges are padded with zeros, which take part as keys.
+        Windows at the edges are padded with zeros, which the queries attend to as well.
 
         Args:
             maps: (B, h, w, in_dims).

@@ -82,9 +82,11 @@ class SAM2PromptEncoder(nn.Module):
             sparse = weight.new_zeros(num_objects, 0, self.embed_dims)
         else:
             # A padding point at the end, as the model was trained to expect one.
-            coords = functional.pad(points.coords, (0, 0, 0, 1))
-            labels = functional.pad(points.labels, (0, 1), value=PADDING)
-            sparse = self._embed_points(coords, labels, embedding_size)
+            padded = PointPrompt(
+                coords=functional.pad(points.coords, (0, 0, 0, 1)),  # (O, P + 1, 2)
+                labels=functional.pad(points.labels, (0, 1), value=PADDING),
+            )
+            sparse = self.embed_points(padded, embedding_size)  # (O, P + 1, C)
         return PromptEmbeddings(
             sparse=sparse,
             dense=self._embed_masks(mask_logits, embedding_size, num_objects),
@@ -101,29 +103,23 @@ class SAM2PromptEncoder(nn.Module):
         Returns:
             (O, P, C).
         """
-        return self._embed_points(points.coords, points.labels, embedding_size)
+        height, width = (EMBEDDING_STRIDE * cells for cells in embedding_size)
+        # Coordinates name pixels; + 0.5 is the centre of a pixel.
+        x, y = (points.coords + 0.5).unbind(-1)  # (O, P) each
+        # Dividing by a tensor (width, height) would wait for the device.
+        relative = torch.stack([x / width, y / height], dim=-1)
+        encoded: Tensor = self.position_encoding(relative)  # (O, P, 2) -> (O, P, C)
+        table = torch.cat(
+            [embedding.get_parameter('weight') for embedding in self.point_embeddings]
+        )  # (4, C)
+        labels = points.labels.long()
+        embedded = encoded + table[labels.clamp(min=0)]
+        is_padding = (labels == PADDING)[..., None]
+        return torch.where(is_padding, self.padding_point_embedding.weight, embedded)
 
     def dense_position(self, embedding_size: tuple[int, int]) -> Tensor:
         """Position encoding of the image embedding, (1, C, H16, W16)."""
         return self.position_encoding.grid(embedding_size)[None]
-
-    def _embed_points(
-        self, coords: Tensor, labels: Tensor, embedding_size: tuple[int, int]
-    ) -> Tensor:
-        """(O, P, 2) and (O, P) -> (O, P, C)."""
-        height, width = (EMBEDDING_STRIDE * cells for cells in embedding_size)
-        # Coordinates name pixels; + 0.5 is the centre of a pixel.
-        x, y = (coords + 0.5).unbind(-1)
-        # Dividing by a tensor (width, height) would wait for the device.
-        relative = torch.stack([x / width, y / height], dim=-1)
-        encoded: Tensor = self.position_encoding(relative)
-        table = torch.cat(
-            [embedding.get_parameter('weight') for embedding in self.point_embeddings]
-        )  # (4, C)
-        labels = labels.long()
-        embedded = encoded + table[labels.clamp(min=0)]
-        is_padding = (labels == PADDING)[..., None]
-        return torch.where(is_padding, self.padding_point_embedding.weight, embedded)
 
     def _embed_masks(
         self,

@@ -142,7 +142,7 @@ def recomputable(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         output = function(*args, **kwargs)
-        _note(output, partial(function, **kwargs), args)
+        _record_call(output, partial(function, **kwargs), args)
         return output
 
     return call
@@ -150,7 +150,7 @@ def recomputable(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
 def recompute_output(module: nn.Module) -> None:
     """Declare that the output of a layer is cheap to recompute from its input."""
-    module.register_forward_hook(_note_output)
+    module.register_forward_hook(_record_output)
 
 
 def recompute_norms_and_activations(model: nn.Module) -> None:
@@ -160,8 +160,8 @@ def recompute_norms_and_activations(model: nn.Module) -> None:
             recompute_output(module)
 
 
-def _note_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-    """Forward hook."""
+def _record_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    """Record the call of a module, as its forward hook."""
     # The weights of this forward pass, even if the module has others in the backward.
     weights = dict(module.named_parameters())
     names, num_args = tuple(weights), len(args)
@@ -170,10 +170,12 @@ def _note_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> No
         values = dict(zip(names, inputs[num_args:], strict=True))
         return functional_call(module, values, inputs[:num_args])
 
-    _note(output, call, (*args, *weights.values()))
+    _record_call(output, call, (*args, *weights.values()))
 
 
-def _note(output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _record_call(
+    output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     """Record the call that an output comes from."""
     if torch.compiler.is_compiling() or not output.requires_grad:
         return
@@ -181,7 +183,7 @@ def _note(output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]) -
     if results is not None and output.nbytes >= SMALLEST_BYTES:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
         if _address(output) in map(_address, tensors):
-            return  # a view of what is kept
+            return  # a view of an argument, which is kept anyway
         results[:] = [result for result in results if not result.storage.expired()]
         results.append(_Result(output, function, args))
 

@@ -75,10 +75,10 @@ KEPT_BYTES = 2**24
 
 
 class _RowAttention(torch.autograd.Function):
-    """Attention with dropout, some rows of attention weights at a time.
+    """Attention with dropout, one block of rows of attention weights at a time.
 
-    Weights that are dropped have a negative sign: the gradient of the softmax needs
-    them, the output does not.
+    Dropped weights get a negative sign: the gradient of the softmax needs their size,
+    the output does not.
     """
 
     @staticmethod

@@ -636,7 +636,7 @@ class VideoSession:
     ) -> list[ObjectMemory]:
         """Split the memories of a batch by object.
 
-        Masks and scores are at least float32, whether or not autocast is in force.
+        Masks and scores are at least float32, under autocast as well.
 
         Args:
             shown: Masks that are shown, (O, 1, H4, W4).
