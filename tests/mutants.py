@@ -370,7 +370,10 @@ MUTANTS = (
         ('stability_score_thresh',),
     ),
     Mutant(
-        'points_of_model', '[width, height]', '[height, width]', ('SAM2ImagePredictor',)
+        'ClipDataPreprocessor.point_prompt',
+        '[width, height]',
+        '[height, width]',
+        ('SAM2ImagePredictor',),
     ),
     Mutant(
         'VideoSession._clear_around', 'obj.erase(frame)', 'pass', ('clear_non_cond',)

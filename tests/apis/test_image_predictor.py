@@ -12,7 +12,6 @@ from golden_cases import GoldenCase, assert_close, discover, note_error
 from golden_models import case_image, case_model, golden_model
 from projects.sam2.apis import SAM2ImagePredictor
 from projects.sam2.apis.image_predictor import (
-    points_of_model,
     preprocess_image,
     repair_masks,
 )
@@ -164,7 +163,8 @@ def test_points_are_scaled_to_the_models_image() -> None:
     shares = PointPrompt(
         coords=torch.tensor([[[0.5, 0.25]]]), labels=torch.ones(1, 1, dtype=torch.int32)
     )
-    assert points_of_model(model, shares).coords.tolist() == [[[48.0, 16.0]]]
+    scaled = model.data_preprocessor.point_prompt(shares)
+    assert scaled.coords.tolist() == [[[48.0, 16.0]]]
 
 
 def test_holes_and_specks_are_repaired_beyond_the_threshold() -> None:

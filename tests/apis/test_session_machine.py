@@ -30,7 +30,6 @@ from hypothesis.stateful import (
 
 from literal_sessions import LiteralOptions, LiteralSession, Refused
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor
-from projects.sam2.apis.image_predictor import points_of_model
 from projects.sam2.apis.inputs import read_points
 from projects.sam2.apis.video_predictor import VideoFrameResult, VideoState
 from projects.sam2.models import SAM2
@@ -317,7 +316,7 @@ class Machine(RuleBasedStateMachine):
             in_pixels=given.get('normalize_coords', True),
         )
         assert read is not None
-        points = points_of_model(model, read)
+        points = model.data_preprocessor.point_prompt(read)
         obj = self.literal.objects.get(given['obj_id'])
         earlier = None if obj is None else obj.inputs.get(given['frame_idx'])
         clears = given.get('clear_old_points', True)

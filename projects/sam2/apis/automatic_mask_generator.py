@@ -48,7 +48,6 @@ from .image_predictor import (
     decode_low_res,
     encode_images,
     limit_logits,
-    points_of_model,
     repair_masks,
 )
 from .inputs import (
@@ -476,7 +475,8 @@ def _without_duplicates(
 def _single_points(model: SAM2, shares: Tensor) -> PointPrompt:
     """Prompt with points, (P, 2) shares of the sides, each for a separate object."""
     labels = torch.full((len(shares), 1), PointLabel.POSITIVE, dtype=torch.int32)
-    return points_of_model(model, PointPrompt(coords=shares[:, None], labels=labels))
+    points = PointPrompt(coords=shares[:, None], labels=labels)  # (P, 1, 2), (P, 1)
+    return model.data_preprocessor.point_prompt(points)
 
 
 def _largest(values: Tensor) -> float:

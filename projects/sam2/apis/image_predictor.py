@@ -347,7 +347,9 @@ class SAM2ImagePredictor:
                 raise ValueError(msg)
         masks, ious, low_res = self._segment(
             image,
-            None if shares is None else points_of_model(self.model, shares),
+            None
+            if shares is None
+            else self.model.data_preprocessor.point_prompt(shares),
             previous,
             multimask_output=multimask_output,
             return_logits=return_logits,
@@ -416,10 +418,10 @@ class SAM2ImagePredictor:
         corners = read_points(points=None, labels=None, box=box, **units)
         coords = labels = boxes = None
         if points is not None:
-            points = points_of_model(self.model, points)
+            points = self.model.data_preprocessor.point_prompt(points)
             coords, labels = points.coords, points.labels
         if corners is not None:
-            boxes = points_of_model(self.model, corners).coords
+            boxes = self.model.data_preprocessor.point_prompt(corners).coords
         return self._read_mask_input(mask_logits, image), coords, labels, boxes
 
     def _predict(
@@ -560,15 +562,6 @@ def encode_images(
     features = model.encode(pixels)
     embedding = model.tracker.condition_on_memory(features, None)
     return embedding, (features.high_res_8, features.high_res_4)
-
-
-def points_of_model(model: SAM2, shares: PointPrompt) -> PointPrompt:
-    """Scale points from shares of the sides to pixels of the model's image."""
-    preprocessor = model.data_preprocessor
-    height, width = preprocessor.image_size
-    scaled = shares.coords * shares.coords.new_tensor([width, height])
-    device = preprocessor.mean.device
-    return PointPrompt(coords=scaled.to(device), labels=shares.labels.to(device))
 
 
 def decode_low_res(

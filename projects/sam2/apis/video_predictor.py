@@ -36,7 +36,6 @@ from .frame_readers import (
     open_frames,
     same_size,
 )
-from .image_predictor import points_of_model
 from .inputs import (
     ImageLike,
     Size,
@@ -450,7 +449,7 @@ class SAM2VideoPredictor(ReleasedModule):
         if box is not None and not clear_old_points:
             msg = 'A box replaces earlier points; leave out clear_old_points=False'
             raise ValueError(msg)
-        prompt = points_of_model(state.model, shares)
+        prompt = state.model.data_preprocessor.point_prompt(shares)
         with state.edit(self.options):
             if not clear_old_points and obj_id in state.objects:
                 earlier = state.objects[obj_id].prompts.get(frame_idx)

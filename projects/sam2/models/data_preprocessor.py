@@ -17,6 +17,7 @@ from ..structures import (
     ClipSample,
     ClipTargets,
     FrameMasks,
+    PointPrompt,
     VideoRecord,
 )
 
@@ -164,6 +165,13 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             frame = np.asarray(resized)
         pixels = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
         return self.normalise(pixels.to(self.device)[None])
+
+    def point_prompt(self, shares: PointPrompt) -> PointPrompt:
+        """Scale points from shares of the image's sides to pixels of the input."""
+        height, width = self.image_size
+        coords = shares.coords * shares.coords.new_tensor([width, height])
+        device = self.mean.device
+        return PointPrompt(coords=coords.to(device), labels=shares.labels.to(device))
 
     def mask_prompt(self, truth: FrameMasks) -> Tensor:
         """Resize the masks of a frame for mask prompts, (O, 1, H, W), bool."""

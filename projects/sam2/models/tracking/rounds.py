@@ -261,10 +261,8 @@ def points_at_model_size(
     model: 'SAM2', points: PointPrompt, size: tuple[int, int]
 ) -> PointPrompt:
     """Scale points from pixels of a file, of the given size, to the model's image."""
-    height, width = model.data_preprocessor.image_size
     shares = points.coords / points.coords.new_tensor([size[1], size[0]])
-    scale = points.coords.new_tensor([width, height])
-    return PointPrompt(coords=shares * scale, labels=points.labels)
+    return model.data_preprocessor.point_prompt(replace(points, coords=shares))
 
 
 def round_name(number: int, unit: str) -> str:
