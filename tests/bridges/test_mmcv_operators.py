@@ -9,7 +9,7 @@ from projects.sam2.bridges import mmcv_operators
 from projects.sam2.bridges.mmcv_operators import OperatorStandIn, ensure_operators
 
 
-def test_operator_raises_when_it_is_called_and_says_what_to_install() -> None:
+def test_called_operator_raises_and_names_the_package_to_install() -> None:
     stand_in = OperatorStandIn('mmcv._ext')
     with pytest.raises(NotImplementedError, match=r'roi_align_forward.*mmcv 2\.1\.0'):
         stand_in.roi_align_forward(1, pooled=2)

@@ -99,7 +99,7 @@ def test_transformers_misses_no_weight_and_expects_no_other(
 
 
 @pytest.mark.parametrize('shard_size', ['5GB', '1MB'])
-def test_what_transformers_writes_comes_back_bit_for_bit(
+def test_folder_of_transformers_is_restored_bit_for_bit(
     version: str, folder: Path, shard_size: str, tmp_path: Path
 ) -> None:
     ours = small_model(version)
@@ -273,7 +273,7 @@ def test_pass_backwards_gives_the_same_masks(
     assert (_compare(video_models, case) > 0).all()
 
 
-def test_objects_that_come_and_go_are_judged_alike(
+def test_objects_that_come_and_go_have_the_same_scores(
     version: str, frames: Tensor, tmp_path: Path
 ) -> None:
     ours = small_model(version, SOME_SEEN)
@@ -292,7 +292,7 @@ def test_mask_prompt_gives_the_same_masks(
     # prompt; the released SAM 2 takes the one of a clear prompt.
     clear = functools.partial(theirs._single_frame_forward, multimask_output=False)
     monkeypatch.setattr(theirs, '_single_frame_forward', clear)
-    # It remembers the mask itself, the released SAM 2 the mask enlarged again from a
+    # It encodes the mask itself, the released SAM 2 the mask upsampled again from a
     # quarter of its size: the same where an edge is straight and falls between cells.
     mask = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
     mask[..., : SIZE // 2, :] = True

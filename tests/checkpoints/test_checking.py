@@ -1,4 +1,4 @@
-"""What does not fit a model is told at once; adapters are fitted."""
+"""One error lists all that does not fit a model; adapters are fitted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -110,7 +110,7 @@ def test_other_parts_of_a_larger_model_are_left_out(model: nn.Module) -> None:
     check_weights(weights, model, source='last.ckpt')
 
 
-def test_checkpoint_without_weights_names_what_it_holds_instead() -> None:
+def test_error_about_missing_weights_names_the_content() -> None:
     with pytest.raises(CheckpointMismatchError) as raised:
         weights_of({'net': 1, 'args': 2}, source='x.pt')
     assert str(raised.value).startswith('x.pt holds no weights')
@@ -147,7 +147,7 @@ def test_checkpoint_of_something_else_is_named(
         weights_of(held, source='x.pt')
 
 
-def test_all_that_is_wrong_is_told_at_once(model: nn.Module) -> None:
+def test_one_error_lists_all_problems(model: nn.Module) -> None:
     state = dict(model.state_dict())
     del state['mask_decoder.iou_token.weight']
     state['mask_decoder.extra'] = torch.zeros(1)
@@ -177,7 +177,7 @@ def test_file_of_another_size_names_its_config() -> None:
     assert message.count('image_encoder.backbone') < 30
 
 
-def test_released_file_under_an_own_size_is_told_apart(model: nn.Module) -> None:
+def test_error_about_another_size_names_both_sizes(model: nn.Module) -> None:
     file = meta_model('_base_/models/sam2_1_tiny.py')
     message = _message(file.state_dict(), model)
     assert 'SAM 2.1 of tiny; the model is SAM 2.1 of a size of its own' in message
@@ -192,14 +192,14 @@ def test_weights_of_an_own_size_point_to_the_config_they_came_from(
     )
 
 
-def test_weights_of_something_else_are_told_apart(model: nn.Module) -> None:
+def test_weights_of_another_model_are_recognised(model: nn.Module) -> None:
     assert recognise_model({'conv.weight': (1,)}) is None
     message = _message({'conv.weight': torch.zeros(1)}, model)
     assert 'The file holds no SAM 2;' in message
     assert 'Give a released SAM 2 file' in message
 
 
-def test_image_part_alone_is_told_apart_from_a_whole_model() -> None:
+def test_image_part_alone_is_recognised() -> None:
     whole = meta_model('_base_/models/sam2_1_tiny.py')
     image_part = {
         key: value
@@ -244,7 +244,7 @@ def test_weights_that_no_model_has_are_named(
         check_weights(weights | {key: broken}, model, source='file.pt')
 
 
-def test_plain_weights_go_to_base_layers_and_adapters_begin_anew() -> None:
+def test_plain_weights_go_to_base_layers_and_adapters_start_fresh() -> None:
     fitted = fit_adapters(PLAIN, ADAPTED)
     assert fitted.keys() == ADAPTED.keys()
     assert fitted['a.base_layer.weight'] is PLAIN['a.weight']
@@ -259,7 +259,7 @@ def test_weights_that_fit_already_are_left_alone() -> None:
     assert fit_adapters(PLAIN, PLAIN) == PLAIN
 
 
-def test_names_of_adapters_and_of_what_they_adapt_are_told_apart() -> None:
+def test_names_of_adapters_and_adapted_layers_are_distinguished() -> None:
     plain = [to_plain_key(key) for key in ADAPTED if not is_adapter_key(key)]
     assert plain == list(PLAIN)
 
@@ -270,7 +270,7 @@ def test_other_file_than_one_of_adapters_is_named() -> None:
         adapter_weights_of({'state_dict': PLAIN}, source='x.pth')
 
 
-def test_file_of_what_was_trained_is_not_taken_for_a_checkpoint() -> None:
+def test_file_of_trained_weights_is_not_accepted_as_a_checkpoint() -> None:
     message = r'part\.pth .* not the rest; .*--base.*adapters'
     with pytest.raises(CheckpointMismatchError, match=message):
         weights_of({ADAPTER_FIELD: PLAIN}, source='part.pth')

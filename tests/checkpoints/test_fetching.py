@@ -62,7 +62,7 @@ def test_address_is_fetched_once_and_converted(
         checkpoint = load(server.url + NAME)
         assert torch.equal(checkpoint['state_dict'][MODEL_KEY], torch.ones(2, 4))
         assert checkpoint[SOURCE_FIELD] == server.url + NAME
-    assert server.asked == [NAME]
+    assert server.requested == [NAME]
     assert files(cache) == [NAME]
 
 
@@ -129,7 +129,7 @@ def test_fetching_waits_for_another_process_but_not_for_ever(
     cache.mkdir(parents=True)
     with FileLock(f'{cache / NAME}.lock'), pytest.raises(OSError, match='lock'):
         fetch(server.url + NAME)
-    assert server.asked == []
+    assert server.requested == []
 
 
 @pytest.mark.parametrize('ranks', [[1], [0, 1]])
@@ -138,4 +138,4 @@ def test_any_processes_of_a_group_read_and_one_of_them_fetches(
 ) -> None:
     argument = {'url': server.url + NAME, 'hub': str(cache.parent), 'ranks': ranks}
     assert call_in_processes(read_on_ranks, argument, 2) == [0, 0]
-    assert server.asked == [NAME]
+    assert server.requested == [NAME]

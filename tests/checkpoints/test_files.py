@@ -244,7 +244,7 @@ def test_shared_and_circular_parts_are_visited_once(tmp_path: Path) -> None:
     assert loaded['itself'] is loaded
 
 
-def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+def test_path_that_is_not_a_regular_file_is_not_opened(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / 'x.pt')
     with pytest.raises(FileNotFoundError, match='no regular file'):
@@ -335,7 +335,7 @@ def test_damaged_index_is_an_error_that_names_it(
         read_safetensors_folder(sharded, 'cpu')
 
 
-def test_folder_of_something_else_says_what_is_wanted(tmp_path: Path) -> None:
+def test_error_about_another_folder_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f'a folder without {WEIGHTS_FILE}'):
         read_safetensors_folder(tmp_path, 'cpu')
 

@@ -220,7 +220,7 @@ def test_folder_with_a_weight_that_no_sam_2_has_is_named(
     assert str(raised.value).startswith(f'{tmp_path}: ')
 
 
-def test_missing_file_and_folder_are_told_apart(tmp_path: Path) -> None:
+def test_missing_file_and_folder_have_different_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'none\.pt does not exist'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'none.pt'))
     with pytest.raises(FileNotFoundError, match='is a folder'):
@@ -262,7 +262,7 @@ def fetched(
         ('mmcls://vgg11', 'mmcls.json', 'vgg11'),
     ],
 )
-def test_address_is_what_mmengines_tables_say(
+def test_addresses_are_those_of_mmengines_tables(
     address: str, table: str, name: str, fetched: list[str]
 ) -> None:
     loaded = CheckpointLoader.load_checkpoint(address, map_location='cpu')

@@ -171,7 +171,7 @@ def test_tiny_2_1_is_what_transformers_builds_by_default() -> None:
     assert given['vision_config'] == default['vision_config']
 
 
-def test_what_no_shape_tells_follows_the_config() -> None:
+def test_settings_without_a_weight_follow_the_config() -> None:
     large = huggingface_config(released_config('_base_/models/sam2_0_large.py'))
     backbone = large['vision_config']['backbone_config']
     assert backbone['window_size_per_stage'] == [8, 4, 16, 8]
@@ -248,7 +248,7 @@ def test_model_that_transformers_cannot_build_is_refused(
         ),
     ],
 )
-def test_model_that_is_no_sam_2_is_named(
+def test_model_that_is_not_sam_2_is_named(
     place: str, value: object, message: str
 ) -> None:
     model = small_config() | {place: value}

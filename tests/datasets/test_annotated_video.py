@@ -272,11 +272,11 @@ def test_error_about_masks_of_0_and_255_names_the_option(
     video = DATASETS.build({'type': kind, 'data_root': str(tmp_path)}).open_video('ant')
     ((option, value),) = remedy.items()
     setting = 'rule=dict(void=())' if option == 'rule' else f'{option}={value}'
-    told = f'all labelled pixels are 255, which is void; set {setting}'
-    assert told in void_note(video)
-    assert told in void_note(StridedVideoSource(source=video, stride=1))
+    note = f'all labelled pixels are 255, which is void; set {setting}'
+    assert note in void_note(video)
+    assert note in void_note(StridedVideoSource(source=video, stride=1))
     for sampler in SAMPLERS:
-        with pytest.raises(ClipDataError, match=re.escape(told)):
+        with pytest.raises(ClipDataError, match=re.escape(note)):
             load(video, sampler, seed=0)
     changed = DATASETS.build({'type': kind, 'data_root': str(tmp_path), **remedy})
     masks = changed.open_video('ant').read_masks(0)

@@ -147,7 +147,7 @@ def test_malformed_file_is_refused_when_built(
         (spoiled(annotations__score=math.nan, images__width=31), 'beside a frame'),
     ],
 )
-def test_damaged_entry_spoils_only_its_clip(
+def test_damaged_entry_affects_only_its_clip(
     data_root: Path, content: dict[str, Any], reason: str
 ) -> None:
     folder = data_root / 'train2017'
@@ -177,7 +177,7 @@ def warnings_of(
     return [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
 
 
-def test_annotations_that_are_not_objects_are_warned_of_once(
+def test_annotations_that_are_not_objects_cause_one_warning(
     data_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = coco_content()

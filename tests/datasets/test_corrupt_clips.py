@@ -29,7 +29,7 @@ def test_clips_are_counted_once_each() -> None:
     assert (clips.num_tried, clips.num_rejected) == (2, 2)
 
 
-def test_share_of_distinct_clips_is_what_counts() -> None:
+def test_share_is_taken_over_distinct_clips() -> None:
     clips = CorruptClips(num_clips=1000, max_share=0.1)
     accept(clips, *range(900, 948))
     reject(clips, 'a', 'b', 'c', 'd', 'e')

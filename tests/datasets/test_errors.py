@@ -49,8 +49,8 @@ def test_error_can_be_pickled_and_rebuilt_from_its_text() -> None:
     ],
 )
 def test_any_exception_of_a_reader_is_an_error_of_its_clip(error: Exception) -> None:
-    told = f'ant: .*{type(error).__name__}'
-    with pytest.raises(ClipDataError, match=told) as raised, clip_errors('ant'):
+    pattern = f'ant: .*{type(error).__name__}'
+    with pytest.raises(ClipDataError, match=pattern) as raised, clip_errors('ant'):
         raise error
     assert raised.value.__cause__ is error
 

@@ -80,7 +80,7 @@ def read(reader: frames.StoredFrames, order: Sequence[int]) -> list[int]:
     return [index_of(reader.read(index)) for index in order]
 
 
-def test_header_says_number_and_size_and_copies_reopen_the_file(video: Path) -> None:
+def test_header_gives_number_and_size_and_copies_reopen_the_file(video: Path) -> None:
     reader = open_frames(video.parent, 'ant')
     assert isinstance(reader, VideoFileFrames)
     assert (reader.num_frames, reader.size(5)) == (NUM_FRAMES, SIZE)
@@ -126,7 +126,9 @@ def test_sampled_frames_take_one_seek_and_reading_back_one_for_a_group(
     assert seeks == [35, *[-1] * 16]
 
 
-def test_unevenly_spaced_video_is_never_sought(uneven: Path, seeks: list[int]) -> None:
+def test_unevenly_spaced_video_is_decoded_without_seeking(
+    uneven: Path, seeks: list[int]
+) -> None:
     sought = cv2.VideoCapture(str(uneven))
     sought.set(cv2.CAP_PROP_POS_FRAMES, 80)
     assert index_of(sought.read()[1].astype(np.uint8)) != 80  # by its time

@@ -49,7 +49,7 @@ def build(config: Mapping[str, Any], files: Path) -> Any:
 
 
 @pytest.mark.parametrize(('golden', 'case'), discover_readers(CASES))
-def test_objects_masks_and_skipped_frames_are_the_released_readers(
+def test_objects_masks_and_skipped_frames_equal_those_of_the_released_reader(
     golden: GoldenCase, golden_files: Path, case: str
 ) -> None:
     dataset, expected = build(CASES[case], golden_files), golden_videos(golden, case)
@@ -114,7 +114,7 @@ def test_incomplete_frames_are_not_annotated_as_in_the_released_reader(
 
 
 @each_file
-def test_single_objects_are_the_released_readers(
+def test_single_objects_equal_those_of_the_released_reader(
     golden: GoldenCase, golden_files: Path
 ) -> None:
     dataset = build(CASES['multi'], golden_files)
@@ -129,7 +129,7 @@ def test_single_objects_are_the_released_readers(
 
 
 @each_file
-def test_decoded_frames_are_the_released_ones(
+def test_decoded_frames_equal_the_released_ones(
     golden: GoldenCase, golden_files: Path
 ) -> None:
     if 'dp_none' not in golden.spec:

@@ -315,7 +315,7 @@ def test_empty_labels_have_no_objects_and_no_void() -> None:
     assert masks.void is None
 
 
-def test_all_254_objects_of_a_palette_are_told_apart() -> None:
+def test_all_254_objects_of_a_palette_are_distinguished() -> None:
     masks = split_labels(np.arange(256, dtype=np.uint8).reshape(16, 16))
     assert masks.object_ids == tuple(range(1, 255))
     assert masks.masks.sum() == 254

@@ -72,7 +72,7 @@ def test_long_values_are_shortened_in_an_error() -> None:
     assert len(describe('x' * 1000)) < 80
 
 
-def test_double_ids_are_refused() -> None:
+def test_duplicate_ids_are_refused() -> None:
     check_unique([3, 1, 2], 'objects', 'a.json')
     with pytest.raises(ClipDataError, match='two objects of id 3'):
         check_unique([3, 1, 3, 1], 'objects', 'a.json')

@@ -122,9 +122,9 @@ def test_points_and_lines_are_skipped_with_one_warning(
         assert masks.object_ids == (1,)
         assert masks.masks.sum() == 9
     logger.removeHandler(caplog.handler)
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 3
-    assert "shapes of type 'line' have no area and are skipped" in told[1]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert "shapes of type 'line' have no area and are skipped" in messages[1]
 
 
 def test_images_may_have_a_folder_of_their_own(

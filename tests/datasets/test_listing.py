@@ -95,7 +95,7 @@ def test_list_of_unknown_names_is_refused(
         )
 
 
-def test_unknown_name_among_known_ones_is_warned_of(
+def test_unknown_name_among_known_ones_causes_a_warning(
     data_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (data_root / 'list.txt').write_text('a\nb2\nx\n')
@@ -502,7 +502,7 @@ def test_excluded_image_may_be_named_like_a_hidden_file(
     assert DATASETS.build(settings).list_videos() == ['b']
 
 
-def test_comments_of_a_list_are_no_clips_unless_a_clip_has_that_name(
+def test_comments_of_a_list_are_not_clips_unless_a_clip_has_that_name(
     tmp_path: Path, list_clips: Callable[..., list[str]]
 ) -> None:
     names = list_clips()

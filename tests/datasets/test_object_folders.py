@@ -43,12 +43,12 @@ def test_ids_are_numbers_plus_one_and_masks_may_overlap(data_root: Path) -> None
 
 def test_object_without_file_or_pixel_is_not_visible(data_root: Path) -> None:
     source = ClipObjectFolderDataset(data_root=str(data_root)).open_video('ant')
-    seen, asked = source.read_masks(0), source.read_objects(0, (8, 1))
+    seen, requested = source.read_masks(0), source.read_objects(0, (8, 1))
     assert seen is not None
-    assert asked is not None
+    assert requested is not None
     assert seen.object_ids == ()  # object 1 has an empty file
-    assert asked.object_ids == (8, 1)
-    assert not asked.masks.any()
+    assert requested.object_ids == (8, 1)
+    assert not requested.masks.any()
 
 
 def test_lists_and_folders_are_options(data_root: Path) -> None:

@@ -47,7 +47,7 @@ def test_unknown_name_is_refused(names: tuple[str, ...]) -> None:
             store.read(name)
 
 
-def test_double_and_endless_names_are_refused() -> None:
+def test_duplicate_and_overlong_names_are_refused() -> None:
     with pytest.raises(ClipDataError, match=r'a\.json: two records are called a'):
         RecordStore([('a', {}), ('b', {}), ('a', {})], FILE)
     with pytest.raises(ClipDataError, match='2000 bytes'):

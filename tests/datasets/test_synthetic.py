@@ -66,7 +66,7 @@ def test_returning_objects_are_gone_and_seen_again(held_out: Clips) -> None:
             assert seen[absent[0] :].any()
 
 
-def test_all_objects_are_seen_well_on_the_first_frame(held_out: Clips) -> None:
+def test_all_objects_are_large_enough_on_the_first_frame(held_out: Clips) -> None:
     for plan, clip in held_out:
         assert 2 <= clip.num_objects <= 4
         assert clip.frames.shape == (20, *plan.size, 3)

@@ -130,7 +130,7 @@ def test_malformed_file_is_refused_when_built(
         (spoiled('videos', file_names=['/x/y.jpg'] * 12), 'not inside'),
     ],
 )
-def test_damaged_annotation_spoils_only_its_clip(
+def test_damaged_annotation_affects_only_its_clip(
     data_root: Path, content: dict[str, Any], reason: str
 ) -> None:
     write_json(data_root / 'train.json', content)

@@ -60,7 +60,7 @@ def test_dataset_wrapper_gives_different_clips_in_each_epoch(
     assert len(first) == NUM_CLIPS.get(kind, len(first)) > 5
     names = {name for name, _ in first}
     assert len(names) == (9 if kind == 'ConcatDataset' else 6)
-    # Frames, objects and flips are drawn anew.
+    # Frames, objects and flips are drawn again.
     assert not set(first) & set(second)
 
 

@@ -183,7 +183,7 @@ def test_error_in_the_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
         assert printed.count('\n') == 1
 
 
-def test_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_not_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         call_tool(Mock(side_effect=KeyboardInterrupt))
     assert ended.value.code == 130

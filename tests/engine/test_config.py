@@ -330,8 +330,8 @@ def test_unused_image_size_of_a_config_causes_a_warning(
     apply_image_size(cfg, (128, 128))
     logger.removeHandler(caplog.handler)
     assert cfg.pretty_text == before
-    told = [record.getMessage() for record in caplog.records]
-    assert ['is not used' in each for each in told] == [True] * (size == 64)
+    messages = [record.getMessage() for record in caplog.records]
+    assert ['is not used' in each for each in messages] == [True] * (size == 64)
 
 
 @pytest.mark.parametrize('options', [None, {'train_cfg.max_epochs': 3}])
@@ -401,7 +401,7 @@ def test_size_of_a_part_from_the_options_stays_in_the_dumped_config(
     assert load_config(str(written)).to_dict() == cfg.to_dict()
 
 
-def test_pipeline_with_several_sizes_is_no_conflict() -> None:
+def test_pipeline_with_several_sizes_is_not_a_conflict() -> None:
     cfg = sized((64, 64), (128, 128))
     assert len(find_size_conflicts(cfg, 'train')) == 1
     pipeline = cfg.train_dataloader.dataset.dataset.pipeline

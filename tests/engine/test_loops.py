@@ -15,7 +15,7 @@ BEST = ('default_hooks__checkpoint__save_best', 'default_hooks__checkpoint__rule
 
 
 def stopped(work_dir: Path, iteration: int, **changes: object) -> Runner:
-    """A run that is asked to stop after an iteration."""
+    """A run with a stop request after an iteration."""
     hook = {'type': STOP, 'iteration': iteration}
     return train(toy_config(work_dir, custom_hooks=[hook], **changes))
 
@@ -103,7 +103,7 @@ def test_other_number_of_clips_per_step_is_refused(
         resumed(tmp_path, train_dataloader__batch_size=5)
 
 
-def test_finished_run_says_that_nothing_is_left(
+def test_finished_run_warns_that_nothing_is_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(toy_config(tmp_path))

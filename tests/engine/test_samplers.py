@@ -330,7 +330,7 @@ def test_each_clip_is_shown_repeat_times_rounded_down_or_up(repeat: float) -> No
     dataset = part(repeat=repeat)
     order = dataset.shuffle((0,))
     assert len(order) == dataset.num_shown == 10 * repeat
-    assert len(set(order.tolist())) == len(order), 'repetitions are told apart'
+    assert len(set(order.tolist())) == len(order), 'repetitions are distinct'
     counts = np.bincount(order % 10, minlength=10)
     assert set(counts) <= {int(repeat), int(np.ceil(repeat))}
     if repeat < 1:  # another part of the clips in each pass
@@ -342,7 +342,7 @@ def test_each_clip_is_shown_repeat_times_rounded_down_or_up(repeat: float) -> No
 def test_clips_are_repeated_as_often_as_in_released_epochs(golden: GoldenCase) -> None:
     if 'repeat' not in golden.spec:
         pytest.skip(f'{golden.name} holds no repeated epochs')
-    # Each clip has its own factor there, whose fraction decides each epoch anew.
+    # Each clip has its own factor there, whose fraction is drawn again in each epoch.
     epochs = golden.spec['repeat'].values()
     num_clips = 1 + max(max(epoch) for epoch in epochs)
     counts = np.array([np.bincount(epoch, minlength=num_clips) for epoch in epochs])

@@ -213,7 +213,7 @@ def test_doubles_count_once_and_order_does_not_matter() -> None:
     assert report(*videos[::-1], videos[2]) == report(*videos)
 
 
-def test_two_processes_report_what_one_reports(tmp_path: Path) -> None:
+def test_two_processes_report_the_same_as_one(tmp_path: Path) -> None:
     videos = [video(index, 2 + index, math.sqrt(index + 1)) for index in range(5)]
     # A sampler that rounds up would hand the first video to both.
     shares = [videos[::2], [*videos[1::2], videos[0]]]

@@ -101,7 +101,9 @@ def test_noise_scores_as_the_literal_way(
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_made_contours_score_as_the_literal_way(literal: ModuleType, seed: int) -> None:
+def test_generated_contours_score_as_the_literal_way(
+    literal: ModuleType, seed: int
+) -> None:
     scene = literal.make_scene(240, 427, 3 + 6 * seed, seed)
     assert_equal(literal, scene.pred, scene.truth, list(scene.object_ids))
 
@@ -164,7 +166,7 @@ def test_masks_that_overlap_score_as_the_literal_way(
             ]
 
 
-def test_masks_and_labels_score_alike() -> None:
+def test_masks_and_labels_have_equal_scores() -> None:
     rng = np.random.default_rng(1)
     pred, truth = (patches(rng, (40, 50), [1, 2, 3]) for _ in range(2))
     stacks = [np.arange(1, 4)[:, None, None] == frame for frame in (pred, truth)]
@@ -198,7 +200,7 @@ def test_frame_leaves_nothing_to_the_next_of_another_shape(literal: ModuleType) 
 
 
 @pytest.mark.parametrize('object_ids', [[0], [255], [1, 300]])
-def test_label_that_is_no_object_is_refused(object_ids: list[int]) -> None:
+def test_label_that_is_not_an_object_is_refused(object_ids: list[int]) -> None:
     frame = np.zeros((4, 5), np.uint8)
     with pytest.raises(ValueError, match='from 1 to 254'):
         score_labels(frame, frame, object_ids)

@@ -76,7 +76,7 @@ def test_order_of_the_videos_does_not_matter() -> None:
     assert report(results[::-1]) == report(results)
 
 
-def test_two_processes_report_what_one_reports(tmp_path: Path) -> None:
+def test_two_processes_report_the_same_as_one(tmp_path: Path) -> None:
     results = random_results(7)
     # Unequal shares, and one video in both, as a sampler that rounds up deals them.
     shares = [results[:5], results[4:]]
@@ -148,7 +148,7 @@ def test_results_pass_through_the_evaluator_of_mmengine(tmp_path: Path) -> None:
     ]
 
 
-def test_tables_are_logged_and_no_prefix_is_asked_for(tmp_path: Path) -> None:
+def test_tables_are_logged_without_a_warning_about_the_prefix(tmp_path: Path) -> None:
     log = tmp_path / 'run.log'
     MMLogger.get_instance('scores', log_file=str(log))
     report(random_results(2))
@@ -158,7 +158,7 @@ def test_tables_are_logged_and_no_prefix_is_asked_for(tmp_path: Path) -> None:
     assert 'prefix' not in text
 
 
-def test_mean_iou_weighs_objects_alike_and_counts_each_image_once() -> None:
+def test_mean_iou_weights_objects_equally_and_counts_each_image_once() -> None:
     first, second = {'box': (0.5, 1.0, 0.9)}, {'box': (0.0,)}
     results: list[tuple[int, Any]] = [(4, second), (0, first), (4, second), (2, {})]
     reported = ClipPromptIoUMetric().compute_metrics(results)

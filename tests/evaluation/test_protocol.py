@@ -103,7 +103,7 @@ def test_each_end_is_left_out_by_itself(
 
 
 @pytest.mark.parametrize('name', PROTOCOLS)
-def test_protocol_says_what_it_is(name: str) -> None:
+def test_protocol_describes_itself(name: str) -> None:
     config = dict(PROTOCOLS[name])
     text = str(TASK_UTILS.build(config))
     assert text.startswith(f'{config["type"]}(skip_')

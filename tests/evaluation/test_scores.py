@@ -141,7 +141,9 @@ def test_recall_and_decay_are_those_of_davis_2017(
     assert summary.j_decay == pytest.approx(100 * np.mean(decays), abs=1e-9)
 
 
-def test_share_of_sequences_has_a_name_of_its_own(video: VideoScores) -> None:
+def test_recalls_of_frames_and_of_sequences_differ(
+    video: VideoScores,
+) -> None:
     first, second = video.objects
     assert (first.recalls, second.recalls) == ((0.5, 0.5), (0.5, 0.0))
     assert first.sequence_recalls == (0.0, 1.0)

@@ -92,9 +92,9 @@ def test_training_step_equals_the_released_one(case: GoldenCase) -> None:
     model, batch, outputs = recorded_run(case)
     for name, value in _outputs_by_name(outputs):
         assert_close(value, case.arrays[name], 1e-4, f'{case.name}/{name}')
-    remembered = [isinstance(output, EncodedFrame) for output in outputs]
+    is_encoded = [isinstance(output, EncodedFrame) for output in outputs]
     # Nothing attends to the frame that is tracked last.
-    assert sum(remembered) == len(outputs) - 1
+    assert sum(is_encoded) == len(outputs) - 1
     assert model.loss_module is not None
     terms = model.loss_module(outputs, batch.targets)
     for ours, (released, weight) in LOSSES.items():
@@ -127,7 +127,7 @@ def _check_gradients(model: SAM2, case: GoldenCase) -> None:
 
 
 class NotedPrompts(SAM2PromptSimulator):
-    """Notes for which predictions it was asked to correct."""
+    """Records the predictions that it corrects."""
 
     def __init__(self) -> None:
         super().__init__(num_corrections=1)
@@ -169,7 +169,7 @@ def _two_frames(*, void: bool = False, annotated: bool = True) -> ClipBatch:
 def _noted_run(
     batch: ClipBatch,
 ) -> tuple[tuple[FrameOutput, ...], NotedPrompts]:
-    """Outputs where both frames are to be clicked on, and who was asked to."""
+    """Track a clip with clicks on both frames; return outputs and recorded prompts."""
     model = golden_model('noted:', tracker={'gate_training_masks': False})
     model.prompt_simulator = simulator = NotedPrompts()
     plan = PromptPlan(

@@ -55,7 +55,7 @@ def test_plan_depends_on_step_and_run_seed_alone() -> None:
     assert any(plan != plans[0] for plan in plans)
 
 
-def test_conditioning_frames_are_corrected_first_and_remembered() -> None:
+def test_prompted_frames_are_corrected_and_corrected_frames_condition() -> None:
     simulator = SAM2PromptSimulator(
         point_probability=1.0,
         num_conditioning_frames=(2, 2),

@@ -27,13 +27,13 @@ class AddressServer:
         url: Its address, with a slash.
         answers: Content by file name; may be changed.
         missing: Bytes that are announced and never sent.
-        asked: File names that were asked for.
+        requested: File names that were requested.
     """
 
     url: str
     answers: dict[str, bytes]
     missing: dict[str, int] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Send a file, or a part of it."""
         server = self.server_of[self.server.server_port]  # type: ignore[attr-defined]
         name = self.path.removeprefix('/')
-        server.asked.append(name)
+        server.requested.append(name)
         if name not in server.answers:
             self.send_error(404)
             return

@@ -27,7 +27,7 @@ WORST: Worst = {}
 def note_error(error: float, tolerance: float) -> None:
     """Remember an error of the running test, if it is the largest of its group.
 
-    Groups are told apart by tolerance, so that none hides behind a looser one.
+    Each tolerance has its own group, so that no error hides behind a looser tolerance.
 
     Args:
         tolerance: What is allowed; 0 where all has to be equal.
@@ -92,7 +92,7 @@ class GoldenCase:
 
     @cached_property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """Arrays of the npz file, read when asked for."""
+        """Arrays of the npz file, read on access."""
         loaded: Mapping[str, NDArray[Any]] = np.load(self.path.with_suffix('.npz'))
         return loaded
 

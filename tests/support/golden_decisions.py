@@ -38,7 +38,7 @@ class DecisionSettings:
     num_corrected: int
     random_conditioning: bool
     random_corrected: bool
-    corrections_remembered: bool
+    corrections_are_conditioning: bool
 
 
 def changed_options(setup: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,9 @@ def settings_of(setup: Mapping[str, Any], stage: Stage) -> DecisionSettings:
         num_corrected=1 if single else num_corrected,
         random_conditioning=options.get(f'rand_init_cond_frames_for_{stage}', False),
         random_corrected=options.get(f'rand_frames_to_correct_for_{stage}', False),
-        corrections_remembered=options.get('add_all_frames_to_correct_as_cond', True),
+        corrections_are_conditioning=options.get(
+            'add_all_frames_to_correct_as_cond', True
+        ),
     )
 
 
@@ -116,7 +118,7 @@ def draw_plan(settings: DecisionSettings, seed: int) -> PromptPlan:
     return _plan(
         dict(zip(conditioning, kinds, strict=True)),
         (*conditioning, *later),
-        remembered=settings.corrections_remembered,
+        conditioning=settings.corrections_are_conditioning,
     )
 
 
@@ -131,12 +133,16 @@ def _choose(
 
 
 def _plan(
-    prompts: dict[int, PromptKind], corrected: Iterable[int], *, remembered: bool = True
+    prompts: dict[int, PromptKind],
+    corrected: Iterable[int],
+    *,
+    conditioning: bool = True,
 ) -> PromptPlan:
-    """A plan that remembers prompted frames, and corrected ones where it is told."""
+    """Build a plan; ``conditioning``: corrected frames become conditioning frames."""
     corrections = frozenset(corrected)
     return PromptPlan(
         prompts=prompts,
         correction_frames=corrections,
-        conditioning_frames=frozenset(prompts) | (corrections if remembered else set()),
+        conditioning_frames=frozenset(prompts)
+        | (corrections if conditioning else set()),
     )

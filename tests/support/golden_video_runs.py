@@ -153,7 +153,7 @@ class GoldenVideoRun:
             assert_close(logits, expected, tolerances(self.case).logits, name)
 
     def _compare_memories(self, prefix: str) -> None:
-        """Compare what is remembered after a step."""
+        """Compare the memories after a step."""
         allowed = tolerances(self.case)
         for name in self.case.arrays:
             if not name.startswith(f'{prefix}/obj'):

@@ -114,21 +114,21 @@ class LiteralSession:
         self.options = options
         self.is_stream = is_stream
         self.objects: dict[object, LiteralObject] = {}
-        # A stream cannot come back to all frames, and forgets them.
+        # A stream cannot return to old frames, and evicts their memories.
         self.can_encode: Callable[[int], bool] = lambda frame: frame >= 0
         self.has_memory: Callable[[object, int], bool] = lambda _, frame: frame >= 0
 
     # What users call.
 
     def prompt(self, number: object, frame: int, prompt: FramePrompt) -> None:
-        """Say something about an object."""
+        """Prompt an object on a frame."""
         self._check_frame(frame)
         obj = self.objects.setdefault(number, LiteralObject())
         obj.inputs[frame] = prompt
         obj.temp[frame] = self._answer(obj, frame)
 
     def clear(self, number: object, frame: int) -> None:
-        """Take back what was said on a frame."""
+        """Remove the prompts of an object on a frame."""
         self._check_frame(frame)
         if number not in self.objects:
             raise Refused
@@ -149,7 +149,7 @@ class LiteralSession:
         self.objects.pop(number, None)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Remove all objects."""
         self.objects.clear()
 
     def preflight(self) -> None:
@@ -276,13 +276,13 @@ class LiteralSession:
         return Output(step=step, mask=self._filled(step.mask_logits)), cond
 
     def _promote(self, number: object, obj: LiteralObject) -> None:
-        """Let what is left of an object's prompts condition the video."""
+        """Turn the remaining prompts of an object into conditioning frames."""
         kept = {
             frame
             for frame in obj.corrected & obj.inputs.keys()
             if frame in obj.non_cond and self.has_memory(number, frame)
         }
-        anew = {
+        recomputed = {
             frame: self._answer(obj, frame)[0]
             for frame in obj.inputs
             if frame not in obj.temp and frame not in kept and self.can_encode(frame)
@@ -292,7 +292,7 @@ class LiteralSession:
             obj.corrected.discard(frame)
         for frame, (output, _) in tuple(obj.temp.items()):
             obj.temp[frame] = output, True
-        for frame, output in anew.items():
+        for frame, output in recomputed.items():
             obj.temp[frame] = output, True
 
     def _clear_around(self, obj: LiteralObject, frame: int) -> None:

@@ -127,7 +127,7 @@ def draw_affine(
     scale: tuple[float, float] | None = None,
     translate: float = 0.0,
 ) -> list[Affine]:
-    """An affine transform; what is not asked for draws no number."""
+    """An affine transform; parts that are switched off draw no number."""
     angle = uniform(-degrees, degrees)
     limits = [translate * size[1], translate * size[0]] if translate else []
     shift = [round(uniform(-limit, limit)) for limit in limits] or [0, 0]

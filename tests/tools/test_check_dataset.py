@@ -163,5 +163,5 @@ def test_clips_of_another_size_than_the_model_are_a_problem(
             'dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))\n'
         )
         assert tool.main([str(own), '--sample', '0']) == code
-        told = capsys.readouterr().out
-        assert ('pipeline makes clips of 64 x 64, but' in told) == bool(code)
+        output = capsys.readouterr().out
+        assert ('pipeline makes clips of 64 x 64, but' in output) == bool(code)

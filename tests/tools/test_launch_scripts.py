@@ -1,4 +1,4 @@
-"""The launch scripts hand on what they are told, in the words of MM users."""
+"""The launch scripts pass on the options and variables that MM users know."""
 
 import os
 import subprocess
@@ -96,7 +96,7 @@ def test_job_that_a_signal_stopped_is_requeued(
 ) -> None:
     (stubs / 'srun').write_text(f'#!/bin/sh\nexit {code}\n')
     scontrol = stubs / 'scontrol'
-    scontrol.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/asked"\n')
+    scontrol.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/calls"\n')
     scontrol.chmod(0o755)
     answer = subprocess.run(
         [TOOLS / 'slurm_train.sh', *ARGUMENTS['slurm_train']],
@@ -104,8 +104,8 @@ def test_job_that_a_signal_stopped_is_requeued(
         check=False,
     )
     assert answer.returncode == code
-    asked = stubs / 'asked'
-    assert (asked.exists() and asked.read_text()) == (requeued and 'requeue 17\n')
+    calls = stubs / 'calls'
+    assert (calls.exists() and calls.read_text()) == (requeued and 'requeue 17\n')
 
 
 @pytest.mark.parametrize('name', ARGUMENTS)

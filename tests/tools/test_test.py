@@ -18,7 +18,7 @@ def test_metrics_of_a_checkpoint_are_printed_as_json(
     run = tmp_path / 'run'
     train(toy_config(run, train_cfg__max_epochs=1))
     expected = load(run / 'epoch_1.pth')['message_hub']['runtime_info']['best_score']
-    # A run that would resume still scores what it is told to.
+    # A config that would resume still scores the given checkpoint.
     config = toy_config_file(tmp_path / 'toy.py', resume=True)
     capsys.readouterr()
     metrics = load_tool('test').main(

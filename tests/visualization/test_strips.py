@@ -61,7 +61,7 @@ def test_cells_lie_by_frame_and_by_row() -> None:
     assert lefts[0][0] + 60 < lefts[1][0]
 
 
-def test_text_stands_above_and_beside_the_cells() -> None:
+def test_text_is_above_and_beside_the_cells() -> None:
     column = ('frame 3', (plain(222),))
     image = compose_strip([column], ('Frame',), 'title')
     top, left = contains(image, plain(222))
@@ -100,7 +100,7 @@ def test_panels_lie_beside_each_other_in_an_even_picture(
     assert side_by_side(panels, ('left', 'right'), 'frame 1000').shape == image.shape
 
 
-def test_frame_without_annotation_is_dim_and_says_so() -> None:
+def test_frame_without_annotation_is_dimmed_and_labelled() -> None:
     frame = plain(240, (100, 240))
     image = not_annotated(frame)
     assert image.shape == frame.shape
@@ -173,7 +173,7 @@ def test_every_kept_frame_is_shown_in_one_size(video: MemoryVideo) -> None:
     assert video.reads == [0, 2, 4]
 
 
-def test_frame_without_ground_truth_says_so() -> None:
+def test_frame_without_ground_truth_is_labelled() -> None:
     video = MemoryVideo(annotated=(0,))
     with_truth, without = draw_video(video, true_masklets(video, (0, 1)), title='')
     half = with_truth.shape[1] // 2

@@ -144,7 +144,7 @@ def test_masks_that_cannot_be_read_are_not_called_empty(
     assert 'mask of (9, 9) beside a frame' in problem
 
 
-def test_clip_that_cannot_be_opened_says_why(
+def test_clip_that_cannot_be_opened_is_reported_with_the_reason(
     check_one: CheckOne,
 ) -> None:
     def lose(root: Path) -> None:
@@ -181,7 +181,7 @@ class StrangeDataset:
         return StrangeVideo()
 
 
-def test_what_a_reader_lets_pass_is_found() -> None:
+def test_problems_that_a_reader_accepts_are_reported() -> None:
     found = check_clip(StrangeDataset(), 'ant', decode=True, heartbeat=lambda: None)  # type: ignore[arg-type]
     assert found.problems == (
         'frame 0: has an object id twice',
@@ -235,7 +235,7 @@ def test_sources_are_kept_apart(
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_first_generated_clip_stands_for_all() -> None:
+def test_only_the_first_generated_clip_is_checked() -> None:
     steps: list[tuple[int, int]] = []
     (found,) = check(
         {'type': 'ClipSyntheticDataset', 'num_clips': 500},
@@ -406,7 +406,7 @@ def test_views_are_drawn_as_training_draws_them(
     assert 'list.txt is missing' in missing.problems[0].problem
 
 
-def test_problem_of_the_files_is_not_told_again_by_the_draw(
+def test_damaged_file_is_reported_once_by_decoding_and_drawing(
     root: Path, pipeline: list[dict[str, Any]]
 ) -> None:
     # Each clip of three frames has one of these; the others show its objects.
@@ -423,7 +423,7 @@ def test_problem_of_the_files_is_not_told_again_by_the_draw(
     ('options', 'says'),
     [({'sample': -1}, 'sample is -1'), ({'time_limit': math.nan}, 'nan s')],
 )
-def test_sample_and_time_limit_that_are_none_are_refused(
+def test_invalid_sample_and_time_limit_are_refused(
     root: Path, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):

@@ -168,6 +168,6 @@ def test_failure_leaves_no_part_of_an_archive(
 
 
 def test_progress_is_reported(submission: Submission) -> None:
-    told: list[tuple[int, int]] = []
-    check_submission(submission, lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+    calls: list[tuple[int, int]] = []
+    check_submission(submission, lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]

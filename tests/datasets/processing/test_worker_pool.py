@@ -73,6 +73,8 @@ def test_empty_pool_finishes_at_once() -> None:
 
 
 @pytest.mark.parametrize(('num_workers', 'time_limit'), [(0, 1.0), (1, 0.0)])
-def test_no_worker_or_no_time_is_refused(num_workers: int, time_limit: float) -> None:
+def test_zero_workers_and_zero_time_limit_are_refused(
+    num_workers: int, time_limit: float
+) -> None:
     with pytest.raises(ValueError, match='give positive numbers'):
         run('a', num_workers=num_workers, time_limit=time_limit)

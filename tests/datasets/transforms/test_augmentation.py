@@ -255,7 +255,7 @@ def test_second_jitter_continues_the_first() -> None:
 
 
 @pytest.mark.parametrize('consistent', [True, False])
-def test_frames_of_a_clip_change_alike_or_each_for_itself(
+def test_colour_changes_are_drawn_for_each_clip_or_each_frame(
     loaded_state: Load,
     consistent: bool,
 ) -> None:

@@ -55,16 +55,16 @@ def test_every_start_is_drawn_and_frames_are_contiguous(make_state: Make) -> Non
 def test_frames_without_masks_are_not_decoded(
     make_state: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    listed: list[int] = []
 
     def note(source: VideoSource, index: int) -> tuple[ObjectIds, FrameMasks | None]:
-        asked.append(index)
+        listed.append(index)
         return list_objects(source, index)
 
     monkeypatch.setattr(sampling, 'list_objects', note)
     sampler = ClipSampleFrames(num_frames=4, max_num_objects=1)
     assert draw(make_state, sampler, annotated=(3,), num_draws=20) == {(3, 4, 5, 6)}
-    assert set(asked) == {3}
+    assert set(listed) == {3}
 
 
 def test_clips_grow_with_the_epoch(make_state: Make) -> None:

@@ -54,7 +54,7 @@ class ShownTwice:
 
 
 class Decided(np.random.Generator):
-    """Decides as it is told, in place of drawing."""
+    """Returns given decisions in place of random ones."""
 
     def __init__(self, choice: Choice, seen: list[int]) -> None:
         super().__init__(np.random.PCG64(0))
@@ -169,7 +169,7 @@ def seen_ids(golden: GoldenCase, spec: dict[str, Any]) -> list[int]:
 
 
 @pytest.mark.parametrize(('golden', 'spec'), cases('eval_sampler', VIDEOS))
-def test_whole_videos_are_the_released_ones(
+def test_whole_videos_equal_the_released_ones(
     spec: dict[str, Any], golden: GoldenCase, golden_files: Path
 ) -> None:
     source = open_video(spec, golden_files)

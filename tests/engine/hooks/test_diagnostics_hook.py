@@ -46,7 +46,7 @@ def test_run_logs_losses_by_step_and_frame_norms_speed_and_memory(
     }
     norms = [value for name, value in scalars.items() if name.startswith('gradient_')]
     assert len(norms) > 5
-    # Measured after clipping, and told as before it.
+    # Measured after clipping, and logged as before clipping.
     assert sum(norm**2 for norm in norms) ** 0.5 == pytest.approx(
         scalars['grad_norm'], rel=1e-3
     )
@@ -182,7 +182,7 @@ def _terms(mask: float, dice: float) -> dict[str, Tensor]:
     return {'loss_mask': torch.tensor(mask), 'loss_dice': torch.tensor(dice)}
 
 
-def test_kinds_of_steps_are_told_apart() -> None:
+def test_kinds_of_steps_are_distinguished() -> None:
     clicked = _step(points=POINTS)
     assert kind_of_step(_step(given=True), 0) == 'mask'
     assert kind_of_step(clicked, 0) == 'points'

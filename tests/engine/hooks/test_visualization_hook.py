@@ -14,7 +14,7 @@ from score_cases import record_of, video_scores
 
 
 class Drawer:
-    """Notes what it is asked to draw."""
+    """Records the clips that it would draw."""
 
     def __init__(self) -> None:
         self.drawn: list[tuple[str, str, int]] = []

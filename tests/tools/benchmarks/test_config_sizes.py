@@ -54,7 +54,7 @@ def test_longest_clips_of_mixed_data_count(sizes: ModuleType) -> None:
         [[sample(2, 3), dict(type='ClipResize', size=(64, 96))]],
     ],
 )
-def test_what_a_config_does_not_say_is_asked_for(
+def test_missing_sizes_of_a_config_are_an_error(
     sizes: ModuleType, pipelines: list[list[dict[str, object]]]
 ) -> None:
     with pytest.raises(ValueError, match='give --image-size'):

@@ -34,7 +34,7 @@ def test_both_ways_give_the_same(small: ModuleType, job: str, tmp_path: Path) ->
     assert all(len(frame) == 3 and 0 < frame[0][1] <= 1 for frame in plain)
 
 
-def test_ways_that_differ_are_not_compared(tool: ModuleType) -> None:
+def test_different_results_are_not_timed(tool: ModuleType) -> None:
     job = tool.Job(
         name='job', plain=lambda: [[(1.0, 1.0)]], ours=lambda: [[(1.0, 0.5)]]
     )
@@ -42,7 +42,9 @@ def test_ways_that_differ_are_not_compared(tool: ModuleType) -> None:
         tool.measure(job, 1)
 
 
-def test_ways_run_by_turns_and_the_first_round_does_not_count(tool: ModuleType) -> None:
+def test_both_ways_alternate_and_the_first_round_does_not_count(
+    tool: ModuleType,
+) -> None:
     calls: list[str] = []
 
     def way(name: str) -> list[list[tuple[float, float]]]:

@@ -17,7 +17,7 @@ def tool() -> ModuleType:
 
 
 @pytest.mark.parametrize('with_void', [False, True])
-def test_literal_way_is_what_counting_pixel_by_pixel_gives(
+def test_literal_scores_equal_counting_pixel_by_pixel(
     tool: ModuleType,
     with_void: bool,
 ) -> None:
@@ -38,7 +38,7 @@ def test_literal_way_knows_empty_masks(tool: ModuleType) -> None:
     assert tool.literal_f(empty, full) == tool.literal_j(empty, empty) == 1.0
 
 
-def test_disk_holds_what_is_within_the_radius(tool: ModuleType) -> None:
+def test_disk_contains_the_pixels_within_the_radius(tool: ModuleType) -> None:
     disk = tool.literal_disk(5)
     y, x = np.mgrid[-5:6, -5:6]
     np.testing.assert_array_equal(disk, np.hypot(y, x) <= 5)

@@ -14,7 +14,7 @@ def tool() -> ModuleType:
     return load_tool('benchmarks/plain_loading')
 
 
-def test_made_video_is_the_same_each_time(tool: ModuleType) -> None:
+def test_generated_video_is_the_same_each_time(tool: ModuleType) -> None:
     first, second = tool.make_source(), tool.make_source()
     np.testing.assert_array_equal(first.frame, second.frame)
     assert first.masks.masks.any(axis=(1, 2)).all()

@@ -21,7 +21,7 @@ def test_resident_memory_is_that_of_the_system(tool: ModuleType) -> None:
     assert tool.resident_mb() == pytest.approx(expected, rel=0.05)
 
 
-def test_peak_is_seen_though_it_is_over(tool: ModuleType) -> None:
+def test_peak_includes_memory_that_was_freed(tool: ModuleType) -> None:
     before = tool.resident_mb()
     # Pages of its own: the allocator might hand out some that are in memory.
     with tool.PeakMemory() as peak, mmap.mmap(-1, 100 * 2**20) as held:

@@ -48,7 +48,7 @@ def test_a_step_leaves_gradients_and_times(
     assert gradient.abs().sum() > 0
 
 
-def test_a_peak_is_taken_in_a_process_of_its_own(
+def test_peak_is_measured_in_a_new_process(
     measurement: Any,
     setting: Any,
 ) -> None:

@@ -71,7 +71,7 @@ def test_the_report_is_written_and_shown(
     assert 'mask_decoder' in capsys.readouterr().out
 
 
-def test_recipe_is_measured_with_its_own_clips_save_for_what_is_given(
+def test_options_override_the_clips_of_a_recipe(
     tool: ModuleType, tmp_path: Path
 ) -> None:
     recipe = str(ROOT / 'configs/sam2_bplus_mose_8gb.py')

@@ -41,7 +41,7 @@ def test_both_ways_are_timed_and_written(
     assert found['ratio'] == found['with'] / found['without'] > 0
 
 
-def test_what_gets_no_gradient_is_frozen_or_a_second_step_would_fail(
+def test_parameters_without_a_gradient_are_frozen(
     unused: ModuleType,
     setting: Any,
 ) -> None:

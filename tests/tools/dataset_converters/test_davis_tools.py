@@ -122,9 +122,9 @@ def clip(num_overlaps: int = 0) -> DavisClip:
 def test_overlaps_are_reported(davis_command: ModuleType) -> None:
     (line,) = davis_command.describe(Conversion(clips=(clip(), clip())), Path('out'))
     assert line.startswith('out: 2 clips, 6 frames, 4 objects; 0 clips could not')
-    _, told = davis_command.describe(Conversion(clips=(clip(4),)), Path('out'))
-    assert 'Masks overlap on 4 frames' in told
-    assert '2 masks are covered' in told
+    _, description = davis_command.describe(Conversion(clips=(clip(4),)), Path('out'))
+    assert 'Masks overlap on 4 frames' in description
+    assert '2 masks are covered' in description
 
 
 def test_long_list_of_problems_is_cut(davis_command: ModuleType) -> None:

@@ -59,7 +59,7 @@ def _weights(path: Path, field: str = 'state_dict') -> dict[str, Tensor]:
     return content[field]
 
 
-def test_saved_apart_and_merged_with_the_base_gives_what_the_run_gives(
+def test_saved_and_merged_adapters_give_the_results_of_the_run(
     tool: ModuleType, config: str, files: dict[str, str], tmp_path: Path
 ) -> None:
     part, one, two = (tmp_path / f'{name}.pth' for name in ('part', 'one', 'two'))

@@ -67,7 +67,7 @@ def test_weights_alone_are_published(checkpoint: Path, tmp_path: Path) -> None:
         ('sam2.1_mose', 'huggingface', 'sam2.1_mose-{}', 'model.safetensors'),
     ],
 )
-def test_name_carries_the_hash_of_what_was_written(
+def test_name_contains_the_hash_of_the_written_file(
     checkpoint: Path, name: str, kind: str, pattern: str, file: str
 ) -> None:
     written = _publish(checkpoint, checkpoint.parent / name, '--to', kind)
@@ -76,7 +76,7 @@ def test_name_carries_the_hash_of_what_was_written(
 
 
 @pytest.mark.parametrize('which', [None, 'average', 'last'])
-def test_average_is_published_unless_the_last_weights_are_asked_for(
+def test_average_is_published_unless_the_last_weights_are_requested(
     checkpoint: Path, trained: Weights, average: Weights, which: str | None
 ) -> None:
     rest = [] if which is None else ['--weights', which]
@@ -86,7 +86,7 @@ def test_average_is_published_unless_the_last_weights_are_asked_for(
 
 
 @pytest.mark.parametrize('which', [None, 'last'])
-def test_run_without_average_publishes_what_it_trained(
+def test_run_without_average_publishes_its_trained_weights(
     tmp_path: Path, trained: Weights, which: str | None
 ) -> None:
     torch.save({'state_dict': trained}, tmp_path / 'epoch_1.pth')
@@ -105,7 +105,7 @@ def test_average_that_is_not_there_is_an_error(
         )
 
 
-def test_publishing_twice_says_so_and_leaves_nothing_behind(checkpoint: Path) -> None:
+def test_publishing_twice_is_an_error_and_leaves_no_files(checkpoint: Path) -> None:
     target = checkpoint.parent / 'out' / 'sam2.pth'
     written = _publish(checkpoint, target)
     with pytest.raises(FileExistsError, match='published already'):
