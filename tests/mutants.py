@@ -139,12 +139,7 @@ MUTANTS = (
         '< self._threshold',
         ('Dropout', 'row_attention'),
     ),
-    Mutant(
-        'stability_scores',
-        'mask_logits > -STABILITY_DELTA',
-        'mask_logits > 0',
-        ('SAM2MaskDecoder',),
-    ),
+    Mutant('mask_stability', 'threshold - offset', 'threshold', ('stability_scores',)),
     Mutant('FourierPositionEncoding.forward', '2 * positions - 1', 'positions'),
     Mutant('SAM2PromptEncoder.embed_points', 'coords + 0.5', 'coords'),
     Mutant(

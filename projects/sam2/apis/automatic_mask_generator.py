@@ -29,11 +29,11 @@ from ..ops import (
     EncodedMask,
     PlainRuns,
     count_encoded_pixels,
-    count_pixels,
     crops_of_image,
     decode_masks,
     encode_masks,
     grid_of_points,
+    mask_stability,
     masks_to_boxes,
     plain_runs,
     suppress_boxes,
@@ -387,10 +387,10 @@ class SAM2AutomaticMaskGenerator:
         size: tuple[int, ...],
     ) -> list['_Mask']:
         """Keep the stable masks, (N, h, w), of a crop that its edge does not cut."""
-        threshold, offset = self.mask_threshold, self.stability_score_offset
-        inner = count_pixels(logits > threshold + offset).float()
-        outer = count_pixels(logits > threshold - offset).float()
-        stabilities = (inner / outer).cpu()  # NaN for an empty mask: not stable
+        threshold = self.mask_threshold
+        stabilities = mask_stability(
+            logits, threshold=threshold, offset=self.stability_score_offset
+        ).cpu()  # NaN for an empty mask, which is not stable
         stable = torch.nonzero(stabilities >= self.stability_score_thresh)[:, 0]
         self._counts.best_stability = max(
             self._counts.best_stability, _largest(stabilities)

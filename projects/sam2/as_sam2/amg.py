@@ -14,11 +14,11 @@ from ..ops import (
     PlainRuns,
     at_least_float32,
     count_encoded_pixels,
-    count_pixels,
     crops_of_image,
     decode_masks,
     encode_masks,
     grid_of_points,
+    mask_stability,
     masks_to_boxes,
     plain_runs,
 )
@@ -215,8 +215,7 @@ def calculate_stability_score(
     masks: Tensor, mask_threshold: float, threshold_offset: float
 ) -> Tensor:
     """IoU of masks, (..., H, W) logits, at a higher and a lower threshold, (...,)."""
-    inner = count_pixels(masks > mask_threshold + threshold_offset)
-    return inner / count_pixels(masks > mask_threshold - threshold_offset)
+    return mask_stability(masks, threshold=mask_threshold, offset=threshold_offset)
 
 
 def batched_mask_to_box(masks: Tensor) -> Tensor:

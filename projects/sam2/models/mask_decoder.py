@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..ops import count_pixels
+from ..ops import mask_stability
 from .layers import MLP, Attention, LayerNorm2d, PixelLinear, checkpoint
 from .prompt_encoder import PromptEmbeddings
 
@@ -258,9 +258,8 @@ def stability_scores(mask_logits: Tensor) -> Tensor:
     Returns:
         (...,).
     """
-    inner = count_pixels(mask_logits > STABILITY_DELTA).float()
-    outer = count_pixels(mask_logits > -STABILITY_DELTA).float()
-    return torch.where(outer > 0, inner / outer, 1.0)
+    scores = mask_stability(mask_logits, threshold=0.0, offset=STABILITY_DELTA)
+    return scores.nan_to_num(nan=1.0)
 
 
 def _select_masks(decoded: MaskDecoderOutput, masks: slice) -> MaskDecoderOutput:

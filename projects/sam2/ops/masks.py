@@ -24,6 +24,21 @@ def count_pixels(masks: Tensor) -> Tensor:
     return masks.flatten(-2).view(torch.uint8).sum(dim=-1, dtype=torch.int32)
 
 
+def mask_stability(logits: Tensor, *, threshold: float, offset: float) -> Tensor:
+    """IoU of each mask with itself at a higher and at a lower threshold.
+
+    Args:
+        logits: (..., H, W).
+        threshold: Logits above it belong to the mask.
+        offset: The thresholds compared are this much higher and lower.
+
+    Returns:
+        (...,), in [0, 1]; NaN where the mask is empty at both.
+    """
+    inner = count_pixels(logits > threshold + offset)
+    return inner / count_pixels(logits > threshold - offset)
+
+
 def mask_ious(
     masks: Tensor,
     truth: Tensor,
