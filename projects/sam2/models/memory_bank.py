@@ -301,9 +301,9 @@ class MemoryBank:
         """Evict the tracked memories that the running pass cannot reach any more.
 
         A video session calls it after each tracked frame, with the query of that
-        frame; training keeps all memories of a clip. What eviction does is up to the
-        store: it deletes the memory, or writes it to disk
-        (:class:`OffloadedMemoryStore`).
+        frame, or of the oldest frame that a stream may still be prompted on; training
+        keeps all memories of a clip. What eviction does is up to the store: it deletes
+        the memory, or writes it to disk (:class:`OffloadedMemoryStore`).
         """
         # The stride's grid may lie up to stride - 1 frames before the second latest.
         spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)

@@ -1,6 +1,7 @@
 """Prompts of a simulated user: boxes and correction clicks.
 
-Ravi et al. (2024), appendix D.2.2. Nothing is drawn here: random numbers are arguments.
+Ravi et al. (2024), appendix D.2.2. The functions are deterministic: random numbers are
+arguments.
 """
 
 import cv2
@@ -163,7 +164,7 @@ def _clicks(*, x: Tensor, y: Tensor, is_positive: Tensor) -> PointPrompt:
 
 
 def jittered_boxes(masks: Tensor, noise: Tensor) -> PointPrompt:
-    """Draw an imprecise box around each mask, as a prompt.
+    """Make an imprecise box around each mask, as a prompt.
 
     Args:
         masks: (O, 1, H, W), bool.
