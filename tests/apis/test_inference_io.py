@@ -237,7 +237,7 @@ def test_download_is_bounded(
     server.missing['cut.mp4'] = 10
     url = server.url
     for name, problem in (
-        ('bomb.png', f'{url}bomb.png is no image .*claims 40000 x 40000'),
+        ('bomb.png', f'{url}bomb.png is not an image .*claims 40000 x 40000'),
         ('cut.mp4', '3 of 13 bytes came'),
     ):
         with pytest.raises(ValueError, match=problem):
@@ -261,7 +261,7 @@ def test_bad_inputs_are_named(
     monkeypatch.setattr(cv2, 'VideoCapture', FakeCamera)
     for item, error, message in (
         (tmp_path / 'nowhere.jpg', FileNotFoundError, 'no such file'),
-        (tmp_path / 'text.jpg', ValueError, 'is no image that can be read'),
+        (tmp_path / 'text.jpg', ValueError, 'is not an image'),
         (tmp_path / 'deep.png', ValueError, "mode 'I;16' of 16 bits; scale it"),
         (tmp_path / 'colours.png', ValueError, "mode 'RGB' of 16 bits; scale it"),
         (7, ValueError, 'no camera 7'),

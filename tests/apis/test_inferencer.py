@@ -90,6 +90,8 @@ def test_id_that_a_format_cannot_store_is_an_error_before_inference(
     monkeypatch.setattr(inferencer, 'forward', None)
     with pytest.raises(ValueError, match='Object 70000 does not fit into png'):
         inferencer(toy_frames(1)[0], **given)
+    with pytest.raises(ValueError, match=r"prompts holds 'x'; give ObjectPrompt\("):
+        inferencer(toy_frames(1)[0], prompts='x')  # type: ignore[arg-type]
 
 
 def test_overlays_are_returned_and_shown(

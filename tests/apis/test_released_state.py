@@ -66,3 +66,11 @@ def test_state_shows_frames_prompts_and_memories() -> None:
     assert torch.equal(images[-1], expected)
     assert torch.equal(images[1:][1], expected)
     assert len(list(images)) == 3
+
+
+def test_a_state_equals_itself_and_no_other() -> None:
+    predictor = SAM2VideoPredictor(toy_model())
+    state, other = (predictor.init_state(toy_frames(2)) for _ in range(2))
+    assert state == state  # noqa: PLR0124  it is the claim
+    assert state != other
+    assert len({state, other}) == 2

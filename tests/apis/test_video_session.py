@@ -708,7 +708,7 @@ def test_copy_of_a_state_is_independent() -> None:
 
 def test_error_of_pickling_a_state_names_the_alternative() -> None:
     predictor = _predictor()
-    with pytest.raises(TypeError, match=r'Branch it with copy\.deepcopy'):
+    with pytest.raises(TypeError, match=r'Copy it with copy\.deepcopy'):
         pickle.dumps(predictor.init_state(toy_frames(1)))
 
 

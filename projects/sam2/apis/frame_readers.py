@@ -16,7 +16,8 @@ from .inputs import ImageLike, Size, read_image, read_whole_number
 
 GIVE_VIDEO = (
     'give a folder of images named by numbers (00000.jpg, 00001.jpg, …), a video file '
-    'such as mp4 (h264), or frames as arrays; for one image use SAM2ImagePredictor'
+    '(convert others to mp4 with h264), or frames as arrays; for one image use '
+    'SAM2ImagePredictor'
 )
 
 

@@ -327,7 +327,7 @@ def _decode_image(path: Path) -> NDArray[np.uint8]:
 
 def _no_image(path: Path, problem: str) -> ValueError:
     return ValueError(
-        f'{path} is no image that can be read ({problem}); give one of '
+        f'{path} is not an image ({problem}); give one of '
         f'{", ".join(IMAGE_SUFFIXES)}, or a video of {", ".join(VIDEO_SUFFIXES)}'
     )
 

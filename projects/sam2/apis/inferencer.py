@@ -245,6 +245,10 @@ class SAM2Inferencer(BaseInferencer):
         """
         if max_frames is not None:
             max_frames = read_whole_number(max_frames, name='max_frames', least=1)
+        others = [prompt for prompt in prompts if not isinstance(prompt, ObjectPrompt)]
+        if others:
+            msg = f'prompts holds {others[0]!r}; give ObjectPrompt(points=…, labels=…)'
+            raise ValueError(msg)
         folder = Path(out_dir) if str(out_dir) else None
         if folder is not None:
             check_formats(pred_formats, (prompt.object_id for prompt in prompts))

@@ -139,11 +139,15 @@ class VideoState(VideoSession, ReleasedState):
         self.frames = frames
         self.num_cancelled = 0
 
+    # Mappings compare their entries, and those of this view are new tensors each time.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def __reduce__(self) -> str:
         """Refuse pickling with an error that names alternatives."""
         msg = (
             'The state of a video cannot be pickled: its frames are read from files '
-            'and memories may be on the disk. Branch it with copy.deepcopy, or save '
+            'and memories may be on the disk. Copy it with copy.deepcopy, or save '
             'the prompts and give them again to a new state'
         )
         raise TypeError(msg)
