@@ -96,7 +96,7 @@ def test_other_input_is_refused_with_a_remedy(tmp_path: Path) -> None:
         (_folder(tmp_path / 'empty', ()), 'empty: holds no .*; give a folder of'),
         (_folder(tmp_path / 'others', ('0.gif',)), r'holds no .*, only \.gif; give'),
         (_folder(tmp_path / 'n', ('0.jpg', 'cover.jpg')), r'cover\.jpg have no number'),
-        (tmp_path / 'text.mp4', r'is not a video .* convert others to mp4 with h264'),
+        (tmp_path / 'text.mp4', r'is not a video .*convert others to mp4 with h264'),
         ([], 'has no frame'),
         (images / 'i.png', r'i\.png: is an image, not a video; give a folder'),
         (images / 'i.webp', 'is an image, .* one image use SAM2ImagePredictor$'),
