@@ -10,6 +10,7 @@ that at 128.
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -112,6 +113,7 @@ def measure(
     predictor: SAM2VideoPredictor, kind: str, path: Path, *, mark: int
 ) -> Growth:
     """Track the objects through the whole video."""
+    gc.collect()  # or files of earlier videos may be closed meanwhile
     files_before = open_files()
     state = predictor.init_state(path)
     for number, point in enumerate(POINTS, start=1):
