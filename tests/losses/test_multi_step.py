@@ -434,3 +434,19 @@ def test_without_gradients_the_losses_pass_through(logits: Tensor) -> None:
     graphed = recompute_in_backward(logits, *known, losses)
     assert not graphed[0].requires_grad
     assert torch.equal(graphed[1], known[1])
+
+
+@pytest.mark.filterwarnings('ignore')  # of the compiler's own
+def test_loss_is_traced_without_a_break_to_the_same_values_and_gradients(
+    partial_targets: ClipTargets,
+) -> None:
+    loss, outputs = build(), make_outputs()
+    expected = loss(outputs, partial_targets)
+    torch.compiler.reset()
+    traced = torch.compile(loss, backend='eager', fullgraph=True)
+    actual = traced(outputs, partial_targets)
+    torch.testing.assert_close(actual, expected)
+    for gradient, expected_gradient in zip(
+        gradients(actual, outputs), gradients(expected, outputs), strict=True
+    ):
+        torch.testing.assert_close(gradient, expected_gradient)
