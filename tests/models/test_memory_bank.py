@@ -164,6 +164,8 @@ def test_pointers_ahead_are_left_out_in_evaluation_alone() -> None:
     assert offsets(_query(5)) == [5, 1]
     assert offsets(_query(5, mode=TrackingMode.TRAINING)) == [5, -4, 1]
     assert offsets(_query(5, reverse=True)) == [4]
+    # A conditioning frame that is corrected attends to its own pointer.
+    assert offsets(_query(9)) == [9, 0, 5]
 
 
 @settings(deadline=None)  # a busy machine is slow
