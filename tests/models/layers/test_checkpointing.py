@@ -131,6 +131,22 @@ def test_tensors_modified_before_the_backward_pass_are_noticed(
     output.detach_()
 
 
+def test_a_norm_modified_in_place_keeps_its_modified_output() -> None:
+    norm, layer = nn.LayerNorm(4), nn.Linear(4, 4)
+    recompute_norms_and_activations(norm)
+    tokens = torch.randn(3, 4, requires_grad=True)
+
+    def forward() -> Tensor:
+        output: Tensor = layer(norm(tokens).mul_(2))
+        return output
+
+    inputs = (tokens, *norm.parameters(), *layer.parameters())
+    expected = gradients(forward(), *inputs)
+    with recompute_cheap_results():
+        output = forward()
+    torch.testing.assert_close(gradients(output, *inputs), expected)
+
+
 def test_autocast_is_repeated() -> None:
     block, tokens = Block(), torch.randn(2, 12, 8, requires_grad=True)
     inputs = (tokens, *block.parameters())

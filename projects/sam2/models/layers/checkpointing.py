@@ -195,6 +195,7 @@ class _Result:
         self, output: Tensor, function: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
         self.address = _address(output)
+        self.version = output._version  # noqa: SLF001  as autograd itself counts
         # Tells whether the output still exists: its address may be used again.
         self.storage = StorageWeakRef(output.untyped_storage())
         self.function = function
@@ -241,7 +242,12 @@ def _pack(tensor: Tensor) -> _Kept | _View:
     if results and tensor.untyped_storage().nbytes() >= SMALLEST_BYTES:
         address = _address(tensor)
         for result in results:
-            if result.address == address and not result.storage.expired():
+            if (
+                result.address == address
+                and not result.storage.expired()
+                # What was changed in place since is no longer what the call gives.
+                and result.version == tensor._version  # noqa: SLF001
+            ):
                 return _View(tensor, result)
     return _Kept(tensor)
 
