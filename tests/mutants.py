@@ -161,6 +161,12 @@ MUTANTS = (
         '(frames.float() - mean) * std',
     ),
     Mutant('SAM2Freezing.adapt', '- trained', '', ('SAM2Freezing',)),
+    Mutant(
+        '_pack',
+        'result.version == tensor._version',
+        'True',
+        ('recompute_cheap_results',),
+    ),
     # prompts and the loss
     Mutant(
         'SAM2PromptSimulator.plan',
