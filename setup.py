@@ -41,6 +41,7 @@ setup(
     install_requires=run_time,
     extras_require={
         'tests': requirements(ROOT / 'requirements' / 'tests.txt'),
+        'docs': requirements(ROOT / 'requirements' / 'docs.txt'),
         'adapters': ['peft>=0.15'],
         'slurm': ['submitit>=1.5'],
     },

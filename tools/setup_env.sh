@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Creates or reuses the virtual environment and puts it first on PATH.
 #
-#   bash tools/setup_env.sh [runtime|tests]     on its own
+#   bash tools/setup_env.sh [runtime|tests|docs]     on its own
 #   source tools/setup_env.sh runtime           from another script
 #
-# runtime installs what training needs; tests adds the test and lint tools.
+# runtime installs what training needs; docs adds what builds the documentation; tests
+# adds the test and lint tools to that.
 #
 # PYTHON=           interpreter of the environment (default: the first supported one of
 #                   python3.11, python3.12, python3.10 and python3)
@@ -73,9 +74,9 @@ make_environment() {
 }
 
 install_packages() {
-  local profile="$1" stamp="$VENV/mmsam2-$1.stamp" wanted
+  local profile="$1" stamp="$VENV/mmsam2-$1.stamp" wanted file
   local files=(requirements.txt setup.py tools/setup_env.sh)
-  [[ "$profile" == tests ]] && files+=(requirements/tests.txt)
+  files+=(${extra_files[@]+"${extra_files[@]}"})
   wanted="$(cd "$ROOT" && echo "$ROOT" && sha256sum "${files[@]}")"
   if [[ -f "$stamp" && "$(cat "$stamp")" == "$wanted" ]]; then
     say "the packages are up to date"
@@ -86,7 +87,7 @@ install_packages() {
   pip_install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "torch==$TORCH_VERSION"
   say "installing the other packages ($profile)"
   local others=(-r "$ROOT/requirements.txt")
-  [[ "$profile" == tests ]] && others+=(-r "$ROOT/requirements/tests.txt")
+  for file in ${extra_files[@]+"${extra_files[@]}"}; do others+=(-r "$ROOT/$file"); done
   pip_install "torch==$TORCH_VERSION" "${others[@]}"
   say "installing this project in place"
   pip_install --no-build-isolation --no-deps -e "$ROOT"
@@ -108,8 +109,12 @@ check_packages() {
 }
 
 profile="${1:-runtime}"
-[[ "$profile" == runtime || "$profile" == tests ]] ||
-  fail "unknown profile $profile; use runtime or tests"
+case "$profile" in
+  runtime) extra_files=() ;;
+  docs) extra_files=(requirements/docs.txt) ;;
+  tests) extra_files=(requirements/tests.txt requirements/docs.txt) ;;
+  *) fail "unknown profile $profile; use runtime, docs or tests" ;;
+esac
 make_environment
 install_packages "$profile"
 export PATH="$VENV/bin:$PATH" VIRTUAL_ENV="$VENV"

@@ -114,7 +114,7 @@ def upsample_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
         size: Height and width of the result in pixels.
 
     Returns:
-        (O, M, *size); ``logits`` itself where it has that size already.
+        ``(O, M, *size)``; ``logits`` itself where it has that size already.
     """
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
@@ -131,7 +131,7 @@ def downsample_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
         size: Height and width of the result in pixels.
 
     Returns:
-        (O, M, *size), in the type of ``logits``.
+        ``(O, M, *size)``, in the type of ``logits``.
     """
     # Not every device has the antialiasing kernel in half precision.
     resized = functional.interpolate(
@@ -152,7 +152,7 @@ def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
         size: Height and width of the result in pixels.
 
     Returns:
-        (O, 1, *size), bool; ``masks`` itself where it has that size already.
+        ``(O, 1, *size)``, bool; ``masks`` itself where it has that size already.
     """
     if tuple(masks.shape[-2:]) == tuple(size):
         return masks

@@ -1,0 +1,120 @@
+"""Directive ``registered-parts``: a table of the parts in registries of MMEngine."""
+
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import mmengine.registry
+from docutils import nodes
+from docutils.statemachine import StringList
+from mmengine.config import Config
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import projects.sam2  # registers the parts
+import projects.sam2.bridges.image_dataset  # noqa: F401  imported by no other module
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+
+
+class RegisteredParts(SphinxDirective):
+    """Table of the registered parts of a package, with the configs that set them.
+
+    The argument is a module below ``projects.sam2``; the options are none.
+    """
+
+    required_arguments = 1
+    has_content = False
+    configs: ClassVar[dict[str, list[str]]] = {}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        if not self.configs:
+            self.configs.update(configs_by_part())
+        package = f'projects.sam2.{self.arguments[0]}'
+        lines = [
+            '.. list-table::',
+            '   :header-rows: 1',
+            '   :widths: 30 18 52',
+            '',
+            '   * - ``type``',
+            '     - registry',
+            '     - configs that set it',
+        ]
+        for name, registry, part in registered_parts():
+            if f'{part.__module__}.'.startswith(f'{package}.'):
+                users = ', '.join(f'``{user}``' for user in self.configs.get(name, []))
+                target = f'{public_module(part)}.{part.__name__}'
+                lines += [
+                    f'   * - :class:`{name} <{target}>`',
+                    f'     - ``{registry}``',
+                    f'     - {users or "—"}',
+                ]
+        table = nodes.Element()
+        self.state.nested_parse(StringList(lines, source=package), 0, table)
+        return table.children
+
+
+def registered_parts() -> Iterator[tuple[str, str, type]]:
+    """Yield name, registry and class of every part of this project, by name."""
+    parts = {
+        (name, variable, part)
+        for variable, registry in vars(mmengine.registry).items()
+        if isinstance(registry, mmengine.registry.Registry)
+        for name, part in registry.module_dict.items()
+        if inspect.isclass(part) and part.__module__.startswith('projects.sam2.')
+    }
+    yield from sorted(parts, key=lambda entry: entry[0])
+
+
+def public_module(part: type) -> str:
+    """Return the shortest module that exports a class, which documents it."""
+    *parents, _ = part.__module__.split('.')
+    names = ['.'.join(parents[:depth]) for depth in range(3, len(parents) + 1)]
+    for name in names:
+        module = sys.modules.get(name)
+        if part.__name__ in getattr(module, '__all__', ()):
+            return name
+    return part.__module__
+
+
+def configs_by_part() -> dict[str, list[str]]:
+    """Files of ``configs/_base_``, or else of ``configs``, that set each type."""
+    users: dict[str, list[str]] = {}
+    folders = [sorted((CONFIGS / '_base_').rglob('*.py')), sorted(CONFIGS.glob('*.py'))]
+    for files in folders:
+        found: dict[str, list[str]] = defaultdict(list)
+        for path in files:
+            for name in types_of(read_alone(path)):
+                found[name].append(path.relative_to(CONFIGS).as_posix())
+        users.update(
+            {name: paths for name, paths in found.items() if name not in users}
+        )
+    return users
+
+
+def read_alone(path: Path) -> dict[str, Any]:
+    """Read a config with its bases, but import nothing that it names."""
+    return dict(Config.fromfile(path, import_custom_modules=False))
+
+
+def types_of(node: object) -> set[str]:
+    """Return the last word of every ``type`` in nested dicts and lists."""
+    names = set()
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str):
+            names.add(node['type'].rpartition('.')[2])
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            names |= types_of(child)
+    return names
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directive to Sphinx."""
+    app.add_directive('registered-parts', RegisteredParts)
+    return {'parallel_read_safe': True}
