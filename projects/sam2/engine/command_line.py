@@ -35,6 +35,13 @@ from .distributed import (
     lost_process_error,
 )
 from .optim import NonFiniteLossError
+from .screen import (
+    VERBOSE_VARIABLE,
+    QuietRunner,
+    ScreenHook,
+    ignore_harmless_warnings,
+    is_verbose,
+)
 
 # Errors that the user or the cluster can fix. All others show a traceback.
 USER_ERRORS = (
@@ -167,6 +174,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='what starts the processes of a distributed run',
     )
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='show all messages of the log file on the screen as well '
+        f'({VERBOSE_VARIABLE}=1 does the same)',
+    )
     # Old launchers pass it; the environment variable LOCAL_RANK is what is read.
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
 
@@ -190,7 +203,7 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
     apply_work_dir(cfg, options.work_dir)
     try:
         init_distributed(cfg, options.launcher)
-        runner = Runner.from_cfg(cfg)
+        runner = _build_runner(cfg, options)
         try:
             yield runner
         except Exception as error:
@@ -204,6 +217,16 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
             raise
         raise lost_process from error
     leave_process_group()
+
+
+def _build_runner(cfg: Config, options: argparse.Namespace) -> Runner:
+    """Build a Runner with a quiet screen, unless all messages are wanted."""
+    if getattr(options, 'verbose', False) or is_verbose():
+        return Runner.from_cfg(cfg)
+    ignore_harmless_warnings()
+    runner = QuietRunner.from_cfg(cfg)
+    runner.register_hook(ScreenHook(getattr(options, 'config', cfg.filename)))
+    return runner
 
 
 def _log_traceback(runner: Runner, error: Exception) -> None:

@@ -73,6 +73,9 @@ def init_distributed(cfg: Config, launcher: str) -> None:
     """
     if launcher == 'slurm':
         os.environ.setdefault('MASTER_PORT', _job_port(os.environ))
+    if launcher != 'none':  # MMEngine sets them as well, with a warning
+        os.environ.setdefault('OMP_NUM_THREADS', '1')
+        os.environ.setdefault('MKL_NUM_THREADS', '1')
     if launcher == 'none' or torch.cuda.is_available():
         return
     set_rank_variables(launcher, os.environ)

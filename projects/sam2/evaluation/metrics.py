@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.registry import METRICS
 
 from ..ops import write_atomically
+from ..ops.screen import ScreenText
 from .scores import ScoreSummary, VideoScores, summarise
 
 
@@ -93,7 +95,9 @@ class JFMetric(VideoMetric):
 
     Args:
         out_dir: Folder for tables of objects and videos (CSV) and the scores of each
-            frame (JSON), replaced by each validation; None writes nothing.
+            frame (JSON), replaced by each validation. Those of the last and the best
+            validation of a run are in ``scores/last`` and ``scores/best`` beside its
+            log in any case.
     """
 
     field = 'scores'
@@ -106,6 +110,7 @@ class JFMetric(VideoMetric):
     def average(self, videos: list[VideoScores]) -> dict[str, float]:
         """Average over the objects of all videos, and log the tables."""
         summary = summarise(videos)
+        print_log(ScreenText(format_brief_table(videos, summary)), logger='current')
         print_log(f'J&F\n{format_tables(videos, summary)}', logger='current')
         warnings = describe_gaps(videos)
         if not summary.num_objects:
@@ -114,6 +119,9 @@ class JFMetric(VideoMetric):
             print_log(warning, logger='current', level=logging.WARNING)
         if self.out_dir is not None:
             write_report(self.out_dir, videos, summary)
+        log_file = MMLogger.get_current_instance().log_file
+        if log_file is not None:
+            _keep_scores(Path(log_file).parent / SCORE_FOLDER, videos, summary)
         return {'J&F': summary.j_and_f, 'J': summary.j, 'F': summary.f}
 
 
@@ -172,6 +180,9 @@ class ClipPromptIoUMetric(VideoMetric):
 OBJECT_FILE = 'jf_objects.csv'
 VIDEO_FILE = 'jf_videos.csv'
 FRAME_FILE = 'jf_frames.json'
+SCORE_FOLDER = 'scores'  # beside the log of a run
+LAST, BEST = 'last', 'best'
+MAX_ROWS = 12  # of the table on the screen
 MAX_NAMES = 5  # in a line about missing predictions; the JSON file has all
 
 _Row = tuple[str, ...]
@@ -195,6 +206,36 @@ def format_tables(videos: Sequence[VideoScores], summary: ScoreSummary) -> str:
     if all(len(video.objects) == 1 for video in videos):
         return by_object
     return '\n\n'.join((_align([_VIDEO_HEADER, *video_rows(videos)]), by_object))
+
+
+def format_brief_table(videos: Sequence[VideoScores], summary: ScoreSummary) -> str:
+    """Format a table by video for the screen: of many videos the worst ones only."""
+    rows = video_rows(videos)
+    if len(rows) > MAX_ROWS:
+        means = {id(video): summarise([video]).j_and_f for video in videos}
+        worst = sorted(videos, key=lambda video: _nan_last(means[id(video)]))
+        rows = video_rows(worst[:MAX_ROWS])
+        rows.append((f'… and {len(videos) - MAX_ROWS} better ones', *[''] * 5))
+    num_objects = str(summary.num_objects)
+    mean = ('mean over objects', num_objects, '', *_main_columns(summary))
+    return _align([_VIDEO_HEADER, *rows, mean])
+
+
+def _nan_last(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _keep_scores(
+    folder: Path, videos: Sequence[VideoScores], summary: ScoreSummary
+) -> None:
+    """Write the scores of a validation, and keep those of the best one."""
+    write_report(folder / LAST, videos, summary)
+    best = folder / BEST / FRAME_FILE
+    if best.is_file():
+        content = json.loads(best.read_text(encoding='utf-8'))
+        if not summary.j_and_f > content['summary']['j_and_f']:
+            return
+    write_report(folder / BEST, videos, summary)
 
 
 def write_report(
