@@ -61,9 +61,10 @@ def test_jobs_on_one_machine_have_different_ports(
     set_rank_variables('slurm', environment)
     assert environment['MASTER_PORT'] == port
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(os, 'environ', {'SLURM_JOB_ID': job})
+    threads = {'OMP_NUM_THREADS': '2', 'MKL_NUM_THREADS': '2'}
+    monkeypatch.setattr(os, 'environ', {'SLURM_JOB_ID': job, **threads})
     init_distributed(Config({}), 'slurm')
-    assert os.environ == {'SLURM_JOB_ID': job, 'MASTER_PORT': port}
+    assert os.environ == {'SLURM_JOB_ID': job, 'MASTER_PORT': port, **threads}
 
 
 @pytest.mark.usefixtures('scontrol')

@@ -56,6 +56,7 @@ def test_arguments_are_those_of_mm_tools() -> None:
         'cfg_options': {'a.b': 1, 'c': ['x', 'y']},
         'launcher': 'slurm',
         'local_rank': 0,
+        'verbose': False,
     }
     assert parse(['c.py', '--resume', 'a.pth']).resume == 'a.pth'
     assert parse(['c.py', '--local_rank=3']).local_rank == 3
