@@ -38,6 +38,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.10,<3.13',
     packages=find_namespace_packages(include=['projects.sam2', 'projects.sam2.*']),
+    package_data={'': ['*.html']},
     install_requires=run_time,
     extras_require={
         'tests': requirements(ROOT / 'requirements' / 'tests.txt'),

@@ -98,6 +98,7 @@ class ScreenHook(Hook):
         self.config = config
         self._start = time.monotonic()
         self._first_step = 0
+        self._run: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Show the summary of a training run."""
@@ -165,6 +166,8 @@ class ScreenHook(Hook):
         if done < planned:
             _show(f'stopped after {steps}, at step {done} of {planned}')
             return
+        self._run['finished'] = _now()
+        self._write_run(runner)
         _show(f'trained {steps}')
         best = runner.message_hub.get_info('best_ckpt')
         if best:
@@ -179,15 +182,18 @@ class ScreenHook(Hook):
         lines = [f'  {name:{width}}  {text}' for name, text in rows.items()]
         title = f'{task} {self.config}'
         runner.logger.info(ScreenText('\n'.join([title, *lines])))
-        run = {
+        self._run = {
             'task': task,
             'config': self.config,
             'command': run_command(sys.argv, get_world_size()),
-            'started': datetime.now().astimezone().isoformat(timespec='seconds'),
+            'started': _now(),
             'versions': versions(),
             'summary': dict(rows),
         }
-        text = json.dumps(run, indent=2, ensure_ascii=False)
+        self._write_run(runner)
+
+    def _write_run(self, runner: Runner) -> None:
+        text = json.dumps(self._run, indent=2, ensure_ascii=False)
         write_atomically(Path(runner.log_dir) / RUN_FILE, text)
 
 
@@ -462,6 +468,10 @@ def _show(text: str) -> None:
 def _is_training(runner: Runner) -> bool:
     # The property would build the loop.
     return not isinstance(runner._train_loop, dict | None)  # noqa: SLF001
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec='seconds')
 
 
 def _clock() -> str:

@@ -18,7 +18,13 @@ from mmengine.registry import METRICS
 
 from ..ops import write_atomically
 from ..ops.screen import ScreenText
-from .scores import ScoreSummary, VideoScores, summarise
+from .scores import (
+    ObjectScores,
+    PredictionGaps,
+    ScoreSummary,
+    VideoScores,
+    summarise,
+)
 
 
 class VideoMetric(BaseMetric):
@@ -260,6 +266,40 @@ def write_report(
         'videos': [asdict(video) for video in videos],
     }
     write_atomically(folder / FRAME_FILE, json.dumps(content))
+
+
+def read_report(folder: Path) -> list[VideoScores]:
+    """Read the scores that :func:`write_report` has written.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If the file is damaged.
+    """
+    path = folder / FRAME_FILE
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        return [_video_scores(video) for video in content['videos']]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        msg = f'{path} is damaged ({type(error).__name__}: {error}); validate again'
+        raise ValueError(msg) from error
+
+
+def _video_scores(video: Mapping[str, Any]) -> VideoScores:
+    objects = tuple(
+        ObjectScores(**{name: _as_tuple(value) for name, value in obj.items()})
+        for obj in video['objects']
+    )
+    gaps = {name: _as_tuple(value) for name, value in video['gaps'].items()}
+    return VideoScores(
+        video_name=video['video_name'],
+        objects=objects,
+        gaps=PredictionGaps(**gaps),
+        protocol=video['protocol'],
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def object_rows(
