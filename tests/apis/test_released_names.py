@@ -353,7 +353,7 @@ def test_video_predictor_is_used_like_its_model() -> None:
     assert dict(video.named_parameters()).keys() <= video.model.state_dict().keys()
     with pytest.raises(AttributeError, match=r"'_track_step', nor has its model; use"):
         getattr(video, '_track_step')  # noqa: B009
-    with pytest.raises(AttributeError, match=r"'speed', nor has its model; docs/pred"):
+    with pytest.raises(AttributeError, match=r"'speed', nor has its model; docs/tut"):
         getattr(video, 'speed')  # noqa: B009
     with pytest.raises(AttributeError, match=r"SAM2 has no '_track_step'; use init_"):
         getattr(video.model, '_track_step')  # noqa: B009

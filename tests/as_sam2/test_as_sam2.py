@@ -84,7 +84,7 @@ def test_released_script_equals_our_calls(
         ('from sam2.build_sam import build_sam2_camera_predictor', 'use .*SAM2Stream'),
         ('import sam2.sam2_camera_predictor', 'SAM2Stream'),
         ('import sam2.configs.sam2_hiera', 'found by their released names'),
-        ('import sam2.modeling.rope', r'docs/prediction\.md lists'),
+        ('import sam2.modeling.rope', r'from_the_release\.md lists'),
         ('from sam2.utils.amg import nothing', "cannot import name 'nothing'"),
     ],
 )

@@ -83,7 +83,7 @@ INSTEAD = {
         "aml'; a model is changed by hydra_overrides_extra or by a config of ours"
     ),
 }
-TABLE = 'docs/prediction.md lists the released names that work'
+TABLE = 'docs/tutorials/from_the_release.md lists the names that work'
 
 
 def install() -> None:

@@ -83,7 +83,9 @@ RELEASED_PREFIXES = (
 
 def instead_of(name: str) -> str:
     """What to use instead of a released name that does not exist here."""
-    return INSTEAD.get(name, 'docs/prediction.md lists the released names that work')
+    return INSTEAD.get(
+        name, 'docs/tutorials/from_the_release.md lists the names that work'
+    )
 
 
 def check_settable(name: str, value: object) -> None:

@@ -1,0 +1,56 @@
+"""The model of the notebooks: a small SAM 2.1 that knows masks, boxes and clicks.
+
+It goes on from the quickstart's model, which knows masks only. Half of the steps are
+single frames, since eight of them cost less than a clip, and clicks are learnt there.
+"""
+
+_base_ = '../../configs/sam2_mini_synthetic.py'
+
+data_root = 'data/cells'
+clip_size = _base_.clip_size
+source = dict(
+    type='ClipPaletteDataset', data_root=data_root, file_list='ImageSets/train.txt'
+)
+to_model = [
+    *_base_.load_clip,
+    dict(type='ClipRandomFlip', probability=0.5),
+    dict(type='ClipRandomAffine', degrees=180, scale=(0.8, 1.5), translate=0.1),
+    dict(type='ClipResize', size=clip_size),
+    dict(type='ClipWarp'),
+    dict(type='ClipPack'),
+]
+images = dict(
+    pipeline=[
+        dict(type='ClipSampleFrames', num_frames=1, max_num_objects=4),
+        *to_model,
+    ],
+    **source,
+)
+clips = dict(
+    pipeline=[
+        dict(
+            type='ClipSampleFrames',
+            num_frames=4,
+            max_num_objects=3,
+            frame_gaps=(1, 2, 3),
+            reverse_probability=0.5,
+        ),
+        *to_model,
+    ],
+    **source,
+)
+train_dataloader = dict(
+    batch_sampler=dict(
+        type='ClipMixBatchSampler', batch_sizes=(8, 2), repeats=(4.0, 1.0)
+    ),
+    dataset=dict(_delete_=True, type='ConcatDataset', datasets=[images, clips]),
+)
+val_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root)))
+test_dataloader = val_dataloader
+model = dict(
+    prompt_simulator=dict(
+        point_probability=0.6, num_corrections=2, num_correction_frames=(1, 2)
+    )
+)
+train_cfg = dict(max_epochs=8, val_interval=4)
+load_from = 'work_dirs/quickstart/best_JF.pth'
