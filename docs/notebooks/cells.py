@@ -2,7 +2,7 @@
 
     python docs/notebooks/cells.py data/cells
 
-writes 24 clips of 16 frames in the layout of DAVIS, with ``ImageSets/train.txt`` and
+writes 16 clips of 16 frames in the layout of DAVIS, with ``ImageSets/train.txt`` and
 ``val.txt``, and the first frame of each once more as an image with a label image
 (``images/``, ``labels/``, ``train.txt``, ``val.txt``).
 """
@@ -20,7 +20,7 @@ Points = NDArray[np.float64]
 
 SIDE = 128  # pixels
 CHANNELS = ((60, 235, 110), (235, 70, 200), (70, 170, 255), (250, 200, 60))  # RGB
-NUM_CLIPS, NUM_FRAMES = 24, 16
+NUM_CLIPS, NUM_FRAMES = 16, 16
 VAL_SHARE = 0.25
 PALETTE = [step * factor % 256 for step in range(256) for factor in (83, 151, 199)]
 
