@@ -13,7 +13,6 @@ source = dict(
 )
 to_model = [
     *_base_.load_clip,
-    dict(type='ClipRandomFlip', probability=0.5),
     dict(type='ClipRandomAffine', degrees=180, scale=(0.8, 1.5), translate=0.1),
     dict(type='ClipResize', size=clip_size),
     dict(type='ClipWarp'),
@@ -30,7 +29,7 @@ clips = dict(
     pipeline=[
         dict(
             type='ClipSampleFrames',
-            num_frames=4,
+            num_frames=5,
             max_num_objects=3,
             frame_gaps=(1, 2, 3),
             reverse_probability=0.5,
