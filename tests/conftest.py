@@ -12,6 +12,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
+import projects.sam2  # noqa: F401  before a tool creates the module without its parts
 from golden_cases import WORST, error_table, join_errors
 from plain_config_text import use_plain_config_text
 

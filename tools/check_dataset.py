@@ -25,7 +25,7 @@ from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-import projects.sam2  # noqa: F401  registers the sources
+import projects.sam2.registration  # noqa: F401  registers the sources
 from projects.sam2.datasets.processing.checking import (
     SourceSummary,
     Spread,

@@ -24,7 +24,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-import projects.sam2  # noqa: F401  after the path is set; registers the parts
+import projects.sam2.registration  # noqa: F401  registers the parts
 from projects.sam2.apis import ObjectPrompt, SAM2AutomaticMaskGenerator, SAM2Inferencer
 from projects.sam2.apis.inference_io import FORMATS
 from projects.sam2.datasets.io.images import read_labels

@@ -22,12 +22,9 @@ use_repository_root()
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from projects.sam2.engine.command_line import (
-    add_run_arguments,
-    call_tool,
-    launched_runner,
-)
+from projects.sam2.engine.command_line import add_run_arguments, call_tool
 from projects.sam2.engine.config import apply_work_dir, load_config
+from projects.sam2.engine.launching import launched_runner
 from projects.sam2.evaluation import score_copy_baseline, summarise
 
 REPORT_FOLDER = 'report'

@@ -129,7 +129,8 @@ make_environment() {
 
 install_packages() {
   local profile="$1" stamp="$VENV/mmsam2-$1.stamp" wanted file
-  local files=(requirements.txt setup.py tools/setup_env.sh)
+  local files=(requirements.txt requirements/{core,mmdet,mmseg}.txt)
+  files+=(setup.py tools/setup_env.sh)
   files+=(${extra_files[@]+"${extra_files[@]}"})
   wanted="$(cd "$ROOT" && echo "$ROOT" && sha256sum "${files[@]}")"
   if [[ -f "$stamp" && "$(cat "$stamp")" == "$wanted" ]]; then

@@ -8,14 +8,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.dist import is_main_process
-
-from projects.sam2.engine.command_line import (
-    add_run_arguments,
-    call_tool,
-    launched_runner,
-)
-from projects.sam2.engine.config import load_config
+from projects.sam2.engine.command_line import add_run_arguments, call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -25,6 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument('checkpoint', help='released weights or a checkpoint of a run')
     add_run_arguments(parser)
     options = parser.parse_args(arguments)
+    from mmengine.dist import is_main_process
+
+    from projects.sam2.engine.config import load_config
+    from projects.sam2.engine.launching import launched_runner
+
     cfg = load_config(options.config, options.cfg_options)
     cfg.load_from, cfg.resume = options.checkpoint, False
     with launched_runner(cfg, options) as runner:

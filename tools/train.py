@@ -7,13 +7,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import (
-    add_run_arguments,
-    call_tool,
-    launched_runner,
-)
-from projects.sam2.engine.config import apply_bfloat16, apply_work_dir, load_config
-from projects.sam2.engine.resume import apply_resume
+from projects.sam2.engine.command_line import add_run_arguments, call_tool
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,6 +34,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train as the command line says."""
     options = parse_arguments(arguments)
+    from projects.sam2.engine.config import apply_bfloat16, apply_work_dir, load_config
+    from projects.sam2.engine.launching import launched_runner
+    from projects.sam2.engine.resume import apply_resume
+
     cfg = load_config(options.config, options.cfg_options)
     apply_work_dir(cfg, options.work_dir)
     if options.amp:

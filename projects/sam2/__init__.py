@@ -1,6 +1,10 @@
 """SAM 2 and SAM 2.1 for MMEngine; importing it registers every part."""
 
-from . import (
+from .installation import install_other_name
+
+install_other_name()
+
+from . import (  # noqa: E402  the modules may be imported by either name
     apis,
     checkpoints,
     datasets,
@@ -8,6 +12,7 @@ from . import (
     evaluation,
     losses,
     models,
+    registration,
     visualization,
 )
 
@@ -19,5 +24,6 @@ __all__ = [
     'evaluation',
     'losses',
     'models',
+    'registration',
     'visualization',
 ]

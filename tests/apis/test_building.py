@@ -34,12 +34,13 @@ from projects.sam2.apis import (
     load_model_config,
     video_predictor,
 )
-from projects.sam2.apis.building import CONFIG_DIR, default_device, find_pretrained
+from projects.sam2.apis.building import default_device, find_pretrained
 from projects.sam2.checkpoints import (
     CheckpointKind,
     CheckpointMismatchError,
     map_to_released,
 )
+from projects.sam2.installation import CONFIGS
 
 KINDS = [kind.value for kind in CheckpointKind]
 TINY = '_base_/models/sam2_1_tiny.py'
@@ -230,7 +231,7 @@ def test_vos_optimized_compiles_the_parts_of_a_frame(
 )
 def test_released_name_finds_the_config_of_its_model(name: str, file: str) -> None:
     config = load_model_config(name)
-    assert config.filename == str(CONFIG_DIR / '_base_' / 'models' / f'{file}.py')
+    assert config.filename == str(CONFIGS / '_base_' / 'models' / f'{file}.py')
 
 
 def test_config_is_read_from_a_path_or_passed_through(

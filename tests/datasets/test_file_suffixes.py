@@ -13,8 +13,8 @@ from PIL import Image
 import data_folders as folders
 from projects.sam2.apis.frame_readers import open_frames
 from projects.sam2.datasets.io.errors import ClipDataError
-from projects.sam2.datasets.io.images import IMAGE_SUFFIXES
 from projects.sam2.datasets.io.listing import (
+    IMAGE_SUFFIXES,
     LISTED_SUFFIXES,
     MASK_SUFFIXES,
     find_file,

@@ -12,8 +12,8 @@ from mmengine.registry import DATASETS
 
 from data_folders import rle, write_json
 from projects.sam2.datasets.io.errors import ClipDataError
-from projects.sam2.datasets.io.images import IMAGE_SUFFIXES
 from projects.sam2.datasets.io.listing import (
+    IMAGE_SUFFIXES,
     find_stems,
     find_videos,
     list_files,

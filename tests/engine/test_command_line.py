@@ -18,13 +18,13 @@ from torch._utils import ExceptionWrapper
 
 from engine_toys import toy_config
 from projects.sam2.datasets.io.errors import ClipDataError
-from projects.sam2.engine import command_line
+from projects.sam2.engine import launching
 from projects.sam2.engine.command_line import (
     add_run_arguments,
     call_tool,
-    launched_runner,
 )
 from projects.sam2.engine.distributed import LostProcessError
+from projects.sam2.engine.launching import launched_runner
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -81,7 +81,7 @@ def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Counts the processes that part from their group."""
     leave = Mock()
     monkeypatch.setenv('LOCAL_RANK', '0')
-    monkeypatch.setattr(command_line, 'init_distributed', Mock())
+    monkeypatch.setattr(launching, 'init_distributed', Mock())
     monkeypatch.setattr(Runner, 'from_cfg', Mock())
     monkeypatch.setattr(distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(distributed, 'destroy_process_group', leave)

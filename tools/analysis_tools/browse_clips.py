@@ -32,7 +32,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-import projects.sam2  # noqa: F401  registers the parts
+import projects.sam2.registration  # noqa: F401  registers the parts
 from projects.sam2.apis import build_sam2
 from projects.sam2.engine.command_line import call_tool
 from projects.sam2.engine.config import load_config

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS
 from plain_training import plain_way  # type: ignore[import-not-found]
 
-import projects.sam2  # noqa: F401  registers the parts
+import projects.sam2.registration  # noqa: F401  registers the parts
 from projects.sam2.models import SAM2
 from projects.sam2.structures import ClipBatch, ClipTargets
 

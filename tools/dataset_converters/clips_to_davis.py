@@ -24,7 +24,7 @@ from davis_command import (  # type: ignore[import-not-found]
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
-import projects.sam2  # noqa: F401  registers the sources
+import projects.sam2.registration  # noqa: F401  registers the sources
 from projects.sam2.datasets.processing.config_sources import (
     dataset_config,
     find_sources,

@@ -25,9 +25,6 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.config import DictAction
-from mmengine.registry import DATASETS
-
 from projects.sam2.datasets.io.listing import (
     list_names,
     match_names,
@@ -36,12 +33,7 @@ from projects.sam2.datasets.io.listing import (
     without_suffix,
     write_list,
 )
-from projects.sam2.datasets.processing.config_sources import (
-    dataset_config,
-    find_sources,
-)
-from projects.sam2.engine.command_line import call_tool
-from projects.sam2.engine.config import load_config
+from projects.sam2.engine.command_line import add_cfg_options, call_tool
 
 DEFAULT_LISTS = ('ImageSets/train_without_holdout.txt', 'ImageSets/holdout.txt')
 
@@ -55,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     add('data_root', type=Path, help='folder of the dataset')
     add('--frame-folder', default='JPEGImages', help='holds a folder per clip')
     add('--config', help='config whose source lists the clips or images')
-    add('--cfg-options', nargs='+', action=DictAction, help='key=value for the config')
+    add_cfg_options(parser, 'key=value for the config')
     add('--file-list', help='list of the clips to split (default: all)')
     holdout = parser.add_mutually_exclusive_group()
     holdout.add_argument(
@@ -83,6 +75,8 @@ def clips_to_split(arguments: argparse.Namespace) -> list[str]:
     """
     root: Path = arguments.data_root
     if arguments.config is not None:
+        from mmengine.registry import DATASETS
+
         source = config_source(arguments, 'train')
         source.update(file_list=arguments.file_list, exclude_list=None)
         return list(dict.fromkeys(DATASETS.build(source).list_videos()))
@@ -106,6 +100,12 @@ def config_source(arguments: argparse.Namespace, loader: str) -> dict[str, Any]:
     Raises:
         ValueError: If the config has no source of files, or more than one.
     """
+    from projects.sam2.datasets.processing.config_sources import (
+        dataset_config,
+        find_sources,
+    )
+    from projects.sam2.engine.config import load_config
+
     cfg = load_config(arguments.config, arguments.cfg_options)
     sources = find_sources(dataset_config(cfg, loader))
     sources = [source for source in sources if source.get('data_root')]

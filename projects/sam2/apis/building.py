@@ -25,6 +25,7 @@ from ..checkpoints import (
 )
 from ..datasets.io.listing import scan_folder
 from ..engine.config import read_config
+from ..installation import CONFIGS
 from ..models import SAM2
 from ..ops import import_optional
 from .inputs import read_whole_number
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 Device = str | torch.device
 
-CONFIG_DIR = Path(__file__).resolve().parents[3] / 'configs'
 # `sam2.1_hiera_b+.yaml`, `sam2.1_hiera_base_plus.pt`, `sam2.1-hiera-base-plus`.
 # The size ends the name: sam2.1_hiera_t512.yaml is another model.
 RELEASED_NAME = re.compile(
@@ -344,14 +344,12 @@ def load_model_config(config: str | Path | Config) -> Config:
 
 
 def _find_config(name: str | Path) -> Path:
-    candidates = [Path(name).expanduser(), CONFIG_DIR / name]
+    candidates = [Path(name).expanduser(), CONFIGS / name]
     released = RELEASED_NAME.fullmatch(re.split(r'[/\\]', str(name))[-1])
     size = SIZES.get(released['size'].replace('-', '_')) if released else None
     if released and size:
         version = '1' if released['is_2_1'] else '0'
-        candidates.append(
-            CONFIG_DIR / '_base_' / 'models' / f'sam2_{version}_{size}.py'
-        )
+        candidates.append(CONFIGS / '_base_' / 'models' / f'sam2_{version}_{size}.py')
     for path in candidates:
         # A released config or checkpoint may have the same name: only .py is ours.
         if path.suffix == '.py' and path.is_file():
@@ -360,7 +358,7 @@ def _find_config(name: str | Path) -> Path:
     if not given.is_file():
         msg = (
             f'{name} is no config: there is no file {given}, none within '
-            f'{CONFIG_DIR}, and no model was released under this name. Give the path '
+            f'{CONFIGS}, and no model was released under this name. Give the path '
             f'of a config, or a name like sam2.1_hiera_b+'
         )
         raise FileNotFoundError(msg)
@@ -369,7 +367,7 @@ def _find_config(name: str | Path) -> Path:
             f'{given} is a YAML file, and configs here are Python files. Give a '
             f'released name, as sam2.1_hiera_b+, with the changed options in '
             f"hydra_overrides_extra=['++model.option=value'], or write a config whose "
-            f'_base_ is one of {CONFIG_DIR / "_base_" / "models"}'
+            f'_base_ is one of {CONFIGS / "_base_" / "models"}'
         )
     else:
         msg = (

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from ..datasets.io.errors import ClipDataError
 from ..datasets.io.frames import ImageFrames, VideoFileFrames
-from ..datasets.io.images import IMAGE_SUFFIXES
-from ..datasets.io.listing import list_files
+from ..datasets.io.listing import IMAGE_SUFFIXES, list_files
 from ..ops import Prefetcher
 from .inputs import ImageLike, Size, read_image, read_whole_number
 

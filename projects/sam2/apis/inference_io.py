@@ -30,13 +30,12 @@ from PIL import Image, ImageOps
 from ..datasets.io.errors import DEFAULT_LIMITS, ClipDataError, read_bytes
 from ..datasets.io.images import (
     DAMAGES,
-    IMAGE_SUFFIXES,
     bits_per_channel,
     check_header,
     check_scans,
     open_with_pillow,
 )
-from ..datasets.io.listing import scan_folder
+from ..datasets.io.listing import IMAGE_SUFFIXES, scan_folder
 from ..datasets.processing.davis_export import write_mask
 from ..ops import EncodedMask, encode_masks, write_atomically
 from ..structures import PromptMark

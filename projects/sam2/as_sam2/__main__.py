@@ -1,10 +1,12 @@
-"""Runs a script of the released SAM 2: `python -m projects.sam2.as_sam2 script.py`."""
+"""Runs a script of the released SAM 2: `python -m …as_sam2 script.py`."""
 
 import runpy
 import sys
 from pathlib import Path
 
-USAGE = 'Usage: python -m projects.sam2.as_sam2 SCRIPT.py [its arguments]'
+from ..installation import NAME
+
+USAGE = f'Usage: python -m {NAME}.as_sam2 SCRIPT.py [its arguments]'
 
 
 def main() -> None:

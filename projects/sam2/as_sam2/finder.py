@@ -8,15 +8,16 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from ..installation import NAME
 from . import amg
 
 __all__ = ['install', 'uninstall']
 
 ROOT = 'sam2'
 PACKAGE = Path(__file__).with_name('__init__.py')  # `sam2.__file__`
-_APIS, _MODELS = 'projects.sam2.apis', 'projects.sam2.models'
+_APIS, _MODELS = f'{NAME}.apis', f'{NAME}.models'
 _PARTS = f'{_MODELS}.released_names'
-_HERE = 'projects.sam2.as_sam2'
+_HERE = f'{NAME}.as_sam2'
 # Our module of each released name, or `module:name` where our name differs.
 MODULES: dict[str, dict[str, str]] = {
     ROOT: {},
@@ -68,7 +69,7 @@ MODULES: dict[str, dict[str, str]] = {
     'sam2.modeling.sam.transformer': {'TwoWayTransformer': f'{_MODELS}.mask_decoder'},
 }
 PACKAGES = {name.rpartition('.')[0] for name in MODULES} - {''}
-STREAM = 'for frames that come one at a time use projects.sam2.apis.SAM2Stream'
+STREAM = f'for frames that come one at a time use {NAME}.apis.SAM2Stream'
 # Released modules and names that do not exist here, and what to do instead.
 INSTEAD = {
     'sam2._C': 'no compiled extension is needed: holes are filled by OpenCV',
@@ -96,7 +97,7 @@ def install() -> None:
     if present is not None and not isinstance(present, AliasModule):
         origin = getattr(present, '__file__', None) or 'an unknown place'
         msg = (
-            f'sam2 is imported already, from {origin}; import projects.sam2.as_sam2 '
+            f'sam2 is imported already, from {origin}; import {NAME}.as_sam2 '
             f'before it, or leave out one of the two'
         )
         raise ImportError(msg)

@@ -1,12 +1,6 @@
 """Parts of the training engine: loops, samplers, optimizers, hooks, launching."""
 
-from . import hooks, loops, optim, samplers
-from .files import SAM2AtomicBackend
+import lazy_loader
 
-__all__ = [
-    'SAM2AtomicBackend',
-    'hooks',
-    'loops',
-    'optim',
-    'samplers',
-]
+# The names are in __init__.pyi; each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,66 +1,38 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: options, errors, a clean exit.
+"""What the programs of ``tools/`` share: options, errors in one line, a clean exit.
 
-Added to what MMEngine's Runner does:
-
-- errors that the user can fix are printed in one line instead of a traceback;
-- runs without a GPU join their process group by gloo, and all runs leave it;
-- data loader workers end before the interpreter does.
+This module imports neither torch nor MMEngine, so that ``--help`` and the programs that
+need neither start at once.
 """
 
 import argparse
 import gc
-import logging
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import cv2
-import mmengine
-from mmengine.config import Config, DictAction
-from mmengine.registry.build_functions import build_from_cfg
-from mmengine.runner import BaseLoop, Runner
-
-from ..checkpoints import UnknownKeyError
-from .config import apply_work_dir
-from .distributed import (
-    LostProcessError,
-    init_distributed,
-    leave_process_group,
-    lost_process_error,
-)
-from .optim import NonFiniteLossError
-from .screen import (
-    VERBOSE_VARIABLE,
-    QuietRunner,
-    ScreenHook,
-    ignore_harmless_warnings,
-    is_verbose,
-)
+from ..installation import NAME, PACKAGE, TOOLS
 
 # Errors that the user or the cluster can fix. All others show a traceback.
 USER_ERRORS = (
     OSError,
     ValueError,  # damaged clips and checkpoints, wrong values of options
-    UnknownKeyError,
     ImportError,
     MemoryError,
     RecursionError,  # files that nest deeper than any reader goes
-    LostProcessError,
-    NonFiniteLossError,
 )
+# The same, of this package: names, since importing the classes would import torch.
+OWN_USER_ERRORS = {'UnknownKeyError', 'LostProcessError', 'NonFiniteLossError'}
 TRACEBACK_VARIABLE = 'SAM2_TRACEBACK'
+VERBOSE_VARIABLE = 'SAM2_VERBOSE'
 MAX_LINES = 3  # of an error message; they are joined into one
-PACKAGE = Path(__file__).resolve().parents[1]
-OWN_FOLDERS = (PACKAGE, PACKAGE.parents[1] / 'tools')
-CONFIG_READERS = tuple(
-    Path(mmengine.__file__).parent / name for name in ('config', 'registry', 'runner')
-)
+OWN_FOLDERS = (PACKAGE, TOOLS)
+CONFIG_READERS = ('config', 'registry', 'runner')  # folders of MMEngine
 # The last call in the traceback that torch puts into the message of a worker's error.
 LAST_CALL = re.compile(r'^  File ".*", line \d+.*\n(?:    .*\n)*', re.MULTILINE)
 
@@ -80,8 +52,7 @@ def call_tool(main: Callable[[], object], *, exit_code: int = 1) -> None:
     """
     # FFmpeg and OpenCV are silent: our own errors name a damaged video.
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    if 'OPENCV_LOG_LEVEL' not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'ERROR')
     code: object = None
     try:
         code = main()
@@ -112,11 +83,14 @@ def _exit(message: str, code: int) -> NoReturn:
 
 def _is_user_error(error: Exception) -> bool:
     """Whether the user can fix an error, for example in the config."""
-    if isinstance(error, USER_ERRORS) or _is_raised_in(error, CONFIG_READERS):
+    kinds = {kind.__name__ for kind in type(error).__mro__ if _is_own(kind)}
+    if isinstance(error, USER_ERRORS) or kinds & OWN_USER_ERRORS:
+        return True
+    if _is_raised_in(error, _mmengine_folders(*CONFIG_READERS)):
         return True
     # A part that MMEngine was building from the config has raised it.
     frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is build_from_cfg.__code__ for frame, _ in frames)
+    return any(frame.f_code.co_name == 'build_from_cfg' for frame, _ in frames)
 
 
 def _one_line(error: BaseException) -> str:
@@ -127,7 +101,7 @@ def _one_line(error: BaseException) -> str:
     message = str(error)
     if isinstance(error, KeyError) and error.args:
         message = str(error.args[0])  # str() of a KeyError adds quotes
-        if _is_raised_in(error, CONFIG_READERS[:1]):
+        if _is_raised_in(error, _mmengine_folders('config')):
             return f'the config has no entry {message!r}'
     if 'Original Traceback (most recent call last):' in message:
         *_, last = LAST_CALL.split(message)
@@ -144,9 +118,21 @@ def _one_line(error: BaseException) -> str:
         isinstance(error, OSError)
         or _is_raised_in(error, OWN_FOLDERS)
         # torch raises a worker's error again, outside our folders.
-        or type(error).__module__.startswith('projects.')
+        or _is_own(type(error))
     )
     return text if is_ours else f'{text} ({TRACEBACK_VARIABLE}=1 shows where)'
+
+
+def _is_own(kind: type) -> bool:
+    """Whether a class is one of this package."""
+    return kind.__module__.startswith(f'{NAME}.')
+
+
+def _mmengine_folders(*names: str) -> tuple[Path, ...]:
+    """Folders of MMEngine's package."""
+    spec = find_spec('mmengine')
+    locations = spec.submodule_search_locations if spec else None
+    return tuple(Path(folder) / name for folder in locations or () for name in names)
 
 
 def _is_raised_in(error: BaseException, folders: tuple[Path, ...]) -> bool:
@@ -157,17 +143,41 @@ def _is_raised_in(error: BaseException, folders: tuple[Path, ...]) -> bool:
     )
 
 
+class _ConfigOptions(argparse.Action):
+    """MMEngine's ``DictAction``, which is imported only when the option is given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Parse ``key=value`` pairs into a dict."""
+        from mmengine.config import DictAction  # noqa: PLC0415
+
+        action = DictAction(self.option_strings, self.dest, nargs=self.nargs)
+        action(parser, namespace, values, option_string or '')
+
+
+def add_cfg_options(
+    parser: argparse.ArgumentParser,
+    text: str = 'override entries of the config, as key=value',
+) -> None:
+    """Add ``--cfg-options``, as every MM tool has it.
+
+    Args:
+        text: Help of the option.
+    """
+    parser.add_argument('--cfg-options', nargs='+', action=_ConfigOptions, help=text)
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that every MM tool has."""
     parser.add_argument(
         '--work-dir', help='folder for logs, checkpoints and visualizations'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override entries of the config, as key=value',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
@@ -182,73 +192,3 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # Old launchers pass it; the environment variable LOCAL_RANK is what is read.
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
-
-
-@contextmanager
-def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner]:
-    """Build a Runner in its process group, and leave the group after the run.
-
-    A process that fails does not leave the group: NCCL would wait there for the other
-    processes, which wait for this one in another collective. The process exits, and
-    the launcher ends the others.
-
-    Args:
-        options: Parsed options of :func:`add_run_arguments`.
-
-    Raises:
-        LostProcessError: If another process no longer answers.
-    """
-    os.environ.setdefault('LOCAL_RANK', str(options.local_rank))
-    cfg.launcher = options.launcher
-    apply_work_dir(cfg, options.work_dir)
-    try:
-        init_distributed(cfg, options.launcher)
-        runner = _build_runner(cfg, options)
-        try:
-            yield runner
-        except Exception as error:
-            _log_traceback(runner, error)
-            raise
-        finally:
-            _end_workers(runner)
-    except RuntimeError as error:
-        lost_process = lost_process_error(error, cfg)
-        if lost_process is None:
-            raise
-        raise lost_process from error
-    leave_process_group()
-
-
-def _build_runner(cfg: Config, options: argparse.Namespace) -> Runner:
-    """Build a Runner with a quiet screen, unless all messages are wanted."""
-    if getattr(options, 'verbose', False) or is_verbose():
-        return Runner.from_cfg(cfg)
-    ignore_harmless_warnings()
-    runner = QuietRunner.from_cfg(cfg)
-    runner.register_hook(ScreenHook(getattr(options, 'config', cfg.filename)))
-    return runner
-
-
-def _log_traceback(runner: Runner, error: Exception) -> None:
-    """Write the traceback of an error to the log file, not to the terminal."""
-    logger = runner.logger
-    exc_info = (type(error), error, error.__traceback__)
-    record = logger.makeRecord(
-        logger.name, logging.ERROR, __file__, 0, 'The run failed', (), exc_info
-    )
-    for handler in vars(logger).get('handlers', ()):
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
-
-
-def _end_workers(runner: Runner) -> None:
-    """Release the data loaders, which ends their workers.
-
-    Garbage collection may free the queues of the workers first; each worker then takes
-    five seconds to end.
-    """
-    # Private attributes: the properties would build loops that do not exist yet.
-    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):  # noqa: SLF001
-        if isinstance(loop, BaseLoop):
-            vars(loop).pop('dataloader', None)
-            vars(loop).pop('dataloader_iterator', None)  # of IterBasedTrainLoop

@@ -5,9 +5,14 @@ MMEngine evaluates the ``_base_`` files before it merges what a config or
 pipelines have copied its old value. :func:`load_config` carries the new value to all
 parts that hold the old one. It also refuses options that no dataset has, with their
 place in the config.
+
+Importing this module lets ``_base_ = 'mmsam2::sam2_tiny_mose.py'`` find the configs of
+this package, as ``'mmdet::…'`` finds those of mmdetection.
 """
 
 import ast
+import difflib
+import importlib
 import inspect
 import logging
 import re
@@ -18,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from mmengine.utils import get_object_from_string
 from torch.utils.data import DataLoader
+
+from ..installation import CONFIGS, NAME, WHEEL_NAME
 
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
@@ -38,7 +46,11 @@ RESIZING_TYPES = {'ClipResize', 'ClipFit', 'ClipRandomResize'}
 
 
 def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
-    """Read a config file and apply ``--cfg-options``.
+    """Read a config, register the parts it may name, and apply ``--cfg-options``.
+
+    Args:
+        path: As for :func:`find_config`.
+        options: Entries to override, by their keys joined by dots.
 
     Returns:
         The config, with a changed ``data_root`` in its datasets and a changed
@@ -49,11 +61,12 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
             ``image_size`` of the options has no effect, or a dataset has an unknown
             option.
     """
+    importlib.import_module(f'{NAME}.registration')
     cfg = read_config(path)
     apply_data_root(cfg, None)
     old_root, old_size = cfg.get('data_root'), cfg.get('image_size')
     # Before the options are merged: sizes that they give to parts have precedence.
-    apply_image_size(cfg, old_size, is_given=_overrides_image_size(path))
+    apply_image_size(cfg, old_size, is_given=_overrides_image_size(cfg.filename))
     if options:
         cfg.merge_from_dict(options)
         if cfg.get('data_root') != old_root:
@@ -64,15 +77,45 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
     return cfg
 
 
+def find_config(name: str | Path) -> Path:
+    """Find a config.
+
+    Args:
+        name: Path of a file; or the name of a config of this package, such as
+            ``sam2_tiny_mose``, ``configs/sam2_tiny_mose.py`` or
+            ``mmsam2::sam2_tiny_mose.py``.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    scope, _, own = str(name).rpartition('::')
+    own = own.removeprefix('./').removeprefix('configs/').removesuffix('.py')
+    found = CONFIGS / f'{own}.py'
+    if scope in {'', WHEEL_NAME} and found.is_file():
+        return found
+    known = {path.stem: path for path in CONFIGS.glob('*.py')}
+    near = difflib.get_close_matches(Path(own).name, known, n=3)
+    hint = f'did you mean {" or ".join(near)}?' if near else f'own: {CONFIGS}'
+    msg = f'{name} is neither a file nor a config of {WHEEL_NAME}; {hint}'
+    raise FileNotFoundError(msg)
+
+
 def read_config(path: str | Path) -> Config:
     """Read a config file.
+
+    Args:
+        path: As for :func:`find_config`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If a module of its ``custom_imports`` cannot be imported.
         ValueError: If it is not a config file, or running it fails.
     """
-    if Path(path).exists() and not Path(path).is_file():  # reading a pipe would block
+    path = find_config(path)
+    if not path.is_file():  # reading a pipe would block
         msg = f'{path} is not a regular file; give the path of a config file'
         raise ValueError(msg)
     try:
@@ -416,3 +459,23 @@ def _options_of(class_: Any) -> frozenset[str] | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return frozenset(parameter.name for parameter in parameters)
+
+
+def _use_own_config_scope() -> None:
+    """Let MMEngine find ``mmsam2::<config>`` in this package, in a clone as well.
+
+    MMEngine has a fixed table of scopes, and looks for their configs in the folder of
+    an installed distribution, which a clone is not.
+    """
+    MODULE2PACKAGE.setdefault(WHEEL_NAME, WHEEL_NAME)  # for mmengine.hub
+    find_base = Config._get_cfg_path  # noqa: SLF001  the only place to add a scope
+
+    def find_own_base(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if not cfg_path.startswith(f'{WHEEL_NAME}::'):
+            return find_base(cfg_path, filename)
+        return str(find_config(cfg_path)), None
+
+    setattr(Config, '_get_cfg_path', staticmethod(find_own_base))  # noqa: B010  mypy
+
+
+_use_own_config_scope()

@@ -29,11 +29,11 @@ from torch import nn
 
 from ..ops import write_atomically
 from ..ops.screen import ScreenText
+from .command_line import VERBOSE_VARIABLE
 from .distributed import unwrap_model
 from .hooks.diagnostics_hook import logs_after
 from .loops import CLIPS_PER_STEP
 
-VERBOSE_VARIABLE = 'SAM2_VERBOSE'
 RUN_FILE = 'run.json'  # in the log folder: what the report shows of a run
 COUNT_SECONDS = 1.0  # for counting the objects and frames of a dataset
 # MMEngine warns of its own use of these, in each run.

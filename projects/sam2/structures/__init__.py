@@ -18,66 +18,7 @@ Coordinates are ``(x, y)`` in pixels of the frame that the model sees, unless a
 docstring says otherwise. Frames are RGB.
 """
 
-from .clip import (
-    ClipBatch,
-    ClipSample,
-    ClipTargets,
-    EpochIndex,
-    set_dataset_epoch,
-)
-from .prompts import FramePrompt, PointLabel, PointPrompt, PromptMark, marks_of_points
-from .tracking import (
-    EMBEDDING_STRIDE,
-    LOW_RES_STRIDE,
-    DecoderStep,
-    EncodedFrame,
-    FrameMemory,
-    FrameOutput,
-    ImageFeatures,
-    TrackingMode,
-)
-from .video import (
-    VOID_LABEL,
-    FrameMasklets,
-    FrameMasks,
-    FramePrediction,
-    Masklets,
-    ObjectSource,
-    PromptRound,
-    RoundObserver,
-    VideoRecord,
-    VideoResult,
-    VideoSource,
-)
+import lazy_loader
 
-__all__ = [
-    'EMBEDDING_STRIDE',
-    'LOW_RES_STRIDE',
-    'VOID_LABEL',
-    'ClipBatch',
-    'ClipSample',
-    'ClipTargets',
-    'DecoderStep',
-    'EncodedFrame',
-    'EpochIndex',
-    'FrameMasklets',
-    'FrameMasks',
-    'FrameMemory',
-    'FrameOutput',
-    'FramePrediction',
-    'FramePrompt',
-    'ImageFeatures',
-    'Masklets',
-    'ObjectSource',
-    'PointLabel',
-    'PointPrompt',
-    'PromptMark',
-    'PromptRound',
-    'RoundObserver',
-    'TrackingMode',
-    'VideoRecord',
-    'VideoResult',
-    'VideoSource',
-    'marks_of_points',
-    'set_dataset_epoch',
-]
+# The names are in __init__.pyi; each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

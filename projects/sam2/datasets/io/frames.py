@@ -21,14 +21,20 @@ from .errors import (
     check_file,
 )
 from .images import (
-    IMAGE_SUFFIXES,
-    JPEG_SUFFIXES,
     IntensityRange,
     begins_as_image,
     image_size,
     read_frame,
 )
-from .listing import VIDEO_SUFFIX, find_file, list_files, safe_join, stem_of
+from .listing import (
+    IMAGE_SUFFIXES,
+    JPEG_SUFFIXES,
+    VIDEO_SUFFIX,
+    find_file,
+    list_files,
+    safe_join,
+    stem_of,
+)
 
 MAX_SKIP = 48  # frames; over shorter gaps decoding is faster than seeking
 READ_BACK = 16  # frames decoded at once where a video file is read backwards

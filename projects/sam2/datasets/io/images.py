@@ -42,8 +42,6 @@ try:
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
-JPEG_SUFFIXES = ('.jpg', '.jpeg')
-IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
 IntensityRange = tuple[float, float]
 
 # Formats, known by the first bytes of a file

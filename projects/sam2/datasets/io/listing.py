@@ -15,10 +15,11 @@ from mmengine.logging import print_log
 
 from ...ops import write_atomically
 from .errors import COMPLETE_DATA, ClipDataError, read_bytes
-from .images import IMAGE_SUFFIXES
 from .json_files import check_utf8, describe, get_field, read_json
 
 VIDEO_SUFFIX = '.mp4'
+JPEG_SUFFIXES = ('.jpg', '.jpeg')
+IMAGE_SUFFIXES = (*JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp')
 # Lossless formats: JPEG would change the values of a mask.
 MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp')
 # Suffixes that a list may carry, though clips are named without them.

@@ -30,8 +30,8 @@ from ..annotated_video import AnnotatedVideo, visible_objects, void_note
 from ..clip_dataset import ClipDataset
 from ..io.errors import ClipDataError
 from ..io.frames import ImageFrames
-from ..io.images import JPEG_SUFFIXES, write_jpeg
-from ..io.listing import is_hidden, write_list
+from ..io.images import write_jpeg
+from ..io.listing import JPEG_SUFFIXES, is_hidden, write_list
 from ..sources.synthetic import ClipPlan, copy_iou, make_clip
 from .config_sources import DatasetConfig
 from .worker_pool import Advance, Heartbeat, run_tasks

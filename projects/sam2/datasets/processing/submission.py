@@ -10,8 +10,8 @@ from PIL import Image
 from ...ops import atomic_write
 from ...structures import VOID_LABEL
 from ..io.errors import ClipDataError
-from ..io.images import IMAGE_SUFFIXES, image_size, read_label_map
-from ..io.listing import list_files, scan_folder, stem_of
+from ..io.images import image_size, read_label_map
+from ..io.listing import IMAGE_SUFFIXES, list_files, scan_folder, stem_of
 from ..io.mask_folders import MaskVideo, list_mask_videos, open_mask_video
 from .worker_pool import Advance
 

@@ -28,8 +28,8 @@ from ..io.errors import (
     reports_clip_errors,
 )
 from ..io.frames import open_image
-from ..io.images import IMAGE_SUFFIXES, read_label_map
-from ..io.listing import MASK_SUFFIXES, find_file, find_stems, safe_join
+from ..io.images import read_label_map
+from ..io.listing import IMAGE_SUFFIXES, MASK_SUFFIXES, find_file, find_stems, safe_join
 
 # The id of a region is its class times this, plus its number in the class.
 CLASS_FACTOR = 2**32

@@ -32,9 +32,9 @@ from ..io.errors import (
     shorten,
 )
 from ..io.frames import ImageFrames, open_image
-from ..io.images import IMAGE_SUFFIXES, decode_label_map, read_orientation
+from ..io.images import decode_label_map, read_orientation
 from ..io.json_files import FIX_FILE, check_type, describe, get_field, read_json
-from ..io.listing import find_file, find_stems, safe_join
+from ..io.listing import IMAGE_SUFFIXES, find_file, find_stems, safe_join
 from .segmentations import check_edges, checked_corners, fill_polygons
 
 CIRCLE_CORNERS = 64

@@ -11,9 +11,9 @@ from ..annotated_video import AnnotatedVideo, FrameSize, ObjectIds
 from ..clip_dataset import ListedDataset
 from ..io.errors import DEFAULT_LIMITS, ReadLimits, check_file, reports_clip_errors
 from ..io.frames import open_image
-from ..io.images import IMAGE_SUFFIXES, image_size
+from ..io.images import image_size
 from ..io.json_files import check_type, get_field, read_json
-from ..io.listing import find_file, find_stems, safe_join
+from ..io.listing import IMAGE_SUFFIXES, find_file, find_stems, safe_join
 from .segmentations import EncodedMasks, count_rle_pixels
 
 

@@ -1,0 +1,92 @@
+"""Where this package is installed, and the two names it is imported by.
+
+In a clone its name is ``projects.sam2``, from a wheel it is ``mmsam2``. Both names lead
+to the same modules, so that a config or script written for either works with both.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+NAME = __name__.rpartition('.')[0]
+CLONE_NAME, WHEEL_NAME = 'projects.' + 'sam2', 'mmsam2'
+OTHER_NAME = WHEEL_NAME if NAME == CLONE_NAME else CLONE_NAME
+
+PACKAGE = Path(__file__).resolve().parent
+# A wheel contains what stands beside `projects/` in a clone, in the folder that
+# OpenMMLab's tools look for.
+IS_WHEEL = (PACKAGE / '.mim').is_dir()
+ROOT = PACKAGE / '.mim' if IS_WHEEL else PACKAGE.parents[1]
+CONFIGS = ROOT / 'configs'
+TOOLS = ROOT / 'tools'
+
+
+def install_other_name() -> None:
+    """Let the other name of the package lead to the modules of this one."""
+    if not any(isinstance(finder, _OtherNameFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OtherNameFinder())
+
+
+class _OtherNameFinder(MetaPathFinder, Loader):
+    """Finds the modules of this package by its other name."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Find ``mmsam2.models`` for ``projects.sam2.models``, or the reverse.
+
+        Raises:
+            ImportError: If the other name belongs to another copy of the package.
+        """
+        del target
+        if fullname == OTHER_NAME:
+            self._refuse_other_copy(path)
+        elif fullname == OTHER_NAME.partition('.')[0]:  # the namespace `projects`
+            if self._find_elsewhere(fullname, path) is not None:
+                return None
+            return ModuleSpec(fullname, None, is_package=True)
+        elif not fullname.startswith(f'{OTHER_NAME}.'):
+            return None
+        return ModuleSpec(fullname, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module of this package."""
+        module = importlib.import_module(NAME + spec.name.removeprefix(OTHER_NAME))
+        # Python replaces the spec by the one of the other name, see exec_module.
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Restore the spec; the module has been executed before."""
+        if module.__spec__ is not None:
+            module.__spec__ = module.__spec__.loader_state
+
+    def _refuse_other_copy(self, path: Sequence[str] | None) -> None:
+        """Raise ImportError if the other name is that of other files."""
+        spec = self._find_elsewhere(OTHER_NAME, path)
+        if spec is None or spec.origin is None:
+            return
+        if Path(spec.origin).resolve().parent != PACKAGE:
+            msg = (
+                f'{OTHER_NAME} ({Path(spec.origin).parent}) is another copy of {NAME} '
+                f'({PACKAGE}), which is imported already; use one of them: import '
+                f'{NAME}, or remove the other copy from the environment'
+            )
+            raise ImportError(msg, name=OTHER_NAME)
+
+    def _find_elsewhere(
+        self, fullname: str, path: Sequence[str] | None
+    ) -> ModuleSpec | None:
+        """Find a module as Python would without this finder."""
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(fullname, path)):
+                return spec
+        return None
