@@ -3,8 +3,9 @@
 The blocks of a page run one after another in a folder of their own, with the data and
 weights that :func:`write_workspace` puts there:
 
-- ``python`` blocks share a namespace. A block that is a config (it has ``_base_``) is
-  written to a file and read; ``CONFIG`` in the commands that follow means that file.
+- ``python`` blocks share a namespace. A block that begins with a comment ``# name.py``
+  is a file of that name. A block with ``_base_`` is a config, which is read; ``CONFIG``
+  in the commands that follow means that file.
 - ``bash`` blocks: programs of ``tools/`` are called in this process. Programs of
   others, and ours that need a cluster, are not called (:data:`NOT_CALLED`); their
   options and the configs that they name are checked.
@@ -18,16 +19,15 @@ import argparse
 import ast
 import inspect
 import re
+import runpy
 import shlex
 import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -109,23 +109,15 @@ def pages() -> list[str]:
     ]
 
 
-@dataclass
 class PageRun:
-    """What became of the blocks of a page.
+    """Runs the blocks of a page.
 
     Attributes:
-        num_run: Blocks that ran.
-        reasons: Why each of the others did not.
-        num_called: Commands that were called.
-        not_called: Programs of the other commands.
         config: File that ``CONFIG`` stands for.
     """
 
-    num_run: int = 0
-    reasons: list[str] = field(default_factory=list)
-    num_called: int = 0
-    not_called: list[str] = field(default_factory=list)
-    config: str = 'configs/sam2_mini_davis.py'
+    def __init__(self) -> None:
+        self.config = 'configs/sam2_mini_davis.py'
 
     def run(self, name: str) -> None:
         """Run the blocks of a page in the current folder.
@@ -149,8 +141,6 @@ class PageRun:
                 traceback.print_exc()
                 kind = type(error).__name__
                 errors.append(f'{name}, line {example.line}: {kind}: {error}')
-            self.num_run += reason is None
-            self.reasons += [] if reason is None else [reason]
             reason = None
         assert not errors, '\n'.join(errors)
         assert reason is None, f'{name}: no block follows "not run: {reason}"'
@@ -160,23 +150,25 @@ class PageRun:
         check_parts(tree)
         if not is_run:
             return
-        if not re.search(r'^_base_ =', example.parsed, re.MULTILINE):
+        name = re.match(r'# (\w+\.py)\n', example.parsed)
+        is_config = re.search(r'^_base_ =', example.parsed, re.MULTILINE)
+        if name is None and not is_config:
             PythonEvaluator()(example)
             return
-        path = Path('configs') / f'{Path(example.path).stem}_{example.line}.py'
+        numbered = f'configs/{Path(example.path).stem}_{example.line}.py'
+        path = Path(name[1] if name else numbered)
         path.write_text(example.parsed, encoding='utf-8')
-        self.config = str(path)
-        load_config(self.config)
+        if is_config:
+            self.config = str(path)
+            load_config(self.config)
 
     def _bash(self, example: Example, is_run: bool) -> None:
         for words in commands(example.parsed):
             program, arguments = program_of([self._resolve(word) for word in words])
             if program in NOT_CALLED:
-                self.not_called.append(program)
                 check_launcher(program, arguments)
             elif is_run:
                 call_program(program, arguments)
-                self.num_called += 1
             else:
                 check_program(program, arguments)
 
@@ -219,7 +211,8 @@ def commands(source: str) -> Iterator[list[str]]:
 def program_of(words: Sequence[str]) -> tuple[str, list[str]]:
     """Split a command into its program and the rest.
 
-    A program of ``tools/`` is given by its path below it, without suffix.
+    A program of ``tools/`` is given by its path below it, without suffix; another
+    program in Python by its path.
     """
     program, *arguments = words
     if program.endswith('.sh'):
@@ -228,15 +221,18 @@ def program_of(words: Sequence[str]) -> tuple[str, list[str]]:
     if program == 'mmsam2':
         return tool_of_command(arguments[0]), arguments[1:]
     if program == 'python' and arguments[0] != '-m':
-        path = ROOT / arguments[0]
-        assert path.is_file(), f'there is no {arguments[0]}'
-        return path.relative_to(TOOLS).with_suffix('').as_posix(), arguments[1:]
+        path = Path(arguments[0])
+        assert path.is_file(), f'there is no {path}'
+        is_tool = path.parts[0] == 'tools'
+        tool = Path(*path.parts[1:]).with_suffix('') if is_tool else path
+        return tool.as_posix(), arguments[1:]
     return Path(program).name, arguments
 
 
 def tool_of_command(name: str) -> str:
     """Find the program of a command ``mmsam2 <name>``."""
-    (path,) = TOOLS.rglob(f'{name}.py')
+    path = next(TOOLS.rglob(f'{name}.py'), None)
+    assert path is not None, f'there is no program mmsam2 {name}'
     return path.relative_to(TOOLS).with_suffix('').as_posix()
 
 
@@ -270,6 +266,8 @@ def check_program(program: str, arguments: list[str]) -> None:
         parse_args(*words, **options)
         raise _ParsedError
 
+    if program.endswith('.py'):
+        return
     tool = load_tool(program)
     with (
         mock.patch.object(sys, 'argv', [f'{program}.py', *arguments]),
@@ -284,14 +282,17 @@ class _ParsedError(Exception):
 
 
 def call_program(program: str, arguments: list[str]) -> None:
-    """Call a program of ``tools/``.
+    """Call a program in this process.
 
     Raises:
         AssertionError: If it ends with an error.
     """
-    tool: ModuleType = load_tool(program)
-    with mock.patch.object(sys, 'argv', [f'{program}.py', *arguments]):
-        code = tool.main()
+    with mock.patch.object(sys, 'argv', [program, *arguments]):
+        if program.endswith('.py'):
+            runpy.run_path(program, run_name='__main__')
+            code = None
+        else:
+            code = load_tool(program).main()
     fresh_mmengine()
     assert not (isinstance(code, int) and code), f'{program} exits with {code}'
 
@@ -406,7 +407,8 @@ def given_names() -> dict[str, Any]:
 def write_workspace(root: Path) -> None:
     """Write the folder in which the blocks of a page run."""
     shutil.copytree(ROOT / 'configs', root / 'configs')
-    (root / 'tools').symlink_to(TOOLS)
+    for name in ('docs', 'tests', 'tools'):
+        (root / name).symlink_to(ROOT / name)
     torch.manual_seed(0)
     model = MODELS.build(shrink(original_fromfile(MINI)).model)
     (root / 'checkpoints').mkdir()
