@@ -1,32 +1,29 @@
 """Masks, prompts, labels and text in pictures, and the colours of objects."""
 
+import itertools
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from projects.sam2.structures import PointLabel, PromptMark
 from projects.sam2.visualization import Overlay, draw_overlay, object_color
 from projects.sam2.visualization.drawing import (
+    BLACK,
     NEGATIVE,
     POSITIVE,
     WHITE,
     Picture,
+    draw_labels,
     draw_marks,
+    draw_text,
     fitted_size,
     resize,
+    text_size,
 )
 
 SIZE = (90, 160)
-
-
-import itertools
-import math
-
-from projects.sam2.visualization.drawing import (
-    BLACK,
-    draw_labels,
-    draw_text,
-    text_size,
-)
 
 
 @pytest.fixture
@@ -187,6 +184,93 @@ def test_id_of_an_object_does_not_cover_a_click(
     # The disk about the centre is green and white, a plate black.
     disk = image[4 * 54 - 4 : 4 * 54 + 8, 4 * 64 - 4 : 4 * 64 + 8]
     assert disk[..., 1].min() >= POSITIVE[1]
+
+
+def disk(size: tuple[int, int], x: int, y: int, radius: int) -> np.ndarray:
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    return np.asarray((rows - y) ** 2 + (columns - x) ** 2 <= radius**2)
+
+
+def grey_frame(size: tuple[int, int]) -> Picture:
+    return np.full((*size, 3), 90, np.uint8)
+
+
+def share_hidden(
+    size: tuple[int, int], objects: Sequence[np.ndarray], marks: Sequence[PromptMark]
+) -> list[float]:
+    """Share of the pixels of each object that marks and labels change."""
+    ids = tuple(range(1, len(objects) + 1))
+    overlay = Overlay(object_ids=ids, masks=np.stack(objects), marks=tuple(marks))
+    marked = draw_overlay(grey_frame(size), overlay, long_side=max(size))
+    tinted = grey_frame(size)
+    for number, mask in zip(ids, objects, strict=True):
+        tinted[mask] = np.rint((90 + np.array(object_color(number))) / 2)
+    return [
+        float((np.abs(marked[mask] - tinted[mask].astype(int)) > 2).any(axis=1).mean())
+        for mask in objects
+    ]
+
+
+@pytest.mark.parametrize('size', [(128, 128), (768, 1024), (2160, 3840)])
+@pytest.mark.parametrize('radius', [3, 5, 10, 20])
+def test_small_object_stays_visible_under_its_click(
+    size: tuple[int, int], radius: int
+) -> None:
+    x, y = size[1] // 2, size[0] // 2
+    click = mark(x, y, PointLabel.POSITIVE, 1)
+    (hidden,) = share_hidden(size, [disk(size, x, y, radius)], [click])
+    assert hidden <= 0.3
+
+
+def test_small_object_stays_visible_under_many_clicks_and_in_its_box() -> None:
+    size, x, y = (768, 1024), 300, 200
+    clicks = [
+        mark(x + dx, y + dy, PointLabel.POSITIVE, 1)
+        for dx, dy in ((0, 0), (12, 0), (-12, 0), (0, 12), (0, -12))
+    ]
+    assert share_hidden(size, [disk(size, x, y, 20)], clicks)[0] <= 0.3
+    corners = [
+        mark(x - 10, y - 10, PointLabel.BOX_TOP_LEFT, 1),
+        mark(x + 10, y + 10, PointLabel.BOX_BOTTOM_RIGHT, 1),
+    ]
+    assert share_hidden(size, [disk(size, x, y, 10)], corners)[0] <= 0.3
+
+
+def test_negative_click_and_labels_do_not_hide_a_small_neighbour() -> None:
+    size = (768, 1024)
+    objects = [disk(size, 300, 200, 60), disk(size, 400, 200, 8)]
+    objects += [disk(size, 640, 200 + 25 * step, 8) for step in range(6)]
+    negative = mark(400, 200, PointLabel.NEGATIVE, 1)
+    assert max(share_hidden(size, objects, [negative])[1:]) <= 0.3
+
+
+@pytest.mark.parametrize('radius', [3, 10, 60])
+def test_click_can_be_found_whatever_the_size_of_its_object(radius: int) -> None:
+    size = (768, 1024)
+    click = mark(512, 384, PointLabel.POSITIVE, 1)
+    overlay = Overlay(
+        object_ids=(1,), masks=disk(size, 512, 384, radius)[None], marks=(click,)
+    )
+    image = draw_overlay(grey_frame(size), overlay, long_side=1024)
+    rows, columns = np.nonzero((image == POSITIVE).all(axis=2))
+    assert len(rows) >= 12
+    # Dots, disks and reticles are symmetric about the click.
+    assert abs(rows.mean() - 384) <= 1
+    assert abs(columns.mean() - 512) <= 1
+
+
+@pytest.mark.parametrize('size', [(96, 128), (480, 640), (1080, 1920), (2160, 3840)])
+def test_labels_and_lines_grow_with_the_picture(size: tuple[int, int]) -> None:
+    height, width = size
+    mask = disk(size, width // 2, height // 2, height // 3)
+    overlay = Overlay(object_ids=(3,), masks=mask[None])
+    image = draw_overlay(grey_frame(size), overlay, long_side=width)
+    in_middle = image[height // 3 : -height // 3, width // 3 : -width // 3]
+    label_rows = (in_middle == BLACK).all(axis=2).any(axis=1).sum()
+    assert height / 40 <= label_rows <= max(height / 15, 14)
+    row = image[height // 2, : width // 2 - height // 6]
+    line_width = (row == object_color(3)).all(axis=1).sum()
+    assert line_width == max(1, round(height / 400))
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Draws masks, prompts and object ids over a frame, and text into pictures."""
 
 import colorsys
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,9 +48,21 @@ _PALETTE: tuple[Color, ...] = (
 _GOLDEN_RATIO = 0.618033988749895
 MASK_OPACITY = 0.5
 VOID_OPACITY = 0.6
-CLICK_RIM = 3  # pixels around the disk of a click
-LABEL_GAP = 4  # pixels between a mask and a label beside it
+# Sizes of marks. They grow with the picture, and are smaller on small objects.
+SIDE_PER_LINE = 400  # the shorter side of a picture whose lines are one pixel wide
+CLICKED_SHARE = 1 / 6  # of the pixels of an object, that its clicks may cover
+LEAST_SIGN_RADIUS = 7  # pixels; a smaller click is a dot without a plus or minus
+LEAST_CLICK_RADIUS = 3  # pixels; a smaller object gets a reticle around it instead
+LEAST_LETTERS = 9  # pixels
+LABEL_SHARE = 5  # an object with so many times the pixels of its label gets it inside
+LEAST_DOTTED_AREA = math.pi * LEAST_CLICK_RADIUS**2 / CLICKED_SHARE
 FEW_OBJECTS = 8  # up to so many, ids are written large
+CLICKS = (PointLabel.POSITIVE, PointLabel.NEGATIVE)
+
+# An object id and its mask, at the size of the picture.
+ShownObject = tuple[int, Mask]
+# Centre and half the size, x and y, of a part of a picture.
+Region = tuple[Point, Point]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +110,7 @@ def draw_overlay(frame: Picture, overlay: Overlay, *, long_side: int) -> Picture
         is_prompted = object_id in overlay.prompted_ids
         _outline(image, mask, object_color(object_id), is_prompted=is_prompted)
     scale = size[1] / overlay.masks.shape[2]
-    draw_marks(image, overlay.marks, scale)
-    half_click = (_click_radius(image) + CLICK_RIM,) * 2
-    clicks = [
-        (_scaled(mark, scale), half_click)
-        for mark in overlay.marks
-        if mark.label in {PointLabel.POSITIVE, PointLabel.NEGATIVE}
-    ]
+    clicks = draw_marks(image, overlay.marks, scale, objects=objects)
     draw_labels(image, masks, overlay.object_ids, occupied=clicks)
     return image
 
@@ -143,7 +151,7 @@ def _resize_mask(mask: Mask, size: Size) -> Mask:
     return resized
 
 
-def _tint(image: Picture, objects: Sequence[tuple[int, Mask]]) -> None:
+def _tint(image: Picture, objects: Sequence[ShownObject]) -> None:
     """Blend into each pixel the colour of the last mask that covers it."""
     covered = np.zeros(image.shape[:2], dtype=bool)
     colors = np.zeros_like(image)
@@ -168,17 +176,25 @@ def _outline(image: Picture, mask: Mask, color: Color, *, is_prompted: bool) -> 
     """
     # Crop to the mask, which is faster.
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    margin = 4
+    line_width = min(_line_width(image), max(1, round(min(width, height) / 10)))
+    rim_width = line_width + is_prompted
+    margin = line_width + rim_width + 1
     rows = slice(max(0, top - margin), top + height + margin)
     columns = slice(max(0, left - margin), left + width + margin)
     image, mask = image[rows, columns], mask[rows, columns]
-    line = _dilate(mask, 1)
-    rim = _dilate(mask, 3 if is_prompted else 2) & ~line
+    outside = (~mask).astype(np.uint8)
+    distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    line = (distance > 0) & (distance <= line_width)
+    rim = (distance > line_width) & (distance <= line_width + rim_width)
     if is_prompted:
         image[rim] = WHITE
     else:
         _blend(image, rim, np.array(BLACK), 0.5)
-    image[line & ~mask] = color
+    image[line] = color
+
+
+def _line_width(image: Picture) -> int:
+    return max(1, round(int(min(image.shape[:2])) / SIDE_PER_LINE))
 
 
 def _blend(image: Picture, mask: Mask, color: NDArray[Any], opacity: float) -> None:
@@ -186,39 +202,68 @@ def _blend(image: Picture, mask: Mask, color: NDArray[Any], opacity: float) -> N
     image[mask] = np.rint(mixed).astype(np.uint8)
 
 
-def _dilate(mask: Mask, radius: int) -> Mask:
-    size = (2 * radius + 1, 2 * radius + 1)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)
-    dilated: Mask = cv2.dilate(mask.astype(np.uint8), kernel) > 0
-    return dilated
-
-
 # --------------------------------------------------------------------------- Prompts
 
 
-def draw_marks(image: Picture, marks: Sequence[PromptMark], scale: float) -> None:
+def draw_marks(
+    image: Picture,
+    marks: Sequence[PromptMark],
+    scale: float,
+    *,
+    objects: Sequence[ShownObject] = (),
+) -> list[Region]:
     """Draw prompt points and boxes into a picture.
 
     Positive clicks are green with a plus, negative ones red with a minus, each within
-    a ring of its object's colour.
+    a ring of its object's colour. On a small object a click is a dot. On one that a dot
+    would cover it is a reticle: four lines outside of the object that point to it.
 
     Args:
         marks: Prompts in pixels of the file.
         scale: Pixels of the picture for a pixel of the file.
+        objects: Id and mask of each object, (height, width) of the picture, for the
+            size of its marks.
+
+    Returns:
+        Regions of the clicks, to be kept free of labels.
     """
     top_lefts: dict[int, Point] = {}
+    num_clicks = Counter(mark.object_id for mark in marks if mark.label in CLICKS)
+    clicks: list[Region] = []
     for mark in marks:
-        point = _scaled(mark, scale)
-        color = object_color(mark.object_id)
+        point, color = _scaled(mark, scale), object_color(mark.object_id)
         if mark.label is PointLabel.BOX_TOP_LEFT:
             top_lefts[mark.object_id] = point
         elif mark.label is PointLabel.BOX_BOTTOM_RIGHT:
-            top_left = top_lefts.get(mark.object_id, point)
-            cv2.rectangle(image, top_left, point, WHITE, 3, cv2.LINE_AA)
-            cv2.rectangle(image, top_left, point, color, 2, cv2.LINE_AA)
+            _draw_box(image, top_lefts.get(mark.object_id, point), point, color)
         else:
-            is_positive = mark.label is PointLabel.POSITIVE
-            _draw_click(image, point, color, is_positive=is_positive)
+            clicks += _draw_point(
+                image, mark, point, objects, num_clicks[mark.object_id]
+            )
+    return clicks
+
+
+def _draw_point(
+    image: Picture,
+    mark: PromptMark,
+    point: Point,
+    objects: Sequence[ShownObject],
+    num_clicks: int,
+) -> list[Region]:
+    """Draw a click as its object allows; return the regions that it takes."""
+    color = POSITIVE if mark.label is PointLabel.POSITIVE else NEGATIVE
+    hidden = [mask for _, mask in objects if _contains(mask, point)]
+    own = [mask for number, mask in objects if number == mark.object_id]
+    areas = [int(np.count_nonzero(mask)) for mask in own + hidden]
+    radius = _click_radius(image, min(filter(None, areas), default=0), num_clicks)
+    if radius < LEAST_CLICK_RADIUS:
+        smallest = min(hidden, key=np.count_nonzero, default=None)
+        return _draw_reticle(image, point, smallest, color)
+    if radius < LEAST_SIGN_RADIUS:
+        _draw_dot(image, point, radius, color)
+    else:
+        _draw_click(image, point, radius, object_color(mark.object_id), color)
+    return [(point, (radius, radius))]
 
 
 def _scaled(mark: PromptMark, scale: float) -> Point:
@@ -227,24 +272,69 @@ def _scaled(mark: PromptMark, scale: float) -> Point:
     return round((mark.x + 0.5) * scale - 0.5), round((mark.y + 0.5) * scale - 0.5)
 
 
-def _click_radius(image: Picture) -> int:
-    return max(4, int(min(image.shape[:2])) // 45)
+def _contains(mask: Mask, point: Point) -> bool:
+    x, y = point
+    height, width = mask.shape
+    return 0 <= x < width and 0 <= y < height and bool(mask[y, x])
+
+
+def _click_radius(image: Picture, area: int, num_clicks: int) -> int:
+    """Radius in pixels, by the picture and by the area of the object."""
+    radius = max(LEAST_SIGN_RADIUS, int(min(image.shape[:2])) // 45 + 3)
+    if not area:
+        return radius
+    covered = CLICKED_SHARE * area / num_clicks
+    # An object may be tiny or have many clicks: both may not make the clicks vanish.
+    if area > LEAST_DOTTED_AREA:
+        covered = max(covered, math.pi * LEAST_CLICK_RADIUS**2)
+    return min(radius, int(math.sqrt(covered / math.pi)))
 
 
 def _draw_click(
-    image: Picture, point: Point, ring: Color, *, is_positive: bool
+    image: Picture, point: Point, radius: int, ring: Color, color: Color
 ) -> None:
-    """Draw a disk with a sign in it, and a ring around it."""
-    radius = _click_radius(image)
+    """Draw a disk with a plus or, if it is red, a minus, and a ring around it."""
     x, y = point
-    arm = max(2, radius - 3)
-    color = POSITIVE if is_positive else NEGATIVE
-    cv2.circle(image, point, radius + CLICK_RIM, ring, cv2.FILLED, cv2.LINE_AA)
-    cv2.circle(image, point, radius + 1, WHITE, cv2.FILLED, cv2.LINE_AA)
-    cv2.circle(image, point, radius, color, cv2.FILLED, cv2.LINE_AA)
-    cv2.line(image, (x - arm, y), (x + arm, y), WHITE, 2)
-    if is_positive:
-        cv2.line(image, (x, y - arm), (x, y + arm), WHITE, 2)
+    disk = radius - max(2, radius // 5)
+    line = max(1, radius // 6)
+    arm = disk - line - 1
+    cv2.circle(image, point, radius, ring, cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(image, point, disk + 1, WHITE, cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(image, point, disk, color, cv2.FILLED, cv2.LINE_AA)
+    cv2.line(image, (x - arm, y), (x + arm, y), WHITE, line)
+    if color == POSITIVE:
+        cv2.line(image, (x, y - arm), (x, y + arm), WHITE, line)
+
+
+def _draw_dot(image: Picture, point: Point, radius: int, color: Color) -> None:
+    cv2.circle(image, point, radius, WHITE, cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(image, point, radius - 1, color, cv2.FILLED, cv2.LINE_AA)
+
+
+def _draw_reticle(
+    image: Picture, point: Point, mask: Mask | None, color: Color
+) -> list[Region]:
+    """Draw four lines that point to a small object from outside."""
+    (x, y), line = point, 1 + _line_width(image)
+    gap = 2 * line
+    if mask is not None:
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+        gap += max(x - left, left + width - x, y - top, top + height - y)
+    end = gap + max(LEAST_SIGN_RADIUS, 3 * line)
+    for thickness, stroke in ((line + 2, WHITE), (line, color)):
+        for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            inner = (x + right * gap, y + down * gap)
+            outer = (x + right * end, y + down * end)
+            cv2.line(image, inner, outer, stroke, thickness, cv2.LINE_AA)
+    return [(point, (end, line)), (point, (line, end))]
+
+
+def _draw_box(image: Picture, top_left: Point, end: Point, color: Color) -> None:
+    """Draw a box; the lines of a small one are fine, so that they hide no object."""
+    sides = [abs(stop - start) for start, stop in zip(top_left, end, strict=True)]
+    line = 1 + min(_line_width(image), min(sides) // 40)
+    cv2.rectangle(image, top_left, end, WHITE, line + 1, cv2.LINE_AA)
+    cv2.rectangle(image, top_left, end, color, line, cv2.LINE_AA)
 
 
 # ------------------------------------------------------------------------------ Text
@@ -286,7 +376,7 @@ def draw_labels(
     masks: Sequence[Mask],
     object_ids: Sequence[int],
     *,
-    occupied: Sequence[tuple[Point, Point]] = (),
+    occupied: Sequence[Region] = (),
 ) -> None:
     """Write the id of each object on a black label rimmed in its colour.
 
@@ -298,37 +388,68 @@ def draw_labels(
         occupied: Centre and half the size (x, y) of regions to keep free.
     """
     divisor = 26 if len(masks) <= FEW_OBJECTS else 36
-    letter_height = max(9, min(image.shape[:2]) // divisor)
+    largest = max(LEAST_LETTERS, min(image.shape[:2]) // divisor)
+    smallest = max(LEAST_LETTERS, round(0.6 * largest))
+    line = _line_width(image)
+    owners, areas = _owners(image, masks)
     occupied = [*occupied]
-    for object_id, mask in zip(object_ids, masks, strict=True):
-        if not mask.any():
+    for index, (object_id, mask) in enumerate(zip(object_ids, masks, strict=True)):
+        if not areas[index]:
             continue
+        letter_height = int(np.clip(math.sqrt(areas[index]) / 2, smallest, largest))
         height, width = text_size(str(object_id), letter_height)
-        half = (width // 2 + 3, height // 2 + 1)
-        centers = _label_centers(mask, half)
-        free = (c for c in centers if not any(_overlap(c, half, o) for o in occupied))
-        x, y = next(free, centers[0])
+        half = (width // 2 + 2 + line, height // 2 + line)
+        centers = _label_centers(mask, half, gap=3 * line + 1)
+        free = [c for c in centers if not any(_overlap(c, half, o) for o in occupied)]
+        x, y = min(
+            free or centers[:1],
+            key=lambda center: _hides_another(center, half, index, owners, areas),
+        )
         occupied.append(((x, y), half))
         corners = ((x - half[0], y - half[1]), (x + half[0], y + half[1]))
         cv2.rectangle(image, *corners, BLACK, cv2.FILLED)
-        cv2.rectangle(image, *corners, object_color(object_id), 1)
+        cv2.rectangle(image, *corners, object_color(object_id), line)
         at = (max(0, x - width // 2), max(0, y - height // 2))
         draw_text(image, str(object_id), at, letter_height=letter_height, color=WHITE)
 
 
-def _label_centers(mask: Mask, half: Point) -> list[Point]:
+def _owners(image: Picture, masks: Sequence[Mask]) -> tuple[NDArray[Any], list[int]]:
+    """Index of the smallest mask at each pixel, -1 for none; and areas of the masks."""
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    owners = np.full(image.shape[:2], -1, dtype=np.int32)
+    for index in sorted(range(len(masks)), key=lambda index: -areas[index]):
+        owners[masks[index]] = index
+    return owners, areas
+
+
+def _hides_another(
+    center: Point,
+    half: Point,
+    index: int,
+    owners: NDArray[Any],
+    areas: Sequence[int],
+) -> bool:
+    """Whether a label would cover a good part of an object other than its own."""
+    (x, y), (half_width, half_height) = center, half
+    rows = slice(max(0, y - half_height), y + half_height + 1)
+    columns = slice(max(0, x - half_width), x + half_width + 1)
+    covered = np.bincount(owners[rows, columns].ravel() + 1, minlength=len(areas) + 1)
+    covered[index + 1] = 0
+    return bool((4 * covered[1:] > np.array(areas)).any())
+
+
+def _label_centers(mask: Mask, half: Point, *, gap: int) -> list[Point]:
     """Where the centre of a label may lie inside the picture, best first."""
     padded = np.pad(mask, 1).astype(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
     row, column = (int(i) for i in np.unravel_index(depth.argmax(), depth.shape))
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    centers = [
-        (column, top - half[1] - LABEL_GAP),
-        (column, top + height + half[1] + LABEL_GAP),
-        (left - half[0] - LABEL_GAP, row),
-        (left + width + half[0] + LABEL_GAP, row),
-    ]
-    if depth.max() >= max(half):
+    above, below = top - half[1] - gap, top + height + half[1] + gap
+    before, behind = left - half[0] - gap, left + width + half[0] + gap
+    centers = [(column, above), (column, below), (before, row), (behind, row)]
+    centers += [(x, y) for y in (above, below) for x in (behind, before)]
+    label_is_small = 4 * half[0] * half[1] * LABEL_SHARE < np.count_nonzero(mask)
+    if depth.max() >= max(half) and label_is_small:
         centers.insert(0, (column, row))
     max_x, max_y = mask.shape[1] - half[0] - 1, mask.shape[0] - half[1] - 1
     return [
@@ -340,7 +461,7 @@ def _label_centers(mask: Mask, half: Point) -> list[Point]:
     ]
 
 
-def _overlap(center: Point, half: Point, other: tuple[Point, Point]) -> bool:
+def _overlap(center: Point, half: Point, other: Region) -> bool:
     (x, y), (half_width, half_height) = other
     return (
         abs(center[0] - x) <= half[0] + half_width
