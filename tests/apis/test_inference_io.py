@@ -326,15 +326,27 @@ def test_video_gets_labels_by_frame_and_one_overlay_video(tmp_path: Path) -> Non
     assert clip.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
 
 
+def test_video_of_one_frame_gets_a_picture(tmp_path: Path) -> None:
+    for length in (2, 1):
+        with files(tmp_path, 25.0) as output:
+            for _ in range(length):
+                output.add_overlay(PICTURE)
+    assert written(tmp_path) == {'vis/a.b.png'}  # the video before it is gone
+    stored = np.asarray(Image.open(tmp_path / 'vis' / 'a.b.png'))
+    assert np.array_equal(stored, PICTURE)
+
+
 def test_failure_leaves_no_half_of_a_video(tmp_path: Path) -> None:
-    def fail() -> None:
+    def fail(length: int) -> None:
         with files(tmp_path, 25.0, 'png') as output:
-            output.add_overlay(PICTURE)
+            for _ in range(length):
+                output.add_overlay(PICTURE)
             raise KeyError
 
-    with pytest.raises(KeyError):
-        fail()
-    assert not list(tmp_path.rglob('*.mp4'))
+    for length in (1, 2):
+        with pytest.raises(KeyError):
+            fail(length)
+    assert not written(tmp_path)
 
 
 def test_id_beyond_a_palette_is_written_in_16_bits(tmp_path: Path) -> None:

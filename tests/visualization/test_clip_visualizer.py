@@ -64,6 +64,16 @@ def test_video_without_a_frame_is_passed_over(
     assert not list(tmp_path.iterdir())
 
 
+def test_still_has_no_video(tmp_path: Path, video: MemoryVideo) -> None:
+    visualizer = build(tmp_path, 'TensorboardVisBackend')
+    still = true_masklets(video, (0,))
+    files = visualizer.write_clip(video, still, folder=tmp_path / 'clips', step=7)
+    assert [path.name for path in files] == ['set_squares_7.png']
+    assert list((tmp_path / 'clips').iterdir()) == list(files)
+    visualizer.add_strips(tmp_path / 'clips', 7)
+    visualizer.close()
+
+
 def test_strips_and_videos_of_a_step_reach_tensorboard_and_lie_on_disk_once(
     tmp_path: Path, video: MemoryVideo
 ) -> None:

@@ -414,7 +414,8 @@ def _captured_frames(capture: cv2.VideoCapture) -> Iterator[NDArray[np.uint8]]:
 class ResultFiles:
     """Writes the masks and overlays of one input, frame by frame, in a ``with`` block.
 
-    ``vis/<name>.png`` or ``.mp4`` shows the masks over the input. ``pred/`` holds
+    ``vis/<name>.png`` or, for a video of more than one frame, ``.mp4`` shows the masks
+    over the input. ``pred/`` holds
     ``<name>.png`` or, for a video, ``<name>/<frame>.png`` with object ids: a palette
     PNG, or one of 16 bits for ids above 255 (smaller objects lie on top);
     ``<name>.json``, COCO run lengths; and ``.npz`` beside the PNG with ``masks``,
@@ -442,6 +443,7 @@ class ResultFiles:
         self._formats = formats
         self._frames_per_second = frames_per_second
         self._open_files = ExitStack()
+        self._still: Picture | None = None  # the only frame of a video so far
         self._video: VideoFile | None = None
         self._has_masks = False
 
@@ -451,11 +453,22 @@ class ResultFiles:
     def __exit__(self, *failure: object) -> None:
         """Finish the video, or remove it after a failure."""
         self._open_files.__exit__(*failure)  # type: ignore[arg-type]  # passed on
+        if self._still is not None and self._video is None and failure[0] is None:
+            write_png(_with_ending(self._overlays, '.png'), self._still)
+            # Of an earlier run for more frames.
+            _with_ending(self._overlays, '.mp4').unlink(missing_ok=True)
 
     def add_overlay(self, picture: Picture) -> None:
-        """Write an overlay, (height, width, 3), RGB, or append it to the video."""
+        """Write an overlay, (height, width, 3), RGB, or append it to the video.
+
+        The first frame of a video is kept until the second one comes: a video of one
+        frame becomes a PNG.
+        """
         if self._frames_per_second is None:
             write_png(_with_ending(self._overlays, '.png'), picture)
+            return
+        if self._still is None:
+            self._still = picture
             return
         if self._video is None:
             self._video = self._open_files.enter_context(
@@ -464,6 +477,7 @@ class ResultFiles:
                     frames_per_second=self._frames_per_second,
                 )
             )
+            self._video.add(self._still)
         self._video.add(picture)
 
     def add_masks(self, frame: InferredFrame) -> None:

@@ -33,8 +33,8 @@ class ClipVisualizer(Visualizer):
     """Draws videos with prompts, ground truth and predicted masklets.
 
     For each video it writes a strip (``.png``) and a video of ground truth beside
-    prediction (``.mp4``), and shows them in TensorBoard and Weights & Biases; other
-    backends get the strips only. In a config::
+    prediction (``.mp4``; none of a still), and shows them in TensorBoard and Weights &
+    Biases; other backends get the strips only. In a config::
 
         visualizer = dict(
             type='ClipVisualizer', vis_backends=[dict(type='TensorboardVisBackend')]
@@ -77,7 +77,7 @@ class ClipVisualizer(Visualizer):
         step: int,
         title: str = '',
     ) -> tuple[Path, ...]:
-        """Write the strip and the video of a validation video.
+        """Write the strip and, unless it is a still, the video of a validation video.
 
         Each process may write its own videos; this does not wait for the others.
 
@@ -87,7 +87,7 @@ class ClipVisualizer(Visualizer):
             title: Written above; the video's name if empty.
 
         Returns:
-            Paths of both files; none where no frame was recorded.
+            Paths of the files; none where no frame was recorded.
         """
         if not masklets.frames:
             return ()
@@ -96,6 +96,8 @@ class ClipVisualizer(Visualizer):
         strip_path = folder / f'{stem}_{step}.png'
         video_path = strip_path.with_suffix('.mp4')
         write_png(strip_path, self.draw_strip(source, masklets, title=title))
+        if len(masklets.frames) == 1:
+            return (strip_path,)
         write_video(video_path, draw_video(source, masklets, title=title))
         return strip_path, video_path
 
