@@ -17,14 +17,51 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='released weights or a checkpoint of a run')
     add_run_arguments(parser)
+    parser.add_argument(
+        '--out', metavar='FILE', help='write scores and masks to FILE, .pkl or .json'
+    )
+    parser.add_argument(
+        '--show', action='store_true', help='show the frames of each video in a window'
+    )
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='draw all videos, as strips and mp4, in DIR'
+    )
+    parser.add_argument(
+        '--wait-time',
+        type=float,
+        default=2.0,
+        metavar='SECONDS',
+        help='time for which --show shows a frame; 0 waits for a key (default 2)',
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="average mirrored views of each frame, as the config's tta_model says",
+    )
     options = parser.parse_args(arguments)
     from mmengine.dist import is_main_process
 
     from projects.sam2.engine.config import load_config
     from projects.sam2.engine.launching import launched_runner
+    from projects.sam2.engine.run_options import (
+        apply_dump,
+        apply_tta,
+        apply_visualization,
+    )
 
     cfg = load_config(options.config, options.cfg_options)
     cfg.load_from, cfg.resume = options.checkpoint, False
+    if options.show or options.show_dir:
+        apply_visualization(
+            cfg,
+            show=options.show,
+            show_dir=options.show_dir,
+            wait_time=options.wait_time,
+        )
+    if options.out:
+        apply_dump(cfg, options.out)
+    if options.tta:
+        apply_tta(cfg)
     with launched_runner(cfg, options) as runner:
         metrics: dict[str, float] = runner.test()
         if is_main_process():

@@ -28,6 +28,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action='store_true',
         help='run the forward pass in bfloat16, on any device',
     )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the clips of an optimizer step over '
+        'auto_scale_lr.base_batch_size of the config',
+    )
     return parser.parse_args(arguments)
 
 
@@ -37,11 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from projects.sam2.engine.config import apply_bfloat16, apply_work_dir, load_config
     from projects.sam2.engine.launching import launched_runner
     from projects.sam2.engine.resume import apply_resume
+    from projects.sam2.engine.run_options import apply_auto_scale_lr
 
     cfg = load_config(options.config, options.cfg_options)
     apply_work_dir(cfg, options.work_dir)
     if options.amp:
         apply_bfloat16(cfg)
+    if options.auto_scale_lr:
+        apply_auto_scale_lr(cfg)
     warnings = apply_resume(cfg, options.resume)
     with launched_runner(cfg, options) as runner:
         for warning in warnings:

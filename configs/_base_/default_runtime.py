@@ -43,5 +43,8 @@ visualizer = dict(
 log_processor = dict(type='LogProcessor', window_size=20, by_epoch=True)
 log_level = 'INFO'
 
+# `test.py --tta` wraps the model in it; scales=(1.0, 1.25) adds larger views.
+tta_model = dict(type='SAM2TTAModel', flips=(False, True), scales=(1.0,))
+
 load_from = None
 resume = False

@@ -46,12 +46,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_arguments_are_those_of_mm_tools() -> None:
     parse = load_tool('train').parse_arguments
-    words = 'c.py --work-dir w --amp --resume --cfg-options a.b=1 c=[x,y]'
-    options = parse([*words.split(), '--launcher', 'slurm'])
+    words = (
+        'c.py --work-dir w --amp --resume --auto-scale-lr --cfg-options a.b=1 c=[x,y]'
+    )
+    options = parse([*words.split(), 'c=[x,y]', '--launcher', 'slurm'])
     assert vars(options) == {
         'config': 'c.py',
         'work_dir': 'w',
         'amp': True,
+        'auto_scale_lr': True,
         'resume': 'auto',
         'cfg_options': {'a.b': 1, 'c': ['x', 'y']},
         'launcher': 'slurm',

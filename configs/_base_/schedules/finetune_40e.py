@@ -20,3 +20,7 @@ param_scheduler = [
 train_cfg = dict(type='ClipTrainLoop', max_epochs=40, val_interval=5)
 val_cfg = dict(type='ClipValLoop')
 test_cfg = dict(type='ClipTestLoop')
+
+# `train.py --auto-scale-lr` scales the learning rate by the clips per step over this
+# number: 8 GPUs with a clip each.
+auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -19,3 +19,6 @@ param_scheduler = [
 train_cfg = dict(type='ClipTrainLoop', max_epochs=40, val_interval=10)
 val_cfg = dict(type='ClipValLoop')
 test_cfg = dict(type='ClipTestLoop')
+
+# For `train.py --auto-scale-lr`: two processes with two clips each.
+auto_scale_lr = dict(enable=False, base_batch_size=4)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -90,8 +90,11 @@ def init_distributed(cfg: Config, launcher: str) -> None:
 
 
 def unwrap_model(model: nn.Module) -> Any:
-    """Return the model inside a DDP wrapper, or the model itself."""
-    return model.module if is_model_wrapper(model) else model
+    """Return the model inside wrappers for DDP and test-time augmentation."""
+    inner: Any = model
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
+    return inner
 
 
 def leave_process_group() -> None:

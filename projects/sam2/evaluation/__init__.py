@@ -20,6 +20,7 @@ from .jf import (
     score_masks,
 )
 from .metrics import (
+    ClipDumpResults,
     ClipPromptIoUMetric,
     JFMetric,
     JFRoundsMetric,
@@ -47,6 +48,7 @@ from .scores import (
 
 __all__ = [
     'PROTOCOLS',
+    'ClipDumpResults',
     'ClipLossAccumulator',
     'ClipLossMetric',
     'ClipPromptIoUAccumulator',

@@ -5,9 +5,10 @@ import io
 import json
 import logging
 import math
+import pickle
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mmengine.registry import METRICS
 
 from ..ops import write_atomically
 from ..ops.screen import ScreenText
+from ..structures import VideoRecord
 from .scores import (
     ObjectScores,
     PredictionGaps,
@@ -25,6 +27,8 @@ from .scores import (
     VideoScores,
     summarise,
 )
+
+DUMP_SUFFIXES = ('.pkl', '.pickle', '.json')
 
 
 class VideoMetric(BaseMetric):
@@ -179,6 +183,90 @@ class ClipPromptIoUMetric(VideoMetric):
             for name, round_ious in rounds.items():
                 ious.setdefault(name, []).extend(round_ious)
         return {f'mIoU_{name}': 100 * float(np.mean(v)) for name, v in ious.items()}
+
+
+@METRICS.register_module()
+class ClipDumpResults(BaseMetric):
+    """Writes scores and masks of all videos to one file, as ``tools/test.py --out``.
+
+    The file holds plain types, so that it can be read without this package: a list of
+    videos, in the order of the dataset, each a dict with
+
+    - ``video_name`` and ``sample_index``;
+    - ``scores``: J and F of each object on each frame (0 to 1), and ``rounds``, the
+      same for each round of prompts, where the model has an accumulator for them;
+    - ``frames``: of each recorded frame ``frame_index``, ``frame_name``,
+      ``object_ids``, ``prompted_ids`` and ``segmentations``, a mask per object as
+      COCO's compressed RLE at the size of the file.
+
+    It reports no number. The model's :class:`MaskletRecorder` decides which videos and
+    frames have masks.
+
+    Args:
+        out_file: Path that ends in ``.pkl``, ``.pickle`` or ``.json``.
+
+    Raises:
+        ValueError: If the path ends in anything else.
+    """
+
+    default_prefix = ''
+
+    def __init__(self, *, out_file: str) -> None:
+        super().__init__(collect_device='gpu')
+        self.out_file = Path(out_file)
+        if self.out_file.suffix not in DUMP_SUFFIXES:
+            msg = f'{out_file}: results are written as {", ".join(DUMP_SUFFIXES)}'
+            raise ValueError(msg)
+
+    def process(
+        self,
+        data_batch: Sequence[VideoRecord],
+        data_samples: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Turn the results of videos to plain types."""
+        for record, result in zip(data_batch, data_samples, strict=True):
+            video: dict[str, Any] = {
+                'video_name': result['video_name'],
+                'sample_index': int(result['sample_index']),
+            }
+            for name in ('scores', 'rounds'):
+                if name in result:
+                    video[name] = _plain(result[name])
+            frames = result['masklets'].frames if 'masklets' in result else ()
+            video['frames'] = [
+                {
+                    'frame_index': frame.frame_index,
+                    'frame_name': record.source.frame_name(frame.frame_index),
+                    'object_ids': _plain(frame.object_ids),
+                    'prompted_ids': _plain(frame.prompted_ids),
+                    'segmentations': _plain(frame.encoded),
+                }
+                for frame in frames
+            ]
+            self.results.append(video)
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Write the file."""
+        videos = {video['sample_index']: video for video in results}
+        ordered = [videos[index] for index in sorted(videos)]
+        if self.out_file.suffix == '.json':
+            content: bytes | str = json.dumps(ordered)
+        else:
+            content = pickle.dumps(ordered)
+        write_atomically(self.out_file, content)
+        print_log(ScreenText(f'Wrote {self.out_file}'), logger='current')
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Turn dataclasses, tuples and NumPy's numbers to dicts, lists and numbers."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 # ------------------------------------------------------------------------ The report

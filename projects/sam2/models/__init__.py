@@ -11,6 +11,7 @@ from .memory_encoder import MemoryEncoder, SAM2ObjectPointer
 from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
 from .sam2 import SAM2
+from .test_time_augmentation import SAM2TTAModel
 from .tracking.frame import SAM2Tracker
 from .tracking.rounds import (
     SAM2ImageRounds,
@@ -37,5 +38,6 @@ __all__ = [
     'SAM2OnlineRounds',
     'SAM2PromptEncoder',
     'SAM2PromptSimulator',
+    'SAM2TTAModel',
     'SAM2Tracker',
 ]

@@ -279,11 +279,17 @@ class SAM2(ReleasedNames, BaseModel):
         Each object is prompted on the frame where it appears first. If the prompts
         of validation come in rounds, it may be prompted again.
         """
+        return self.collect(record, self._predictions(record.source))
+
+    def collect(
+        self, record: VideoRecord, predictions: Iterator[FramePrediction]
+    ) -> VideoResult:
+        """Give the predictions of a video to the accumulators, frame by frame."""
         name, index = record.source.name, record.sample_index
         result = VideoResult(metainfo={'sample_index': index, 'video_name': name})
         for accumulator in self.accumulators:
             accumulator.begin(record)
-        for prediction in self._predictions(record.source):
+        for prediction in predictions:
             for accumulator in self.accumulators:
                 if isinstance(accumulator, RoundObserver):
                     accumulator.add_round(prediction)

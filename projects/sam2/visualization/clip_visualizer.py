@@ -101,6 +101,40 @@ class ClipVisualizer(Visualizer):
         write_video(video_path, draw_video(source, masklets, title=title))
         return strip_path, video_path
 
+    def show_clip(
+        self,
+        source: VideoSource,
+        masklets: Masklets,
+        *,
+        title: str = '',
+        wait_time: float = 0.0,
+    ) -> None:
+        """Show ground truth beside prediction in a window, frame by frame.
+
+        Args:
+            title: Written above; the video's name if empty.
+            wait_time: Seconds for which a frame is shown; 0 waits for a key.
+
+        Raises:
+            OSError: If no window can be opened.
+        """
+        pictures = draw_video(source, masklets, title=title or source.name)
+        try:
+            for picture in pictures:
+                self.show(
+                    picture[..., ::-1],  # OpenCV expects BGR
+                    win_name=source.name,
+                    wait_time=wait_time,
+                    backend='cv2',
+                )
+        except cv2.error as error:
+            msg = (
+                'No window can be opened: there is no display, or OpenCV was installed '
+                'without windows (opencv-python-headless). Write the pictures to files '
+                'instead, with --show-dir'
+            )
+            raise OSError(msg) from error
+
     @master_only
     def add_strips(self, folder: Path, step: int) -> None:
         """Show all strips and videos of a step in TensorBoard and the like.

@@ -123,3 +123,13 @@ def test_visualizer_that_cannot_draw_videos_is_refused(
     validate(hook, runner, 'plain')
     with pytest.raises(TypeError, match=r'object cannot draw.*ClipVisualizer'):
         validate(hook, runner, 'a')
+
+
+def test_options_choose_the_folder_and_the_videos(runner: Any, tmp_path: Path) -> None:
+    hook = ClipVisualizationHook(out_dir=str(tmp_path / 'shown'), max_videos=1)
+    records, results = batch('a', 'b')
+    records[1] = record_of(records[1].source, sample_index=1)
+    hook.after_test_iter(runner, 0, records, results)
+    hook.after_test_epoch(runner, {})
+    assert [name for name, *_ in runner.visualizer.drawn] == ['a']
+    assert runner.visualizer.handed_on == [(tmp_path / 'shown', 60)]

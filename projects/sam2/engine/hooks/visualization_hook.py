@@ -20,10 +20,31 @@ class ClipVisualizationHook(Hook):
     process draws the videos that it tracked; after the last one, the first process
     adds the picture strips to TensorBoard.
 
-    Files are in ``<work_dir>/<timestamp>/vis_data/clips``.
+    ``tools/test.py --show --show-dir DIR`` sets the options.
+
+    Args:
+        show: Show the frames of each video in a window as well.
+        wait_time: Seconds for which a frame is shown; 0 waits for a key.
+        out_dir: Folder of strips and videos; None for
+            ``<work_dir>/<timestamp>/vis_data/clips``.
+        max_videos: Draw the first videos of the dataset only; None for all that were
+            recorded.
     """
 
     priority = 'LOW'
+
+    def __init__(
+        self,
+        *,
+        show: bool = False,
+        wait_time: float = 2.0,
+        out_dir: str | None = None,
+        max_videos: int | None = None,
+    ) -> None:
+        self.show = show
+        self.wait_time = wait_time
+        self.out_dir = None if out_dir is None else Path(out_dir)
+        self.max_videos = max_videos
 
     def after_val_iter(
         self,
@@ -35,7 +56,9 @@ class ClipVisualizationHook(Hook):
         """Draw the videos of a batch."""
         step = _step(runner)
         for record, result in zip(data_batch or (), outputs or (), strict=True):
-            if 'masklets' not in result:
+            limit = self.max_videos
+            is_left_out = limit is not None and record.sample_index >= limit
+            if is_left_out or 'masklets' not in result:
                 continue
             visualizer: Any = runner.visualizer
             if not hasattr(visualizer, 'write_clip'):
@@ -44,12 +67,20 @@ class ClipVisualizationHook(Hook):
                     "visualizer=dict(type='ClipVisualizer', …) or remove the hook"
                 )
                 raise TypeError(msg)
+            title = f'{record.source.name}   step {step}{_score(result)}'
+            if self.show:
+                visualizer.show_clip(
+                    record.source,
+                    result.masklets,
+                    title=title,
+                    wait_time=self.wait_time,
+                )
             files = visualizer.write_clip(
                 record.source,
                 result.masklets,
-                folder=_folder(runner),
+                folder=self._folder(runner),
                 step=step,
-                title=f'{record.source.name}   step {step}{_score(result)}',
+                title=title,
             )
             for path in files:
                 print_log(f'Wrote {path}', logger='current')
@@ -62,14 +93,13 @@ class ClipVisualizationHook(Hook):
         """Add the strips to TensorBoard; the metric has waited for all processes."""
         visualizer: Any = runner.visualizer
         if hasattr(visualizer, 'add_strips'):
-            visualizer.add_strips(_folder(runner), _step(runner))
+            visualizer.add_strips(self._folder(runner), _step(runner))
 
     after_test_iter = after_val_iter
     after_test_epoch = after_val_epoch
 
-
-def _folder(runner: Runner) -> Path:
-    return Path(runner.log_dir) / 'vis_data' / 'clips'
+    def _folder(self, runner: Runner) -> Path:
+        return self.out_dir or Path(runner.log_dir) / 'vis_data' / 'clips'
 
 
 def _step(runner: Runner) -> int:

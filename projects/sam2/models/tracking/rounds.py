@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from ..sam2 import SAM2
 
 BOX_ROUND = 'box'
+PROBABILITY_THRESHOLD = 0.5  # of a mask
 IMAGE_BATCH_OBJECTS = 16  # objects of an image that are decoded and enlarged at a time
 
 
@@ -265,6 +266,78 @@ def points_at_model_size(
     return model.data_preprocessor.point_prompt(replace(points, coords=shares))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageView:
+    """A model that sees images as they are, or mirrored from left to right.
+
+    Attributes:
+        model: The model.
+        mirrored: Whether images are mirrored; prompts and masks outside are not.
+    """
+
+    model: 'SAM2'
+    mirrored: bool = False
+
+    def encode(self, pixels: NDArray[np.uint8]) -> ImageFeatures:
+        """Encode an image, (height, width, 3), RGB."""
+        seen = np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
+        return self.model.encode(self.model.data_preprocessor.frame(seen))
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        points: PointPrompt,
+        size: tuple[int, int],
+        previous: Tensor | None = None,
+    ) -> Tensor:
+        """Decode the prompts of objects.
+
+        Args:
+            features: Of this view, (O, …).
+            points: In pixels of the file.
+            size: Height and width of the file.
+            previous: What this returned for fewer points, or None.
+
+        Returns:
+            (O, 1, H4, W4), logits; mirrored like the image.
+        """
+        heads, limit = self.model.heads, PREVIOUS_LOGIT_LIMIT
+        if self.mirrored:
+            points = mirror_points(points, size[1])
+        return heads.predict_masks(
+            embedding=heads.tracker.condition_on_memory(features, None),
+            features=features,
+            points=points_at_model_size(self.model, points, size),
+            previous_logits=None if previous is None else previous.clamp(-limit, limit),
+        )
+
+
+def mirror_points(points: PointPrompt, width: int) -> PointPrompt:
+    """Mirror points in an image of a width; the corners of a box change sides."""
+    x, y = points.coords.unbind(dim=-1)
+    x = width - 1 - x
+    labels = points.labels
+    is_corner = (labels == PointLabel.BOX_TOP_LEFT) | (
+        labels == PointLabel.BOX_BOTTOM_RIGHT
+    )
+    # The two corners of a box are neighbours, top left first.
+    shift = torch.where(labels == PointLabel.BOX_TOP_LEFT, 1, -1)
+    positions = torch.arange(x.shape[1], device=x.device) + shift * is_corner
+    return replace(points, coords=torch.stack([x.gather(1, positions), y], dim=-1))
+
+
+def average_views(
+    views: Sequence[ImageView], logits: Sequence[Tensor], size: tuple[int, int]
+) -> Tensor:
+    """Average the masks of views, each (O, 1, H4, W4), to (O, 1, *size), bool."""
+    if len(views) == 1 and not views[0].mirrored:
+        return enlarge(logits[0], size)
+    probs = [upsample_logits(part.float(), size).sigmoid() for part in logits]
+    pairs = zip(views, probs, strict=True)
+    seen = [prob.flip(-1) if view.mirrored else prob for view, prob in pairs]
+    return torch.stack(seen).mean(dim=0) > PROBABILITY_THRESHOLD
+
+
 def round_name(number: int, unit: str) -> str:
     """Name a round, such as ``1_click`` or ``3_clicks``."""
     return f'{number}_{unit}' + ('' if number == 1 else 's')
@@ -342,28 +415,37 @@ class SAM2ImageRounds(SAM2PromptRounds):
 
     def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
         """Prompt the objects of each annotated frame."""
+        return self.run_views([ImageView(model=model)], source)
+
+    def run_views(
+        self, views: Sequence[ImageView], source: VideoSource
+    ) -> Iterator[FramePrediction]:
+        """Prompt the objects of each annotated frame in several views.
+
+        The user sees the average mask, and clicks on its errors in all views.
+        """
         for frame in source.annotated_frames():
             truth = source.read_masks(frame)
             visible = new_objects(truth, ())
             if truth is not None and visible:
-                pixels = model.data_preprocessor.frame(source.read_frame(frame))
-                features = model.encode(pixels)
-                yield from self._rounds(model, features, truth.select(visible), frame)
+                pixels = source.read_frame(frame)
+                features = [view.encode(pixels) for view in views]
+                yield from self._rounds(views, features, truth.select(visible), frame)
 
     def _rounds(
         self,
-        model: 'SAM2',
-        features: ImageFeatures,
+        views: Sequence[ImageView],
+        features: Sequence[ImageFeatures],
         truth: FrameMasks,
         frame_index: int,
     ) -> Iterator[FramePrediction]:
         """All rounds of one image."""
-        all_truth = GroundTruth.of(truth, features.embedding.device)
+        all_truth = GroundTruth.of(truth, features[0].embedding.device)
         outputs: list[_ImageOutput] = []
         marks: list[PromptMark] = []
         for first in range(0, len(truth.masks), IMAGE_BATCH_OBJECTS):
             rows = slice(first, first + IMAGE_BATCH_OBJECTS)
-            outputs.append(self._prompt(model, features, all_truth.select(rows)))
+            outputs.append(self._prompt(views, features, all_truth.select(rows)))
             marks += marks_of_points(outputs[-1].clicks, truth.object_ids[rows])
         names = tuple(outputs[0].masks)
         for name in names:
@@ -381,27 +463,25 @@ class SAM2ImageRounds(SAM2PromptRounds):
             )
 
     def _prompt(
-        self, model: 'SAM2', features: ImageFeatures, truth: GroundTruth
+        self,
+        views: Sequence[ImageView],
+        features: Sequence[ImageFeatures],
+        truth: GroundTruth,
     ) -> _ImageOutput:
         """Prompt objects in one batch, by a box and by clicks."""
-        repeated = features.repeated(len(truth.masks))
-        heads, limit = model.heads, PREVIOUS_LOGIT_LIMIT
-
-        def decode(points: PointPrompt, previous: Tensor | None = None) -> Tensor:
-            return heads.predict_masks(
-                embedding=heads.tracker.condition_on_memory(repeated, None),
-                features=repeated,
-                points=points_at_model_size(model, points, truth.size),
-                previous_logits=None
-                if previous is None
-                else previous.clamp(-limit, limit),
-            )
-
-        masks = {BOX_ROUND: enlarge(decode(truth.boxes()), truth.size).cpu()}
+        size = truth.size
+        pairs = [
+            (view, part.repeated(len(truth.masks)))
+            for view, part in zip(views, features, strict=True)
+        ]
+        box = truth.boxes()
+        boxed = [view.decode(repeated, box, size) for view, repeated in pairs]
+        masks = {BOX_ROUND: average_views(views, boxed, size).cpu()}
         points = truth.click(None)
-        logits = decode(points)  # (O, 1, H4, W4)
+        # Of each view, (O, 1, H4, W4).
+        logits = [view.decode(repeated, points, size) for view, repeated in pairs]
         for number in range(1, self.num_clicks + 1):
-            shown = enlarge(logits, truth.size)
+            shown = average_views(views, logits, size)
             if number in self.click_counts:
                 masks[round_name(number, 'click')] = shown.cpu()
             if number < self.num_clicks:
@@ -410,9 +490,14 @@ class SAM2ImageRounds(SAM2PromptRounds):
                 click = truth.click(shown)
                 labels = torch.where(done, PointLabel.PADDING, click.labels).int()
                 points = points.followed_by(replace(click, labels=labels))
-                logits = torch.where(
-                    done[..., None, None], logits, decode(points, logits)
-                )
+                logits = [
+                    torch.where(
+                        done[..., None, None],
+                        before,
+                        view.decode(repeated, points, size, before),
+                    )
+                    for (view, repeated), before in zip(pairs, logits, strict=True)
+                ]
         return _ImageOutput(masks=masks, clicks=points)
 
 

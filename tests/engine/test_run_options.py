@@ -1,0 +1,105 @@
+"""Options of tools/test.py and tools/train.py change the config as in MM."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from projects.sam2.engine.config import load_config
+from projects.sam2.engine.run_options import (
+    apply_auto_scale_lr,
+    apply_dump,
+    apply_tta,
+    apply_visualization,
+)
+from tool_modules import ROOT
+
+
+@pytest.fixture
+def cfg() -> Config:
+    return load_config(str(ROOT / 'configs' / 'sam2_mini_synthetic.py'))
+
+
+def _recorder(cfg: Config) -> dict[str, Any]:
+    (recorder,) = (
+        part for part in cfg.model.accumulators if part.type == 'MaskletRecorder'
+    )
+    return dict(recorder)
+
+
+def test_show_dir_draws_all_videos_into_it(cfg: Config) -> None:
+    apply_visualization(cfg, show=False, show_dir='drawn', wait_time=1.0)
+    hook = cfg.default_hooks.visualization
+    assert (hook.out_dir, hook.show, hook.wait_time) == ('drawn', False, 1.0)
+    assert _recorder(cfg)['max_videos'] >= 10**6
+    cfg.default_hooks.visualization = None
+    with pytest.raises(ValueError, match='need the hook that draws'):
+        apply_visualization(cfg, show=True, show_dir=None, wait_time=1.0)
+
+
+def test_dump_records_all_masks_and_draws_no_more_videos(
+    cfg: Config, tmp_path: Path
+) -> None:
+    drawn = _recorder(cfg)['max_videos']
+    out_file = tmp_path / 'new' / 'results.pkl'
+    apply_dump(cfg, str(out_file))
+    assert cfg.default_hooks.visualization.max_videos == drawn
+    assert _recorder(cfg)['max_frames'] >= 10**6
+    assert [metric.type for metric in cfg.test_evaluator] == [
+        'JFMetric',
+        'ClipDumpResults',
+    ]
+    assert out_file.parent.is_dir()
+
+
+def test_dump_adds_a_recorder_where_there_is_none(cfg: Config) -> None:
+    cfg.model.accumulators = [dict(type='JFAccumulator')]
+    apply_dump(cfg, 'results.json')
+    assert _recorder(cfg)['max_videos'] >= 10**6
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'), [('results.txt', 'ends in'), ('folder.pkl', 'is a folder')]
+)
+def test_file_that_cannot_be_written_is_refused_before_the_test(
+    cfg: Config, tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / 'folder.pkl').mkdir()
+    with pytest.raises((ValueError, OSError), match=message):
+        apply_dump(cfg, str(tmp_path / name))
+
+
+def test_tta_wraps_the_model_as_the_config_says(cfg: Config) -> None:
+    cfg.tta_model = dict(type='SAM2TTAModel', scales=(1.0, 1.25))
+    apply_tta(cfg)
+    model: Any = MODELS.build(cfg.model)
+    assert (model.flips, model.scales) == ((False, True), (1.0, 1.25))
+    assert model.module.data_preprocessor.image_size == (128, 128)
+
+
+def test_learning_rate_is_scaled_by_the_clips_of_an_optimizer_step(cfg: Config) -> None:
+    cfg.auto_scale_lr = dict(enable=False, base_batch_size=8)
+    cfg.optim_wrapper.accumulative_counts = 4
+    apply_auto_scale_lr(cfg)
+    # MMEngine divides clips per iteration by this number; four iterations are a step.
+    assert cfg.auto_scale_lr == {'enable': True, 'base_batch_size': 2.0}
+
+
+@pytest.mark.parametrize('settings', [None, {}, {'base_batch_size': 0}])
+def test_auto_scale_lr_needs_a_base_batch_size(
+    cfg: Config, settings: dict[str, Any] | None
+) -> None:
+    cfg.auto_scale_lr = settings
+    with pytest.raises(ValueError, match='auto_scale_lr=dict'):
+        apply_auto_scale_lr(cfg)
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'configs').glob('*.py')), ids=lambda path: path.stem
+)
+def test_each_config_names_its_base_batch_size(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    assert cfg.auto_scale_lr.base_batch_size > 0
+    assert cfg.auto_scale_lr.enable is False
