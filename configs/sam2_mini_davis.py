@@ -26,12 +26,7 @@ train_dataloader = dict(
                     pipeline={{_base_.train_pipeline}},
                 ),
             ),
-            dict(
-                type='ClipSyntheticDataset',
-                num_clips=432,
-                num_frames=12,
-                pipeline={{_base_.train_pipeline}},
-            ),
+            dict(num_clips=432, **_base_.generated_clips),
         ],
     ),
 )

@@ -263,8 +263,8 @@ MUTANTS = (
     ),
     Mutant(
         'StridedVideoSource.annotated_frames',
-        'if index % self.stride == 0',
-        '',
+        'if index in kept',
+        'if index < len(kept)',
         ('ClipStrideDataset',),
     ),
     # the engine

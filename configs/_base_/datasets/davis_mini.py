@@ -1,42 +1,9 @@
 """DAVIS at 128 px for small models; validates on every third frame."""
 
-_base_ = '../pipelines/clips.py'
+_base_ = '../pipelines/clips_mini.py'
 
 data_root = 'data/DAVIS'
-clip_size = (128, 128)
-
-train_pipeline = [
-    dict(
-        type='ClipSampleFrames',
-        num_frames=4,
-        later_num_frames=((5, 8),),
-        max_num_objects=3,
-        frame_gaps=(1, 2, 3, 4),
-        reverse_probability=0.5,
-    ),
-    *_base_.load_clip,
-    dict(
-        type='ClipRandomAffine',
-        degrees=25,
-        shear=20,
-        scale=(0.8, 1.6),
-        translate=0.15,
-    ),
-    dict(type='ClipResize', size=clip_size),
-    dict(
-        type='ClipColorJitter',
-        brightness=0.3,
-        contrast=0.3,
-        saturation=0.4,
-        consistent=True,
-    ),
-    *_base_.vary_frames,
-    dict(type='ClipWarp'),
-    dict(type='ClipPack'),
-]
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=1,
     dataset=dict(
         type='RepeatDataset',
         times=8,  # longer epochs of few clips; each repetition is augmented differently
@@ -44,12 +11,11 @@ train_dataloader = dict(
             type='ClipPaletteDataset',
             data_root=data_root,
             file_list='ImageSets/train.txt',
-            pipeline=train_pipeline,
+            pipeline={{_base_.train_pipeline}},
         ),
     ),
 )
 val_dataloader = dict(
-    num_workers=1,
     dataset=dict(
         frame_stride=3,
         dataset=dict(

@@ -32,6 +32,7 @@ from .transforms import (
 )
 from .wrappers import (
     ClipOneObjectDataset,
+    ClipRangeDataset,
     ClipStrideDataset,
     ClipVideoDataset,
     StridedVideoSource,
@@ -58,6 +59,7 @@ __all__ = [
     'ClipRandomFlip',
     'ClipRandomGrayscale',
     'ClipRandomResize',
+    'ClipRangeDataset',
     'ClipResize',
     'ClipSA1BDataset',
     'ClipSAVDataset',

@@ -1,4 +1,4 @@
-"""Datasets around another one: whole videos, every n-th frame, single objects."""
+"""Datasets around another one: whole videos, some of their frames, single objects."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -143,6 +143,60 @@ class ClipStrideDataset(_ViewDataset):
 
 
 @DATASETS.register_module()
+class ClipRangeDataset(_ViewDataset):
+    """A part of each video of another source, such as its first 800 frames.
+
+    With one long video, one part can train and another validate.
+
+    Args:
+        dataset: Config of the source.
+        start: First frame that is kept.
+        stop: Frames from this one on are left out; None to keep all to the end. In a
+            video of at most ``start`` frames nothing is left, so it is corrupt.
+        pipeline: Transforms, see :class:`ClipDataset`.
+        max_bad_share: See :class:`ClipDataset`.
+
+    Raises:
+        ValueError: If ``start`` is negative, or not less than ``stop``.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: dict[str, Any],
+        start: int = 0,
+        stop: int | None = None,
+        pipeline: Sequence[dict[str, Any]] = (),
+        max_bad_share: float = 0.1,
+    ) -> None:
+        if start < 0 or (stop is not None and start >= stop):
+            msg = (
+                f'start={start}, stop={stop}: give 0 <= start < stop, counted in frames'
+            )
+            raise ValueError(msg)
+        self.start, self.stop = start, stop
+        super().__init__(
+            dataset=dataset, pipeline=pipeline, max_bad_share=max_bad_share
+        )
+
+    def list_videos(self) -> list[str]:
+        """Return the names of the source."""
+        return self.videos.list_videos()
+
+    def open_video(self, name: str) -> VideoSource:
+        """Open a part of a video.
+
+        Raises:
+            ClipDataError: If the video is damaged, or has no frame in the range.
+        """
+        source = self.videos.open_video(name)
+        if source.num_frames <= self.start:
+            problem = f'has {source.num_frames} frames, none from {self.start} on'
+            raise ClipDataError.at(name, problem, 'lower start, or exclude the video')
+        return StridedVideoSource(source=source, start=self.start, stop=self.stop)
+
+
+@DATASETS.register_module()
 class ClipOneObjectDataset(_ViewDataset):
     """One clip for each object of another source, named ``<clip>/<object id>``.
 
@@ -192,15 +246,19 @@ def _check_stride(name: str, stride: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StridedVideoSource:
-    """Every n-th frame of a video.
+    """Some frames of a video, chosen as by a slice ``[start:stop:stride]``.
 
     Attributes:
         source: The whole video.
         stride: Distance between the frames that are kept.
+        start: First frame that is kept.
+        stop: Frames from this one on are left out; None to keep all to the end.
     """
 
     source: VideoSource
-    stride: int
+    stride: int = 1
+    start: int = 0
+    stop: int | None = None
 
     @property
     def name(self) -> str:
@@ -208,41 +266,47 @@ class StridedVideoSource:
         return self.source.name
 
     @property
+    def _kept(self) -> range:
+        """Frames of the whole video that are kept."""
+        return range(self.source.num_frames)[self.start : self.stop : self.stride]
+
+    @property
     def num_frames(self) -> int:
         """Number of frames that are kept."""
-        return len(range(0, self.source.num_frames, self.stride))
+        return len(self._kept)
 
     def frame_name(self, frame_index: int) -> str:
         """Return the stem of the frame's file."""
-        return self.source.frame_name(frame_index * self.stride)
+        return self.source.frame_name(self._kept[frame_index])
 
     def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame: (H, W, 3), RGB."""
-        return self.source.read_frame(frame_index * self.stride)
+        return self.source.read_frame(self._kept[frame_index])
 
     def annotated_frames(self) -> tuple[int, ...]:
         """Return the indices of the frames with ground truth, ascending."""
+        kept = self._kept
         return tuple(
-            index // self.stride
+            kept.index(index)
             for index in self.source.annotated_frames()
-            if index % self.stride == 0
+            if index in kept
         )
 
     def read_masks(self, frame_index: int) -> FrameMasks | None:
         """Decode the ground truth of a frame; None without annotation."""
-        return self.source.read_masks(frame_index * self.stride)
+        return self.source.read_masks(self._kept[frame_index])
 
     def seen_objects(self, frame_index: int) -> ObjectIds | None:
         """Return the visible objects; None if all masks must be decoded for it."""
         if not isinstance(self.source, ObjectSource):
             return None
-        return self.source.seen_objects(frame_index * self.stride)
+        return self.source.seen_objects(self._kept[frame_index])
 
     def read_objects(
         self, frame_index: int, object_ids: ObjectIds
     ) -> FrameMasks | None:
         """Decode a mask for each of the objects; None without annotation."""
-        return read_objects(self.source, frame_index * self.stride, object_ids)
+        return read_objects(self.source, self._kept[frame_index], object_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

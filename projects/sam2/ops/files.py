@@ -51,7 +51,8 @@ def flush_and_rename(partial: Path, target: Path) -> None:
             existing folder must be empty.
     """
     for path in (*partial.rglob('*'), partial):
-        _fsync(path)
+        if not path.is_symlink():  # what it points to is not ours
+            _fsync(path)
     partial.replace(target)
     _fsync(target.parent)
 

@@ -100,6 +100,41 @@ def read_frame(
     # A JPEG by its content, whatever its name says.
     if encoded.startswith(JPEG_BEGIN) and decode_jpeg is not None:
         return _decode_jpeg(encoded, path, limits)
+    frame = _decode_checked(encoded, path, limits)
+    if frame.dtype != np.uint8:
+        frame = scale_intensities(frame, path, intensity_range)
+    if frame.ndim == 2:
+        frame = frame[..., None].repeat(3, axis=2)
+    rgb: NDArray[np.uint8] = np.ascontiguousarray(frame[..., ::-1])
+    return rgb
+
+
+def deep_range(
+    path: Path, limits: ReadLimits = DEFAULT_LIMITS
+) -> IntensityRange | None:
+    """Measure the intensities of an image of more than 8 bits.
+
+    Returns:
+        Values below and above which a thousandth of the pixels lie; None for an image
+        of 8 bits, or without two different values.
+
+    Raises:
+        ClipDataError: See :func:`read_frame`.
+    """
+    encoded = read_bytes(path, limits)
+    if encoded.startswith(JPEG_BEGIN):
+        return None
+    check_scans(encoded, path, limits)
+    values = _decode_checked(encoded, path, limits)
+    finite = values[np.isfinite(values)]
+    if values.dtype == np.uint8 or not finite.size:
+        return None
+    low, high = np.percentile(finite, (0.1, 99.9)).tolist()
+    return (low, high) if low < high else None
+
+
+def _decode_checked(encoded: bytes, path: Path, limits: ReadLimits) -> NDArray[Any]:
+    """Decode an image at its own bit depth, grey or BGR; any damage is an error."""
     check_header(io.BytesIO(encoded), path, limits)
     if (
         encoded.startswith(JPEG_BEGIN)
@@ -115,12 +150,7 @@ def read_frame(
         raise ClipDataError.at(path, problem, REPLACE_FILE) from error
     if frame is None:
         raise ClipDataError.at(path, 'is not an image that OpenCV reads', REPLACE_FILE)
-    if frame.dtype != np.uint8:
-        frame = scale_intensities(frame, path, intensity_range)
-    if frame.ndim == 2:
-        frame = frame[..., None].repeat(3, axis=2)
-    rgb: NDArray[np.uint8] = np.ascontiguousarray(frame[..., ::-1])
-    return rgb
+    return frame
 
 
 def _decode_jpeg(encoded: bytes, path: Path, limits: ReadLimits) -> NDArray[np.uint8]:
