@@ -20,7 +20,7 @@ from PIL import Image
 
 from end_to_end_runs import IN_PROCESS, small_config, written_config
 from projects.sam2.apis.run_report import write_run_report
-from projects.sam2.engine.command_line import launched_runner
+from projects.sam2.engine.launching import launched_runner
 from tool_modules import failing_exit_code, load_tool
 
 EPOCHS = 2
