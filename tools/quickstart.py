@@ -50,7 +50,7 @@ CLIPS_PER_STEP = 4
 SHORT, LONG = 4, 8  # frames of a clip, in the first and in the later epochs
 SHORT_SHARE = 0.4  # of the epochs
 MIN_EPOCHS = 4
-NUM_VALIDATIONS = 3
+NUM_VALIDATIONS = 2
 NUM_CHECKPOINTS = 10
 LOG_INTERVAL = 4  # steps; the progress bar follows the log
 
@@ -59,7 +59,7 @@ MEASURED_STEPS = 8  # of each length
 WARM_UP_STEPS = 2  # the first of them, which are slower
 # A validation and the scoring after training, in steps of long clips.
 VALIDATION_STEPS = 15
-SCORING_STEPS = 70
+SCORING_STEPS = 40
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 30.0  # between the lines of a log file, where no terminal shows a bar
@@ -531,6 +531,7 @@ def train(
 def score(
     plan: Plan,
     options: argparse.Namespace,
+    num_processes: int,
     progress: Progress,
     show: Callable[[str], None],
 ) -> str:
@@ -548,6 +549,7 @@ def score(
     log.unlink(missing_ok=True)
     command = [
         *(TOOLS / 'quickstart_report.py', CONFIG, '--work-dir', options.work_dir),
+        *('--processes', str(num_processes)),
         *('--cfg-options', f'data_root={options.data_root}', *options.cfg_options),
     ]
     run_program(command, log, watch)
@@ -629,7 +631,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train(plan, options, num_processes, progress, show)
             plan = replace(plan, is_trained=True)
             write_plan(plan, work_dir)
-        table = score(plan, options, progress, show)
+        table = score(plan, options, num_processes, progress, show)
     print(f'\n{table}')
     print(f'\ndone after {format_time(time.monotonic() - begin)}')
 
