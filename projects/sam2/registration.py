@@ -4,7 +4,14 @@ Programs of ``tools/`` import it where they need the parts; everybody else gets 
 importing the package.
 """
 
-from . import apis, evaluation, losses, models, visualization
+from . import (
+    apis,
+    evaluation,
+    losses,
+    models,
+    registry,  # the scopes of the parts
+    visualization,
+)
 from .checkpoints import reading
 from .datasets import clip_dataset, transforms, wrappers
 from .datasets.sources import (
@@ -19,6 +26,8 @@ from .datasets.sources import (
     youtube_vis,
 )
 from .engine import config, files, hooks, loops, optim, samplers
+
+registry.add_root_parts()
 
 __all__ = [
     'apis',
@@ -37,6 +46,7 @@ __all__ = [
     'object_folders',
     'optim',
     'reading',
+    'registry',
     'sa1b',
     'samplers',
     'sav',

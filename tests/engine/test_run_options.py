@@ -72,7 +72,7 @@ def test_file_that_cannot_be_written_is_refused_before_the_test(
 
 
 def test_tta_wraps_the_model_as_the_config_says(cfg: Config) -> None:
-    cfg.tta_model = dict(type='SAM2TTAModel', scales=(1.0, 1.25))
+    cfg['tta_model'] = dict(type='SAM2TTAModel', scales=(1.0, 1.25))
     apply_tta(cfg)
     model: Any = MODELS.build(cfg.model)
     assert (model.flips, model.scales) == ((False, True), (1.0, 1.25))

@@ -16,6 +16,7 @@ import importlib
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config import utils as config_utils
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
@@ -42,6 +44,8 @@ SIZE_KEYS = {
     'ClipResize': 'size',
     'ClipFit': 'size',
 }
+# Scopes in which a name means a part of the root registries.
+OWN_SCOPES = ('mmengine', WHEEL_NAME, 'sam2')
 RESIZING_TYPES = {'ClipResize', 'ClipFit', 'ClipRandomResize'}
 
 
@@ -146,7 +150,7 @@ def apply_bfloat16(cfg: Config) -> None:
     Raises:
         ValueError: If the config does not use MMEngine's plain optimizer wrapper.
     """
-    wrapper_type = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    wrapper_type = part_name(cfg.optim_wrapper, 'OptimWrapper')
     if wrapper_type not in {'OptimWrapper', BFLOAT16_WRAPPER}:
         msg = (
             f'--amp replaces OptimWrapper by {BFLOAT16_WRAPPER}, but the config has '
@@ -214,6 +218,12 @@ def apply_runner_data_root(runner: Runner) -> None:
 def _nodes_with_data_root(node: object) -> Iterator[dict[str, Any]]:
     """Yield every dict that has a ``data_root``."""
     return (child for child in _dicts(node) if child.get('data_root'))
+
+
+def part_name(part: Mapping[str, Any], default: str = '') -> str:
+    """Name of the class of a part, without the scope: ``SAM2`` of ``mmsam2.SAM2``."""
+    type_ = part.get('type', default)
+    return str(getattr(type_, '__name__', type_)).rpartition('.')[2]
 
 
 def _dicts(node: object) -> Iterator[dict[str, Any]]:
@@ -345,7 +355,7 @@ def _as_size(value: Any) -> tuple[int, ...]:
 def _sized_parts(node: object) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield each part that holds the size of the model or of its clips, and the key."""
     for part in _dicts(node):
-        key = SIZE_KEYS.get(str(part.get('type')))
+        key = SIZE_KEYS.get(part_name(part))
         if key is not None and key in part:
             yield part, key
 
@@ -362,9 +372,7 @@ def _final_resizes(path: str, node: object) -> Iterator[tuple[str, dict[str, Any
         if not str(key).endswith('pipeline'):
             yield from _final_resizes(child_path, value)
             continue
-        resizes = [
-            part for part in _dicts(value) if str(part.get('type')) in RESIZING_TYPES
-        ]
+        resizes = [part for part in _dicts(value) if part_name(part) in RESIZING_TYPES]
         if resizes and 'size' in resizes[-1]:
             yield child_path, resizes[-1]
 
@@ -398,7 +406,7 @@ def refuse_unknown_options(cfg: Config) -> None:
     Raises:
         ValueError: If there is such an option.
     """
-    if (cfg.get('default_scope') or 'mmengine') != 'mmengine':
+    if (cfg.get('default_scope') or 'mmengine') not in OWN_SCOPES:
         return  # names mean classes of another registry
     roots = [
         _loader_nodes(name, cfg[name])
@@ -450,7 +458,7 @@ def _dataset_class(type_: object) -> object:
     if type_.count('.') > 1:  # the import path of a class; one dot follows a scope
         return get_object_from_string(type_)
     scope, _, name = type_.rpartition('.')
-    return DATASETS.module_dict.get(name) if scope in {'', 'mmengine'} else None
+    return DATASETS.module_dict.get(name) if scope in {'', *OWN_SCOPES} else None
 
 
 def _options_of(class_: Any) -> frozenset[str] | None:
@@ -476,6 +484,17 @@ def _use_own_config_scope() -> None:
         return str(find_config(cfg_path)), None
 
     setattr(Config, '_get_cfg_path', staticmethod(find_own_base))  # noqa: B010  mypy
+
+    # mmengine.hub refuses names without a folder, which most of our configs have.
+    split_name = config_utils._get_package_and_cfg_path  # noqa: SLF001
+
+    def split_own_name(cfg_path: str) -> tuple[str, str]:
+        scope, _, own = cfg_path.partition('::')
+        return (scope, own) if scope == WHEEL_NAME else split_name(cfg_path)
+
+    for module in (config_utils, sys.modules.get('mmengine.hub.hub')):
+        if module is not None:
+            module._get_package_and_cfg_path = split_own_name  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 _use_own_config_scope()

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from .config import part_name
+
 RECORDER = 'MaskletRecorder'
 DUMP_SUFFIXES = ('.pkl', '.pickle', '.json')
 EVERYTHING = 1_000_000_000  # videos, or frames of a video
@@ -88,14 +90,13 @@ def apply_auto_scale_lr(cfg: Config) -> None:
 def _visualization_hook(cfg: Config) -> dict[str, Any] | None:
     """The hook that draws videos, or None."""
     hook = (cfg.get('default_hooks') or {}).get('visualization')
-    name = str((hook or {}).get('type')).rpartition('.')[2]
-    return hook if name == 'ClipVisualizationHook' else None
+    return hook if hook and part_name(hook) == 'ClipVisualizationHook' else None
 
 
 def _recorders(cfg: Config) -> Iterator[dict[str, Any]]:
     """The accumulators of the model that record masks."""
     for part in cfg.model.get('accumulators') or ():
-        if str(part.get('type')).rpartition('.')[2] == RECORDER:
+        if part_name(part) == RECORDER:
             yield part
 
 
