@@ -7,6 +7,9 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / '_ext')]
 
+# The pages name the package as it is installed, which leads to the same modules.
+import projects.sam2  # noqa: E402, F401
+
 project = 'mmsam2'
 author = 'the mmsam2 authors'
 project_copyright = author

@@ -16,14 +16,17 @@ from sphinx.util.docutils import SphinxDirective
 
 import projects.sam2  # registers the parts
 import projects.sam2.bridges.image_dataset  # noqa: F401  imported by no other module
+from projects.sam2.installation import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+MAX_FILES = 2  # of a folder in the table
 
 
 class RegisteredParts(SphinxDirective):
     """Table of the registered parts of a package, with the configs that set them.
 
-    The argument is a module below ``projects.sam2``; the options are none.
+    The directive is parsed as reStructuredText: use it within ``eval-rst``.
+
+    The argument is a module of the package, such as ``engine``.
     """
 
     required_arguments = 1
@@ -46,7 +49,8 @@ class RegisteredParts(SphinxDirective):
         ]
         for name, registry, part in registered_parts():
             if f'{part.__module__}.'.startswith(f'{package}.'):
-                users = ', '.join(f'``{user}``' for user in self.configs.get(name, []))
+                files = shorten(self.configs.get(name, []))
+                users = ', '.join(f'``{file}``' for file in files)
                 target = f'{public_module(part)}.{part.__name__}'
                 lines += [
                     f'   * - :class:`{name} <{target}>`',
@@ -56,6 +60,18 @@ class RegisteredParts(SphinxDirective):
         table = nodes.Element()
         self.state.nested_parse(StringList(lines, source=package), 0, table)
         return table.children
+
+
+def shorten(files: list[str]) -> list[str]:
+    """Replace more than two files of a folder by a pattern."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        folders[file.rpartition('/')[0]].append(file)
+    short = [
+        names if len(names) <= MAX_FILES else [f'{folder}/*.py'.lstrip('/')]
+        for folder, names in folders.items()
+    ]
+    return [name for names in short for name in names]
 
 
 def registered_parts() -> Iterator[tuple[str, str, type]]:

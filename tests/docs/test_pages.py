@@ -3,20 +3,25 @@
 import ast
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from document_pages import (
     PageRun,
+    check_command,
     check_parts,
+    commands,
     pages,
     parse_page,
+    program_of,
     small_configs,
     write_workspace,
 )
 from tool_modules import ROOT
 
+COMMAND = re.compile(r'(?<!`)`((?:mmsam2|python tools/|tools/\w+\.sh) [^`…]+)`')
 SPAN = re.compile(r'(?<!`)`(dict\([^`]+\))`')
 
 
@@ -40,8 +45,12 @@ def test_code_of_page_runs(
     folder = tmp_path / 'reader'
     shutil.copytree(workspace, folder, symlinks=True)
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
     with small_configs():
         PageRun().run(name)
+    for module, content in [*sys.modules.items()]:  # those of the page
+        if str(getattr(content, '__file__', '')).startswith(str(folder)):
+            del sys.modules[module]
 
 
 def test_most_blocks_run_and_the_others_say_why() -> None:
@@ -98,3 +107,14 @@ def test_parts_in_the_text_of_pages_exist_with_their_options() -> None:
     assert len(spans) > 10
     for span in spans:
         check_parts(ast.parse(span.replace('<source>', 'None')))
+
+
+@pytest.mark.parametrize('name', ['README.md', 'docs/start.md'])
+def test_commands_in_the_text_of_a_page_exist_with_their_options(
+    name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    spans = COMMAND.findall((ROOT / name).read_text())
+    assert spans
+    for words in (words for span in spans for words in commands(span)):
+        check_command(*program_of(words))

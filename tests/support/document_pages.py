@@ -146,17 +146,20 @@ class PageRun:
         assert reason is None, f'{name}: no block follows "not run: {reason}"'
 
     def _python(self, example: Example, is_run: bool) -> None:
-        tree = ast.parse(example.parsed.replace('{{', '(').replace('}}', ')'))
-        check_parts(tree)
-        if not is_run:
-            return
-        name = re.match(r'# (\w+\.py)\n', example.parsed)
+        if is_run:
+            self._run_python(example)
+        check_parts(ast.parse(example.parsed.replace('{{', '(').replace('}}', ')')))
+
+    def _run_python(self, example: Example) -> None:
+        name = re.match(r'# ([\w/]+\.py)\n', example.parsed)
         is_config = re.search(r'^_base_ =', example.parsed, re.MULTILINE)
         if name is None and not is_config:
             PythonEvaluator()(example)
             return
-        numbered = f'configs/{Path(example.path).stem}_{example.line}.py'
+        folder = '' if "'configs/" in example.parsed else 'configs/'
+        numbered = f'{folder}{Path(example.path).stem}_{example.line}.py'
         path = Path(name[1] if name else numbered)
+        path.parent.mkdir(exist_ok=True)
         path.write_text(example.parsed, encoding='utf-8')
         if is_config:
             self.config = str(path)
@@ -165,12 +168,10 @@ class PageRun:
     def _bash(self, example: Example, is_run: bool) -> None:
         for words in commands(example.parsed):
             program, arguments = program_of([self._resolve(word) for word in words])
-            if program in NOT_CALLED:
-                check_launcher(program, arguments)
-            elif is_run:
+            if is_run and program not in NOT_CALLED:
                 call_program(program, arguments)
             else:
-                check_program(program, arguments)
+                check_command(program, arguments)
 
     def _resolve(self, word: str) -> str:
         """Replace what stands for a file of the reader."""
@@ -218,6 +219,8 @@ def program_of(words: Sequence[str]) -> tuple[str, list[str]]:
     if program.endswith('.sh'):
         assert (ROOT / program).is_file(), f'there is no {program}'
         return Path(program).name, arguments
+    if program == 'mmsam2' and arguments[0].startswith('-'):
+        return str(TOOLS / 'mmsam2'), arguments
     if program == 'mmsam2':
         return tool_of_command(arguments[0]), arguments[1:]
     if program == 'python' and arguments[0] != '-m':
@@ -231,14 +234,22 @@ def program_of(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def tool_of_command(name: str) -> str:
     """Find the program of a command ``mmsam2 <name>``."""
-    path = next(TOOLS.rglob(f'{name}.py'), None)
+    command = runpy.run_path(str(TOOLS / 'mmsam2'))
+    path = command['find_programs'](TOOLS).get(command['ALIASES'].get(name, name))
     assert path is not None, f'there is no program mmsam2 {name}'
-    return path.relative_to(TOOLS).with_suffix('').as_posix()
+    if path.suffix == '.sh':
+        return str(path.name)
+    return str(path.relative_to(TOOLS).with_suffix('').as_posix())
 
 
-def check_launcher(program: str, arguments: list[str]) -> None:
-    """Check what a launch script passes on to the program that it starts."""
-    if program in LAUNCHERS:
+def check_command(program: str, arguments: list[str]) -> None:
+    """Check a command that is not called.
+
+    Of a launch script, what it passes on to the program that it starts is checked.
+    """
+    if program not in NOT_CALLED:
+        check_program(program, arguments)
+    elif program in LAUNCHERS:
         tool, own = LAUNCHERS[program]
         arguments = [*arguments]
         del arguments[own]
@@ -266,7 +277,7 @@ def check_program(program: str, arguments: list[str]) -> None:
         parse_args(*words, **options)
         raise _ParsedError
 
-    if program.endswith('.py'):
+    if is_file(program):
         return
     tool = load_tool(program)
     with (
@@ -281,6 +292,11 @@ class _ParsedError(Exception):
     """The command line was read, and the program shall not go on."""
 
 
+def is_file(program: str) -> bool:
+    """Whether a program is given by its path, and not by its name in ``tools/``."""
+    return program.endswith('.py') or Path(program).is_absolute()
+
+
 def call_program(program: str, arguments: list[str]) -> None:
     """Call a program in this process.
 
@@ -288,7 +304,7 @@ def call_program(program: str, arguments: list[str]) -> None:
         AssertionError: If it ends with an error.
     """
     with mock.patch.object(sys, 'argv', [program, *arguments]):
-        if program.endswith('.py'):
+        if is_file(program):
             runpy.run_path(program, run_name='__main__')
             code = None
         else:
