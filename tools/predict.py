@@ -14,37 +14,39 @@ frame. A --mask holds an object for each label. Without a prompt everything is
 segmented; the last group of options configures SAM2AutomaticMaskGenerator.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repository_root import use_repository_root  # type: ignore[import-not-found]
 
 use_repository_root()
 
-import projects.sam2.registration  # noqa: F401  registers the parts
-from projects.sam2.apis import ObjectPrompt, SAM2AutomaticMaskGenerator, SAM2Inferencer
-from projects.sam2.apis.inference_io import FORMATS
-from projects.sam2.datasets.io.images import read_labels
 from projects.sam2.engine.command_line import call_tool
 
+if TYPE_CHECKING:
+    from projects.sam2.apis import InferenceResult, ObjectPrompt
+
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'
-# Settings of SAM2AutomaticMaskGenerator: type and help text.
-SETTINGS: dict[str, tuple[type, str]] = {
-    'points_per_side': (int, 'points along a side of the image'),
-    'points_per_batch': (int, 'points decoded at once'),
-    'pred_iou_thresh': (float, 'estimated IoU that a mask must exceed'),
-    'stability_score_thresh': (float, 'stability that a mask must reach'),
-    'stability_score_offset': (float, 'shift of the threshold to measure stability'),
-    'mask_threshold': (float, 'logits above it belong to a mask'),
-    'box_nms_thresh': (float, 'largest IoU of the boxes of two masks'),
-    'crop_n_layers': (int, 'layers of crops, finer in each layer'),
-    'crop_nms_thresh': (float, 'as --box-nms-thresh, between crops'),
-    'crop_overlap_ratio': (float, 'overlap of neighbouring crops'),
-    'crop_n_points_downscale_factor': (int, 'divisor of the points in each layer'),
-    'min_mask_region_area': (float, 'fill holes and remove parts of fewer pixels'),
+FORMATS = ('png', 'json', 'npz')
+# Settings of SAM2AutomaticMaskGenerator: type, default (repeated here, since importing
+# the class takes seconds) and help text.
+SETTINGS: dict[str, tuple[type, float, str]] = {
+    'points_per_side': (int, 32, 'points along a side of the image'),
+    'points_per_batch': (int, 64, 'points decoded at once'),
+    'pred_iou_thresh': (float, 0.8, 'estimated IoU that a mask must exceed'),
+    'stability_score_thresh': (float, 0.95, 'stability that a mask must reach'),
+    'stability_score_offset': (float, 1.0, 'shift of the threshold for stability'),
+    'mask_threshold': (float, 0.0, 'logits above it belong to a mask'),
+    'box_nms_thresh': (float, 0.7, 'largest IoU of the boxes of two masks'),
+    'crop_n_layers': (int, 0, 'layers of crops, finer in each layer'),
+    'crop_nms_thresh': (float, 0.7, 'as --box-nms-thresh, between crops'),
+    'crop_overlap_ratio': (float, 512 / 1500, 'overlap of neighbouring crops'),
+    'crop_n_points_downscale_factor': (int, 1, 'divisor of the points in each layer'),
+    'min_mask_region_area': (float, 0.0, 'fill holes, remove parts of fewer pixels'),
 }
 
 
@@ -89,14 +91,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add('--show', action='store_true', help='show the overlays in a window')
     group = parser.add_argument_group('everything', 'for inputs without a prompt')
-    defaults = {f.name: f.default for f in fields(SAM2AutomaticMaskGenerator)}
-    for name, (kind, text) in SETTINGS.items():
+    for name, (kind, default, text) in SETTINGS.items():
         group.add_argument(
             f'--{name.replace("_", "-")}',
             f'--{name}',
             type=kind,
             metavar='N',
-            help=f'{text} ({defaults[name]})',
+            help=f'{text} ({default:.4g})',
         )
     group.add_argument(
         '--use-m2m',
@@ -125,6 +126,8 @@ def read_settings(options: argparse.Namespace) -> dict[str, float]:
 
 def read_prompts(options: Sequence[tuple[str, Any]]) -> list[ObjectPrompt]:
     """Merge the prompts of the command line, one per object and frame."""
+    from projects.sam2.apis import ObjectPrompt
+
     prompts: dict[tuple[int, int], dict[str, Any]] = {}  # by object and frame
     masks: list[ObjectPrompt] = []
     frame, number = 0, 1
@@ -155,6 +158,9 @@ def read_mask_prompts(path: Path, frame: int) -> list[ObjectPrompt]:
     Raises:
         ValueError: If there is no label but 0.
     """
+    from projects.sam2.apis import ObjectPrompt
+    from projects.sam2.datasets.io.images import read_labels
+
     labels = read_labels(path)
     object_ids = sorted({*labels.flatten().tolist()} - {0})
     if not object_ids:
@@ -166,9 +172,39 @@ def read_mask_prompts(path: Path, frame: int) -> list[ObjectPrompt]:
     ]
 
 
+def describe_files(
+    results: Sequence[InferenceResult], folder: Path, formats: Sequence[str]
+) -> str:
+    """Say in one line what was found, and where the overlays and masks of it are."""
+    frames = [frame for result in results for frame in result.frames]
+    if not frames:
+        return 'Nothing was written: the input has no frame'
+    num_masks = sum(len(frame.object_ids) for frame in frames)
+    if len(results) > 1:
+        overlays, masks = folder / 'vis', folder / 'pred'
+        subject = f'{len(results)} inputs, {_count(num_masks, "mask")}'
+    else:
+        (result,) = results
+        objects = {number for frame in frames for number in frame.object_ids}
+        is_still = len(frames) == 1
+        overlays = folder / 'vis' / f'{result.name}{".png" if is_still else ".mp4"}'
+        masks = folder / 'pred' / result.name
+        subject = f'{result.name}: {_count(len(objects), "object")}'
+        if not is_still:
+            subject += f' in {len(frames)} frames'
+    return f'{subject}; overlay: {overlays}, masks: {masks} ({", ".join(formats)})'
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}{"" if number == 1 else "s"}'
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
     """Run the tool; return the results of :class:`SAM2Inferencer`."""
     options = parse_arguments(arguments)
+    import projects.sam2.registration  # noqa: F401  registers the parts
+    from projects.sam2.apis import SAM2Inferencer
+
     inferencer = SAM2Inferencer(
         model=options.config,
         weights=options.checkpoint,
@@ -185,11 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
         out_dir=options.out_dir,
         pred_formats=options.formats,
     )
-    for result in results['predictions']:
-        object_ids = {number for frame in result.frames for number in frame.object_ids}
-        frames = '' if len(result.frames) == 1 else f'{len(result.frames)} frames, '
-        print(f'{result.name}: {frames}objects: {len(object_ids)}')
-    print(f'Written to {options.out_dir}')
+    print(describe_files(results['predictions'], options.out_dir, options.formats))
     return results
 
 

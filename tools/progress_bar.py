@@ -1,11 +1,17 @@
-"""A progress bar for tools that work in other processes."""
+"""A progress bar for tools that work in other processes or wait for a network."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import (
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TransferSpeedColumn,
+)
 
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 30.0  # between the lines of a log file
@@ -13,8 +19,8 @@ LINE_SECONDS = 30.0  # between the lines of a log file
 
 @contextmanager
 def progress_bar(
-    description: str, console: Console | None = None
-) -> Iterator[Callable[[int, int], None]]:
+    description: str, console: Console | None = None, *, in_bytes: bool = False
+) -> Iterator[Callable[[int, int | None], None]]:
     """Show progress on standard error, or on another console.
 
     Yields ``advance(num_done, num_total)``, which draws the bar. There is no refresh
@@ -23,14 +29,17 @@ def progress_bar(
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(description, console)
+        yield _lines(description, console, in_bytes=in_bytes)
         return
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    if in_bytes:
+        counts = (DownloadColumn(), TransferSpeedColumn())
+    columns = (*Progress.get_default_columns(), *counts)
     last = 0.0
     with Progress(*columns, console=console, auto_refresh=False) as progress:
         bar = progress.add_task(description, total=None)
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: int, total: int | None) -> None:
             nonlocal last
             progress.update(bar, completed=done, total=total)
             if done == total or time.monotonic() - last > REFRESH_SECONDS:
@@ -40,16 +49,24 @@ def progress_bar(
         yield advance
 
 
-def _lines(description: str, console: Console) -> Callable[[int, int], None]:
+def _lines(
+    description: str, console: Console, *, in_bytes: bool
+) -> Callable[[int, int | None], None]:
     start = last = time.monotonic()
 
-    def advance(done: int, total: int) -> None:
+    def count(number: int | None) -> str:
+        if number is None:
+            return '?'
+        return f'{number / 1e6:.1f} MB' if in_bytes else str(number)
+
+    def advance(done: int, total: int | None) -> None:
         nonlocal last
         now = time.monotonic()
         if done == total or now - last > LINE_SECONDS:
             last = now
+            seconds = f'{now - start:.0f} s'
             console.print(
-                f'{description}: {done} of {total} after {now - start:.0f} s',
+                f'{description}: {count(done)} of {count(total)} after {seconds}',
                 highlight=False,
                 soft_wrap=True,
             )

@@ -1,6 +1,7 @@
 """Score a model before training, after training, and without its memory.
 
-    python tools/quickstart_report.py CONFIG --work-dir WORK_DIR [--cfg-options ...]
+    python tools/quickstart_report.py CONFIG --work-dir WORK_DIR [--processes 2]
+                                      [--cfg-options ...]
 
 *Before training* is the model with the weights that training starts from. *After
 training* is the best checkpoint of the work directory, once as it is and once with a
@@ -10,9 +11,12 @@ All models run in the Runner's test loop.
 
 import argparse
 import json
+import multiprocessing
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from repository_root import use_repository_root  # type: ignore[import-not-found]
@@ -101,6 +105,16 @@ def score_copy(cfg: Config, label: str) -> Row:
     return Row(label=label, j=summary.j, f=summary.f, j_and_f=summary.j_and_f)
 
 
+def call_all(tasks: Sequence[Callable[[], Row]], processes: int) -> list[Row]:
+    """Call all tasks, some of them at the same time."""
+    if processes == 1:
+        return [task() for task in tasks]
+    # A fork has imported everything already; its data loader may have workers.
+    context = multiprocessing.get_context('fork')
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        return [future.result() for future in map(pool.submit, tasks)]
+
+
 def format_table(rows: Sequence[Row]) -> str:
     """Format the scores as a table."""
     width = max(len(row.label) for row in rows)
@@ -131,20 +145,25 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Score as the command line says; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(description='Score before and after training.')
     parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--processes', type=int, default=1, help='models scored at the same time'
+    )
     add_run_arguments(parser)
     options = parser.parse_args(arguments)
     cfg = load_config(options.config, options.cfg_options)
     apply_work_dir(cfg, options.work_dir)
     work_dir = Path(cfg.work_dir)
     checkpoint = best_checkpoint(work_dir)
-    rows = [
-        score_model(options, 'before training', None),
-        score_copy(cfg, 'copy of the first masks'),
-        score_model(options, 'after training', checkpoint),
-        score_model(
-            options, 'after training, without memory', checkpoint, WITHOUT_MEMORY
-        ),
-    ]
+    without_memory = 'after training, without memory'
+    rows = call_all(
+        [
+            partial(score_model, options, 'before training', None),
+            partial(score_copy, cfg, 'copy of the first masks'),
+            partial(score_model, options, 'after training', checkpoint),
+            partial(score_model, options, without_memory, checkpoint, WITHOUT_MEMORY),
+        ],
+        options.processes,
+    )
     report = work_dir / REPORT_FOLDER / REPORT_FILE
     report.write_text(json.dumps([asdict(row) for row in rows], indent=2))
     print(f'\n{format_table(rows)}\n')

@@ -16,10 +16,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from mmengine.config import DictAction
-
-from projects.sam2.apis.run_report import write_run_report
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import add_cfg_options, call_tool
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,11 +42,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help='worst and best clips to show, N of each (default 2; 0 predicts none)',
     )
     add('--device', help='device that predicts them (default: a GPU if there is one)')
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override entries of the config of the run, e.g. data_root=FOLDER',
+    add_cfg_options(
+        parser, 'override entries of the config of the run, e.g. data_root=FOLDER'
     )
     return parser.parse_args(arguments)
 
@@ -57,6 +51,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Write the page, and return its path."""
     options = parse_arguments(arguments)
+    from projects.sam2.apis.run_report import write_run_report
+
     page = write_run_report(
         options.work_dir,
         out=options.out,

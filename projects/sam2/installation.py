@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 NAME = __name__.rpartition('.')[0]
-CLONE_NAME, WHEEL_NAME = 'projects.' + 'sam2', 'mmsam2'
+CLONE_NAME, WHEEL_NAME = 'projects.sam2', 'mmsam2'
 OTHER_NAME = WHEEL_NAME if NAME == CLONE_NAME else CLONE_NAME
 
 PACKAGE = Path(__file__).resolve().parent

@@ -101,6 +101,7 @@ def test_overlays_are_returned_and_shown(
     monkeypatch.setattr(
         inferencer.visualizer, 'show', lambda p, **how: windows.append((p, how))
     )
+    monkeypatch.setattr(inferencer.visualizer, 'check_windows', lambda: None)
     frames = np.stack(toy_frames(2))
     results = inferencer(
         [frames, frames[0]], prompts=[BOX], return_vis=True, show=True, wait_time=0.5

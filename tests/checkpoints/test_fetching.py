@@ -1,4 +1,4 @@
-"""Addresses are fetched once, whole, by whichever process asks."""
+"""Checkpoints of an address: fetched into torch's cache once, by whoever asks."""
 
 import io
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from mmengine.runner import CheckpointLoader
 
 from address_server import AddressServer, read_on_ranks, serve
 from engine_processes import call_in_processes
-from projects.sam2.checkpoints import reading as fetching
 from projects.sam2.checkpoints.key_map import map_to_released
-from projects.sam2.checkpoints.reading import SOURCE_FIELD, fetch
+from projects.sam2.checkpoints.reading import SOURCE_FIELD, fetch_into_cache
 from projects.sam2.checkpoints.weights import MODEL_KEY
+from projects.sam2.ops import fetching
 
 NAME = 'sam2.pt'
 
@@ -51,8 +51,8 @@ def load(url: str) -> dict[str, Any]:
 
 
 def files(cache: Path) -> list[str]:
-    """What the cache keeps, locks aside."""
-    return [path.name for path in cache.iterdir() if path.suffix != '.lock']
+    """What the cache keeps."""
+    return [path.name for path in cache.iterdir()]
 
 
 def test_address_is_fetched_once_and_converted(
@@ -76,7 +76,6 @@ def test_bad_file_is_named_and_does_not_stay(
     content: bytes, server: AddressServer, cache: Path, *, is_cached: bool
 ) -> None:
     server.answers[NAME] = content
-    server.missing[NAME] = len(WHOLE) - len(content)
     if is_cached:
         cache.mkdir(parents=True)
         (cache / NAME).write_bytes(content)
@@ -85,7 +84,7 @@ def test_bad_file_is_named_and_does_not_stay(
     assert server.url + NAME in str(raised.value)
     assert str(cache / NAME) in str(raised.value)
     assert files(cache) == []
-    server.answers[NAME], server.missing[NAME] = WHOLE, 0
+    server.answers[NAME] = WHOLE
     assert 'state_dict' in load(server.url + NAME)
 
 
@@ -112,14 +111,14 @@ def test_address_that_cannot_be_fetched_is_named(
     url = f'{server.url}none.pt'
     with pytest.raises(OSError, match=r'404.*check the address') as raised:
         load(url)
-    assert str(raised.value).startswith(f'{url} cannot be fetched to {cache}')
-    assert files(cache) == []
+    assert str(raised.value).startswith(f'{url} cannot be fetched: ')
+    assert list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize('path', ['', 'a/..'])
 def test_address_without_a_file_name_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match='names no file'):
-        fetch(f'https://example.org/{path}')
+        fetch_into_cache(f'https://example.org/{path}')
 
 
 def test_fetching_waits_for_another_process_but_not_for_ever(
@@ -127,8 +126,8 @@ def test_fetching_waits_for_another_process_but_not_for_ever(
 ) -> None:
     monkeypatch.setattr(fetching, 'LOCK_SECONDS', 0.1)
     cache.mkdir(parents=True)
-    with FileLock(f'{cache / NAME}.lock'), pytest.raises(OSError, match='lock'):
-        fetch(server.url + NAME)
+    with FileLock(cache / f'.{NAME}.lock'), pytest.raises(OSError, match='lock'):
+        fetch_into_cache(server.url + NAME)
     assert server.requested == []
 
 

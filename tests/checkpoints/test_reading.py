@@ -242,7 +242,7 @@ def fetched(
         addresses.append(url)
         return path
 
-    monkeypatch.setattr(reading, 'fetch', fetch)
+    monkeypatch.setattr(reading, 'fetch_into_cache', fetch)
     return addresses
 
 
@@ -399,7 +399,7 @@ def test_command_in_a_file_is_never_run(
     else:
         torch.save(saved, path, _use_new_zipfile_serialization=way == 'zip')
     content = path.read_bytes()
-    monkeypatch.setattr(reading, 'fetch', lambda _: path)
+    monkeypatch.setattr(reading, 'fetch_into_cache', lambda _: path)
     for address in ADDRESSES.values():
         if not path.exists():  # the cache drops what cannot be read
             path.write_bytes(content)

@@ -1,11 +1,14 @@
 """An HTTP server on this machine, whole and broken answers, and its visitors."""
 
+import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlunsplit
@@ -19,7 +22,15 @@ from projects.sam2.checkpoints import read_checkpoint_url
 TIMEOUT = timedelta(seconds=20)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges(Enum):
+    """What a server does when it is asked for a part of a file."""
+
+    SENT = 'sends it'
+    IGNORED = 'sends the whole file'
+    REFUSED = 'answers 416'
+
+
+@dataclass(slots=True, kw_only=True)
 class AddressServer:
     """A running server.
 
@@ -27,13 +38,21 @@ class AddressServer:
         url: Its address, with a slash.
         answers: Content by file name; may be changed.
         missing: Bytes that are announced and never sent.
+        cuts: Byte of the file at which each of the next connections breaks off.
+        headers: Headers of all answers; None leaves a usual one out.
+        ranges: Whether a part of a file is sent when asked for, or refused.
         requested: File names that were requested.
+        starts: Where the parts began that were sent; 0 for whole files.
     """
 
     url: str
     answers: dict[str, bytes]
     missing: dict[str, int] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    headers: dict[str, str | None] = field(default_factory=dict)
+    ranges: Ranges = Ranges.SENT
     requested: list[str] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
 
 
 @contextmanager
@@ -50,7 +69,7 @@ def serve(answers: Mapping[str, bytes]) -> Iterator[AddressServer]:
     _Handler.server_of[http.server_port] = server = AddressServer(
         url=url, answers=dict(answers)
     )
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server
@@ -90,12 +109,30 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         content = server.answers[name]
-        self.send_response(200)
-        self.send_header(
-            'Content-Length', str(len(content) + server.missing.get(name, 0))
-        )
+        tag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        wanted = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
+        start = int(wanted[1]) if wanted else 0
+        if start and server.ranges is Ranges.REFUSED:
+            self.send_error(416)
+            return
+        is_same_file = self.headers.get('If-Range', tag) == tag
+        if server.ranges is Ranges.IGNORED or not is_same_file:
+            start = 0
+        server.starts.append(start)
+        total = len(content) + server.missing.get(name, 0)
+        headers: dict[str, str | None] = {
+            'Content-Length': str(total - start),
+            'Content-Range': f'bytes {start}-{total - 1}/{total}' if start else None,
+            'ETag': tag,
+        }
+        self.send_response(206 if start else 200)
+        for header, value in (headers | server.headers).items():
+            if value is not None:
+                self.send_header(header, value)
         self.end_headers()
-        self.wfile.write(content)
+        end = server.cuts.pop(0) if server.cuts else len(content)
+        with suppress(ConnectionError):  # the visitor has left
+            self.wfile.write(content[start:end])
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

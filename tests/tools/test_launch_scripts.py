@@ -114,16 +114,3 @@ def test_missing_arguments_show_the_usage(stubs: Path, name: str) -> None:
         call(stubs, name, *ARGUMENTS[name][:-1])
     assert caught.value.returncode == 2
     assert 'usage:' in caught.value.stderr
-
-
-def test_quickstart_counts_cores_and_ignores_omp_num_threads() -> None:
-    lines = (TOOLS / 'quickstart.sh').read_text(encoding='utf-8').splitlines()
-    (counting,) = (line for line in lines if line.startswith('processes='))
-    answer = subprocess.run(
-        ['bash', '-c', f'{counting}; echo $processes'],
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stdout.strip() == str(min(2, len(os.sched_getaffinity(0))))

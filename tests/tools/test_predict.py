@@ -1,5 +1,7 @@
 """``tools/predict.py``: prompts of the command line, and errors of one line."""
 
+import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +11,9 @@ from PIL import Image
 
 from inference_cases import CONFIG, write_clip, write_images, write_weights
 from projects.sam2.apis import ObjectPrompt
+from projects.sam2.apis import SAM2AutomaticMaskGenerator as MaskGenerator
+from projects.sam2.apis.inference_io import FORMATS
+from projects.sam2.visualization.clip_visualizer import _windows_open
 from tool_modules import failing_exit_code, load_tool
 from toy_videos import SIZE
 
@@ -86,21 +91,59 @@ def test_video_is_written_to_the_output_folder(
     clip, out = write_clip(tmp_path / 'clip.mp4', 3), tmp_path / 'out'
     words = ['--box', '4', '4', '20', '18', '--out-dir', str(out), '--device', 'cpu']
     tool.main([str(clip), *model, *words, '--formats', 'npz'])
-    assert 'clip: 3 frames, objects: 1' in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith('clip: 1 object in 3 frames; ')
+    assert f'overlay: {out}/vis/clip.mp4, masks: {out}/pred/clip (npz)' in said
     written = {path.relative_to(out).as_posix() for path in out.rglob('*.*')}
     frames = {f'pred/clip/{index:05d}.npz' for index in range(3)}
     assert written == {'vis/clip.mp4', *frames}
 
 
 def test_folder_may_be_a_video(
-    tool: ModuleType, model: list[str], tmp_path: Path
+    tool: ModuleType,
+    model: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = write_images(tmp_path / 'clip', ['0.jpg', '1.jpg'])
     words = ['--point', '9', '9', '--out-dir', str(tmp_path), '--device', 'cpu']
     results = tool.main([str(folder), *model, *words, '--video', '--max-frames', '1'])
     assert [len(result.frames) for result in results['predictions']] == [1]
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert f'clip: 1 object; overlay: {tmp_path}/vis/clip.png, ' in said
+    assert (tmp_path / 'vis' / 'clip.png').is_file()
     results = tool.main([str(folder), *model, *words])
     assert [result.name for result in results['predictions']] == ['0', '1']
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert f'2 inputs, 2 masks; overlay: {tmp_path}/vis, masks: {tmp_path}/pred' in said
+    assert tool.describe_files([], tmp_path, ['png']).startswith('Nothing was written')
+
+
+def test_help_states_the_settings_of_the_mask_generator(tool: ModuleType) -> None:
+    defaults = {field.name: field.default for field in fields(MaskGenerator)}
+    assert all(
+        defaults[name] == default for name, (_, default, _) in tool.SETTINGS.items()
+    )
+    assert tool.FORMATS == FORMATS
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have a display')
+def test_window_without_a_display_is_one_line_before_anything_is_written(
+    tool: ModuleType,
+    model: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY', 'QT_QPA_PLATFORM'):
+        monkeypatch.delenv(name, raising=False)
+    _windows_open.cache_clear()
+    image = str(write_images(tmp_path, ['0.jpg']) / '0.jpg')
+    words = ['--point', '1', '1', '--out-dir', str(tmp_path / 'out'), '--show']
+    assert failing_exit_code(tool, [image, *model, *words, '--device', 'cpu']) == 2
+    _windows_open.cache_clear()
+    assert 'No window can be opened' in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / 'out').exists()
 
 
 def test_settings_of_the_automatic_masks_are_options(
@@ -119,7 +162,7 @@ def test_settings_of_the_automatic_masks_are_options(
     printed = capsys.readouterr().out
     assert 'Nothing was found (0 masks of 12 candidates: the best predicted' in printed
     assert 'does not exceed pred_iou_thresh 1; lower it' in printed
-    assert '0: objects: 0' in printed
+    assert '0: 0 objects; overlay: ' in printed
 
 
 @pytest.mark.parametrize(

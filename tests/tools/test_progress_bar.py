@@ -39,3 +39,15 @@ def test_without_a_terminal_a_line_is_printed_every_30_seconds(
         'Clips: 62 of 70 after 62 s',
         'Clips: 70 of 70 after 70 s',
     ]
+
+
+def test_bytes_are_shown_as_such() -> None:
+    tool = load_tool('progress_bar')
+    for console in (
+        Console(file=io.StringIO(), force_terminal=True, width=100),
+        Console(file=io.StringIO()),
+    ):
+        with tool.progress_bar('a.pt', console, in_bytes=True) as advance:
+            advance(1_000_000, None)
+            advance(2_500_000, 2_500_000)
+        assert '2.5 MB' in console.file.getvalue()  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -39,7 +40,9 @@ def load_tool(name: str) -> ModuleType:
 @pytest.fixture
 def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    return load_tool('quickstart_report')
+    tool = load_tool('quickstart_report')
+    monkeypatch.setitem(sys.modules, tool.__name__, tool)  # for its processes
+    return tool
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_quickstart_generates_trains_and_scores(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     load_tool('train').main(options)
-    rows = report.main(options)
+    rows = report.main([*options, '--processes', '2'])
     before, copy, after, forgetful = rows
 
     # A model that knows nothing is far below the copy, which ends as it must.

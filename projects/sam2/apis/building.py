@@ -5,7 +5,6 @@ are found by path or by released name; weights are checked against the model.
 """
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,6 +22,7 @@ from ..checkpoints import (
     recognise_model,
     weights_of,
 )
+from ..checkpoints.released import download_command, find_file, released_weights
 from ..datasets.io.listing import scan_folder
 from ..engine.config import read_config
 from ..installation import CONFIGS
@@ -36,21 +36,6 @@ if TYPE_CHECKING:
 
 Device = str | torch.device
 
-# `sam2.1_hiera_b+.yaml`, `sam2.1_hiera_base_plus.pt`, `sam2.1-hiera-base-plus`.
-# The size ends the name: sam2.1_hiera_t512.yaml is another model.
-RELEASED_NAME = re.compile(
-    r'sam2(?P<is_2_1>\.1)?[_-]hiera[_-](?P<size>[a-z_+-]+)(\.[a-z]+)?'
-)
-SIZES = {
-    't': 'tiny',
-    'tiny': 'tiny',
-    's': 'small',
-    'small': 'small',
-    'b+': 'bplus',
-    'base_plus': 'bplus',
-    'l': 'large',
-    'large': 'large',
-}
 FILL_HOLE_AREA = 8.0  # pixels of the stride-4 mask, as in the released predictor
 
 
@@ -345,11 +330,8 @@ def load_model_config(config: str | Path | Config) -> Config:
 
 def _find_config(name: str | Path) -> Path:
     candidates = [Path(name).expanduser(), CONFIGS / name]
-    released = RELEASED_NAME.fullmatch(re.split(r'[/\\]', str(name))[-1])
-    size = SIZES.get(released['size'].replace('-', '_')) if released else None
-    if released and size:
-        version = '1' if released['is_2_1'] else '0'
-        candidates.append(CONFIGS / '_base_' / 'models' / f'sam2_{version}_{size}.py')
+    if released := released_weights(name):
+        candidates.append(CONFIGS / released.config)
     for path in candidates:
         # A released config or checkpoint may have the same name: only .py is ours.
         if path.suffix == '.py' and path.is_file():
@@ -439,8 +421,9 @@ def find_pretrained(model_id: str) -> tuple[Config, str]:
     Args:
         model_id: A checkpoint on this machine, a folder of Hugging Face's transformers,
             or a folder with a released file. Otherwise the id of a model on Hugging
-            Face, like ``facebook/sam2.1-hiera-tiny``, which is read from the cache of
-            ``huggingface_hub`` or fetched into it.
+            Face, like ``facebook/sam2.1-hiera-tiny``: a released file that was
+            downloaded, or what the cache of ``huggingface_hub`` has, or is fetched
+            into it.
 
     Returns:
         The config, and the path of the checkpoint.
@@ -460,6 +443,8 @@ def find_pretrained(model_id: str) -> tuple[Config, str]:
         folder = Path(_fetch(model_id, 'config.json')).parent
         _fetch(model_id, 'model.safetensors')
         return _with_config(folder)
+    if downloaded := find_file(model_id):
+        return config, str(downloaded)
     name = model_id.rpartition('/')[2].replace('-', '_') + '.pt'
     return config, _fetch(model_id, name)
 
@@ -490,9 +475,11 @@ def _fetch(model_id: str, name: str) -> str:
     try:
         return str(hub.hf_hub_download(model_id, name))
     except (OSError, ValueError) as error:
+        released = released_weights(model_id)
+        command = f', or run: {download_command(released.name)}' if released else ''
         msg = (
             f'{model_id} is no file or folder, and its {name} is neither in the cache '
             f'of Hugging Face nor can it be fetched ({error}); check the id and the '
-            f'connection, or fetch it by other means and give its folder'
+            f'connection, or fetch it by other means and give its folder{command}'
         )
         raise OSError(msg) from error

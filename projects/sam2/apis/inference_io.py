@@ -10,15 +10,12 @@ import json
 import math
 import re
 import tempfile
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import cv2
 import mmengine.fileio
@@ -38,6 +35,7 @@ from ..datasets.io.images import (
 from ..datasets.io.listing import IMAGE_SUFFIXES, scan_folder
 from ..datasets.processing.davis_export import write_mask
 from ..ops import EncodedMask, encode_masks, write_atomically
+from ..ops.fetching import FetchError, fetch
 from ..structures import PromptMark
 from ..visualization import VideoFile
 from ..visualization.clip_visualizer import write_png
@@ -51,7 +49,7 @@ InferenceInput = str | Path | int | NDArray[np.uint8]
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 STREAM_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'udp', 'tcp')
-STALL_SECONDS, DOWNLOAD_SECONDS = 30.0, 1800.0  # of a pause, and of a whole download
+DOWNLOAD_SECONDS = 1800.0
 DEEP_MODES = ('I;16', 'I;16B', 'I;16L', 'I', 'F')
 
 FORMATS = ('png', 'json', 'npz')
@@ -339,47 +337,21 @@ def _local_copy(url: str, scheme: str) -> Iterator[Path]:
             if scheme in {'http', 'https'}:
                 folder = tempfile.TemporaryDirectory(prefix='sam2_')
                 copy = Path(stack.enter_context(folder)) / 'download'
-                _download(url, copy)
+                max_bytes = DEFAULT_LIMITS.max_file_size
+                fetch(url, copy, max_bytes=max_bytes, max_seconds=DOWNLOAD_SECONDS)
             else:
                 copy = Path(stack.enter_context(mmengine.fileio.get_local_path(url)))
+        except FetchError as error:
+            raise ValueError(str(error)) from error
         except KeyError as error:
             msg = (
                 f'{url}: addresses of {error} cannot be read; give one of http or https'
             )
             raise ValueError(msg) from error
-        except (OSError, ValueError, HTTPException) as error:
+        except (OSError, ValueError) as error:
             msg = f'{url} cannot be fetched ({error}); check the address'
             raise ValueError(msg) from error
         yield copy
-
-
-def _download(url: str, path: Path) -> None:
-    """Download a file, up to the size that is allowed for files on disk.
-
-    Raises:
-        OSError: If it cannot be reached, is too large, incomplete, or takes too long.
-    """
-    deadline = time.monotonic() + DOWNLOAD_SECONDS
-    max_size = DEFAULT_LIMITS.max_file_size
-    with (
-        urlopen(url, timeout=STALL_SECONDS) as response,  # noqa: S310  http or https
-        path.open('wb') as file,
-    ):
-        length = response.headers.get('Content-Length', '')
-        announced = int(length) if length.isdecimal() else 0
-        received = 0
-        while chunk := response.read1(2**20):
-            received += len(chunk)
-            if max(received, announced) > max_size:
-                msg = f'it has more than {max_size} bytes'
-                raise OSError(msg)
-            if time.monotonic() > deadline:
-                msg = f'it takes more than {DOWNLOAD_SECONDS:.0f} s'
-                raise TimeoutError(msg)
-            file.write(chunk)
-    if received < announced:
-        msg = f'{received} of {announced} bytes came'
-        raise OSError(msg)
 
 
 def _open_stream(device: int | str, name: str) -> StreamInput:

@@ -241,6 +241,7 @@ class SAM2Inferencer(BaseInferencer):
 
         Raises:
             FileNotFoundError: If there is no such file or folder.
+            OSError: If no window can be opened to show the overlays.
             ValueError: If an input or a prompt cannot be used.
         """
         if max_frames is not None:
@@ -249,6 +250,8 @@ class SAM2Inferencer(BaseInferencer):
         if others:
             msg = f'prompts holds {others[0]!r}; give ObjectPrompt(points=…, labels=…)'
             raise ValueError(msg)
+        if show:
+            self.visualizer.check_windows()
         folder = Path(out_dir) if str(out_dir) else None
         if folder is not None:
             check_formats(pred_formats, (prompt.object_id for prompt in prompts))

@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from ..engine.config import load_config
+from ..engine.config import BFLOAT16_WRAPPER, load_config
 from ..engine.screen import RUN_FILE
 from ..evaluation import VideoScores, summarise
 from ..evaluation.metrics import (
@@ -54,6 +54,11 @@ PAGE = 'report.html'
 BASELINES = Path('report') / 'scores.json'  # of tools/quickstart_report.py
 TIMES = ('time', 'data_time')
 COPY_LABEL = 'copy'
+PRECISIONS = {
+    'OptimWrapper': 'float32',
+    'AmpOptimWrapper': 'mixed precision',
+    BFLOAT16_WRAPPER: 'bfloat16',
+}
 MAX_SPARKLINES = 400  # objects; the page would be too large otherwise
 MAX_PICTURE_BYTES = 400_000
 RECORDED_FRAMES = 120
@@ -624,7 +629,11 @@ def settings(cfg: Config | None) -> list[tuple[str, str]]:
     )
     entries = dict(cfg.items())
     values = [(name, _lookup(entries, path)) for name, path in paths]
-    return [(name, str(value)) for name, value in values if value is not None]
+    return [
+        (name, str(PRECISIONS.get(value, value) if name == 'Precision' else value))
+        for name, value in values
+        if value is not None
+    ]
 
 
 def _lookup(node: Any, path: str) -> Any:

@@ -8,20 +8,16 @@ projects are returned unchanged, and readers that someone else has registered st
 import tempfile
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from http.client import HTTPException
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlparse
 
-import torch
-from filelock import FileLock
 from mmengine.fileio import get_file_backend
 from mmengine.fileio import load as load_json
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from ..ops.fetching import fetch, file_name_of
 from .files import (
     SAVE_WEIGHTS,
     CheckpointFileError,
@@ -30,6 +26,7 @@ from .files import (
     read_safetensors_folder,
 )
 from .key_map import UnknownKeyError
+from .released import RELEASED, cache_folder, find_file, missing_file_message
 from .weights import find_weights
 
 Checkpoint = dict[str, Any]
@@ -47,7 +44,8 @@ def read_checkpoint(filename: str, map_location: MapLocation = None) -> Checkpoi
     """Read a checkpoint.
 
     Args:
-        filename: Path of a file, or of a folder that Hugging Face's transformers wrote.
+        filename: Path of a file, or of a folder that Hugging Face's transformers wrote,
+            or name of a file that was downloaded, as for :func:`find_file`.
         map_location: Where the tensors go, as in ``torch.load``.
 
     Returns:
@@ -62,7 +60,9 @@ def read_checkpoint(filename: str, map_location: MapLocation = None) -> Checkpoi
         UnknownKeyError: If it is SAM 2, but has a weight that no SAM 2 has.
         ImportError: If it is a safetensors file and that package is missing.
     """
-    path = Path(filename).expanduser()
+    path = find_file(filename)
+    if path is None:
+        raise FileNotFoundError(missing_file_message(filename))
     if path.is_dir():
         loaded: object = read_safetensors_folder(path, map_location or 'cpu')
     else:
@@ -77,13 +77,13 @@ def read_checkpoint_url(url: str, map_location: MapLocation = None) -> Checkpoin
         As :func:`read_checkpoint`.
 
     Raises:
-        OSError: If the file cannot be downloaded.
+        OSError: If the file cannot be fetched.
         CheckpointFileError: As :func:`read_checkpoint`; the cache does not keep a file
             that cannot be read.
         UnknownKeyError: As :func:`read_checkpoint`.
         ImportError: As :func:`read_checkpoint`.
     """
-    path = fetch(url)
+    path = fetch_into_cache(url)
     try:
         loaded = load_file(path, map_location)
     except CheckpointFileError as error:
@@ -130,41 +130,22 @@ def _with_our_names(loaded: object, source: str) -> Checkpoint:
     return {**others, STATE_FIELD: weights, SOURCE_FIELD: source}
 
 
-LOCK_SECONDS = 3600.0  # some file systems do not free the locks of dead processes
+def fetch_into_cache(url: str) -> Path:
+    """Fetch a file into torch's cache, unless the cache has it already.
 
-
-def fetch(url: str) -> Path:
-    """Download a file, unless the cache has it already.
-
-    Any number of processes may call this at once: the first one downloads, those that
-    share its cache wait for it at a file lock.
+    A released file is checked against its known hash.
 
     Raises:
-        ValueError: If the URL names no file.
-        OSError: If the file cannot be downloaded or stored.
+        ValueError: If the URL names no file, or a released file has another hash.
+        OSError: If the file cannot be fetched or stored.
     """
-    name = PurePosixPath(urlparse(url).path).name
-    if name in {'', '..'}:
-        msg = f'{url} names no file; give the address of a checkpoint'
-        raise ValueError(msg)
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{path}.lock', timeout=LOCK_SECONDS):
-            if not path.is_file():  # unless another process has downloaded it
-                # Writes a temporary file and renames it.
-                torch.hub.download_url_to_file(url, str(path), progress=False)
-    except (OSError, HTTPException) as error:
-        if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
-        msg = (
-            f'{url} cannot be fetched to {path}: {error}; check the address, the '
-            f'connection and the folder, or fetch the file by other means and give '
-            f'its path'
-        )
-        raise OSError(msg) from error
+    path = cache_folder() / file_name_of(url)
+    if not path.is_file():
+        released = next((weights for weights in RELEASED if weights.url == url), None)
+        if released is None:
+            fetch(url, path)
+        else:
+            fetch(url, path, num_bytes=released.num_bytes, sha256=released.sha256)
     return path
 
 

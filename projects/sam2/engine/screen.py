@@ -27,8 +27,10 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.version import __version__ as mmengine_version
 from torch import nn
 
+from ..installation import IS_WHEEL, TOOLS
 from ..ops import write_atomically
 from ..ops.screen import ScreenText
+from ..version import __version__
 from .command_line import VERBOSE_VARIABLE
 from .distributed import unwrap_model
 from .hooks.diagnostics_hook import logs_after
@@ -390,6 +392,7 @@ def describe_files(runner: Runner) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide about results."""
     return {
+        'mmsam2': __version__,
         'python': sys.version.split()[0],
         'torch': torch.__version__,
         'mmengine': mmengine_version,
@@ -439,24 +442,25 @@ def run_command(arguments: Sequence[str], num_processes: int = 1) -> str:
     """
     program, *options = arguments
     script = Path(program)
-    if '--launcher' in options:
-        index = options.index('--launcher')
-        launcher = options[index + 1]
-        if launcher == 'pytorch' and script.suffix == '.py':
-            options = options[:index] + options[index + 2 :]
-            config, *rest = options
-            launch = script.with_name(f'dist_{script.stem}.sh')
-            words = ['bash', str(launch), config, str(num_processes), *rest]
-            return shlex.join(words)
-    words = ['python', program] if script.suffix == '.py' else [program]
-    return shlex.join([*words, *options])
+    if script.suffix != '.py':  # `mmsam2 train`
+        return shlex.join([*program.split(), *options])
+    launcher = options.index('--launcher') if '--launcher' in options else None
+    if launcher is None or options[launcher + 1] != 'pytorch':
+        return shlex.join(['python', program, *options])
+    del options[launcher : launcher + 2]
+    config, *rest = options
+    name = f'dist_{script.stem}'
+    launch = ['bash', str(script.with_name(f'{name}.sh'))]
+    if IS_WHEEL:
+        launch = ['mmsam2', name]
+    return shlex.join([*launch, config, str(num_processes), *rest])
 
 
 def tool_command(name: str) -> str:
-    """Return the command of a tool, as the running one was called."""
+    """Return the command of another tool, as the running one was called."""
     program = Path(sys.argv[0])
-    if program.suffix == '.py' and program.parent.name == 'tools':
-        return f'python {_relative(program.with_name(f"{name}.py"))}'
+    if program.suffix == '.py' and not IS_WHEEL:
+        return f'python {_relative(TOOLS / f"{name}.py")}'
     return f'mmsam2 {name}'
 
 

@@ -1,5 +1,8 @@
 """The visualizer: strips and videos as files and in TensorBoard or Weights & Biases."""
 
+import subprocess
+import sys
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from .video_file import FRAMES_PER_SECOND, write_video
 # TensorBoard keeps GIFs whole in memory and sends them whole.
 MAX_GIF_FRAMES = 40
 MAX_GIF_SIDE = 480
+WINDOW_SECONDS = 30.0  # for a window to open
 
 
 @VISUALIZERS.register_module()
@@ -118,22 +122,28 @@ class ClipVisualizer(Visualizer):
         Raises:
             OSError: If no window can be opened.
         """
-        pictures = draw_video(source, masklets, title=title or source.name)
-        try:
-            for picture in pictures:
-                self.show(
-                    picture[..., ::-1],  # OpenCV expects BGR
-                    win_name=source.name,
-                    wait_time=wait_time,
-                    backend='cv2',
-                )
-        except cv2.error as error:
+        self.check_windows()
+        for picture in draw_video(source, masklets, title=title or source.name):
+            self.show(
+                picture[..., ::-1],  # OpenCV expects BGR
+                win_name=source.name,
+                wait_time=wait_time,
+                backend='cv2',
+            )
+
+    def check_windows(self) -> None:
+        """Check that :meth:`show` can open a window, before a run that ends in one.
+
+        Raises:
+            OSError: If it cannot.
+        """
+        if not _windows_open():
             msg = (
                 'No window can be opened: there is no display, or OpenCV was installed '
-                'without windows (opencv-python-headless). Write the pictures to files '
-                'instead, with --show-dir'
+                'without windows (opencv-python-headless); leave out --show, and look '
+                'at the pictures in files (--out-dir, --show-dir)'
             )
-            raise OSError(msg) from error
+            raise OSError(msg)
 
     @master_only
     def add_strips(self, folder: Path, step: int) -> None:
@@ -151,6 +161,25 @@ class ClipVisualizer(Visualizer):
                 backend.add_image(name, picture, step)
                 if video.is_file():
                     add_video(backend, f'{name}/video', video, step)
+
+
+@cache
+def _windows_open() -> bool:
+    """Whether OpenCV can open a window.
+
+    Without a display Qt aborts the process, so another process tries it.
+    """
+    code = "import cv2; cv2.namedWindow('mmsam2'); cv2.destroyAllWindows()"
+    try:
+        subprocess.run(
+            [sys.executable, '-c', code],
+            check=True,
+            capture_output=True,
+            timeout=WINDOW_SECONDS,
+        )
+    except subprocess.SubprocessError:
+        return False
+    return True
 
 
 def add_video(backend: BaseVisBackend, name: str, path: Path, step: int) -> None:

@@ -46,6 +46,12 @@ class ClipVisualizationHook(Hook):
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.max_videos = max_videos
 
+    def before_test(self, runner: Runner) -> None:
+        """Fail before the first video if no window can be opened."""
+        visualizer: Any = runner.visualizer
+        if self.show and hasattr(visualizer, 'check_windows'):
+            visualizer.check_windows()
+
     def after_val_iter(
         self,
         runner: Runner,
