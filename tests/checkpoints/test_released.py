@@ -180,10 +180,22 @@ def test_missing_file_names_the_command(home: Path) -> None:
         with pytest.raises(FileNotFoundError) as raised:
             CheckpointLoader.load_checkpoint(name, map_location='cpu')
         assert str(raised.value).startswith(f'{name} does not exist')
-        assert 'mmsam2 download sam2.1_hiera_tiny' in str(raised.value)
+        assert str(raised.value).endswith(': mmsam2 download sam2.1_hiera_tiny')
     path = put(home / 'hub' / 'checkpoints')
     with pytest.raises(FileNotFoundError, match=f'give {path}'):
         read_checkpoint(f'other/{TINY}')
+
+
+def test_command_is_the_one_that_there_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(released, 'IS_WHEEL', False)
+    monkeypatch.setattr(released, 'TOOLS', home / 'work' / 'tools')
+    assert released.download_command('a') == 'python tools/download.py a'
+    monkeypatch.chdir(home)
+    assert released.download_command('a') == 'python work/tools/download.py a'
+    monkeypatch.setattr(released, 'TOOLS', Path('/opt/tools'))
+    assert released.download_command('a') == 'python /opt/tools/download.py a'
 
 
 def test_name_loads_what_was_downloaded(home: Path) -> None:

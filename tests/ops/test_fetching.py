@@ -184,8 +184,9 @@ def test_missing_file_and_missing_network_are_named(
         fetch(f'{server.url}none.pt', target)
     with pytest.raises(FetchError, match=r'refused; check the connection'):
         fetch('http://127.0.0.1:9/weights.pt', target)  # the port that discards
-    with pytest.raises(ValueError, match='no address of the web'):
-        fetch('ftp://example.org/weights.pt', target)
+    for url in ('ftp://example.org/weights.pt', 'http://[x/weights.pt', NAME):
+        with pytest.raises(ValueError, match='no address of the web'):
+            fetch(url, target)
     assert files(target) == []
 
 
@@ -214,6 +215,8 @@ def test_folder_that_cannot_be_written_to_is_named(
     (tmp_path / 'file').touch()
     with pytest.raises(FetchError, match=str(tmp_path / 'file')):
         fetch(server.url + NAME, tmp_path / 'file' / NAME)
+    with pytest.raises(FetchError, match='Is a folder'):
+        fetch(server.url + NAME, tmp_path)
     # Not even root may write there.
     with pytest.raises(FetchError, match=r'/sys.*a folder that you may write to'):
         fetch(server.url + NAME, Path('/sys/sam2') / NAME)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..installation import IS_WHEEL, ROOT
+from ..installation import IS_WHEEL, ROOT, TOOLS
 from ..ops.fetching import (
     LOCK_SECONDS,
     OnProgress,
@@ -265,15 +265,19 @@ def missing_file_message(name: str | Path) -> str:
         return f'{name} does not exist; give {found}'
     folders = ', '.join(str(folder) for folder in checkpoint_folders())
     return (
-        f'{name} does not exist, and {released.file_name} is in none of {folders}; '
-        f'download it with: {download_command(released.name)}'
+        f'{name} does not exist; {released.file_name} was looked for in {folders}. '
+        f'Download it: {download_command(released.name)}'
     )
 
 
 def download_command(arguments: str) -> str:
     """What to type to download weights."""
-    program = 'mmsam2 download' if IS_WHEEL else 'python tools/download.py'
-    return f'{program} {arguments}'
+    if IS_WHEEL:
+        return f'mmsam2 download {arguments}'
+    program = TOOLS / 'download.py'
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f'python {program} {arguments}'
 
 
 # --------------------------------------------------------------------------- Downloads
@@ -368,6 +372,6 @@ def _noted_hashes() -> dict[str, str]:
 def _note_hash(url: str, sha256: str) -> None:
     path = _hashes_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{path}.lock', timeout=LOCK_SECONDS):
+    with FileLock(path.with_name(f'.{path.name}.lock'), timeout=LOCK_SECONDS):
         hashes = _noted_hashes() | {url: sha256}
         write_atomically(path, json.dumps(hashes, indent=2, sort_keys=True) + '\n')

@@ -101,6 +101,8 @@ def fetch(
         on_progress=on_progress,
     )
     try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, 'Is a folder', str(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         lock_path = target.with_name(f'.{target.name}.lock')
         with FileLock(lock_path, timeout=LOCK_SECONDS):
@@ -141,8 +143,12 @@ def sha256_of(path: Path) -> str:
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {'http', 'https'} or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in {'http', 'https'} and bool(parts.netloc)
+    except ValueError:  # brackets that do not match
+        is_web = False
+    if not is_web:
         msg = f'{url} is no address of the web; give one with http:// or https://'
         raise ValueError(msg)
     return url
