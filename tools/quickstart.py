@@ -40,6 +40,7 @@ TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'sam2_mini_synthetic.py'
 PLAN_FILE = 'quickstart.json'
 TRAIN_LOG, REPORT_LOG, CLIPS_LOG = 'train.log', 'report.log', 'clips.log'
+REPORT_PAGE = 'report.html'
 DEFAULT_MINUTES = 8.0
 # Two processes with one thread each train on twice as many clips per second as one
 # process with two threads, which wait for each other on a busy machine.
@@ -604,6 +605,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the quickstart."""
     options = parse_arguments(arguments)
+    try:
+        run(options)
+    except SystemExit:
+        print('stopped; run the same command again to go on from here', file=sys.stderr)
+        raise
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run all steps that an earlier call has not done.
+
+    Raises:
+        SystemExit: If a signal has stopped a step.
+    """
     num_processes = min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
     work_dir = options.work_dir
     plan = read_plan(work_dir)
@@ -632,8 +646,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             plan = replace(plan, is_trained=True)
             write_plan(plan, work_dir)
         table = score(plan, options, num_processes, progress, show)
-    print(f'\n{table}')
-    print(f'\ndone after {format_time(time.monotonic() - begin)}')
+    print(f'\n{table}\nWriting the report', flush=True)
+    log = work_dir / REPORT_LOG
+    run_program([TOOLS / 'report.py', work_dir], log, lambda: None)
+    print(f'report: {work_dir / REPORT_PAGE}')
+    print(f'done after {format_time(time.monotonic() - begin)}')
 
 
 if __name__ == '__main__':
