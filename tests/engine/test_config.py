@@ -409,3 +409,40 @@ def test_pipeline_with_several_sizes_is_not_a_conflict() -> None:
     assert not find_size_conflicts(cfg, 'train')
     pipeline.append({'type': 'ClipFit', 'size': (64, 64)})
     assert not find_size_conflicts(cfg, 'train')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'remedy'),
+    [
+        ('data_rooot', 'x', 'did you mean data_root'),
+        ('modle.type', 'x', 'did you mean model'),
+        ('load_form', 'x', 'did you mean load_from'),
+        ('train_dataloder.batch_size', 1, 'did you mean train_dataloader'),
+        ('optim_wrapper.optimizer.lr', 'x', r'optimizer\.lr=0\.0008'),
+        ('train_dataloader.dataset.datasets.0.times', 'x', 'times=16'),
+    ],
+)
+def test_misspelt_option_is_refused(key: str, value: object, remedy: str) -> None:
+    with pytest.raises(ValueError, match=f'^--cfg-options {key}.*{remedy}'):
+        load_config(str(ROOT / 'configs/sam2_mini_davis.py'), {key: value})
+
+
+def test_new_entries_and_settings_of_the_runner_are_accepted() -> None:
+    options = {
+        'my_note': 'x',
+        'experiment_name': 'x',
+        'auto_scale_lr.base_batch_size': 8,
+        'train_dataloader.drop_last': True,
+        'optim_wrapper.optimizer.lr': 1e-4,
+    }
+    cfg = load_config(str(ROOT / 'configs/sam2_mini_davis.py'), options)
+    assert cfg.my_note == cfg.experiment_name == 'x'
+
+
+def test_change_of_a_copied_variable_causes_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    MMLogger.get_instance('variables')
+    options = {'train_pipeline.0.num_frames': 2}
+    load_config(str(ROOT / 'configs/sam2_mini_davis.py'), options)
+    assert 'train_pipeline.0.num_frames changes a variable' in capsys.readouterr().out

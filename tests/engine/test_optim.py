@@ -246,6 +246,7 @@ def test_wrapper_gets_its_arguments() -> None:
         ),
         ({'paramwise_cfg': {'layer_decay': 0.9}}, TypeError, 'got Linear; set'),
         ({'optimizer': None}, ValueError, 'optim_wrapper needs optimizer'),
+        ({'optimizer': {'type': 'SGD', 'lr': 'x'}}, ValueError, "lr is 'x'; give"),
         ({'optimizer': {'type': 'SGD'}}, ValueError, "has no lr, but .*'SGD'.*; set"),
     ],
 )

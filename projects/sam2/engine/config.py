@@ -36,6 +36,19 @@ from ..installation import CONFIGS, NAME, WHEEL_NAME
 
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
+# Variables that are read, beside the arguments of MMEngine's Runner.
+READ_VARIABLES = frozenset(
+    {
+        'auto_scale_lr',
+        'custom_imports',
+        'data_root',
+        'dataset',
+        'default_scope',
+        'image_size',
+        'tta_model',
+    }
+)
+SAME_WORD = 0.8  # similarity from which on a key is a misspelt one
 # Options of a loader that MMEngine's Runner handles itself.
 RUNNER_KEYS = {'num_batch_per_epoch', 'disable_subprocess_warning'}
 # Type of a part -> its option that holds the size of the model or of its clips.
@@ -62,11 +75,12 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
 
     Raises:
         ValueError: If it is ambiguous which datasets a new ``data_root`` is for, an
-            ``image_size`` of the options has no effect, or a dataset has an unknown
-            option.
+            ``image_size`` of the options has no effect, a dataset has an unknown
+            option, or a key of the options is misspelt.
     """
     importlib.import_module(f'{NAME}.registration')
     cfg = read_config(path)
+    check_override(cfg, options or {})
     apply_data_root(cfg, None)
     old_root, old_size = cfg.get('data_root'), cfg.get('image_size')
     # Before the options are merged: sizes that they give to parts have precedence.
@@ -129,6 +143,55 @@ def read_config(path: str | Path) -> Config:
     except Exception as error:  # a config is a program, which may raise anything
         msg = f'Cannot read the config {path} ({type(error).__name__}: {error})'
         raise ValueError(msg) from error
+
+
+def check_override(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Check the keys and values of ``--cfg-options`` before they are merged.
+
+    MMEngine accepts every new key, which then changes nothing. A new key is refused if
+    it is close to an existing one. A variable of the config is only warned of: parts
+    that copied its value when the file was read keep theirs.
+
+    Args:
+        options: Values by their keys joined by dots.
+
+    Raises:
+        ValueError: If a key is misspelt, or a text replaces a number.
+    """
+    runner_names = {*inspect.signature(Runner).parameters}
+    known = runner_names | {*cfg} | READ_VARIABLES
+    for key, value in options.items():
+        top = key.partition('.')[0]
+        near = difflib.get_close_matches(top, known, n=1, cutoff=SAME_WORD)
+        if top not in known and near:
+            msg = (
+                f'--cfg-options {key}: the config has no {top}; did you mean '
+                f'{near[0]}? (An entry of your own has to be in the config file)'
+            )
+            raise ValueError(msg)
+        if top in cfg and top not in runner_names | READ_VARIABLES:
+            print_log(
+                f'--cfg-options {key} changes a variable of the config; parts that '
+                f'copied its value keep it: change theirs, as train_dataloader.…',
+                'current',
+                logging.WARNING,
+            )
+        old = _value_at(dict(cfg.items()), key)
+        if type(old) in {int, float} and isinstance(value, str):
+            msg = f'--cfg-options {key}={value}: give a number, as in {key}={old}'
+            raise ValueError(msg)
+
+
+def _value_at(node: Any, key: str) -> Any:
+    """Value of a config at keys joined by dots; None if there is none."""
+    for part in key.split('.'):
+        if isinstance(node, Mapping):
+            node = node.get(part)
+        elif isinstance(node, list | tuple) and part.isdecimal():
+            node = node[int(part)] if int(part) < len(node) else None
+        else:
+            return None
+    return node
 
 
 def apply_work_dir(cfg: Config, work_dir: str | None) -> None:

@@ -223,6 +223,15 @@ class SAM2OptimWrapperConstructor:
                 f'of all but the image encoder, optim_wrapper.optimizer.lr'
             )
             raise ValueError(msg)
+        numbers = {
+            'optim_wrapper.optimizer.lr': self.optim_wrapper_cfg['optimizer']['lr'],
+            'paramwise_cfg.backbone_lr_mult': self.encoder_scale,
+            'paramwise_cfg.layer_decay': self.layer_decay,
+        }
+        for key, value in numbers.items():
+            if not isinstance(value, int | float):
+                msg = f'{key} is {value!r}; give a number, as 1e-4'
+                raise ValueError(msg)
         decays = [key for key in given if key.endswith('_decay_mult')]
         decays += [
             f'custom_keys.{key}'
