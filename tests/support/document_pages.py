@@ -75,6 +75,7 @@ NOT_CALLED = {
     'apt-get': 'installs system packages',
     'bash': 'sets up an environment, or takes minutes',
     'cd': 'depends on the machine',
+    'download': 'downloads',
     'export': 'changes the environment of a shell',
     'git': 'downloads',
     'pip': 'downloads',
@@ -247,7 +248,7 @@ def check_command(program: str, arguments: list[str]) -> None:
 
     Of a launch script, what it passes on to the program that it starts is checked.
     """
-    if program not in NOT_CALLED:
+    if program not in NOT_CALLED or program == 'download':
         check_program(program, arguments)
     elif program in LAUNCHERS:
         tool, own = LAUNCHERS[program]
