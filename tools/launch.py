@@ -51,6 +51,8 @@ def forward_signal(number: int, frame: FrameType | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start the processes, wait for them and return the exit code."""
     options = get_args_parser().parse_args(arguments)
+    if options.nproc_per_node != '1':  # torchrun sets it as well, with a warning
+        os.environ.setdefault('OMP_NUM_THREADS', '1')
     # Versions of torch that ignore this save as well, but exit with 1.
     vars(options)['signals_to_handle'] = TORCHRUN_SIGNALS
     for number in FORWARDED_SIGNALS:

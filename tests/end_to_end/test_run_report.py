@@ -277,6 +277,37 @@ def test_interrupted_run_without_validation_has_a_page(copied: Path) -> None:
     assert not shown.images
 
 
+def test_page_of_a_long_run_of_many_objects_stays_small(copied: Path) -> None:
+    (log,) = copied.glob('*_*/vis_data/scalars.json')
+    lines = [line for line in log.read_text().splitlines() if '"lr"' in line]
+    record = json.loads(lines[-1])
+    records = [record | {'iter': step, 'loss': step % 7} for step in range(1, 6001)]
+    log.write_text(''.join(json.dumps(record) + '\n' for record in records))
+    (scores,) = copied.glob('*_*/scores/best/jf_frames.json')
+    content = json.loads(scores.read_text())
+    video = content['videos'][0]
+    obj = {
+        'object_id': 1,
+        'frames': [*range(1000)],
+        'frame_j': [0.5] * 1000,
+        'frame_f': [0.25] * 1000,
+    }
+    content['videos'] = [
+        video | {'video_name': f'<i>{i}', 'objects': [obj]} for i in range(300)
+    ]
+    scores.write_text(json.dumps(content))
+    shown = Page(write_run_report(copied, num_clips=0))
+    assert len(shown.text) < 1_500_000
+    assert shown.tables['objects'][300][:6] == [
+        '<i>299',
+        '1',
+        '1000',
+        '37.5',
+        '50.0',
+        '25.0',
+    ]
+
+
 def test_baselines_are_shown_beside_the_run(run: Finished, tmp_path: Path) -> None:
     rows = [
         {'label': 'copy of the <first> masks', 'j': 1.0, 'f': 2.0, 'j_and_f': 1.5},

@@ -37,7 +37,6 @@ from ..evaluation.run_logs import (
     SCALARS,
     SCORES,
     curve_points,
-    default_metric,
     find_logs,
     is_number,
     read_records,
@@ -61,6 +60,7 @@ PRECISIONS = {
 }
 MAX_SPARKLINES = 400  # objects; the page would be too large otherwise
 MAX_PICTURE_BYTES = 400_000
+MAX_BYTES = 1_600_000  # of all pictures together
 RECORDED_FRAMES = 120
 ENVIRONMENT = re.compile(r'System environment:\n(.*?)\n-{20,}', re.DOTALL)
 
@@ -95,18 +95,33 @@ class RunFiles:
     environment: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnClip:
+    """A picture of a clip.
+
+    Attributes:
+        kind: ``worst``, ``best`` or ``example``.
+        name: Name of the clip.
+        score: Its J&F, 0 to 100; None if unknown.
+        image: The picture as a data URI.
+    """
+
+    kind: str
+    name: str
+    score: float | None
+    image: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Pictures:
     """Pictures of clips, or why there are none.
 
     Attributes:
-        worst: Name, score and picture (a data URI) of each of the worst clips.
-        best: The same of the best clips.
+        clips: The worst and the best clips, or the first ones if none was scored.
         problem: Why there are none; empty if there are some.
     """
 
-    worst: list[tuple[str, float, str]] = field(default_factory=list)
-    best: list[tuple[str, float, str]] = field(default_factory=list)
+    clips: list[DrawnClip] = field(default_factory=list)
     problem: str = ''
 
 
@@ -172,7 +187,7 @@ def find_run(work_dir: Path) -> RunFiles:
         raise ValueError(msg)
     # The folder of the parts, even if one of them was given.
     folder = parts[-1].parent
-    config_path = _existing(parts[-1] / 'vis_data' / 'config.py')
+    config_path = _config_path(parts[-1], folder)
     return RunFiles(
         work_dir=folder,
         parts=parts,
@@ -227,8 +242,13 @@ def _is_training(part: Path) -> bool:
         return any('"iter"' in line and '"lr"' in line for line in file)
 
 
-def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
+def _config_path(part: Path, work_dir: Path) -> Path | None:
+    """Find the whole config, which MMEngine writes beside the log and above it."""
+    beside = part / 'vis_data' / 'config.py'
+    if beside.is_file():
+        return beside
+    copies = list(work_dir.glob('*.py'))
+    return max(copies, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _read_config(path: Path) -> Config | None:
@@ -316,49 +336,72 @@ def draw_clips(
     files: RunFiles, cfg_options: dict[str, Any], num_clips: int, device: str | None
 ) -> Pictures:
     """Predict the worst and the best clips again, and draw them."""
-    ranked = [(summarise([video]).j_and_f, video.video_name) for video in files.scores]
-    ranked = sorted(item for item in ranked if not math.isnan(item[0]))
     if not num_clips:
         return Pictures(problem='They were not asked for.')
-    if not ranked:
-        return Pictures(problem='There are no scores by clip to choose them by.')
     if files.config_path is None or files.checkpoint is None:
         missing = 'config' if files.config_path is None else 'checkpoint'
         return Pictures(problem=f'The {missing} of the run is gone.')
-    # A clip is shown once, in a small set as well.
-    best = ranked[: -num_clips - 1 : -1]
-    worst = [item for item in ranked[:num_clips] if item not in best]
     try:
         cfg = load_config(str(files.config_path), cfg_options)
-        sources = _find_sources(cfg, {name for _, name in (*worst, *best)})
+        dataset = _validation_set(cfg)
+        chosen = choose_clips(files.scores, num_clips) or [
+            ('example', dataset[index].source.name, None)
+            for index in range(min(2 * num_clips, len(dataset)))
+        ]
+        sources = _find_sources(dataset, {name for _, name, _ in chosen})
         model = build_sam2(_recording(cfg), files.checkpoint, usable_device(device))
-        drawn = {
-            name: _draw_clip(model, sources[name], score)
-            for score, name in worst + best
-        }
+        max_bytes = min(MAX_PICTURE_BYTES, MAX_BYTES // len(chosen))
+        clips = [
+            DrawnClip(
+                kind=kind,
+                name=name,
+                score=score,
+                image=data_uri(_draw_clip(model, sources[name], score), max_bytes),
+            )
+            for kind, name, score in chosen
+        ]
     except (OSError, ValueError, ImportError, LookupError) as error:
-        text = str(error.args[0] if error.args else error)
+        text = str(error.args[-1] if isinstance(error, LookupError) else error)
         return Pictures(problem=f'The clips cannot be predicted again: {text}.')
-    return Pictures(
-        worst=[(name, score, drawn[name]) for score, name in worst],
-        best=[(name, score, drawn[name]) for score, name in best],
-    )
+    return Pictures(clips=clips)
 
 
-def _find_sources(cfg: Config, names: set[str]) -> dict[str, VideoSource]:
-    """Open the videos of these names in the validation set.
+def choose_clips(
+    scores: Sequence[VideoScores], num_clips: int
+) -> list[tuple[str, str, float | None]]:
+    """Choose the worst and the best clips: kind, name and J&F; each clip once."""
+    ranked = [(summarise([video]).j_and_f, video.video_name) for video in scores]
+    ranked = sorted(item for item in ranked if not math.isnan(item[0]))
+    best = ranked[: -num_clips - 1 : -1]
+    worst = [item for item in ranked[:num_clips] if item not in best]
+    return [
+        (kind, name, score)
+        for kind, items in (('worst', worst), ('best', best))
+        for score, name in items
+    ]
+
+
+def _validation_set(cfg: Config) -> Any:
+    """Build the validation set of a run.
 
     Raises:
         ValueError: If the config has none.
-        LookupError: If a video is missing.
     """
     loader = cfg.get('val_dataloader') or cfg.get('test_dataloader')
     if not loader:
         msg = 'the config has no validation set'
         raise ValueError(msg)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    dataset = DATASETS.build(loader.dataset)
-    sources = {}
+    return DATASETS.build(loader.dataset)
+
+
+def _find_sources(dataset: Any, names: set[str]) -> dict[str, VideoSource]:
+    """Open the videos of these names.
+
+    Raises:
+        LookupError: If a video is missing.
+    """
+    sources: dict[str, VideoSource] = {}
     for index in range(len(dataset)):
         source = dataset[index].source
         if source.name in names:
@@ -380,23 +423,28 @@ def _recording(cfg: Config) -> Config:
     return cfg
 
 
-def _draw_clip(model: Any, source: VideoSource, score: float) -> str:
-    """Predict a clip and draw it, as a data URI."""
+def _draw_clip(model: Any, source: VideoSource, score: float | None) -> Picture:
+    """Predict a clip and draw it."""
     record = VideoRecord(metainfo={'source': source, 'sample_index': 0})
     with torch.inference_mode():
         (result,) = model.test_step([record])
-    title = f'{source.name}   J&F {score:.1f}'
-    return data_uri(draw_strip(source, result.masklets, title=title))
+    title = source.name if score is None else f'{source.name}   J&F {score:.1f}'
+    return draw_strip(source, result.masklets, title=title)
 
 
-def data_uri(picture: Picture) -> str:
-    """Encode a picture as a data URI of limited size."""
+def data_uri(picture: Picture, max_bytes: int) -> str:
+    """Encode a picture as a data URI, at a lower quality or size if it is large."""
     image = Image.fromarray(np.ascontiguousarray(picture))
-    for quality in (85, 70, 50, 30):
+    quality = 85
+    while True:
         file = io.BytesIO()
         image.save(file, format='WEBP', quality=quality, method=4)
-        if file.tell() <= MAX_PICTURE_BYTES:
+        if file.tell() <= max_bytes or min(image.size) < 64:
             break
+        if quality > 50:
+            quality -= 15
+        else:
+            image = image.reduce(2)
     return f'data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}'
 
 
@@ -413,7 +461,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    metric = default_metric(find_logs(files.parts[-1])[-1])
+    metric = main_metric(files)
     name = files.run.get('config') or _config_name(files)
     page = environment.get_template(TEMPLATE).render(
         title=Path(str(name)).stem,
@@ -441,6 +489,28 @@ def _config_name(files: RunFiles) -> str:
     """Name of the config, from the copy that MMEngine puts into the work_dir."""
     copies = sorted(files.work_dir.glob('*.py'))
     return copies[0].name if copies else files.work_dir.resolve().name
+
+
+def main_metric(files: RunFiles) -> str:
+    """Return the logged metric of ``save_best``, else J&F, else the first one."""
+    logged = _validation_metrics(files.records)
+    hooks = {} if files.config is None else files.config.get('default_hooks') or {}
+    best = (hooks.get('checkpoint') or {}).get('save_best')
+    names = [best] if isinstance(best, str) else list(best or ())
+    choices = (name for name in (*names, SCORES[0], *logged) if name in logged)
+    return next(choices, SCORES[0])
+
+
+def _validation_metrics(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the metrics of all validations, in the order of the log."""
+    names = {
+        name: None
+        for record in records
+        if 'iter' not in record and 'time' in record
+        for name, value in record.items()
+        if is_number(value) and name not in (*POSITION, *TIMES)
+    }
+    return list(names)
 
 
 def status(files: RunFiles) -> str:
@@ -500,13 +570,7 @@ def panels(
     files: RunFiles, metric: str, baselines: Sequence[Mapping[str, Any]]
 ) -> Iterator[Panel]:
     """Describe the figures: metrics, loss, learning rate, speed."""
-    validated = [record for record in files.records if _is_validation(record)]
-    names = {
-        name: None
-        for record in validated
-        for name, value in record.items()
-        if is_number(value) and name not in (*POSITION, *TIMES)
-    }
+    names = _validation_metrics(files.records)
     metrics = [metric, *(name for name in names if name != metric)]
     curves = list(_curves(files.records, metrics[:6]))
     if curves:
@@ -516,7 +580,7 @@ def panels(
             if COPY_LABEL in row['label']
         }
         yield Panel(
-            title=f'{metric} of the validation set' if metric in names else 'Metrics',
+            title=f'{metric} of the validation set',
             curves=curves,
             baselines=lines if metric == SCORES[0] else {},
             marks_best=True,
@@ -538,10 +602,6 @@ def panels(
 
 def _step_names(logged: set[str]) -> list[str]:
     return sorted(name for name in logged if name.startswith('step_'))
-
-
-def _is_validation(record: Mapping[str, Any]) -> bool:
-    return 'iter' not in record and 'time' in record
 
 
 def _curves(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[Curve]:

@@ -145,7 +145,9 @@ class ScreenHook(Hook):
     def _show_videos(self, runner: Runner, batch_idx: int, loader: Any) -> None:
         is_last = batch_idx + 1 == len(loader)
         if is_main_process() and not is_last and logs_after(runner, batch_idx):
-            _show(f'{_clock()}  predicted {batch_idx + 1} of {len(loader)} videos')
+            where = ' in the first process' if get_world_size() > 1 else ''
+            count = f'{batch_idx + 1} of {len(loader)}'
+            _show(f'{_clock()}  predicted {count} videos{where}')
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
@@ -281,7 +283,7 @@ def describe_data(loader: Any) -> str:
     lengths = next(_sampled_lengths(dataset), ())
     if lengths:
         (_, first), *later = lengths
-        text += f'; {first} frames of a clip at a time'
+        text += f'; {_count(first, "frame")} of a clip at a time'
         text += ''.join(f', {frames} from epoch {epoch + 1}' for epoch, frames in later)
     return text
 

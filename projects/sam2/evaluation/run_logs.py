@@ -138,7 +138,8 @@ def curve_points(
             while clock[-1][0] >= step and len(clock) > 1:
                 clock.pop()
             last_step, minutes = clock[-1]
-            points = [point for point in points if point.step <= last_step]
+            while points and points[-1].step > last_step:
+                points.pop()
             minutes += (step - last_step) * record.get('time', 0.0) / 60
             clock.append((step, minutes))
         if is_number(record.get(metrics[0])):

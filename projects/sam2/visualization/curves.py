@@ -1,4 +1,8 @@
-"""Curves of a run as SVG, to be put into a page that may be light or dark."""
+"""Curves of a run as SVG, to be put into a page that may be light or dark.
+
+Long curves are averaged to a few hundred points: more cannot be told apart, and would
+make a page of megabytes.
+"""
 
 import io
 import re
@@ -8,12 +12,15 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Readable on white and on black.
 PALETTE = ('#2f81f7', '#e3742f', '#2da44e', '#a371f7', '#c69026', '#db61a2')
 INK = '#010203'  # replaced by the colour of the page's text
+MAX_POINTS = 400  # of a curve
+MAX_SPARK_POINTS = 60
 SETTINGS: Any = {
     'svg.fonttype': 'none',  # text stays text, in the font of the page
     'svg.hashsalt': 'mmsam2',  # the same ids in each run
@@ -45,7 +52,7 @@ class Panel:
         curves: The first one is drawn strongest.
         baselines: Values of horizontal lines, by name.
         marks_best: Mark the largest value of the first curve.
-        is_log: Logarithmic values.
+        is_log: Logarithmic values, if they are positive and differ much.
     """
 
     title: str
@@ -82,8 +89,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for index, (curve, color) in enumerate(zip(panel.curves, colors, strict=False)):
         few = len(curve.steps) <= 30
         axes.plot(
-            curve.steps,
-            curve.values,
+            thin(curve.steps, MAX_POINTS),
+            thin(curve.values, MAX_POINTS),
             color=color,
             linewidth=1.2 if index else 2.2,
             alpha=0.8 if index else 1,
@@ -98,13 +105,13 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.axhline(value, color=INK, linestyle=style, linewidth=1, label=label)
     if panel.marks_best:
         _mark_best(axes, panel.curves[0])
-    if panel.is_log:
+    axes.margins(0.02, 0.12)
+    if panel.is_log and _spans_decades(panel.curves):
         axes.set_yscale('log')
-    elif axes.dataLim.ymin >= 0:
-        axes.set_ylim(bottom=0)
-        axes.margins(y=0.15)
-    if not panel.is_log:
+    else:
         axes.ticklabel_format(axis='y', scilimits=(-3, 4), useMathText=True)
+        if axes.dataLim.ymin >= 0:
+            axes.set_ylim(0, 1.12 * axes.dataLim.ymax or 1)
     axes.set_xlim(left=0)
     axes.set_xlabel('training step')
     axes.grid(color=INK, alpha=0.12, linewidth=0.8)
@@ -122,6 +129,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
             columnspacing=1.0,
         )
         legend.set_in_layout(True)
+
+
+def _spans_decades(curves: Sequence[Curve]) -> bool:
+    values = [value for curve in curves for value in curve.values]
+    return min(values) > 0 and max(values) > 30 * min(values)
 
 
 def _mark_best(axes: Axes, curve: Curve) -> None:
@@ -143,6 +155,7 @@ def sparkline(values: Sequence[float], *, width: int = 120, height: int = 22) ->
     """Draw values in [0, 1] as a small line without axes, an ``<svg>`` element."""
     if not values:
         return ''
+    values = thin(values, MAX_SPARK_POINTS)
     step = (width - 2) / max(len(values) - 1, 1)
     points = ' '.join(
         f'{1 + index * step:.1f},{1 + (1 - value) * (height - 2):.1f}'
@@ -153,6 +166,14 @@ def sparkline(values: Sequence[float], *, width: int = 120, height: int = 22) ->
         f'viewBox="0 0 {width} {height}" aria-hidden="true">'
         f'<polyline points="{points}"/></svg>'
     )
+
+
+def thin(values: Sequence[float], max_points: int) -> Sequence[float]:
+    """Average neighbouring values, so that at most ``max_points`` are left."""
+    if len(values) <= max_points:
+        return values
+    groups = np.array_split(np.asarray(values, dtype=float), max_points)
+    return [float(group.mean()) for group in groups]
 
 
 def _escape(text: str) -> str:
