@@ -88,7 +88,7 @@ install_system_packages() {
   local as_root=()
   if ((EUID != 0)); then
     sudo -n true > /dev/null 2>&1 ||
-      fail "system packages are missing; install them with: sudo $command"
+      fail "system packages are missing; install them as root: $command"
     as_root=(sudo -n)
   fi
   say "installing the system packages ${packages[*]}"
