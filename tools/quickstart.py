@@ -242,22 +242,26 @@ class Progress:
         self.total = total
         self.done = 0.0
         self._clock = clock
-        self._begin = clock()
+        self._pace = 1.0
+        self._begin = self._updated = clock()
         self._first: float | None = None  # work that an earlier call has done
 
     def advance(self, done: float) -> None:
         """Note the work that is done, in expected seconds."""
+        now = self._clock()
         if self._first is None:
-            self._first, self._begin = done, self._clock()
-        self.done = min(max(done, self.done), self.total)
+            self._first, self._begin, self._updated = done, now, now
+        if done <= self.done:
+            return
+        self.done, self._updated = min(done, self.total), now
+        if self.done - self._first > self.MIN_SECONDS:
+            self._pace = (now - self._begin) / (self.done - self._first)
 
     @property
     def seconds_left(self) -> float:
         """Estimated time that is left."""
-        done_now = self.done - (self._first or 0.0)
-        elapsed = self._clock() - self._begin
-        pace = elapsed / done_now if done_now > self.MIN_SECONDS else 1.0
-        return (self.total - self.done) * pace
+        left = (self.total - self.done) * self._pace
+        return max(left - (self._clock() - self._updated), 0.0)
 
 
 def format_time(seconds: float) -> str:

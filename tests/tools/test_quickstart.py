@@ -140,6 +140,8 @@ def test_time_left_follows_the_pace(tool: ModuleType) -> None:
     progress.advance(100.0)
     assert progress.seconds_left == 600
     assert tool.status_line(progress, 'epoch 3') == ' 25%, 10:00 min left: epoch 3'
+    clock.now += 30  # nothing new in the log
+    assert progress.seconds_left == 570
 
 
 def test_work_before_an_interruption_does_not_count_for_the_pace(
