@@ -139,7 +139,10 @@ class Plan:
     @property
     def training_seconds(self) -> float:
         """Expected time of training."""
-        return self.seconds_until(self.num_epochs * self.steps_per_epoch)
+        last_validation = VALIDATION_STEPS * self.speed.long_step
+        return (
+            self.seconds_until(self.num_epochs * self.steps_per_epoch) + last_validation
+        )
 
     @property
     def scoring_seconds(self) -> float:
@@ -147,12 +150,10 @@ class Plan:
         return SCORING_STEPS * self.speed.long_step
 
     def seconds_until(self, step: int) -> float:
-        """Expected time of training up to a step; with the validation after it."""
+        """Expected time of training up to a step, with the validations before it."""
         num_short = min(step, self.num_short_epochs * self.steps_per_epoch)
-        epoch = step // self.steps_per_epoch
-        num_validations = epoch // self.val_interval
-        if epoch == self.num_epochs and epoch % self.val_interval:
-            num_validations += 1  # the last epoch is always validated
+        epochs_before = max(step - 1, 0) // self.steps_per_epoch
+        num_validations = epochs_before // self.val_interval
         num_long = step - num_short + VALIDATION_STEPS * num_validations
         return (
             self.speed.start

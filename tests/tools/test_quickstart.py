@@ -86,8 +86,8 @@ def test_expected_time_counts_steps_and_validations(tool: ModuleType) -> None:
     validation = 2.0 * tool.VALIDATION_STEPS
     assert plan.seconds_until(0) == 6
     assert plan.seconds_until(19) == 6 + 19
-    assert plan.seconds_until(20) == 6 + 20 + validation
-    assert plan.seconds_until(25) == 6 + 20 + 5 * 2 + validation
+    assert plan.seconds_until(20) == 6 + 20
+    assert plan.seconds_until(21) == 6 + 20 + validation + 2
     # The last epoch is validated as well, although 5 is no multiple of 2.
     assert plan.training_seconds == 6 + 20 + 30 * 2 + 3 * validation
 
