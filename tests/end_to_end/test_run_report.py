@@ -21,6 +21,7 @@ from PIL import Image
 from end_to_end_runs import IN_PROCESS, small_config, written_config
 from projects.sam2.apis.run_report import write_run_report
 from projects.sam2.engine.launching import launched_runner
+from projects.sam2.engine.screen import ScreenHook
 from tool_modules import failing_exit_code, load_tool
 
 EPOCHS = 2
@@ -173,6 +174,19 @@ def test_each_validation_shows_one_table(run: Finished) -> None:
     for line, record in zip(shown, validated, strict=True):
         assert f'J&F {record["J&F"]:.4g}' in line
     assert run.screen[-1] == f'report: python tools/report.py {run.work_dir}'
+
+
+def test_closed_screen_does_not_end_the_run(
+    run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = (tmp_path / 'screen').open('w')
+    closed.close()
+    monkeypatch.setattr(sys, 'stdout', closed)
+    hook = ScreenHook(run.screen[0])
+    hook.after_train(
+        mock.Mock(iter=3, max_iters=3, work_dir='w', log_dir=str(tmp_path))
+    )
+    assert json.loads((tmp_path / 'run.json').read_text())['finished']
 
 
 def test_warnings_pass_and_verbose_shows_everything(

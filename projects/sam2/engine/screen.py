@@ -6,6 +6,7 @@ and :class:`ScreenText` through to the screen, and :class:`ScreenHook` adds a su
 the run, short lines of progress, and what to do next. The log file is as before.
 """
 
+import io
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,11 @@ class QuietRunner(Runner):
                 # Without date and level, which the formatter of MMEngine prepends.
                 vars(handler.formatter)['info_format'] = '%(message)s'
         return logger
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint; MMEngine prints its path, which the summary shows."""
+        with redirect_stdout(io.StringIO()):
+            return super().load_checkpoint(*args, **kwargs)
 
 
 def passes_to_screen(record: logging.LogRecord) -> bool:
@@ -468,7 +475,9 @@ def tool_command(name: str) -> str:
 
 def _show(text: str) -> None:
     """Print a line that the log file need not have: it has a longer one."""
-    print(text, flush=True)  # noqa: T201
+    # A closed terminal or pipe must not end the run; loggers ignore it as well.
+    with suppress(OSError, ValueError):
+        print(text, flush=True)  # noqa: T201
 
 
 def _is_training(runner: Runner) -> bool:
