@@ -5,10 +5,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS.parent), str(DOCS / '_ext')]
-
-# The pages name the package as it is installed, which leads to the same modules.
-import projects.sam2  # noqa: E402, F401
+sys.path.insert(0, str(DOCS / '_ext'))
 
 project = 'mmsam2'
 author = 'the mmsam2 authors'

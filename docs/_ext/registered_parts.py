@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +15,11 @@ from mmengine.config import Config
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-import projects.sam2  # registers the parts
-import projects.sam2.bridges.image_dataset  # noqa: F401  imported by no other module
-from projects.sam2.installation import CONFIGS
-
+# By the name that it is installed by, which the pages use.
+PACKAGE = 'mmsam2'
+for module in (PACKAGE, f'{PACKAGE}.bridges.image_dataset'):  # register their parts
+    import_module(module)
+CONFIGS: Path = import_module(f'{PACKAGE}.installation').CONFIGS
 MAX_FILES = 2  # of a folder in the table
 
 
@@ -37,7 +39,7 @@ class RegisteredParts(SphinxDirective):
         """Return the table."""
         if not self.configs:
             self.configs.update(configs_by_part())
-        package = f'projects.sam2.{self.arguments[0]}'
+        package = f'{PACKAGE}.{self.arguments[0]}'
         lines = [
             '.. list-table::',
             '   :header-rows: 1',
@@ -81,7 +83,7 @@ def registered_parts() -> Iterator[tuple[str, str, type]]:
         for variable, registry in vars(mmengine.registry).items()
         if isinstance(registry, mmengine.registry.Registry)
         for name, part in registry.module_dict.items()
-        if inspect.isclass(part) and part.__module__.startswith('projects.sam2.')
+        if inspect.isclass(part) and part.__module__.startswith(f'{PACKAGE}.')
     }
     yield from sorted(parts, key=lambda entry: entry[0])
 
@@ -89,7 +91,7 @@ def registered_parts() -> Iterator[tuple[str, str, type]]:
 def public_module(part: type) -> str:
     """Return the shortest module that exports a class, which documents it."""
     *parents, _ = part.__module__.split('.')
-    names = ['.'.join(parents[:depth]) for depth in range(3, len(parents) + 1)]
+    names = ['.'.join(parents[:depth]) for depth in range(2, len(parents) + 1)]
     for name in names:
         module = sys.modules.get(name)
         if part.__name__ in getattr(module, '__all__', ()):

@@ -21,7 +21,9 @@ from document_pages import (
 )
 from tool_modules import ROOT
 
-COMMAND = re.compile(r'(?<!`)`((?:mmsam2|python tools/|tools/\w+\.sh) [^`…]+)`')
+COMMAND = re.compile(
+    r'(?<!`)`((?:mmsam2 \w+|python tools/[\w/]+\.py|tools/\w+\.sh) [^`…]+)`'
+)
 SPAN = re.compile(r'(?<!`)`(dict\([^`]+\))`')
 
 

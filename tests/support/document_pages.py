@@ -304,7 +304,11 @@ def call_program(program: str, arguments: list[str]) -> None:
     Raises:
         AssertionError: If it ends with an error.
     """
-    with mock.patch.object(sys, 'argv', [program, *arguments]):
+    folders = [str((TOOLS / program).parent), str(TOOLS)]  # programs share modules
+    with (
+        mock.patch.object(sys, 'argv', [program, *arguments]),
+        mock.patch.object(sys, 'path', [*folders, *sys.path]),
+    ):
         if is_file(program):
             runpy.run_path(program, run_name='__main__')
             code = None
