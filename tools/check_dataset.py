@@ -16,24 +16,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repository_root import use_repository_root  # type: ignore[import-not-found]
 
 use_repository_root()
 
-from mmengine.config import DictAction
-from mmengine.registry import init_default_scope
-from progress_bar import progress_bar  # type: ignore[import-not-found]
+from projects.sam2.engine.command_line import add_cfg_options, call_tool
 
-import projects.sam2.registration  # noqa: F401  registers the sources
-from projects.sam2.datasets.processing.checking import (
-    SourceSummary,
-    Spread,
-    check_dataset,
-)
-from projects.sam2.datasets.processing.config_sources import dataset_config
-from projects.sam2.engine.command_line import call_tool
-from projects.sam2.engine.config import find_size_conflicts, load_config
+if TYPE_CHECKING:
+    from projects.sam2.datasets.processing.checking import SourceSummary, Spread
 
 MAX_PRINTED = 30  # problems of a source; the JSON file has all
 MAX_SIZES = 4
@@ -51,11 +43,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--workers', type=int, default=1, help='processes (default 1)')
     add('--timeout', type=float, default=60, help='seconds per frame (default 60)')
     add('--json', type=Path, metavar='FILE', help='write the whole report')
-    add('--cfg-options', nargs='+', action=DictAction, help='key=value for the config')
+    add_cfg_options(parser, 'key=value for the config')
     return parser.parse_args(arguments)
 
 
-def describe(summary: SourceSummary) -> list[str]:
+def describe(summary: 'SourceSummary') -> list[str]:
     """Describe the content and the problems of a source."""
     clips = (
         f'{summary.num_clips} clips, {summary.num_opened} opened, '
@@ -84,16 +76,16 @@ def describe(summary: SourceSummary) -> list[str]:
     return lines + _problems(summary)
 
 
-def _numbers(spread: Spread) -> str:
+def _numbers(spread: 'Spread') -> str:
     ends = f'{spread.minimum:g} to {spread.maximum:g}'
     return f'{ends} in a clip (median {spread.median:g})'
 
 
-def _shares(spread: Spread) -> str:
+def _shares(spread: 'Spread') -> str:
     return f'{spread.minimum:.2%} to {spread.maximum:.2%} (median {spread.median:.2%})'
 
 
-def _problems(summary: SourceSummary) -> list[str]:
+def _problems(summary: 'SourceSummary') -> list[str]:
     lines = [f'  ! {each.clip}: {each.problem}' for each in summary.problems]
     num_hidden = len(lines) - MAX_PRINTED
     if num_hidden <= 0:
@@ -104,6 +96,13 @@ def _problems(summary: SourceSummary) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; return 0 if nothing is wrong, else 1."""
     options = parse_arguments(arguments)
+    from mmengine.registry import init_default_scope
+    from progress_bar import progress_bar  # type: ignore[import-not-found]
+
+    from projects.sam2.datasets.processing.checking import check_dataset
+    from projects.sam2.datasets.processing.config_sources import dataset_config
+    from projects.sam2.engine.config import find_size_conflicts, load_config
+
     cfg = load_config(options.config, options.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with progress_bar('Clips') as advance:

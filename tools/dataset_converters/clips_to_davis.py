@@ -21,16 +21,8 @@ from davis_command import (  # type: ignore[import-not-found]
     add_davis_arguments,
     run_conversion,
 )
-from mmengine.config import DictAction
-from mmengine.registry import init_default_scope
 
-import projects.sam2.registration  # noqa: F401  registers the sources
-from projects.sam2.datasets.processing.config_sources import (
-    dataset_config,
-    find_sources,
-)
-from projects.sam2.engine.command_line import call_tool
-from projects.sam2.engine.config import load_config
+from projects.sam2.engine.command_line import add_cfg_options, call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,8 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('config', help='config file')
     add_davis_arguments(parser)
     parser.add_argument('--loader', choices=('train', 'val', 'test'), default='train')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value')
+    add_cfg_options(parser, 'key=value')
     options = parser.parse_args(arguments)
+    from mmengine.registry import init_default_scope
+
+    from projects.sam2.datasets.processing.config_sources import (
+        dataset_config,
+        find_sources,
+    )
+    from projects.sam2.engine.config import load_config
+
     cfg = load_config(options.config, options.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     sources = find_sources(dataset_config(cfg, options.loader))

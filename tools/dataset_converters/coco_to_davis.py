@@ -23,7 +23,6 @@ from davis_command import (  # type: ignore[import-not-found]
     run_conversion,
 )
 
-import projects.sam2.registration  # noqa: F401  registers the sources
 from projects.sam2.engine.command_line import call_tool
 
 

@@ -2,15 +2,11 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from progress_bar import progress_bar  # type: ignore[import-not-found]
-
-from projects.sam2.datasets.processing.config_sources import DatasetConfig
-from projects.sam2.datasets.processing.davis_export import (
-    Conversion,
-    DavisFolder,
-    convert_to_davis,
-)
+if TYPE_CHECKING:
+    from projects.sam2.datasets.processing.config_sources import DatasetConfig
+    from projects.sam2.datasets.processing.davis_export import Conversion
 
 MAX_PRINTED = 30  # problems
 
@@ -28,8 +24,16 @@ def add_davis_arguments(parser: argparse.ArgumentParser) -> None:
     add('--workers', type=int, default=1, help='processes (default 1)')
 
 
-def run_conversion(source: DatasetConfig, options: argparse.Namespace) -> int:
+def run_conversion(source: 'DatasetConfig', options: argparse.Namespace) -> int:
     """Convert behind a progress bar; return 0 if all clips were converted, else 1."""
+    from progress_bar import progress_bar  # type: ignore[import-not-found]
+
+    import projects.sam2.registration  # noqa: F401  registers the sources
+    from projects.sam2.datasets.processing.davis_export import (
+        DavisFolder,
+        convert_to_davis,
+    )
+
     folder = DavisFolder(root=options.out, split_objects=options.split_objects)
     with progress_bar('Clips') as advance:
         conversion = convert_to_davis(
@@ -46,7 +50,7 @@ def run_conversion(source: DatasetConfig, options: argparse.Namespace) -> int:
     return int(bool(conversion.problems))
 
 
-def describe(conversion: Conversion, out: Path) -> list[str]:
+def describe(conversion: 'Conversion', out: Path) -> list[str]:
     """Describe the result of a conversion."""
     clips, problems = conversion.clips, conversion.problems
     num_frames = sum(clip.num_frames for clip in clips)

@@ -22,11 +22,6 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.datasets.processing.davis_export import (
-    is_complete,
-    write_synthetic_dataset,
-)
-from projects.sam2.datasets.sources.synthetic import make_plans
 from projects.sam2.engine.command_line import call_tool
 
 
@@ -80,6 +75,12 @@ def print_split(split: str, entries: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Render the clips, unless they exist."""
     arguments = parse_arguments()
+    from projects.sam2.datasets.processing.davis_export import (
+        is_complete,
+        write_synthetic_dataset,
+    )
+    from projects.sam2.datasets.sources.synthetic import make_plans
+
     root: Path = arguments.out_dir
     settings = {
         key: value
