@@ -244,6 +244,16 @@ def test_negative_click_and_labels_do_not_hide_a_small_neighbour() -> None:
     assert max(share_hidden(size, objects, [negative])[1:]) <= 0.3
 
 
+def test_click_that_its_mask_misses_keeps_its_size() -> None:
+    size = (480, 640)
+    click = mark(320, 240, PointLabel.POSITIVE, 1)
+    speck = disk(size, 500, 100, 3)
+    overlay = Overlay(object_ids=(1,), masks=speck[None], marks=(click,))
+    image = draw_overlay(grey_frame(size), overlay, long_side=640)
+    drawn = (image[200:280, 280:360] != 90).any(axis=2)
+    assert drawn.any(axis=0).sum() >= 20
+
+
 @pytest.mark.parametrize('radius', [3, 10, 60])
 def test_click_can_be_found_whatever_the_size_of_its_object(radius: int) -> None:
     size = (768, 1024)

@@ -252,13 +252,15 @@ def _draw_point(
 ) -> list[Region]:
     """Draw a click as its object allows; return the regions that it takes."""
     color = POSITIVE if mark.label is PointLabel.POSITIVE else NEGATIVE
-    hidden = [mask for _, mask in objects if _contains(mask, point)]
-    own = [mask for number, mask in objects if number == mark.object_id]
-    areas = [int(np.count_nonzero(mask)) for mask in own + hidden]
-    radius = _click_radius(image, min(filter(None, areas), default=0), num_clicks)
-    if radius < LEAST_CLICK_RADIUS:
-        smallest = min(hidden, key=np.count_nonzero, default=None)
-        return _draw_reticle(image, point, smallest, color)
+    radius = max(LEAST_SIGN_RADIUS, int(min(image.shape[:2])) // 45 + 3)
+    # What the click would hide: mostly its object, but also a small one beside it.
+    hidden = [mask for _, mask in objects if _is_near(mask, point, radius)]
+    if hidden:
+        smallest = min(hidden, key=np.count_nonzero)
+        area = int(np.count_nonzero(smallest))
+        radius = min(radius, _radius_on(area, num_clicks))
+        if radius < LEAST_CLICK_RADIUS:
+            return _draw_reticle(image, point, smallest, color)
     if radius < LEAST_SIGN_RADIUS:
         _draw_dot(image, point, radius, color)
     else:
@@ -272,22 +274,19 @@ def _scaled(mark: PromptMark, scale: float) -> Point:
     return round((mark.x + 0.5) * scale - 0.5), round((mark.y + 0.5) * scale - 0.5)
 
 
-def _contains(mask: Mask, point: Point) -> bool:
-    x, y = point
-    height, width = mask.shape
-    return 0 <= x < width and 0 <= y < height and bool(mask[y, x])
+def _is_near(mask: Mask, point: Point, radius: int) -> bool:
+    """Whether a mask has a pixel in the square around a disk."""
+    (x, y), top, left = point, max(0, point[1] - radius), max(0, point[0] - radius)
+    return bool(mask[top : y + radius + 1, left : x + radius + 1].any())
 
 
-def _click_radius(image: Picture, area: int, num_clicks: int) -> int:
-    """Radius in pixels, by the picture and by the area of the object."""
-    radius = max(LEAST_SIGN_RADIUS, int(min(image.shape[:2])) // 45 + 3)
-    if not area:
-        return radius
+def _radius_on(area: int, num_clicks: int) -> int:
+    """Radius of a click in pixels, by the area of the object that it covers."""
     covered = CLICKED_SHARE * area / num_clicks
     # An object may be tiny or have many clicks: both may not make the clicks vanish.
     if area > LEAST_DOTTED_AREA:
         covered = max(covered, math.pi * LEAST_CLICK_RADIUS**2)
-    return min(radius, int(math.sqrt(covered / math.pi)))
+    return int(math.sqrt(covered / math.pi))
 
 
 def _draw_click(
@@ -312,14 +311,12 @@ def _draw_dot(image: Picture, point: Point, radius: int, color: Color) -> None:
 
 
 def _draw_reticle(
-    image: Picture, point: Point, mask: Mask | None, color: Color
+    image: Picture, point: Point, mask: Mask, color: Color
 ) -> list[Region]:
     """Draw four lines that point to a small object from outside."""
     (x, y), line = point, 1 + _line_width(image)
-    gap = 2 * line
-    if mask is not None:
-        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-        gap += max(x - left, left + width - x, y - top, top + height - y)
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    gap = 2 * line + max(x - left, left + width - x, y - top, top + height - y)
     end = gap + max(LEAST_SIGN_RADIUS, 3 * line)
     for thickness, stroke in ((line + 2, WHITE), (line, color)):
         for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
