@@ -173,7 +173,7 @@ class ScreenHook(Hook):
             return
         done, planned = runner.iter, runner.max_iters
         took = _duration(time.monotonic() - self._start)
-        steps = f'{done - self._first_step} steps in {took}'
+        steps = f'{_count(done - self._first_step, "step")} in {took}'
         if done < planned:
             _show(f'stopped after {steps}, at step {done} of {planned}')
             return
