@@ -22,6 +22,8 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
+from progress_bar import progress_bar  # type: ignore[import-not-found]
+
 from projects.sam2.engine.command_line import add_cfg_options, call_tool
 
 if TYPE_CHECKING:
@@ -97,7 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; return 0 if nothing is wrong, else 1."""
     options = parse_arguments(arguments)
     from mmengine.registry import init_default_scope
-    from progress_bar import progress_bar  # type: ignore[import-not-found]
 
     from projects.sam2.datasets.processing.checking import check_dataset
     from projects.sam2.datasets.processing.config_sources import dataset_config

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from progress_bar import progress_bar  # type: ignore[import-not-found]
+
 if TYPE_CHECKING:
     from projects.sam2.datasets.processing.config_sources import DatasetConfig
     from projects.sam2.datasets.processing.davis_export import Conversion
@@ -26,8 +28,6 @@ def add_davis_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_conversion(source: 'DatasetConfig', options: argparse.Namespace) -> int:
     """Convert behind a progress bar; return 0 if all clips were converted, else 1."""
-    from progress_bar import progress_bar  # type: ignore[import-not-found]
-
     import projects.sam2.registration  # noqa: F401  registers the sources
     from projects.sam2.datasets.processing.davis_export import (
         DavisFolder,
