@@ -103,6 +103,9 @@ def test_server_that_cannot_send_the_rest_sends_the_whole(
     fetch(server.url + NAME, target, sha256=SHA256)
     assert target.read_bytes() == CONTENT
     assert set(server.starts) == {0}
+    # Cut; whole, not read; asked for the rest; whole again if that was refused.
+    num_requests = 3 if ranges is Ranges.IGNORED else 4
+    assert len(server.requested) == num_requests
 
 
 @pytest.mark.parametrize('has_tag', [True, False])
@@ -127,8 +130,10 @@ def test_damaged_part_is_fetched_again(server: AddressServer, target: Path) -> N
     for length in (len(CONTENT) + 1, len(CONTENT)):
         target.unlink()
         part.write_bytes(CONTENT.ljust(length))
+        server.requested.clear()
         fetch(server.url + NAME, target, sha256=SHA256)
         assert target.read_bytes() == CONTENT
+        assert server.requested == [NAME]
 
 
 @pytest.mark.parametrize('has_length', [True, False])
@@ -164,8 +169,14 @@ def test_web_page_is_refused(server: AddressServer, target: Path) -> None:
 
 @pytest.mark.parametrize('has_length', [True, False])
 def test_fetching_is_bounded(
-    server: AddressServer, target: Path, *, has_length: bool
+    server: AddressServer,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_length: bool,
 ) -> None:
+    monkeypatch.setattr(fetching, 'CHUNK_BYTES', 700)
+    sizes: list[int] = []
     if not has_length:
         server.headers['Content-Length'] = None
     for limits, message in (
@@ -173,8 +184,14 @@ def test_fetching_is_bounded(
         ({'max_seconds': 0.0}, 'more time than is allowed'),
     ):
         with pytest.raises(FetchError, match=message):
-            fetch(server.url + NAME, target, **limits)
+            fetch(
+                server.url + NAME,
+                target,
+                on_progress=lambda done, _: sizes.append(done),
+                **limits,
+            )
         assert not target.exists()
+    assert max(sizes) <= 1400  # the rest was not waited for
 
 
 def test_missing_file_and_missing_network_are_named(

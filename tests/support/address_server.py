@@ -112,11 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
         tag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         wanted = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
         start = int(wanted[1]) if wanted else 0
-        if start and server.ranges is Ranges.REFUSED:
+        refuses = server.ranges is Ranges.REFUSED or start >= len(content)
+        if start and refuses:
             self.send_error(416)
             return
-        is_same_file = self.headers.get('If-Range', tag) == tag
-        if server.ranges is Ranges.IGNORED or not is_same_file:
+        if server.ranges is Ranges.IGNORED:
             start = 0
         server.starts.append(start)
         total = len(content) + server.missing.get(name, 0)

@@ -201,35 +201,36 @@ class _Transfer:
         """
         with _open(self.url) as response:
             total = self._check_headers(response)
-            headers = response.headers
-            validator = headers.get('ETag') or headers.get('Last-Modified')
-            part = self._part_of(self.sha256 or validator)
-            is_same_file = self.sha256 is not None or validator is not None
-            offset = part.stat().st_size if is_same_file and part.is_file() else 0
+            # What two answers for one content have in common.
+            identity = self.sha256 or response.headers.get('ETag')
+            identity = identity or response.headers.get('Last-Modified')
+            part = self._part_of(identity)
+            offset = part.stat().st_size if identity and part.is_file() else 0
             if total is None or offset > total:
                 offset = 0
             _check_space(part.parent, (total or 0) - offset)
             if offset == 0:
                 self._write(response, part, total)
                 return part, False
-        if total is not None and offset < total:
-            # Without a hash, a file that has changed must be sent as a whole.
-            condition = validator if self.sha256 is None else None
-            try:
-                rest = _open(self.url, offset=offset, condition=condition)
-            except HTTPError as error:
-                if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    raise
-                error.close()
-                part.unlink()
-                msg = 'the server refuses to send the rest of the file; try once more'
-                raise _BrokenOffError(msg) from error
-            with rest:
-                content_range = rest.headers.get('Content-Range', '')
+        if offset != total:
+            with self._open_rest(part, offset) as response:
+                content_range = response.headers.get('Content-Range', '')
                 if not content_range.startswith(f'bytes {offset}-'):
                     offset = 0  # it sends the whole file
-                self._write(rest, part, total, offset=offset)
+                self._write(response, part, total, offset=offset)
         return part, offset > 0
+
+    def _open_rest(self, part: Path, offset: int) -> HTTPResponse:
+        """Ask for what follows a part; remove a part that cannot be completed."""
+        try:
+            return _open(self.url, offset=offset)
+        except HTTPError as error:
+            if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            error.close()
+            part.unlink()
+            msg = 'the server refuses to send the rest of the file; try once more'
+            raise _BrokenOffError(msg) from error
 
     def _check_headers(self, response: HTTPResponse) -> int | None:
         """Refuse what cannot be the file before a byte of it is stored.
@@ -263,11 +264,7 @@ class _Transfer:
             raise _LimitError(msg)
 
     def _part_of(self, identity: str | None) -> Path:
-        """The file that a content is received in; parts of other contents are removed.
-
-        Args:
-            identity: What two parts of one content have in common.
-        """
+        """The file that a content is received in; parts of others are removed."""
         tag = hashlib.sha256((identity or '').encode()).hexdigest()[:8]
         name = self.target.name
         part = self.target.with_name(f'{name}.{tag}{PART_SUFFIX}')
@@ -307,19 +304,11 @@ class _Transfer:
             raise _BrokenOffError(msg)
 
 
-def _open(url: str, *, offset: int = 0, condition: str | None = None) -> HTTPResponse:
-    """Send a GET request.
-
-    Args:
-        offset: Where the part that is wanted begins.
-        condition: What the server must still give as ETag or date of the file to send
-            that part; otherwise it sends the whole.
-    """
+def _open(url: str, *, offset: int = 0) -> HTTPResponse:
+    """Ask for a file, or for what follows an offset."""
     headers = {'Accept-Encoding': 'identity', 'User-Agent': 'mmsam2'}
     if offset:
         headers['Range'] = f'bytes={offset}-'
-    if offset and condition:
-        headers['If-Range'] = condition
     request = Request(url, headers=headers)  # noqa: S310  http or https: file_name_of
     response: HTTPResponse = urlopen(request, timeout=SOCKET_SECONDS)  # noqa: S310
     return response
