@@ -39,6 +39,7 @@ def test_parts_of_all_registries_are_found_by_both_scopes(scope: str) -> None:
     assert num_parts > 70
 
 
+@pytest.mark.filterwarnings('ignore')  # of the other packages
 @pytest.mark.parametrize('default', ['mmengine', 'mmdet', 'mmseg', 'mmsam2', 'sam2'])
 def test_prefixed_model_is_built_in_any_default_scope(default: str) -> None:
     if default in {'mmdet', 'mmseg'}:

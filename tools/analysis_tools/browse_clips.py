@@ -26,7 +26,8 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 import torch
-from mmengine.config import Config, DictAction
+from browse_dataset import parse_arguments  # type: ignore[import-not-found]
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor
@@ -57,23 +58,6 @@ from projects.sam2.visualization.strips import (
 )
 
 WORKER_SETTINGS = ('prefetch_factor', 'persistent_workers', 'pin_memory')
-
-
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; None takes ``sys.argv``."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add('config', help='config file of a run')
-    add('--out', type=Path, help='folder, or .png file for one sheet')
-    add('--checkpoint', help='model whose errors get clicks')
-    add('--batches', type=int, default=4, help='number of batches (default 4)')
-    add('--epoch', type=int, default=0, help='index of the epoch (default 0)')
-    add('--first', type=int, default=0, help='first batch of the epoch (default 0)')
-    add('--long-side', type=int, default=260, help='of a frame in pixels (default 260)')
-    add('--cfg-options', nargs='+', action=DictAction, help='key=value for the config')
-    return parser.parse_args(arguments)
 
 
 def training_loader(cfg: Config) -> DataLoader[list[ClipSample]]:
@@ -189,7 +173,11 @@ def draw_clips(
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """Run the tool; return the paths of the pictures."""
-    options = parse_arguments(arguments)
+    return browse(parse_arguments(arguments))
+
+
+def browse(options: argparse.Namespace) -> list[Path]:
+    """Draw clips; return the paths of the pictures."""
     cfg = load_config(options.config, options.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     out = options.out or Path('work_dirs') / 'browse' / Path(options.config).stem

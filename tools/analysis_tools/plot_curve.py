@@ -25,6 +25,8 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
+from analyze_logs import add_plot_arguments  # type: ignore[import-not-found]
+
 from projects.sam2.engine.command_line import call_tool
 from projects.sam2.evaluation.run_logs import (
     SCORES,
@@ -35,6 +37,7 @@ from projects.sam2.evaluation.run_logs import (
     metrics_of,
     read_records,
 )
+from projects.sam2.ops import atomic_write
 
 COLORS = ('#1f6feb', '#d4572a', '#1a8f5a', '#8f4fd1', '#b0861b', '#5b6470')
 
@@ -134,68 +137,57 @@ def _draw_j_and_f(
         axes.plot(x, values, style, color=color, alpha=0.55, linewidth=1.2, label=name)
 
 
-def _baseline(text: str) -> tuple[str, float]:
-    """Parse ``name=value``."""
-    name, _, value = text.rpartition('=')
-    if not name:
-        msg = f'expected name=value, such as copy=29.3, but got {text!r}'
-        raise argparse.ArgumentTypeError(msg)
-    return name, float(value)
-
-
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Run the tool; return the path of the figure.
-
-    Raises:
-        ValueError: If a run did not log a metric.
-    """
+    """Run the tool; return the path of the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN')
-    parser.add_argument(
-        '--out', type=Path, default=Path('curve.png'), help='output (default curve.png)'
-    )
-    parser.add_argument(
-        '--steps', action='store_true', help='plot over steps, not minutes'
-    )
-    parser.add_argument(
-        '--metric',
-        nargs='+',
-        action='extend',
-        metavar='NAME',
-        help='metrics, e.g. loss or lr (default: that of save_best, or J&F)',
-    )
-    parser.add_argument(
-        '--baseline',
-        action='append',
-        default=[],
-        type=_baseline,
-        metavar='NAME=VALUE',
-        help='horizontal line, e.g. copy=29.3; may be repeated',
-    )
-    options = parser.parse_args(arguments)
+    add_plot_arguments(parser)
+    return plot(parser.parse_args(arguments))
+
+
+def plot(options: argparse.Namespace) -> Path:
+    """Draw the figure; return its path.
+
+    Raises:
+        ValueError: If a run did not log a metric, or has no name of its own.
+    """
+    names = options.legend or _names(options.runs)
+    if len(set(names)) != len(options.runs):
+        msg = f'--legend {" ".join(names)}: give {len(options.runs)} different names'
+        raise ValueError(msg)
     metrics: dict[str, dict[str, Sequence[CurvePoint]]] = {
         name: {} for name in options.metric or (default_metric(options.runs[0]),)
     }
-    for run in options.runs:
+    for name, run in zip(names, options.runs, strict=True):
         records = read_records(find_logs(run))
         for metric, curves in metrics.items():
-            names = SCORES if metric == SCORES[0] else (metric,)
-            points = curve_points(records, names)
+            fields = SCORES if metric == SCORES[0] else (metric,)
+            points = curve_points(records, fields)
             if not points:
                 logged = ', '.join(metrics_of(records)) or 'nothing'
                 hint = ' (was it validated?)' if metric in SCORES else ''
                 msg = f'{run}: its log has no {metric}{hint}, only {logged}'
                 raise ValueError(msg)
-            curves[_name(run)] = points
+            curves[name] = points
     mpl.use('Agg')
     figure = draw_metrics(metrics, dict(options.baseline), by_step=options.steps)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out, dpi=150)
+    if options.title:
+        figure.suptitle(options.title)
+    with atomic_write(options.out) as partial:
+        figure.savefig(partial, dpi=150)
     print(f'Drew {options.out}')
     drawn: Path = options.out
     return drawn
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """Names of the runs; their paths, where two have the same name."""
+    names = [_name(run) for run in runs]
+    return [
+        str(run) if names.count(name) > 1 else name
+        for name, run in zip(names, runs, strict=True)
+    ]
 
 
 def _name(run: Path) -> str:

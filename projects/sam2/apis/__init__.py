@@ -13,6 +13,12 @@ from .building import (
     load_model_config,
 )
 from .image_predictor import SAM2ImagePredictor
+from .inference import (
+    PromptableDataSample,
+    inference_model,
+    init_model,
+    show_result_pyplot,
+)
 from .inference_io import InferenceResult
 from .inferencer import ObjectPrompt, SAM2Inferencer
 from .video_predictor import SAM2Stream, SAM2VideoPredictor
@@ -21,6 +27,7 @@ __all__ = [
     'AutomaticMask',
     'InferenceResult',
     'ObjectPrompt',
+    'PromptableDataSample',
     'SAM2AutomaticMaskGenerator',
     'SAM2ImagePredictor',
     'SAM2Inferencer',
@@ -31,5 +38,8 @@ __all__ = [
     'build_sam2_video_predictor',
     'build_sam2_video_predictor_hf',
     'fitting_config',
+    'inference_model',
+    'init_model',
     'load_model_config',
+    'show_result_pyplot',
 ]

@@ -297,7 +297,10 @@ class SAM2Inferencer(BaseInferencer):
     ) -> Iterator[InferredFrame]:
         """Segment one open input, frame by frame."""
         if isinstance(inputs, ImageInput):
-            return iter([self._segment_image(inputs.pixels, prompts)])
+            image = segment_image(
+                self.image_predictor, self.mask_generator, inputs.pixels, prompts
+            )
+            return iter([image])
         if isinstance(inputs, StreamInput):
             frames = self._track_stream(inputs, prompts)
         else:
@@ -347,67 +350,7 @@ class SAM2Inferencer(BaseInferencer):
         """Pack results and overlays under the names that MM projects use."""
         return {'predictions': preds, 'visualization': visualization}
 
-    # ------------------------------------------------------------ segmentation
-
-    def _segment_image(
-        self, pixels: NDArray[np.uint8], prompts: Sequence[ObjectPrompt]
-    ) -> InferredFrame:
-        """Segment the prompted objects of an image, or everything without prompts."""
-        if prompts:
-            object_ids = [prompt.object_id for prompt in prompts]
-            for prompt in prompts:
-                if prompt.frame_index:
-                    msg = f'An image has no frame {prompt.frame_index}; prompt frame 0'
-                    raise ValueError(msg)
-                if object_ids.count(prompt.object_id) > 1:
-                    msg = f'Object {prompt.object_id} has two prompts; give it one'
-                    raise ValueError(msg)
-            self.image_predictor.set_image(pixels)
-            segmented = [self._segment_object(prompt) for prompt in prompts]
-            masks, ious = [mask for mask, _ in segmented], [iou for _, iou in segmented]
-        else:
-            masks, ious = self._segment_everything(pixels)
-            object_ids = list(range(1, len(masks) + 1))
-            if not masks:
-                why = self.mask_generator.explain_nothing()
-                print_log(f'Nothing was found ({why})', 'current', logging.WARNING)
-        empty = np.zeros((0, *pixels.shape[:2]), dtype=bool)
-        return InferredFrame(
-            frame_index=0,
-            pixels=pixels,
-            object_ids=tuple(object_ids),
-            masks=np.stack(masks) if masks else empty,
-            ious=tuple(ious),
-            marks=_marks(prompts, 0),
-        )
-
-    def _segment_object(self, prompt: ObjectPrompt) -> tuple[NDArray[np.bool_], float]:
-        """The best mask of an object of the image that was set, and its IoU."""
-        mask_input = None
-        if prompt.mask is not None:
-            image = self.image_predictor.image(0)
-            mask = torch.from_numpy(read_mask(prompt.mask, size=image.size)).float()
-            soft = downsample_logits(mask[None, None], image.low_res_size)
-            mask_input = ((2 * soft - 1) * MASK_PROMPT_LOGIT)[0]
-        masks, ious, _ = self.image_predictor.predict(
-            prompt.point_coords,
-            prompt.point_labels,
-            box=prompt.box,
-            mask_input=mask_input,
-            multimask_output=prompt.box is None and len(prompt.points) == 1,
-        )
-        best = int(ious.argmax())
-        return masks[best], float(ious[best])
-
-    def _segment_everything(
-        self, pixels: NDArray[np.uint8]
-    ) -> tuple[list[NDArray[np.bool_]], list[float]]:
-        """Masks of everything in an image, the most certain first, and their IoU."""
-        masks = self.mask_generator.generate(pixels)
-        return (
-            [np.asarray(mask['segmentation'], dtype=np.bool_) for mask in masks],
-            [mask['predicted_iou'] for mask in masks],
-        )
+    # ------------------------------------------------------------ videos
 
     @torch.no_grad()
     def _track_video(
@@ -440,7 +383,7 @@ class SAM2Inferencer(BaseInferencer):
 
     def _prompts_for_everything(self, pixels: NDArray[np.uint8]) -> list[ObjectPrompt]:
         """Masks of everything in the first frame of a video, as prompts."""
-        masks, _ = self._segment_everything(pixels)
+        masks, _ = _segment_everything(self.mask_generator, pixels)
         if not masks:
             msg = (
                 f'Nothing was found on the first frame '
@@ -546,6 +489,78 @@ class SAM2Inferencer(BaseInferencer):
             msg = f'{kind} draws no masks; set visualizer to a ClipVisualizer'
             raise ValueError(msg)
         return visualizer
+
+
+def segment_image(
+    predictor: SAM2ImagePredictor,
+    generator: SAM2AutomaticMaskGenerator,
+    pixels: NDArray[np.uint8],
+    prompts: Sequence[ObjectPrompt],
+) -> InferredFrame:
+    """Segment the prompted objects of an image, or everything without prompts.
+
+    Raises:
+        ValueError: If a prompt is for another frame, or two are for one object.
+    """
+    if prompts:
+        object_ids = [prompt.object_id for prompt in prompts]
+        for prompt in prompts:
+            if prompt.frame_index:
+                msg = f'An image has no frame {prompt.frame_index}; prompt frame 0'
+                raise ValueError(msg)
+            if object_ids.count(prompt.object_id) > 1:
+                msg = f'Object {prompt.object_id} has two prompts; give it one'
+                raise ValueError(msg)
+        predictor.set_image(pixels)
+        segmented = [_segment_object(predictor, prompt) for prompt in prompts]
+        masks, ious = [mask for mask, _ in segmented], [iou for _, iou in segmented]
+    else:
+        masks, ious = _segment_everything(generator, pixels)
+        object_ids = list(range(1, len(masks) + 1))
+        if not masks:
+            why = generator.explain_nothing()
+            print_log(f'Nothing was found ({why})', 'current', logging.WARNING)
+    empty = np.zeros((0, *pixels.shape[:2]), dtype=bool)
+    return InferredFrame(
+        frame_index=0,
+        pixels=pixels,
+        object_ids=tuple(object_ids),
+        masks=np.stack(masks) if masks else empty,
+        ious=tuple(ious),
+        marks=_marks(prompts, 0),
+    )
+
+
+def _segment_object(
+    predictor: SAM2ImagePredictor, prompt: ObjectPrompt
+) -> tuple[NDArray[np.bool_], float]:
+    """The best mask of an object of the image that was set, and its IoU."""
+    mask_input = None
+    if prompt.mask is not None:
+        image = predictor.image(0)
+        mask = torch.from_numpy(read_mask(prompt.mask, size=image.size)).float()
+        soft = downsample_logits(mask[None, None], image.low_res_size)
+        mask_input = ((2 * soft - 1) * MASK_PROMPT_LOGIT)[0]
+    masks, ious, _ = predictor.predict(
+        prompt.point_coords,
+        prompt.point_labels,
+        box=prompt.box,
+        mask_input=mask_input,
+        multimask_output=prompt.box is None and len(prompt.points) == 1,
+    )
+    best = int(ious.argmax())
+    return masks[best], float(ious[best])
+
+
+def _segment_everything(
+    generator: SAM2AutomaticMaskGenerator, pixels: NDArray[np.uint8]
+) -> tuple[list[NDArray[np.bool_]], list[float]]:
+    """Masks of everything in an image, the most certain first, and their IoU."""
+    masks = generator.generate(pixels)
+    return (
+        [np.asarray(mask['segmentation'], dtype=np.bool_) for mask in masks],
+        [mask['predicted_iou'] for mask in masks],
+    )
 
 
 def _inferred_frame(
