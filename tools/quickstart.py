@@ -49,7 +49,8 @@ MAX_PROCESSES = 2
 # Schedule
 CLIPS_PER_STEP = 4
 SHORT, LONG = 4, 8  # frames of a clip, in the first and in the later epochs
-SHORT_SHARE = 0.4  # of the epochs
+# Most of them teach to match; a few with long clips then teach not to drift.
+SHORT_SHARE = 0.8  # of the epochs
 MIN_EPOCHS = 4
 NUM_VALIDATIONS = 2
 NUM_CHECKPOINTS = 10
