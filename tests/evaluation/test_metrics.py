@@ -25,13 +25,16 @@ from projects.sam2.evaluation import (
 )
 from projects.sam2.evaluation.metrics import (
     FRAME_FILE,
+    MAX_ROWS,
     OBJECT_FILE,
     VIDEO_FILE,
     describe_gaps,
     describe_no_objects,
     describe_summary,
+    format_brief_table,
     format_tables,
     object_rows,
+    read_report,
     video_rows,
     write_report,
 )
@@ -299,3 +302,43 @@ def test_gaps_are_named_but_not_too_many() -> None:
     ]
     assert 'No object of 1 videos counts' in describe_no_objects([video])
     assert 'theirs' in describe_no_objects([video])
+
+
+def scores_of(j: float, num_videos: int = 2) -> list[VideoScores]:
+    obj = ObjectScores(object_id=1, frames=(1, 2), frame_j=(j, j), frame_f=(j, j))
+    return [
+        VideoScores(video_name=f'clip {index}', objects=(obj,))
+        for index in range(num_videos)
+    ]
+
+
+def test_scores_of_the_last_and_the_best_validation_lie_beside_the_log(
+    tmp_path: Path,
+) -> None:
+    MMLogger.get_instance(tmp_path.name, log_file=str(tmp_path / 'run.log'))
+    metric = JFMetric()
+    for j in (0.25, 0.75, math.nan, 0.5):
+        metric.average(scores_of(j))
+    assert read_report(tmp_path / 'scores' / 'last') == scores_of(0.5)
+    assert read_report(tmp_path / 'scores' / 'best') == scores_of(0.75)
+    # A folder that cannot be written is no reason to end the run.
+    folder = tmp_path / 'scores' / 'last'
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_text('no folder')
+    assert metric.average(scores_of(1.0))['J&F'] == 100
+    assert 'could not be written' in (tmp_path / 'run.log').read_text()
+
+
+def test_screen_shows_the_worst_of_many_videos() -> None:
+    videos = [
+        *scores_of(0.5, MAX_ROWS),
+        VideoScores(video_name='bad', objects=scores_of(0.125)[0].objects),
+        VideoScores(video_name='none', objects=()),
+    ]
+    lines = format_brief_table(videos, summarise(videos)).splitlines()
+    assert lines[1].split()[0] == 'bad'
+    assert '… and 2 better ones' in lines[MAX_ROWS + 1]
+    assert lines[-1].split()[:4] == ['mean', 'over', 'objects', str(MAX_ROWS + 1)]
+    assert len(lines) == MAX_ROWS + 3

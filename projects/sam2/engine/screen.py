@@ -205,7 +205,11 @@ class ScreenHook(Hook):
 
     def _write_run(self, runner: Runner) -> None:
         text = json.dumps(self._run, indent=2, ensure_ascii=False)
-        write_atomically(Path(runner.log_dir) / RUN_FILE, text)
+        path = Path(runner.log_dir) / RUN_FILE
+        try:
+            write_atomically(path, text)
+        except OSError as error:  # a full disk must not end the run
+            runner.logger.warning('%s could not be written: %s', path, error)
 
 
 # ------------------------------------------------------------------------ The summary

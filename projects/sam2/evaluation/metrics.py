@@ -322,14 +322,28 @@ def _nan_last(value: float) -> float:
 def _keep_scores(
     folder: Path, videos: Sequence[VideoScores], summary: ScoreSummary
 ) -> None:
-    """Write the scores of a validation, and keep those of the best one."""
-    write_report(folder / LAST, videos, summary)
-    best = folder / BEST / FRAME_FILE
-    if best.is_file():
-        content = json.loads(best.read_text(encoding='utf-8'))
-        if not summary.j_and_f > content['summary']['j_and_f']:
-            return
-    write_report(folder / BEST, videos, summary)
+    """Write the scores of a validation, and keep those of the best one.
+
+    A full disk must not end the run.
+    """
+    try:
+        write_report(folder / LAST, videos, summary)
+        best = _best_score(folder / BEST)
+        if math.isnan(best) or summary.j_and_f > best:
+            write_report(folder / BEST, videos, summary)
+    except OSError as error:
+        text = f'The scores could not be written: {error}'
+        print_log(text, logger='current', level=logging.WARNING)
+
+
+def _best_score(folder: Path) -> float:
+    """J&F of the best validation so far; NaN if there is none."""
+    if not (folder / FRAME_FILE).is_file():
+        return math.nan
+    try:
+        return summarise(read_report(folder)).j_and_f
+    except ValueError:  # damaged
+        return math.nan
 
 
 def write_report(

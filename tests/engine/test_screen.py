@@ -1,0 +1,55 @@
+"""Commands that the screen and the report of a run name."""
+
+import sys
+
+import pytest
+
+from projects.sam2.engine import screen
+from projects.sam2.installation import TOOLS
+
+TRAIN = '/site/mmsam2/.mim/tools/train.py'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'num_processes', 'is_wheel', 'command'),
+    [
+        ('tools/train.py c.py --amp', 1, False, 'python tools/train.py c.py --amp'),
+        (
+            'tools/train.py c.py --launcher pytorch --work-dir w',
+            8,
+            False,
+            'bash tools/dist_train.sh c.py 8 --work-dir w',
+        ),
+        (f'{TRAIN} c.py --launcher pytorch', 2, True, 'mmsam2 dist_train c.py 2'),
+        (
+            'tools/train.py c.py --launcher slurm',
+            8,
+            False,
+            'python tools/train.py c.py --launcher slurm',
+        ),
+    ],
+)
+def test_command_of_a_run_is_the_one_that_a_user_types(
+    arguments: str,
+    num_processes: int,
+    is_wheel: bool,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(screen, 'IS_WHEEL', is_wheel)
+    assert screen.run_command(arguments.split(), num_processes) == command
+
+
+def test_words_with_spaces_are_quoted() -> None:
+    words = ['mmsam2 train', 'my config.py', '--work-dir', 'w']
+    assert screen.run_command(words) == "mmsam2 train 'my config.py' --work-dir w"
+
+
+def test_other_tools_are_named_as_the_running_one_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(TOOLS.parent)
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
+    assert screen.tool_command('report') == 'python tools/report.py'
+    monkeypatch.setattr(sys, 'argv', ['mmsam2 train'])
+    assert screen.tool_command('report') == 'mmsam2 report'
