@@ -26,6 +26,8 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
+from progress_bar import progress_bar  # type: ignore[import-not-found]
+
 from projects.sam2.datasets.processing.project_options import (
     LAYOUTS,
     OTHER_SIZE_NAMES,
@@ -52,7 +54,7 @@ PROGRAMS = {
     'check': 'check_dataset.py',
     'train': 'train.py',
     'predict': 'predict.py',
-    'browse_clips': 'analysis_tools/browse_clips.py',
+    'browse_dataset': 'analysis_tools/browse_dataset.py',
 }
 
 
@@ -214,7 +216,7 @@ def next_commands(
     lines = [f'mmsam2 download {recipe.weights}'] if recipe.weights else []
     lines += [
         command('check', config),
-        command('browse_clips', config, '--out', project / 'clips.png'),
+        command('browse_dataset', config, '--out', project / 'clips.png'),
         command('train', config),
     ]
     if example is not None:
@@ -266,8 +268,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make the project and say what is next."""
     options = parse_arguments(arguments)
     check_options(options)
-
-    from progress_bar import progress_bar  # type: ignore[import-not-found]
 
     import projects.sam2.registration  # noqa: F401  registers the sources
     from projects.sam2.datasets.processing.layouts import (

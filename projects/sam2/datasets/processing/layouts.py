@@ -23,7 +23,6 @@ from ..io.images import read_label_map
 from ..io.json_files import read_json
 from ..io.listing import (
     IMAGE_SUFFIXES,
-    JPEG_SUFFIXES,
     MASK_SUFFIXES,
     find_stems,
     frame_key,
@@ -50,6 +49,7 @@ UNREAD_FORMATS = {
     '.csv': 'tables are not read; convert them to COCO',
 }
 TRAIN_NAMES, VAL_NAMES = ('train', 'training'), ('val', 'valid', 'validation')
+PART_NAMES = {*TRAIN_NAMES, *VAL_NAMES, 'test', 'testing'}
 # Lists of a split that users may have made.
 LIST_FOLDERS = ('ImageSets', 'ImageSets/2017', 'ImageSets/480p', '.')
 VAL_LISTS = ('val', 'valid', 'validation', 'holdout')
@@ -132,7 +132,7 @@ def recognise(paths: DataPaths, kind: str | None = None) -> Layout:
             msg = f'{path} does not exist (working folder {Path.cwd()})'
             raise FileNotFoundError(msg)
     search = _Search(paths)
-    layouts = [each for each in search.layouts() if kind in {None, each.kind}]
+    layouts = [each for each in search.layouts(kind) if kind in {None, each.kind}]
     kinds = list(dict.fromkeys(each.kind for each in layouts))
     if len(kinds) > 1:
         found = '; '.join(f'{each.kind}: {each.where}' for each in layouts)
@@ -191,13 +191,25 @@ class _Search:
             if ignored is None or not folder.absolute().is_relative_to(ignored)
         ]
 
-    def layouts(self) -> list[Layout]:
-        """All layouts that fit."""
+    def layouts(self, kind: str | None) -> list[Layout]:
+        """All layouts that fit; of masks and images the most likely one.
+
+        Args:
+            kind: The only layout to look for, or None.
+        """
         root = self.paths.root
         if root.is_dir():
-            layouts = [*self._of_json(self._json_files()), *self._pairs_of_videos()]
-            layouts = layouts or [*self._video_files(), *self._one_video()]
-            return layouts or [*self._label_images()]
+            by_json = [*self._of_json(self._json_files())]
+            for find in (
+                self._pairs_of_videos,
+                self._video_files,
+                self._one_video,
+                self._label_images,
+            ):
+                layouts = [each for each in find() if kind in {None, each.kind}]
+                if layouts or by_json:
+                    return [*by_json, *layouts]
+            return []
         suffix = root.suffix.lower()
         if suffix == '.json':
             return list(self._of_json([root]))
@@ -224,15 +236,12 @@ class _Search:
             content = f' (it holds {", ".join(parts) or "no files"})'
             for suffix, remedy in UNREAD_FORMATS.items():
                 if files[suffix] > 1:
-                    self.hints.append(remedy)
-        wanted = f'layout {kind}' if kind else 'any layout'
+                    self.hints.insert(0, remedy)
         closest = f': {self.hints[0]}' if self.hints else ''
-        looked_for = (
-            f'{kind} is {LAYOUTS[kind]}'
-            if kind
-            else f'layouts: {", ".join(LAYOUTS)} (--help shows what they look like)'
-        )
-        return f'{root} does not have {wanted}{content}{closest}. {looked_for}'
+        if kind is not None:
+            return f'{root} is not {kind}{content}{closest}. {kind} is {LAYOUTS[kind]}'
+        known = f'known are {", ".join(LAYOUTS)} (--help shows them)'
+        return f'{root} has no known layout{content}{closest}. {known}'
 
     # Layouts that are one JSON file for everything, or one for each image or clip -----
 
@@ -336,10 +345,9 @@ class _Search:
         if self.paths.images is not None:
             folders = [self.paths.images, *_walk(self.paths.images)]
         else:
-            near = [path.parent, path.parent / path.stem, path.parent.parent]
+            near = [path.parent, path.parent / path.stem]
             folders = [*near, *_walk(path.parent), *self.folders]
-            if _holds_few_folders(path.parent.parent):
-                folders += list(_walk(path.parent.parent))
+            folders += _walk_beside(path.parent)
         few = names[:: max(1, len(names) // MAX_SAMPLED)]
         counts = {
             folder: sum((folder / PurePosixPath(name)).is_file() for name in few)
@@ -366,9 +374,14 @@ class _Search:
         else:
             source = {'type': 'ClipSA1BDataset'}
             keys = ('image_folder', 'image_folder')
-        name = path.relative_to(folder).with_suffix('').as_posix()
-        stem = re.sub('_(manual|auto)$', '', name) if kind == 'sav' else name
-        images = self._folder_of_image(folder, stem, is_video=kind == 'sav')
+        images, stem = None, ''
+        for base in (folder, path.parent):  # names may begin with a sub-folder
+            stem = path.relative_to(base).with_suffix('').as_posix()
+            stem = re.sub('_(manual|auto)$', '', stem) if kind == 'sav' else stem
+            images = self._folder_of_image(base, stem, is_video=kind == 'sav')
+            if images is not None:
+                folder = base
+                break
         if images is None:
             near = 'a video' if kind == 'sav' else 'an image'
             self.hints.insert(
@@ -394,7 +407,8 @@ class _Search:
         """Folder below which ``<stem>.jpg`` or ``<stem>.mp4`` is."""
         suffixes = MP4_SUFFIXES[:1] if is_video else IMAGE_SUFFIXES
         given = self.paths.images
-        folders = [given] if given else [folder, *self.folders, *_walk(folder.parent)]
+        folders = [folder, *self.folders, *_walk_beside(folder)]
+        folders = [given] if given else folders
         for each in itertools.islice(dict.fromkeys(folders), MAX_FOLDERS):
             path = each / stem
             is_found = is_video and path.is_dir()
@@ -418,7 +432,8 @@ class _Search:
                 names = _look(frames).clips & _look(masks).folders
                 names -= {masks.name} if masks.parent == frames else set()
                 kind = _kind_of_masks(frames, masks, sorted(names)[:MAX_SAMPLED])
-                if kind is None:
+                is_split = {name.lower() for name in names} <= PART_NAMES
+                if kind is None or is_split:  # folders of images to train, validate
                     continue
                 likeness = _mask_likeness(masks) - _mask_likeness(frames)
                 # DAVIS has frames and masks in the same two sizes.
@@ -573,31 +588,27 @@ class _Search:
 
     def _one_video(self) -> Iterator[Layout]:
         """A folder of frames and one of their masks, if the frames are of one video."""
-        pair = self._best_pair()
-        if pair is None:
+        pairs = [
+            (_mask_likeness(masks) - _mask_likeness(frames), frames, masks)
+            for masks in self._candidates(self.paths.masks)
+            for frames in self._candidates(self.paths.images)
+            if masks != frames and _are_frames_and_masks(frames, masks)
+        ]
+        if not pairs:
             return
-        frames, masks, _ = pair
-        files = _look(frames).having(IMAGE_SUFFIXES)
-        if frames == masks or not _look(masks).having(MASK_SUFFIXES):
+        _, frames, masks = max(pairs)
+        files = list_files(frames, IMAGE_SUFFIXES)
+        paths = [frames / name for name in files]
+        if not are_video_frames(lambda i: read_thumbnail(paths[i]), len(paths)):
             return
-        paths = [frames / name for name in sorted(files, key=_order)]
-        thumbnails = (lambda index: read_thumbnail(paths[index]), len(paths))
-        if _are_numbered(files) and are_video_frames(*thumbnails):
-            name = frames.name if frames != self.folder else frames.resolve().name
-            name = frames.parent.resolve().name if _is_generic(name) else name
-            layout = self._linked_videos({name: (frames, masks)}, [])
-            note = (
-                'the images are numbered and neighbours look alike, so they are one '
-                'video; for single images give --layout label-images'
-            )
-            yield Layout(
-                kind='video',
-                where=layout.where,
-                source=layout.source,
-                names=layout.names,
-                links=layout.links,
-                notes=(*layout.notes, note),
-            )
+        folder = frames.resolve()
+        name = folder.parent.name if _is_generic(folder.name) else folder.name
+        layout = self._linked_videos({name: (frames, masks)}, [])
+        note = (
+            'the images are numbered and neighbours look alike, so they are one video; '
+            'for single images give --layout label-images'
+        )
+        yield replace(layout, notes=(*layout.notes, note))
 
     def _label_images(self) -> Iterator[Layout]:
         """Images with a label image each."""
@@ -622,12 +633,9 @@ class _Search:
             source |= {'image_folder': folders[0], 'label_folder': folders[1]}
         if suffix != '.png':
             source['label_suffix'] = suffix
-        labelled = {
-            name.removesuffix(suffix)
-            for name in _relative_files(masks, MASK_SUFFIXES)
-            if name.endswith(suffix)
-        } or find_stems(masks, MASK_SUFFIXES)
-        names = labelled & find_stems(images, IMAGE_SUFFIXES)
+        stems = {*map(stem_of, _relative_files(images, IMAGE_SUFFIXES))}
+        labels = _relative_files(masks, MASK_SUFFIXES)
+        names = {name[: -len(suffix)] for name in labels} & stems
         yield Layout(
             kind='label-images',
             where=f'{where} in {data_root}',
@@ -643,18 +651,14 @@ class _Search:
             if not labels or not _are_labels(masks, labels):
                 continue
             for images in self._candidates(self.paths.images):
-                stems = find_stems(images, IMAGE_SUFFIXES)
-                suffix, count = _label_suffix(labels, stems, is_same=images == masks)
-                is_plain = images != masks or suffix not in IMAGE_SUFFIXES
-                is_lossy = any(
-                    name.lower().endswith(JPEG_SUFFIXES) for name in _look(images).files
-                )
-                if not count or not (is_plain or is_lossy):
+                files = _relative_files(images, IMAGE_SUFFIXES)
+                suffix, count = _label_suffix(labels, files, is_same=images == masks)
+                if not count:
                     continue
                 rank = (count, _mask_likeness(masks) - _mask_likeness(images))
                 if best is None or rank > best[0]:
                     best = rank, (images, masks, suffix)
-        return best and best[1]
+        return None if best is None else best[1]
 
 
 def _walk(root: Path, depth: int = 2) -> Iterator[Path]:
@@ -673,15 +677,21 @@ def _walk(root: Path, depth: int = 2) -> Iterator[Path]:
         ]
 
 
-def _holds_few_folders(path: Path) -> bool:
-    return len(_look(path).folders) <= MAX_FEW
+def _walk_beside(folder: Path) -> Iterator[Path]:
+    """Yield the folders beside one that is called ``annotations`` or the like."""
+    if _mask_likeness(folder) or 'json' in folder.name.lower():
+        yield from _walk(folder.parent, depth=1)
 
 
 def _common_folder(paths: Iterable[Path]) -> Path:
     """Deepest folder that holds all of the paths; for one path itself."""
-    resolved = [str(path.absolute()) for path in paths]
-    common = Path(os.path.commonpath(resolved))
+    common = Path(os.path.commonpath([_absolute(path) for path in paths]))
     return common if common.is_dir() else common.parent
+
+
+def _absolute(path: Path) -> str:
+    """Absolute path without ``..``; links are not followed."""
+    return os.path.normpath(path.absolute())
 
 
 def _folder_of(options: Mapping[str, str]) -> str:
@@ -690,7 +700,7 @@ def _folder_of(options: Mapping[str, str]) -> str:
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.absolute().relative_to(root).as_posix()
+    return Path(_absolute(path)).relative_to(root).as_posix()
 
 
 def _words(path: Path) -> set[str]:
@@ -817,16 +827,22 @@ def _relative_files(folder: Path, suffixes: Sequence[str]) -> list[str]:
 
 
 def _label_suffix(
-    labels: Sequence[str], stems: set[str], *, is_same: bool
+    labels: Sequence[str], images: Sequence[str], *, is_same: bool
 ) -> tuple[str, int]:
-    """What follows the name of an image in that of its label image, and how often."""
+    """What follows the name of an image in that of its label image, and how often.
+
+    Args:
+        labels: Label images.
+        images: Images.
+        is_same: Whether they are in one folder, so that every label is an image too.
+    """
+    stems = Counter(map(stem_of, images))
     counts: Counter[str] = Counter()
     for label in labels:
         for end in range(len(label) - 1, 0, -1):
-            suffix = label[end:]
-            is_itself = is_same and '.' not in suffix[1:] and suffix.startswith('.')
-            if label[:end] in stems and (not is_itself or label[:end] in stems):
-                counts[suffix] += 1
+            is_itself = is_same and label[:end] == stem_of(label)
+            if stems[label[:end]] > int(is_itself):
+                counts[label[end:]] += 1
                 break
     return max(counts.items(), key=lambda item: item[1], default=('', 0))
 
@@ -845,9 +861,17 @@ def _number(stem: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def _are_numbered(files: Sequence[str]) -> bool:
-    """Whether files differ only in a number."""
-    return len(files) > 1 and all(re.search(r'\d', stem_of(file)) for file in files)
+def _are_frames_and_masks(frames: Path, masks: Path) -> bool:
+    """Whether folders hold the numbered frames of a video and their masks."""
+    images = _look(frames).having(IMAGE_SUFFIXES)
+    labels = _look(masks).having(MASK_SUFFIXES)
+    if len(images) < 2 or not labels or not _are_labels(masks, labels):
+        return False
+    try:
+        _match_masks(_frame_stems(frames), masks, None)
+    except ValueError:  # not numbered, or a mask without a frame
+        return False
+    return True
 
 
 def _frame_stems(frames: Path) -> list[str]:
@@ -943,7 +967,7 @@ def find_split(
         both = set(parts[0]) & set(parts[1])
         if both:
             msg = (
-                f'{min(both)} and {len(both) - 1} more clips are in both {train} and '
+                f'{len(both)} names, such as {min(both)}, are in both {train} and '
                 f'{val}; a clip must not train and validate'
             )
             raise LayoutError(msg)

@@ -308,7 +308,7 @@ def _model_lines(recipe: Recipe, split: DataSplit) -> list[str]:
     if recipe.is_frozen:
         freezing = _Call(type='SAM2Freezing', parts=['image_encoder'])
         model['adaptations'] = [freezing]
-        comments.append('saves memory')
+        comments.append('the image encoder stays as released')
     if split.num_frames is None:
         model['**'] = '_base_.image_validation'
         comments.append('validates with boxes and clicks')

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from .splitting import (
 from .worker_pool import Advance, Heartbeat, run_tasks
 
 FRAME_SECONDS = 60.0  # a worker that takes longer for one frame is killed
+NUM_GREYS = 256
 NUM_TUNED = 10  # clips from which options are told
 MAX_LABELS_COUNTED = 64  # of a label image
 NUM_LABELS = 20  # label images from which the rule is told
@@ -93,6 +94,8 @@ def _tune_source(
     deep = [each for each in ranges if each is not None]
     if deep:
         low, high = min(low for low, _ in deep), max(high for _, high in deep)
+        if high - low > NUM_GREYS:
+            low, high = floor(low), ceil(high)
         config['intensity_range'] = (low, high)
         notes.append(f'images have more than 8 bits: {low:g} is black, {high:g} white')
     return config, clips, notes
@@ -330,7 +333,8 @@ def split_data(data: InspectedData, *, share: float, seed: int) -> DataSplit:
     if len(names) < 2:
         msg = 'there is one image only; annotate at least one more for validation'
         raise LayoutError(msg)
-    split = split_images(names, share, seed, partial(_thumbnail, dataset))
+    sizes = {name: tuple(sorted(reports[name].sizes)) or None for name in names}
+    split = split_images(names, share, seed, partial(_thumbnail, dataset), sizes)
     return DataSplit(train=split.train, val=split.val, how=split.how)
 
 

@@ -1,7 +1,7 @@
 """Split clips or images into training and validation so that no video is in both."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,22 +41,25 @@ def split_images(
     share: float,
     seed: int,
     read: Callable[[str], Thumbnail | None],
+    sizes: Mapping[str, object],
 ) -> Split:
     """Split images; the frames of one video stay together.
 
-    Images are taken for frames of a video if their names differ only in a number and
-    neighbours look alike. Whole videos are held out; of a single video, its end.
+    Images are taken for frames of a video if they have one size, their names differ
+    only in a number, and neighbours look alike. Whole videos are held out; of a single
+    video, its end.
 
     Args:
         share: Of the validation, between 0 and 1.
         read: Returns the thumbnail of an image, None if it cannot be read.
+        sizes: Sizes of the images, where they are known.
 
     Raises:
         ValueError: If there are fewer than two images.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[object, list[str]] = {}
     for name in sorted(names, key=_numbered):
-        groups.setdefault(_series(name), []).append(name)
+        groups.setdefault((_series(name), sizes.get(name)), []).append(name)
     long_groups = [group for group in groups.values() if len(group) >= MIN_FRAMES]
     order = np.random.default_rng(seed).permutation(len(long_groups))[:NUM_GROUPS]
     votes = [
