@@ -25,7 +25,7 @@ FRAMES_PER_SECOND = 12.0
 MAX_RATE = 1000.0
 # Half of the colour resolution in each direction: the format that all browsers decode.
 PIXEL_FORMAT = 'yuv420p'
-# Contours and letters stay sharp; about 40% of the size of OpenCV's MPEG-4.
+# Contours and letters stay sharp; about 60% of the size of OpenCV's MPEG-4.
 ENCODER_OPTIONS = {'crf': '20', 'preset': 'veryfast'}
 KEY_FRAME_SECONDS = 2.0  # so that jumping to a frame of a long video is fast
 # FFmpeg's numbers. OpenCV converts every video by BT.601's matrix, and browsers by the
