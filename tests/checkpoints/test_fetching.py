@@ -12,10 +12,12 @@ from mmengine.runner import CheckpointLoader
 
 from address_server import AddressServer, read_on_ranks, serve
 from engine_processes import call_in_processes
+from projects.sam2.checkpoints import released
 from projects.sam2.checkpoints.key_map import map_to_released
 from projects.sam2.checkpoints.reading import SOURCE_FIELD, fetch_into_cache
 from projects.sam2.checkpoints.weights import MODEL_KEY
 from projects.sam2.ops import fetching
+from projects.sam2.ops.fetching import WrongFileError
 
 NAME = 'sam2.pt'
 
@@ -113,6 +115,17 @@ def test_address_that_cannot_be_fetched_is_named(
         load(url)
     assert str(raised.value).startswith(f'{url} cannot be fetched: ')
     assert list(cache.iterdir()) == []
+
+
+def test_released_file_is_checked_at_its_address(
+    server: AddressServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(released, 'RELEASE_URL', server.url.rstrip('/'))
+    weights = released.RELEASED[0]
+    server.answers[weights.url.removeprefix(server.url)] = WHOLE
+    with pytest.raises(WrongFileError, match=f'{weights.num_bytes} are expected'):
+        load(weights.url)
+    assert files(cache) == []
 
 
 @pytest.mark.parametrize('path', ['', 'a/..'])

@@ -18,6 +18,7 @@ from projects.sam2.checkpoints import read_checkpoint, released
 from projects.sam2.checkpoints.released import (
     RELEASED,
     cache_folder,
+    checkpoint_folders,
     download,
     download_folder,
     find_file,
@@ -147,6 +148,7 @@ def test_downloads_go_where_configs_look(
     (home / 'clone').mkdir()
     monkeypatch.chdir(home / 'clone')
     assert download_folder() == Path('checkpoints')
+    assert checkpoint_folders() == [Path('checkpoints'), cache_folder()]
 
 
 def test_first_folder_that_has_the_file_is_taken(
@@ -229,6 +231,8 @@ def test_unknown_hash_is_refused_or_written_down(
     assert download(url, target, trust_first=True) == SHA256
     notes = cache_folder() / 'known_hashes.json'
     assert json.loads(notes.read_text()) == {url: SHA256}
+    server.answers['second.pt'] = CONTENT
+    download(f'{server.url}second.pt', home / 'second.pt', trust_first=True)
     # From now on the hash is known, also to a file that exists.
     target.unlink()
     assert download(url, target) == SHA256
