@@ -348,6 +348,7 @@ def test_baselines_are_shown_beside_the_run(run: Finished, tmp_path: Path) -> No
         ('scores', 'jf_frames.json is damaged'),
         ('baselines', 'is no file of baselines'),
         ('clips', 'num_clips is -1'),
+        ('device', "'tpu9' is no device"),
     ],
 )
 def test_bad_input_gives_one_line_and_no_page(
@@ -370,6 +371,8 @@ def test_bad_input_gives_one_line_and_no_page(
     elif damage == 'baselines':
         (copied / 'b.json').write_text('{"label": 1}')
         words = ['--baselines', str(copied / 'b.json')]
+    elif damage == 'device':
+        words = ['--device', 'tpu9']
     else:
         words = ['--clips', '-1']
     assert failing_exit_code(load_tool('report'), [str(folder), *words]) == 2

@@ -154,16 +154,18 @@ def write_run_report(
 
     Raises:
         FileNotFoundError: If the folder contains no run.
-        ValueError: If its logs are damaged, or the file of baselines is.
+        ValueError: If its logs or the file of baselines are damaged, or there is no
+            such device.
     """
     if num_clips < 0:
         msg = f'num_clips is {num_clips}; give 0 for no pictures, or a positive number'
         raise ValueError(msg)
+    target_device = usable_device(device)
     files = find_run(Path(work_dir))
     rows = read_baselines(
         files.work_dir, None if baselines is None else Path(baselines)
     )
-    pictures = draw_clips(files, cfg_options or {}, num_clips, device)
+    pictures = draw_clips(files, cfg_options or {}, num_clips, target_device)
     target = Path(out) if out is not None else files.work_dir / PAGE
     write_atomically(target, render(files, rows, pictures))
     return target
@@ -333,7 +335,7 @@ def read_baselines(work_dir: Path, path: Path | None) -> list[dict[str, Any]]:
 
 
 def draw_clips(
-    files: RunFiles, cfg_options: dict[str, Any], num_clips: int, device: str | None
+    files: RunFiles, cfg_options: dict[str, Any], num_clips: int, device: torch.device
 ) -> Pictures:
     """Predict the worst and the best clips again, and draw them."""
     if not num_clips:
@@ -349,7 +351,7 @@ def draw_clips(
             for index in range(min(2 * num_clips, len(dataset)))
         ]
         sources = _find_sources(dataset, {name for _, name, _ in chosen})
-        model = build_sam2(_recording(cfg), files.checkpoint, usable_device(device))
+        model = build_sam2(_recording(cfg), files.checkpoint, device)
         max_bytes = min(MAX_PICTURE_BYTES, MAX_BYTES // len(chosen))
         clips = [
             DrawnClip(
