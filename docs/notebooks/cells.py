@@ -2,13 +2,15 @@
 
     python docs/notebooks/cells.py data/cells
 
-writes 16 clips of 16 frames in the layout of DAVIS, with ``ImageSets/train.txt`` and
+writes 12 clips of 16 frames in the layout of DAVIS, with ``ImageSets/train.txt`` and
 ``val.txt``, and the first frame of each once more as an image with a label image
 (``images/``, ``labels/``, ``train.txt``, ``val.txt``).
 """
 
 import argparse
+import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,8 +22,8 @@ Points = NDArray[np.float64]
 
 SIDE = 128  # pixels
 CHANNELS = ((60, 235, 110), (235, 70, 200), (70, 170, 255), (250, 200, 60))  # RGB
-NUM_CLIPS, NUM_FRAMES = 16, 16
-VAL_SHARE = 0.25
+NUM_CLIPS, NUM_FRAMES = 12, 16
+VAL_SHARE = 0.2
 PALETTE = [step * factor % 256 for step in range(256) for factor in (83, 151, 199)]
 
 
@@ -88,6 +90,23 @@ def draw_clip(
         frames.append(image.clip(0, 255).astype(np.uint8))
         labels.append(label)
     return np.stack(frames), np.stack(labels)
+
+
+def show(*pictures: Pixels, height: int = 256) -> Any:
+    """Show pictures side by side in a notebook, as one JPEG."""
+    from IPython.display import Image as DisplayImage  # noqa: PLC0415  notebooks only
+
+    scaled = [
+        cv2.resize(
+            picture,
+            (picture.shape[1] * height // picture.shape[0], height),
+            interpolation=cv2.INTER_LANCZOS4,
+        )
+        for picture in pictures
+    ]
+    file = io.BytesIO()
+    Image.fromarray(np.hstack(scaled)).save(file, 'JPEG', quality=85)
+    return DisplayImage(file.getvalue(), format='jpeg')
 
 
 def write_labels(path: Path, labels: Pixels) -> None:

@@ -47,6 +47,7 @@ def test_code_of_page_runs(
     folder = tmp_path / 'reader'
     shutil.copytree(workspace, folder, symlinks=True)
     monkeypatch.chdir(folder)
+    # Modules that a page writes, for the custom_imports of its configs.
     monkeypatch.syspath_prepend(folder)
     with small_configs():
         PageRun().run(name)

@@ -26,6 +26,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,9 @@ class PageRun:
         path = Path(name[1] if name else numbered)
         path.parent.mkdir(exist_ok=True)
         path.write_text(example.parsed, encoding='utf-8')
-        if is_config:
+        if not is_config:
+            import_module(path.stem)  # registers its parts
+        else:
             self.config = str(path)
             load_config(self.config)
 
@@ -384,7 +387,8 @@ def shrink(cfg: Config) -> Config:
         if kind in SIZE_KEYS:
             part[SIZE_KEYS[kind]] = SIZE
         if kind in SHORTER:
-            part.update({k: n for k, n in SHORTER[kind].items() if k in part})
+            shorter = SHORTER[kind].items()
+            part.update({k: min(n, part[k]) for k, n in shorter if k in part})
         if 'num_workers' in part:
             part.update(num_workers=0, persistent_workers=False)
     return cfg
