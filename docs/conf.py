@@ -13,7 +13,7 @@ project_copyright = author
 version = release = installed_version('mmsam2')
 
 extensions = [
-    'myst_parser',
+    'myst_nb',  # Markdown and notebooks
     'sphinx.ext.autodoc',
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
@@ -27,6 +27,8 @@ exclude_patterns = ['_build', '_ext', '**.ipynb_checkpoints']
 myst_enable_extensions = ['colon_fence', 'deflist', 'fieldlist']
 # Links such as `data.md#options-of-all-sources`, as GitHub makes them.
 myst_heading_anchors = 4
+# Notebooks are shown with the outputs that docs/notebooks/run.py has written.
+nb_execution_mode = 'off'
 
 # -------------------------------------------------------------------- reference
 autodoc_typehints = 'signature'

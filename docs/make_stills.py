@@ -19,12 +19,12 @@ from PIL import Image
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / 'notebooks')]
 
-from cells import draw_clip  # type: ignore[import-not-found]  # noqa: E402  path
+from cells import draw_clip  # type: ignore[import-not-found]
 
-from projects.sam2.apis import ObjectPrompt, SAM2Inferencer  # noqa: E402
-from projects.sam2.ops import decode_masks, write_atomically  # noqa: E402
-from projects.sam2.visualization.drawing import Mask, Picture, resize  # noqa: E402
-from projects.sam2.visualization.strips import side_by_side  # noqa: E402
+from projects.sam2.apis import ObjectPrompt, SAM2Inferencer
+from projects.sam2.ops import decode_masks, write_atomically
+from projects.sam2.visualization.drawing import Mask, Picture, resize
+from projects.sam2.visualization.strips import side_by_side
 
 CONFIG = DOCS.parent / 'configs' / 'sam2_mini_synthetic.py'
 SIDE = 400  # pixels of a panel
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before, after = (
         (found & cell).sum() / (found | cell).sum() for found in (mask, better)
     )
-    print(f'The correction raises the IoU from {before:.2f} to {after:.2f}')  # noqa: T201
+    print(f'The correction raises the IoU from {before:.2f} to {after:.2f}')
     names = ('A click', 'and a correction')
     write('correction', (first, corrected), names)
 

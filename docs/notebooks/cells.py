@@ -106,7 +106,7 @@ def show(*pictures: Pixels, height: int = 256) -> Any:
     ]
     file = io.BytesIO()
     Image.fromarray(np.hstack(scaled)).save(file, 'JPEG', quality=85)
-    return DisplayImage(file.getvalue(), format='jpeg')
+    return DisplayImage(file.getvalue(), format='jpeg')  # type: ignore[no-untyped-call]
 
 
 def write_labels(path: Path, labels: Pixels) -> None:
