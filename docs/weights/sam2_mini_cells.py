@@ -3,9 +3,9 @@
 ``sam2_mini.pth`` (2 MB, float16) goes on from the model of the quickstart, which knows
 masks only, on 160 generated clips of cells (``docs/notebooks/cells.py``): first single
 frames alone, then this config. Eight frames cost less than a clip, and clicks are
-learnt there. On held-out frames a box gives masks of an IoU of 0.88; a single click often
-chooses the wrong one of its three masks. It tracks cells that do not touch, and is for
-examples only.
+learnt there. On held-out frames a box gives masks of an IoU of 0.88; a single click
+often chooses the wrong one of its three masks. It tracks cells that do not touch, and is
+for examples only.
 """
 
 _base_ = '../../configs/sam2_mini_synthetic.py'
