@@ -4,7 +4,7 @@
 masks only, on 160 generated clips of cells (``docs/notebooks/cells.py``): first single
 frames alone, then this config. Eight frames cost less than a clip, and clicks are
 learnt there. On held-out frames a box gives masks of an IoU of 0.88; a single click
-often chooses the wrong one of its three masks. It tracks cells that do not touch, and is
+often chooses the wrong one of its three masks. It tracks cells that do not touch. It is
 for examples only.
 """
 
