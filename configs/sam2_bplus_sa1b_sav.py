@@ -103,5 +103,7 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=150, val_interval=10)
+# For `train.py --auto-scale-lr`: 256 GPUs with a clip each.
+auto_scale_lr = dict(base_batch_size=256)
 
 load_from = 'checkpoints/sam2.1_hiera_base_plus.pt'
