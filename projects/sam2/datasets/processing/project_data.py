@@ -88,10 +88,8 @@ def _tune_source(
         elif config['type'] == 'ClipPaletteDataset':
             config['void_label'] = None
         notes.append('masks hold 0 and 255 only: 255 is an object, not void')
-    ranges = [
-        deep_range(path) for path in map(_first_image, videos) if path is not None
-    ]
-    deep = [each for each in ranges if each is not None]
+    images = [path for path in map(_first_image, videos) if path is not None]
+    deep = [each for each in map(_deep_range, images) if each is not None]
     if deep:
         low, high = min(low for low, _ in deep), max(high for _, high in deep)
         if high - low > NUM_GREYS:
