@@ -96,7 +96,7 @@ END
   grep -q 'J&F' "$WORK/last.log" || fail "$folder: test printed no J&F"
   check "$folder: test by name" mmsam2 test sam2_mini_synthetic run/epoch_1.pth \
     --work-dir tested --cfg-options data_root=data
-  check "$folder: predict" mmsam2 predict data/JPEGImages/*/00000.jpg \
+  check "$folder: predict" mmsam2 predict data/JPEGImages/val_00000/00000.jpg \
     sam2.1_hiera_t sam2.1_hiera_tiny.pt --point 64 64 --out-dir predicted
   check "$folder: export" mmsam2 convert run/epoch_1.pth exported.pt --to released \
     --config config.py
