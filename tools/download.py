@@ -122,7 +122,7 @@ def find_weights(name: str) -> ReleasedWeights:
     path = next((path for path in candidates if path.is_file()), None)
     if path is None or path.suffix != '.py':
         msg = (
-            f'No weights were released under the name {name}, and it is no config; '
+            f'No weights were released under the name {name}, and it is not a config; '
             f'similar names: {", ".join(near_names(name))}'
         )
         raise ValueError(msg)
@@ -134,7 +134,7 @@ def find_weights(name: str) -> ReleasedWeights:
         raise ValueError(msg)
     released = released_weights(load_from)
     if released is None:
-        msg = f'{path} starts from {load_from}, which is no released file'
+        msg = f'{path} starts from {load_from}, which is not a released file'
         raise ValueError(msg)
     return released
 

@@ -202,7 +202,7 @@ def test_missing_file_and_missing_network_are_named(
     with pytest.raises(FetchError, match=r'refused; check the connection'):
         fetch('http://127.0.0.1:9/weights.pt', target)  # the port that discards
     for url in ('ftp://example.org/weights.pt', 'http://[x/weights.pt', NAME):
-        with pytest.raises(ValueError, match='no address of the web'):
+        with pytest.raises(ValueError, match='is not a web address'):
             fetch(url, target)
     assert files(target) == []
 

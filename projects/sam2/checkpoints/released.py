@@ -90,61 +90,24 @@ class ReleasedWeights:
         return f'_base_/models/sam2_{self.version[2:]}_{self.size}.py'
 
 
-# The release itself publishes no hashes. These are the SHA-256 and sizes in the Git LFS
-# pointers of Meta's own copies on Hugging Face, facebook/sam2-hiera-tiny to
-# facebook/sam2.1-hiera-large. Other projects that pin the files of RELEASE_URL
-# (micro-sam, 3D Slicer's SegmentWithSAM) have the same hashes.
+# The release publishes no hashes. Five of these SHA-256 values (2.1 tiny and small; 2.0
+# tiny, small and base+) are those of Meta's own repositories on Hugging Face. The other
+# three (2.1 base+, 2.1 large and 2.0 large) are from other projects that pin the
+# release's files and agree with each other.
+RELEASED_TABLE = """
+2.1 tiny  156008466 7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69
+2.1 small 184416285 6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38
+2.1 bplus 323606802 a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5
+2.1 large 898083611 2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318
+2.0 tiny  155906050 65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125
+2.0 small 184309650 95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3
+2.0 bplus 323493298 d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071
+2.0 large 897952466 7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b
+"""
 RELEASED = tuple(
-    ReleasedWeights(version=version, size=size, num_bytes=num_bytes, sha256=sha256)
-    for version, size, num_bytes, sha256 in (
-        (
-            '2.1',
-            'tiny',
-            156008466,
-            '7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69',
-        ),
-        (
-            '2.1',
-            'small',
-            184416285,
-            '6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38',
-        ),
-        (
-            '2.1',
-            'bplus',
-            323606802,
-            'a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5',
-        ),
-        (
-            '2.1',
-            'large',
-            898083611,
-            '2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318',
-        ),
-        (
-            '2.0',
-            'tiny',
-            155906050,
-            '65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125',
-        ),
-        (
-            '2.0',
-            'small',
-            184309650,
-            '95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3',
-        ),
-        (
-            '2.0',
-            'bplus',
-            323493298,
-            'd0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071',
-        ),
-        (
-            '2.0',
-            'large',
-            897952466,
-            '7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b',
-        ),
+    ReleasedWeights(version=version, size=size, num_bytes=int(num_bytes), sha256=sha256)
+    for version, size, num_bytes, sha256 in map(
+        str.split, RELEASED_TABLE.strip().splitlines()
     )
 )
 
@@ -153,7 +116,7 @@ RELEASED = tuple(
 
 
 def released_weights(name: str | Path) -> ReleasedWeights | None:
-    """Find the weights of a name that a model was released under.
+    """Find the released weights that a name means.
 
     Args:
         name: Name of the model, its config, its file or its repository on Hugging Face,
@@ -163,7 +126,7 @@ def released_weights(name: str | Path) -> ReleasedWeights | None:
             ``sam2_1_bplus``.
 
     Returns:
-        The weights, or None if it is no such name.
+        The weights, or None if no model was released under that name.
     """
     last = re.split(r'[/\\]', str(name))[-1]
     if match := RELEASED_NAME.fullmatch(last):
@@ -293,14 +256,14 @@ def download(
     replace: bool = False,
     on_progress: OnProgress | None = None,
 ) -> str:
-    """Download a file whose hash is known, or is written down from now on.
+    """Download a file and check its hash.
 
-    A file that exists is not fetched again, but its hash is checked.
+    An existing file is not fetched again, but its hash is checked.
 
     Args:
         url: Address of the file.
-        target: Where it goes.
-        sha256: Its hash. By default the one that was written down for this URL.
+        target: Path of the downloaded file.
+        sha256: Its hash; by default the one that ``trust_first`` wrote down for it.
         num_bytes: Its size, if it is known.
         trust_first: Accept a file of unknown hash, and write the hash down.
         replace: Fetch the file again if it exists.
@@ -310,7 +273,7 @@ def download(
         The SHA-256 of the file.
 
     Raises:
-        WrongFileError: If hash or size are others; an existing file is left alone.
+        WrongFileError: If its hash or size is another; an existing file is kept.
         ValueError: If no hash is known and ``trust_first`` is not set.
         OSError: If the file cannot be fetched or stored.
     """
@@ -364,7 +327,7 @@ def _noted_hashes() -> dict[str, str]:
         msg = f'{path} is damaged ({error}); correct or remove it'
         raise ValueError(msg) from error
     if not isinstance(hashes, dict):
-        msg = f'{path} is no table of hashes; correct or remove it'
+        msg = f'{path} is not a table of hashes; correct or remove it'
         raise ValueError(msg)
     return hashes
 

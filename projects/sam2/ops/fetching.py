@@ -76,7 +76,7 @@ def fetch(
 
     Args:
         url: Address of the file, with http or https.
-        target: Where the file goes; missing folders are created.
+        target: Path of the fetched file; missing folders are created.
         num_bytes: Size of the file, if it is known.
         sha256: Hash of the file in lower-case hexadecimal, if it is known.
         max_bytes: Size of the largest file that is fetched.
@@ -87,8 +87,8 @@ def fetch(
 
     Raises:
         ValueError: If the URL is not one of http or https.
-        WrongFileError: If size or hash of the file are not the given ones, or the
-            server sends a web page.
+        WrongFileError: If the file does not have the given size or hash, or the server
+            sends a web page.
         FetchError: If the file cannot be fetched or stored, or exceeds a limit.
     """
     transfer = _Transfer(
@@ -149,7 +149,7 @@ def _checked(url: str) -> str:
     except ValueError:  # brackets that do not match
         is_web = False
     if not is_web:
-        msg = f'{url} is no address of the web; give one with http:// or https://'
+        msg = f'{url} is not a web address; give one with http:// or https://'
         raise ValueError(msg)
     return url
 
@@ -221,7 +221,7 @@ class _Transfer:
         return part, offset > 0
 
     def _open_rest(self, part: Path, offset: int) -> HTTPResponse:
-        """Ask for what follows a part; remove a part that cannot be completed."""
+        """Request the rest of the file; remove a part that cannot be completed."""
         try:
             return _open(self.url, offset=offset)
         except HTTPError as error:
@@ -305,11 +305,11 @@ class _Transfer:
 
 
 def _open(url: str, *, offset: int = 0) -> HTTPResponse:
-    """Ask for a file, or for what follows an offset."""
+    """Request a file, from an offset on."""
     headers = {'Accept-Encoding': 'identity', 'User-Agent': 'mmsam2'}
     if offset:
         headers['Range'] = f'bytes={offset}-'
-    request = Request(url, headers=headers)  # noqa: S310  http or https: file_name_of
+    request = Request(url, headers=headers)  # noqa: S310  http or https, see _checked
     response: HTTPResponse = urlopen(request, timeout=SOCKET_SECONDS)  # noqa: S310
     return response
 
