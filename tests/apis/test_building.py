@@ -1,5 +1,6 @@
 """Builders find the config and the weights, or say what is wrong."""
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from torch import Tensor
 
 from bridge_models import (
@@ -67,6 +69,15 @@ def test_build_loads_the_weights_of_each_kind_of_checkpoint(
     write_small(tmp_path / 'weights', kind, expected)
     model = build_sam2(config_file(tmp_path, small_config()), tmp_path / 'weights')
     assert_same_weights(dict(model.state_dict()), dict(expected.state_dict()))
+
+
+def test_build_says_nothing(
+    checkpoint: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[logging.LogRecord] = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handle', records.append)
+    build_sam2(config, checkpoint)
+    assert [record for record in records if record.levelno > logging.DEBUG] == []
 
 
 def test_model_is_built_in_evaluation_mode_by_default(config: Config) -> None:

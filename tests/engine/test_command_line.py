@@ -82,7 +82,8 @@ def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
     leave = Mock()
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr(launching, 'init_distributed', Mock())
-    monkeypatch.setattr(Runner, 'from_cfg', Mock())
+    runner = Mock(logger=Mock(handlers=[]))
+    monkeypatch.setattr(Runner, 'from_cfg', Mock(return_value=runner))
     monkeypatch.setattr(distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(distributed, 'destroy_process_group', leave)
     return leave

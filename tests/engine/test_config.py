@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from engine_toys import toy_config, write_checkpoint
+from engine_toys import toy_config, toy_config_file, write_checkpoint
 from projects.sam2.engine.config import (
     apply_bfloat16,
     apply_data_root,
@@ -446,3 +446,16 @@ def test_change_of_a_copied_variable_causes_a_warning(
     options = {'train_pipeline.0.num_frames': 2}
     load_config(str(ROOT / 'configs/sam2_mini_davis.py'), options)
     assert 'train_pipeline.0.num_frames changes a variable' in capsys.readouterr().out
+
+
+def test_loader_without_workers_needs_no_other_option(tmp_path: Path) -> None:
+    workers = {'num_workers': 2, 'persistent_workers': True, 'prefetch_factor': 4}
+    path = toy_config_file(
+        tmp_path / 'toy.py',
+        **{f'train_dataloader__{key}': value for key, value in workers.items()},
+        **{f'val_dataloader__{key}': value for key, value in workers.items()},
+    )
+    cfg = load_config(path, {'train_dataloader.num_workers': 0})
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    assert len(list(loader)) == 6
+    assert {key: cfg.val_dataloader[key] for key in workers} == workers

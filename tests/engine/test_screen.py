@@ -1,9 +1,12 @@
-"""Commands that the screen and the report of a run name."""
+"""What the screen of a run says, and the commands that it names."""
 
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
+from engine_toys import toy_config
 from projects.sam2.engine import screen
 from projects.sam2.installation import TOOLS
 
@@ -53,3 +56,20 @@ def test_other_tools_are_named_as_the_running_one_was(
     assert screen.tool_command('report') == 'python tools/report.py'
     monkeypatch.setattr(sys, 'argv', ['mmsam2 train'])
     assert screen.tool_command('report') == 'mmsam2 report'
+
+
+def test_weights_that_do_not_match_are_warned_of_without_a_line_for_the_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner = screen.QuietRunner.from_cfg(toy_config(tmp_path))
+    path = tmp_path / 'weights.pth'
+    state = runner.model.state_dict()
+    torch.save({'state_dict': state}, path)
+    capsys.readouterr()
+    runner.load_checkpoint(str(path))
+    assert capsys.readouterr().out == ''
+    torch.save({'state_dict': {'other': torch.ones(1), **state}}, path)
+    runner.load_checkpoint(str(path))
+    printed = capsys.readouterr().out
+    assert 'unexpected key in source state_dict: other' in printed
+    assert str(path) not in printed

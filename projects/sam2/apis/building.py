@@ -235,7 +235,7 @@ def _build(
     model: SAM2 = MODELS.build(config)
     if ckpt_path is not None:
         source = str(ckpt_path)
-        loaded = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+        loaded = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
         weights = fit_adapters(weights_of(loaded, source=source), model.state_dict())
         check_weights(weights, model, source=source)
         model.load_state_dict(weights)
@@ -462,7 +462,7 @@ def _checkpoint_in(path: Path) -> Path:
 
 def _with_config(checkpoint: Path) -> tuple[Config, str]:
     source = str(checkpoint)
-    loaded = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    loaded = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
     return fitting_config(weights_of(loaded, source=source), source=source), source
 
 

@@ -595,7 +595,7 @@ def _config_of(model: str | Path | Config | None, weights: str | None) -> Config
     if weights is None:
         msg = 'Neither a model nor weights are given; give at least one of them'
         raise ValueError(msg)
-    loaded = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
+    loaded = CheckpointLoader.load_checkpoint(weights, 'cpu', logger='silent')
     return fitting_config(weights_of(loaded, source=weights), source=weights)
 
 

@@ -31,7 +31,7 @@ def load_checkpoint(model: nn.Module, ckpt_path: str | Path | None) -> None:
     """Load a checkpoint of any format into a model; None loads nothing."""
     if ckpt_path is not None:
         source = str(ckpt_path)
-        loaded = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+        loaded = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
         model.load_state_dict(weights_of(loaded, source=source))
 
 

@@ -92,6 +92,7 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
         if 'image_size' in options:
             apply_image_size(cfg, old_size, is_given=True)
     refuse_unknown_options(cfg)
+    drop_worker_options(cfg)
     return cfg
 
 
@@ -390,6 +391,18 @@ def find_size_conflicts(cfg: Config, loader: str) -> list[str]:
         for path, resize in _final_resizes(name, cfg.get(name))
         if (size := _as_size(resize['size'])) != (height, width)
     ]
+
+
+def drop_worker_options(cfg: Config) -> None:
+    """Drop what torch refuses for a loader without workers.
+
+    The bases set ``persistent_workers``, so ``num_workers=0`` alone would be an error.
+    """
+    for stage in ('train', 'val', 'test'):
+        loader = cfg.get(f'{stage}_dataloader')
+        if isinstance(loader, dict) and not loader.get('num_workers'):
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
 
 
 def _overrides_image_size(path: str) -> bool:

@@ -73,7 +73,7 @@ def _log_traceback(runner: Runner, error: Exception) -> None:
     record = logger.makeRecord(
         logger.name, logging.ERROR, __file__, 0, 'The run failed', (), exc_info
     )
-    for handler in vars(logger).get('handlers', ()):
+    for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(record)
 

@@ -25,6 +25,7 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.logging.logger import MMFormatter
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.version import __version__ as mmengine_version
 from torch import nn
@@ -67,14 +68,20 @@ class QuietRunner(Runner):
             is_screen = type(handler) is logging.StreamHandler
             if is_screen and passes_to_screen not in handler.filters:
                 handler.addFilter(passes_to_screen)
-                # Without date and level, which the formatter of MMEngine prepends.
-                vars(handler.formatter)['info_format'] = '%(message)s'
+                if isinstance(handler.formatter, MMFormatter):
+                    handler.formatter.info_format = '%(message)s'  # no date and level
         return logger
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint; MMEngine prints its path, which the summary shows."""
-        with redirect_stdout(io.StringIO()):
-            return super().load_checkpoint(*args, **kwargs)
+        """Load a checkpoint, without a line for its path: the summary has it."""
+        # MMEngine prints the path and the weights that do not match; it logs neither.
+        with redirect_stdout(io.StringIO()) as printed:
+            checkpoint = super().load_checkpoint(*args, **kwargs)
+        lines = printed.getvalue().strip().splitlines()
+        problems = [line for line in lines if not line.startswith('Loads checkpoint ')]
+        if problems:
+            self.logger.warning('\n'.join(problems))
+        return checkpoint
 
 
 def passes_to_screen(record: logging.LogRecord) -> bool:
