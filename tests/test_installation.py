@@ -114,8 +114,8 @@ def test_every_program_is_listed_with_a_description() -> None:
 
 
 def test_unknown_program_is_refused_with_near_names() -> None:
-    result = run('tools/mmsam2', 'trian')
+    result = run('tools/mmsam2', 'trai')
     assert result.returncode == 1
     assert result.stderr == (
-        'error: trian is no program of mmsam2; did you mean train? (mmsam2 --help)\n'
+        'error: trai is no program of mmsam2; did you mean train? (mmsam2 --help)\n'
     )

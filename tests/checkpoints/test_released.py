@@ -196,8 +196,8 @@ def test_command_is_the_one_that_there_is(
     assert released.download_command('a') == 'python tools/download.py a'
     monkeypatch.chdir(home)
     assert released.download_command('a') == 'python work/tools/download.py a'
-    monkeypatch.setattr(released, 'TOOLS', Path('/opt/tools'))
-    assert released.download_command('a') == 'python /opt/tools/download.py a'
+    monkeypatch.setattr(released, 'TOOLS', Path('/tools'))
+    assert released.download_command('a') == 'python /tools/download.py a'
 
 
 def test_name_loads_what_was_downloaded(home: Path) -> None:

@@ -183,8 +183,9 @@ def test_closed_screen_does_not_end_the_run(
     closed.close()
     monkeypatch.setattr(sys, 'stdout', closed)
     hook = ScreenHook(run.screen[0])
-    runner = mock.Mock(iter=3, max_iters=3, work_dir='w', log_dir=str(tmp_path))
-    runner.message_hub.get_info.return_value = None
+    hub = mock.Mock(get_info=mock.Mock(return_value=None))
+    folders = {'work_dir': 'w', 'log_dir': str(tmp_path)}
+    runner = mock.Mock(iter=3, max_iters=3, message_hub=hub, **folders)
     hook.after_train(runner)
     assert json.loads((tmp_path / 'run.json').read_text())['finished']
 

@@ -50,7 +50,7 @@ def _masks(predictions: list[FramePrediction]) -> NDArray[np.bool_]:
 
 
 def test_one_plain_view_equals_the_model(model: SAM2) -> None:
-    alone = SAM2TTAModel(model, flips=(False,))
+    alone = SAM2TTAModel(module=model, flips=(False,))
     with torch.no_grad():
         expected = list(track_video(model, model.val_prompt_simulator, VIDEO))
     actual = _predict(alone, VIDEO)
@@ -61,7 +61,7 @@ def test_one_plain_view_equals_the_model(model: SAM2) -> None:
 
 def test_mirrored_video_gets_the_mirrored_masks(model: SAM2) -> None:
     def difference(flips: tuple[bool, ...]) -> float:
-        augmented = SAM2TTAModel(model, flips=flips)
+        augmented = SAM2TTAModel(module=model, flips=flips)
         plain = _masks(_predict(augmented, VIDEO))
         mirrored = _masks(_predict(augmented, MirroredVideo(source=VIDEO)))
         return float((plain != mirrored[..., ::-1]).mean())
@@ -87,7 +87,7 @@ def test_probabilities_of_the_views_are_averaged(model: SAM2) -> None:
 
 
 def test_scaled_view_shares_the_weights_and_sees_another_size(model: SAM2) -> None:
-    augmented = SAM2TTAModel(model, flips=(False,), scales=(1.0, 1.5))
+    augmented = SAM2TTAModel(module=model, flips=(False,), scales=(1.0, 1.5))
     plain, scaled = (view.model for view in augmented._views())
     assert plain is model
     assert scaled.data_preprocessor.image_size == (96, 96)
@@ -103,7 +103,7 @@ def test_user_of_images_clicks_alike_in_all_views() -> None:
     model.accumulators = [ClipPromptIoUAccumulator()]
 
     def ious(flips: tuple[bool, ...], source: VideoSource) -> dict[str, list[float]]:
-        augmented = SAM2TTAModel(model, flips=flips)
+        augmented = SAM2TTAModel(module=model, flips=flips)
         record = VideoRecord(metainfo={'source': source, 'sample_index': 0})
         (result,) = augmented.test_step([record])
         return {name: list(values) for name, values in result.rounds.items()}
@@ -145,7 +145,7 @@ def test_mirrored_view_decodes_the_same_prompt(model: SAM2) -> None:
 def test_prompts_that_differ_by_view_are_refused(
     simulator: Mapping[str, object],
 ) -> None:
-    augmented = SAM2TTAModel(_model(simulator))
+    augmented = SAM2TTAModel(module=_model(simulator))
     with pytest.raises(ValueError, match='--tta cannot augment'):
         _predict(augmented, VIDEO)
 
@@ -153,8 +153,8 @@ def test_prompts_that_differ_by_view_are_refused(
 def test_wrong_views_and_models_are_refused(model: SAM2) -> None:
     for options in ({'flips': ()}, {'scales': ()}, {'scales': (0.0,)}):
         with pytest.raises(ValueError, match='make no view'):
-            SAM2TTAModel(model, **options)
+            SAM2TTAModel(module=model, **options)
     other = MODELS.build({'type': 'ClipDataPreprocessor'})
     other.test_step = None
     with pytest.raises(ValueError, match='got a ClipDataPreprocessor'):
-        SAM2TTAModel(other)
+        SAM2TTAModel(module=other)

@@ -105,7 +105,7 @@ END
   check "$folder: report" mmsam2 report run
   check "$folder: two processes" mmsam2 dist_train config.py 2 --work-dir run2 \
     --cfg-options "${small[@]}"
-  refuses "$folder: unknown program" 'did you mean train' mmsam2 trian
+  refuses "$folder: unknown program" 'did you mean train' mmsam2 trai
   refuses "$folder: unknown config" 'did you mean sam2_mini_davis' \
     mmsam2 train sam2_mini_davs
 }

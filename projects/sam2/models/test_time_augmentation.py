@@ -100,9 +100,9 @@ class SAM2TTAModel(BaseTTAModel):
 
     def __init__(
         self,
+        *,
         module: dict[str, Any] | nn.Module,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
-        *,
         flips: Sequence[bool] = (False, True),
         scales: Sequence[float] = (1.0,),
     ) -> None:
