@@ -433,16 +433,15 @@ def launch_command(program: str, num_processes: int) -> list[str | Path]:
 
 def make_clips(data_root: Path, num_processes: int, work_dir: Path) -> None:
     """Generate the clips, unless they exist."""
-    print(f'clips: 96 for training and 12 for scoring, in {data_root}', flush=True)
+    print(f'clips: generated in {data_root}, unless they are there', flush=True)
     command = [TOOLS / 'dataset_converters' / 'make_synthetic_clips.py', data_root]
     workers = ['--workers', str(num_processes)]
     run_program([*command, *workers], work_dir / CLIPS_LOG, lambda: None)
 
 
-def count_steps(data_root: Path) -> int:
-    """Optimizer steps of an epoch."""
-    clips = (data_root / 'ImageSets' / 'train.txt').read_text().split()
-    return len(clips) // CLIPS_PER_STEP
+def training_clips(data_root: Path) -> list[str]:
+    """Names of the training clips."""
+    return (data_root / 'ImageSets' / 'train.txt').read_text().split()
 
 
 def measure(options: argparse.Namespace, num_processes: int) -> Speed:
@@ -454,7 +453,7 @@ def measure(options: argparse.Namespace, num_processes: int) -> Speed:
     folder = options.work_dir / 'measure'
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    clips = (options.data_root / 'ImageSets' / 'train.txt').read_text().split()
+    clips = training_clips(options.data_root)
     clip_list = folder / 'clips.txt'
     clip_list.write_text('\n'.join(clips[: MEASURED_STEPS * CLIPS_PER_STEP]))
     command = [
@@ -509,11 +508,10 @@ def train(
 ) -> None:
     """Train, or resume training, by the plan."""
     log = LogReader(options.work_dir)
-    score = ''
-    text = 'starting'
+    text, last_score = 'starting', ''
 
     def watch() -> None:
-        nonlocal score, text
+        nonlocal text, last_score
         for record in log.read():
             if 'iter' in record:
                 step = int(record['iter'])
@@ -521,8 +519,8 @@ def train(
                 epoch = min(math.ceil(step / plan.steps_per_epoch), plan.num_epochs)
                 text = f'training, epoch {epoch} of {plan.num_epochs}'
             elif 'J&F' in record:
-                score = f', J&F {record["J&F"]:.1f}'
-        show(text + score)
+                last_score = f', J&F {record["J&F"]:.1f}'
+        show(text + last_score)
 
     command = [
         *launch_command('train.py', num_processes),
@@ -605,6 +603,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error(
             f'--minutes {options.minutes:g}: give a positive number, such as 8'
         )
+    for name in ('work_dir', 'data_root'):
+        folder = getattr(options, name)
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir():
+            parser.error(
+                f'--{name.replace("_", "-")} {folder}: {existing} is a file; remove it '
+                f'or give another folder'
+            )
     return options
 
 
@@ -635,7 +641,7 @@ def run(options: argparse.Namespace) -> None:
         plan = Plan.fitting(
             DEFAULT_MINUTES if options.minutes is None else options.minutes,
             speed,
-            steps_per_epoch=count_steps(options.data_root),
+            steps_per_epoch=len(training_clips(options.data_root)) // CLIPS_PER_STEP,
             spent=time.monotonic() - begin,
         )
         write_plan(plan, work_dir)

@@ -362,6 +362,22 @@ def test_damaged_plan_is_an_error(
     assert programs.calls == []
 
 
+@pytest.mark.parametrize('option', ['--work-dir', '--data-root'])
+@pytest.mark.parametrize('name', ['file', 'file/below'])
+def test_file_in_place_of_a_folder_is_refused(
+    tool: ModuleType,
+    tmp_path: Path,
+    option: str,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit):
+        tool.parse_arguments([option, str(tmp_path / name)])
+    message = f'{option} {tmp_path / name}: {tmp_path / "file"} is a file; remove it'
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('minutes', ['0', '-1', 'nan', 'inf', 'eight'])
 def test_minutes_must_be_a_positive_number(
     tool: ModuleType, minutes: str, capsys: pytest.CaptureFixture[str]
