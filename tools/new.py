@@ -29,7 +29,9 @@ use_repository_root()
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
 from projects.sam2.datasets.processing.project_options import (
+    CONFIG,
     LAYOUTS,
+    LEFT_OUT_LIST,
     OTHER_SIZE_NAMES,
     SIZES,
 )
@@ -37,14 +39,13 @@ from projects.sam2.engine.command_line import call_tool
 from projects.sam2.ops import atomic_write
 
 if TYPE_CHECKING:
-    from projects.sam2.datasets.processing.project_config import Device, Recipe
+    from projects.sam2.datasets.processing.project_config import Recipe
     from projects.sam2.datasets.processing.project_data import (
         DataSplit,
         Example,
         InspectedData,
     )
 
-CONFIG_NAME = 'config.py'
 SAMPLED_CLIPS, SAMPLED_IMAGES = 100, 1000  # decoded by default
 MAX_WORKERS = 4
 MAX_PRINTED = 10  # clips that are left out
@@ -127,7 +128,7 @@ def check_options(options: argparse.Namespace) -> None:
         name = project.absolute()
         msg = f'{name} has quotes, braces or backslashes; choose another name'
         raise ValueError(msg)
-    is_project = (project / CONFIG_NAME).is_file()
+    is_project = (project / CONFIG).is_file()
     if project.is_dir() and not any(project.iterdir()):
         return
     if project.exists() and not (options.overwrite and is_project):
@@ -160,24 +161,11 @@ def project_folder(project: Path) -> Iterator[Path]:
             path.is_file() and not path.is_symlink() for path in links.rglob('*')
         ):
             shutil.rmtree(links)
-        (project / 'left_out.txt').unlink(missing_ok=True)
+        (project / LEFT_OUT_LIST).unlink(missing_ok=True)
         for path in sorted(folder.iterdir()):
             path.replace(project / path.name)
     finally:
         shutil.rmtree(folder)
-
-
-def find_device() -> 'Device':
-    """The GPU of this machine with the least memory, or its CPU."""
-    import torch
-
-    from projects.sam2.datasets.processing.project_config import Device
-
-    memory = [
-        torch.cuda.get_device_properties(index).total_memory / 2**30
-        for index in range(torch.cuda.device_count())
-    ]
-    return Device(memory=min(memory, default=None))
 
 
 def make_links(folder: Path, links: Mapping[str, Path]) -> None:
@@ -212,7 +200,7 @@ def next_commands(
     project: Path, recipe: 'Recipe', example: 'Example | None'
 ) -> list[str]:
     """What to type next: check, look, train, predict."""
-    config = project / CONFIG_NAME
+    config = project / CONFIG
     lines = [f'mmsam2 download {recipe.weights}'] if recipe.weights else []
     lines += [
         command('check', config),
@@ -231,20 +219,17 @@ def next_commands(
     return lines
 
 
-def count(number: int, noun: str) -> str:
-    """A number with its noun, in the plural but for 1."""
-    return f'{number} {noun}{"" if number == 1 else "s"}'
-
-
 def describe_data(data: 'InspectedData', split: 'DataSplit') -> list[str]:
     """Describe what was found and how it was split."""
+    from projects.sam2.datasets.processing.project_data import count
+
     layout = data.layout
     noun = 'clip' if layout.is_video else 'image'
     lines = [f'Found     {layout.where} ({layout.kind})']
     lines += [f'          {line}' for line in (*data.describe(), *data.notes)]
     left_out = {**data.left_out, **split.left_out}
     if left_out:
-        lines.append(f'Left out  {count(len(left_out), noun)}, see left_out.txt')
+        lines.append(f'Left out  {count(len(left_out), noun)}, see {LEFT_OUT_LIST}')
         lines += [
             f'          {n}: {why}' for n, why in [*left_out.items()][:MAX_PRINTED]
         ]
@@ -257,7 +242,7 @@ def describe_recipe(recipe: 'Recipe', project: Path) -> list[str]:
     start = 'random' if recipe.is_mini else 'released'
     side, steps = recipe.image_size, recipe.total_steps
     text = f'{recipe.size} at {side} px from {start} weights, {steps} steps'
-    lines = [f'Config    {project / CONFIG_NAME}: {text}']
+    lines = [f'Config    {project / CONFIG}: {text}']
     if recipe.device.memory is None and not recipe.is_mini:
         note = 'no GPU was found: a step takes some 20 s; --size mini trains in minutes'
         lines.append(f'          {note}')
@@ -276,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recognise,
     )
     from projects.sam2.datasets.processing.project_config import (
+        find_device,
         plan_training,
         write_project,
     )

@@ -7,16 +7,15 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...ops import write_atomically
 from ..io.listing import write_list
 from .checking import ClipReport
 from .config_sources import DatasetConfig
 from .layouts import PROJECT_DATA
 from .project_data import DataSplit, InspectedData, count
-from .project_options import SIZES
-
-CONFIG, TRAIN_LIST, VAL_LIST = 'config.py', 'train.txt', 'val.txt'
-LEFT_OUT_LIST = 'left_out.txt'
+from .project_options import CONFIG, LEFT_OUT_LIST, SIZES, TRAIN_LIST, VAL_LIST
 
 # Recipe ------------------------------------------------------------------------------
 
@@ -51,6 +50,15 @@ class Device:
 
     def __str__(self) -> str:
         return 'a CPU' if self.memory is None else f'a GPU of {self.memory:.0f} GB'
+
+
+def find_device() -> Device:
+    """The GPU of this machine with the least memory, or its CPU."""
+    memory = [
+        torch.cuda.get_device_properties(index).total_memory / 2**30
+        for index in range(torch.cuda.device_count())
+    ]
+    return Device(memory=min(memory, default=None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil, floor
@@ -10,8 +11,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmengine.registry import DATASETS
 
+from ...ops import masks_to_boxes
 from ...structures import VideoSource
 from ..annotated_video import AnnotatedVideo, visible_objects, void_note
 from ..clip_dataset import ClipDataset
@@ -76,8 +79,10 @@ def _tune_source(
         dataset = DATASETS.build(config)
     known = None if names is None else set(names)
     clips = [n for n in dataset.list_videos() if known is None or n in known]
-    few = clips[:: max(1, len(clips) // NUM_TUNED)][:NUM_TUNED]
-    videos = [video for name in few if (video := _open(dataset, name)) is not None]
+    videos = []
+    for name in clips[:: max(1, len(clips) // NUM_TUNED)][:NUM_TUNED]:
+        with suppress(ClipDataError):  # a damaged clip is reported later
+            videos.append(dataset.open_video(name))
     if config['type'] == 'ClipLabelImageDataset':
         rule, note = _label_rule(videos)
         config |= {'rule': rule} if rule else {}
@@ -88,31 +93,19 @@ def _tune_source(
         elif config['type'] == 'ClipPaletteDataset':
             config['void_label'] = None
         notes.append('masks hold 0 and 255 only: 255 is an object, not void')
-    images = [path for path in map(_first_image, videos) if path is not None]
-    deep = [each for each in map(_deep_range, images) if each is not None]
-    if deep:
-        low, high = min(low for low, _ in deep), max(high for _, high in deep)
+    ranges = []
+    for path in map(_first_image, videos):
+        with suppress(ClipDataError):
+            ranges.append(None if path is None else deep_range(path))
+    deep_ranges = [limits for limits in ranges if limits is not None]
+    if deep_ranges:
+        low = min(low for low, _ in deep_ranges)
+        high = max(high for _, high in deep_ranges)
         if high - low > NUM_GREYS:
             low, high = floor(low), ceil(high)
         config['intensity_range'] = (low, high)
         notes.append(f'images have more than 8 bits: {low:g} is black, {high:g} white')
     return config, clips, notes
-
-
-def _open(dataset: ClipDataset, name: str) -> VideoSource | None:
-    """Open a clip; None if it is damaged, which is reported later."""
-    try:
-        return dataset.open_video(name)
-    except ClipDataError:
-        return None
-
-
-def _deep_range(path: Path) -> tuple[float, float] | None:
-    """Range of an image of more than 8 bits; None for others and damaged ones."""
-    try:
-        return deep_range(path)
-    except ClipDataError:
-        return None
 
 
 def _first_image(video: VideoSource) -> Path | None:
@@ -457,11 +450,9 @@ def find_example(config: DatasetConfig, name: str, first: int = 0) -> Example | 
         masks = video.read_masks(frame) if frame >= first else None
         if path is None or masks is None or not visible_objects(masks):
             continue
-        order = np.argsort(-masks.masks.sum(axis=(1, 2)), kind='stable')
-        boxes = []
-        for mask in masks.masks[order[:EXAMPLE_OBJECTS]]:
-            x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-            if width and height:
-                boxes.append((x, y, x + width - 1, y + height - 1))
-        return Example(path=path, frame=frame, boxes=tuple(boxes))
+        areas = masks.masks.sum(axis=(1, 2))
+        largest = np.argsort(-areas, kind='stable')[:EXAMPLE_OBJECTS]
+        shown = masks.masks[largest[areas[largest] > 0]]
+        boxes = masks_to_boxes(torch.from_numpy(shown)[:, None]).int().tolist()
+        return Example(path=path, frame=frame, boxes=tuple(map(tuple, boxes)))
     return None

@@ -1,6 +1,9 @@
-"""What a user may choose for a project; imports nothing heavy."""
+"""What a user may choose for a project, and its files; imports nothing heavy."""
 
 from collections.abc import Mapping
+
+CONFIG, TRAIN_LIST, VAL_LIST = 'config.py', 'train.txt', 'val.txt'
+LEFT_OUT_LIST = 'left_out.txt'
 
 # Name of each layout of data: what it looks like.
 LAYOUTS: Mapping[str, str] = {
