@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from projects.sam2 import installation
 from projects.sam2.engine.config import find_config, read_config
 from projects.sam2.installation import CONFIGS
 from tool_modules import ROOT
@@ -119,3 +120,26 @@ def test_unknown_program_is_refused_with_near_names() -> None:
     assert result.stderr == (
         'error: trai is no program of mmsam2; did you mean train? (mmsam2 --help)\n'
     )
+
+
+@pytest.mark.parametrize(
+    ('program', 'is_wheel', 'folder', 'command'),
+    [
+        ('tools/train.py', False, ROOT, 'python tools/report.py'),
+        ('train.py', False, ROOT / 'tools', 'python report.py'),
+        ('', False, ROOT / 'docs', f'python {ROOT / "tools" / "report.py"}'),
+        ('mmsam2 train', False, ROOT, 'mmsam2 report'),
+        ('train.py', True, ROOT, 'mmsam2 report'),
+    ],
+)
+def test_other_tools_are_named_as_the_running_one_was(
+    program: str,
+    is_wheel: bool,
+    folder: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', [program])
+    monkeypatch.setattr(installation, 'IS_WHEEL', is_wheel)
+    assert installation.tool_command('report') == command

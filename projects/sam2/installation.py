@@ -1,4 +1,4 @@
-"""Where this package is installed, and the two names it is imported by.
+"""Where this package is installed, how its tools are called, and its two names.
 
 In a clone its name is ``projects.sam2``, from a wheel it is ``mmsam2``. Both names lead
 to the same modules, so that a config or script written for either works with both.
@@ -24,6 +24,20 @@ IS_WHEEL = (PACKAGE / '.mim').is_dir()
 ROOT = PACKAGE / '.mim' if IS_WHEEL else PACKAGE.parents[1]
 CONFIGS = ROOT / 'configs'
 TOOLS = ROOT / 'tools'
+
+
+def tool_command(name: str) -> str:
+    """Return what the user types to run a program of ``tools/``.
+
+    That is ``mmsam2 train`` from a wheel, or if the running program was called so; else
+    ``python tools/train.py``.
+    """
+    if IS_WHEEL or sys.argv[0].startswith(f'{WHEEL_NAME} '):
+        return f'{WHEEL_NAME} {name}'
+    program = TOOLS / f'{name}.py'
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f'python {program}'
 
 
 def install_other_name() -> None:

@@ -13,6 +13,7 @@ from mmengine.runner import CheckpointLoader
 
 from address_server import AddressServer, serve
 from bridge_models import meta_model
+from projects.sam2 import installation
 from projects.sam2.apis.building import find_pretrained
 from projects.sam2.checkpoints import read_checkpoint, released
 from projects.sam2.checkpoints.released import (
@@ -39,7 +40,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / 'work').mkdir()
     monkeypatch.chdir(tmp_path / 'work')
     monkeypatch.setattr(released, 'ROOT', tmp_path / 'clone')
-    monkeypatch.setattr(released, 'IS_WHEEL', True)
+    for module in (installation, released):
+        monkeypatch.setattr(module, 'IS_WHEEL', True)
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
     monkeypatch.delenv('SAM2_CHECKPOINTS', raising=False)
     monkeypatch.setenv('no_proxy', '127.0.0.1')
@@ -186,18 +188,6 @@ def test_missing_file_names_the_command(home: Path) -> None:
     path = put(home / 'hub' / 'checkpoints')
     with pytest.raises(FileNotFoundError, match=f'give {path}'):
         read_checkpoint(f'other/{TINY}')
-
-
-def test_command_is_the_one_that_there_is(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(released, 'IS_WHEEL', False)
-    monkeypatch.setattr(released, 'TOOLS', home / 'work' / 'tools')
-    assert released.download_command('a') == 'python tools/download.py a'
-    monkeypatch.chdir(home)
-    assert released.download_command('a') == 'python work/tools/download.py a'
-    monkeypatch.setattr(released, 'TOOLS', Path('/tools'))
-    assert released.download_command('a') == 'python /tools/download.py a'
 
 
 def test_name_loads_what_was_downloaded(home: Path) -> None:

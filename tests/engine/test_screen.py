@@ -1,6 +1,5 @@
 """What the screen of a run says, and the commands that it names."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 
 from engine_toys import toy_config
 from projects.sam2.engine import screen
-from projects.sam2.installation import TOOLS
 
 TRAIN = '/site/mmsam2/.mim/tools/train.py'
 
@@ -46,16 +44,6 @@ def test_command_of_a_run_is_the_one_that_a_user_types(
 def test_words_with_spaces_are_quoted() -> None:
     words = ['mmsam2 train', 'my config.py', '--work-dir', 'w']
     assert screen.run_command(words) == "mmsam2 train 'my config.py' --work-dir w"
-
-
-def test_other_tools_are_named_as_the_running_one_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(TOOLS.parent)
-    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
-    assert screen.tool_command('report') == 'python tools/report.py'
-    monkeypatch.setattr(sys, 'argv', ['mmsam2 train'])
-    assert screen.tool_command('report') == 'mmsam2 report'
 
 
 def test_weights_that_do_not_match_are_warned_of_without_a_line_for_the_path(

@@ -22,10 +22,10 @@ from ..checkpoints import (
     recognise_model,
     weights_of,
 )
-from ..checkpoints.released import download_command, find_file, released_weights
+from ..checkpoints.released import find_file, released_weights
 from ..datasets.io.listing import scan_folder
 from ..engine.config import read_config
-from ..installation import CONFIGS
+from ..installation import CONFIGS, tool_command
 from ..models import SAM2
 from ..ops import import_optional
 from .inputs import read_whole_number
@@ -476,7 +476,9 @@ def _fetch(model_id: str, name: str) -> str:
         return str(hub.hf_hub_download(model_id, name))
     except (OSError, ValueError) as error:
         released = released_weights(model_id)
-        command = f', or run: {download_command(released.name)}' if released else ''
+        command = ''
+        if released:
+            command = f', or run: {tool_command("download")} {released.name}'
         msg = (
             f'{model_id} is no file or folder, and its {name} is neither in the cache '
             f'of Hugging Face nor can it be fetched ({error}); check the id and the '

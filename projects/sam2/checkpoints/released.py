@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..installation import IS_WHEEL, ROOT, TOOLS
+from ..installation import IS_WHEEL, ROOT, tool_command
 from ..ops.fetching import (
     LOCK_SECONDS,
     OnProgress,
@@ -229,18 +229,8 @@ def missing_file_message(name: str | Path) -> str:
     folders = ', '.join(str(folder) for folder in checkpoint_folders())
     return (
         f'{name} does not exist; {released.file_name} was looked for in {folders}. '
-        f'Download it: {download_command(released.name)}'
+        f'Download it: {tool_command("download")} {released.name}'
     )
-
-
-def download_command(arguments: str) -> str:
-    """What to type to download weights."""
-    if IS_WHEEL:
-        return f'mmsam2 download {arguments}'
-    program = TOOLS / 'download.py'
-    if program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-    return f'python {program} {arguments}'
 
 
 # --------------------------------------------------------------------------- Downloads
