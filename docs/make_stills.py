@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 DOCS = Path(__file__).resolve().parent
@@ -22,7 +22,12 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS / 'notebooks')]
 from cells import draw_clip  # type: ignore[import-not-found]
 
 from projects.sam2.apis import ObjectPrompt, SAM2Inferencer
-from projects.sam2.ops import decode_masks, write_atomically
+from projects.sam2.ops import (
+    center_error_points,
+    decode_masks,
+    masks_to_boxes,
+    write_atomically,
+)
 from projects.sam2.visualization.drawing import Mask, Picture, resize
 from projects.sam2.visualization.strips import side_by_side
 
@@ -40,18 +45,12 @@ AUTOMATIC = {
 }
 
 
-def deepest_point(mask: Mask) -> tuple[int, int]:
-    """Find x and y of the pixel that is farthest from the border of a mask."""
-    inside = np.pad(mask, 1).astype(np.uint8)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = divmod(int(depth.argmax()), mask.shape[1])
-    return x, y
-
-
-def box_around(mask: Mask) -> tuple[int, int, int, int]:
-    """Corners of the box around a mask, in pixels."""
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    return left, top, left + width - 1, top + height - 1
+def click_on_error(cell: Mask, mask: Mask | None = None) -> tuple[list[int], int]:
+    """Click where a mask is most wrong: ``[x, y]``, and 1 for inside of the cell."""
+    truth = torch.from_numpy(cell)[None, None]
+    prediction = None if mask is None else torch.from_numpy(mask)[None, None]
+    points = center_error_points(truth, prediction)
+    return points.coords[0, 0].int().tolist(), int(points.labels[0, 0])
 
 
 def segment(
@@ -89,25 +88,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     frames, labels = draw_clip(seed=SEED)
     image, cells = frames[0], [labels[0] == cell for cell in np.unique(labels[0])[1:]]
     plain = resize(image, (SIDE, SIDE))
-    clicks = [ObjectPrompt(points=[deepest_point(cells[0])])]
+    clicks = [ObjectPrompt(points=[click_on_error(cells[0])[0]])]
     write('click', (plain, segment(inferencer, image, clicks)[0]), ('Image', 'A click'))
+    corners = masks_to_boxes(torch.from_numpy(np.stack(cells))[:, None]).tolist()
     boxes = [
-        ObjectPrompt(object_id=number, box=box_around(cell))
-        for number, cell in enumerate(cells, start=1)
+        ObjectPrompt(object_id=number, box=box)
+        for number, box in enumerate(corners, start=1)
     ]
     write('box', (plain, segment(inferencer, image, boxes)[0]), ('Image', 'Boxes'))
     everything, _ = segment(inferencer, image, [])
     write('everything', (plain, everything), ('Image', 'Everything, without a prompt'))
 
     cell = labels[0] == HARD_CELL
-    points = [deepest_point(cell)]
-    first, mask = segment(inferencer, image, [ObjectPrompt(points=points)])
-    missed, too_much = cell & ~mask, mask & ~cell
-    is_missed = missed.sum() >= too_much.sum()
-    points.append(deepest_point(missed if is_missed else too_much))
-    corrected, better = segment(
-        inferencer, image, [ObjectPrompt(points=points, labels=[1, int(is_missed)])]
-    )
+    point, label = click_on_error(cell)
+    first, mask = segment(inferencer, image, [ObjectPrompt(points=[point])])
+    correction, correction_label = click_on_error(cell, mask)
+    prompt = ObjectPrompt(points=[point, correction], labels=[label, correction_label])
+    corrected, better = segment(inferencer, image, [prompt])
     before, after = (
         (found & cell).sum() / (found | cell).sum() for found in (mask, better)
     )

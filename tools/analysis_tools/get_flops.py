@@ -33,9 +33,8 @@ PARTS = (
     ('memory encoder', 'tracker.memory_encoder'),
 )
 REST = 'rest'
-NUM_POINTERS = (
-    16  # object pointers that a frame attends to at most, with that of a prompt
-)
+# Object pointers that a frame attends to at most, with that of a prompt.
+NUM_POINTERS = 16
 FLOPS_PER_MULTIPLY_ADD = 2
 
 

@@ -108,10 +108,10 @@ def first_prompts(
     Raises:
         ValueError: If the first frame does not show the objects.
     """
-    import cv2
-    import numpy as np
+    import torch
 
     from projects.sam2.apis import ObjectPrompt
+    from projects.sam2.ops import center_error_points, masks_to_boxes
 
     truth = source.read_masks(0)
     ids, true_masks = ((), ()) if truth is None else (truth.object_ids, truth.masks)
@@ -121,18 +121,16 @@ def first_prompts(
         if number not in masks:
             msg = f'{source.name} shows objects {[*masks]} first, but not {number}'
             raise ValueError(msg)
-        mask = masks[number]
+        mask = torch.from_numpy(masks[number])[None, None]
         if kind == 'mask':
-            prompts.append(ObjectPrompt(object_id=number, mask=mask))
+            prompt = ObjectPrompt(object_id=number, mask=masks[number])
         elif kind == 'box':
-            left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-            box = (left, top, left + width - 1, top + height - 1)
-            prompts.append(ObjectPrompt(object_id=number, box=box))
+            box = masks_to_boxes(mask)[0].tolist()
+            prompt = ObjectPrompt(object_id=number, box=box)
         else:
-            inside = np.pad(mask, 1).astype(np.uint8)  # the border is outside
-            depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
-            y, x = divmod(int(depth.argmax()), depth.shape[1])
-            prompts.append(ObjectPrompt(object_id=number, points=[(x, y)]))
+            click = center_error_points(mask, None).coords[0].tolist()
+            prompt = ObjectPrompt(object_id=number, points=click)
+        prompts.append(prompt)
     if not prompts:
         msg = f'{source.name} shows no object on its first frame; choose another --clip'
         raise ValueError(msg)

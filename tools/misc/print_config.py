@@ -1,8 +1,10 @@
 """Print a config with all its bases, as a run would use it.
 
-python tools/misc/print_config.py configs/sam2_tiny_mose.py
-python tools/misc/print_config.py configs/sam2_tiny_mose.py --graph \
+    python tools/misc/print_config.py configs/sam2_tiny_mose.py
+    python tools/misc/print_config.py configs/sam2_tiny_mose.py --graph \
         --cfg-options data_root=data/mine image_size=512 --save-path mine.py
+
+The config is a file, or the name of one of this package, such as sam2_tiny_mose.
 """
 
 import argparse
@@ -26,7 +28,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or its name')
     parser.add_argument('--graph', action='store_true', help='print the model as well')
     parser.add_argument(
         '--save-path',

@@ -154,7 +154,7 @@ class ClipVisualizer(Visualizer):
         """
         for path in sorted(folder.glob(f'*_{step}.png')):
             name = f'{folder.name}/{path.stem.removesuffix(f"_{step}")}'
-            picture, video = _read_png(path), path.with_suffix('.mp4')
+            picture, video = np.asarray(Image.open(path)), path.with_suffix('.mp4')
             for backend in self._vis_backends.values():
                 if isinstance(backend, LocalVisBackend):
                     continue  # it would write the same file once more
@@ -247,13 +247,3 @@ def write_png(path: Path, picture: Picture) -> None:
     """Write a picture atomically; the folder is created where it is missing."""
     encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     write_atomically(path, encoded.tobytes())
-
-
-def _read_png(path: Path) -> Picture:
-    """Read a strip back as RGB."""
-    stored = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    decoded = cv2.imdecode(stored, cv2.IMREAD_COLOR)
-    if decoded is None:
-        msg = f'{path} is not a picture; remove it'
-        raise ValueError(msg)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
