@@ -87,10 +87,8 @@ def test_learning_rate_is_scaled_by_the_clips_of_an_optimizer_step(cfg: Config) 
     assert cfg.auto_scale_lr == {'enable': True, 'base_batch_size': 2.0}
 
 
-@pytest.mark.parametrize('settings', [None, {}, {'base_batch_size': 0}])
-def test_auto_scale_lr_needs_a_base_batch_size(
-    cfg: Config, settings: dict[str, Any] | None
-) -> None:
+@pytest.mark.parametrize('settings', [None, 1, {}, {'base_batch_size': 0}])
+def test_auto_scale_lr_needs_a_base_batch_size(cfg: Config, settings: object) -> None:
     cfg.auto_scale_lr = settings
     with pytest.raises(ValueError, match='auto_scale_lr=dict'):
         apply_auto_scale_lr(cfg)

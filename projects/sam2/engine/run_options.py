@@ -75,8 +75,8 @@ def apply_auto_scale_lr(cfg: Config) -> None:
     Raises:
         ValueError: If the config does not say for how many clips its learning rate is.
     """
-    settings = cfg.get('auto_scale_lr') or {}
-    base = settings.get('base_batch_size')
+    settings = cfg.get('auto_scale_lr')
+    base = settings.get('base_batch_size') if isinstance(settings, dict) else None
     if not isinstance(base, int | float) or base <= 0:
         msg = (
             '--auto-scale-lr needs the number of clips per step that the learning rate '
