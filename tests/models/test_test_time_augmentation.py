@@ -1,6 +1,6 @@
 """Test-time augmentation: mirrored and rescaled views are averaged."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +84,26 @@ def test_probabilities_of_the_views_are_averaged(model: SAM2) -> None:
     # The mean of the logits would be negative everywhere for the first pair as well.
     assert merge_views([(views[0], False), (views[1], True)]).masks.all()
     assert not merge_views([(views[1], False), (views[2], False)]).masks.any()
+
+
+def test_view_that_starts_later_is_merged_from_there_on(
+    model: SAM2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        frames = [*track_video(model, model.val_prompt_simulator, VIDEO)]
+    starts = iter([0, 2])  # of the plain view, and of the mirrored one
+
+    def track(*_: object) -> Iterator[FramePrediction]:
+        yield from frames[next(starts) :]
+
+    module = 'projects.sam2.models.test_time_augmentation'
+    monkeypatch.setattr(f'{module}.track_video', track)
+    actual = _predict(SAM2TTAModel(module=model), VIDEO)
+    assert [p.frame_index for p in actual] == [0, 1, 2, 3]
+    for index, prediction in enumerate(actual):
+        views = [(frames[index], False), (frames[index], True)]
+        expected = merge_views(views if index >= 2 else views[:1])
+        np.testing.assert_array_equal(prediction.masks, expected.masks)
 
 
 def test_scaled_view_shares_the_weights_and_sees_another_size(model: SAM2) -> None:

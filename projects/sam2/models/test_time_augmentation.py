@@ -1,8 +1,10 @@
 """Test-time augmentation: mirrored and rescaled views of a video are averaged."""
 
 import copy
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -160,28 +162,25 @@ class SAM2TTAModel(BaseTTAModel):
             yield from simulator.run_views(views, source)
             return
         _check_prompts(simulator)
-        tracks = [
-            track_video(
-                view.model,
-                simulator,
-                MirroredVideo(source=source) if view.mirrored else source,
-            )
-            for view in views
-        ]
-        mirrored = [view.mirrored for view in views]
-        heads = [next(track, None) for track in tracks]
-        # A tiny object may vanish when a view is resized, and start one frame later.
-        while any(head is not None for head in heads):
-            frame = min(head.frame_index for head in heads if head is not None)
-            current = [
-                index
-                for index, head in enumerate(heads)
-                if head is not None and head.frame_index == frame
-            ]
-            group = [(heads[index], mirrored[index]) for index in current]
-            yield from self.merge_preds([group])  # type: ignore[list-item]  # not None
-            for index in current:
-                heads[index] = next(tracks[index], None)
+        tracks = [_track(view, simulator, source) for view in views]
+
+        def frame_index(view: tuple[FramePrediction, bool]) -> int:
+            return view[0].frame_index
+
+        # Not all views have each frame: a tiny object may vanish when a view is
+        # resized, and start one frame later.
+        in_order = heapq.merge(*tracks, key=frame_index)
+        for _, frame_views in groupby(in_order, key=frame_index):
+            yield from self.merge_preds([list(frame_views)])
+
+
+def _track(
+    view: ImageView, simulator: SAM2PromptSimulator, source: VideoSource
+) -> Iterator[tuple[FramePrediction, bool]]:
+    """Track a video in one view; yield whether it is mirrored with each frame."""
+    video = MirroredVideo(source=source) if view.mirrored else source
+    for prediction in track_video(view.model, simulator, video):
+        yield prediction, view.mirrored
 
 
 def merge_views(views: Sequence[tuple[FramePrediction, bool]]) -> FramePrediction:
