@@ -342,12 +342,12 @@ def test_baselines_are_shown_beside_the_run(run: Finished, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ('damage', 'message'),
     [
-        ('missing', 'is no folder; give the work_dir of a run'),
+        ('missing', 'is not a folder; give the work_dir of a run'),
         ('empty', 'contains no run'),
         ('above', 'give one of the runs below it: .*moved'),
         ('scalars', 'nothing in it can be read'),
         ('scores', 'jf_frames.json is damaged'),
-        ('baselines', 'is no file of baselines'),
+        ('baselines', 'is not a file of baselines'),
         ('clips', 'num_clips is -1'),
         ('device', "'tpu9' is no device"),
     ],

@@ -177,13 +177,13 @@ def check_override(cfg: Config, options: Mapping[str, Any]) -> None:
                 'current',
                 logging.WARNING,
             )
-        old = _value_at(dict(cfg.items()), key)
+        old = value_at(dict(cfg.items()), key)
         if type(old) in {int, float} and isinstance(value, str):
             msg = f'--cfg-options {key}={value}: give a number, as in {key}={old}'
             raise ValueError(msg)
 
 
-def _value_at(node: Any, key: str) -> Any:
+def value_at(node: Any, key: str) -> Any:
     """Value of a config at keys joined by dots; None if there is none."""
     for part in key.split('.'):
         if isinstance(node, Mapping):

@@ -102,11 +102,8 @@ def _recorders(cfg: Config) -> Iterator[dict[str, Any]]:
 
 def _record_everything(cfg: Config) -> None:
     """Record the masks of all frames of all videos."""
-    recorders = list(_recorders(cfg))
-    if not recorders:
+    if not any(_recorders(cfg)):
         accumulators = list(cfg.model.get('accumulators') or ())
-        recorders = [ConfigDict(type=RECORDER)]
-        cfg.model.accumulators = [*accumulators, *recorders]
-        recorders = list(_recorders(cfg))
-    for recorder in recorders:
+        cfg.model.accumulators = [*accumulators, ConfigDict(type=RECORDER)]
+    for recorder in _recorders(cfg):
         recorder.update(max_videos=EVERYTHING, max_frames=EVERYTHING)

@@ -1,4 +1,4 @@
-"""Reading what MMEngine logged of a run: records, metrics and curves."""
+"""Reads what MMEngine logged: records, metrics and curves of a run."""
 
 import json
 import math
@@ -120,9 +120,9 @@ def metrics_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
 def curve_points(
     records: Iterable[dict[str, Any]], metrics: Sequence[str] = SCORES
 ) -> list[CurvePoint]:
-    """Make a curve of what MMEngine logged.
+    """Make a curve of logged metrics.
 
-    If a run was resumed from an earlier step, later points of the first part are
+    If a run was resumed from an earlier step, what the first part logged after it is
     dropped.
 
     Args:
@@ -161,7 +161,14 @@ def default_metric(run: Path) -> str:
         return SCORES[0]
     # The config's custom imports may be missing here and are not needed.
     cfg = Config.fromfile(config, import_custom_modules=False)
-    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
+    return preferred_metric(cfg, metrics_of(read_records(logs)))
+
+
+def preferred_metric(
+    cfg: Config | None, logged: Sequence[str], default: str = SCORES[0]
+) -> str:
+    """Choose a logged metric: that of ``save_best``, else J&F, else the default."""
+    hooks = {} if cfg is None else cfg.get('default_hooks') or {}
+    best = (hooks.get('checkpoint') or {}).get('save_best')
     names = [best] if isinstance(best, str) else list(best or ())
-    logged = metrics_of(read_records(logs))
-    return next((name for name in names if name in logged), SCORES[0])
+    return next((name for name in (*names, SCORES[0]) if name in logged), default)

@@ -1,13 +1,14 @@
-"""Curves of a run as SVG, to be put into a page that may be light or dark.
+"""Curves of a run as SVG, for a page that may be light or dark.
 
-Long curves are averaged to a few hundred points: more cannot be told apart, and would
-make a page of megabytes.
+Long curves are averaged to a few hundred points: a screen shows no more, and the page
+stays small.
 """
 
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import cycle
 from typing import Any
 
@@ -49,10 +50,10 @@ class Panel:
 
     Attributes:
         title: Written above.
-        curves: The first one is drawn strongest.
+        curves: The first one has the thickest line.
         baselines: Values of horizontal lines, by name.
         marks_best: Mark the largest value of the first curve.
-        is_log: Logarithmic values, if they are positive and differ much.
+        is_log: Use a logarithmic axis if the values are positive and span decades.
     """
 
     title: str
@@ -80,7 +81,7 @@ def draw_panel(panel: Panel, *, size: tuple[float, float] = (5.6, 3.0)) -> str:
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', '', svg)  # HTML knows both
     svg = svg.replace('xlink:href', 'href').replace(INK, 'currentColor')
     svg = re.sub(r'font: ([\d.]+)px [^;\"]*', r'font-size: \1px', svg)
-    label = f'role="img" aria-label="{_escape(panel.title)}"'
+    label = f'role="img" aria-label="{escape(panel.title)}"'
     return svg.replace('<svg', f'<svg {label}', 1)
 
 
@@ -174,7 +175,3 @@ def thin(values: Sequence[float], max_points: int) -> Sequence[float]:
         return values
     groups = np.array_split(np.asarray(values, dtype=float), max_points)
     return [float(group.mean()) for group in groups]
-
-
-def _escape(text: str) -> str:
-    return text.replace('&', '&amp;').replace('<', '&lt;').replace('"', '&quot;')
