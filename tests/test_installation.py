@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from projects.sam2 import installation
+from projects.sam2.apis import load_model_config
 from projects.sam2.engine.config import find_config, read_config
 from projects.sam2.installation import CONFIGS
 from tool_modules import ROOT
@@ -66,12 +67,17 @@ def test_configs_are_found_by_name_from_any_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_config(name) == CONFIGS / 'sam2_mini_davis.py'
+    path = CONFIGS / 'sam2_mini_davis.py'
+    Path('sam2_mini_davis').mkdir()  # as a project of this name
+    assert find_config(name) == path
+    assert load_model_config(name).filename == str(path)
 
 
 def test_unknown_config_is_refused_with_near_names() -> None:
     with pytest.raises(FileNotFoundError, match='did you mean sam2_mini_davis'):
         read_config('sam2_mini_davs.py')
+    with pytest.raises(FileNotFoundError, match='Did you mean sam2_mini_davis'):
+        load_model_config('sam2_mini_davs')
     with pytest.raises(FileNotFoundError, match='mmdet::sam2_mini_davis'):
         read_config('mmdet::sam2_mini_davis.py')
 

@@ -23,7 +23,7 @@ from projects.sam2.checkpoints.released import (
     released_weights,
 )
 from projects.sam2.engine.command_line import call_tool
-from projects.sam2.installation import CONFIGS
+from projects.sam2.installation import own_config
 from projects.sam2.ops.fetching import file_name_of
 
 DESCRIPTION = f"""Download weights by name, and check their size and SHA-256.
@@ -118,8 +118,7 @@ def find_weights(name: str) -> ReleasedWeights:
     """
     if released := released_weights(name):
         return released
-    candidates = (Path(name), CONFIGS / name, CONFIGS / f'{name}.py')
-    path = next((path for path in candidates if path.is_file()), None)
+    path = Path(name) if Path(name).is_file() else own_config(name)
     if path is None or path.suffix != '.py':
         msg = (
             f'No weights were released under the name {name}, and it is not a config; '

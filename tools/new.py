@@ -35,7 +35,7 @@ from projects.sam2.datasets.processing.project_options import (
     OTHER_SIZE_NAMES,
     SIZES,
 )
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import call_tool, whole_number
 from projects.sam2.ops import atomic_write
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add('--image-size', type=int, help='side in pixels (default: that of the model)')
     add('--val-share', type=float, default=0.2, help='held out (default 0.2)')
-    add('--seed', type=int, default=0, help='of the split (default 0)')
+    add('--seed', type=whole_number(0), default=0, help='of the split (default 0)')
     add(
         '--first-mask',
         type=int,
@@ -99,7 +99,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add(
         '--sample',
-        type=int,
+        type=whole_number(0),
         metavar='N',
         help=f'clips to decode; 0 for all (default {SAMPLED_CLIPS} clips or '
         f'{SAMPLED_IMAGES} images)',

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -24,6 +25,28 @@ IS_WHEEL = (PACKAGE / '.mim').is_dir()
 ROOT = PACKAGE / '.mim' if IS_WHEEL else PACKAGE.parents[1]
 CONFIGS = ROOT / 'configs'
 TOOLS = ROOT / 'tools'
+
+
+def own_config(name: str | Path) -> Path | None:
+    """Find a config of this package by its name.
+
+    Args:
+        name: Such as ``sam2_tiny_mose``, ``configs/sam2_tiny_mose.py`` or
+            ``mmsam2::sam2_tiny_mose.py``.
+
+    Returns:
+        Its path; None if this package has no such config.
+    """
+    scope, _, own = str(name).rpartition('::')
+    own = own.removeprefix('./').removeprefix('configs/').removesuffix('.py')
+    path = CONFIGS / f'{own}.py'
+    return path if scope in {'', WHEEL_NAME} and path.is_file() else None
+
+
+def near_configs(name: str | Path) -> list[str]:
+    """Names of this package's configs that look like a name, the nearest first."""
+    stem = Path(str(name).rpartition('::')[2]).name.removesuffix('.py')
+    return get_close_matches(stem, [path.stem for path in CONFIGS.glob('*.py')], n=3)
 
 
 def tool_command(name: str) -> str:

@@ -235,6 +235,9 @@ def test_unknown_hash_is_refused_or_written_down(
         with pytest.raises(WrongFileError, match=r'written down in .*known_hashes'):
             download(url, home / 'other.pt', trust_first=trust_first)
     assert not (home / 'other.pt').exists()
+    notes.write_text(json.dumps({url: 5}))
+    with pytest.raises(ValueError, match='is not a table of hashes'):
+        download(url, target)
     notes.write_text('{')
     with pytest.raises(ValueError, match=r'known_hashes\.json is damaged'):
         download(url, target)

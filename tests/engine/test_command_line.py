@@ -1,6 +1,9 @@
 """Tools share their options, and part from the other processes when they are done."""
 
 import argparse
+import errno
+import io
+import logging
 import multiprocessing
 import os
 import sys
@@ -22,6 +25,7 @@ from projects.sam2.engine import launching
 from projects.sam2.engine.command_line import (
     add_run_arguments,
     call_tool,
+    whole_number,
 )
 from projects.sam2.engine.distributed import LostProcessError
 from projects.sam2.engine.launching import launched_runner
@@ -189,6 +193,40 @@ def test_ctrl_c_is_not_an_error(capsys: pytest.CaptureFixture[str]) -> None:
         call_tool(Mock(side_effect=KeyboardInterrupt))
     assert ended.value.code == 130
     assert capsys.readouterr().err == 'Interrupted\n'
+
+
+def test_characters_that_the_terminal_does_not_have_are_escaped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+    monkeypatch.setattr('sys.stdout', terminal)
+    call_tool(lambda: None)
+    terminal.write('key.pt…   \udcff\n')
+    terminal.flush()
+    assert terminal.buffer.getvalue() == rb'key.pt\u2026   \udcff' + b'\n'
+
+
+@pytest.mark.parametrize('text', ['-1', '1.5', 'x', ''])
+def test_whole_number_refuses_others(text: str) -> None:
+    assert whole_number(0)('0') == 0
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a whole"):
+        whole_number(0)(text)
+
+
+def test_log_on_a_full_disk_prints_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, 'raiseExceptions', True)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    handler = logging.StreamHandler(Mock(write=Mock(side_effect=full)))
+
+    def run() -> None:
+        handler.handle(logging.makeLogRecord({'msg': 'lost'}))
+        raise full
+
+    with pytest.raises(SystemExit, match=r'^error: \[Errno 28\] No space left'):
+        call_tool(run)
+    assert 'Traceback' not in capsys.readouterr().err
 
 
 def test_exit_code_is_what_a_tool_returns() -> None:

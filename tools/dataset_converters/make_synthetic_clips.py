@@ -22,7 +22,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import call_tool, whole_number
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add('--num-val-frames', type=int, default=20, help='frames per validation clip')
     add('--size', type=int, default=128, help='longer side in pixels (default 128)')
-    add('--seed', type=int, default=0, help='random seed (default 0)')
+    add('--seed', type=whole_number(0), default=0, help='random seed (default 0)')
     add('--workers', type=int, default=1, help='processes (default 1)')
     return parser.parse_args()
 

@@ -33,7 +33,7 @@ from projects.sam2.datasets.io.listing import (
     without_suffix,
     write_list,
 )
-from projects.sam2.engine.command_line import add_cfg_options, call_tool
+from projects.sam2.engine.command_line import add_cfg_options, call_tool, whole_number
 
 DEFAULT_LISTS = ('ImageSets/train_without_holdout.txt', 'ImageSets/holdout.txt')
 
@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     holdout.add_argument('--share', type=float, help='share of validation clips')
     holdout.add_argument('--names', help='list of the validation clips')
-    add('--seed', type=int, default=0, help='random seed (default 0)')
+    add('--seed', type=whole_number(0), default=0, help='random seed (default 0)')
     lists = ' and '.join(DEFAULT_LISTS)
     add('--train-list', help=f'output (default: as in the config, or {lists})')
     add('--holdout-list', help='output, likewise')

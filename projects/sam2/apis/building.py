@@ -25,7 +25,7 @@ from ..checkpoints import (
 from ..checkpoints.released import find_file, released_weights
 from ..datasets.io.listing import scan_folder
 from ..engine.config import read_config
-from ..installation import CONFIGS, tool_command
+from ..installation import CONFIGS, near_configs, own_config, tool_command
 from ..models import SAM2
 from ..ops import import_optional
 from .inputs import read_whole_number
@@ -310,8 +310,9 @@ def load_model_config(config: str | Path | Config) -> Config:
 
     Args:
         config: A config; or its path, relative to the working directory or to
-            ``configs/``; or a name that the model was released under, like
-            ``configs/sam2.1/sam2.1_hiera_b+.yaml``, ``sam2.1_hiera_b+`` or
+            ``configs/``; or its name, like ``sam2_tiny_mose`` or
+            ``mmsam2::sam2_tiny_mose.py``; or a name that the model was released under,
+            like ``configs/sam2.1/sam2.1_hiera_b+.yaml``, ``sam2.1_hiera_b+`` or
             ``sam2.1-hiera-base-plus``.
 
     Returns:
@@ -329,7 +330,9 @@ def load_model_config(config: str | Path | Config) -> Config:
 
 
 def _find_config(name: str | Path) -> Path:
-    candidates = [Path(name).expanduser(), CONFIGS / name]
+    candidates = [Path(name).expanduser()]
+    if own := own_config(name):
+        candidates.append(own)
     if released := released_weights(name):
         candidates.append(CONFIGS / released.config)
     for path in candidates:
@@ -338,10 +341,12 @@ def _find_config(name: str | Path) -> Path:
             return path
     given = candidates[0]
     if not given.is_file():
+        near = near_configs(name)
+        hint = f'Did you mean {" or ".join(near)}? ' if near else ''
         msg = (
             f'{name} is no config: there is no file {given}, none within '
-            f'{CONFIGS}, and no model was released under this name. Give the path '
-            f'of a config, or a name like sam2.1_hiera_b+'
+            f'{CONFIGS}, and no model was released under this name. {hint}Give the '
+            f'path of a config, or a name like sam2.1_hiera_b+'
         )
         raise FileNotFoundError(msg)
     if given.suffix.lower() in {'.yaml', '.yml'}:

@@ -316,7 +316,9 @@ def _noted_hashes() -> dict[str, str]:
     except ValueError as error:
         msg = f'{path} is damaged ({error}); correct or remove it'
         raise ValueError(msg) from error
-    if not isinstance(hashes, dict):
+    if not isinstance(hashes, dict) or not all(
+        isinstance(sha256, str) for sha256 in hashes.values()
+    ):
         msg = f'{path} is not a table of hashes; correct or remove it'
         raise ValueError(msg)
     return hashes

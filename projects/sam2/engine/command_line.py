@@ -6,6 +6,8 @@ need neither start at once.
 
 import argparse
 import gc
+import io
+import logging
 import os
 import re
 import signal
@@ -53,6 +55,12 @@ def call_tool(main: Callable[[], object], *, exit_code: int = 1) -> None:
     # FFmpeg and OpenCV are silent: our own errors name a damaged video.
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'ERROR')
+    # A name or text that the terminal's encoding does not have is no reason to stop.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
+    wants_traceback = os.environ.get(TRACEBACK_VARIABLE, '0') not in {'', '0'}
+    # A log on a full disk is not worth a traceback for each of its lines.
+    logging.raiseExceptions = wants_traceback
     code: object = None
     try:
         code = main()
@@ -61,7 +69,6 @@ def call_tool(main: Callable[[], object], *, exit_code: int = 1) -> None:
     except KeyboardInterrupt:
         _exit('Interrupted', 128 + signal.SIGINT)
     except Exception as error:
-        wants_traceback = os.environ.get(TRACEBACK_VARIABLE, '0') not in {'', '0'}
         if wants_traceback or not _is_user_error(error):
             raise
         _exit(f'error: {_one_line(error)}', exit_code)
@@ -141,6 +148,22 @@ def _is_raised_in(error: BaseException, folders: tuple[Path, ...]) -> bool:
     return bool(calls) and any(
         Path(calls[-1].filename).is_relative_to(folder) for folder in folders
     )
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Type of an option that is a whole number.
+
+    Args:
+        least: Smaller numbers are refused.
+    """
+
+    def parse(text: str) -> int:
+        if not text.strip().lstrip('+').isdecimal() or int(text) < least:
+            msg = f'{text!r} is not a whole number of at least {least}'
+            raise argparse.ArgumentTypeError(msg)
+        return int(text)
+
+    return parse
 
 
 class _ConfigOptions(argparse.Action):

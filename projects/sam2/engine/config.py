@@ -32,7 +32,7 @@ from mmengine.runner import Runner
 from mmengine.utils import get_object_from_string
 from torch.utils.data import DataLoader
 
-from ..installation import CONFIGS, NAME, WHEEL_NAME
+from ..installation import CONFIGS, NAME, WHEEL_NAME, near_configs, own_config
 
 BFLOAT16_WRAPPER = 'SAM2BFloat16OptimWrapper'
 DEFAULT_WORK_DIRS = 'work_dirs'
@@ -108,15 +108,13 @@ def find_config(name: str | Path) -> Path:
         FileNotFoundError: If there is no such config.
     """
     path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if own := own_config(name):  # a folder may have its name
+        return own
     if path.exists():
         return path
-    scope, _, own = str(name).rpartition('::')
-    own = own.removeprefix('./').removeprefix('configs/').removesuffix('.py')
-    found = CONFIGS / f'{own}.py'
-    if scope in {'', WHEEL_NAME} and found.is_file():
-        return found
-    known = {path.stem: path for path in CONFIGS.glob('*.py')}
-    near = difflib.get_close_matches(Path(own).name, known, n=3)
+    near = near_configs(name)
     hint = f'did you mean {" or ".join(near)}?' if near else f'own: {CONFIGS}'
     msg = f'{name} is neither a file nor a config of {WHEEL_NAME}; {hint}'
     raise FileNotFoundError(msg)
