@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -135,6 +136,16 @@ def test_only_user_errors_are_printed_in_one_line(
     error = FileNotFoundError('a.pth does not exist')
     assert printed_for(error) == 'error: a.pth does not exist'
     assert printed_for(MemoryError()) == 'error: out of memory'
+    gpu = torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB. GPU 0')
+    remedy = 'use a smaller batch_size or image_size, or fewer objects'
+    assert printed_for(gpu) == (
+        f'error: CUDA out of memory (Tried to allocate 2 GiB); {remedy}'
+    )
+    with pytest.raises(RuntimeError) as cpu:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert printed_for(cpu.value) == (
+        f'error: out of memory (tried to allocate {2**60} bytes); {remedy}'
+    )
     with pytest.raises(ZeroDivisionError):
         call_tool(lambda: 1 // 0)
     monkeypatch.setenv('SAM2_TRACEBACK', '1')

@@ -87,11 +87,29 @@ def test_learning_rate_is_scaled_by_the_clips_of_an_optimizer_step(cfg: Config) 
     assert cfg.auto_scale_lr == {'enable': True, 'base_batch_size': 2.0}
 
 
-@pytest.mark.parametrize('settings', [None, 1, {}, {'base_batch_size': 0}])
+@pytest.mark.parametrize(
+    'settings', [None, 1, {}, {'base_batch_size': 0}, {'base_batch_size': float('nan')}]
+)
 def test_auto_scale_lr_needs_a_base_batch_size(cfg: Config, settings: object) -> None:
     cfg.auto_scale_lr = settings
     with pytest.raises(ValueError, match='auto_scale_lr=dict'):
         apply_auto_scale_lr(cfg)
+
+
+@pytest.mark.parametrize('counts', [0, -1, 'x', 1.5])
+def test_accumulated_gradients_are_counted_in_whole_numbers(
+    cfg: Config, counts: object
+) -> None:
+    cfg.auto_scale_lr = dict(enable=False, base_batch_size=8)
+    cfg.optim_wrapper.accumulative_counts = counts
+    with pytest.raises(ValueError, match='accumulative_counts is'):
+        apply_auto_scale_lr(cfg)
+
+
+def test_wrapper_that_is_no_config_is_refused(cfg: Config) -> None:
+    cfg.tta_model = 5
+    with pytest.raises(ValueError, match='tta_model is 5'):
+        apply_tta(cfg)
 
 
 @pytest.mark.parametrize(

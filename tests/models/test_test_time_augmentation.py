@@ -171,7 +171,17 @@ def test_prompts_that_differ_by_view_are_refused(
 
 
 def test_wrong_views_and_models_are_refused(model: SAM2) -> None:
-    for options in ({'flips': ()}, {'scales': ()}, {'scales': (0.0,)}):
+    for options in (
+        {'flips': ()},
+        {'flips': True},
+        {'flips': ('no',)},
+        {'scales': ()},
+        {'scales': 1.0},
+        {'scales': (0.0,)},
+        {'scales': (float('nan'),)},
+        {'scales': (1e9,)},
+        {'scales': ('a',)},
+    ):
         with pytest.raises(ValueError, match='make no view'):
             SAM2TTAModel(module=model, **options)
     other = MODELS.build({'type': 'ClipDataPreprocessor'})

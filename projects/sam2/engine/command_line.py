@@ -35,6 +35,7 @@ VERBOSE_VARIABLE = 'SAM2_VERBOSE'
 MAX_LINES = 3  # of an error message; they are joined into one
 OWN_FOLDERS = (PACKAGE, TOOLS)
 CONFIG_READERS = ('config', 'registry', 'runner')  # folders of MMEngine
+TRIED = re.compile('tried to allocate [0-9.]+ [a-zA-Z]+', re.IGNORECASE)
 # The last call in the traceback that torch puts into the message of a worker's error.
 LAST_CALL = re.compile(r'^  File ".*", line \d+.*\n(?:    .*\n)*', re.MULTILINE)
 
@@ -93,6 +94,8 @@ def _is_user_error(error: Exception) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__ if _is_own(kind)}
     if isinstance(error, USER_ERRORS) or kinds & OWN_USER_ERRORS:
         return True
+    if _is_out_of_memory(error):
+        return True
     if _is_raised_in(error, _mmengine_folders(*CONFIG_READERS)):
         return True
     # A part that MMEngine was building from the config has raised it.
@@ -119,6 +122,11 @@ def _one_line(error: BaseException) -> str:
     text = ' '.join(lines)
     if isinstance(error, MemoryError):
         return f'out of memory ({text})' if text else 'out of memory'
+    if _is_out_of_memory(error):
+        size = TRIED.search(text)
+        what = 'CUDA out of memory' if 'CUDA' in text else 'out of memory'
+        text = f'{what} ({size[0]})' if size else text
+        return f'{text}; use a smaller batch_size or image_size, or fewer objects'
     if ' ' not in text:
         text = f'{type(error).__name__}: {text}'
     is_ours = (
@@ -128,6 +136,14 @@ def _one_line(error: BaseException) -> str:
         or _is_own(type(error))
     )
     return text if is_ours else f'{text} ({TRACEBACK_VARIABLE}=1 shows where)'
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch got no memory, of a GPU or (a plain RuntimeError) of the CPU."""
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == 'OutOfMemoryError'
+        or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
 
 
 def _is_own(kind: type) -> bool:

@@ -1,5 +1,6 @@
 """Options of ``tools/test.py`` and ``tools/train.py`` that change the config."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,15 @@ def apply_dump(cfg: Config, out_file: str) -> None:
 
 
 def apply_tta(cfg: Config) -> None:
-    """Wrap the model in the config's ``tta_model``; by default, mirror the frames."""
+    """Wrap the model in the config's ``tta_model``; by default, mirror the frames.
+
+    Raises:
+        ValueError: If it is not the config of a model.
+    """
     wrapper = cfg.get('tta_model') or {'type': 'SAM2TTAModel'}
+    if not isinstance(wrapper, dict):
+        msg = f"tta_model is {wrapper!r}; give dict(type='SAM2TTAModel')"
+        raise ValueError(msg)
     cfg.model = ConfigDict(**wrapper, module=cfg.model)
 
 
@@ -77,13 +85,19 @@ def apply_auto_scale_lr(cfg: Config) -> None:
     """
     settings = cfg.get('auto_scale_lr')
     base = settings.get('base_batch_size') if isinstance(settings, dict) else None
-    if not isinstance(base, int | float) or base <= 0:
+    if not isinstance(base, int | float) or not 0 < base < math.inf:
         msg = (
             '--auto-scale-lr needs the number of clips per step that the learning rate '
             'is meant for: set auto_scale_lr=dict(enable=False, base_batch_size=8)'
         )
         raise ValueError(msg)
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
+    if not isinstance(accumulated, int) or accumulated < 1:
+        msg = (
+            f'optim_wrapper.accumulative_counts is {accumulated!r}; give a whole '
+            f'number of at least 1'
+        )
+        raise ValueError(msg)
     cfg.auto_scale_lr = dict(enable=True, base_batch_size=base / accumulated)
 
 

@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from .sam2 import SAM2
 from .tracking.rounds import ImageView, SAM2ImageRounds, SAM2PromptRounds, track_video
 
 SIZE_STEP = 32  # of the model's input, in pixels
+MAX_SCALE = 8  # of it; larger ones are mistakes, and fill the memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ class SAM2TTAModel(BaseTTAModel):
             multiple of 32. Each flip is combined with each scale.
 
     Raises:
-        ValueError: If there is no view, or a scale is not positive.
+        ValueError: If there is no view, or a scale is not above 0 or too large.
     """
 
     module: SAM2
@@ -109,10 +111,13 @@ class SAM2TTAModel(BaseTTAModel):
         scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__(module, data_preprocessor)
-        if not flips or not scales or min(scales) <= 0:
+        if not _is_list_of(flips, bool) or not (
+            _is_list_of(scales, int | float)
+            and all(0 < scale <= MAX_SCALE for scale in scales)
+        ):
             msg = (
-                f'flips={tuple(flips)} and scales={tuple(scales)} make no view; give '
-                f'flips such as (False, True), and scales above 0'
+                f'flips={flips!r} and scales={scales!r} make no view; give flips such '
+                f'as (False, True), and scales above 0, at most {MAX_SCALE}'
             )
             raise ValueError(msg)
         inner: object = self.module
@@ -120,7 +125,7 @@ class SAM2TTAModel(BaseTTAModel):
             kind = type(inner).__name__
             msg = f'SAM2TTAModel augments a SAM2, but got a {kind}'
             raise ValueError(msg)
-        self.flips = tuple(map(bool, flips))
+        self.flips = tuple(flips)
         self.scales = tuple(map(float, scales))
 
     @torch.no_grad()
@@ -211,6 +216,14 @@ def merge_views(views: Sequence[tuple[FramePrediction, bool]]) -> FramePredictio
         truth=mirror_masks(truth) if truth is not None and is_mirrored else truth,
         outputs=() if is_mirrored else first.outputs,
         prompted_ids=tuple(dict.fromkeys(i for p, _ in views for i in p.prompted_ids)),
+    )
+
+
+def _is_list_of(values: object, kind: type | UnionType) -> bool:
+    return (
+        isinstance(values, list | tuple)
+        and len(values) > 0
+        and all(isinstance(value, kind) for value in values)
     )
 
 
