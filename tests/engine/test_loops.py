@@ -84,6 +84,16 @@ def test_run_without_validation_trains(tmp_path: Path) -> None:
     assert train(cfg).iter == 12
 
 
+@pytest.mark.parametrize(
+    ('name', 'value'), [('max_epochs', 0), ('val_interval', 0), ('val_interval', 0.5)]
+)
+def test_lengths_that_make_no_run_are_refused(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    with pytest.raises(ValueError, match=f'train_cfg.{name} is {value}; give a whole'):
+        train(toy_config(tmp_path, **{f'train_cfg__{name}': value}))
+
+
 @pytest.mark.parametrize('iteration', [2, 6, 8])
 def test_other_number_of_batches_is_refused(tmp_path: Path, iteration: int) -> None:
     # After 6 iterations, epoch 1 of 3 batches would count as done; after 2, the

@@ -70,6 +70,14 @@ def test_failure_leaves_nothing_behind(tmp_path: Path, *, is_folder: bool) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_file_does_not_replace_a_folder(tmp_path: Path) -> None:
+    target = tmp_path / 'target'
+    target.mkdir()
+    with pytest.raises(IsADirectoryError, match='target is a folder; give the path'):
+        write_atomically(target, 'text')
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     _write(tmp_path / '.model.partial', 'half')
     with atomic_write(tmp_path / 'model') as partial:

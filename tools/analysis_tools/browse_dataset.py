@@ -18,7 +18,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import add_cfg_options, call_tool
+from projects.sam2.engine.command_line import add_cfg_options, call_tool, whole_number
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,10 +36,30 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add('--not-show', action='store_true', help='accepted; no window is opened')
     add('--checkpoint', help='model whose errors get clicks')
-    add('--batches', type=int, default=4, help='number of batches (default 4)')
-    add('--epoch', type=int, default=0, help='index of the epoch (default 0)')
-    add('--first', type=int, default=0, help='first batch of the epoch (default 0)')
-    add('--long-side', type=int, default=260, help='of a frame in pixels (default 260)')
+    add(
+        '--batches',
+        type=whole_number(1),
+        default=4,
+        help='number of batches (default 4)',
+    )
+    add(
+        '--epoch',
+        type=whole_number(0),
+        default=0,
+        help='index of the epoch (default 0)',
+    )
+    add(
+        '--first',
+        type=whole_number(0),
+        default=0,
+        help='first batch of the epoch (default 0)',
+    )
+    add(
+        '--long-side',
+        type=whole_number(1),
+        default=260,
+        help='of a frame in pixels (default 260)',
+    )
     add_cfg_options(parser)
     return parser.parse_args(arguments)
 

@@ -50,6 +50,9 @@ class ClipTrainLoop(EpochBasedTrainLoop):
     ``after_guarded_batch(runner, batch_idx, data_batch, outputs, guard)`` after each
     batch whose step a :class:`FiniteGuard` may have skipped, and
     ``after_train_failure(runner)`` if training ends with an error.
+
+    Raises:
+        ValueError: If ``max_epochs`` or ``val_interval`` is below 1.
     """
 
     guard: FiniteGuard | None = None
@@ -64,6 +67,10 @@ class ClipTrainLoop(EpochBasedTrainLoop):
         val_interval: int = 1,
         dynamic_intervals: list[tuple[int, int]] | None = None,
     ) -> None:
+        for name, value in (('max_epochs', max_epochs), ('val_interval', val_interval)):
+            if not isinstance(value, int) or value < 1:
+                msg = f'train_cfg.{name} is {value!r}; give a whole number from 1 on'
+                raise ValueError(msg)
         apply_runner_data_root(runner)
         super().__init__(
             runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals

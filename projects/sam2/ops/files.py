@@ -53,7 +53,11 @@ def flush_and_rename(partial: Path, target: Path) -> None:
     for path in (*partial.rglob('*'), partial):
         if not path.is_symlink():  # what it points to is not ours
             _fsync(path)
-    partial.replace(target)
+    try:
+        partial.replace(target)
+    except IsADirectoryError as error:  # it would name the temporary file
+        msg = f'{target} is a folder; give the path of a file'
+        raise IsADirectoryError(msg) from error
     _fsync(target.parent)
 
 
