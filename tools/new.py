@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
 
 SAMPLED_CLIPS, SAMPLED_IMAGES = 100, 1000  # decoded by default
+MAX_IMAGE_SIZE = 4096  # pixels
 MAX_WORKERS = 4
 MAX_PRINTED = 10  # clips that are left out
 TOOLS = Path(__file__).resolve().parent
@@ -120,9 +121,12 @@ def check_options(options: argparse.Namespace) -> None:
         msg = f'--val-share is {options.val_share}; give a number between 0 and 1'
         raise ValueError(msg)
     if options.image_size is not None and (
-        options.image_size < 32 or options.image_size % 32
+        not 32 <= options.image_size <= MAX_IMAGE_SIZE or options.image_size % 32
     ):
-        msg = f'--image-size is {options.image_size}; give a multiple of 32, as 512'
+        msg = (
+            f'--image-size is {options.image_size}; give a multiple of 32 up to '
+            f'{MAX_IMAGE_SIZE}, as 512'
+        )
         raise ValueError(msg)
     if set('\'"\\\n{}') & set(str(project.absolute())):
         name = project.absolute()

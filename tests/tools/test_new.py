@@ -156,6 +156,7 @@ def test_project_that_exists_is_kept_without_overwrite(
     [
         (['--val-share', '2'], '--val-share is 2.0'),
         (['--image-size', '100'], '--image-size is 100; give a multiple of 32'),
+        (['--image-size', str(2**40)], 'give a multiple of 32 up to 4096, as 512'),
         (['--layout', 'coco'], 'is not coco'),
         (['--masks', 'nowhere'], 'nowhere does not exist'),
     ],
