@@ -35,6 +35,15 @@ class PromptableDataSample(BaseDataElement):
         pred_instances: ``masks`` (O, height, width), bool; ``scores`` (O,), the
             predicted IoU; ``object_ids`` (O,), int; on the CPU. There are no labels,
             since SAM 2 predicts no classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from projects.sam2.apis import ObjectPrompt, inference_model, init_model
+        >>> model = init_model('sam2_mini_davis', device='cpu')
+        >>> box = ObjectPrompt(box=(20, 10, 90, 80))
+        >>> result = inference_model(model, np.zeros((96, 128, 3), np.uint8), [box])
+        >>> result.ori_shape, result.pred_instances.object_ids
+        ((96, 128), tensor([1]))
     """
 
     pred_instances: InstanceData
