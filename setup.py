@@ -29,7 +29,9 @@ CARRIED = (
     'tools/misc/*.py',
     'tools/model_converters/*.py',
 )
-ARCHIVED = ('configs', 'tools', 'requirements')  # what a source archive needs beside
+WEIGHTS = Path('docs/weights/sam2_mini.pth')
+# What a source archive needs beside the package.
+ARCHIVED = ('configs', 'tools', 'requirements', WEIGHTS.parent.as_posix())
 
 
 def requirements(name: str) -> list[str]:
@@ -61,6 +63,8 @@ class BuildWithTools(build_py):
             text = path.read_text(encoding='utf-8')
             copy.write_text(text.replace(CLONE_NAME, WHEEL_NAME), encoding='utf-8')
             shutil.copymode(path, copy)
+        (target / WEIGHTS).parent.mkdir(parents=True)
+        shutil.copy(ROOT / WEIGHTS, target / WEIGHTS)
         index = target / 'configs' / 'model-index.yml'
         if index.is_file():  # MMEngine's hub and mim look for it here
             shutil.move(index, target / 'model-index.yml')

@@ -86,8 +86,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=lambda name: OTHER_SIZE_NAMES.get(name.lower(), name.lower()),
         choices=SIZES,
         default='mini',
-        help='of the model: mini trains from random weights on a CPU, the others start '
-        'from released weights (default mini)',
+        help='of the model: mini trains on a CPU, from weights that come with mmsam2, '
+        'the others start from released weights (default mini)',
     )
     add('--image-size', type=int, help='side in pixels (default: that of the model)')
     add('--val-share', type=float, default=0.2, help='held out (default 0.2)')
@@ -243,7 +243,7 @@ def describe_data(data: 'InspectedData', split: 'DataSplit') -> list[str]:
 
 def describe_recipe(recipe: 'Recipe', project: Path) -> list[str]:
     """Describe the config."""
-    start = 'random' if recipe.is_mini else 'released'
+    start = 'its own' if recipe.is_mini else 'released'
     side, steps = recipe.image_size, recipe.total_steps
     text = f'{recipe.size} at {side} px from {start} weights, {steps} steps'
     lines = [f'Config    {project / CONFIG}: {text}']

@@ -25,6 +25,7 @@ IS_WHEEL = (PACKAGE / '.mim').is_dir()
 ROOT = PACKAGE / '.mim' if IS_WHEEL else PACKAGE.parents[1]
 CONFIGS = ROOT / 'configs'
 TOOLS = ROOT / 'tools'
+WEIGHTS = ROOT / 'docs' / 'weights'  # of the mini model
 
 
 def own_config(name: str | Path) -> Path | None:

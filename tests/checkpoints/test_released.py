@@ -32,6 +32,7 @@ TINY = 'sam2.1_hiera_tiny.pt'
 CONTENT = b'weights of somebody'
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+from projects.sam2.installation import WEIGHTS
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +151,11 @@ def test_downloads_go_where_configs_look(
     (home / 'clone').mkdir()
     monkeypatch.chdir(home / 'clone')
     assert download_folder() == Path('checkpoints')
-    assert checkpoint_folders() == [Path('checkpoints'), cache_folder()]
+    assert checkpoint_folders() == [Path('checkpoints'), cache_folder(), WEIGHTS]
+
+
+def test_weights_of_the_small_model_come_with_the_package(home: Path) -> None:
+    assert find_file('sam2_mini.pth') == WEIGHTS / 'sam2_mini.pth'
 
 
 def test_first_folder_that_has_the_file_is_taken(

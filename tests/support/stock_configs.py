@@ -108,6 +108,7 @@ def served(model: nn.Module, folder: Path) -> Iterator[list[str]]:
 
     def download(url: str, target: str, *_: object, **__: object) -> None:
         addresses.append(url)
+        Path(target).parent.mkdir(exist_ok=True)
         torch.save({'state_dict': weights, 'meta': {}}, target)
 
     ours = sys.modules.get(f'{OURS}.checkpoints.reading')

@@ -80,7 +80,7 @@ def test_config_builds_its_loaders_at_one_size(
     tool.main([str(project), '--from', str(data), '--size', size])
     cfg = load_config(str(project / 'config.py'))
     assert not find_size_conflicts(cfg, 'train')
-    assert (cfg.load_from is None) == (size == 'mini')
+    assert (cfg.load_from == 'sam2_mini.pth') == (size == 'mini')
     assert cfg.work_dir == f'{project}/work_dir'
     check = load_tool('check_dataset')
     for loader in ('train', 'val'):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..installation import IS_WHEEL, ROOT, tool_command
+from ..installation import IS_WHEEL, ROOT, WEIGHTS, tool_command
 from ..ops.fetching import (
     LOCK_SECONDS,
     OnProgress,
@@ -171,14 +171,15 @@ def checkpoint_folders() -> list[Path]:
 
     Returns:
         The folder that ``SAM2_CHECKPOINTS`` names; ``checkpoints/`` of the working
-        directory; that of the clone, if this is one; torch's cache.
+        directory; that of the clone, if this is one; torch's cache; the weights that
+        come with this package.
     """
     shared = os.environ.get(FOLDER_VARIABLE)
     folders = [Path(shared).expanduser()] if shared else []
     folders.append(FOLDER)
     if not IS_WHEEL and Path.cwd() != ROOT:
         folders.append(ROOT / FOLDER)
-    return [*folders, cache_folder()]
+    return [*folders, cache_folder(), WEIGHTS]
 
 
 def download_folder() -> Path:

@@ -105,12 +105,12 @@ class Recipe:
 
     @property
     def is_mini(self) -> bool:
-        """Whether the model is small and starts from random weights."""
+        """Whether the model is the small one, whose weights come with the package."""
         return self.weights is None
 
     @property
     def weights(self) -> str | None:
-        """Name of the released weights; None for random ones."""
+        """Name of the released weights; None for the small model."""
         return SIZES[self.size][1]
 
 
@@ -207,6 +207,7 @@ def write_project(
 
 
 HERE = '{{ fileDirname }}'  # MMEngine replaces it by the folder of the config
+MINI_WEIGHTS = 'sam2_mini.pth'  # found by name, as released weights are
 BASE = 'mmsam2::_base_/'  # the configs of this package, wherever it is installed
 
 
@@ -244,6 +245,8 @@ def config_text(
     ]
     if recipe.weights:
         lines.append(f"load_from = 'checkpoints/{recipe.weights}.pt'")
+    else:
+        lines.append(f"load_from = '{MINI_WEIGHTS}'  # comes with mmsam2; or None")
     lines += ['', *_data_lines(recipe, split, source, val_options), '']
     lines += _model_lines(recipe, split)
     epochs = _Call(max_epochs=recipe.max_epochs, val_interval=recipe.val_interval)

@@ -452,7 +452,8 @@ def find_example(config: DatasetConfig, name: str, first: int = 0) -> Example | 
             continue
         areas = masks.masks.sum(axis=(1, 2))
         largest = np.argsort(-areas, kind='stable')[:EXAMPLE_OBJECTS]
-        shown = masks.masks[largest[areas[largest] > 0]]
+        # In the order of the ids, which `predict` gives from 1 on.
+        shown = masks.masks[np.sort(largest[areas[largest] > 0])]
         boxes = masks_to_boxes(torch.from_numpy(shown)[:, None]).int().tolist()
         return Example(path=path, frame=frame, boxes=tuple(map(tuple, boxes)))
     return None
