@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
 
 SAMPLED_CLIPS, SAMPLED_IMAGES = 100, 1000  # decoded by default
+FIRST_TRY = '--cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1'
 MAX_IMAGE_SIZE = 4096  # pixels
 MAX_WORKERS = 4
 MAX_PRINTED = 10  # clips that are left out
@@ -316,6 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         '',
         'Next:',
         *(f'  {line}' for line in next_commands(project, recipe, example)),
+        f'For a first try, add to the line of train: {FIRST_TRY}',
     ):
         print(line)
 

@@ -61,7 +61,8 @@ def test_project_has_lists_a_config_and_what_to_type_next(
     assert len((project / 'config.py').read_text().splitlines()) < 40
     out = capsys.readouterr().out
     assert '3 clips, 36 frames' in out
-    *_, check, browse, learn, predict = out.strip().splitlines()
+    *_, check, browse, learn, predict, shorter = out.strip().splitlines()
+    assert shorter.endswith('train_cfg.max_epochs=1 train_cfg.val_interval=1')
     assert check.split()[:2] == ['mmsam2', 'check']
     assert learn.strip() == f'mmsam2 train {project}/config.py'
     assert browse.split()[1].startswith('browse')

@@ -99,9 +99,10 @@ def render(
     )
     metrics = _validation_metrics(files.records) or [SCORES[0]]
     metric = preferred_metric(files.config, metrics, default=metrics[0])
-    name = files.run.get('config') or _config_name(files)
+    config = Path(str(files.run.get('config') or _config_name(files))).absolute()
     page = environment.get_template(TEMPLATE).render(
-        title=Path(str(name)).stem,
+        # The config of `mmsam2 new` has the name of its folder.
+        title=config.parent.name if config.stem == 'config' else config.stem,
         files=files,
         status=status(files),
         headline=headline(files, metric),
@@ -156,7 +157,8 @@ def status(files: RunFiles) -> str:
     if max_epochs:
         last_file = files.work_dir / f'epoch_{max_epochs}.pth'
         if files.run.get('finished') or last_file.is_file():
-            return f'finished: {max_epochs} epochs, {took}'
+            plural = 's' if max_epochs > 1 else ''
+            return f'finished: {max_epochs} epoch{plural}, {took}'
         epoch = int(last.get('epoch', 0))
         return f'unfinished: in epoch {epoch} of {max_epochs}, {took}'
     planned = f' of {max_iters}' if max_iters else ''

@@ -202,7 +202,7 @@ def write_several(root: Path) -> None:
 @pytest.mark.parametrize(
     ('write', 'message'),
     [
-        (lambda root: None, r'no known layout \(it holds no files\)\. known are davis'),
+        (lambda root: None, r'no known layout \(it holds no files\)\. Known are davis'),
         (write_bare_json, r'images of coco\.json were not found.*--images'),
         (write_bare_images, r'3 images have no masks.*label-images.*--masks'),
         (write_yolo, 'YOLO are not read; convert them to COCO'),

@@ -240,7 +240,7 @@ class _Search:
         closest = f': {self.hints[0]}' if self.hints else ''
         if kind is not None:
             return f'{root} is not {kind}{content}{closest}. {kind} is {LAYOUTS[kind]}'
-        known = f'known are {", ".join(LAYOUTS)} (--help shows them)'
+        known = f'Known are {", ".join(LAYOUTS)} (--help shows them)'
         return f'{root} has no known layout{content}{closest}. {known}'
 
     # Layouts that are one JSON file for everything, or one for each image or clip -----
