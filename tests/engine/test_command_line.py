@@ -87,7 +87,7 @@ def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
     leave = Mock()
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr(launching, 'init_distributed', Mock())
-    runner = Mock(logger=Mock(handlers=[]))
+    runner = Mock(logger=Mock(handlers=[]), rank=0)
     monkeypatch.setattr(Runner, 'from_cfg', Mock(return_value=runner))
     monkeypatch.setattr(distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(distributed, 'destroy_process_group', leave)

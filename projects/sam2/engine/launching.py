@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmengine.config import Config
+from mmengine.hooks import LoggerHook
 from mmengine.runner import BaseLoop, Runner
 
 from .config import apply_work_dir
@@ -41,6 +42,8 @@ def launched_runner(cfg: Config, options: argparse.Namespace) -> Iterator[Runner
     try:
         init_distributed(cfg, options.launcher)
         runner = _build_runner(cfg, options)
+        if runner.rank != 0:
+            _leave_metrics_to_main_process(runner)
         try:
             yield runner
         except Exception as error:
@@ -64,6 +67,13 @@ def _build_runner(cfg: Config, options: argparse.Namespace) -> Runner:
     runner = QuietRunner.from_cfg(cfg)
     runner.register_hook(ScreenHook(getattr(options, 'config', cfg.filename)))
     return runner
+
+
+def _leave_metrics_to_main_process(runner: Runner) -> None:
+    """Keep other processes from writing the metrics of a test into the same file."""
+    for hook in runner.hooks:
+        if isinstance(hook, LoggerHook):
+            vars(hook)['after_test_epoch'] = lambda *_, **__: None
 
 
 def _log_traceback(runner: Runner, error: Exception) -> None:
