@@ -59,9 +59,9 @@ LOG_INTERVAL = 4  # steps; the progress bar follows the log
 # Measuring
 MEASURED_STEPS = 8  # of each length
 WARM_UP_STEPS = 2  # the first of them, which are slower
-# A validation and the scoring after training, in steps of long clips.
+# A validation, and the scoring after training with the report, in steps of long clips.
 VALIDATION_STEPS = 15
-SCORING_STEPS = 40
+SCORING_STEPS = 85
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 30.0  # between the lines of a log file, where no terminal shows a bar
