@@ -72,8 +72,6 @@ class Layout:
         names: Clips or images that have annotations; None for all of the source.
         val_options: What differs in the source of validation; None if both parts are in
             one source.
-        lists: Names that the user holds out or trains on, as ``(train, val)``; and the
-            files that say so.
         links: Path of each link below :data:`PROJECT_DATA`, and what it points to.
         notes: What else a user should know.
     """
