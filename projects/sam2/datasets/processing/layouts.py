@@ -213,7 +213,8 @@ class _Search:
             return list(self._of_json([root]))
         if suffix in (*MP4_SUFFIXES, *OTHER_VIDEO_SUFFIXES):
             return list(self._video_files(only=root))
-        what = 'an image' if suffix in IMAGE_SUFFIXES else f'a {suffix or "file"} file'
+        kind_of_file = f'a {suffix} file' if suffix else 'a file without a suffix'
+        what = 'an image' if suffix in IMAGE_SUFFIXES else kind_of_file
         self.hints.append(
             f'{root.name} is {what}; give the folder of the images and their masks, a '
             f'JSON file or an mp4'
@@ -564,9 +565,8 @@ class _Search:
         kind = kinds.pop()
         if without:
             notes.append(f'{len(without)} videos have no masks and are left out')
-        source = {
-            'type': 'ClipPaletteDataset'
-        }  # its default folders are those of links
+        # Its default folders are those of the links.
+        source = {'type': 'ClipPaletteDataset'}
         if kind != 'davis':
             source = {
                 'type': 'ClipObjectFolderDataset',
