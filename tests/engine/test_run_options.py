@@ -107,7 +107,7 @@ def test_accumulated_gradients_are_counted_in_whole_numbers(
 
 
 def test_wrapper_that_is_no_config_is_refused(cfg: Config) -> None:
-    cfg.tta_model = 5
+    cfg['tta_model'] = 5
     with pytest.raises(ValueError, match='tta_model is 5'):
         apply_tta(cfg)
 
