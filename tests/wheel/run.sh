@@ -103,6 +103,9 @@ END
   check "$folder: publish" mmsam2 publish run/epoch_1.pth \
     published.pth --config config.py
   check "$folder: report" mmsam2 report run
+  check "$folder: new project" mmsam2 new project --from data
+  check "$folder: train the project" mmsam2 train project/config.py \
+    --cfg-options "${small[@]}"
   check "$folder: two processes" mmsam2 dist_train config.py 2 --work-dir run2 \
     --cfg-options "${small[@]}"
   refuses "$folder: unknown program" 'did you mean train' mmsam2 trai
