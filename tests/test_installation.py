@@ -9,9 +9,16 @@ from mmengine.config import Config
 
 from projects.sam2 import installation
 from projects.sam2.apis import load_model_config
+from projects.sam2.apis.vos import GivenMasks
+from projects.sam2.checkpoints import CheckpointKind
+from projects.sam2.datasets.processing.submission import LAYOUTS
+from projects.sam2.engine.command_line import CHECKPOINT_KINDS
 from projects.sam2.engine.config import find_config, read_config
-from projects.sam2.installation import CONFIGS
-from tool_modules import ROOT
+from projects.sam2.evaluation import PROTOCOLS
+from projects.sam2.installation import CONFIGS, TOOLS
+from tool_modules import ROOT, load_tool
+
+HEAVY = {'torch', 'mmengine.runner', 'cv2'}
 
 COPY = """
 import sys
@@ -90,25 +97,43 @@ def test_own_configs_have_bases_by_scope(tmp_path: Path) -> None:
     assert own.data_root == 'own'
 
 
-@pytest.mark.parametrize(
-    'command', [['tools/mmsam2', '--help'], ['tools/mmsam2', 'split_clips', '--help']]
-)
-def test_programs_that_need_no_torch_do_not_import_it(command: list[str]) -> None:
+def imported_modules(*command: str) -> set[str]:
+    """Modules that a program imports."""
     result = run('-X', 'importtime', *command)
     assert result.returncode == 0, result.stderr
-    imported = {line.rpartition('|')[2].strip() for line in result.stderr.splitlines()}
-    assert 'pathlib' in imported  # the log of imports was read
-    assert not imported & {'torch', 'mmengine.runner', 'cv2'}
+    modules = {line.rpartition('|')[2].strip() for line in result.stderr.splitlines()}
+    assert 'pathlib' in modules  # the log of imports was read
+    return modules
+
+
+def test_help_imports_no_torch() -> None:
+    assert not imported_modules('tools/mmsam2', '--help') & HEAVY
+    programs = {
+        path for path in TOOLS.rglob('*.py') if path.parent.name != 'benchmarks'
+    }
+    programs = {p for p in programs if "__name__ == '__main__'" in p.read_text()}
+    # Two are started by scripts; two are older names of programs that are quick.
+    slow = {'launch', 'quickstart_report', 'browse_clips', 'plot_curve'}
+    quick = {path for path in programs if path.stem not in slow}
+    assert len(quick) > 20
+    for path in quick:
+        assert not imported_modules(str(path), '--help') & HEAVY, path
 
 
 def test_splitting_clips_imports_no_torch(tmp_path: Path) -> None:
     for name in 'abc':
         (tmp_path / 'JPEGImages' / name).mkdir(parents=True)
     words = ['tools/mmsam2', 'split_clips', str(tmp_path), '--num-holdout', '1']
-    result = run('-X', 'importtime', *words)
-    assert result.returncode == 0, result.stderr
-    assert '| torch\n' not in result.stderr
+    assert not imported_modules(*words) & HEAVY
     assert (tmp_path / 'ImageSets' / 'holdout.txt').read_text().count('\n') == 1
+
+
+def test_choices_of_programs_are_those_of_the_package() -> None:
+    # The programs spell them out, since importing these parts takes seconds.
+    assert list(CHECKPOINT_KINDS) == [kind.value for kind in CheckpointKind]
+    assert tuple(PROTOCOLS) == load_tool('eval_vos').PROTOCOL_NAMES
+    assert tuple(LAYOUTS) == load_tool('pack_submission').LAYOUT_NAMES
+    assert list(load_tool('vos_inference').GIVEN) == [kind.value for kind in GivenMasks]
 
 
 def test_every_program_is_listed_with_a_description() -> None:

@@ -23,6 +23,7 @@ scores cannot be computed.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repository_root import use_repository_root  # type: ignore[import-not-found]
 
@@ -30,19 +31,20 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.apis.folder_scores import FolderScores, ScoringTask, score_folder
-from projects.sam2.datasets.io.mask_folders import list_mask_videos
 from projects.sam2.engine.command_line import call_tool
-from projects.sam2.evaluation import (
-    PROTOCOLS,
-    describe_gaps,
-    describe_no_objects,
-    describe_summary,
-    format_tables,
-    summarise,
-    write_report,
-)
 
+if TYPE_CHECKING:
+    from projects.sam2.apis.folder_scores import FolderScores
+
+# Keys of evaluation.PROTOCOLS, whose import takes seconds.
+PROTOCOL_NAMES = (
+    'davis',
+    'davis-all-frames',
+    'appearance',
+    'appearance-all-frames',
+    'sav',
+    'sav-all-frames',
+)
 MAX_PRINTED = 20  # missing and extra predictions; the JSON file has all
 
 
@@ -54,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add('pred', type=Path, help='folder of the predictions')
     add('truth', type=Path, help='folder of the ground truth')
-    add('--protocol', choices=tuple(PROTOCOLS), default='davis', metavar='NAME')
+    add('--protocol', choices=PROTOCOL_NAMES, default='davis', metavar='NAME')
     add('--binary', action='store_true', help='all values except 0 are object 1')
     add('--list', type=Path, metavar='FILE', help='videos to score (default: all)')
     add('--workers', type=int, default=1, help='processes (default 1)')
@@ -63,8 +65,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def describe(scores: FolderScores) -> list[str]:
+def describe(scores: 'FolderScores') -> list[str]:
     """Describe missing and extra predictions."""
+    from projects.sam2.evaluation import describe_gaps
+
     missing = set(scores.missing_videos)
     lines = [f'{name}: not predicted, counted as empty' for name in sorted(missing)]
     lines += describe_gaps([v for v in scores.videos if v.video_name not in missing])
@@ -77,6 +81,17 @@ def describe(scores: FolderScores) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; return 1 for missing predictions with ``--strict``, else 0."""
     options = parse_arguments(arguments)
+    from projects.sam2.apis.folder_scores import ScoringTask, score_folder
+    from projects.sam2.datasets.io.mask_folders import list_mask_videos
+    from projects.sam2.evaluation import (
+        PROTOCOLS,
+        describe_no_objects,
+        describe_summary,
+        format_tables,
+        summarise,
+        write_report,
+    )
+
     task = ScoringTask(
         pred=options.pred,
         truth=options.truth,

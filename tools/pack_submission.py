@@ -24,16 +24,10 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.datasets.io.listing import match_names, read_list
-from projects.sam2.datasets.io.mask_folders import list_mask_videos
-from projects.sam2.datasets.processing.submission import (
-    LAYOUTS,
-    Submission,
-    check_submission,
-    pack_submission,
-)
 from projects.sam2.engine.command_line import call_tool
 
+# Keys of datasets.processing.submission.LAYOUTS, whose import takes seconds.
+LAYOUT_NAMES = ('davis', 'mose', 'youtube-vos', 'lvos', 'sav')
 MAX_PRINTED = 30
 
 
@@ -45,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add('pred', type=Path, help='folder of the predictions')
     add('archive', type=Path, help='zip file to write')
-    add('--layout', choices=tuple(LAYOUTS), required=True)
+    add('--layout', choices=LAYOUT_NAMES, required=True)
     add('--frames', type=Path, metavar='DIR', help='frames, a folder per video')
     add('--list', type=Path, metavar='FILE', help='videos (default: those of --frames)')
     options = parser.parse_args(arguments)
@@ -61,6 +55,9 @@ def videos_of_split(options: argparse.Namespace) -> list[str]:
         FileNotFoundError: If the list is missing.
         ClipDataError: If a folder is missing, or the list names no video of the frames.
     """
+    from projects.sam2.datasets.io.listing import match_names, read_list
+    from projects.sam2.datasets.io.mask_folders import list_mask_videos
+
     if options.frames is not None:
         return list_mask_videos(options.frames, options.list)
     entries = read_list(options.list)
@@ -71,6 +68,13 @@ def videos_of_split(options: argparse.Namespace) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; return 0 if the archive was written, else 1."""
     options = parse_arguments(arguments)
+    from projects.sam2.datasets.processing.submission import (
+        LAYOUTS,
+        Submission,
+        check_submission,
+        pack_submission,
+    )
+
     names = videos_of_split(options)
     submission = Submission(
         root=options.pred,

@@ -22,6 +22,7 @@ start.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repository_root import use_repository_root  # type: ignore[import-not-found]
 
@@ -29,16 +30,14 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.apis.vos import (
-    GivenMasks,
-    MaskFolder,
-    VOSPlan,
-    claim_folder,
-    run_inference,
-)
-from projects.sam2.datasets.processing.worker_pool import TaskResult
 from projects.sam2.engine.command_line import call_tool
-from projects.sam2.engine.distributed import process_rank
+
+if TYPE_CHECKING:
+    from projects.sam2.apis.vos import VOSPlan
+    from projects.sam2.datasets.processing.worker_pool import TaskResult
+
+# Values of apis.vos.GivenMasks, whose import takes seconds.
+GIVEN = ('first-frame', 'first-seen', 'all')
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,8 +54,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--video-list', type=Path, help='names of the videos (default: all)')
     add(
         '--given',
-        choices=[kind.value for kind in GivenMasks],
-        default=GivenMasks.FIRST_SEEN.value,
+        choices=GIVEN,
+        default='first-seen',
         help='masks that are prompts: those of the first frame, the first mask of '
         'each object (default), or all',
     )
@@ -77,8 +76,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def make_plan(options: argparse.Namespace) -> VOSPlan:
+def make_plan(options: argparse.Namespace) -> 'VOSPlan':
     """Describe the run."""
+    from projects.sam2.apis.vos import GivenMasks, MaskFolder, VOSPlan
+
     size = None if options.image_size is None else tuple(options.image_size)
     return VOSPlan(
         config=options.config,
@@ -100,9 +101,11 @@ def make_plan(options: argparse.Namespace) -> VOSPlan:
 
 
 def segment(
-    plan: VOSPlan, lengths: dict[str, int], options: argparse.Namespace
-) -> list[TaskResult[str, int]]:
+    plan: 'VOSPlan', lengths: dict[str, int], options: argparse.Namespace
+) -> 'list[TaskResult[str, int]]':
     """Segment the videos of this rank and show the progress."""
+    from projects.sam2.apis.vos import run_inference
+
     results: list[TaskResult[str, int]] = []
     num_done = num_current = 0  # frames of finished videos, and of the current one
     with progress_bar('Frames') as advance:
@@ -132,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if every video has its masks, else 1.
     """
     options = parse_arguments(arguments)
+    from projects.sam2.apis.vos import claim_folder
+    from projects.sam2.engine.distributed import process_rank
+
     plan = make_plan(options)
     lengths = plan.lengths()
     first = process_rank(options.launcher).rank == 0

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from data_folders import square_maps, write_maps, write_png
+from projects.sam2.apis.folder_scores import FolderScores, ScoringTask, score_folder
+from projects.sam2.evaluation import PROTOCOLS
 from tool_modules import failing_exit_code, load_tool
 
 
@@ -109,13 +111,13 @@ def test_user_errors_are_one_line(
 
 
 def test_long_list_of_gaps_is_cut(tool: ModuleType, folders: list[str]) -> None:
-    task = tool.ScoringTask(
+    task = ScoringTask(
         pred=Path(folders[0]),
         truth=Path(folders[1]),
-        protocol=tool.PROTOCOLS['davis'],
+        protocol=PROTOCOLS['davis'],
     )
-    scores = tool.FolderScores(
-        videos=tool.score_folder(task).videos,
+    scores = FolderScores(
+        videos=score_folder(task).videos,
         missing_videos=(),
         extra_videos=tuple(f'{number}' for number in range(30)),
     )

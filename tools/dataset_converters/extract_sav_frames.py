@@ -21,6 +21,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,15 +34,11 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.datasets.processing.frame_extraction import (
-    ExtractionPlan,
-    collect_results,
-    extract_videos,
-    find_mp4,
-    submit_jobs,
-)
-from projects.sam2.datasets.processing.worker_pool import TaskResult
 from projects.sam2.engine.command_line import call_tool
+
+if TYPE_CHECKING:
+    from projects.sam2.datasets.processing.frame_extraction import ExtractionPlan
+    from projects.sam2.datasets.processing.worker_pool import TaskResult
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,17 +67,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def extract(
-    plan: ExtractionPlan, names: list[str], options: argparse.Namespace
-) -> tuple[list[TaskResult[str, int]], dict[str, str]]:
+    plan: 'ExtractionPlan', names: list[str], options: argparse.Namespace
+) -> 'tuple[list[TaskResult[str, int]], dict[str, str]]':
     """Extract the frames behind a progress bar.
 
     Returns:
         The result of each video, and the errors of failed jobs.
     """
+    from projects.sam2.datasets.processing.frame_extraction import (
+        collect_results,
+        extract_videos,
+        submit_jobs,
+    )
+
     results: list[TaskResult[str, int]] = []
     with progress_bar('Videos') as advance:
 
-        def report(result: TaskResult[str, int]) -> None:
+        def report(result: 'TaskResult[str, int]') -> None:
             results.append(result)
             advance(len(results), len(names))
 
@@ -108,6 +111,11 @@ def extract(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; return 0 if every video has its frames, else 1."""
     options = parse_arguments(arguments)
+    from projects.sam2.datasets.processing.frame_extraction import (
+        ExtractionPlan,
+        find_mp4,
+    )
+
     plan = ExtractionPlan(
         videos=options.videos,
         out=options.out,

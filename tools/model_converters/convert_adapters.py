@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -21,33 +22,30 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-import torch
-from mmengine.registry import MODELS
+from projects.sam2.engine.command_line import CHECKPOINT_KINDS, call_tool
 
-from projects.sam2.apis.building import load_model_config
-from projects.sam2.checkpoints import (
-    ADAPTER_FIELD,
-    CheckpointKind,
-    adapter_weights_of,
-    check_weights,
-    fit_adapters,
-    read_checkpoint,
-    weights_of,
-    write_checkpoint,
-)
-from projects.sam2.engine.command_line import call_tool
-from projects.sam2.models import SAM2
-from projects.sam2.models.adaptation import merged_weights, trained_weights
-from projects.sam2.ops import atomic_write
+if TYPE_CHECKING:
+    from projects.sam2.models import SAM2
 
 
-def load_trained(config: str, checkpoint: str, base: str | None) -> SAM2:
+def load_trained(config: str, checkpoint: str, base: str | None) -> 'SAM2':
     """Build the model of a run and load its weights.
 
     Args:
         checkpoint: Of the run, or a file that :func:`save` wrote.
         base: In the second case, the checkpoint that the run began with.
     """
+    from mmengine.registry import MODELS
+
+    from projects.sam2.apis.building import load_model_config
+    from projects.sam2.checkpoints import (
+        adapter_weights_of,
+        check_weights,
+        fit_adapters,
+        read_checkpoint,
+        weights_of,
+    )
+
     settings = load_model_config(config).model
     settings.update(loss=None, accumulators=[])  # they have no weights
     model: SAM2 = MODELS.build(settings).eval()
@@ -63,12 +61,18 @@ def load_trained(config: str, checkpoint: str, base: str | None) -> SAM2:
     return model
 
 
-def save(model: SAM2, target: Path) -> int:
+def save(model: 'SAM2', target: Path) -> int:
     """Write the trained weights and return how many there are.
 
     Raises:
         FileExistsError: If the target exists.
     """
+    import torch
+
+    from projects.sam2.checkpoints import ADAPTER_FIELD
+    from projects.sam2.models.adaptation import trained_weights
+    from projects.sam2.ops import atomic_write
+
     if target.exists():
         msg = f'{target} exists; remove it, or name another place to write to'
         raise FileExistsError(msg)
@@ -92,13 +96,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         '--base',
         help='checkpoint that the run began with',
     )
-    kinds = [kind.value for kind in CheckpointKind]
-    add('--to', choices=kinds, default='mmsam2', help='kind of checkpoint to write')
+    add(
+        '--to',
+        choices=CHECKPOINT_KINDS,
+        default='mmsam2',
+        help='kind of checkpoint to write',
+    )
     options = parser.parse_args(arguments)
     model = load_trained(options.config, options.checkpoint, options.base)
     if options.command == 'save':
         print(f'{options.target}: {save(model, options.target)} trained weights')
         return
+    from projects.sam2.apis.building import load_model_config
+    from projects.sam2.checkpoints import CheckpointKind, write_checkpoint
+    from projects.sam2.models.adaptation import merged_weights
+
     weights = merged_weights(model)
     settings = load_model_config(options.config).model
     kind = CheckpointKind(options.to)

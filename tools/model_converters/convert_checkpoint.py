@@ -24,15 +24,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.apis import fitting_config
-from projects.sam2.checkpoints import (
-    TRAINED_FIELD,
-    CheckpointKind,
-    read_checkpoint,
-    weights_of,
-    write_checkpoint,
-)
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import CHECKPOINT_KINDS, call_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,10 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add('source', help='checkpoint to read')
     add('target', type=Path, help='new file or folder to write')
-    kinds = [kind.value for kind in CheckpointKind]
-    add('--to', choices=kinds, required=True, help='kind of checkpoint to write')
+    add(
+        '--to',
+        choices=CHECKPOINT_KINDS,
+        required=True,
+        help='kind of checkpoint to write',
+    )
     add('--config', help='config of the model; not needed for the released sizes')
     options = parser.parse_args(arguments)
+    from projects.sam2.apis import fitting_config
+    from projects.sam2.checkpoints import (
+        TRAINED_FIELD,
+        CheckpointKind,
+        read_checkpoint,
+        weights_of,
+        write_checkpoint,
+    )
+
     checkpoint = read_checkpoint(options.source, 'cpu')
     weights = weights_of(checkpoint, source=options.source)
     config = fitting_config(weights, options.config, source=options.source)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,15 +23,10 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.apis import fitting_config
-from projects.sam2.checkpoints import (
-    TRAINED_FIELD,
-    CheckpointKind,
-    read_checkpoint,
-    weights_of,
-    write_checkpoint,
-)
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import CHECKPOINT_KINDS, call_tool
+
+if TYPE_CHECKING:
+    from projects.sam2.checkpoints import CheckpointKind
 
 HASH_DIGITS = 8
 # Other suffixes belong to the name: that of sam2.1_mose is no .1_mose.
@@ -50,6 +45,8 @@ def chosen_weights(
     Raises:
         ValueError: If ``which`` is ``'average'`` and there is none.
     """
+    from projects.sam2.checkpoints import TRAINED_FIELD, weights_of
+
     averaged = weights_of(checkpoint, source=source)
     if TRAINED_FIELD not in checkpoint:
         if which == 'average':
@@ -80,7 +77,7 @@ def digest(written: Path) -> str:
 def publish(
     target: Path,
     weights: Mapping[str, Any],
-    kind: CheckpointKind,
+    kind: 'CheckpointKind',
     model: Mapping[str, Any],
 ) -> Path:
     """Write weights under a name with their hash.
@@ -88,6 +85,8 @@ def publish(
     Raises:
         FileExistsError: If the file exists.
     """
+    from projects.sam2.checkpoints import write_checkpoint
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix='.publish-') as folder:
         written = Path(folder) / target.name
@@ -109,8 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     add = parser.add_argument
     add('checkpoint', help='checkpoint of a training run')
     add('target', type=Path, help='file or folder to write, without the hash')
-    kinds = [kind.value for kind in CheckpointKind]
-    add('--to', choices=kinds, default='mmsam2', help='kind of checkpoint to write')
+    add(
+        '--to',
+        choices=CHECKPOINT_KINDS,
+        default='mmsam2',
+        help='kind of checkpoint to write',
+    )
     add('--config', help='config of the model; not needed for the released sizes')
     add(
         '--weights',
@@ -118,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         help='for runs with an EMA hook',
     )
     options = parser.parse_args(arguments)
+    from projects.sam2.apis import fitting_config
+    from projects.sam2.checkpoints import CheckpointKind, read_checkpoint
+
     source = options.checkpoint
     checkpoint = read_checkpoint(source, 'cpu')
     weights = chosen_weights(checkpoint, options.weights, source)

@@ -32,6 +32,8 @@ USER_ERRORS = (
 OWN_USER_ERRORS = {'UnknownKeyError', 'LostProcessError', 'NonFiniteLossError'}
 TRACEBACK_VARIABLE = 'SAM2_TRACEBACK'
 VERBOSE_VARIABLE = 'SAM2_VERBOSE'
+# Values of checkpoints.CheckpointKind.
+CHECKPOINT_KINDS = ('released', 'huggingface', 'mmsam2')
 MAX_LINES = 3  # of an error message; they are joined into one
 OWN_FOLDERS = (PACKAGE, TOOLS)
 CONFIG_READERS = ('config', 'registry', 'runner')  # folders of MMEngine
