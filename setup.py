@@ -103,11 +103,12 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=[*wheel_packages, *packages] if is_editable else wheel_packages,
     package_dir={WHEEL_NAME: 'projects/sam2'},
-    package_data={'': ['*.html', '*.pyi', 'py.typed']},
+    package_data={'': ['*.html', '*.pyi', 'py.typed', 'static/**']},
     scripts=['tools/mmsam2'],
     cmdclass={'build_py': BuildWithTools, 'sdist': CompleteArchive},
     install_requires=core,
     extras_require={
+        'demo': requirements('demo'),
         'docs': requirements('docs'),
         'adapters': ['peft>=0.15'],
         'mmdet': requirements('mmdet'),

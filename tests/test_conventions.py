@@ -36,7 +36,7 @@ DOCUMENTED_PATH = re.compile(
 CODE = re.compile(r'^```\w*\n(.*?)^```|`([^`]+)`', re.DOTALL | re.MULTILINE)
 GOLDEN_TEST = re.compile(r'pytest\.mark\.golden|^from golden_', re.MULTILINE)
 TEXT_SUFFIXES = {'.py', '.md', '.toml', '.txt', '.sh', '.yaml', '.yml', '.cfg', ''}
-IGNORED_FOLDERS = {'work_dirs', 'data', 'build', 'dist', 'golden'}
+IGNORED_FOLDERS = {'work_dirs', 'data', 'build', 'dist', 'golden', 'node_modules'}
 HIDDEN_FILES = {'.ci', '.gitignore', '.pre-commit-config.yaml'}
 
 Setting = tuple[str, str]  # registered name and argument
