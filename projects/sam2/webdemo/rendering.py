@@ -143,9 +143,7 @@ def shown_masks(
 def _check_objects(view: AnnotatedView, options: EffectOptions) -> None:
     for object_id in options.objects or ():
         if object_id not in view.document.objects:
-            msg = (
-                f'the effect names object {object_id}, which does not exist'
-            )
+            msg = f'the effect names object {object_id}, which does not exist'
             raise ValueError(msg)
 
 
