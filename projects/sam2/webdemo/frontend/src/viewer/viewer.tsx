@@ -1,0 +1,4 @@
+// The canvas of a session.
+export function Viewer() {
+  return <div class="viewer" data-testid="viewer" />;
+}
