@@ -1,0 +1,691 @@
+"""Trains on what was annotated: data set, project, checks, run, curves, checkpoints.
+
+A run has a folder, of which everything can be used without the demo as well::
+
+    RUN/data/             the data set: DAVIS layout for videos, COCO for images
+    RUN/project/          what `mmsam2 new` makes of it; work_dir/ has the checkpoints
+    RUN/before/           the score of the model that the training starts from
+    RUN/train.log         what the programs printed
+    RUN/run.json          its state
+
+The programs (``new``, ``check_dataset``, ``test``, ``train``) are child processes in a
+process group of their own. They end with the run and with the server.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+from numpy.typing import NDArray
+
+from ..apis import fitting_config
+from ..checkpoints import CheckpointMismatchError, weights_of
+from ..checkpoints.released import find_file
+from ..datasets.io.images import write_jpeg
+from ..datasets.processing.davis_export import DavisFolder, write_davis
+from ..datasets.processing.project_config import NUM_VALIDATIONS
+from ..datasets.processing.project_options import CONFIG, SIZES
+from ..evaluation.run_logs import (
+    find_logs,
+    is_number,
+    metrics_of,
+    preferred_metric,
+    read_records,
+)
+from ..installation import TOOLS
+from ..ops import count_encoded_pixels, decode_masks, write_atomically
+from ..structures import FrameMasks
+from .models import MINI_WEIGHTS, ModelChoice
+from .rendering import AnnotatedView
+
+State = Literal['preparing', 'running', 'done', 'failed', 'stopped']
+DATA, PROJECT, BEFORE = 'data', 'project', 'before'
+LOG, STATE_FILE = 'train.log', 'run.json'
+MAX_EPOCHS = 1000
+MAX_NAME = 60  # letters
+MAX_POINTS = 500  # of a curve; longer ones are thinned
+NUM_TAIL_LINES = 6  # of the log, that explain a failure
+STOP_SECONDS = 15.0  # from SIGTERM, after which a run saves a checkpoint, to SIGKILL
+NICENESS = 5  # of training, so that clicks stay quick
+QUALITY = 95  # of the JPEG files of images
+EPOCHS_LINE = re.compile(
+    r'^train_cfg = dict\(max_epochs=(\d+), val_interval=\d+\)  # (\d+) steps each$',
+    re.M,
+)
+WEIGHTS_LINE = re.compile(r'^load_from = .*$', re.M)
+
+
+# Data set ----------------------------------------------------------------------------
+
+
+class SessionSource:
+    """An annotated video as a source of frames and masks, a ``VideoSource``.
+
+    Broken frames are left out. A frame counts as annotated unless an object has masks
+    before and after it, but none on it: nobody has said that the object is absent.
+
+    Args:
+        view: The session.
+        name: Of the clip.
+    """
+
+    def __init__(self, view: AnnotatedView, name: str) -> None:
+        self.name = name
+        self._view = view
+        broken = set(view.document.broken_frames)
+        self._frames = [i for i in range(view.video.num_frames) if i not in broken]
+        seen: dict[int, list[int]] = {}  # frames with a mask, by object
+        for index, frame in enumerate(self._frames):
+            for mask in view.masks(frame):
+                seen.setdefault(mask.object_id, []).append(index)
+        counts = np.zeros(len(self._frames) + 1, int)  # objects between their ends
+        masks = np.zeros(len(self._frames), int)
+        for indices in seen.values():
+            counts[indices[0]] += 1
+            counts[indices[-1] + 1] -= 1
+            masks[indices] += 1
+        is_whole = (masks > 0) & (masks == counts.cumsum()[:-1])
+        self._annotated = tuple(np.flatnonzero(is_whole).tolist())
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that are not broken."""
+        return len(self._frames)
+
+    def frame_name(self, frame_index: int) -> str:
+        """Stem of the frame's file."""
+        return str(self._view.video.frame_name(self._frames[frame_index]))
+
+    def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3), RGB."""
+        frame: NDArray[np.uint8] = self._view.video.read(self._frames[frame_index])
+        return frame
+
+    def read_masks(self, frame_index: int) -> FrameMasks | None:
+        """Decode the masks of a frame; None where it is not annotated."""
+        if frame_index not in self._annotated:
+            return None
+        masks = self._view.masks(self._frames[frame_index])
+        if not masks:  # deleted since
+            return None
+        return FrameMasks(
+            object_ids=tuple(mask.object_id for mask in masks),
+            masks=decode_masks([mask.code for mask in masks]),
+        )
+
+    def annotated_frames(self) -> tuple[int, ...]:
+        """Indices of the annotated frames, ascending."""
+        return self._annotated
+
+
+def write_data(
+    views: Sequence[AnnotatedView], folder: Path, check: Callable[[], None]
+) -> None:
+    """Write annotated sessions as one data set.
+
+    Args:
+        views: Sessions, all of videos or all of images.
+        folder: New folder. Videos become clips in DAVIS layout, images a COCO file.
+        check: Called after each frame; what it raises stops.
+
+    Raises:
+        ValueError: If there is no session, kinds are mixed, or nothing is annotated.
+        OSError: If the disk is full.
+    """
+    kinds = {view.video.kind for view in views}
+    if len(kinds) != 1:
+        what = 'videos and images together' if kinds else 'no session'
+        msg = f'training on {what} is not possible; choose sessions of one kind'
+        raise ValueError(msg)
+    if kinds == {'images'}:
+        _write_images(views, folder, check)
+        return
+    davis = DavisFolder(root=folder, split_objects=True)
+    davis.unfinished.mkdir(parents=True)
+    names = _unique([view.video.name for view in views])
+    for view, name in zip(views, names, strict=True):
+        source = SessionSource(view, name)
+        if len(source.annotated_frames()) < 2:
+            msg = (
+                f'{view.video.name} has masks on {len(source.annotated_frames())} '
+                f'frames; track an object over more of them'
+            )
+            raise ValueError(msg)
+        write_davis(source, davis, check)
+    shutil.rmtree(davis.unfinished)
+
+
+def _write_images(
+    views: Sequence[AnnotatedView], folder: Path, check: Callable[[], None]
+) -> None:
+    """Write the images that have masks, and a COCO file."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    categories: dict[str, int] = {}
+    (folder / 'images').mkdir(parents=True)
+    for view in views:
+        for frame in range(view.video.num_frames):
+            masks = [m for m in view.masks(frame) if count_encoded_pixels(m.code)]
+            if not masks or frame in view.document.broken_frames:
+                continue
+            image_id = len(images) + 1
+            stem = _safe(view.video.frame_name(frame), 'image')
+            name = f'{stem}_{image_id}.jpg'
+            write_jpeg(folder / 'images' / name, view.video.read(frame), QUALITY)
+            height, width = view.video.size(frame)
+            size = {'height': height, 'width': width}
+            images.append({'id': image_id, 'file_name': name, **size})
+            for mask in masks:
+                obj = view.document.objects[mask.object_id]
+                category = obj.category or 'object'
+                annotations.append(
+                    {
+                        'id': len(annotations) + 1,
+                        'image_id': image_id,
+                        'category_id': categories.setdefault(
+                            category, len(categories) + 1
+                        ),
+                        'segmentation': mask.code,
+                        'area': count_encoded_pixels(mask.code),
+                        'bbox': _box(decode_masks([mask.code])[0]),
+                        'iscrowd': 0,
+                    }
+                )
+            check()
+    if len(images) < 2:
+        msg = f'{len(images)} images have masks; annotate at least two'
+        raise ValueError(msg)
+    named = [{'id': number, 'name': name} for name, number in categories.items()]
+    content = {'images': images, 'annotations': annotations, 'categories': named}
+    write_atomically(folder / 'annotations.json', json.dumps(content))
+
+
+def _box(mask: NDArray[np.bool_]) -> list[int]:
+    """``[x, y, width, height]`` of a mask that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
+def _safe(name: str, other: str) -> str:
+    """A name for a file or folder."""
+    return re.sub(r'[^\w.-]+', '_', name).strip('._-')[:MAX_NAME] or other
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names of files, numbered where they are equal."""
+    unique: list[str] = []
+    for name in names:
+        safe = base = _safe(name, 'clip')
+        number = 1
+        while safe in unique:
+            number += 1
+            safe = f'{base}_{number}'
+        unique.append(safe)
+    return unique
+
+
+# Runs --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """What is stored of a run.
+
+    Attributes:
+        run: Its id, the name of its folder.
+        name: What the user called it.
+        state: Of the run.
+        message: What it does, or why it ended.
+        size: Of the model, a name of :data:`SIZES`.
+        epochs: Of the run; None for what the project has.
+        start_from: Weights that it starts from.
+        total_steps: Optimizer steps; 0 until it is known.
+        before: Score of the starting model, by metric.
+        process: Id of the running program's process group.
+    """
+
+    run: str
+    name: str
+    state: State = 'preparing'
+    message: str = ''
+    size: str
+    epochs: int | None
+    start_from: str
+    total_steps: int = 0
+    before: Mapping[str, float] = field(default_factory=dict)
+    process: int | None = None
+
+
+class _StoppedError(Exception):
+    """The user has stopped the run."""
+
+
+class TrainingRuns:
+    """The training runs of a demo; one of them may be at work.
+
+    Calls return at once: a thread prepares a run and waits for its programs.
+
+    Args:
+        folder: Of the runs; runs of an earlier server are found there.
+        device: Device of the server; runs use the same.
+    """
+
+    def __init__(self, folder: Path, *, device: str = 'cpu') -> None:
+        self.folder = folder.absolute()
+        self._device = device
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._runs: dict[str, TrainingRun] = {}
+        for path in sorted(self.folder.glob(f'*/{STATE_FILE}')):
+            self._restore(path)
+
+    def start(
+        self,
+        views: Sequence[AnnotatedView],
+        *,
+        name: str,
+        size: str | None = None,
+        epochs: int | None = None,
+        model: ModelChoice | None = None,
+    ) -> str:
+        """Start a run on annotated sessions.
+
+        Args:
+            views: The sessions.
+            name: For the user.
+            size: Of the model, a name of :data:`SIZES`. None for that of the running
+                model on a GPU, and for the small model on a CPU.
+            epochs: Of training; None for what suits the data.
+            model: The running model: if it has this size, the run starts from it,
+                else from the weights of ``mmsam2 new``.
+
+        Returns:
+            Id of the run.
+
+        Raises:
+            ValueError: If a run is at work, an option is invalid, or the weights of
+                this size are not on this machine.
+        """
+        fitting = _fitting_size(model)
+        if size is None:
+            size = 'mini' if self._device == 'cpu' else fitting or 'mini'
+        if size not in SIZES:
+            msg = f'size must be one of {", ".join(SIZES)}, not {size!r}'
+            raise ValueError(msg)
+        if epochs is not None and not 1 <= epochs <= MAX_EPOCHS:
+            msg = f'epochs must be a number from 1 to {MAX_EPOCHS}, not {epochs}'
+            raise ValueError(msg)
+        if not views:
+            msg = 'no session is chosen; choose at least one to train on'
+            raise ValueError(msg)
+        if size == fitting and model is not None:
+            start_from = str(model.checkpoint)
+        else:
+            start_from = _weights_of_project(size)
+        with self._lock:
+            active = [r for r in self._runs.values() if _is_active(r)]
+            if active:
+                msg = f'{active[0].name} is training; stop it first, or wait'
+                raise ValueError(msg)
+            run = TrainingRun(
+                run=self._new_id(name),
+                name=name.strip() or 'run',
+                size=size,
+                epochs=epochs,
+                start_from=start_from,
+                message='writing the data set',
+            )
+            self._stop.clear()
+            self._set(run)
+            self._thread = threading.Thread(
+                target=self._work, args=(run.run, list(views)), name='training'
+            )
+            self._thread.start()
+        return run.run
+
+    def stop(self, run: str) -> None:
+        """Stop a run; its checkpoints stay.
+
+        Raises:
+            ValueError: If there is no such run, or it has ended.
+        """
+        with self._lock:
+            if not _is_active(self._get(run)):
+                msg = f'{self._get(run).name} has ended; there is nothing to stop'
+                raise ValueError(msg)
+            self._stop.set()
+            process = self._get(run).process
+        if process is not None:
+            _end_group(process, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Stop the running run, and wait for its end."""
+        with self._lock:
+            active = [r.run for r in self._runs.values() if _is_active(r)]
+        for run in active:
+            self.stop(run)
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> list[dict[str, Any]]:
+        """All runs, the latest first, as JSON: state, progress, curves, checkpoints."""
+        with self._lock:
+            runs = list(self._runs.values())
+        return [self._describe(run) for run in reversed(runs)]
+
+    def model(self, name: str) -> ModelChoice:
+        """The model of a run, for ``RUN/CHECKPOINT``.
+
+        Raises:
+            ValueError: If there is no such run or checkpoint.
+        """
+        run, _, checkpoint = name.partition('/')
+        project = self.folder / self._get(run).run / PROJECT
+        names = _checkpoints(project)
+        if checkpoint not in names:
+            has = f'it has {", ".join(names)}' if names else 'it has none yet'
+            msg = f'run {run} has no checkpoint {checkpoint!r}; {has}'
+            raise ValueError(msg)
+        return ModelChoice(
+            name=f'run:{name}',
+            config=str(project / CONFIG),
+            checkpoint=project / 'work_dir' / f'{checkpoint}.pth',
+        )
+
+    def _restore(self, path: Path) -> None:
+        """Read the state of a run of an earlier server."""
+        try:
+            run = TrainingRun(**json.loads(path.read_text(encoding='utf-8')))
+        except (OSError, ValueError, TypeError) as error:
+            print_log(f'{path} is damaged ({error})', 'current', logging.WARNING)
+            return
+        self._runs[run.run] = run
+        if _is_active(run):  # its server was killed
+            if run.process is not None and _is_ours(run.process, path.parent):
+                _end_group(run.process, signal.SIGKILL)
+            self._set(replace(run, state='stopped', message='the demo was ended'))
+
+    def _get(self, run: str) -> TrainingRun:
+        if run not in self._runs:
+            msg = f'there is no training run {run!r}'
+            raise ValueError(msg)
+        return self._runs[run]
+
+    def _new_id(self, name: str) -> str:
+        base = _safe(name, 'run')
+        number, run = 1, base
+        while run in self._runs or (self.folder / run).exists():
+            number += 1
+            run = f'{base}_{number}'
+        return run
+
+    def _set(self, run: TrainingRun) -> None:
+        with self._lock:
+            self._runs[run.run] = run
+            path = self.folder / run.run / STATE_FILE
+            fields = {name: getattr(run, name) for name in TrainingRun.__slots__}
+            write_atomically(path, json.dumps(fields, indent=1) + '\n')
+
+    def _change(self, run: str, **changes: Any) -> TrainingRun:
+        with self._lock:
+            changed = replace(self._runs[run], **changes)
+            self._set(changed)
+            return changed
+
+    # ---------------------------------------------------------------- in the thread
+
+    def _work(self, run: str, views: Sequence[AnnotatedView]) -> None:
+        """Go through the steps of a run."""
+        state: State = 'done'
+        message = ''
+        try:
+            self._prepare(run, views)
+            self._change(run, state='running', message='training')
+            config = self.folder / run / PROJECT / CONFIG
+            self._run_tool(run, 'train.py', config)
+        except _StoppedError:
+            state, message = 'stopped', 'stopped by the user'
+        except (ValueError, OSError) as error:
+            state, message = 'failed', str(error)
+        except BaseException as error:
+            self._change(run, state='failed', message=repr(error), process=None)
+            raise
+        try:
+            self._change(run, state=state, message=message, process=None)
+        except OSError as error:  # a full disk; the state in memory counts
+            print_log(f'{run}: {error}', 'current', logging.ERROR)
+
+    def _prepare(self, run: str, views: Sequence[AnnotatedView]) -> None:
+        folder = self.folder / run
+        data, project = folder / DATA, folder / PROJECT
+        write_data(views, data, self._check_stop)
+        options = self._get(run)
+        self._change(run, message='making the project')
+        size = ('--size', options.size)
+        self._run_tool(run, 'new.py', project, '--from', data, *size)
+        total_steps = _edit_config(project / CONFIG, options)
+        self._change(run, message='checking the data set', total_steps=total_steps)
+        for loader in ('train', 'val'):
+            config = (project / CONFIG, '--loader', loader)
+            self._run_tool(run, 'check_dataset.py', *config)
+        self._change(run, message='scoring the model before training')
+        words = (options.start_from, '--work-dir', folder / BEFORE)
+        self._run_tool(run, 'test.py', project / CONFIG, *words)
+        self._change(run, before=_scores_of(folder / BEFORE))
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise _StoppedError
+
+    def _run_tool(self, run: str, tool: str, *words: str | Path) -> None:
+        """Run a program of ours with its output in the log.
+
+        Raises:
+            ValueError: If it fails; the message holds the end of its output.
+        """
+        path = self.folder / run / LOG
+        command = [sys.executable, str(TOOLS / tool), *map(str, words)]
+        with path.open('ab') as log:
+            log.write(f'$ {" ".join(command)}\n'.encode())
+            log.flush()
+            begin = log.tell()
+            with self._lock:
+                self._check_stop()
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=_environment(self._device),
+                )
+                self._change(run, process=process.pid)
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+        self._wait(process)
+        self._check_stop()
+        if process.returncode:
+            lines = _tail(path, begin)
+            msg = f'{tool} failed (exit code {process.returncode}): {lines}'
+            raise ValueError(msg)
+
+    def _wait(self, process: 'subprocess.Popen[bytes]') -> None:
+        """Wait for a program; kill it if it does not end after a stop."""
+        while not self._stop.is_set():
+            try:
+                process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            _end_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+    # ----------------------------------------------------------------------- status
+
+    def _describe(self, run: TrainingRun) -> dict[str, Any]:
+        project = self.folder / run.run / PROJECT
+        work_dir = project / 'work_dir'
+        curves, step = _curves(work_dir, run.before)
+        progress = step / run.total_steps if run.total_steps else 0.0
+        names = _checkpoints(project)
+        best = [name for name in names if name.startswith('best_')]
+        return {
+            'run': run.run,
+            'name': run.name,
+            'state': run.state,
+            'message': run.message,
+            'progress': 1.0 if run.state == 'done' else min(1.0, progress),
+            'curves': curves,
+            'checkpoints': names,
+            'best': next(reversed(best or names), None),
+        }
+
+
+def _is_active(run: TrainingRun) -> bool:
+    return run.state in {'preparing', 'running'}
+
+
+def _fitting_size(model: ModelChoice | None) -> str | None:
+    """Size of a model, a name of :data:`SIZES`; None for another architecture."""
+    if model is None or model.checkpoint is None:
+        return None
+    source = str(model.checkpoint)
+    loaded = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
+    for size, (part, _) in SIZES.items():
+        try:
+            weights = weights_of(loaded, source=source)
+            fitting_config(weights, f'_base_/models/sam2_1_{part}.py', source=source)
+        except CheckpointMismatchError:
+            continue
+        return size
+    return None
+
+
+def _weights_of_project(size: str) -> str:
+    """Weights that ``mmsam2 new`` starts from.
+
+    Raises:
+        ValueError: If they are not on this machine.
+    """
+    name = SIZES[size][1]
+    path = find_file(MINI_WEIGHTS if name is None else f'{name}.pt')
+    if path is None:
+        msg = (
+            f'training the size {size} starts from {name}.pt, which is not on this '
+            f'machine; run: mmsam2 download {name}'
+        )
+        raise ValueError(msg)
+    return str(path.absolute())
+
+
+def _edit_config(path: Path, run: TrainingRun) -> int:
+    """Set the epochs and the weights of a project; return the steps of the run.
+
+    Raises:
+        ValueError: If ``mmsam2 new`` has written something else.
+    """
+    text = path.read_text(encoding='utf-8')
+    match = EPOCHS_LINE.search(text)
+    if match is None or not WEIGHTS_LINE.search(text):
+        msg = f'{path} has no train_cfg and load_from in the form of mmsam2 new'
+        raise ValueError(msg)
+    epochs, num_steps = run.epochs or int(match[1]), int(match[2])
+    interval = max(1, epochs // NUM_VALIDATIONS)
+    line = f'train_cfg = dict(max_epochs={epochs}, val_interval={interval})'
+    text = text.replace(match[0], f'{line}  # {num_steps} steps each')
+    text = WEIGHTS_LINE.sub(lambda _: f'load_from = {run.start_from!r}', text)
+    write_atomically(path, text)
+    return epochs * num_steps
+
+
+def _checkpoints(project: Path) -> list[str]:
+    """Names of the checkpoints of a project, the latest last."""
+    paths = (project / 'work_dir').glob('*.pth')
+    return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime_ns)]
+
+
+def _scores_of(work_dir: Path) -> dict[str, float]:
+    """Scores that ``test`` has written, by metric."""
+    paths = sorted(work_dir.glob('*/*.json'))
+    if not paths:
+        return {}
+    scores = json.loads(paths[-1].read_text(encoding='utf-8'))
+    return {name: float(value) for name, value in scores.items() if is_number(value)}
+
+
+def _curves(
+    work_dir: Path, before: Mapping[str, float]
+) -> tuple[dict[str, list[list[float]]], int]:
+    """Curves of a run, and its last step.
+
+    Returns:
+        ``loss``: pairs of step and value. The score, by its name: pairs of epoch and
+        value; epoch 0 is the model before training.
+    """
+    try:
+        records = read_records(find_logs(work_dir))
+    except FileNotFoundError:
+        records = []
+    steps = [r for r in records if 'iter' in r and is_number(r.get('loss'))]
+    losses = [[int(r['iter']), float(r['loss'])] for r in steps]
+    names = {*metrics_of(r for r in records if 'iter' not in r), *before}
+    by_clicks = next((name for name in sorted(names) if name.startswith('mIoU')), 'J&F')
+    metric = preferred_metric(None, sorted(names), by_clicks)
+    scores = [[0, before[metric]]] if metric in before else []
+    scores += [
+        [int(r['step']), float(r[metric])]
+        for r in records
+        if 'iter' not in r and is_number(r.get(metric))
+    ]
+    last = int(steps[-1]['iter']) if steps else 0
+    return {'loss': losses[:: 1 + len(losses) // MAX_POINTS], metric: scores}, last
+
+
+def _environment(device: str) -> dict[str, str]:
+    """Environment of a program, which uses the device of the server."""
+    variables = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+    if device == 'cpu':
+        variables['CUDA_VISIBLE_DEVICES'] = ''
+    elif ':' in device:
+        variables.setdefault('CUDA_VISIBLE_DEVICES', device.partition(':')[2])
+    return variables
+
+
+def _tail(path: Path, begin: int) -> str:
+    """The last lines of a log after a position."""
+    with path.open('rb') as log:
+        log.seek(begin)
+        lines = log.read().decode('utf-8', 'replace').splitlines()
+    return '\n'.join([line for line in lines if line.strip()][-NUM_TAIL_LINES:])
+
+
+def _end_group(group: int, signal_number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal_number)
+
+
+def _is_ours(process: int, folder: Path) -> bool:
+    """Whether a process is a program of a run: ids are used again."""
+    try:
+        command = Path(f'/proc/{process}/cmdline').read_bytes()
+    except OSError:
+        return False
+    return str(folder).encode() in command
