@@ -17,7 +17,8 @@ masks. The *target* of an effect is ``M`` for ``'objects'`` and its complement f
 - ``outline``: a line inside each object, in its colour; its width is below.
 - ``cutout``: the target becomes transparent, and black below the transparency; alpha is
   0 or 255. Where there is no alpha (films) it is black. ``s`` has no effect.
-- ``blur``: a Gaussian of the whole frame with sigma ``0.05 s m``, on the target.
+- ``blur``: a Gaussian of the whole frame (mirrored at its border) with sigma
+  ``0.05 s m``, on the target.
 - ``pixelate``: the mean of each block of ``max(2, round(0.1 s m))`` pixels a side, on
   the target. Blocks start at the upper left corner; those cut by the right or lower
   border take the mean of what there is.
@@ -137,15 +138,16 @@ def apply_effect(
         changed = _CHANGES[options.name](frame, colors, owners, options)
         shown = np.where(where[:, :, None], changed, frame)
         width = min(frame.shape[:2]) * ADDED_OUTLINE_SHARE
-    alpha = np.where(where, 0, 255) if options.name == 'cutout' else None
+    is_cutout = options.name == 'cutout'
+    alpha = np.where(where, np.uint8(0), np.uint8(255)) if is_cutout else None
     if options.outline or options.name == 'outline':
         line = _outlines(owners, len(masks), max(1, round(width)))
         shown[line] = colors[owners[line]]
         if alpha is not None:
             alpha[line] = 255
     if alpha is not None:
-        shown = np.dstack([shown, alpha])
-    return shown.astype(np.uint8, copy=False)
+        shown = np.asarray(cv2.merge([*cv2.split(shown), alpha]), np.uint8)
+    return shown
 
 
 def parse_color(value: object) -> Color:
@@ -220,7 +222,9 @@ def _blur(
     factor = max(1, int(sigma // (REDUCED_SIGMA / 2))) if sigma > REDUCED_SIGMA else 1
     reduced = (max(1, width // factor), max(1, height // factor))
     image = cv2.resize(frame, reduced, interpolation=cv2.INTER_AREA)
-    image = cv2.GaussianBlur(image, (0, 0), sigma / factor)
+    image = cv2.GaussianBlur(
+        image, (0, 0), sigma / factor, borderType=cv2.BORDER_REFLECT
+    )
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(image, np.uint8)
 

@@ -1,0 +1,85 @@
+"""Annotated videos as the demo hands them on, made of generated clips."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from projects.sam2.datasets.sources.synthetic import make_clip, make_plans
+from projects.sam2.ops import EncodedMask, encode_masks
+from projects.sam2.webdemo.document import AnnotatedObject, Document
+from projects.sam2.webdemo.video import AnnotatedVideo
+
+
+@dataclass(frozen=True)
+class ViewMask:
+    """A mask of a frame."""
+
+    object_id: int
+    code: EncodedMask
+    score: float = 1.0
+
+
+@dataclass
+class MadeView:
+    """A session whose masks are given: labels of the frames, 0 where there is none.
+
+    Attributes:
+        video: The frames.
+        labels: (height, width) by frame.
+        hidden: Ids of hidden objects.
+        broken_frames: Those of the document.
+    """
+
+    video: AnnotatedVideo
+    labels: Mapping[int, NDArray[np.uint8]]
+    colors: Mapping[int, str] = field(default_factory=dict)
+    hidden: frozenset[int] = frozenset()
+    broken_frames: tuple[int, ...] = ()
+
+    @property
+    def document(self) -> Document:
+        """Objects with the colours #ff0000, #00ff00 and #0000ff, in turn."""
+        turn = ('#ff0000', '#00ff00', '#0000ff')
+        ids = sorted({int(i) for each in self.labels.values() for i in np.unique(each)})
+        objects = {
+            i: AnnotatedObject(
+                object_id=i,
+                name=f'object {i}',
+                color=self.colors.get(i, turn[(i - 1) % 3]),
+                category='even' if i % 2 == 0 else 'odd',
+                hidden=i in self.hidden,
+            )
+            for i in ids
+            if i
+        }
+        return Document(objects=objects, broken_frames=self.broken_frames)
+
+    def masks(self, frame_index: int) -> list[ViewMask]:
+        """Masks of the labels of a frame."""
+        if frame_index not in self.labels:
+            return []
+        labels = self.labels[frame_index]
+        ids = [int(i) for i in np.unique(labels) if i]
+        codes = encode_masks(np.stack([labels == i for i in ids])) if ids else []
+        return [ViewMask(i, code) for i, code in zip(ids, codes, strict=True)]
+
+
+def write_frames(folder: Path, frames: NDArray[np.uint8]) -> None:
+    """Write frames (T, height, width, 3) as PNG files."""
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f'{index:05d}.png')
+
+
+def generated_view(folder: Path, index: int = 0, *, num_frames: int = 10) -> MadeView:
+    """A generated clip of 2 to 4 objects, 128 pixels wide, with all of its masks."""
+    plan = make_plans(
+        split='demo', num_clips=index + 1, num_frames=num_frames, size=128, seed=7
+    )[index]
+    clip = make_clip(plan)
+    write_frames(folder, clip.frames)
+    return MadeView(AnnotatedVideo(folder), dict(enumerate(clip.labels)))
