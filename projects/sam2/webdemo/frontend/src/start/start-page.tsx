@@ -1,4 +1,324 @@
 // The first page: sessions, and where a new one comes from.
+import { useEffect, useRef, useState } from 'preact/hooks';
+
+import { thumbUrl } from '../api';
+import * as commands from '../commands';
+import { ThemeButton } from '../panels/top-bar';
+import type { FolderEntry, SessionEntry, SessionKind } from '../protocol';
+import * as store from '../store';
+import { Button, Field, IconButton, InlineInput, Segmented } from '../ui/controls';
+import { Dialog } from '../ui/dialog';
+import { formatAgo, formatCount } from '../ui/format';
+import { Icon } from '../ui/icons';
+import { Notices } from '../ui/notices';
+import { FileBrowser } from './file-browser';
+import { UploadList } from './uploads';
+
 export function StartPage() {
-  return <main data-testid="start-page" />;
+  useEffect(() => {
+    void commands.refreshSessions();
+  }, []);
+  if (store.needsToken.value) return <TokenForm />;
+  return (
+    <div class="start" data-testid="start-page">
+      <header class="start-head">
+        <svg class="logo" viewBox="0 0 24 24" aria-hidden="true">
+          <path
+            d="M5 3h9l5 5v8l-5 5H5l-2-2V5z"
+            fill="none"
+            stroke="currentColor"
+            stroke-width="2"
+            stroke-linejoin="round"
+            stroke-dasharray="4 2.5"
+          />
+          <circle cx="11" cy="12" r="3" fill="currentColor" />
+        </svg>
+        <h1>Annotate videos and images</h1>
+        {store.info.value && (
+          <span class="muted truncate" data-testid="model-name">
+            {store.info.value.model.name} on {store.info.value.model.device}
+          </span>
+        )}
+        <ThemeButton />
+      </header>
+      <main class="start-body">
+        <div class="start-column">
+          <Sessions />
+        </div>
+        <div class="start-column">
+          <NewSession />
+        </div>
+      </main>
+      <Notices />
+    </div>
+  );
+}
+
+function Sessions() {
+  const sessions = store.sessions.value;
+  const [doomed, setDoomed] = useState<SessionEntry | null>(null);
+  const crashed = sessions?.filter((session) => session.crashed) ?? [];
+  return (
+    <section aria-label="Sessions">
+      <header>
+        <h2>Sessions</h2>
+        <IconButton icon="refresh" label="Look again" testId="refresh-sessions" onClick={() => void commands.refreshSessions()} />
+      </header>
+      {crashed.length > 0 && (
+        <div class="banner banner-warning rounded" role="status" data-testid="banner-crashed">
+          <Icon name="warning" />
+          <p>
+            {crashed.length === 1 ? `${crashed[0]!.name} was` : `${crashed.length} sessions were`}{' '}
+            interrupted. Open {crashed.length === 1 ? 'it' : 'them'} to go on: everything but the
+            running frame was saved.
+          </p>
+        </div>
+      )}
+      <div class="surface" data-testid="session-list">
+        {sessions?.map((session) => (
+          <SessionCard key={session.id} session={session} onDelete={() => setDoomed(session)} />
+        ))}
+        {sessions?.length === 0 && (
+          <div class="empty">
+            <Icon name="film" />
+            <p>No sessions yet. Open an example, a file of this computer, or upload one.</p>
+          </div>
+        )}
+        {!sessions && <div class="empty">Looking for sessions …</div>}
+      </div>
+      {doomed && <DeleteDialog session={doomed} onClose={() => setDoomed(null)} />}
+    </section>
+  );
+}
+
+function SessionCard({ session, onDelete }: { session: SessionEntry; onDelete: () => void }) {
+  const [renaming, setRenaming] = useState(false);
+  const missing = session.state === 'missing video';
+  const modified =
+    typeof session.modified === 'number' ? session.modified : Date.parse(session.modified) / 1000;
+  return (
+    <article class="session-card" data-testid="session-card" data-session={session.id} aria-label={session.name}>
+      <div class="picture">
+        {session.key && !missing ? (
+          <img alt="" loading="lazy" src={thumbUrl(session.id, session.key, 0)} />
+        ) : (
+          <Icon name={session.kind === 'video' ? 'film' : 'image'} />
+        )}
+      </div>
+      <div class="truncate">
+        {renaming ? (
+          <RenameInput session={session} onDone={() => setRenaming(false)} />
+        ) : (
+          <a class="open truncate" href={`#/session/${encodeURIComponent(session.id)}`} title={session.source} data-testid="session-open">
+            {session.name}
+          </a>
+        )}
+        <p class="session-facts number">
+          <span>{formatCount(session.num_frames, session.kind === 'video' ? 'frame' : 'image')}</span>
+          <span>{formatCount(session.num_objects, 'object')}</span>
+          {Number.isFinite(modified) && <span>{formatAgo(modified, Date.now() / 1000)}</span>}
+          {session.state === 'open' && <span class="badge badge-success">open</span>}
+          {session.crashed && <span class="badge badge-warning">interrupted</span>}
+          {missing && (
+            <span class="badge badge-danger" title={session.source}>
+              video is missing
+            </span>
+          )}
+        </p>
+      </div>
+      <div class="button-group">
+        <IconButton icon="pencil" label={`Rename ${session.name}`} testId="session-rename" onClick={() => setRenaming(true)} />
+        <IconButton icon="trash" label={`Delete ${session.name}`} testId="session-delete" onClick={onDelete} />
+      </div>
+    </article>
+  );
+}
+
+function RenameInput({ session, onDone }: { session: SessionEntry; onDone: () => void }) {
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => box.current!.querySelector('input')!.select(), []);
+  return (
+    <div ref={box} class="rename" onFocusOut={onDone}>
+      <InlineInput
+        value={session.name}
+        label="New name"
+        testId="session-new-name"
+        onCommit={(name) => {
+          if (name) void commands.renameSession(session.id, name);
+        }}
+      />
+    </div>
+  );
+}
+
+function DeleteDialog({ session, onClose }: { session: SessionEntry; onClose: () => void }) {
+  const remove = () => {
+    void commands.deleteSession(session.id);
+    onClose();
+  };
+  return (
+    <Dialog
+      title="Delete this session?"
+      testId="delete-dialog"
+      onClose={onClose}
+      foot={
+        <>
+          <Button onClick={onClose}>Keep it</Button>
+          <Button kind="danger" icon="trash" testId="delete-confirm" onClick={remove}>
+            Delete
+          </Button>
+        </>
+      }
+    >
+      <p>
+        The annotations of <strong>{session.name}</strong> ({formatCount(session.num_objects, 'object')}) are
+        deleted for good. Your video stays.
+      </p>
+    </Dialog>
+  );
+}
+
+function NewSession() {
+  // Stills are separate images; the frames of a folder may also be one video.
+  const [kind, setKind] = useState<SessionKind>('video');
+  const examples = store.info.value?.examples ?? [];
+  const opening = store.opening.value;
+  const choose = (path: string, entry: FolderEntry['kind']) => {
+    void commands.createSession(path, entry === 'video' ? 'video' : kind);
+  };
+  return (
+    <>
+      <section aria-label="New session">
+        <header>
+          <h2>New session</h2>
+          {opening && <span class="badge badge-accent">Opening …</span>}
+        </header>
+        <Dropzone kind={kind} />
+        <UploadList />
+        <div class="row-line">
+          <span class="grow">Images are</span>
+          <Segmented
+            label="Images are"
+            testId="new-kind"
+            value={kind}
+            options={[
+              { value: 'video', label: 'One video' },
+              { value: 'images', label: 'Stills' },
+            ]}
+            onChange={setKind}
+          />
+        </div>
+      </section>
+      {examples.length > 0 && (
+        <section aria-label="Examples">
+          <h2>Examples</h2>
+          <ul class="surface entry-list">
+            {examples.map((example) => (
+              <li key={example.name}>
+                <button
+                  type="button"
+                  class="entry"
+                  disabled={opening}
+                  data-testid={`example-${example.name}`}
+                  onClick={() => void commands.createSession(`example:${example.name}`)}
+                >
+                  <Icon name="film" />
+                  <span class="grow truncate">{example.title}</span>
+                  <span class="muted number">{formatCount(example.num_frames, 'frame')}</span>
+                </button>
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+      <section aria-label="Files of the server">
+        <h2>Files</h2>
+        <FileBrowser purpose="media" disabled={opening} onChoose={choose} />
+      </section>
+    </>
+  );
+}
+
+/** Takes files that are dropped or picked: a video, or images of one session. */
+function Dropzone({ kind }: { kind: SessionKind }) {
+  const [over, setOver] = useState(false);
+  const picker = useRef<HTMLInputElement>(null);
+  const take = async (list: FileList | null) => {
+    const files = [...(list ?? [])].sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
+    if (!files.length) return;
+    const images = files.filter((file) => file.type.startsWith('image/'));
+    if (images.length < files.length && files.length > 1) {
+      commands.notify('error', 'Upload one video, or several images, but not both at once.');
+      return;
+    }
+    const source = await commands.upload(files);
+    if (source) await commands.createSession(source, images.length ? kind : 'video', files[0]!.name);
+  };
+  return (
+    <div
+      class={over ? 'drop-zone over' : 'drop-zone'}
+      data-testid="drop-zone"
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={() => setOver(false)}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        void take(event.dataTransfer?.files ?? null);
+      }}
+    >
+      <Icon name="upload" />
+      <p>Drop a video or images here</p>
+      <Button kind="primary" testId="upload-button" onClick={() => picker.current!.click()}>
+        Choose files …
+      </Button>
+      <input
+        ref={picker}
+        type="file"
+        class="visually-hidden"
+        tabIndex={-1}
+        multiple
+        accept="video/*,image/*,.mkv,.avi"
+        aria-label="Video or images to upload"
+        data-testid="upload-files"
+        onChange={(event) => {
+          const input = event.currentTarget;
+          void take(input.files).finally(() => (input.value = ''));
+        }}
+      />
+    </div>
+  );
+}
+
+function TokenForm() {
+  const [token, setToken] = useState('');
+  return (
+    <main class="start">
+      <form
+        class="surface token-form"
+        data-testid="token-form"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (token.trim()) commands.enterToken(token.trim());
+        }}
+      >
+        <h1>Token</h1>
+        <Field label="This server asks for a token" hint="It stands in the address that mmsam2 demo printed.">
+          <input
+            class="input"
+            type="password"
+            autocomplete="current-password"
+            value={token}
+            data-testid="token"
+            onInput={(event) => setToken(event.currentTarget.value)}
+          />
+        </Field>
+        <Button kind="primary" type="submit" disabled={!token.trim()} testId="token-submit">
+          Open
+        </Button>
+      </form>
+    </main>
+  );
 }

@@ -1,0 +1,83 @@
+// The tools of the canvas, and what the chosen one can be set to.
+import * as commands from '../commands';
+import { SHORTCUTS, keyLabel } from '../shortcuts';
+import * as store from '../store';
+import { IconButton } from '../ui/controls';
+import { Icon } from '../ui/icons';
+
+const LABELS: Readonly<Record<store.ToolName, string>> = {
+  select: 'Select objects',
+  point: 'Points',
+  box: 'Box',
+  brush: 'Brush',
+  eraser: 'Eraser',
+  lasso: 'Lasso',
+  hand: 'Hand',
+};
+const BRUSHES: readonly store.ToolName[] = ['brush', 'eraser'];
+
+/** The key of a tool, from the table of shortcuts. */
+function keyOf(tool: store.ToolName): string {
+  const index = store.TOOLS.indexOf(tool);
+  return SHORTCUTS.filter((shortcut) => shortcut.group === 'Tools')[index]?.keys[0] ?? '';
+}
+
+export function ToolBar() {
+  const chosen = store.tool.value;
+  return (
+    <div class="tool-bar" role="toolbar" aria-label="Tools" aria-orientation="vertical">
+      <div role="radiogroup" aria-label="Tool">
+        {store.TOOLS.map((tool) => (
+          <button
+            key={tool}
+            type="button"
+            role="radio"
+            class="button icon-button"
+            aria-checked={tool === chosen}
+            aria-label={LABELS[tool]}
+            aria-keyshortcuts={keyOf(tool)}
+            title={`${LABELS[tool]} (${keyLabel(keyOf(tool))})`}
+            data-testid={`tool-${tool}`}
+            onClick={() => commands.setTool(tool)}
+          >
+            <Icon name={tool} />
+          </button>
+        ))}
+      </div>
+      {BRUSHES.includes(chosen) && <BrushSize />}
+      <span class="grow" />
+      <IconButton
+        icon="plus"
+        label="New object: the next prompt makes it"
+        shortcut="Q"
+        pressed={store.activeObject.value === null}
+        testId="tool-new-object"
+        onClick={() => commands.newObject()}
+      />
+    </div>
+  );
+}
+
+function BrushSize() {
+  const radius = store.brushRadius.value;
+  return (
+    <label class="brush-size" title="Size of the brush ([ and ])">
+      <span class="visually-hidden">Radius of the brush in pixels</span>
+      <input
+        type="range"
+        min="0"
+        max="100"
+        value={toSlider(radius)}
+        aria-valuetext={`${radius} pixels`}
+        data-testid="brush-size"
+        onInput={(event) => commands.setBrushRadius(fromSlider(event.currentTarget.valueAsNumber))}
+      />
+      <span class="number">{radius} px</span>
+    </label>
+  );
+}
+
+// Small brushes need fine steps, large ones coarse steps: the slider is logarithmic.
+const LARGEST = 400;
+const toSlider = (radius: number) => (100 * Math.log(radius)) / Math.log(LARGEST);
+const fromSlider = (value: number) => Math.round(LARGEST ** (value / 100));

@@ -1,0 +1,365 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { Icon, type IconName } from './icons';
+
+/** The part of a control's name that browser tests look for. */
+interface Testable {
+  testId?: string | undefined;
+}
+
+interface IconButtonProps extends Testable {
+  icon: IconName;
+  /** The accessible name, shown as a tooltip with the shortcut. */
+  label: string;
+  shortcut?: string | undefined;
+  pressed?: boolean | undefined;
+  disabled?: boolean | undefined;
+  class?: string | undefined;
+  onClick: (event: MouseEvent) => void;
+}
+
+export function IconButton(props: IconButtonProps) {
+  const { icon, label, shortcut, pressed, disabled, testId, onClick } = props;
+  return (
+    <button
+      type="button"
+      class={`button icon-button ${props.class ?? ''}`}
+      aria-label={label}
+      aria-keyshortcuts={shortcut}
+      aria-pressed={pressed}
+      title={shortcut ? `${label} (${shortcut})` : label}
+      disabled={disabled}
+      data-testid={testId}
+      onClick={onClick}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+}
+
+interface ButtonProps extends Testable {
+  icon?: IconName | undefined;
+  kind?: 'plain' | 'primary' | 'danger' | 'quiet';
+  disabled?: boolean | undefined;
+  title?: string | undefined;
+  type?: 'button' | 'submit';
+  onClick?: (event: MouseEvent) => void;
+  children: ComponentChildren;
+}
+
+export function Button(props: ButtonProps) {
+  const { icon, kind = 'plain', children, testId, type = 'button', ...rest } = props;
+  return (
+    <button type={type} class={`button button-${kind}`} data-testid={testId} {...rest}>
+      {icon && <Icon name={icon} />}
+      {children}
+    </button>
+  );
+}
+
+interface SegmentedProps<Value extends string> extends Testable {
+  label: string;
+  value: Value;
+  options: readonly { value: Value; label: string; icon?: IconName }[];
+  onChange: (value: Value) => void;
+}
+
+/** A choice of a few values: arrow keys move, one tab stop. */
+export function Segmented<Value extends string>(props: SegmentedProps<Value>) {
+  const { label, value, options, onChange, testId } = props;
+  const move = (event: KeyboardEvent) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const index = options.findIndex((option) => option.value === value);
+    const next = (index + step + options.length) % options.length;
+    onChange(options[next]!.value);
+    const group = event.currentTarget as HTMLElement;
+    (group.children[next] as HTMLElement).focus();
+  };
+  return (
+    <div class="segmented" role="radiogroup" aria-label={label} onKeyDown={move} data-testid={testId}>
+      {options.map((option) => (
+        <button
+          key={option.value}
+          type="button"
+          class="button"
+          role="radio"
+          aria-checked={option.value === value}
+          tabIndex={option.value === value ? 0 : -1}
+          data-testid={testId && `${testId}-${option.value}`}
+          onClick={() => onChange(option.value)}
+        >
+          {option.icon && <Icon name={option.icon} />}
+          {option.label}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+interface SliderProps extends Testable {
+  label: string;
+  value: number;
+  min: number;
+  max: number;
+  step: number;
+  format?: (value: number) => string;
+  onInput: (value: number) => void;
+}
+
+export function Slider(props: SliderProps) {
+  const { label, value, min, max, step, format = String, testId, onInput } = props;
+  return (
+    <label class="slider">
+      <span>{label}</span>
+      <output>{format(value)}</output>
+      <input
+        type="range"
+        min={min}
+        max={max}
+        step={step}
+        value={value}
+        aria-valuetext={format(value)}
+        data-testid={testId}
+        onInput={(event) => onInput(event.currentTarget.valueAsNumber)}
+      />
+    </label>
+  );
+}
+
+/** A slider in a tool bar: an icon says what it is; a double click resets it. */
+export function CompactSlider(props: SliderProps & { icon: IconName; initial: number }) {
+  const { icon, label, value, min, max, step, format = String, initial, testId, onInput } = props;
+  return (
+    <label class="row-line slider-compact" title={`${label}: ${format(value)}`}>
+      <Icon name={icon} />
+      <span class="visually-hidden">{label}</span>
+      <input
+        type="range"
+        min={min}
+        max={max}
+        step={step}
+        value={value}
+        aria-valuetext={format(value)}
+        data-testid={testId}
+        onInput={(event) => onInput(event.currentTarget.valueAsNumber)}
+        onDblClick={() => onInput(initial)}
+      />
+    </label>
+  );
+}
+
+interface CheckProps extends Testable {
+  label: string;
+  checked: boolean;
+  disabled?: boolean | undefined;
+  onChange: (checked: boolean) => void;
+}
+
+export function Check({ label, checked, disabled, testId, onChange }: CheckProps) {
+  return (
+    <label class="check">
+      <input
+        type="checkbox"
+        checked={checked}
+        disabled={disabled}
+        data-testid={testId}
+        onChange={(event) => onChange(event.currentTarget.checked)}
+      />
+      {label}
+    </label>
+  );
+}
+
+interface FieldProps {
+  label: string;
+  hint?: string | undefined;
+  children: ComponentChildren;
+}
+
+export function Field({ label, hint, children }: FieldProps) {
+  return (
+    <label class="field">
+      <span>{label}</span>
+      {children}
+      {hint && <small>{hint}</small>}
+    </label>
+  );
+}
+
+interface NumberInputProps extends Testable {
+  value: number;
+  min: number;
+  max: number;
+  step?: number | undefined;
+  label?: string | undefined;
+  onChange: (value: number) => void;
+}
+
+/** A whole or decimal number; what is out of range is clamped when one leaves the field. */
+export function NumberInput(props: NumberInputProps) {
+  const { value, min, max, step = 1, label, testId, onChange } = props;
+  const commit = (input: HTMLInputElement) => {
+    const number = Math.min(max, Math.max(min, input.valueAsNumber));
+    if (Number.isFinite(number) && number !== value) onChange(number);
+    input.value = String(Number.isFinite(number) ? number : value);
+  };
+  return (
+    <input
+      class="input number"
+      type="number"
+      min={min}
+      max={max}
+      step={step}
+      value={value}
+      aria-label={label}
+      data-testid={testId}
+      onChange={(event) => commit(event.currentTarget)}
+    />
+  );
+}
+
+interface InlineInputProps extends Testable {
+  value: string;
+  label: string;
+  placeholder?: string | undefined;
+  list?: string | undefined;
+  maxLength?: number | undefined;
+  disabled?: boolean | undefined;
+  onCommit: (value: string) => void;
+}
+
+/** Text that is edited in place: Enter or leaving commits, Esc restores. */
+export function InlineInput(props: InlineInputProps) {
+  const { value, label, placeholder, list, maxLength = 200, disabled, testId, onCommit } = props;
+  const commit = (input: HTMLInputElement) => {
+    const text = input.value.trim();
+    if (text !== value) onCommit(text);
+  };
+  return (
+    <input
+      class="inline-input"
+      value={value}
+      aria-label={label}
+      title={value || undefined}
+      placeholder={placeholder}
+      list={list}
+      maxLength={maxLength}
+      disabled={disabled}
+      autocomplete="off"
+      spellcheck={false}
+      data-testid={testId}
+      onBlur={(event) => commit(event.currentTarget)}
+      onKeyDown={(event) => {
+        if (event.key === 'Enter') event.currentTarget.blur();
+        if (event.key === 'Escape') {
+          event.currentTarget.value = value;
+          event.currentTarget.blur();
+        }
+      }}
+    />
+  );
+}
+
+export interface MenuItem {
+  label: string;
+  icon?: IconName | undefined;
+  disabled?: boolean | undefined;
+  testId?: string | undefined;
+  onSelect: () => void;
+}
+
+interface MenuProps extends Testable {
+  label: string;
+  /** What the button shows; without it an icon button with three dots. */
+  children?: ComponentChildren;
+  icon?: IconName | undefined;
+  disabled?: boolean | undefined;
+  items: readonly (MenuItem | null)[];
+}
+
+/** A button that opens a list of actions; `null` draws a line between groups. */
+export function Menu({ label, children, icon = 'more', disabled, items, testId }: MenuProps) {
+  const id = useId();
+  const button = useRef<HTMLButtonElement>(null);
+  const list = useRef<HTMLDivElement>(null);
+  const [open, setOpen] = useState(false);
+
+  const show = () => {
+    const menu = list.current!;
+    menu.showPopover();
+    const anchor = button.current!.getBoundingClientRect();
+    const { width, height } = menu.getBoundingClientRect();
+    const left = Math.min(anchor.left, window.innerWidth - width - 8);
+    const below = anchor.bottom + 4;
+    const top = below + height > window.innerHeight ? anchor.top - height - 4 : below;
+    menu.style.left = `${Math.max(8, left)}px`;
+    menu.style.top = `${Math.max(8, top)}px`;
+    menu.querySelector<HTMLElement>('[role=menuitem]:not(:disabled)')?.focus();
+  };
+  const move = (event: KeyboardEvent) => {
+    if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp') return;
+    event.preventDefault();
+    event.stopPropagation();
+    const entries = [...list.current!.querySelectorAll<HTMLElement>('[role=menuitem]:not(:disabled)')];
+    const index = entries.indexOf(document.activeElement as HTMLElement);
+    const step = event.key === 'ArrowDown' ? 1 : -1;
+    entries[(index + step + entries.length) % entries.length]?.focus();
+  };
+  useEffect(() => {
+    const menu = list.current!;
+    const onToggle = (event: Event) => setOpen((event as ToggleEvent).newState === 'open');
+    menu.addEventListener('toggle', onToggle);
+    return () => menu.removeEventListener('toggle', onToggle);
+  }, []);
+
+  return (
+    <>
+      <button
+        ref={button}
+        type="button"
+        class={children ? 'button button-quiet' : 'button icon-button'}
+        aria-label={children ? undefined : label}
+        title={label}
+        aria-haspopup="menu"
+        aria-expanded={open}
+        aria-controls={id}
+        disabled={disabled}
+        data-testid={testId}
+        onClick={() => (open ? list.current!.hidePopover() : show())}
+      >
+        {children ?? <Icon name={icon} />}
+      </button>
+      <div ref={list} id={id} class="menu" role="menu" aria-label={label} popover="auto" onKeyDown={move}>
+        {items.map((item, index) =>
+          item === null ? (
+            <div key={index} class="menu-separator" role="separator" />
+          ) : (
+            <button
+              key={index}
+              type="button"
+              role="menuitem"
+              class="menu-item"
+              disabled={item.disabled}
+              data-testid={item.testId}
+              onClick={() => {
+                list.current!.hidePopover();
+                item.onSelect();
+              }}
+            >
+              {item.icon && <Icon name={item.icon} />}
+              <span class="truncate">{item.label}</span>
+            </button>
+          ),
+        )}
+      </div>
+    </>
+  );
+}
+
+/** Colours from outside are set by script: the page's policy forbids style attributes. */
+export function Swatch({ color }: { color: string }) {
+  return <span class="swatch" style={{ backgroundColor: color }} />;
+}
