@@ -4,6 +4,7 @@ import type {
   Effect,
   FolderListing,
   JobState,
+  ModelInfo,
   ServerInfo,
   SessionEntry,
   SessionKind,
@@ -112,7 +113,7 @@ export const getTraining = () => json<readonly TrainingRun[]>('GET', 'training')
 export const startTraining = (settings: TrainingSettings) =>
   json<{ run: string }>('POST', 'training', settings);
 export const stopTraining = (run: string) => json<unknown>('DELETE', `training/${id(run)}`);
-export const getModels = () => json<readonly string[]>('GET', 'models');
+export const getModels = () => json<{ current: ModelInfo; models: readonly string[] }>('GET', 'models');
 export const useModel = (name: string) => json<unknown>('POST', 'models/use', { name });
 
 export interface TrainingSettings {

@@ -9,7 +9,7 @@ import { Workspace } from './panels/workspace';
 import { Viewer } from './viewer/viewer';
 
 function readRoute(): void {
-  const match = /^#\/session\/([^/?]+)/.exec(location.hash);
+  const match = /^#\/sessions\/([^/?]+)/.exec(location.hash);
   if (match) {
     const id = decodeURIComponent(match[1]!);
     store.route.value = { page: 'session', id };

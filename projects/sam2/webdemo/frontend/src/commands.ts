@@ -108,7 +108,7 @@ export async function createSession(
 }
 
 export function openSession(id: string): void {
-  location.hash = `#/session/${encodeURIComponent(id)}`;
+  location.hash = `#/sessions/${encodeURIComponent(id)}`;
 }
 
 export function closeSession(): void {
@@ -196,6 +196,7 @@ export function dismissUpload(id: number): void {
 /** Connects to a session; the state of the one before is dropped. */
 export function connect(id: string): void {
   disconnect();
+  fitted = true;
   connection = new Connection(api.socketUrl(id), {
     onState: (state) => {
       store.connectionState.value = state;
@@ -245,6 +246,16 @@ export function disconnect(): void {
     store.scores.clear();
     store.scoresRevision.value += 1;
   });
+}
+
+/** Whether the server has answered all that was asked. */
+export function isQuiet(): boolean {
+  return !connection?.numWaiting && !creating && !scoresTimer;
+}
+
+/** Cuts the socket as a network would; for tests. */
+export function cutConnection(): void {
+  connection?.cut();
 }
 
 function receive(message: ServerMessage): void {
@@ -395,6 +406,7 @@ let scoresTimer = 0;
 function requestScores(): void {
   window.clearTimeout(scoresTimer);
   scoresTimer = window.setTimeout(() => {
+    scoresTimer = 0;
     connection?.request('scores', { objects: null }).catch(() => undefined);
   }, 150);
 }
@@ -532,6 +544,14 @@ export async function removePoint(
   const prompt = store.promptOf(frame, object);
   if (!prompt) return null;
   return setPrompt(frame, object, prompt.points.toSpliced(index, 1), prompt.box);
+}
+
+/** Why no prompt can be placed on a frame, or null. */
+export function promptRefusal(frame: number): string | null {
+  if (store.broken.value.has(frame) || store.frameError.value) {
+    return `Frame ${frame} cannot be read, so nothing can be marked on it.`;
+  }
+  return store.lockReason(store.activeObject.value, frame);
 }
 
 /** Sets the box of the active object, or makes a new object with it. */
@@ -808,18 +828,27 @@ export function jumpToLowScore(direction: 1 | -1): void {
 // ------------------------------------------------------------------------- view
 
 export const canvasSize = { width: 0, height: 0 };
+/** The whole frame is shown: it stays so when the window changes. */
+let fitted = true;
 const MAX_SCALE = 64;
 
 /** The whole frame in the middle of the canvas. */
 export function fitView(): void {
   const [height, width] = store.sizeOf(store.shownFrame.value ?? store.currentFrame.value);
   if (!height || !canvasSize.width) return;
+  fitted = true;
   const scale = Math.min(canvasSize.width / width, canvasSize.height / height);
   store.view.value = {
     scale,
     x: (canvasSize.width - width * scale) / 2,
     y: (canvasSize.height - height * scale) / 2,
   };
+}
+
+/** Tells the view a new size of the canvas or of the frame. */
+export function resizeView(width: number, height: number): void {
+  Object.assign(canvasSize, { width, height });
+  if (fitted) fitView();
 }
 
 /** Zooms about a point of the canvas (CSS pixels), the middle by default. */
@@ -833,6 +862,7 @@ export function zoomBy(
   const fit = Math.min(canvasSize.width / (width || 1), canvasSize.height / (height || 1));
   const scale = Math.max(Math.min(fit, 1) / 4, Math.min(MAX_SCALE, old.scale * factor));
   const ratio = scale / old.scale;
+  fitted = false;
   store.view.value = { scale, x: x - (x - old.x) * ratio, y: y - (y - old.y) * ratio };
 }
 
@@ -841,6 +871,7 @@ export function zoomTo(scale: number): void {
 }
 
 export function panBy(x: number, y: number): void {
+  fitted = false;
   const old = store.view.value;
   store.view.value = { ...old, x: old.x + x, y: old.y + y };
 }
@@ -1001,7 +1032,7 @@ export async function stopTraining(run: string): Promise<void> {
 
 export async function refreshModels(): Promise<void> {
   const models = await attempt(api.getModels);
-  if (models) store.models.value = models;
+  if (models) store.models.value = models.models;
 }
 
 /** Loads another model (`run:RUN/NAME` for one of a training run). */

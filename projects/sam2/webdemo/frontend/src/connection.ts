@@ -72,6 +72,14 @@ export class Connection {
     return this.waiting.size;
   }
 
+  /** Drops the socket without a word, as a cut network does. */
+  cut(): void {
+    const { socket } = this;
+    if (!socket) return;
+    this.lose(0, '');
+    socket.close();
+  }
+
   close(): void {
     this.finish('The session is closed.');
     this.socket?.close();

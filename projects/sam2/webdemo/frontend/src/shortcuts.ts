@@ -71,10 +71,21 @@ export const SHORTCUTS: readonly Shortcut[] = [
     run: () => {
       const [height, width] = store.sizeOf(shownFrame());
       store.crosshair.value = store.crosshair.value ? null : [width / 2, height / 2];
-      document.querySelector<HTMLElement>('[data-testid="canvas"]')?.focus();
+      document.querySelector<HTMLElement>('[data-testid="viewer-canvas"]')?.focus();
     },
   },
-  { group: 'Time', title: 'Play or pause', keys: [' '], run: commands.togglePlay },
+  {
+    group: 'Time',
+    title: 'Play or pause (held: drag to pan)',
+    keys: [' '],
+    run: () => {
+      store.panKey.value = 'held';
+    },
+    release: () => {
+      if (store.panKey.value === 'held') commands.togglePlay();
+      store.panKey.value = null;
+    },
+  },
   { group: 'Time', title: 'Next frame', keys: ['ArrowRight'], run: () => commands.step(1) },
   { group: 'Time', title: 'Previous frame', keys: ['ArrowLeft'], run: () => commands.step(-1) },
   {

@@ -128,6 +128,8 @@ export const TOOLS: readonly ToolName[] = [
   'hand',
 ];
 export const tool = signal<ToolName>('point');
+/** What a plain click of the point tool means; Alt and the right button turn it round. */
+export const pointLabel = signal<0 | 1>(1);
 /** Radius in pixels of the frame. */
 export const brushRadius = signal(12);
 /** The object that tools edit; null: the next prompt makes a new one. */
@@ -173,6 +175,8 @@ export interface View {
   readonly y: number;
 }
 export const view = signal<View>({ scale: 1, x: 0, y: 0 });
+/** The space bar is held, and whether it has panned (then it does not play). */
+export const panKey = signal<'held' | 'used' | null>(null);
 /** Where the pointer is, in pixels of the frame; null outside of it. */
 export const pointerPosition = signal<readonly [x: number, y: number] | null>(null);
 /** The cross hair that the arrow keys move, in pixels of the frame; null: off. */

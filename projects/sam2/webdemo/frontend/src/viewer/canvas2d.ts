@@ -1,0 +1,261 @@
+// The renderer for browsers without WebGL2 (and `?renderer=canvas`): the same picture,
+// put together from layers. The frame is drawn smoothed, masks are not.
+import { CHECKER, HOVERED, LUMA, SELECTED, SPOTLIGHT, effectFigures, parseColor } from './scene';
+import type { Renderer, Scene } from './scene';
+
+type Context = CanvasRenderingContext2D;
+
+const OPAQUE = 255;
+
+export class CanvasRenderer implements Renderer {
+  readonly name = 'canvas';
+  readonly maxSide = 8192;
+  private readonly context: Context;
+  /** Of the size of the frame: colours of the masks, and where the effect acts. */
+  private readonly colors = createLayer();
+  private readonly target = createLayer();
+  private readonly lines = createLayer();
+  /** Of the size of the canvas, to cut a changed frame out. */
+  private readonly scratch = createLayer();
+  private readonly small = createLayer();
+  private key = '';
+
+  constructor(private readonly canvas: HTMLCanvasElement) {
+    this.context = canvas.getContext('2d')!;
+  }
+
+  render(scene: Scene): void {
+    const { canvas, context } = this;
+    const ratio = scene.pixelRatio;
+    resize(canvas, scene.canvasHeight * ratio, scene.canvasWidth * ratio);
+    const { view, width, height, effect } = scene;
+    const place = (target: Context) => {
+      const scale = view.scale * ratio;
+      target.setTransform(scale, 0, 0, scale, view.x * ratio, view.y * ratio);
+    };
+    const reset = () => {
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.globalCompositeOperation = 'source-over';
+      context.globalAlpha = 1;
+      context.filter = 'none';
+    };
+    reset();
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    place(context);
+    context.imageSmoothingEnabled = true;
+    context.drawImage(scene.bitmap, 0, 0, width, height);
+
+    if (scene.labels) {
+      this.updateLayers(scene);
+      context.imageSmoothingEnabled = false;
+      if (effect.name === 'overlay') {
+        context.globalAlpha = effect.strength;
+        context.drawImage(this.colors.canvas, 0, 0);
+      } else if (effect.name !== 'outline') {
+        this.drawChanged(scene, place);
+        context.setTransform(1, 0, 0, 1, 0, 0);
+        context.drawImage(this.scratch.canvas, 0, 0);
+      }
+    }
+    reset();
+    this.applyTone(scene, place);
+    if (scene.labels) {
+      place(context);
+      context.imageSmoothingEnabled = false;
+      context.drawImage(this.lines.canvas, 0, 0);
+    }
+    reset();
+  }
+
+  updateColumns(): void {
+    this.key = '';
+  }
+
+  dispose(): void {
+    this.key = '';
+  }
+
+  /** The changed frame where the effect acts, on the scratch layer. */
+  private drawChanged(scene: Scene, place: (target: Context) => void): void {
+    const { scratch, small } = this;
+    const { effect, bitmap, width, height } = scene;
+    const { sigma, block } = effectFigures(effect, height, width);
+    resize(scratch.canvas, this.canvas.height, this.canvas.width);
+    const context = scratch;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.globalCompositeOperation = 'source-over';
+    context.clearRect(0, 0, scratch.canvas.width, scratch.canvas.height);
+    place(context);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.target.canvas, 0, 0);
+    context.globalCompositeOperation = 'source-in';
+    if (effect.name === 'spotlight') {
+      context.fillStyle = `rgb(0 0 0 / ${SPOTLIGHT * effect.strength})`;
+      context.fillRect(0, 0, width, height);
+    } else if (effect.name === 'replace') {
+      context.fillStyle = `rgb(${parseColor(effect.color).join(' ')} / ${effect.strength})`;
+      context.fillRect(0, 0, width, height);
+    } else if (effect.name === 'cutout') {
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.fillStyle = checker(context, CHECKER * scene.pixelRatio);
+      context.fillRect(0, 0, scratch.canvas.width, scratch.canvas.height);
+    } else if (effect.name === 'desaturate') {
+      // The grey frame at the strength over the frame below it.
+      resize(small.canvas, bitmap.height, bitmap.width);
+      small.drawImage(bitmap, 0, 0);
+      const pixels = small.getImageData(0, 0, bitmap.width, bitmap.height);
+      const { data } = pixels;
+      for (let i = 0; i < data.length; i += 4) {
+        const luma = LUMA[0] * data[i]! + LUMA[1] * data[i + 1]! + LUMA[2] * data[i + 2]!;
+        data[i] = data[i + 1] = data[i + 2] = luma;
+      }
+      small.putImageData(pixels, 0, 0);
+      context.imageSmoothingEnabled = true;
+      context.globalAlpha = effect.strength;
+      context.drawImage(small.canvas, 0, 0, width, height);
+      context.globalAlpha = 1;
+    } else if (effect.name === 'pixelate') {
+      const columns = Math.ceil(width / block);
+      const rows = Math.ceil(height / block);
+      resize(small.canvas, rows, columns);
+      small.imageSmoothingEnabled = true;
+      small.imageSmoothingQuality = 'high';
+      const ratio = bitmap.width / width;
+      small.drawImage(
+        bitmap, 0, 0, columns * block * ratio, rows * block * ratio, 0, 0, columns, rows,
+      );
+      context.drawImage(small.canvas, 0, 0, columns * block, rows * block);
+    } else if (effect.name === 'blur') {
+      const shrink = Math.max(1, sigma / 4);
+      resize(small.canvas, Math.ceil(height / shrink), Math.ceil(width / shrink));
+      small.imageSmoothingEnabled = true;
+      small.imageSmoothingQuality = 'high';
+      small.filter = `blur(${sigma / shrink}px)`;
+      small.drawImage(bitmap, 0, 0, small.canvas.width, small.canvas.height);
+      small.filter = 'none';
+      context.imageSmoothingEnabled = true;
+      context.drawImage(small.canvas, 0, 0, width, height);
+    }
+  }
+
+  /** Contrast about the middle grey, then brightness, on the pixels of the frame. */
+  private applyTone(scene: Scene, place: (target: Context) => void): void {
+    const { context, canvas, scratch } = this;
+    const { brightness, contrast } = scene;
+    if (contrast !== 1) {
+      resize(scratch.canvas, canvas.height, canvas.width);
+      scratch.setTransform(1, 0, 0, 1, 0, 0);
+      scratch.globalCompositeOperation = 'copy';
+      scratch.drawImage(canvas, 0, 0);
+      context.clearRect(0, 0, canvas.width, canvas.height);
+      context.filter = `contrast(${contrast})`;
+      context.drawImage(scratch.canvas, 0, 0);
+      context.filter = 'none';
+    }
+    if (brightness === 0) return;
+    place(context);
+    const fill = (operation: GlobalCompositeOperation, level: number) => {
+      context.globalCompositeOperation = operation;
+      const value = Math.round(255 * level);
+      context.fillStyle = `rgb(${value} ${value} ${value})`;
+      context.fillRect(0, 0, scene.width, scene.height);
+    };
+    // There is no operation that subtracts: the negative becomes brighter instead.
+    if (brightness < 0) fill('difference', 1);
+    fill('lighter', Math.abs(brightness));
+    if (brightness < 0) fill('difference', 1);
+  }
+
+  /** Draws the masks into the layers, when they or their colours changed. */
+  private updateLayers(scene: Scene): void {
+    const map = scene.labels!;
+    const { height, width } = map;
+    const { outline } = effectFigures(scene.effect, height, width);
+    const selectedWidth = Math.max(1, Math.round(2 / scene.view.scale));
+    const onObjects = scene.effect.target === 'objects';
+    const key = JSON.stringify([
+      scene.labelsVersion, height, width, outline, selectedWidth, onObjects, scene.slots,
+    ]);
+    if (key === this.key) return;
+    this.key = key;
+    for (const layer of [this.colors, this.target, this.lines]) resize(layer.canvas, height, width);
+    const colors = this.colors.createImageData(width, height);
+    const target = this.target.createImageData(width, height);
+    const lines = this.lines.createImageData(width, height);
+    const [colorPixels, targetPixels, linePixels] = [colors, target, lines].map(
+      (layer) => new Uint32Array(layer.data.buffer),
+    ) as [Uint32Array, Uint32Array, Uint32Array];
+    const packed = scene.slots.map(({ color: [r, g, b] }) => pack(r, g, b));
+    const { labels } = map;
+    const isEdge = (x: number, y: number, label: number, radius: number): boolean => {
+      for (const [dx, dy] of ring(radius)) {
+        const column = Math.max(0, Math.min(width - 1, x + dx));
+        const row = Math.max(0, Math.min(height - 1, y + dy));
+        if (labels[column * height + row] !== label) return true;
+      }
+      return false;
+    };
+    for (let x = 0, i = 0; x < width; x += 1) {
+      for (let y = 0; y < height; y += 1, i += 1) {
+        const label = labels[i]!;
+        const pixel = y * width + x;
+        if ((label !== 0) === onObjects) targetPixels[pixel] = 0xff000000;
+        if (!label) continue;
+        const flags = scene.slots[label]?.flags ?? 0;
+        const color = packed[label]!;
+        colorPixels[pixel] = color;
+        const radius = Math.max(outline, flags & SELECTED ? selectedWidth : 0);
+        if (radius && isEdge(x, y, label, radius)) linePixels[pixel] = color;
+        else if (flags & HOVERED) linePixels[pixel] = 0x40ffffff;
+      }
+    }
+    this.colors.putImageData(colors, 0, 0);
+    this.target.putImageData(target, 0, 0);
+    this.lines.putImageData(lines, 0, 0);
+  }
+}
+
+const rings = new Map<number, readonly (readonly [number, number])[]>();
+
+/** Pixels at a distance and at half of it. */
+function ring(radius: number): readonly (readonly [number, number])[] {
+  let offsets = rings.get(radius);
+  if (!offsets) {
+    const all = new Map<string, readonly [number, number]>();
+    for (const length of radius > 2 ? [radius / 2, radius] : [radius]) {
+      for (let i = 0; i < 16; i += 1) {
+        const dx = Math.round(length * Math.cos((i * Math.PI) / 8));
+        const dy = Math.round(length * Math.sin((i * Math.PI) / 8));
+        all.set(`${dx},${dy}`, [dx, dy]);
+      }
+    }
+    offsets = [...all.values()];
+    rings.set(radius, offsets);
+  }
+  return offsets;
+}
+
+/** A pixel of an ImageData, which is little-endian RGBA on all machines in use. */
+function pack(red: number, green: number, blue: number): number {
+  return ((OPAQUE << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+function createLayer(): Context {
+  return document.createElement('canvas').getContext('2d', { willReadFrequently: true })!;
+}
+
+function resize(canvas: HTMLCanvasElement, height: number, width: number): void {
+  if (canvas.width !== Math.round(width)) canvas.width = Math.round(width);
+  if (canvas.height !== Math.round(height)) canvas.height = Math.round(height);
+}
+
+function checker(context: Context, side: number): CanvasPattern {
+  const tile = createLayer();
+  resize(tile.canvas, 2 * side, 2 * side);
+  tile.fillStyle = 'rgb(184 184 184)';
+  tile.fillRect(0, 0, 2 * side, 2 * side);
+  tile.fillStyle = 'rgb(219 219 219)';
+  tile.fillRect(side, 0, side, side);
+  tile.fillRect(0, side, side, side);
+  return context.createPattern(tile.canvas, 'repeat')!;
+}

@@ -1,0 +1,472 @@
+// What is on the canvas: it loads the pictures and masks of the frame that the user goes
+// to, puts them into a scene, and has it drawn when something changed.
+import { batch, effect, untracked } from '@preact/signals';
+
+import { frameUrl } from '../api';
+import * as commands from '../commands';
+import type { MaskMessage } from '../protocol';
+import { decode, encode } from '../rle';
+import * as store from '../store';
+import { CanvasRenderer } from './canvas2d';
+import { FrameCache } from './frame-cache';
+import { LabelMap, covers } from './label-map';
+import type { LabelledMask } from './label-map';
+import { drawMarks } from './marks';
+import { MaskEdit } from './mask-edit';
+import type { Columns } from './mask-edit';
+import { play } from './player';
+import { HOVERED, SELECTED, parseColor } from './scene';
+import type { Renderer, Scene, Slot } from './scene';
+import { createWebglRenderer } from './webgl';
+
+/** How long a picture waits for its masks, so that they do not flicker. */
+const MASK_PATIENCE_MS = 80;
+/** Neighbours are loaded once the play head rests. */
+const REST_MS = 120;
+const NEIGHBOURS = 8;
+const NEW_OBJECT = -1;
+const NEW_COLOR = '#3b82f6';
+
+/** Something that a tool draws over the frame while it works. */
+export interface Drawable {
+  draw(context: CanvasRenderingContext2D, stage: Stage): void;
+}
+
+export class Stage {
+  renderer: Renderer;
+  readonly labels = new LabelMap();
+  frames: FrameCache | null = null;
+  /** The mask that is being drawn, or is sent and not answered. */
+  edit: MaskEdit | null = null;
+  /** What the tool in use draws over the frame. */
+  gesture: Drawable | null = null;
+  private base: Uint8Array | Uint16Array = new Uint8Array();
+  private labelsVersion = 0;
+  private labelsKey: readonly unknown[] = [];
+  private targets: number[] = [];
+  private maskTimer = 0;
+  private restTimer = 0;
+  private request = 0;
+  private readonly shownTimes: number[] = [];
+  private readonly disposers: (() => void)[] = [];
+
+  constructor(
+    readonly container: HTMLElement,
+    private canvas: HTMLCanvasElement,
+    private readonly marks: HTMLCanvasElement,
+  ) {
+    this.renderer = this.createRenderer();
+    this.watch();
+  }
+
+  dispose(): void {
+    for (const dispose of this.disposers) dispose();
+    cancelAnimationFrame(this.request);
+    window.clearTimeout(this.maskTimer);
+    window.clearTimeout(this.restTimer);
+    this.frames?.close();
+    this.renderer.dispose();
+  }
+
+  // ------------------------------------------------------------------ coordinates
+
+  /** Pixels of the frame (integers are centres of pixels) from CSS pixels of the canvas. */
+  toFrame(x: number, y: number): [x: number, y: number] {
+    const { view } = store;
+    return [
+      (x - view.value.x) / view.value.scale - 0.5,
+      (y - view.value.y) / view.value.scale - 0.5,
+    ];
+  }
+
+  toCanvas(x: number, y: number): [x: number, y: number] {
+    const { view } = store;
+    return [
+      view.value.x + (x + 0.5) * view.value.scale,
+      view.value.y + (y + 0.5) * view.value.scale,
+    ];
+  }
+
+  // ----------------------------------------------------------------------- frames
+
+  /** Whether a frame can be shown with its masks at once. */
+  isReady(frame: number): boolean {
+    if (this.frames?.error(frame)) return true;
+    return this.frames?.has(frame) === true && commands.maskCache.get(frame) !== null;
+  }
+
+  /** Loads frames and masks, the most urgent first. */
+  want(frames: readonly number[]): void {
+    this.frames?.want(frames);
+    commands.wantMasks(frames);
+  }
+
+  private goTo(frame: number): void {
+    window.clearTimeout(this.maskTimer);
+    this.maskTimer = 0;
+    if (store.playing.value && this.isReady(frame)) {
+      this.show(frame);
+      return;
+    }
+    this.targets = [...this.targets.slice(-16), frame];
+    this.want([frame]);
+    window.clearTimeout(this.restTimer);
+    this.restTimer = window.setTimeout(() => this.want(this.neighbourhood(frame)), REST_MS);
+    this.tryShow(frame);
+  }
+
+  private neighbourhood(frame: number): number[] {
+    const [height, width] = store.sizeOf(frame);
+    const count = Math.min(NEIGHBOURS, (this.frames?.capacity(height, width) ?? 1) / 2);
+    const frames = [frame];
+    for (let i = 1; i <= count; i += 1) frames.push(frame + i, frame - i);
+    return frames.filter((other) => other >= 0 && other < store.numFrames.value);
+  }
+
+  private tryShow(frame: number): void {
+    if (this.frames?.error(frame)) {
+      this.show(frame);
+      return;
+    }
+    if (!this.frames?.has(frame)) return;
+    if (commands.maskCache.get(frame) || store.connectionState.value !== 'connected') {
+      this.show(frame);
+    } else if (!this.maskTimer) {
+      this.maskTimer = window.setTimeout(() => {
+        this.maskTimer = 0;
+        if (store.currentFrame.value === frame) this.show(frame);
+      }, MASK_PATIENCE_MS);
+    }
+  }
+
+  /** A picture has come. During a scrub the newest one on the way is shown as it comes. */
+  private readonly onFrame = (frame: number): void => {
+    const current = store.currentFrame.value;
+    if (frame === current) this.tryShow(frame);
+    else if (store.shownFrame.value !== current && !store.playing.value) {
+      const order = this.targets.lastIndexOf(frame);
+      const shown = this.targets.lastIndexOf(store.shownFrame.value ?? -1);
+      if (order > shown && this.frames?.has(frame)) this.show(frame);
+    }
+    if (frame === store.shownFrame.value) this.requestRender();
+  };
+
+  private show(frame: number): void {
+    if (this.frames) this.frames.shown = frame;
+    batch(() => {
+      const before = store.shownFrame.value;
+      store.shownFrame.value = frame;
+      store.frameError.value = this.frames?.error(frame) ?? null;
+      const sizes = [store.sizeOf(frame), before === null ? [] : store.sizeOf(before)];
+      if (`${sizes[0]}` !== `${sizes[1]}`) {
+        commands.resizeView(commands.canvasSize.width, commands.canvasSize.height);
+      }
+    });
+    this.shownTimes.push(performance.now());
+    if (this.shownTimes.length > 120) this.shownTimes.shift();
+    this.requestRender();
+  }
+
+  /** Frames shown in the last second. */
+  framesPerSecond(): number {
+    const since = performance.now() - 1000;
+    return this.shownTimes.filter((time) => time > since).length;
+  }
+
+  // ---------------------------------------------------------------------- drawing
+
+  requestRender(): void {
+    if (!this.request) this.request = requestAnimationFrame(() => this.render());
+  }
+
+  get isDrawn(): boolean {
+    return this.request === 0;
+  }
+
+  private render(): void {
+    this.request = 0;
+    untracked(() => {
+      const scene = this.scene();
+      if (scene) this.renderer.render(scene);
+      // A canvas of another size is empty.
+      else this.canvas.width = this.canvas.width;
+      drawMarks(this.marks, this);
+    });
+  }
+
+  private scene(): Scene | null {
+    const frame = store.shownFrame.value;
+    const bitmap = frame === null ? null : this.frames?.get(frame);
+    if (frame === null || !bitmap) return null;
+    const [height, width] = store.sizeOf(frame);
+    this.updateLabels(frame, height, width);
+    const proposals = this.proposalsOf(frame);
+    return {
+      bitmap,
+      height,
+      width,
+      // Without masks an effect on the background would cover everything: it is off.
+      labels: store.showMasks.value && this.labels.slots.length > 1 ? this.labels : null,
+      labelsVersion: this.labelsVersion,
+      slots: this.labels.slots.map((object) => (proposals ? proposalSlot(object) : slotOf(object))),
+      effect: proposals ? { ...store.DEFAULT_EFFECT } : store.effect.value,
+      brightness: store.brightness.value,
+      contrast: store.contrast.value,
+      view: store.view.value,
+      canvasHeight: commands.canvasSize.height,
+      canvasWidth: commands.canvasSize.width,
+      pixelRatio: window.devicePixelRatio || 1,
+    };
+  }
+
+  private proposalsOf(frame: number): store.Proposals | null {
+    const proposals = store.proposals.value;
+    return proposals?.frame === frame && proposals.height ? proposals : null;
+  }
+
+  /** Decodes the masks of the shown frame, if they or their order changed. */
+  private updateLabels(frame: number, height: number, width: number): void {
+    const { maskCache } = commands;
+    const previous = store.flicker.value ? maskCache.previous(frame) : null;
+    const message = previous ?? maskCache.get(frame);
+    const proposals = this.proposalsOf(frame);
+    const edit = this.edit?.frame === frame && !previous ? this.edit : null;
+    const order = this.order();
+    const key = [message, proposals, edit, edit?.object, height, width, ...order];
+    const same =
+      key.length === this.labelsKey.length && key.every((part, i) => part === this.labelsKey[i]);
+    if (same) return;
+    this.labelsKey = key;
+    const masks = proposals
+      ? proposals.items
+          .map(({ index, counts }) => ({ object: index, counts }))
+          .sort((a, b) => b.counts.length - a.counts.length)
+      : masksInOrder(message, edit ? order.filter((id) => id !== edit.object) : order);
+    this.labels.build(height, width, masks);
+    this.labelsVersion += 1;
+    if (edit && !proposals) {
+      this.base = this.labels.labels.slice();
+      this.paintEdit(edit, 0, width);
+    }
+  }
+
+  /** Objects from the lowest to the topmost: order of creation, selected ones last. */
+  private order(): number[] {
+    const shown = store.effect.value.objects;
+    const visible = store.visibleObjects.value
+      .map(({ id }) => id)
+      .filter((id) => shown === null || shown.includes(id));
+    const active = store.activeObject.value;
+    const rank = (id: number) => (id === active ? 2 : store.selection.value.has(id) ? 1 : 0);
+    return visible.sort((a, b) => rank(a) - rank(b));
+  }
+
+  private paintEdit(edit: MaskEdit, start: number, stop: number): void {
+    const { labels } = this.labels;
+    const slot = this.labels.addSlot(edit.object ?? NEW_OBJECT);
+    const { mask, height } = edit;
+    for (let i = start * height; i < stop * height; i += 1) {
+      labels[i] = mask[i] ? slot : this.base[i]!;
+    }
+  }
+
+  // --------------------------------------------------------------------- drawing masks
+
+  /**
+   * Begins to draw on the mask of the active object on the shown frame.
+   *
+   * A stroke that follows before the server answered goes on with the drawn mask.
+   */
+  beginEdit(): MaskEdit | null {
+    const frame = store.shownFrame.value;
+    if (frame === null) return null;
+    const object = store.activeObject.value;
+    const { edit } = this;
+    if (edit?.frame === frame && edit.object === object) return edit;
+    const message = commands.maskCache.get(frame);
+    if (!message || !commands.maskCache.isFresh(frame)) {
+      commands.notify('info', 'The masks of this frame are still loading: try again.');
+      return null;
+    }
+    const [height, width] = store.sizeOf(frame);
+    const entry = message.entries.find((candidate) => candidate.object === object);
+    const mask = entry ? decode(entry.counts, height, width) : new Uint8Array(height * width);
+    this.edit = new MaskEdit(frame, object, height, width, mask);
+    this.requestRender();
+    return this.edit;
+  }
+
+  /** Columns of the drawn mask changed. */
+  updateEdit(edit: MaskEdit, [start, stop]: Columns): void {
+    if (this.edit !== edit || start >= stop) return;
+    const scene = this.scene();
+    if (scene?.labels !== undefined && this.base.length === this.labels.labels.length) {
+      this.paintEdit(edit, start, stop);
+      this.labelsVersion += 1;
+      if (scene) {
+        const changed = { ...scene, labels: this.labels, labelsVersion: this.labelsVersion };
+        this.renderer.updateColumns(changed, start, stop);
+      }
+    }
+    this.requestRender();
+  }
+
+  /** Sends the drawn mask; it stays on screen until the server has answered. */
+  async commitEdit(edit: MaskEdit): Promise<void> {
+    edit.numSent += 1;
+    const reply = await commands.drawMask(
+      edit.frame,
+      [edit.height, edit.width],
+      encode(edit.mask),
+    );
+    edit.numSent -= 1;
+    if (edit.object === null && reply?.object !== undefined) edit.object = reply.object;
+    if (!reply || (!edit.numSent && this.gesture === null)) this.cancelEdit(edit);
+  }
+
+  /** Forgets the drawn mask: the server's is shown. */
+  cancelEdit(edit: MaskEdit): void {
+    if (this.edit === edit) this.edit = null;
+    this.requestRender();
+  }
+
+  // ---------------------------------------------------------------------- picking
+
+  /** Visible objects at a point, the topmost first. */
+  objectsAt(x: number, y: number): number[] {
+    const frame = store.shownFrame.value;
+    const message = frame === null ? null : commands.maskCache.get(frame);
+    if (!message) return [];
+    const { height, width } = message;
+    if (x < -0.5 || y < -0.5 || x >= width - 0.5 || y >= height - 0.5) return [];
+    return masksInOrder(message, this.order())
+      .filter(({ counts }) => covers(counts, height, x, y))
+      .map(({ object }) => object)
+      .reverse();
+  }
+
+  /** The smallest proposal at a point, or null. */
+  proposalAt(x: number, y: number): number | null {
+    const frame = store.shownFrame.value;
+    return frame !== null && this.proposalsOf(frame) ? this.labels.objectAt(x, y) : null;
+  }
+
+  // --------------------------------------------------------------------- watching
+
+  private watch(): void {
+    const onMasks = (frame: number) => {
+      if (frame === store.currentFrame.value) {
+        if (!commands.maskCache.isFresh(frame)) commands.wantMasks([frame]);
+        if (store.shownFrame.value !== frame) this.tryShow(frame);
+      }
+      if (frame === store.shownFrame.value) this.requestRender();
+    };
+    commands.maskListeners.add(onMasks);
+    let key = '';
+    const observer = new ResizeObserver(() => {
+      const { clientWidth, clientHeight } = this.container;
+      commands.resizeView(clientWidth, clientHeight);
+      this.requestRender();
+    });
+    observer.observe(this.container);
+    this.disposers.push(
+      () => commands.maskListeners.delete(onMasks),
+      () => observer.disconnect(),
+      effect(() => {
+        const session = store.session.value;
+        const next = session ? `${session.id} ${session.key}` : '';
+        if (next === key) return;
+        key = next;
+        untracked(() => {
+          this.frames?.close();
+          this.frames = session
+            ? new FrameCache(
+                (frame) => frameUrl(session.id, session.key, frame),
+                this.renderer.maxSide,
+                this.onFrame,
+              )
+            : null;
+          this.edit = null;
+          this.targets = [];
+          if (session) this.goTo(store.currentFrame.value);
+          commands.fitView();
+          this.requestRender();
+        });
+      }),
+      effect(() => {
+        const frame = store.currentFrame.value;
+        untracked(() => {
+          if (store.session.value) this.goTo(frame);
+        });
+      }),
+      effect(() => {
+        if (store.playing.value) return play(this);
+        return undefined;
+      }),
+      // Whatever is drawn is read here, so that its change draws again.
+      effect(() => {
+        void [
+          store.objects.value, store.selection.value, store.activeObject.value,
+          store.visibleObjects.value, store.effect.value, store.brightness.value,
+          store.contrast.value, store.flicker.value, store.showMasks.value,
+          store.showPrompts.value, store.view.value, store.hoveredObject.value,
+          store.hoveredPoint.value, store.proposals.value, store.selectedProposals.value,
+          store.hoveredProposal.value, store.pendingPrompts.value, store.pointerPosition.value,
+          store.brushRadius.value, store.tool.value, store.crosshair.value,
+          store.frameError.value,
+        ];
+        this.requestRender();
+      }),
+    );
+  }
+
+  private createRenderer(): Renderer {
+    const forced = new URLSearchParams(location.search).get('renderer');
+    const renderer = forced === 'canvas' ? null : createWebglRenderer(this.canvas);
+    if (!renderer) return new CanvasRenderer(this.freshCanvas());
+    this.canvas.addEventListener('webglcontextlost', (event) => event.preventDefault());
+    this.canvas.addEventListener('webglcontextrestored', () => {
+      this.renderer = createWebglRenderer(this.canvas) ?? new CanvasRenderer(this.freshCanvas());
+      this.requestRender();
+    });
+    return renderer;
+  }
+
+  /** A canvas that had a WebGL context gives no 2D context. */
+  private freshCanvas(): HTMLCanvasElement {
+    const fresh = this.canvas.cloneNode() as HTMLCanvasElement;
+    this.canvas.replaceWith(fresh);
+    this.canvas = fresh;
+    return fresh;
+  }
+}
+
+function masksInOrder(message: MaskMessage | null, order: readonly number[]): LabelledMask[] {
+  const entries = new Map(message?.entries.map((entry) => [entry.object, entry]));
+  return order.flatMap((id) => entries.get(id) ?? []);
+}
+
+function slotOf(object: number): Slot {
+  const color = store.objects.value.get(object)?.color ?? NEW_COLOR;
+  const selected = store.selection.value.has(object) || object === NEW_OBJECT;
+  const hovered = store.hoveredObject.value === object;
+  return {
+    color: parseColor(color),
+    flags: (selected ? SELECTED : 0) | (hovered ? HOVERED : 0),
+  };
+}
+
+/** Colours of proposals: hues by the golden angle, which keeps neighbours apart. */
+function proposalSlot(index: number): Slot {
+  const hue = (index * 137.508) % 360;
+  const channel = (n: number) => {
+    const k = (n + hue / 30) % 12;
+    return Math.round(255 * (0.55 - 0.35 * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+  };
+  const selected = store.selectedProposals.value.has(index);
+  const hovered = store.hoveredProposal.value === index;
+  return {
+    color: [channel(0), channel(8), channel(4)],
+    flags: (selected ? SELECTED : 0) | (hovered ? HOVERED : 0),
+  };
+}

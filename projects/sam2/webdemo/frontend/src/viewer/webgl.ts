@@ -1,0 +1,481 @@
+// The WebGL2 renderer: the frame is one texture, all masks are one label texture
+// (transposed, as the codes are column-major), colours and flags are a palette texture.
+import { CHECKER, LUMA, SPOTLIGHT, effectFigures, parseColor } from './scene';
+import type { Renderer, Scene } from './scene';
+
+const VERTEX = `#version 300 es
+void main() {
+  // One triangle that covers the canvas.
+  gl_Position = vec4(vec2(gl_VertexID == 1 ? 3 : -1, gl_VertexID == 2 ? 3 : -1), 0, 1);
+}`;
+
+const EFFECTS = [
+  'overlay',
+  'outline',
+  'cutout',
+  'blur',
+  'pixelate',
+  'spotlight',
+  'desaturate',
+  'replace',
+] as const;
+
+const FRAGMENT = `#version 300 es
+precision highp float;
+precision highp usampler2D;
+uniform sampler2D frame;
+uniform sampler2D changed;    // the blurred or pixelated frame
+uniform usampler2D labels;    // transposed: x is the row
+uniform sampler2D palette;
+uniform vec2 size;            // width, height of the frame
+uniform vec2 canvas;          // in device pixels
+uniform vec3 view;            // corner x, y, scale, in device pixels
+uniform float ratio;          // device pixels per CSS pixel
+uniform int step_;            // labels are subsampled by this
+uniform bool hasLabels;
+uniform int effect;
+uniform float strength;
+uniform bool onObjects;
+uniform vec3 color;
+uniform float block;          // side of a pixelated block
+uniform float outline;        // width in pixels of the frame
+uniform vec2 tone;            // brightness, contrast
+out vec4 result;
+
+uint labelAt(vec2 p) {
+  if (!hasLabels || any(lessThan(p, vec2(0))) || any(greaterThanEqual(p, size))) return 0u;
+  ivec2 pixel = ivec2(p) / step_;
+  return texelFetch(labels, pixel.yx, 0).r;
+}
+vec4 slot(uint label) {
+  return texelFetch(palette, ivec2(label & 255u, label >> 8u), 0);
+}
+int flags(vec4 entry) { return int(entry.a * 255.0 + 0.5); }
+
+const vec2 RING[16] = vec2[16](
+  vec2(1, 0), vec2(.924, .383), vec2(.707, .707), vec2(.383, .924),
+  vec2(0, 1), vec2(-.383, .924), vec2(-.707, .707), vec2(-.924, .383),
+  vec2(-1, 0), vec2(-.924, -.383), vec2(-.707, -.707), vec2(-.383, -.924),
+  vec2(0, -1), vec2(.383, -.924), vec2(.707, -.707), vec2(.924, -.383));
+
+// Whether another label lies within a radius; the border of the frame is no edge.
+bool isEdge(vec2 p, uint label, float radius) {
+  vec2 low = vec2(0.5), high = size - 0.5;
+  for (int i = 0; i < 16; i++) {
+    if (labelAt(clamp(p + RING[i] * radius, low, high)) != label) return true;
+    if (radius > 2.0 && labelAt(clamp(p + RING[i] * radius * 0.5, low, high)) != label) return true;
+  }
+  return false;
+}
+
+void main() {
+  vec2 device = vec2(gl_FragCoord.x, canvas.y - gl_FragCoord.y);
+  vec2 p = (device - view.xy) / view.z;
+  if (any(lessThan(p, vec2(0))) || any(greaterThanEqual(p, size))) {
+    result = vec4(0);
+    return;
+  }
+  vec2 uv = p / size;
+  vec3 rgb = texture(frame, uv).rgb;
+  uint label = labelAt(p);
+  vec4 entry = slot(label);
+  bool inside = label != 0u;
+  bool target = onObjects == inside;
+
+  if (effect == 0 && inside) rgb = mix(rgb, entry.rgb, strength);
+  else if (effect == 2 && target) {
+    vec2 squares = floor(device / (ratio * ${CHECKER.toFixed(1)}));
+    rgb = vec3(mod(squares.x + squares.y, 2.0) < 1.0 ? 0.72 : 0.86);
+  }
+  else if (effect == 3 && target) rgb = texture(changed, uv).rgb;
+  // Blocks at the right and lower border are cut, so their texels are not where uv says.
+  else if (effect == 4 && target) rgb = texelFetch(changed, ivec2(p / block), 0).rgb;
+  else if (effect == 5 && target) rgb *= 1.0 - ${SPOTLIGHT} * strength;
+  else if (effect == 6 && target) rgb = mix(rgb, vec3(dot(rgb, vec3(${LUMA.join(', ')}))), strength);
+  else if (effect == 7 && target) rgb = mix(rgb, color, strength);
+  rgb = clamp((rgb - 0.5) * tone.y + 0.5 + tone.x, 0.0, 1.0);
+
+  if (inside && outline > 0.0 && isEdge(p, label, outline)) rgb = entry.rgb;
+  // The selected object keeps a line of the same width on the screen at any zoom.
+  float pixel = ratio / view.z;
+  if (inside && (flags(entry) & 1) != 0) {
+    if (isEdge(p, label, 2.0 * pixel)) rgb = entry.rgb;
+  } else if (hasLabels) {
+    for (int i = 0; i < 16; i += 2) {
+      vec4 other = slot(labelAt(p + RING[i] * 1.5 * pixel));
+      if ((flags(other) & 1) != 0) rgb = vec3(1);
+    }
+  }
+  if (inside && (flags(entry) & 2) != 0) rgb = mix(rgb, vec3(1), 0.25);
+  result = vec4(rgb, 1);
+}`;
+
+/** Gaussian blur along one direction; sigma in texels of the target. */
+const BLUR = `#version 300 es
+precision highp float;
+uniform sampler2D source;
+uniform vec2 direction;
+uniform vec2 target;
+uniform float sigma;
+uniform float lod;
+out vec4 result;
+void main() {
+  vec2 uv = gl_FragCoord.xy / target;
+  int radius = int(ceil(3.0 * sigma));
+  vec3 sum = vec3(0);
+  float weights = 0.0;
+  for (int i = -radius; i <= radius; i++) {
+    float weight = sigma > 0.0 ? exp(-0.5 * float(i * i) / (sigma * sigma)) : 1.0;
+    sum += weight * textureLod(source, uv + direction * float(i) / target, lod).rgb;
+    weights += weight;
+  }
+  result = vec4(sum / weights, 1);
+}`;
+
+/** Means of blocks of the frame, the first one in its corner. */
+const PIXELATE = `#version 300 es
+precision highp float;
+uniform sampler2D source;
+uniform vec2 size;
+uniform float block;
+out vec4 result;
+void main() {
+  vec2 low = floor(gl_FragCoord.xy) * block;
+  vec2 high = min(low + block, size);
+  vec3 sum = vec3(0);
+  float taps = min(block, 16.0);
+  for (float y = 0.5; y < taps; y += 1.0)
+    for (float x = 0.5; x < taps; x += 1.0)
+      sum += textureLod(source, mix(low, high, vec2(x, y) / taps) / size, log2(block / taps)).rgb;
+  result = vec4(sum / (taps * taps), 1);
+}`;
+
+const MAX_SIGMA = 4;
+const PALETTE_WIDTH = 256;
+
+/** The WebGL2 renderer, or null where the browser has none. */
+export function createWebglRenderer(canvas: HTMLCanvasElement): Renderer | null {
+  const gl = canvas.getContext('webgl2', { alpha: true, antialias: false, depth: false });
+  if (!gl) return null;
+  try {
+    return new WebglRenderer(canvas, gl);
+  } catch (error) {
+    console.warn('WebGL2 cannot be used; drawing on a 2D canvas instead:', error);
+    return null;
+  }
+}
+
+class WebglRenderer implements Renderer {
+  readonly name = 'webgl2';
+  readonly maxSide: number;
+  private readonly main: Program;
+  private readonly blur: Program;
+  private readonly pixelate: Program;
+  private readonly frame: WebGLTexture;
+  private readonly labels: WebGLTexture;
+  private readonly palette: WebGLTexture;
+  private readonly targets: [Target, Target];
+  private frameOf: ImageBitmap | null = null;
+  private labelsOf = -1;
+  private labelStep = 1;
+  private changedOf = '';
+
+  constructor(
+    private readonly canvas: HTMLCanvasElement,
+    private readonly gl: WebGL2RenderingContext,
+  ) {
+    this.maxSide = gl.getParameter(gl.MAX_TEXTURE_SIZE) as number;
+    this.main = new Program(gl, FRAGMENT);
+    this.blur = new Program(gl, BLUR);
+    this.pixelate = new Program(gl, PIXELATE);
+    this.frame = createTexture(gl, gl.LINEAR);
+    this.labels = createTexture(gl, gl.NEAREST);
+    this.palette = createTexture(gl, gl.NEAREST);
+    this.targets = [new Target(gl), new Target(gl)];
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    gl.bindVertexArray(gl.createVertexArray());
+  }
+
+  render(scene: Scene): void {
+    const { gl, canvas } = this;
+    const width = Math.round(scene.canvasWidth * scene.pixelRatio);
+    const height = Math.round(scene.canvasHeight * scene.pixelRatio);
+    if (canvas.width !== width || canvas.height !== height) {
+      canvas.width = width;
+      canvas.height = height;
+    }
+    const newFrame = this.uploadFrame(scene);
+    if (scene.labels && this.labelsOf !== scene.labelsVersion) this.uploadLabels(scene);
+    this.uploadPalette(scene);
+    const changed = this.drawChanged(scene, newFrame);
+
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, width, height);
+    const { main } = this;
+    main.use();
+    main.texture('frame', 0, this.frame);
+    main.texture('changed', 1, changed ?? this.frame);
+    main.texture('labels', 2, this.labels);
+    main.texture('palette', 3, this.palette);
+    const { effect, view } = scene;
+    const figures = effectFigures(effect, scene.height, scene.width);
+    gl.uniform2f(main.at('size'), scene.width, scene.height);
+    gl.uniform2f(main.at('canvas'), width, height);
+    const ratio = scene.pixelRatio;
+    gl.uniform3f(main.at('view'), view.x * ratio, view.y * ratio, view.scale * ratio);
+    gl.uniform1f(main.at('ratio'), ratio);
+    gl.uniform1i(main.at('step_'), this.labelStep);
+    gl.uniform1i(main.at('hasLabels'), scene.labels ? 1 : 0);
+    gl.uniform1i(main.at('effect'), scene.labels ? EFFECTS.indexOf(effect.name) : -1);
+    gl.uniform1f(main.at('strength'), effect.strength);
+    gl.uniform1i(main.at('onObjects'), effect.target === 'objects' ? 1 : 0);
+    const [red, green, blue] = parseColor(effect.color);
+    gl.uniform3f(main.at('color'), red / 255, green / 255, blue / 255);
+    gl.uniform1f(main.at('block'), figures.block);
+    gl.uniform1f(main.at('outline'), figures.outline);
+    gl.uniform2f(main.at('tone'), scene.brightness, scene.contrast);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
+  updateColumns(scene: Scene, start: number, stop: number): void {
+    const { gl } = this;
+    const labels = scene.labels;
+    if (!labels || this.labelStep !== 1 || this.labelsOf < 0) {
+      this.labelsOf = -1;
+      return;
+    }
+    gl.bindTexture(gl.TEXTURE_2D, this.labels);
+    const [, format, type] = labelFormat(gl, labels.labels);
+    const { height } = labels;
+    const columns = labels.labels.subarray(start * height, stop * height);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, start, height, stop - start, format, type, columns);
+    this.labelsOf = scene.labelsVersion;
+  }
+
+  dispose(): void {
+    this.gl.getExtension('WEBGL_lose_context')?.loseContext();
+  }
+
+  private uploadFrame(scene: Scene): boolean {
+    const { gl } = this;
+    if (this.frameOf === scene.bitmap) return false;
+    this.frameOf = scene.bitmap;
+    gl.bindTexture(gl.TEXTURE_2D, this.frame);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, scene.bitmap);
+    // Smaller copies cost time: only for a picture that is shown much smaller, or blurred.
+    const scale = (scene.view.scale * scene.pixelRatio * scene.width) / scene.bitmap.width;
+    const { name } = scene.effect;
+    this.mipmaps = scale < 0.7 || name === 'blur' || name === 'pixelate';
+    if (this.mipmaps) gl.generateMipmap(gl.TEXTURE_2D);
+    const filter = this.mipmaps ? gl.LINEAR_MIPMAP_LINEAR : gl.LINEAR;
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, filter);
+    return true;
+  }
+
+  private mipmaps = false;
+
+  private needMipmaps(): void {
+    const { gl } = this;
+    if (this.mipmaps) return;
+    gl.bindTexture(gl.TEXTURE_2D, this.frame);
+    gl.generateMipmap(gl.TEXTURE_2D);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
+    this.mipmaps = true;
+  }
+
+  private uploadLabels(scene: Scene): void {
+    const { gl } = this;
+    const map = scene.labels!;
+    this.labelsOf = scene.labelsVersion;
+    let { labels, height, width } = map;
+    const step = Math.ceil(Math.max(height, width) / this.maxSide);
+    this.labelStep = step;
+    if (step > 1) {
+      const rows = Math.ceil(height / step);
+      const columns = Math.ceil(width / step);
+      const small = new (labels.constructor as Uint8ArrayConstructor)(rows * columns);
+      for (let column = 0; column < columns; column += 1) {
+        for (let row = 0; row < rows; row += 1) {
+          small[column * rows + row] = labels[column * step * height + row * step]!;
+        }
+      }
+      [labels, height, width] = [small, rows, columns];
+    }
+    gl.bindTexture(gl.TEXTURE_2D, this.labels);
+    const [internal, format, type] = labelFormat(gl, labels);
+    gl.texImage2D(gl.TEXTURE_2D, 0, internal, height, width, 0, format, type, labels);
+  }
+
+  private uploadPalette(scene: Scene): void {
+    const { gl } = this;
+    const rows = Math.ceil(scene.slots.length / PALETTE_WIDTH) || 1;
+    const data = new Uint8Array(4 * PALETTE_WIDTH * rows);
+    scene.slots.forEach(({ color, flags }, i) => data.set([...color, flags], 4 * i));
+    gl.bindTexture(gl.TEXTURE_2D, this.palette);
+    gl.texImage2D(
+      gl.TEXTURE_2D,
+      0,
+      gl.RGBA8,
+      PALETTE_WIDTH,
+      rows,
+      0,
+      gl.RGBA,
+      gl.UNSIGNED_BYTE,
+      data,
+    );
+  }
+
+  /** The blurred or pixelated frame, drawn again when the frame or a figure changes. */
+  private drawChanged(scene: Scene, newFrame: boolean): WebGLTexture | null {
+    const { gl } = this;
+    const { effect, height, width } = scene;
+    if (effect.name !== 'blur' && effect.name !== 'pixelate') {
+      this.changedOf = '';
+      return null;
+    }
+    const key = `${effect.name} ${effect.strength}`;
+    const [first, second] = this.targets;
+    if (key === this.changedOf && !newFrame) return first.texture;
+    this.changedOf = key;
+    this.needMipmaps();
+    const { sigma, block } = effectFigures(effect, height, width);
+    if (effect.name === 'pixelate') {
+      first.resize(Math.ceil(width / block), Math.ceil(height / block), gl.NEAREST);
+      first.bind();
+      this.pixelate.use();
+      this.pixelate.texture('source', 0, this.frame);
+      gl.uniform2f(this.pixelate.at('size'), width, height);
+      gl.uniform1f(this.pixelate.at('block'), block);
+      gl.drawArrays(gl.TRIANGLES, 0, 3);
+      return first.texture;
+    }
+    const shrink = Math.max(1, sigma / MAX_SIGMA);
+    for (const target of this.targets) {
+      target.resize(Math.ceil(width / shrink), Math.ceil(height / shrink), gl.LINEAR);
+    }
+    this.blur.use();
+    gl.uniform2f(this.blur.at('target'), first.width, first.height);
+    gl.uniform1f(this.blur.at('sigma'), sigma / shrink);
+    second.bind();
+    this.blur.texture('source', 0, this.frame);
+    gl.uniform1f(this.blur.at('lod'), Math.log2((shrink * scene.bitmap.width) / width));
+    gl.uniform2f(this.blur.at('direction'), 1, 0);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    first.bind();
+    this.blur.texture('source', 0, second.texture);
+    gl.uniform1f(this.blur.at('lod'), 0);
+    gl.uniform2f(this.blur.at('direction'), 0, 1);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    return first.texture;
+  }
+}
+
+class Program {
+  private readonly program: WebGLProgram;
+  private readonly locations = new Map<string, WebGLUniformLocation | null>();
+
+  constructor(
+    private readonly gl: WebGL2RenderingContext,
+    fragment: string,
+  ) {
+    this.program = gl.createProgram();
+    for (const [type, source] of [
+      [gl.VERTEX_SHADER, VERTEX],
+      [gl.FRAGMENT_SHADER, fragment],
+    ] as const) {
+      const shader = gl.createShader(type)!;
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(this.program, shader);
+    }
+    gl.linkProgram(this.program);
+    if (!gl.getProgramParameter(this.program, gl.LINK_STATUS)) {
+      const shaders = gl.getAttachedShaders(this.program) ?? [];
+      throw new Error(shaders.map((shader) => gl.getShaderInfoLog(shader)).join('\n'));
+    }
+  }
+
+  use(): void {
+    this.gl.useProgram(this.program);
+  }
+
+  at(name: string): WebGLUniformLocation | null {
+    if (!this.locations.has(name)) {
+      this.locations.set(name, this.gl.getUniformLocation(this.program, name));
+    }
+    return this.locations.get(name) ?? null;
+  }
+
+  texture(name: string, unit: number, texture: WebGLTexture): void {
+    this.gl.activeTexture(this.gl.TEXTURE0 + unit);
+    this.gl.bindTexture(this.gl.TEXTURE_2D, texture);
+    this.gl.uniform1i(this.at(name), unit);
+  }
+}
+
+/** A texture that is drawn into. */
+class Target {
+  readonly texture: WebGLTexture;
+  private readonly buffer: WebGLFramebuffer;
+  width = 0;
+  height = 0;
+
+  constructor(private readonly gl: WebGL2RenderingContext) {
+    this.texture = createTexture(gl, gl.LINEAR);
+    this.buffer = gl.createFramebuffer();
+  }
+
+  resize(width: number, height: number, filter: number): void {
+    const { gl } = this;
+    gl.bindTexture(gl.TEXTURE_2D, this.texture);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, filter);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, filter);
+    if (this.width === width && this.height === height) return;
+    gl.texImage2D(
+      gl.TEXTURE_2D,
+      0,
+      gl.RGBA8,
+      width,
+      height,
+      0,
+      gl.RGBA,
+      gl.UNSIGNED_BYTE,
+      null,
+    );
+    this.width = width;
+    this.height = height;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.buffer);
+    gl.framebufferTexture2D(
+      gl.FRAMEBUFFER,
+      gl.COLOR_ATTACHMENT0,
+      gl.TEXTURE_2D,
+      this.texture,
+      0,
+    );
+  }
+
+  bind(): void {
+    this.gl.bindFramebuffer(this.gl.FRAMEBUFFER, this.buffer);
+    this.gl.viewport(0, 0, this.width, this.height);
+  }
+}
+
+function createTexture(gl: WebGL2RenderingContext, filter: number): WebGLTexture {
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, filter);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, filter);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
+  return texture;
+}
+
+function labelFormat(
+  gl: WebGL2RenderingContext,
+  labels: Uint8Array | Uint16Array,
+): readonly [internal: number, format: number, type: number] {
+  return labels instanceof Uint8Array
+    ? [gl.R8UI, gl.RED_INTEGER, gl.UNSIGNED_BYTE]
+    : [gl.R16UI, gl.RED_INTEGER, gl.UNSIGNED_SHORT];
+}
