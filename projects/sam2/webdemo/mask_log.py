@@ -251,8 +251,19 @@ class MaskLog:
         raise OSError(msg)
 
     def scan(self, start: int, stop: int) -> Iterator[MaskRecord]:
-        """Read the records of a part of the file, up to the first damaged one."""
-        return (record for _, record in self._scan(start, stop))
+        """Read the records of a part of the file.
+
+        Raises:
+            OSError: If one is damaged.
+        """
+        for end, record in self._scan(start, stop):
+            start = end
+            yield record
+        if start < stop:
+            msg = (
+                f'{self.path}: the record at byte {start} is damaged; restore the file'
+            )
+            raise OSError(msg)
 
     def truncate(self, size: int) -> None:
         """Remove what was written after ``size`` bytes."""
