@@ -1,0 +1,173 @@
+"""What can be opened: files below the roots, and the generated clips."""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..datasets.io.errors import ClipDataError
+from ..datasets.io.images import write_jpeg
+from ..datasets.io.listing import IMAGE_SUFFIXES, list_files, scan_folder
+from ..datasets.sources.synthetic import ClipPlan, make_clip, make_plans
+from ..ops import atomic_write
+from .uploads import VIDEO_SUFFIXES
+
+EXAMPLE_PREFIX = 'example:'
+EXAMPLE_FRAMES = 48
+EXAMPLE_SIZE = 256  # pixels
+EXAMPLE_SEED = 17
+EXAMPLE_QUALITY = 92  # of JPEG
+EXAMPLE_TITLES = {  # in the order of ClipKind
+    'similar_textures': 'Objects with similar textures',
+    'leaving_and_returning': 'An object that leaves and returns',
+    'moving_objects': 'Objects that move and cover each other',
+}
+MAX_ENTRIES = 5000  # of a folder that are listed
+NUM_PEEKED = 64  # entries of a folder that are looked at to know what it holds
+EntryKind = Literal['folder', 'video', 'images', 'frames', 'annotations']
+EXPORT_SUFFIXES = ('.json', '.xml', '.zip')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a folder holds that the demo can open.
+
+    Attributes:
+        name: Its name.
+        path: Absolute path.
+        kind: 'video' for a file; 'frames' for a folder of images that are ordered by
+            numbers, 'images' for another one or an image; 'annotations'; 'folder'.
+        size: Of a file, in bytes.
+    """
+
+    name: str
+    path: str
+    kind: EntryKind
+    size: int | None
+
+
+def browse(folder: Path, roots: Sequence[Path]) -> dict[str, Any]:
+    """List a folder.
+
+    Args:
+        folder: A folder in a root.
+        roots: Folders that may be read; ``parent`` is None at the top of one.
+
+    Raises:
+        OSError: If it is no folder, or cannot be read.
+    """
+    entries = []
+    for entry in itertools.islice(scan_folder(folder), MAX_ENTRIES):
+        path = Path(entry.path)
+        if entry.is_symlink() and not _is_inside(path, roots):
+            continue
+        kind = kind_of(path)
+        if kind is not None:
+            size = path.stat().st_size if path.is_file() else None
+            entries.append(Entry(name=entry.name, path=str(path), kind=kind, size=size))
+    entries.sort(key=lambda entry: (entry.kind != 'folder', entry.name.casefold()))
+    parent = folder.parent
+    return {
+        'path': str(folder),
+        'parent': str(parent) if _is_inside(parent, roots) else None,
+        'entries': [
+            {key: getattr(entry, key) for key in ('name', 'path', 'kind', 'size')}
+            for entry in entries
+        ],
+    }
+
+
+def _is_inside(path: Path, roots: Sequence[Path]) -> bool:
+    try:
+        resolved = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return False
+    return any(resolved.is_relative_to(root) for root in roots)
+
+
+def kind_of(path: Path) -> EntryKind | None:
+    """What a path is for the demo, by names alone; None if it is nothing to open."""
+    name = path.name.lower()
+    if path.is_dir():
+        try:
+            peeked = list(itertools.islice(scan_folder(path), NUM_PEEKED))
+        except OSError:
+            return None
+        is_images = any(e.name.lower().endswith(IMAGE_SUFFIXES) for e in peeked)
+        if not is_images:
+            return 'folder'
+        try:
+            list_files(path, IMAGE_SUFFIXES)
+        except ClipDataError:  # no numbers order them
+            return 'images'
+        return 'frames'
+    if not path.is_file():
+        return None
+    if name.endswith(VIDEO_SUFFIXES):
+        return 'video'
+    if name.endswith(IMAGE_SUFFIXES):
+        return 'images'
+    return 'annotations' if name.endswith(EXPORT_SUFFIXES) else None
+
+
+def collect_images(paths: Sequence[Path], folder: Path) -> Path:
+    """Make a folder of links to images that lie in different places.
+
+    The same images give the same folder. Images of one name are numbered.
+    """
+    names = '\0'.join(map(str, paths))
+    target = folder / hashlib.sha256(names.encode()).hexdigest()[:16]
+    if not target.is_dir():
+        with atomic_write(target) as partial:
+            partial.mkdir(parents=True)
+            used: set[str] = set()
+            for path in paths:
+                numbered = (f'{path.stem}_{n}{path.suffix}' for n in itertools.count(2))
+                candidates = itertools.chain([path.name], numbered)
+                name = next(n for n in candidates if n.casefold() not in used)
+                used.add(name.casefold())
+                (partial / name).symlink_to(path)
+    return target
+
+
+# Generated clips ---------------------------------------------------------------------
+
+
+def _plans() -> dict[str, ClipPlan]:
+    plans = make_plans(
+        split='demo',
+        num_clips=len(EXAMPLE_TITLES),
+        num_frames=EXAMPLE_FRAMES,
+        size=EXAMPLE_SIZE,
+        seed=EXAMPLE_SEED,
+    )
+    return dict(zip(EXAMPLE_TITLES, plans, strict=True))
+
+
+def describe_examples() -> list[dict[str, Any]]:
+    """The generated clips, as the page lists them."""
+    return [
+        {'name': name, 'title': title, 'num_frames': EXAMPLE_FRAMES}
+        for name, title in EXAMPLE_TITLES.items()
+    ]
+
+
+def write_example(name: str, folder: Path) -> Path:
+    """Render a generated clip, unless it is there; return its folder of frames.
+
+    Raises:
+        ValueError: If there is no such clip.
+    """
+    if name not in EXAMPLE_TITLES:
+        msg = f'There is no generated clip {name!r}; choose {", ".join(EXAMPLE_TITLES)}'
+        raise ValueError(msg)
+    target = folder / name
+    if not target.is_dir():
+        clip = make_clip(_plans()[name])
+        with atomic_write(target) as partial:
+            partial.mkdir(parents=True)
+            for index, frame in enumerate(clip.frames):
+                write_jpeg(partial / f'{index:05d}.jpg', frame, EXAMPLE_QUALITY)
+    return target
