@@ -332,10 +332,10 @@ class Demo:
     async def info(self, request: Request) -> Response:
         """What the server offers."""
         del request
-        formats = (
-            ('export_formats', EXPORT_FORMATS),
-            ('import_formats', IMPORT_FORMATS),
-        )
+        formats: dict[str, Mapping[str, str]] = {
+            'export_formats': EXPORT_FORMATS,
+            'import_formats': IMPORT_FORMATS,
+        }
         return JSONResponse(
             {
                 'version': __version__,
