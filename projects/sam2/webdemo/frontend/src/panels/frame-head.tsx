@@ -1,7 +1,7 @@
 // Above the canvas: which frame is shown, playing, zoom and display settings.
 import * as commands from '../commands';
 import * as store from '../store';
-import { CompactSlider, IconButton, NumberInput } from '../ui/controls';
+import { Button, IconButton, NumberInput, Popover, Slider } from '../ui/controls';
 import { formatTime } from '../ui/format';
 import { Icon } from '../ui/icons';
 
@@ -21,7 +21,7 @@ function Playback() {
   const playing = store.playing.value;
   return (
     <div class="button-group">
-      <IconButton icon="toStart" label="First frame" shortcut="Home" testId="first-frame" onClick={() => commands.seek(0)} />
+      <IconButton icon="toStart" class="optional" label="First frame" shortcut="Home" testId="first-frame" onClick={() => commands.seek(0)} />
       <IconButton icon="stepBack" label="Previous frame" shortcut="←" testId="previous-frame" onClick={() => commands.step(-1)} />
       <IconButton
         icon={playing ? 'pause' : 'play'}
@@ -33,6 +33,7 @@ function Playback() {
       <IconButton icon="stepForward" label="Next frame" shortcut="→" testId="next-frame" onClick={() => commands.step(1)} />
       <IconButton
         icon="toEnd"
+        class="optional"
         label="Last frame"
         shortcut="End"
         testId="last-frame"
@@ -81,7 +82,7 @@ function FramePosition() {
         />
         <span class="muted" data-testid="frame-count">
           / {numFrames}
-          {rate ? ` · ${formatTime(frame / rate)}` : ''}
+          {rate ? <span class="optional"> · {formatTime(frame / rate)}</span> : null}
         </span>
       </div>
       <span class="file-name muted truncate" title={name ?? undefined} data-testid="frame-name">
@@ -95,33 +96,42 @@ function DisplaySettings() {
   const changed = store.brightness.value !== 0 || store.contrast.value !== 1;
   return (
     <>
-      <CompactSlider
-        icon="brightness"
-        label="Brightness"
-        min={-1}
-        max={1}
-        step={0.02}
-        initial={0}
-        value={store.brightness.value}
-        format={(value) => `${value > 0 ? '+' : ''}${Math.round(100 * value)} %`}
-        testId="brightness"
-        onInput={(value) => (store.brightness.value = value)}
-      />
-      <CompactSlider
-        icon="contrast"
-        label="Contrast"
-        min={0.25}
-        max={4}
-        step={0.05}
-        initial={1}
-        value={store.contrast.value}
-        format={(value) => `${Math.round(100 * value)} %`}
-        testId="contrast"
-        onInput={(value) => (store.contrast.value = value)}
-      />
-      {changed && (
-        <IconButton icon="close" label="Reset brightness and contrast" testId="reset-display" onClick={() => commands.resetDisplay()} />
-      )}
+      <Popover
+        label="Brightness and contrast"
+        face={<Icon name="brightness" />}
+        active={changed}
+        class="display-menu"
+        testId="display-settings"
+      >
+        {() => (
+          <>
+            <Slider
+              label="Brightness"
+              min={-1}
+              max={1}
+              step={0.02}
+              value={store.brightness.value}
+              format={(value) => `${value > 0 ? '+' : ''}${Math.round(100 * value)} %`}
+              testId="brightness"
+              onInput={(value) => (store.brightness.value = value)}
+            />
+            <Slider
+              label="Contrast"
+              min={0.25}
+              max={4}
+              step={0.05}
+              value={store.contrast.value}
+              format={(value) => `${Math.round(100 * value)} %`}
+              testId="contrast"
+              onInput={(value) => (store.contrast.value = value)}
+            />
+            <p class="muted">Only what you see changes, not what the model sees.</p>
+            <Button disabled={!changed} testId="reset-display" onClick={() => commands.resetDisplay()}>
+              Reset
+            </Button>
+          </>
+        )}
+      </Popover>
       <IconButton
         icon={store.showMasks.value ? 'eye' : 'eyeOff'}
         label={store.showMasks.value ? 'Hide all masks' : 'Show the masks'}
@@ -170,7 +180,7 @@ function Zoom() {
       <IconButton icon="zoomOut" label="Zoom out" shortcut="-" testId="zoom-out" onClick={() => commands.zoomBy(0.8)} />
       <button
         type="button"
-        class="button button-quiet number"
+        class="button button-quiet number optional"
         title="Actual pixels (1)"
         aria-label={`Zoom ${Math.round(100 * store.view.value.scale)} %: show actual pixels`}
         data-testid="zoom-level"

@@ -1,10 +1,10 @@
 // The list of objects, what to do with the selected ones, and the prompts of the frame.
 import type { AnnotatedObject } from '../protocol';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 
 import * as commands from '../commands';
 import * as store from '../store';
-import { Button, IconButton, InlineInput, Swatch } from '../ui/controls';
+import { Button, IconButton, InlineInput, Popover, Swatch } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { OBJECT_COLORS } from '../ui/palette';
 import { PromptPanel } from './prompt-panel';
@@ -16,9 +16,12 @@ export function ObjectsPanel() {
   return (
     <>
       <div class="panel-head">
-        <h2>
+        <h2 class="truncate">
           {objects.length ? `${objects.length} ` : ''}
           {objects.length === 1 ? 'object' : 'objects'}
+          {store.selection.value.size > 1 && (
+            <span class="muted"> · {store.selection.value.size} selected</span>
+          )}
         </h2>
         {store.soloObjects.value.size > 0 && (
           <Button kind="quiet" testId="show-all" onClick={() => (store.soloObjects.value = new Set())}>
@@ -61,7 +64,7 @@ function ObjectRow({ object }: { object: AnnotatedObject }) {
     if (active) row.current!.scrollIntoView({ block: 'nearest' });
   }, [active]);
   const select = (event: MouseEvent) => {
-    if ((event.target as HTMLElement).closest('button, input')) return;
+    if ((event.target as HTMLElement).closest('button, input, .menu')) return;
     const toggle = event.ctrlKey || event.metaKey;
     commands.selectObject(id, toggle ? 'toggle' : event.shiftKey ? 'range' : 'only');
   };
@@ -147,92 +150,44 @@ function ObjectRow({ object }: { object: AnnotatedObject }) {
 
 /** The colour of an object: one of the palette, or any other. */
 function ColorButton({ object }: { object: AnnotatedObject }) {
-  const [open, setOpen] = useState(false);
-  const button = useRef<HTMLButtonElement>(null);
-  return (
-    <>
-      <button
-        ref={button}
-        type="button"
-        class="color-button"
-        aria-label={`Colour of ${object.name}`}
-        aria-expanded={open}
-        title="Colour"
-        data-testid="object-color"
-        onClick={() => setOpen(!open)}
-      >
-        <Swatch color={object.color} />
-      </button>
-      {open && (
-        <ColorMenu
-          object={object}
-          anchor={button.current!}
-          onClose={() => {
-            setOpen(false);
-            button.current?.focus();
-          }}
-        />
-      )}
-    </>
-  );
-}
-
-interface ColorMenuProps {
-  object: AnnotatedObject;
-  anchor: HTMLElement;
-  onClose: () => void;
-}
-
-function ColorMenu({ object, anchor, onClose }: ColorMenuProps) {
-  const menu = useRef<HTMLDivElement>(null);
-  useEffect(() => {
-    const element = menu.current!;
-    element.showPopover();
-    const { left, bottom } = anchor.getBoundingClientRect();
-    const { width, height } = element.getBoundingClientRect();
-    element.style.left = `${Math.max(8, Math.min(left, window.innerWidth - width - 8))}px`;
-    element.style.top = `${Math.max(8, Math.min(bottom + 4, window.innerHeight - height - 8))}px`;
-    (element.querySelector<HTMLElement>('[aria-checked=true]') ?? element.querySelector('button'))?.focus();
-    const onToggle = (event: Event) => {
-      if ((event as ToggleEvent).newState === 'closed') onClose();
-    };
-    element.addEventListener('toggle', onToggle);
-    return () => element.removeEventListener('toggle', onToggle);
-  }, []);
   const choose = (color: string) => {
     if (color !== object.color) void commands.updateObject(object.id, { color });
   };
   return (
-    <div ref={menu} class="menu color-menu" popover="auto" role="dialog" aria-label={`Colour of ${object.name}`}>
-      <div class="color-grid" role="radiogroup" aria-label="Palette">
-        {OBJECT_COLORS.map((color) => (
-          <button
-            key={color}
-            type="button"
-            class="color-choice"
-            role="radio"
-            aria-checked={color === object.color}
-            aria-label={color}
-            title={color}
-            style={{ backgroundColor: color }}
-            data-testid="color-choice"
-            onClick={() => {
-              choose(color);
-              menu.current!.hidePopover();
-            }}
-          />
-        ))}
-      </div>
-      <label class="row-line">
-        <span class="grow">Another colour</span>
-        <input
-          type="color"
-          value={object.color}
-          data-testid="color-custom"
-          onChange={(event) => choose(event.currentTarget.value)}
-        />
-      </label>
-    </div>
+    <Popover label={`Colour of ${object.name}`} face={<Swatch color={object.color} />} kind="bare" class="color-menu" testId="object-color">
+      {(close) => (
+        <>
+          <div class="color-grid" role="radiogroup" aria-label="Palette">
+            {OBJECT_COLORS.map((color) => (
+              <button
+                key={color}
+                type="button"
+                class="color-choice"
+                role="radio"
+                aria-checked={color === object.color}
+                aria-label={color}
+                title={color}
+                style={{ backgroundColor: color }}
+                data-testid="color-choice"
+                onClick={() => {
+                  choose(color);
+                  close();
+                }}
+              />
+            ))}
+          </div>
+          <label class="row-line">
+            <span class="grow">Another colour</span>
+            <input
+              type="color"
+              value={object.color}
+              data-testid="color-custom"
+              onChange={(event) => choose(event.currentTarget.value)}
+            />
+          </label>
+        </>
+      )}
+    </Popover>
   );
 }
 
@@ -275,11 +230,10 @@ function SelectionBar() {
           disabled={ids.length !== 1 || frame === 0}
           onClick={() => void commands.splitObject(ids[0]!, frame)}
         >
-          Split here
+          Split
         </Button>
       )}
       <span class="grow" />
-      {ids.length > 1 && <span class="muted">{ids.length} selected</span>}
       <IconButton
         icon="trash"
         label={ids.length > 1 ? `Delete ${ids.length} objects` : 'Delete the selected object'}

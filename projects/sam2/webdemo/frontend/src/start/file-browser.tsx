@@ -2,8 +2,8 @@
 import { useEffect, useState } from 'preact/hooks';
 
 import * as commands from '../commands';
-import type { FolderEntry, FolderListing } from '../protocol';
-import { IconButton } from '../ui/controls';
+import type { FolderEntry, FolderListing, SessionKind } from '../protocol';
+import { IconButton, Menu } from '../ui/controls';
 import { formatBytes } from '../ui/format';
 import { Icon, type IconName } from '../ui/icons';
 
@@ -14,20 +14,12 @@ const ICONS: Readonly<Record<FolderEntry['kind'], IconName>> = {
   frames: 'film',
   annotations: 'file',
 };
-const KIND_NAMES: Readonly<Record<FolderEntry['kind'], string>> = {
-  folder: '',
-  video: 'video',
-  images: 'images',
-  frames: 'frames',
-  annotations: 'annotations',
-};
-
 interface FileBrowserProps {
   /** What one looks for: media to annotate, or annotations to import. */
   purpose: 'media' | 'annotations';
   disabled?: boolean;
-  /** Called with a file or folder that can be opened. */
-  onChoose: (path: string, kind: FolderEntry['kind']) => void;
+  /** Called with a file or folder that can be opened, and how (media). */
+  onChoose: (path: string, kind: SessionKind) => void;
 }
 
 export function FileBrowser({ purpose, disabled, onChoose }: FileBrowserProps) {
@@ -79,7 +71,7 @@ export function FileBrowser({ purpose, disabled, onChoose }: FileBrowserProps) {
             purpose={purpose}
             disabled={disabled ?? false}
             onOpen={() => void open(entry.path)}
-            onChoose={() => onChoose(entry.path, entry.kind)}
+            onChoose={(kind) => onChoose(entry.path, kind)}
           />
         ))}
         {listing && !entries.length && (
@@ -98,14 +90,15 @@ interface EntryProps {
   purpose: 'media' | 'annotations';
   disabled: boolean;
   onOpen: () => void;
-  onChoose: () => void;
+  onChoose: (kind: SessionKind) => void;
 }
 
 function Entry({ entry, purpose, disabled, onOpen, onChoose }: EntryProps) {
-  // A folder of frames is a medium, and may hold annotations in the other case.
-  const isMedium = entry.kind === 'video' || entry.kind === 'images' || entry.kind === 'frames';
-  const choosable = purpose === 'media' ? isMedium : entry.kind !== 'video';
-  const isFolder = entry.kind !== 'video' && !(entry.kind === 'annotations' && entry.size !== null);
+  const isImages = entry.kind === 'images' || entry.kind === 'frames';
+  const isFolder = entry.kind === 'folder' || isImages;
+  const own: SessionKind = entry.kind === 'images' ? 'images' : 'video';
+  // A folder of masks looks like one of frames, so that any folder may be imported.
+  const choosable = purpose === 'media' ? entry.kind === 'video' || isImages : !isFolder;
   return (
     <li class="row-line">
       <button
@@ -114,20 +107,29 @@ function Entry({ entry, purpose, disabled, onOpen, onChoose }: EntryProps) {
         disabled={disabled}
         data-testid="browser-entry"
         data-kind={entry.kind}
-        onClick={choosable && entry.kind !== 'folder' ? onChoose : onOpen}
+        onClick={choosable ? () => onChoose(own) : onOpen}
       >
         <Icon name={ICONS[entry.kind]} />
         <span class="grow truncate">{entry.name}</span>
-        {entry.kind !== 'folder' && <span class="badge">{KIND_NAMES[entry.kind]}</span>}
+        {entry.kind !== 'folder' && <span class="badge">{entry.kind}</span>}
         {entry.size !== null && <span class="muted number">{formatBytes(entry.size)}</span>}
       </button>
-      {choosable && entry.kind === 'folder' && (
-        <button type="button" class="button button-quiet" disabled={disabled} onClick={onChoose} data-testid="browser-choose">
+      {purpose === 'annotations' && isFolder && (
+        <button type="button" class="button button-quiet" disabled={disabled} data-testid="browser-choose" onClick={() => onChoose(own)}>
           Import
         </button>
       )}
-      {isFolder && entry.kind !== 'folder' && (
-        <IconButton icon="next" label={`Look into ${entry.name}`} testId="browser-enter" onClick={onOpen} />
+      {purpose === 'media' && isImages && (
+        <Menu
+          label={`How to open ${entry.name}`}
+          disabled={disabled}
+          testId="browser-more"
+          items={[
+            { label: 'Open as one video', icon: 'film', testId: 'open-as-video', onSelect: () => onChoose('video') },
+            { label: 'Open as stills', icon: 'image', testId: 'open-as-images', onSelect: () => onChoose('images') },
+            { label: 'Look into the folder', icon: 'folder', testId: 'browser-enter', onSelect: onOpen },
+          ]}
+        />
       )}
     </li>
   );

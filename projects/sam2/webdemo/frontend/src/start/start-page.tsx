@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { thumbUrl } from '../api';
 import * as commands from '../commands';
 import { ThemeButton } from '../panels/top-bar';
-import type { FolderEntry, SessionEntry, SessionKind } from '../protocol';
+import type { SessionEntry, SessionKind } from '../protocol';
 import * as store from '../store';
 import { Button, Field, IconButton, InlineInput, Segmented } from '../ui/controls';
 import { Dialog } from '../ui/dialog';
@@ -183,9 +183,6 @@ function NewSession() {
   const [kind, setKind] = useState<SessionKind>('video');
   const examples = store.info.value?.examples ?? [];
   const opening = store.opening.value;
-  const choose = (path: string, entry: FolderEntry['kind']) => {
-    void commands.createSession(path, entry === 'video' ? 'video' : kind);
-  };
   return (
     <>
       <section aria-label="New session">
@@ -196,9 +193,9 @@ function NewSession() {
         <Dropzone kind={kind} />
         <UploadList />
         <div class="row-line">
-          <span class="grow">Images are</span>
+          <span class="grow muted">Uploaded images are</span>
           <Segmented
-            label="Images are"
+            label="Uploaded images are"
             testId="new-kind"
             value={kind}
             options={[
@@ -233,7 +230,7 @@ function NewSession() {
       )}
       <section aria-label="Files of the server">
         <h2>Files</h2>
-        <FileBrowser purpose="media" disabled={opening} onChoose={choose} />
+        <FileBrowser purpose="media" disabled={opening} onChoose={(path, how) => void commands.createSession(path, how)} />
       </section>
     </>
   );
