@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
+import documentSource from '../../document.py?raw';
 import css from '../src/styles/theme.css?raw';
 import { OBJECT_COLORS } from '../src/ui/palette';
 
@@ -82,6 +83,11 @@ describe('the colours of objects', () => {
     expect(deltaE([50, 2.6772, -79.7751], [50, 0, -82.7485])).toBeCloseTo(2.0425, 4);
     expect(deltaE([60.2574, -34.0099, 36.2677], [60.4626, -34.1751, 39.4387])).toBeCloseTo(1.2644, 4);
     expect(deltaE([22.7233, 20.0904, -46.694], [23.0331, 14.973, -42.5619])).toBeCloseTo(2.0373, 4);
+  });
+
+  it('are those that the server gives to new objects', () => {
+    const list = /OBJECT_COLORS = \(([^)]*)\)/.exec(documentSource)![1]!;
+    expect(list.match(/#[0-9a-f]{6}/g)).toEqual(OBJECT_COLORS);
   });
 
   it('are 50 that contrast at least 3:1 with the panels of both themes', () => {

@@ -1,8 +1,8 @@
 // The list of objects, what to do with the selected ones, and the prompts of the frame.
-import type { AnnotatedObject } from '../protocol';
 import { useEffect, useRef } from 'preact/hooks';
 
 import * as commands from '../commands';
+import type { AnnotatedObject } from '../protocol';
 import * as store from '../store';
 import { Button, IconButton, InlineInput, Popover, Swatch } from '../ui/controls';
 import { Icon } from '../ui/icons';

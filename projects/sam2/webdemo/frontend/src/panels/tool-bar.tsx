@@ -44,6 +44,7 @@ export function ToolBar() {
           </button>
         ))}
       </div>
+      {chosen === 'point' && <PointLabel />}
       {BRUSHES.includes(chosen) && <BrushSize />}
       <span class="grow" />
       <IconButton
@@ -54,6 +55,33 @@ export function ToolBar() {
         testId="tool-new-object"
         onClick={() => commands.newObject()}
       />
+    </div>
+  );
+}
+
+/** What a plain click means: fingers have no Alt key. */
+function PointLabel() {
+  const labels = [
+    { value: 1, icon: 'plus', label: 'Clicks are on the object', testId: 'point-positive' },
+    { value: 0, icon: 'minus', label: 'Clicks are outside of the object', testId: 'point-negative' },
+  ] as const;
+  return (
+    <div class="sub-tools" role="radiogroup" aria-label="Meaning of a click">
+      {labels.map(({ value, icon, label, testId }) => (
+        <button
+          key={value}
+          type="button"
+          role="radio"
+          class="button icon-button"
+          aria-checked={store.pointLabel.value === value}
+          aria-label={label}
+          title={label}
+          data-testid={testId}
+          onClick={() => (store.pointLabel.value = value)}
+        >
+          <Icon name={icon} />
+        </button>
+      ))}
     </div>
   );
 }

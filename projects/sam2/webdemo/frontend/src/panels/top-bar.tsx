@@ -1,9 +1,9 @@
 // The bar of a session: its name, undo and redo, and what opens a dialog.
 import * as commands from '../commands';
+import { keyLabel } from '../shortcuts';
 import * as store from '../store';
 import { Button, IconButton, InlineInput } from '../ui/controls';
 import type { IconName } from '../ui/icons';
-import { keyLabel } from '../shortcuts';
 
 export function TopBar() {
   const session = store.session.value;

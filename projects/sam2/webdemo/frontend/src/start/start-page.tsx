@@ -109,7 +109,7 @@ function SessionCard({ session, onDelete }: { session: SessionEntry; onDelete: (
         {renaming ? (
           <RenameInput session={session} onDone={() => setRenaming(false)} />
         ) : (
-          <a class="open truncate" href={`#/session/${encodeURIComponent(session.id)}`} title={session.source} data-testid="session-open">
+          <a class="open truncate" href={`#/sessions/${encodeURIComponent(session.id)}`} title={session.source} data-testid="session-open">
             {session.name}
           </a>
         )}
