@@ -155,14 +155,14 @@ class LabelMeMasks(MaskReader):
 
     def object_ids(self) -> ObjectIds:
         """Positions from 1 of the shapes, or groups of shapes, in the file."""
-        return tuple(self._objects(read_json(self.path, self.limits)))
+        return tuple(self.shapes())
 
     def read(
         self, frame_index: int, size: FrameSize, object_ids: ObjectIds | None = None
     ) -> FrameMasks:
         """Draw masks of the image, see :class:`MaskReader`."""
         content = read_json(self.path, self.limits)
-        objects = self._objects(content)
+        objects = self._group(content)
         sides = ('imageHeight', 'imageWidth')
         if any(content.get(side) is not None for side in sides):  # not in old files
             mask_size = [get_field(content, side, int, self.path) for side in sides]
@@ -184,8 +184,11 @@ class LabelMeMasks(MaskReader):
                 np.logical_or(mask, shape.draw(size, self.limits), out=mask)
         return without_empty(masks) if object_ids is None else masks
 
-    def _objects(self, content: object) -> dict[int, list['Shape']]:
-        """Shapes of each object."""
+    def shapes(self) -> dict[int, list['Shape']]:
+        """Shapes of each object, in the order of the file."""
+        return self._group(read_json(self.path, self.limits))
+
+    def _group(self, content: object) -> dict[int, list['Shape']]:
         groups: dict[object, list[Shape]] = {}
         shapes = get_field(content, 'shapes', list, self.path)
         for number, each in enumerate(shapes, start=1):

@@ -234,6 +234,8 @@ class SAVIndex:
         except (OSError, orjson.JSONDecodeError) as error:
             problem = f'changed while it was read ({error})'
             raise ClipDataError.at(self.path, problem, REPLACE_FILE) from error
+        if codes is None:  # a frame that is not annotated
+            return [None] * self.num_objects
         return check_type(codes, list, f'annotated frame {position}', self.path)
 
 
