@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.websockets import WebSocket
 
@@ -57,6 +57,21 @@ def describe_pass(
     return described if message is None else described | {'message': message}
 
 
+class News(NamedTuple):
+    """What a change was, noted in the model's thread right after it.
+
+    Attributes:
+        change: The change.
+        revision: Of the document after it. Masks of an older revision are outdated on
+            the frames that changed, those of a newer one are not.
+        packed: The masks of its frame, as a message.
+    """
+
+    change: Change
+    revision: int
+    packed: bytes | None
+
+
 # Tabs --------------------------------------------------------------------------------
 
 
@@ -72,6 +87,7 @@ class Tab:
         self._progress: Message | None = None
         self._objects: set[int] = set()
         self._masks: list[tuple[int, int, int]] = []
+        self._revision = 0
         self._has_changed = False
         self._wake = asyncio.Event()
         self._close: tuple[int, str] | None = None  # code and reason
@@ -99,10 +115,11 @@ class Tab:
         self._progress = None
         self.tell(message)
 
-    def tell_change(self, change: Change) -> None:
+    def tell_change(self, news: News) -> None:
         """Send what changed, together with earlier changes that still wait."""
-        self._objects |= change.objects
-        self._masks += change.masks
+        self._objects |= news.change.objects
+        self._masks += news.change.masks
+        self._revision = news.revision
         if len(self._masks) > 64:
             self._masks = merge_ranges(self._masks)
         self._has_changed = True
@@ -144,7 +161,9 @@ class Tab:
 
     def _take_change(self) -> Message:
         """Build the message from the document as it is now."""
-        message = self.session.describe_change(self._objects, merge_ranges(self._masks))
+        message = self.session.describe_change(
+            self._objects, merge_ranges(self._masks), self._revision
+        )
         self._objects, self._masks, self._has_changed = set(), [], False
         return message
 
@@ -193,9 +212,9 @@ class OpenSession:
     num_users: int = 0
 
     def describe_change(
-        self, objects: set[int], masks: list[tuple[int, int, int]]
+        self, objects: set[int], masks: list[tuple[int, int, int]], revision: int
     ) -> Message:
-        """What changed, as the document is now."""
+        """What changed up to a revision, as the document is now."""
         annotator = self.annotator
         document = annotator.document
         return {
@@ -209,7 +228,7 @@ class OpenSession:
             'order': list(document.objects),
             'categories': document.categories,
             'broken_frames': document.broken_frames,
-            'revision': document.revision,
+            'revision': revision,
             'undo': annotator.can_undo,
             'redo': annotator.can_redo,
             'masks': masks,
@@ -260,13 +279,21 @@ class OpenSession:
         size = known_size(annotator.video, frame)
         return pack_masks(protocol.MASKS, frame, size, entries, document.revision)
 
-    def publish(self, change: Change, packed: bytes | None) -> None:
+    def note(self, change: Change) -> News:
+        """Note what a change was, in the model's thread right after it."""
+        packed = None
+        if change.frame is not None and self.tabs:
+            packed = self.pack_frame(change.frame)
+        return News(change, self.annotator.document.revision, packed)
+
+    def publish(self, news: News) -> None:
         """Tell all tabs what changed."""
+        frame = news.change.frame
         for tab in self.tabs:
-            tab.tell_change(change)
-            if change.frame is not None and packed is not None:
-                tab.push(change.frame, packed)
-        for frame in change.broken:
+            tab.tell_change(news)
+            if frame is not None and news.packed is not None:
+                tab.push(frame, news.packed)
+        for frame in news.change.broken:
             message = f'Frame {frame} cannot be read; it is marked, and was skipped'
             self.notify('warning', message)
 
@@ -282,10 +309,10 @@ class OpenSession:
         if self.handle is not None:
             self.handle.stop()
 
-    def advance(self, change: Change, packed: bytes | None) -> None:
+    def advance(self, news: News) -> None:
         """Tell the tabs about a frame of the running pass."""
         self.used = time.monotonic()
-        self.publish(change, packed)
+        self.publish(news)
         if self.used - self.told >= PROGRESS_SECONDS:
             self.tell_progress()
 
@@ -544,16 +571,14 @@ class Hub:
             OSError: If the disk is full.
         """
 
-        def run() -> tuple[Change, bytes | None]:
+        def run() -> News:
             if ends_pass:
                 session.stop_pass()
-            changed = change()
-            frame = changed.frame
-            return changed, None if frame is None else session.pack_frame(frame)
+            return session.note(change())
 
-        changed, packed = await self.worker.call(run)
-        session.publish(changed, packed)
-        return changed
+        news = await self.worker.call(run)
+        session.publish(news)
+        return news.change
 
     async def _send_masks(
         self, session: OpenSession, tab: Tab, command: protocol.Masks
@@ -695,10 +720,7 @@ class Hub:
             loop.call_soon_threadsafe(session.tell_progress)
 
         def on_item(change: Change) -> None:
-            packed = None
-            if change.frame is not None and session.tabs:
-                packed = session.pack_frame(change.frame)
-            loop.call_soon_threadsafe(session.advance, change, packed)
+            loop.call_soon_threadsafe(session.advance, session.note(change))
 
         # After the clicks that were sent before it.
         await self.worker.call(start)

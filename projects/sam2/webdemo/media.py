@@ -9,16 +9,17 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+encode_jpeg: Any
 try:  # optional, twice as fast as OpenCV
-    import simplejpeg
+    from simplejpeg import encode_jpeg
 except ImportError:
-    simplejpeg = None  # type: ignore[assignment]
+    encode_jpeg = None
 
 JPEG_QUALITY = 92
 THUMBNAIL_QUALITY = 80
@@ -44,11 +45,9 @@ class Frames(Protocol):
 
 def jpeg_bytes(frame: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
     """Encode a frame (height, width, 3), RGB, as JPEG without loss of resolution."""
-    if simplejpeg is not None:
+    if encode_jpeg is not None:
         frame = np.ascontiguousarray(frame)
-        encoded: bytes = simplejpeg.encode_jpeg(
-            frame, quality, 'RGB', colorsubsampling='420'
-        )
+        encoded: bytes = encode_jpeg(frame, quality, 'RGB', colorsubsampling='420')
         return encoded
     parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
     is_encoded, content = cv2.imencode('.jpg', frame[..., ::-1], parameters)

@@ -25,13 +25,9 @@ from ..apis.building import usable_device
 from ..version import __version__
 from . import protocol
 from .effects import EffectOptions
-
-try:  # lands soon
-    from .exports import EXPORT_FORMATS, export_annotations
-    from .imports import IMPORT_FORMATS, import_annotations
-except ImportError:
-    EXPORT_FORMATS, IMPORT_FORMATS = {}, {}
+from .exports import EXPORT_FORMATS, export_annotations
 from .hub import UNKNOWN_SESSION, Hub, OpenSession, Tab
+from .imports import IMPORT_FORMATS, import_annotations
 from .jobs import JobStore
 from .media import MediaCache
 from .models import ModelStore
