@@ -217,15 +217,16 @@ export class CanvasRenderer implements Renderer {
 
 const rings = new Map<number, readonly (readonly [number, number])[]>();
 
-/** Pixels at a distance and at half of it. */
+/** Pixels at most `radius` away between centres, as in `isOutline` of the shader. */
 function ring(radius: number): readonly (readonly [number, number])[] {
   let offsets = rings.get(radius);
   if (!offsets) {
     const all = new Map<string, readonly [number, number]>();
-    for (const length of radius > 2 ? [radius / 2, radius] : [radius]) {
+    const parts = radius > 2 ? [1, 0.75, 0.5, 0.25] : [1];
+    for (const length of parts.map((part) => part * radius)) {
       for (let i = 0; i < 16; i += 1) {
-        const dx = Math.round(length * Math.cos((i * Math.PI) / 8));
-        const dy = Math.round(length * Math.sin((i * Math.PI) / 8));
+        const dx = Math.trunc(length * Math.cos((i * Math.PI) / 8) * (1 + 1e-9));
+        const dy = Math.trunc(length * Math.sin((i * Math.PI) / 8) * (1 + 1e-9));
         all.set(`${dx},${dy}`, [dx, dy]);
       }
     }

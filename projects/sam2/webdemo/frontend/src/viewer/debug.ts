@@ -31,6 +31,11 @@ export function exposeDebug(stage: Stage): void {
         return [rectangle.left + left, rectangle.top + top];
       },
       zoom: () => store.view.value.scale,
+      /** Screen pixels per frame pixel, and where the corner of the frame is. */
+      setView: (scale: number, x: number, y: number) => {
+        store.view.value = { scale, x, y };
+      },
+      setEffect: commands.setEffect,
       renderer: stage.renderer.name,
       fps: () => stage.framesPerSecond(),
       connected: () => store.connectionState.value === 'connected',

@@ -58,12 +58,24 @@ const vec2 RING[16] = vec2[16](
   vec2(-1, 0), vec2(-.924, -.383), vec2(-.707, -.707), vec2(-.383, -.924),
   vec2(0, -1), vec2(.383, -.924), vec2(.707, -.707), vec2(.924, -.383));
 
-// Whether another label lies within a radius; the border of the frame is no edge.
+// Whether a pixel with another label is at most this radius away, between centres (of
+// a wide line some pixels in between are tried). The border of the frame is no edge.
+bool isOutline(vec2 p, uint label, float radius) {
+  vec2 centre = floor(p) + 0.5, low = vec2(0.5), high = size - 0.5;
+  for (int i = 0; i < 16; i++) {
+    for (float part = 1.0; part > 0.2; part -= radius > 2.0 ? 0.25 : 1.0) {
+      vec2 offset = trunc(RING[i] * radius * part);
+      if (labelAt(clamp(centre + offset, low, high)) != label) return true;
+    }
+  }
+  return false;
+}
+
+// Whether another label lies within a distance; it may be less than a pixel of the frame.
 bool isEdge(vec2 p, uint label, float radius) {
   vec2 low = vec2(0.5), high = size - 0.5;
   for (int i = 0; i < 16; i++) {
     if (labelAt(clamp(p + RING[i] * radius, low, high)) != label) return true;
-    if (radius > 2.0 && labelAt(clamp(p + RING[i] * radius * 0.5, low, high)) != label) return true;
   }
   return false;
 }
@@ -95,7 +107,7 @@ void main() {
   else if (effect == 7 && target) rgb = mix(rgb, color, strength);
   rgb = clamp((rgb - 0.5) * tone.y + 0.5 + tone.x, 0.0, 1.0);
 
-  if (inside && outline > 0.0 && isEdge(p, label, outline)) rgb = entry.rgb;
+  if (inside && outline > 0.0 && isOutline(p, label, outline)) rgb = entry.rgb;
   // The selected object keeps a line of the same width on the screen at any zoom.
   float pixel = ratio / view.z;
   if (inside && (flags(entry) & 1) != 0) {
