@@ -64,7 +64,8 @@ export interface DocumentState {
 export interface PassState {
   readonly state: 'running' | 'done' | 'cancelled' | 'failed';
   readonly label: string;
-  readonly frame: number;
+  /** Null before the first frame. */
+  readonly frame: number | null;
   readonly done: number;
   readonly total: number;
   readonly message?: string;
@@ -222,7 +223,7 @@ export interface SessionEntry {
   readonly num_objects: number;
   /** Seconds since 1970, or an ISO date. */
   readonly modified: number | string;
-  readonly state: 'open' | 'closed' | 'missing video';
+  readonly state: 'open' | 'closed' | 'missing video' | 'damaged';
   readonly crashed: boolean;
   /** Part of the addresses of thumbnails, if the server knows it without opening. */
   readonly key?: string;

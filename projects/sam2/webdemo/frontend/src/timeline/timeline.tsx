@@ -410,7 +410,7 @@ function Rows({ axis, height, gutter, seek }: RowsProps) {
 /** Where the running pass is. */
 function PassMarker({ axis }: { axis: Signal<Axis> }) {
   const pass = store.pass.value;
-  if (pass?.state !== 'running') return null;
+  if (pass?.state !== 'running' || pass.frame === null) return null;
   const x = frameToX(axis.value, pass.frame + 0.5);
   if (x < 0 || x > axis.value.width) return null;
   return <div class="pass-marker" style={{ transform: `translateX(${x}px)` }} data-testid="pass-marker" />;

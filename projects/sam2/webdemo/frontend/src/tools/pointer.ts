@@ -63,6 +63,7 @@ export function attachPointer(stage: Stage): () => void {
     const found = stage.objectsAt(pointer.x, pointer.y);
     const active = store.activeObject.value;
     const below = found[(found.indexOf(active ?? -1) + 1) % (found.length || 1)];
+    store.hoveredObject.value = null;
     if (below !== undefined) commands.selectObject(below, pointer.shift ? 'toggle' : 'only');
     else if (!pointer.shift) commands.newObject();
   };

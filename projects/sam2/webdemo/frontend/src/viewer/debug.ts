@@ -52,7 +52,10 @@ export function exposeDebug(stage: Stage): void {
       cut: commands.cutConnection,
       /** Of the decoded label map. */
       hash: () => stage.labels.hash(),
-      labelAt: (x: number, y: number) => stage.labels.objectAt(x, y),
+      /** The topmost object that is drawn at a pixel, 0 for none. */
+      labelAt: (x: number, y: number) => stage.labels.objectAt(x, y) ?? 0,
+      scores: (object: number) => [...store.scoresOf(object)],
+      selection: () => [...store.selection.value],
       bytes: () => ({
         frames: stage.frames?.sizeInBytes ?? 0,
         masks: commands.maskCache.sizeInBytes,
