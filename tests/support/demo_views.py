@@ -67,6 +67,11 @@ class MadeView:
         codes = encode_masks(np.stack([labels == i for i in ids])) if ids else []
         return [ViewMask(i, code) for i, code in zip(ids, codes, strict=True)]
 
+    def mask(self, object_id: int, frame_index: int) -> ViewMask | None:
+        """Mask of one object."""
+        masks = {mask.object_id: mask for mask in self.masks(frame_index)}
+        return masks.get(object_id)
+
 
 def write_frames(folder: Path, frames: NDArray[np.uint8]) -> None:
     """Write frames (T, height, width, 3) as PNG files."""

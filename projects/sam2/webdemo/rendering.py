@@ -2,9 +2,9 @@
 
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -15,29 +15,13 @@ from ..ops import atomic_write, decode_masks
 from ..visualization.drawing import Picture
 from ..visualization.video_file import FRAMES_PER_SECOND, MAX_RATE, VideoFile
 from .effects import EffectOptions, ShownMask, apply_effect, parse_color
+from .exports import AnnotatedView, Progress
 
 Format = Literal['mp4', 'gif']
 # Pillow holds the frames of a GIF until it is written, and browsers decode all of them.
 MAX_GIF_FRAMES = 600
 MAX_GIF_SIDE = 640  # pixels of the longer side; larger frames are reduced
 MAX_GIF_RATE = 15.0  # frames per second; of faster videos every n-th frame is shown
-# Called with the share that is done, 0 to 1. What it raises cancels the rendering.
-Progress = Callable[[float], None]
-
-
-class AnnotatedView(Protocol):
-    """What is rendered: an open session, or a copy of it."""
-
-    @property
-    def video(self) -> Any:
-        """The frames, an ``AnnotatedVideo``."""
-
-    @property
-    def document(self) -> Any:
-        """The objects, a ``Document``."""
-
-    def masks(self, frame_index: int) -> Sequence[Any]:
-        """Masks of a frame, each a ``FrameMask``."""
 
 
 def render_video(

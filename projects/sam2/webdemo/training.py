@@ -16,12 +16,11 @@ import json
 import logging
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,13 +29,10 @@ from typing import Any, Literal
 import numpy as np
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
-from numpy.typing import NDArray
 
 from ..apis import fitting_config
 from ..checkpoints import CheckpointMismatchError, weights_of
 from ..checkpoints.released import find_file
-from ..datasets.io.images import write_jpeg
-from ..datasets.processing.davis_export import DavisFolder, write_davis
 from ..datasets.processing.project_config import NUM_VALIDATIONS
 from ..datasets.processing.project_options import CONFIG, SIZES
 from ..evaluation.run_logs import (
@@ -47,10 +43,9 @@ from ..evaluation.run_logs import (
     read_records,
 )
 from ..installation import TOOLS
-from ..ops import count_encoded_pixels, decode_masks, write_atomically
-from ..structures import FrameMasks
+from ..ops import write_atomically
+from .exports import AnnotatedView, MaskOnFrame, Progress, export_annotations
 from .models import MINI_WEIGHTS, ModelChoice
-from .rendering import AnnotatedView
 
 State = Literal['preparing', 'running', 'done', 'failed', 'stopped']
 DATA, PROJECT, BEFORE = 'data', 'project', 'before'
@@ -61,7 +56,6 @@ MAX_POINTS = 500  # of a curve; longer ones are thinned
 NUM_TAIL_LINES = 6  # of the log, that explain a failure
 STOP_SECONDS = 15.0  # from SIGTERM, after which a run saves a checkpoint, to SIGKILL
 NICENESS = 5  # of training, so that clicks stay quick
-QUALITY = 95  # of the JPEG files of images
 EPOCHS_LINE = re.compile(
     r'^train_cfg = dict\(max_epochs=(\d+), val_interval=\d+\)  # (\d+) steps each$',
     re.M,
@@ -72,171 +66,75 @@ WEIGHTS_LINE = re.compile(r'^load_from = .*$', re.M)
 # Data set ----------------------------------------------------------------------------
 
 
-class SessionSource:
-    """An annotated video as a source of frames and masks, a ``VideoSource``.
+class CompleteFrames:
+    """A view of a session without the frames on which an object is left out.
 
-    Broken frames are left out. A frame counts as annotated unless an object has masks
-    before and after it, but none on it: nobody has said that the object is absent.
+    An object that has masks before and after a frame, but none on it, is not absent
+    there: nobody has tracked it. A model would learn that it is.
 
     Args:
-        view: The session.
-        name: Of the clip.
+        view: The session, of a video.
     """
 
-    def __init__(self, view: AnnotatedView, name: str) -> None:
-        self.name = name
+    def __init__(self, view: AnnotatedView) -> None:
         self._view = view
-        broken = set(view.document.broken_frames)
-        self._frames = [i for i in range(view.video.num_frames) if i not in broken]
+        self.video = view.video
+        self.document = view.document
         seen: dict[int, list[int]] = {}  # frames with a mask, by object
-        for index, frame in enumerate(self._frames):
+        for frame in range(view.video.num_frames):
             for mask in view.masks(frame):
-                seen.setdefault(mask.object_id, []).append(index)
-        counts = np.zeros(len(self._frames) + 1, int)  # objects between their ends
-        masks = np.zeros(len(self._frames), int)
-        for indices in seen.values():
-            counts[indices[0]] += 1
-            counts[indices[-1] + 1] -= 1
-            masks[indices] += 1
-        is_whole = (masks > 0) & (masks == counts.cumsum()[:-1])
-        self._annotated = tuple(np.flatnonzero(is_whole).tolist())
+                seen.setdefault(mask.object_id, []).append(frame)
+        # Objects that should have a mask, and those that have one.
+        expected = np.zeros(view.video.num_frames + 1, int)
+        known = np.zeros(view.video.num_frames, int)
+        for frames in seen.values():
+            expected[frames[0]] += 1
+            expected[frames[-1] + 1] -= 1
+            known[frames] += 1
+        self.is_complete = (known > 0) & (known == expected.cumsum()[:-1])
 
-    @property
-    def num_frames(self) -> int:
-        """Number of frames that are not broken."""
-        return len(self._frames)
+    def masks(self, frame_index: int) -> Sequence[MaskOnFrame]:
+        """Masks of a frame; none if it is left out."""
+        return self._view.masks(frame_index) if self.is_complete[frame_index] else ()
 
-    def frame_name(self, frame_index: int) -> str:
-        """Stem of the frame's file."""
-        return str(self._view.video.frame_name(self._frames[frame_index]))
-
-    def read_frame(self, frame_index: int) -> NDArray[np.uint8]:
-        """Decode a frame: (height, width, 3), RGB."""
-        frame: NDArray[np.uint8] = self._view.video.read(self._frames[frame_index])
-        return frame
-
-    def read_masks(self, frame_index: int) -> FrameMasks | None:
-        """Decode the masks of a frame; None where it is not annotated."""
-        if frame_index not in self._annotated:
+    def mask(self, object_id: int, frame_index: int) -> MaskOnFrame | None:
+        """Mask of one object; None if nothing is known or the frame is left out."""
+        if not self.is_complete[frame_index]:
             return None
-        masks = self._view.masks(self._frames[frame_index])
-        if not masks:  # deleted since
-            return None
-        return FrameMasks(
-            object_ids=tuple(mask.object_id for mask in masks),
-            masks=decode_masks([mask.code for mask in masks]),
-        )
-
-    def annotated_frames(self) -> tuple[int, ...]:
-        """Indices of the annotated frames, ascending."""
-        return self._annotated
+        return self._view.mask(object_id, frame_index)
 
 
 def write_data(
-    views: Sequence[AnnotatedView], folder: Path, check: Callable[[], None]
+    views: Sequence[AnnotatedView], folder: Path, progress: Progress
 ) -> None:
     """Write annotated sessions as one data set.
 
     Args:
         views: Sessions, all of videos or all of images.
         folder: New folder. Videos become clips in DAVIS layout, images a COCO file.
-        check: Called after each frame; what it raises stops.
+        progress: Called with the share that is done; what it raises stops.
 
     Raises:
-        ValueError: If there is no session, kinds are mixed, or nothing is annotated.
+        ValueError: If kinds are mixed, or too little is annotated.
         OSError: If the disk is full.
     """
     kinds = {view.video.kind for view in views}
-    if len(kinds) != 1:
-        what = 'videos and images together' if kinds else 'no session'
-        msg = f'training on {what} is not possible; choose sessions of one kind'
-        raise ValueError(msg)
     if kinds == {'images'}:
-        _write_images(views, folder, check)
+        export_annotations(views, folder, 'coco', progress)
         return
-    davis = DavisFolder(root=folder, split_objects=True)
-    davis.unfinished.mkdir(parents=True)
-    names = _unique([view.video.name for view in views])
-    for view, name in zip(views, names, strict=True):
-        source = SessionSource(view, name)
-        if len(source.annotated_frames()) < 2:
+    if 'images' in kinds:
+        msg = 'videos and images are not trained on together; choose one kind'
+        raise ValueError(msg)
+    clips = [CompleteFrames(view) for view in views]
+    for clip in clips:
+        num_frames = np.count_nonzero(clip.is_complete)
+        if num_frames < 2:
             msg = (
-                f'{view.video.name} has masks on {len(source.annotated_frames())} '
-                f'frames; track an object over more of them'
+                f'{clip.video.name}: {num_frames} frames can be trained on, those '
+                f'where no object is left out; track the objects over more frames'
             )
             raise ValueError(msg)
-        write_davis(source, davis, check)
-    shutil.rmtree(davis.unfinished)
-
-
-def _write_images(
-    views: Sequence[AnnotatedView], folder: Path, check: Callable[[], None]
-) -> None:
-    """Write the images that have masks, and a COCO file."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    categories: dict[str, int] = {}
-    (folder / 'images').mkdir(parents=True)
-    for view in views:
-        for frame in range(view.video.num_frames):
-            masks = [m for m in view.masks(frame) if count_encoded_pixels(m.code)]
-            if not masks or frame in view.document.broken_frames:
-                continue
-            image_id = len(images) + 1
-            stem = _safe(view.video.frame_name(frame), 'image')
-            name = f'{stem}_{image_id}.jpg'
-            write_jpeg(folder / 'images' / name, view.video.read(frame), QUALITY)
-            height, width = view.video.size(frame)
-            size = {'height': height, 'width': width}
-            images.append({'id': image_id, 'file_name': name, **size})
-            for mask in masks:
-                obj = view.document.objects[mask.object_id]
-                category = obj.category or 'object'
-                annotations.append(
-                    {
-                        'id': len(annotations) + 1,
-                        'image_id': image_id,
-                        'category_id': categories.setdefault(
-                            category, len(categories) + 1
-                        ),
-                        'segmentation': mask.code,
-                        'area': count_encoded_pixels(mask.code),
-                        'bbox': _box(decode_masks([mask.code])[0]),
-                        'iscrowd': 0,
-                    }
-                )
-            check()
-    if len(images) < 2:
-        msg = f'{len(images)} images have masks; annotate at least two'
-        raise ValueError(msg)
-    named = [{'id': number, 'name': name} for name, number in categories.items()]
-    content = {'images': images, 'annotations': annotations, 'categories': named}
-    write_atomically(folder / 'annotations.json', json.dumps(content))
-
-
-def _box(mask: NDArray[np.bool_]) -> list[int]:
-    """``[x, y, width, height]`` of a mask that is not empty."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
-
-
-def _safe(name: str, other: str) -> str:
-    """A name for a file or folder."""
-    return re.sub(r'[^\w.-]+', '_', name).strip('._-')[:MAX_NAME] or other
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Names of files, numbered where they are equal."""
-    unique: list[str] = []
-    for name in names:
-        safe = base = _safe(name, 'clip')
-        number = 1
-        while safe in unique:
-            number += 1
-            safe = f'{base}_{number}'
-        unique.append(safe)
-    return unique
+    export_annotations(clips, folder, 'davis', progress)
 
 
 # Runs --------------------------------------------------------------------------------
@@ -428,7 +326,7 @@ class TrainingRuns:
         return self._runs[run]
 
     def _new_id(self, name: str) -> str:
-        base = _safe(name, 'run')
+        base = re.sub(r'[^\w.-]+', '_', name).strip('._-')[:MAX_NAME] or 'run'
         number, run = 1, base
         while run in self._runs or (self.folder / run).exists():
             number += 1
@@ -474,7 +372,7 @@ class TrainingRuns:
     def _prepare(self, run: str, views: Sequence[AnnotatedView]) -> None:
         folder = self.folder / run
         data, project = folder / DATA, folder / PROJECT
-        write_data(views, data, self._check_stop)
+        write_data(views, data, lambda _: self._check_stop())
         options = self._get(run)
         self._change(run, message='making the project')
         size = ('--size', options.size)
@@ -624,10 +522,13 @@ def _checkpoints(project: Path) -> list[str]:
 
 def _scores_of(work_dir: Path) -> dict[str, float]:
     """Scores that ``test`` has written, by metric."""
-    paths = sorted(work_dir.glob('*/*.json'))
+    # MMEngine names the file like its folder, by the time.
+    paths = [
+        path for path in work_dir.glob('*/*.json') if path.stem == path.parent.name
+    ]
     if not paths:
         return {}
-    scores = json.loads(paths[-1].read_text(encoding='utf-8'))
+    scores = json.loads(max(paths).read_text(encoding='utf-8'))
     return {name: float(value) for name, value in scores.items() if is_number(value)}
 
 
