@@ -108,7 +108,7 @@ def frame_pixels(size: tuple[int, int], frame: int) -> NDArray[np.uint8]:
     """A frame that differs from the others."""
     pixels = np.zeros((*size, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, size[1], dtype=np.uint8)
-    pixels[..., 1] = 40 * frame
+    pixels[..., 1] = 25 * frame
     return pixels
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -164,7 +165,8 @@ def test_pycocotools_reads_the_masks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = export(session, format_name, tmp_path / 'export')
-    dataset = COCO(str(root / 'annotations' / 'instances.json'))
+    path = root / 'annotations' / 'instances.json'
+    dataset: Any = COCO(str(path))  # type: ignore[no-untyped-call]
     capsys.readouterr()
     names = {each['id']: each['name'] for each in dataset.loadCats(dataset.getCatIds())}
     assert len(set(names.values())) == len(names)

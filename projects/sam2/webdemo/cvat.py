@@ -207,13 +207,13 @@ class CvatShape:
 
 
 def is_cvat(path: Path) -> bool:
-    """Whether an XML file is one of CVAT: ``<annotations>`` comes first."""
+    """Whether an XML file is one of CVAT, or so damaged that reading it says more."""
     reader = _Reader(path)
     try:
         with path.open('rb') as file:
             reader.feed(file.read(65536))
     except (OSError, ClipDataError):
-        return False
+        return True
     return reader.root == 'annotations'
 
 

@@ -671,7 +671,7 @@ def _labelme_shapes(
 ) -> list[dict[str, object]]:
     mask = decode_masks([code])[0]
     common = {
-        'label': obj.category or obj.name or NO_CATEGORY,
+        'label': obj.category or NO_CATEGORY,
         'group_id': obj.object_id,
         'description': obj.name,
         'flags': {},
@@ -947,7 +947,7 @@ def _write_cvat_meta(xml: XMLFile, clips: Sequence[Clip], kind: str) -> None:
     colors = {
         obj.category or NO_CATEGORY: obj.color
         for clip in reversed(clips)
-        for obj in reversed(clip.objects.values())
+        for obj in reversed([*clip.objects.values()])
     }
     xml.open('annotations')
     xml.element('version', '1.1')

@@ -19,9 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.annotated_video import check_size
-from ..datasets.io.errors import ClipDataError, ReadLimits, clip_errors, shorten
+from ..datasets.io.errors import (
+    COMPLETE_DATA,
+    RAISE_LIMIT,
+    REPLACE_FILE,
+    ClipDataError,
+    ReadLimits,
+    clip_errors,
+    shorten,
+)
 from ..datasets.io.images import present_labels, read_label_map
-from ..datasets.io.json_files import get_field, read_json
+from ..datasets.io.json_files import FIX_FILE, get_field, read_json
 from ..datasets.io.listing import (
     MASK_SUFFIXES,
     is_hidden,
@@ -66,6 +74,11 @@ MAX_FOLDERS = 400
 MAX_SNIFFED = 12  # JSON files of a folder; of more, the first ones
 MASK_FOLDERS = ('annotations', 'annotations_6fps', 'masks', 'labels', 'gt')
 CORRECT = 'correct the file, or import another one'
+# What the readers advise for a data set.
+TRAINING_REMEDIES = (
+    *(FIX_FILE, REPLACE_FILE, COMPLETE_DATA),
+    *map(RAISE_LIMIT.format, ReadLimits.__dataclass_fields__),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +124,12 @@ def import_annotations(
             source = _recognise(unpacked, format_name)
             objects = _Objects(video)
             _READERS[source.format_name](source, objects)
-            return objects.imported()
+            return objects.imported(path)
     except ClipDataError as error:
-        # The remedies of the readers are those of a training set. The names of unpacked
-        # files are shown as in the archive.
-        raise ValueError(f'{error.problem}; {CORRECT}') from error
+        message = str(error)
+        for remedy in TRAINING_REMEDIES:
+            message = message.replace(remedy, CORRECT)
+        raise ValueError(message) from error
 
 
 # Objects -----------------------------------------------------------------------------
@@ -185,7 +199,7 @@ class _Objects:
             rle = _canonical(code) or decode_segmentation(code, size, where)
             self.add(key, frame_index, rle, where, details)
 
-    def imported(self) -> list[ImportedObject]:
+    def imported(self, where: Path) -> list[ImportedObject]:
         """All objects; those without a name are called after their class."""
         for details in self._details.values():
             if details.get('category') == NO_CATEGORY:
@@ -212,11 +226,9 @@ class _Objects:
             )
             objects.append(imported)
         if not objects:
-            msg = (
-                f'There is no mask of {self.video.name} in it; check that it is about '
-                f'this video and has masks, not only boxes or points'
-            )
-            raise ValueError(msg)
+            problem = f'holds no mask of {self.video.name}'
+            remedy = 'check that it is about this video and has masks, not only boxes'
+            raise ClipDataError.at(where, problem, remedy)
         return objects
 
 
