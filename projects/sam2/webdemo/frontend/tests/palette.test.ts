@@ -86,7 +86,7 @@ describe('the colours of objects', () => {
   });
 
   it('are those that the server gives to new objects', () => {
-    const list = /OBJECT_COLORS = \(([^)]*)\)/.exec(documentSource)![1]!;
+    const list = /OBJECT_COLORS = \((.*?)\n\)/s.exec(documentSource)![1]!;
     expect(list.match(/#[0-9a-f]{6}/g)).toEqual(OBJECT_COLORS);
   });
 

@@ -102,10 +102,10 @@ export function EffectsPanel() {
       <EffectControls />
       <div class="row-line wrap">
         <Button icon="still" testId="save-still" title="The shown frame as a PNG, with alpha for a cut-out" onClick={() => void commands.downloadStill(store.effect.value)}>
-          Save this frame
+          Save frame
         </Button>
         <Button icon="film" testId="effects-export" onClick={() => (store.dialog.value = 'export')}>
-          Film …
+          Film
         </Button>
         <Button kind="quiet" testId="effect-reset" onClick={() => commands.setEffect(store.DEFAULT_EFFECT)}>
           Reset

@@ -8,9 +8,9 @@ import { Button, Check, Field, Slider } from '../ui/controls';
 export function ProposalsPanel({ onAccepted }: { onAccepted: () => void }) {
   return (
     <div class="side-scroll">
+      <Proposals onAccepted={onAccepted} />
       <Everything />
       {store.info.value?.features.text && <ByText />}
-      <Proposals onAccepted={onAccepted} />
     </div>
   );
 }
