@@ -144,7 +144,11 @@ function Run({ run }: { run: TrainingRun }) {
         )}
       </header>
       {active && <progress max={1} value={run.progress} aria-label={`Progress of ${run.name}`} />}
-      {run.message && <p class={run.state === 'failed' ? 'error-text' : 'muted'}>{run.message}</p>}
+      {run.message && (
+        <p class={run.state === 'failed' ? 'error-text log-text' : 'muted'} data-testid="training-message">
+          {run.message}
+        </p>
+      )}
       <div class="curves">
         {Object.entries(run.curves).map(([title, curve]) => (
           <CurvePlot key={title} title={title} curve={curve} />
