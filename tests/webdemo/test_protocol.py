@@ -222,7 +222,8 @@ def test_packed_masks_are_those_that_pycocotools_decodes() -> None:
     ):
         assert (number, flags) == (entry.number, entry.flags)
         assert score == entry.score or (math.isnan(score) and math.isnan(entry.score))
-        decoded = coco_mask.decode({'size': [33, 47], 'counts': counts})
+        code = {'size': [33, 47], 'counts': counts}
+        decoded = coco_mask.decode(code)  # type: ignore[no-untyped-call]
         assert (decoded == mask).all()
 
 

@@ -111,7 +111,8 @@ def test_a_pass_that_is_stopped_ends_before_what_follows(worker: ModelWorker) ->
     recorder = Recorder()
     release = hold(worker)
     handle = recorder.start(worker, 'a', recorder.steps('a', 100))
-    worker.submit(lambda: (handle.stop(), recorder.events.append('undo')))
+    worker.submit(handle.stop)
+    worker.submit(recorder.events.append, 'undo')
     release()
     recorder.wait('a')
     worker.submit(handle.stop).result(WAIT)  # twice does nothing

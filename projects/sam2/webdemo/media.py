@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 encode_jpeg: Any
 try:  # optional, twice as fast as OpenCV
-    from simplejpeg import encode_jpeg
+    from simplejpeg import encode_jpeg  # type: ignore[attr-defined]
 except ImportError:
     encode_jpeg = None
 

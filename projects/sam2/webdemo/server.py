@@ -137,6 +137,7 @@ class NewExport:
     """Export the annotations of a session."""
 
     format: Annotated[str, choice(tuple(EXPORT_FORMATS))]
+    with_frames: Annotated[bool, protocol.read_flag] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,7 +455,13 @@ class Demo:
 
         def write(target: Path, progress: Callable[[float], None]) -> None:
             with self.using(session):
-                export_annotations(annotator, target, body.format, progress)
+                export_annotations(
+                    annotator,
+                    target,
+                    body.format,
+                    progress,
+                    with_frames=body.with_frames,
+                )
 
         name = f'{file_name(annotator.name)}_{body.format}.zip'
         return JSONResponse({'job': self.jobs.start(name, write).job_id}, 202)
