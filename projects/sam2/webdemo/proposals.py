@@ -168,11 +168,12 @@ class TextDetector:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # of palettes and missing class names
-                self._inferencer = DetInferencer(
+                self._inferencer: Any = DetInferencer(
                     config, checkpoint, device=device, show_progress=False
                 )
-        except (AssertionError, KeyError, OSError, RuntimeError, TypeError) as error:
-            msg = f'the detector {config} cannot be built: {error}'
+        except Exception as error:
+            problem = f'{type(error).__name__}: {error}'
+            msg = f'the detector {config} cannot be built ({problem})'
             raise ValueError(msg) from error
         model: Any = self._inferencer.model
         self.takes_any_text = hasattr(model, 'language_model')
