@@ -56,8 +56,8 @@ MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES = 20, 256 << 20  # model states kept for undo
 SNAPSHOT_JOURNAL_BYTES, SNAPSHOT_MASK_BYTES = 1 << 20, 1 << 27
 SMALLEST_CHANGE = 16  # bytes that any change adds to the files, at least
 IMPORTED_AT_ONCE = 4096  # masks
+DIRECTIONS = ('forward', 'backward', 'both')
 COLOR = re.compile('#[0-9a-f]{6}')
-Direction = Literal['forward', 'backward', 'both']
 ChangedObjects = Mapping[int, AnnotatedObject | None]
 
 
@@ -850,7 +850,7 @@ class Annotator:
         object_ids: Sequence[int] | None,
         start: int,
         stop: int | None,
-        direction: Direction,
+        direction: str,
     ) -> TrackingPass:
         """Track objects from a frame on.
 
@@ -867,7 +867,7 @@ class Annotator:
         """
         self.video.check_frame(start)
         last = self.video.num_frames
-        if direction not in {'forward', 'backward', 'both'}:
+        if direction not in DIRECTIONS:
             msg = f'direction is {direction!r}; give forward, backward or both'
             raise ValueError(msg)
         forwards = range(start, last if stop is None else min(stop, last))

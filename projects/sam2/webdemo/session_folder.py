@@ -20,8 +20,8 @@ import os
 import secrets
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,12 +75,13 @@ class Journal:
         Raises:
             OSError: If it is damaged.
         """
-        for _, _, data in self.scan(position):
-            return data
+        with closing(self.scan(position)) as lines:
+            for _, _, data in lines:
+                return data
         msg = f'{self.path}: the line at byte {position} is damaged; restore the file'
         raise OSError(msg)
 
-    def scan(self, start: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    def scan(self, start: int) -> Generator[tuple[int, int, dict[str, Any]]]:
         """Read position, end and content of the lines up to the first damaged one."""
         with self.path.open('rb') as file:
             file.seek(start)
