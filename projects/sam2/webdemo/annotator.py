@@ -161,14 +161,22 @@ class TrackingPass(Iterator[Change]):
 
     Attributes:
         label: Name of its undo entry.
+        object_ids: Of the objects that it tracks.
         num_frames: Frames that it will track, unless objects or locks change meanwhile.
         num_done: Frames that it has tracked.
         frame: The latest of them, or None.
     """
 
-    def __init__(self, changes: Iterator[Change], label: str, num_frames: int) -> None:
+    def __init__(
+        self,
+        changes: Iterator[Change],
+        label: str,
+        object_ids: Sequence[int],
+        num_frames: int,
+    ) -> None:
         self._changes = changes
         self.label = label
+        self.object_ids = tuple(object_ids)
         self.num_frames = num_frames
         self.num_done = 0
         self.frame: int | None = None
@@ -923,7 +931,7 @@ class Annotator:
         label = f'{verb} {_names(objects)} from frame {start}'
         ids = [obj.object_id for obj in objects]
         changes = self._track(ids, start, legs, label, self._num_ended)
-        return TrackingPass(changes, label, num_frames)
+        return TrackingPass(changes, label, ids, num_frames)
 
     def _objects_to_track(
         self, object_ids: Sequence[int] | None

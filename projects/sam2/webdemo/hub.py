@@ -50,6 +50,7 @@ def describe_pass(
         'type': 'pass',
         'state': state,
         'label': tracking.label,
+        'objects': tracking.object_ids,
         'frame': tracking.frame,
         'done': tracking.num_done,
         'total': tracking.num_frames,

@@ -64,6 +64,8 @@ export interface DocumentState {
 export interface PassState {
   readonly state: 'running' | 'done' | 'cancelled' | 'failed';
   readonly label: string;
+  /** The objects that are tracked. */
+  readonly objects: readonly number[];
   /** Null before the first frame. */
   readonly frame: number | null;
   readonly done: number;

@@ -217,6 +217,27 @@ describe('the workspace', () => {
     expect(socket.command).toBeUndefined();
   });
 
+  it('filters a long list by name, by class and by what is on the frame', async () => {
+    const many = Array.from({ length: 12 }, (_, i) => makeObject(i + 1, { category: i === 6 ? 'animal' : '' }));
+    many[9] = makeObject(10, { prompts: { 0: { points: [[1, 2, 1]], box: null, mask: false } } });
+    await openWorkspace(many);
+    const ids = () =>
+      [...document.querySelectorAll<HTMLElement>('[data-testid="object-row"]')].map((item) => Number(item.dataset['object']));
+    const filter = find('object-filter') as HTMLInputElement;
+    const write = async (text: string) => {
+      filter.value = text;
+      filter.dispatchEvent(new Event('input', { bubbles: true }));
+      await settle();
+    };
+    await write('object 1');
+    expect(ids()).toEqual([1, 10, 11, 12]);
+    await write('ANIMAL');
+    expect(ids()).toEqual([7]);
+    await write('');
+    await click('object-filter-frame');
+    expect(ids()).toEqual([1, 10]); // the selected one stays in the list
+  });
+
   it('merges the selected objects into the active one, and splits one at the frame', async () => {
     const socket = await openWorkspace(objects);
     expect((find('merge') as HTMLButtonElement).disabled).toBe(true);
@@ -265,13 +286,15 @@ describe('the workspace', () => {
 
   it('shows a running pass and stops it', async () => {
     const socket = await openWorkspace(objects);
-    socket.push({ type: 'pass', state: 'running', label: 'Track all', frame: 40, done: 10, total: 160 });
+    socket.push({ type: 'pass', state: 'running', label: 'Track all', objects: [1, 3], frame: 40, done: 10, total: 160 });
     await settle();
     expect(find('pass').textContent).toContain('10 / 160');
+    const rows = [...document.querySelectorAll<HTMLElement>('[data-testid="track-progress"]')];
+    expect(rows.map((progress) => progress.dataset['object'])).toEqual(['1', '3']);
     expect((find('track-forward') as HTMLButtonElement).disabled).toBe(true);
     await click('pass-cancel');
     expect(socket.command).toEqual({ type: 'cancel' });
-    socket.push({ type: 'pass', state: 'cancelled', label: 'Track all', frame: 41, done: 11, total: 160 });
+    socket.push({ type: 'pass', state: 'cancelled', label: 'Track all', objects: [1, 3], frame: 41, done: 11, total: 160 });
     await settle();
     expect((find('track-forward') as HTMLButtonElement).disabled).toBe(false);
   });
@@ -324,7 +347,7 @@ describe('the workspace', () => {
     expect(socket.command).toEqual({
       type: 'propose',
       frame: 0,
-      settings: { points_per_side: 16, pred_iou_thresh: 0.7 },
+      settings: { points_per_side: 16, pred_iou_thresh: 0.7, stability_score_thresh: 0.9 },
     });
     const proposals = [0, 1, 2].map((index) => ({ index, score: 0.9, label: SCRIPT }));
     socket.push({ type: 'proposals', frame: 0, proposals });

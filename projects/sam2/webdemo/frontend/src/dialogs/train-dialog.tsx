@@ -74,7 +74,7 @@ function NewRun({ busy }: { busy: boolean }) {
               type="checkbox"
               class="checkbox"
               checked={chosen.has(session.id)}
-              disabled={session.state === 'missing video'}
+              disabled={session.state === 'missing video' || session.state === 'damaged'}
               data-testid="train-session"
               data-session={session.id}
               onChange={() => toggle(session.id)}

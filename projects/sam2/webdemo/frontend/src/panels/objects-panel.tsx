@@ -1,18 +1,29 @@
 // The list of objects, what to do with the selected ones, and the prompts of the frame.
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 
 import * as commands from '../commands';
-import type { AnnotatedObject } from '../protocol';
+import { SCORE_NONE, type AnnotatedObject } from '../protocol';
 import * as store from '../store';
-import { Button, IconButton, InlineInput, Popover, Swatch } from '../ui/controls';
+import { Button, Check, IconButton, InlineInput, Popover, Swatch } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { OBJECT_COLORS } from '../ui/palette';
 import { PromptPanel } from './prompt-panel';
 
 const CATEGORIES = 'category-list';
 
+/** A list of this length is seen at once. */
+const SHORT_LIST = 8;
+
 export function ObjectsPanel() {
+  const [text, setText] = useState('');
+  const [onlyHere, setOnlyHere] = useState(false);
   const objects = store.objectList.value;
+  const wanted = text.trim().toLowerCase();
+  const shown = objects.filter(
+    (object) =>
+      (!wanted || `${object.name}\n${object.category}`.toLowerCase().includes(wanted)) &&
+      (!onlyHere || store.selection.value.has(object.id) || isOnFrame(object)),
+  );
   return (
     <>
       <div class="panel-head">
@@ -37,8 +48,23 @@ export function ObjectsPanel() {
           <option key={category} value={category} />
         ))}
       </datalist>
+      {objects.length > SHORT_LIST && (
+        <div class="list-filter">
+          <input
+            class="input"
+            type="search"
+            placeholder="Name or class"
+            aria-label="Filter the objects by name or class"
+            value={text}
+            data-testid="object-filter"
+            onInput={(event) => setText(event.currentTarget.value)}
+          />
+          <Check label="On this frame" checked={onlyHere} testId="object-filter-frame" onChange={setOnlyHere} />
+        </div>
+      )}
       <div class="object-list" role="grid" aria-label="Objects" aria-multiselectable="true" data-testid="object-list">
-        {objects.map((object) => (
+        {objects.length > 0 && !shown.length && <p class="empty">No object fits.</p>}
+        {shown.map((object) => (
           <ObjectRow key={object.id} object={object} />
         ))}
         {!objects.length && (
@@ -52,6 +78,12 @@ export function ObjectsPanel() {
       <PromptPanel />
     </>
   );
+}
+
+/** Whether an object has a mask or a prompt on the current frame. */
+function isOnFrame(object: AnnotatedObject): boolean {
+  const frame = store.currentFrame.value;
+  return frame in object.prompts || store.scoresOf(object.id)[frame] !== SCORE_NONE;
 }
 
 function ObjectRow({ object }: { object: AnnotatedObject }) {

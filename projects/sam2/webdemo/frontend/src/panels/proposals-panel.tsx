@@ -18,12 +18,14 @@ export function ProposalsPanel({ onAccepted }: { onAccepted: () => void }) {
 function Everything() {
   const [pointsPerSide, setPointsPerSide] = useState(16);
   const [quality, setQuality] = useState(0.7);
+  const [stability, setStability] = useState(0.9);
   const [waiting, setWaiting] = useState(false);
   const find = async () => {
     setWaiting(true);
     await commands.propose(store.currentFrame.value, {
       points_per_side: pointsPerSide,
       pred_iou_thresh: quality,
+      stability_score_thresh: stability,
     });
     setWaiting(false);
   };
@@ -40,6 +42,16 @@ function Everything() {
         format={(value) => `${Math.round(100 * value)} %`}
         testId="propose-quality"
         onInput={setQuality}
+      />
+      <Slider
+        label="Least stability"
+        min={0}
+        max={1}
+        step={0.05}
+        value={stability}
+        format={(value) => `${Math.round(100 * value)} %`}
+        testId="propose-stability"
+        onInput={setStability}
       />
       <Button icon="wand" kind="primary" disabled={waiting} testId="propose" onClick={() => void find()}>
         {waiting ? 'Looking …' : 'Suggest masks'}

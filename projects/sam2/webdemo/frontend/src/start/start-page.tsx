@@ -124,6 +124,7 @@ function SessionCard({ session, onDelete }: { session: SessionEntry; onDelete: (
               video is missing
             </span>
           )}
+          {session.state === 'damaged' && <span class="badge badge-danger">damaged</span>}
         </p>
       </div>
       <div class="button-group">

@@ -8,8 +8,9 @@ import { useEffect, useRef } from 'preact/hooks';
 
 import { thumbUrl } from '../api';
 import * as commands from '../commands';
+import type { AnnotatedObject } from '../protocol';
 import * as store from '../store';
-import { Swatch } from '../ui/controls';
+import { IconButton, Swatch } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { isDark } from '../ui/theme';
 import {
@@ -380,29 +381,43 @@ function Rows({ axis, height, gutter, seek }: RowsProps) {
           )}
         </div>
         {objects.slice(first, stop).map((object, index) => (
-          <button
-            key={object.id}
-            type="button"
-            class="track-head"
-            style={{ top: `${(first + index) * rowHeight.value}px` }}
-            aria-pressed={store.selection.value.has(object.id)}
-            title={object.name}
-            data-testid="track-head"
-            data-object={object.id}
-            onClick={(event) =>
-              commands.selectObject(
-                object.id,
-                event.ctrlKey || event.metaKey ? 'toggle' : event.shiftKey ? 'range' : 'only',
-              )
-            }
-          >
-            <Swatch color={object.color} />
-            <span class="truncate grow">{object.name}</span>
-            {object.hidden && <Icon name="eyeOff" />}
-            {object.locked && <Icon name="lock" />}
-          </button>
+          <TrackHead key={object.id} object={object} top={(first + index) * rowHeight.value} />
         ))}
       </div>
+    </div>
+  );
+}
+
+/** The name of a row; while its object is tracked also how far that is, and a stop button. */
+function TrackHead({ object, top }: { object: AnnotatedObject; top: number }) {
+  const pass = store.pass.value;
+  const tracked = pass?.state === 'running' && pass.objects.includes(object.id);
+  return (
+    <div class="track-head" style={{ top: `${top}px` }}>
+      <button
+        type="button"
+        aria-pressed={store.selection.value.has(object.id)}
+        title={object.name}
+        data-testid="track-head"
+        data-object={object.id}
+        onClick={(event) =>
+          commands.selectObject(
+            object.id,
+            event.ctrlKey || event.metaKey ? 'toggle' : event.shiftKey ? 'range' : 'only',
+          )
+        }
+      >
+        <Swatch color={object.color} />
+        <span class="truncate grow">{object.name}</span>
+        {object.hidden && <Icon name="eyeOff" />}
+        {object.locked && <Icon name="lock" />}
+      </button>
+      {tracked && (
+        <>
+          <IconButton icon="stop" label={`Stop tracking ${object.name}`} testId="track-stop" onClick={() => void commands.cancelPass()} />
+          <progress max={pass.total || 1} value={pass.done} aria-label={`Tracking ${object.name}`} data-testid="track-progress" data-object={object.id} />
+        </>
+      )}
     </div>
   );
 }
