@@ -1,6 +1,7 @@
 """Runs the demo's server in a thread, and talks to it as pages do."""
 
 import json
+import signal
 import struct
 import threading
 import uuid
@@ -218,6 +219,6 @@ def running_demo(options: DemoOptions, **config: Any) -> Iterator[DemoServer]:
         with demo.http:
             yield demo
     finally:
-        server.should_exit = True
+        server.handle_exit(signal.SIGINT, None)
         thread.join(WAIT)
         assert not thread.is_alive()

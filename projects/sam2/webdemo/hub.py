@@ -492,9 +492,13 @@ class Hub:
                 session.annotator.use_predictor(predictor)
 
             await self.worker.call(switch)
+        self.tell_all({'type': 'model', 'name': self.models.current.name})
+
+    def tell_all(self, message: Message) -> None:
+        """Send a message to all pages."""
         for session in self.sessions.values():
             for tab in session.tabs:
-                tab.tell({'type': 'model', 'name': self.models.current.name})
+                tab.tell(message)
 
     # Commands
 

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -351,13 +352,14 @@ def confine(path: str, roots: Iterable[Path]) -> Path:
     roots = tuple(roots)
     if not path or '\0' in path or len(path) > 4096 or not roots:
         raise RequestError(400, 'Give the path of a file or a folder')
+    expanded = Path(os.path.expanduser(path))  # noqa: PTH111  leaves ~nobody as it is
     try:
-        resolved = (roots[0] / Path(path).expanduser()).resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):
+        resolved = (roots[0] / expanded).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
         resolved = None
     # The same answer for what is missing and what is outside, which tells nothing
     # about files outside.
-    if resolved is None and _is_inside(Path(path), roots):
+    if resolved is None and _is_inside(expanded, roots):
         msg = f'{path}: there is no such file or folder; check the path'
         raise RequestError(404, msg)
     if resolved is None or not any(resolved.is_relative_to(root) for root in roots):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -63,7 +64,7 @@ MAX_IN_FLIGHT = 32  # commands of a tab that wait for an answer
 COMMANDS_PER_SECOND = 200.0  # of a tab; faster ones wait
 BURST = 400  # commands that need not wait
 SWEEP_SECONDS = 20.0  # between two looks for idle sessions and old files
-FRAME_SECONDS = 60.0  # for a page to say hello
+TRAINING_SECONDS = 1.0  # between two looks at the trainings
 
 Record = TypeVar('Record')
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -274,13 +275,16 @@ class Demo:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Run what goes on beside the requests; end everything cleanly."""
         del app
-        sweeper = asyncio.create_task(self._sweep())
+        tasks = [
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(self._watch_training()),
+        ]
         try:
             yield
         finally:
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.jobs.close)
             await self.hub.close()
             await asyncio.to_thread(self.worker.close)
@@ -296,6 +300,16 @@ class Demo:
             await asyncio.to_thread(self.jobs.remove_old)
             used = [Path(info.source) for info in await self.hub.list_sessions()]
             await asyncio.to_thread(self.uploads.remove_unused, used)
+
+    async def _watch_training(self) -> None:
+        """Tell all pages how the trainings go, whenever that changes."""
+        told = await asyncio.to_thread(self.training.status)
+        while True:
+            await asyncio.sleep(TRAINING_SECONDS)
+            runs = await asyncio.to_thread(self.training.status)
+            if runs != told:
+                self.hub.tell_all({'type': 'training', 'runs': runs})
+                told = runs
 
     @contextmanager
     def using(self, session: OpenSession) -> Iterator[OpenSession]:
@@ -598,10 +612,7 @@ class Demo:
         try:
             session = await self.hub.get(websocket.path_params['session'])
         except Exception as error:  # noqa: BLE001  the page is told
-            reason = (
-                describe_error(error).message.encode()[:120].decode('utf-8', 'ignore')
-            )
-            await websocket.close(UNKNOWN_SESSION, reason)
+            await websocket.close(UNKNOWN_SESSION, short_reason(error))
             return
         tab = Tab(websocket, session)
         try:
@@ -689,10 +700,7 @@ DOWNLOAD = 'application/octet-stream'
 
 def file_name(name: str) -> str:
     """Turn a session's name into that of a file, of plain ASCII characters."""
-    plain = ''.join(
-        c if c.isascii() and (c.isalnum() or c in '-_') else '_' for c in name
-    )
-    return plain.strip('_')[:80] or 'session'
+    return re.sub('[^0-9A-Za-z-]+', '_', name).strip('_')[:80] or 'session'
 
 
 # The application ---------------------------------------------------------------------
