@@ -27,9 +27,12 @@ class ViewMask:
 class MadeView:
     """A session whose masks are given: labels of the frames, 0 where there is none.
 
+    An object has an empty mask on an annotated frame that does not show it.
+
     Attributes:
         video: The frames.
         labels: (height, width) by frame.
+        missing: Pairs of an object and a frame on which nothing is known of it.
         hidden: Ids of hidden objects.
         broken_frames: Those of the document.
     """
@@ -37,6 +40,7 @@ class MadeView:
     video: AnnotatedVideo
     labels: Mapping[int, NDArray[np.uint8]]
     colors: Mapping[int, str] = field(default_factory=dict)
+    missing: frozenset[tuple[int, int]] = frozenset()
     hidden: frozenset[int] = frozenset()
     broken_frames: tuple[int, ...] = ()
 
@@ -59,11 +63,11 @@ class MadeView:
         return Document(objects=objects, broken_frames=self.broken_frames)
 
     def masks(self, frame_index: int) -> list[ViewMask]:
-        """Masks of the labels of a frame."""
+        """Masks of a frame."""
         if frame_index not in self.labels:
             return []
         labels = self.labels[frame_index]
-        ids = [int(i) for i in np.unique(labels) if i]
+        ids = [i for i in self.document.objects if (i, frame_index) not in self.missing]
         codes = encode_masks(np.stack([labels == i for i in ids])) if ids else []
         return [ViewMask(i, code) for i, code in zip(ids, codes, strict=True)]
 

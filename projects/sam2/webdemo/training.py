@@ -20,6 +20,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -155,6 +157,7 @@ class TrainingRun:
         total_steps: Optimizer steps; 0 until it is known.
         before: Score of the starting model, by metric.
         process: Id of the running program's process group.
+        started: Seconds since 1970.
     """
 
     run: str
@@ -167,6 +170,7 @@ class TrainingRun:
     total_steps: int = 0
     before: Mapping[str, float] = field(default_factory=dict)
     process: int | None = None
+    started: float = field(default_factory=time.time)
 
 
 class _StoppedError(Exception):
@@ -190,7 +194,7 @@ class TrainingRuns:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._runs: dict[str, TrainingRun] = {}
-        for path in sorted(self.folder.glob(f'*/{STATE_FILE}')):
+        for path in self.folder.glob(f'*/{STATE_FILE}'):
             self._restore(path)
 
     def start(
@@ -284,8 +288,8 @@ class TrainingRuns:
     def status(self) -> list[dict[str, Any]]:
         """All runs, the latest first, as JSON: state, progress, curves, checkpoints."""
         with self._lock:
-            runs = list(self._runs.values())
-        return [self._describe(run) for run in reversed(runs)]
+            runs = sorted(self._runs.values(), key=lambda run: -run.started)
+        return [self._describe(run) for run in runs]
 
     def model(self, name: str) -> ModelChoice:
         """The model of a run, for ``RUN/CHECKPOINT``.
@@ -361,9 +365,9 @@ class TrainingRuns:
             state, message = 'stopped', 'stopped by the user'
         except (ValueError, OSError) as error:
             state, message = 'failed', str(error)
-        except BaseException as error:
-            self._change(run, state='failed', message=repr(error), process=None)
-            raise
+        except Exception as error:  # noqa: BLE001  the page is told
+            state, message = 'failed', f'{type(error).__name__}: {error}'
+            print_log(traceback.format_exc(), 'current', logging.ERROR)
         try:
             self._change(run, state=state, message=message, process=None)
         except OSError as error:  # a full disk; the state in memory counts
