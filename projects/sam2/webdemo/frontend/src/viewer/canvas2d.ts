@@ -5,15 +5,17 @@ import type { Renderer, Scene } from './scene';
 
 type Context = CanvasRenderingContext2D;
 
-const OPAQUE = 255;
+// Pixels of an ImageData as numbers: alpha, blue, green, red.
+const BLACK = 0xff000000;
+const LIGHT = 0x40ffffff;
 
 export class CanvasRenderer implements Renderer {
   readonly name = 'canvas';
   readonly maxSide = 8192;
   private readonly context: Context;
-  /** Of the size of the frame: colours of the masks, and where the effect acts. */
-  private readonly colors = createLayer();
-  private readonly target = createLayer();
+  /** Of the size of the frame, transposed as the label map: colours of the masks or where
+   * the effect acts, and outlines. */
+  private readonly tint = createLayer();
   private readonly lines = createLayer();
   /** Of the size of the canvas, to cut a changed frame out. */
   private readonly scratch = createLayer();
@@ -50,7 +52,7 @@ export class CanvasRenderer implements Renderer {
       context.imageSmoothingEnabled = false;
       if (effect.name === 'overlay') {
         context.globalAlpha = effect.strength;
-        context.drawImage(this.colors.canvas, 0, 0);
+        drawTransposed(context, this.tint);
       } else if (effect.name !== 'outline') {
         this.drawChanged(scene, place);
         context.setTransform(1, 0, 0, 1, 0, 0);
@@ -62,7 +64,7 @@ export class CanvasRenderer implements Renderer {
     if (scene.labels) {
       place(context);
       context.imageSmoothingEnabled = false;
-      context.drawImage(this.lines.canvas, 0, 0);
+      drawTransposed(context, this.lines);
     }
     reset();
   }
@@ -87,7 +89,7 @@ export class CanvasRenderer implements Renderer {
     context.clearRect(0, 0, scratch.canvas.width, scratch.canvas.height);
     place(context);
     context.imageSmoothingEnabled = false;
-    context.drawImage(this.target.canvas, 0, 0);
+    drawTransposed(context, this.tint);
     context.globalCompositeOperation = 'source-in';
     if (effect.name === 'spotlight') {
       context.fillStyle = `rgb(0 0 0 / ${SPOTLIGHT * effect.strength})`;
@@ -168,77 +170,91 @@ export class CanvasRenderer implements Renderer {
 
   /** Draws the masks into the layers, when they or their colours changed. */
   private updateLayers(scene: Scene): void {
-    const map = scene.labels!;
-    const { height, width } = map;
-    const { outline } = effectFigures(scene.effect, height, width);
+    const { labels, height, width } = scene.labels!;
+    const { effect, slots } = scene;
+    const { outline } = effectFigures(effect, height, width);
     const selectedWidth = Math.max(1, Math.round(2 / scene.view.scale));
-    const onObjects = scene.effect.target === 'objects';
+    const target = effect.name === 'overlay' ? 'colors' : effect.target;
     const key = JSON.stringify([
-      scene.labelsVersion, height, width, outline, selectedWidth, onObjects, scene.slots,
+      scene.labelsVersion, height, width, outline, selectedWidth, target, slots,
     ]);
     if (key === this.key) return;
     this.key = key;
-    for (const layer of [this.colors, this.target, this.lines]) resize(layer.canvas, height, width);
-    const colors = this.colors.createImageData(width, height);
-    const target = this.target.createImageData(width, height);
-    const lines = this.lines.createImageData(width, height);
-    const [colorPixels, targetPixels, linePixels] = [colors, target, lines].map(
-      (layer) => new Uint32Array(layer.data.buffer),
-    ) as [Uint32Array, Uint32Array, Uint32Array];
-    const packed = scene.slots.map(({ color: [r, g, b] }) => pack(r, g, b));
-    const { labels } = map;
-    const isEdge = (x: number, y: number, label: number, radius: number): boolean => {
-      for (const [dx, dy] of ring(radius)) {
-        const column = Math.max(0, Math.min(width - 1, x + dx));
-        const row = Math.max(0, Math.min(height - 1, y + dy));
-        if (labels[column * height + row] !== label) return true;
+    const tint = this.tint.createImageData(height, width);
+    const lines = this.lines.createImageData(height, width);
+    const tintPixels = new Uint32Array(tint.data.buffer);
+    const linePixels = new Uint32Array(lines.data.buffer);
+    const colors = Uint32Array.from(slots, ({ color: [r, g, b] }) => pack(r, g, b));
+    const fill = colors.map((color, slot) =>
+      target === 'colors' ? (slot ? color : 0) : (slot > 0) === (target === 'objects') ? BLACK : 0,
+    );
+    for (let i = 0; i < labels.length; i += 1) tintPixels[i] = fill[labels[i]!]!;
+    const hovered = slots.findIndex(({ flags }) => flags & HOVERED);
+    if (hovered > 0) {
+      for (let i = 0; i < labels.length; i += 1) if (labels[i] === hovered) linePixels[i] = LIGHT;
+    }
+    const discs = slots.map(({ flags }) =>
+      disc(Math.max(outline, flags & SELECTED ? selectedWidth : 0)),
+    );
+    // Pixels of `label` around a pixel of another one are its outline.
+    const stamp = (label: number, x: number, y: number) => {
+      const offsets = discs[label]!;
+      for (let k = 0; k < offsets.length; k += 2) {
+        const column = x + offsets[k]!;
+        const row = y + offsets[k + 1]!;
+        if (column < 0 || row < 0 || column >= width || row >= height) continue;
+        const pixel = column * height + row;
+        if (labels[pixel] === label) linePixels[pixel] = colors[label]!;
       }
-      return false;
+    };
+    const compare = (i: number, x0: number, y0: number, x1: number, y1: number) => {
+      const [first, second] = [labels[i]!, labels[x1 * height + y1]!];
+      if (first) stamp(first, x1, y1);
+      if (second) stamp(second, x0, y0);
     };
     for (let x = 0, i = 0; x < width; x += 1) {
       for (let y = 0; y < height; y += 1, i += 1) {
         const label = labels[i]!;
-        const pixel = y * width + x;
-        if ((label !== 0) === onObjects) targetPixels[pixel] = 0xff000000;
-        if (!label) continue;
-        const flags = scene.slots[label]?.flags ?? 0;
-        const color = packed[label]!;
-        colorPixels[pixel] = color;
-        const radius = Math.max(outline, flags & SELECTED ? selectedWidth : 0);
-        if (radius && isEdge(x, y, label, radius)) linePixels[pixel] = color;
-        else if (flags & HOVERED) linePixels[pixel] = 0x40ffffff;
+        if (y + 1 < height && labels[i + 1] !== label) compare(i, x, y, x, y + 1);
+        if (x + 1 < width && labels[i + height] !== label) compare(i, x, y, x + 1, y);
       }
     }
-    this.colors.putImageData(colors, 0, 0);
-    this.target.putImageData(target, 0, 0);
-    this.lines.putImageData(lines, 0, 0);
+    for (const [layer, data] of [[this.tint, tint], [this.lines, lines]] as const) {
+      resize(layer.canvas, width, height);
+      layer.putImageData(data, 0, 0);
+    }
   }
 }
 
-const rings = new Map<number, readonly (readonly [number, number])[]>();
+/** Draws a layer whose x axis is the y axis of the frame. */
+function drawTransposed(context: Context, layer: Context): void {
+  context.save();
+  context.transform(0, 1, 1, 0, 0, 0);
+  context.drawImage(layer.canvas, 0, 0);
+  context.restore();
+}
 
-/** Pixels at most `radius` away between centres, as in `isOutline` of the shader. */
-function ring(radius: number): readonly (readonly [number, number])[] {
-  let offsets = rings.get(radius);
+const discs = new Map<number, Int16Array>();
+
+/** Offsets (x, y, x, y, …) of the pixels at most `radius` away between centres. */
+function disc(radius: number): Int16Array {
+  let offsets = discs.get(radius);
   if (!offsets) {
-    const all = new Map<string, readonly [number, number]>();
-    const parts = radius > 2 ? [1, 0.75, 0.5, 0.25] : [1];
-    for (const length of parts.map((part) => part * radius)) {
-      for (let i = 0; i < 16; i += 1) {
-        const dx = Math.trunc(length * Math.cos((i * Math.PI) / 8) * (1 + 1e-9));
-        const dy = Math.trunc(length * Math.sin((i * Math.PI) / 8) * (1 + 1e-9));
-        all.set(`${dx},${dy}`, [dx, dy]);
+    const all: number[] = [];
+    for (let x = -radius; x <= radius && radius; x += 1) {
+      for (let y = -radius; y <= radius; y += 1) {
+        if (x * x + y * y <= radius * radius) all.push(x, y);
       }
     }
-    offsets = [...all.values()];
-    rings.set(radius, offsets);
+    offsets = Int16Array.from(all);
+    discs.set(radius, offsets);
   }
   return offsets;
 }
 
 /** A pixel of an ImageData, which is little-endian RGBA on all machines in use. */
 function pack(red: number, green: number, blue: number): number {
-  return ((OPAQUE << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  return (BLACK | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
 function createLayer(): Context {

@@ -422,11 +422,12 @@ export class Stage {
 
   private createRenderer(): Renderer {
     const forced = new URLSearchParams(location.search).get('renderer');
-    const renderer = forced === 'canvas' ? null : createWebglRenderer(this.canvas);
+    const anyway = forced === 'webgl';
+    const renderer = forced === 'canvas' ? null : createWebglRenderer(this.canvas, anyway);
     if (!renderer) return new CanvasRenderer(this.freshCanvas());
     this.canvas.addEventListener('webglcontextlost', (event) => event.preventDefault());
     this.canvas.addEventListener('webglcontextrestored', () => {
-      this.renderer = createWebglRenderer(this.canvas) ?? new CanvasRenderer(this.freshCanvas());
+      this.renderer = createWebglRenderer(this.canvas, true) ?? new CanvasRenderer(this.freshCanvas());
       this.requestRender();
     });
     return renderer;

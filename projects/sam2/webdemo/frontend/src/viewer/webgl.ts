@@ -165,8 +165,14 @@ void main() {
 const MAX_SIGMA = 4;
 const PALETTE_WIDTH = 256;
 
-/** The WebGL2 renderer, or null where the browser has none. */
-export function createWebglRenderer(canvas: HTMLCanvasElement): Renderer | null {
+/**
+ * The WebGL2 renderer, or null where the browser has none.
+ *
+ * @param anyway also where WebGL2 is emulated on the CPU, where a 2D canvas is faster.
+ */
+export function createWebglRenderer(canvas: HTMLCanvasElement, anyway: boolean): Renderer | null {
+  // A canvas that had a WebGL context gives no other one: ask a canvas that is thrown away.
+  if (!anyway && isEmulated()) return null;
   const gl = canvas.getContext('webgl2', { alpha: true, antialias: false, depth: false });
   if (!gl) return null;
   try {
@@ -175,6 +181,17 @@ export function createWebglRenderer(canvas: HTMLCanvasElement): Renderer | null 
     console.warn('WebGL2 cannot be used; drawing on a 2D canvas instead:', error);
     return null;
   }
+}
+
+function isEmulated(): boolean {
+  const gl = document
+    .createElement('canvas')
+    .getContext('webgl2', { failIfMajorPerformanceCaveat: true });
+  if (!gl) return true;
+  const names = gl.getExtension('WEBGL_debug_renderer_info');
+  const renderer = String(gl.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER));
+  gl.getExtension('WEBGL_lose_context')?.loseContext();
+  return /swiftshader|llvmpipe|software|basic render/i.test(renderer);
 }
 
 class WebglRenderer implements Renderer {
