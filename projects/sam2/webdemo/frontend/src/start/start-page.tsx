@@ -237,14 +237,38 @@ function NewSession() {
   );
 }
 
+/** All files of a drop; folders are looked through. */
+async function droppedFiles(transfer: DataTransfer): Promise<File[]> {
+  const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
+  const walk = async (entry: FileSystemEntry): Promise<File[]> => {
+    if (entry.isFile) {
+      return [await new Promise<File>((done, fail) => (entry as FileSystemFileEntry).file(done, fail))];
+    }
+    const reader = (entry as FileSystemDirectoryEntry).createReader();
+    const files: File[] = [];
+    for (;;) {
+      // A reader gives a hundred entries at a time, and none at the end.
+      const some = await new Promise<FileSystemEntry[]>((done, fail) => reader.readEntries(done, fail));
+      if (!some.length) return files;
+      for (const child of some) files.push(...(await walk(child)));
+    }
+  };
+  return (await Promise.all(entries.map(walk))).flat();
+}
+
 /** Takes files that are dropped or picked: a video, or images of one session. */
 function Dropzone({ kind }: { kind: SessionKind }) {
   const [over, setOver] = useState(false);
   const picker = useRef<HTMLInputElement>(null);
-  const take = async (list: FileList | null) => {
-    const files = [...(list ?? [])].sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
-    if (!files.length) return;
+  const take = async (all: readonly File[]) => {
+    // Folders hold other things as well: notes, thumbnails of the system.
+    const media = all.filter((file) => /^(video|image)\//.test(file.type) || /\.(mkv|avi)$/i.test(file.name));
+    const files = media.sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
     const images = files.filter((file) => file.type.startsWith('image/'));
+    if (!files.length) {
+      commands.notify('error', 'There is no video or image in what you chose.');
+      return;
+    }
     if (images.length < files.length && files.length > 1) {
       commands.notify('error', 'Upload one video, or several images, but not both at once.');
       return;
@@ -264,11 +288,11 @@ function Dropzone({ kind }: { kind: SessionKind }) {
       onDrop={(event) => {
         event.preventDefault();
         setOver(false);
-        void take(event.dataTransfer?.files ?? null);
+        if (event.dataTransfer) void droppedFiles(event.dataTransfer).then(take);
       }}
     >
       <Icon name="upload" />
-      <p>Drop a video or images here</p>
+      <p>Drop a video, images or a folder of images here</p>
       <Button kind="primary" testId="upload-button" onClick={() => picker.current!.click()}>
         Choose files …
       </Button>
@@ -283,7 +307,9 @@ function Dropzone({ kind }: { kind: SessionKind }) {
         data-testid="upload-files"
         onChange={(event) => {
           const input = event.currentTarget;
-          void take(input.files).finally(() => (input.value = ''));
+          const files = [...(input.files ?? [])];
+          input.value = '';
+          if (files.length) void take(files);
         }}
       />
     </div>

@@ -24,7 +24,6 @@ export function TimelineBar({ axis, choosingRange }: BarProps) {
       {store.isVideo.value && <Tracking />}
       <RangeActions choosingRange={choosingRange} />
       <span class="spacer" />
-      <PassStatus />
       <IconButton icon="back" label="Previous prompt" shortcut="," testId="previous-prompt" onClick={() => commands.jumpToPrompt(-1)} />
       <IconButton icon="next" label="Next prompt" shortcut="." testId="next-prompt" onClick={() => commands.jumpToPrompt(1)} />
       <span class="divider" />
@@ -152,24 +151,6 @@ function RangeActions({ choosingRange }: { choosingRange: Signal<boolean> }) {
         }}
       />
       <IconButton icon="close" label="No range" testId="range-clear" onClick={() => (store.rangeSelection.value = null)} />
-    </div>
-  );
-}
-
-function PassStatus() {
-  const pass = store.pass.value;
-  if (pass?.state !== 'running') return <span class="pass-status" data-testid="pass" data-state={pass?.state ?? 'none'} />;
-  return (
-    <div class="pass-status" data-testid="pass" data-state="running">
-      <span class="truncate">{pass.label}</span>
-      <progress max={pass.total || 1} value={pass.done} aria-label={`${pass.label}: ${pass.done} of ${pass.total} frames`} />
-      <span class="muted number">
-        {pass.done} / {pass.total}
-      </span>
-      <Button icon="stop" testId="pass-cancel" onClick={() => void commands.cancelPass()}>
-        Stop
-      </Button>
-      <span class="divider" />
     </div>
   );
 }

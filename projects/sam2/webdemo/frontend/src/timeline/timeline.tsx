@@ -56,16 +56,37 @@ export function Timeline() {
       <ResizeHandle height={height} />
       <TimelineBar axis={axis} choosingRange={choosingRange} />
       <div class="timeline-grid" style={{ paddingRight: `${gutter.value}px` }}>
-        <div class="timeline-corner muted number">
-          {store.rangeSelection.value
-            ? `${store.rangeSelection.value[0]} – ${store.rangeSelection.value[1] - 1}`
-            : `Frame ${store.currentFrame.value}`}
-        </div>
+        <Corner />
         <Ruler axis={axis} seek={seek} />
         <Filmstrip axis={axis} seek={seek} />
       </div>
       <Rows axis={axis} height={height} gutter={gutter} seek={seek} />
     </section>
+  );
+}
+
+/** Left of the ruler: the running pass and its stop button, else the range or the frame. */
+function Corner() {
+  const pass = store.pass.value;
+  const range = store.rangeSelection.value;
+  if (pass?.state === 'running') {
+    return (
+      <div class="timeline-corner pass-status" data-testid="pass" data-state="running">
+        <span class="truncate" title={pass.label}>
+          {pass.label}
+        </span>
+        <IconButton icon="stop" label={`Stop: ${pass.label}`} testId="pass-cancel" onClick={() => void commands.cancelPass()} />
+        <progress max={pass.total || 1} value={pass.done} aria-label={`${pass.label}: ${pass.done} of ${pass.total} frames`} />
+        <span class="muted number">
+          {pass.done} / {pass.total}
+        </span>
+      </div>
+    );
+  }
+  return (
+    <div class="timeline-corner muted number" data-testid="pass" data-state={pass?.state ?? 'none'}>
+      {range ? `${range[0]} – ${range[1] - 1}` : `Frame ${store.currentFrame.value}`}
+    </div>
   );
 }
 
