@@ -21,7 +21,7 @@ import signal
 import socket
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -244,15 +244,25 @@ def describe_address(
     host = 'localhost' if options.host in ANY_ADDRESS else options.host
     host = f'[{host}]' if ':' in host else host
     path = f'{options.root_path.rstrip("/")}/'
-    query = '' if token is None else f'?token={quote(token)}'
+    query = '' if token is None else f'?token={quote(token, safe="")}'
     return f'http://{host}:{opened.getsockname()[1]}{path}{query}'
 
 
-def serve(app: Starlette, opened: socket.socket, options: argparse.Namespace) -> None:
-    """Answer requests until Ctrl-C or SIGTERM."""
+def serve(
+    app: Starlette,
+    opened: socket.socket,
+    options: argparse.Namespace,
+    announce: Callable[[], None],
+) -> None:
+    """Answer requests until Ctrl-C or SIGTERM; announce it when it begins."""
     import uvicorn
 
     from projects.sam2.webdemo.protocol import MAX_DRAWING
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            announce()
 
     config = uvicorn.Config(
         app,
@@ -269,7 +279,7 @@ def serve(app: Starlette, opened: socket.socket, options: argparse.Namespace) ->
     # uvicorn raises the signal that ended it again, after everything was closed.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[opened])
+        Server(config).run(sockets=[opened])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -289,12 +299,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         address = describe_address(options, opened, token)
         if len(app.state.opened) == 1:
             address += f'#/sessions/{app.state.opened[0]}'
-        print(f'The demo is at {address} (Ctrl-C ends it)', flush=True)
-        if not options.no_browser:
-            threading.Thread(
-                target=webbrowser.open, args=(address,), daemon=True
-            ).start()
-        serve(app, opened, options)
+
+        def announce() -> None:
+            print(f'The demo is at {address} (Ctrl-C ends it)', flush=True)
+            if not options.no_browser:
+                opening = threading.Thread(target=webbrowser.open, args=(address,))
+                opening.daemon = True
+                opening.start()
+
+        serve(app, opened, options, announce)
     print('Everything is saved.', flush=True)
 
 

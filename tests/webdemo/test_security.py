@@ -27,6 +27,7 @@ from projects.sam2.webdemo.security import (
 from projects.sam2.webdemo.server import DemoOptions, file_name
 
 TOKEN = 'a-token-of-the-tests'  # noqa: S105
+EVIL, SAM = 'evil.example', 'sam.example.org'  # of another page, and of a proxy
 JSON = {'Content-Type': 'application/json'}
 
 
@@ -110,7 +111,7 @@ def test_only_own_names_are_answered(
     [
         ({}, 404),
         ({'Origin': '{own}'}, 404),
-        ({'Origin': 'http://evil.example'}, 403),
+        ({'Origin': f'http://{EVIL}'}, 403),
         ({'Origin': 'null'}, 403),
         ({'Origin': 'http://127.0.0.1'}, 403),
         ({'Origin': 'https{own:.0}://{host}'}, 403),
@@ -134,9 +135,9 @@ def test_other_pages_change_nothing(
 @pytest.mark.parametrize(
     ('headers', 'status'),
     [
-        ({'Origin': 'http://evil.example'}, 403),
+        ({'Origin': f'http://{EVIL}'}, 403),
         ({'Origin': 'null'}, 403),
-        ({'Host': 'evil.example', 'Origin': 'http://evil.example'}, 400),
+        ({'Host': 'evil.example', 'Origin': f'http://{EVIL}'}, 400),
     ],
 )
 def test_other_pages_open_no_socket(
@@ -155,7 +156,7 @@ def test_other_pages_open_no_socket(
 
 def test_no_other_page_may_read_or_frame_the_page(server: DemoServer) -> None:
     for path in ('/', '/api/health', '/api/none', '/none'):
-        origin = {'Origin': 'http://evil.example'}
+        origin = {'Origin': f'http://{EVIL}'}
         _, headers, _ = attempt(server, 'GET', path, origin)
         assert not [name for name in headers if name.startswith('access-control')]
         policy = headers['content-security-policy']
@@ -223,7 +224,7 @@ def trap(clip_folder: Path) -> Iterator[Path]:
         ('upload:../../etc', 404),
         ('upload:..', 404),
         ('example:../../etc', 422),
-        ('http://evil.example/clip.mp4', 404),
+        (f'http://{EVIL}/clip.mp4', 404),
         ('concat:/etc/passwd|/etc/group', 404),
     ],
 )
@@ -421,7 +422,7 @@ def test_a_socket_without_the_token_is_closed(guarded: DemoServer) -> None:
     assert error.value.rcvd is not None
     assert error.value.rcvd.code == 4401
     with pytest.raises(InvalidStatus):
-        connect(address, origin=Origin('http://evil.example')).__enter__()
+        connect(address, origin=Origin(f'http://{EVIL}')).__enter__()
 
 
 def test_a_proxy_names_the_host_that_pages_use(guarded: DemoServer) -> None:
@@ -433,9 +434,9 @@ def test_a_proxy_names_the_host_that_pages_use(guarded: DemoServer) -> None:
     }
     path = '/api/sessions/none'
     for origin, status in [
-        ('https://sam.example.org', 404),
-        ('http://sam.example.org', 403),
-        ('https://evil.example', 403),
+        (f'https://{SAM}', 404),
+        (f'http://{SAM}', 403),
+        (f'https://{EVIL}', 403),
     ]:
         assert (
             attempt(guarded, 'DELETE', path, proxied | {'Origin': origin})[0] == status

@@ -228,12 +228,12 @@ class Demo:
         self.jobs = JobStore(folder / 'jobs')
         self.roots = tuple(root.expanduser().resolve() for root in options.roots)
         device = str(usable_device(options.device))
-        self.training = TrainingRuns(folder / 'training', device=device)
+        self.runs = TrainingRuns(folder / 'training', device=device)
         self.models = ModelStore(
             config=options.config,
             checkpoint=options.checkpoint,
             device=device,
-            find_run=self.training.model,
+            find_run=self.runs.model,
         )
         detector = None
         if options.detector is not None:
@@ -288,7 +288,7 @@ class Demo:
             await asyncio.to_thread(self.jobs.close)
             await self.hub.close()
             await asyncio.to_thread(self.worker.close)
-            await asyncio.to_thread(self.training.close)
+            await asyncio.to_thread(self.runs.close)
             await self.media.close()
 
     async def _sweep(self) -> None:
@@ -303,10 +303,10 @@ class Demo:
 
     async def _watch_training(self) -> None:
         """Tell all pages how the trainings go, whenever that changes."""
-        told = await asyncio.to_thread(self.training.status)
+        told = await asyncio.to_thread(self.runs.status)
         while True:
             await asyncio.sleep(TRAINING_SECONDS)
-            runs = await asyncio.to_thread(self.training.status)
+            runs = await asyncio.to_thread(self.runs.status)
             if runs != told:
                 self.hub.tell_all({'type': 'training', 'runs': runs})
                 told = runs
@@ -569,14 +569,14 @@ class Demo:
     async def list_training(self, request: Request) -> Response:
         """List the trainings."""
         del request
-        return JSONResponse(await asyncio.to_thread(self.training.status))
+        return JSONResponse(await asyncio.to_thread(self.runs.status))
 
     async def start_training(self, request: Request) -> Response:
         """Train on sessions."""
         body = await read_body(request, NewTraining)
         sessions = [await self.hub.get(name) for name in body.sessions]
         run = await asyncio.to_thread(
-            self.training.start,
+            self.runs.start,
             [session.annotator for session in sessions],
             name=body.name,
             epochs=body.epochs,
@@ -587,7 +587,7 @@ class Demo:
 
     async def stop_training(self, request: Request) -> Response:
         """Stop a training."""
-        await asyncio.to_thread(self.training.stop, request.path_params['run'])
+        await asyncio.to_thread(self.runs.stop, request.path_params['run'])
         return Response(status_code=204)
 
     async def list_models(self, request: Request) -> Response:
