@@ -19,6 +19,7 @@ from tool_modules import ROOT
 
 PREFIXES = ('SAM2', 'Clip', 'Hiera', 'Memory', 'JF', 'Masklet')
 PUBLIC_HOSTS = {
+    'annotate.example.org',
     'arxiv.org',
     'dl.fbaipublicfiles.com',
     'download.pytorch.org',

@@ -170,7 +170,8 @@ def choose_token(options: argparse.Namespace, *, is_local: bool) -> str | None:
     Raises:
         ValueError: If it is too short.
     """
-    token = options.token or os.environ.get(ENVIRONMENT)
+    # Empty is unset: so it reaches a container.
+    token = options.token or os.environ.get(ENVIRONMENT) or None
     if token is None:
         return None if is_local else secrets.token_urlsafe(24)
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable():

@@ -76,6 +76,7 @@ NOT_CALLED = {
     'apt-get': 'installs system packages',
     'bash': 'sets up an environment, or takes minutes',
     'cd': 'depends on the machine',
+    'docker': 'needs a daemon',
     'download': 'downloads',
     'export': 'changes the environment of a shell',
     'git': 'downloads',
@@ -83,6 +84,7 @@ NOT_CALLED = {
     'pre-commit': 'changes the clone',
     'python': 'a module runs in a process of its own',
     'sbatch': 'needs a cluster',
+    'sudo': 'changes the machine',
     'source': 'changes the environment of a shell',
     'torchrun': 'starts processes',
     'dist_test.sh': 'starts processes',
@@ -207,7 +209,7 @@ def commands(source: str) -> Iterator[list[str]]:
     """Yield the words of each command of a bash block."""
     for line in source.replace('\\\n', ' ').splitlines():
         words = shlex.split(line, comments=True)
-        while words and re.fullmatch(r'[A-Z_]+=\S*', words[0]):
+        while words and re.fullmatch(r'[A-Z0-9_]+=\S*', words[0]):
             words.pop(0)
         if words:
             yield words
