@@ -466,9 +466,15 @@ async function send<T extends CommandType>(type: T, fields: Commands[T]): Promis
 /** The object that a first prompt is just making: the second click must wait for its id. */
 let creating: Promise<Reply | null> | null = null;
 
-async function targetObject(): Promise<number | null> {
-  if (store.activeObject.value === null && creating) await creating;
-  return store.activeObject.value;
+/**
+ * Acts on the active object, once it has its id.
+ *
+ * Without a wait where none is needed: two clicks of one moment must not make two objects.
+ */
+function withTarget<T>(act: (object: number | null) => Promise<T>): Promise<T> {
+  const active = store.activeObject.value;
+  if (active !== null || !creating) return act(active);
+  return creating.then(() => act(store.activeObject.value));
 }
 
 /** Sends a prompt or a mask; `object` null makes a new object, which becomes active. */
@@ -517,10 +523,11 @@ export async function setPrompt(
 }
 
 /** Adds a click to the active object, or makes a new object with it. */
-export async function addPoint(frame: number, point: Point): Promise<Reply | null> {
-  const object = await targetObject();
-  const prompt = store.promptOf(frame, object);
-  return setPrompt(frame, object, [...(prompt?.points ?? []), point], prompt?.box ?? null);
+export function addPoint(frame: number, point: Point): Promise<Reply | null> {
+  return withTarget((object) => {
+    const prompt = store.promptOf(frame, object);
+    return setPrompt(frame, object, [...(prompt?.points ?? []), point], prompt?.box ?? null);
+  });
 }
 
 export async function movePoint(
@@ -555,9 +562,10 @@ export function promptRefusal(frame: number): string | null {
 }
 
 /** Sets the box of the active object, or makes a new object with it. */
-export async function setBox(frame: number, box: Box): Promise<Reply | null> {
-  const object = await targetObject();
-  return setPrompt(frame, object, store.promptOf(frame, object)?.points ?? [], box);
+export function setBox(frame: number, box: Box): Promise<Reply | null> {
+  return withTarget((object) =>
+    setPrompt(frame, object, store.promptOf(frame, object)?.points ?? [], box),
+  );
 }
 
 export async function removeBox(frame: number, object: number): Promise<Reply | null> {
@@ -565,13 +573,12 @@ export async function removeBox(frame: number, object: number): Promise<Reply | 
 }
 
 /** Replaces the mask of the active object on a frame (COCO counts), or makes a new one. */
-export async function drawMask(
+export function drawMask(
   frame: number,
   size: readonly [height: number, width: number],
   counts: string,
 ): Promise<Reply | null> {
-  const object = await targetObject();
-  return sendToObject('draw', { frame, object, mask: { size, counts } });
+  return withTarget((object) => sendToObject('draw', { frame, object, mask: { size, counts } }));
 }
 
 /** Removes points, box and drawn mask of an object from a frame. */
