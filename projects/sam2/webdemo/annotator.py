@@ -11,13 +11,13 @@ edit, the files by truncation. What is valid changes last, and cannot fail.
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +161,7 @@ class TrackingPass(Iterator[Change]):
 
     Attributes:
         label: Name of its undo entry.
-        object_ids: Of the objects that it tracks.
+        object_ids: The objects that it tracks.
         num_frames: Frames that it will track, unless objects or locks change meanwhile.
         num_done: Frames that it has tracked.
         frame: The latest of them, or None.
@@ -169,14 +169,15 @@ class TrackingPass(Iterator[Change]):
 
     def __init__(
         self,
-        changes: Iterator[Change],
+        changes: Generator[Change],
+        *,
         label: str,
-        object_ids: Sequence[int],
+        object_ids: tuple[int, ...],
         num_frames: int,
     ) -> None:
         self._changes = changes
         self.label = label
-        self.object_ids = tuple(object_ids)
+        self.object_ids = object_ids
         self.num_frames = num_frames
         self.num_done = 0
         self.frame: int | None = None
@@ -189,8 +190,7 @@ class TrackingPass(Iterator[Change]):
 
     def close(self) -> None:
         """End the pass; the frames that were tracked stay."""
-        close = cast('Callable[[], None]', getattr(self._changes, 'close'))  # noqa: B009
-        close()
+        self._changes.close()
 
 
 class Annotator:
@@ -929,9 +929,9 @@ class Annotator:
             )
             raise ValueError(msg)
         label = f'{verb} {_names(objects)} from frame {start}'
-        ids = [obj.object_id for obj in objects]
+        ids = tuple(obj.object_id for obj in objects)
         changes = self._track(ids, start, legs, label, self._num_ended)
-        return TrackingPass(changes, label, ids, num_frames)
+        return TrackingPass(changes, label=label, object_ids=ids, num_frames=num_frames)
 
     def _objects_to_track(
         self, object_ids: Sequence[int] | None
@@ -963,7 +963,7 @@ class Annotator:
         legs: Sequence[_Leg],
         label: str,
         num_ended: int,
-    ) -> Iterator[Change]:
+    ) -> Generator[Change]:
         try:
             for leg in legs:
                 running, begun = dict.fromkeys(object_ids), set[int]()

@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ NUM_STILLS = 8  # images whose states are kept
 MAX_WARM_UP = 16  # frames; no model attends to older ones but the prompted
 NUM_ENCODED = 8  # masks at the size of the video that are in memory at a time
 DICT_ENTRY_BYTES = 120
+MAX_REMEMBERED = 50_000  # tracked frames of all objects; each takes 0.6 kB of RAM
 
 ModelObjects = Mapping[int, TrackedObject | None]
 ScoredMask = tuple[EncodedMask, int]  # with the score of the mask log
@@ -43,6 +46,9 @@ class ModelStates:
     - Not exact: a correction of a tracked frame becomes a mask prompt of the mask that
       was saved, and so does the saved mask 16 frames before a pass that starts farther
       away. Saved masks themselves never change by this.
+
+    So is a return to frames that were tracked very long ago: the memories of the latest
+    50,000 tracked frames of all objects together are kept.
 
     Corrections always condition the rest of the video, and objects may overlap,
     whatever the options of the predictor are.
@@ -236,6 +242,7 @@ class FrameEditor:
         object_ids = [obj.object_id for obj in objects]
         local = frame_index - self.frame_offset
         self.state.step(local, object_ids=object_ids, reverse=reverse)
+        self._forget_oldest(object_ids)
         tracked = [obj for obj in objects if frame_index not in obj.prompts]
         return self.masks([obj.object_id for obj in tracked], frame_index)
 
@@ -340,6 +347,17 @@ class FrameEditor:
     def _knows(self, object_id: int, frame_index: int) -> bool:
         obj, local = self.state.objects[object_id], frame_index - self.frame_offset
         return local in obj.tracked_in_reverse or local in obj.conditioning_frames
+
+    def _forget_oldest(self, object_ids: Sequence[int]) -> None:
+        """Delete the memories that were offloaded first, beyond the limit."""
+        limit = MAX_REMEMBERED // len(self.state.objects)
+        for key in object_ids:
+            obj = self.state.objects[key]
+            offloaded = cast('OffloadedMemoryStore', obj.store).offloaded
+            excess = max(len(offloaded) - limit, 0)
+            for local in tuple(islice(offloaded, excess)):
+                obj.erase(local)
+                obj.tracked_in_reverse.pop(local, None)
 
     def _points(self, points: Sequence[Point], box: Box | None) -> PointPrompt:
         shares = read_points(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..datasets.io.errors import ClipDataError
 from ..datasets.io.frames import ImageFrames, VideoFileFrames
 from ..datasets.io.listing import IMAGE_SUFFIXES, frame_key, list_files, scan_folder
-from ..ops import Prefetcher, import_optional
+from ..ops import Prefetcher, import_optional, seeks_exactly
+from .seekable_frames import SeekableFrames
 
 HASHED_BYTES = 1 << 16  # of the head, the middle and the tail of a file
 Kind = Literal['video', 'images']
@@ -96,6 +97,7 @@ class AnnotatedVideo:
         self.name = path.name if path.is_dir() else path.stem
         try:
             self._display, self._tracking = _open(path, kind), _open(path, kind)
+            self._scrub = _open_seekable(self._display)
         except ClipDataError as error:
             raise ValueError(_why(error)) from error
         frames = self._display
@@ -149,7 +151,7 @@ class AnnotatedVideo:
             BrokenFrameError: If it cannot be read, or has another size than the first
                 frame of the video. A ``ValueError``.
         """
-        return self._read(self._display, frame_index)
+        return self._read(self._scrub or self._display, frame_index)
 
     def read_to_track(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame for the model, from a reader of its own; see :meth:`read`."""
@@ -177,7 +179,7 @@ class AnnotatedVideo:
             raise ValueError(msg)
 
     def _read(
-        self, frames: ImageFrames | VideoFileFrames, frame_index: int
+        self, frames: ImageFrames | VideoFileFrames | SeekableFrames, frame_index: int
     ) -> NDArray[np.uint8]:
         size = self.size(frame_index)
         name = f'Frame {frame_index} of {self.name}'
@@ -283,6 +285,20 @@ def _open(path: Path, kind: Kind | None) -> ImageFrames | VideoFileFrames:
     frames = VideoFileFrames(path, only_mp4=False)
     frames.num_frames = _count_frames(path) or frames.num_frames
     return frames
+
+
+def _open_seekable(frames: ImageFrames | VideoFileFrames) -> SeekableFrames | None:
+    """Open a reader for scrubbing, where OpenCV would decode from the first frame."""
+    if isinstance(frames, ImageFrames):
+        return None
+    rate = frames.frames_per_second or 0.0
+    if seeks_exactly(frames.path, rate):
+        return None
+    try:
+        seekable = SeekableFrames(frames.path)
+    except Exception:  # noqa: BLE001  no PyAV, or a file that it does not read
+        return None
+    return seekable if seekable.num_frames == frames.num_frames else None
 
 
 def _list_images(folder: Path, kind: Kind | None) -> tuple[str, ...]:
