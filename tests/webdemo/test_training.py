@@ -30,7 +30,12 @@ from projects.sam2.datasets.sources.synthetic import (
 )
 from projects.sam2.evaluation.jf import boundary_f, region_similarity
 from projects.sam2.installation import WEIGHTS
-from projects.sam2.ops import center_error_points, decode_masks, encode_masks
+from projects.sam2.ops import (
+    center_error_points,
+    decode_masks,
+    encode_masks,
+    write_atomically,
+)
 from projects.sam2.webdemo import training
 from projects.sam2.webdemo.annotator import Annotator
 from projects.sam2.webdemo.models import ModelChoice, ModelStore
@@ -236,7 +241,7 @@ def test_a_run_goes_through_its_steps_and_offers_its_checkpoints(
     assert 'train_cfg = dict(max_epochs=2, val_interval=1)  # 3 steps each\n' in config
     log = (folder / 'train.log').read_text()
     assert f'--from {folder / "data"} --size mini' in log
-    assert log.count('No problems') == 2
+    assert log.count('No problems') == 1
     assert (folder / 'cuda').read_text() == ''  # the server runs on the CPU
     # A server that is started later knows the run.
     again = TrainingRuns(tmp_path / 'runs', device='cpu')
@@ -280,7 +285,7 @@ def test_a_program_that_ignores_the_stop_is_killed(
     stand_ins: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(training, 'STOP_SECONDS', 0.3)
+    monkeypatch.setattr(training, 'CLOSE_SECONDS', 0.3)
     text = 'import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n'
     (stand_ins / 'new.py').write_text(f'{text}print("up", flush=True)\ntime.sleep(99)')
     run = runs.start([view], name='stubborn')
@@ -318,6 +323,29 @@ def test_data_that_cannot_be_written_fail_the_run(
     assert 'clip: 0 frames can be trained on' in status['message']
     assert status['curves'] == {'loss': [], 'J&F': []}
     assert status['best'] is None
+
+
+def test_a_full_disk_starts_no_run_and_leaves_no_program(
+    runs: TrainingRuns, view: MadeView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_from = 1
+
+    def write_until_full(path: Path, content: str) -> None:
+        nonlocal full_from
+        full_from -= 1
+        if full_from <= 0:
+            raise OSError(28, 'No space left on device')
+        write_atomically(path, content)
+
+    monkeypatch.setattr(training, 'write_atomically', write_until_full)
+    with pytest.raises(OSError, match='No space left'):
+        runs.start([view], name='first')
+    assert runs.status() == []
+    full_from = 4  # when the id of the second program is noted
+    runs.start([view], name='second')
+    status = wait_for(runs, lambda s: s['state'] in ENDED)
+    assert status['state'] == 'failed'
+    assert 'No space left' in status['message']
 
 
 @pytest.mark.parametrize(
@@ -397,19 +425,20 @@ class ShortRuns(TrainingRuns):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_short_run_trains_the_running_model_and_its_checkpoint_loads(
     tmp_path: Path,
 ) -> None:
     views = [generated_view(tmp_path / f'clip{i}', i) for i in range(2)]
     runs = ShortRuns(tmp_path / 'runs', device='cpu')
     run = runs.start(views, name='short', epochs=1, model=MINI)
-    status = wait_for(runs, lambda s: s['state'] in ENDED, seconds=170)
+    status = wait_for(runs, lambda s: s['state'] in ENDED, seconds=580)
     assert status['state'] == 'done', status['message']
     (_, before), (_, after) = status['curves']['J&F']
     assert 0 < before < 100
     assert 0 < after < 100
     log = (tmp_path / 'runs' / run / 'train.log').read_text()
-    assert log.count('No problems') == 2
+    assert log.count('No problems') == 1
     store = ModelStore(device='cpu', find_run=runs.model)
     old = store.predictor.model.state_dict()
     new = store.use(f'run:{run}/{status["best"]}').model.state_dict()
@@ -434,17 +463,16 @@ def mean_iou(annotator: Annotator, labels: Any, ids: dict[int, int]) -> float:
 
 
 def annotate(annotator: Annotator, labels: Any) -> dict[int, int]:
-    """Annotate as a person does: box, clicks where it is wrong, a brush at the end.
+    """Annotate frame by frame, as a person with a weak model does.
 
-    Every fifth frame is looked at; masks with an IoU below 0.8 are corrected there,
-    and tracked on from there.
+    Objects are prompted with boxes and tracked to the next frame; masks with an IoU
+    below 0.8 are corrected by up to three clicks, and by the brush where that fails.
 
     Returns:
         Id of the object for each label.
     """
     ids: dict[int, int] = {}
-    for frame in range(0, len(labels), 5):
-        wrong = []
+    for frame in range(len(labels)):
         for label in range(1, int(labels[0].max()) + 1):
             truth = labels[frame] == label
             points: list[tuple[float, float, int]] = []
@@ -457,21 +485,22 @@ def annotate(annotator: Annotator, labels: Any) -> dict[int, int]:
             for _ in range(3):
                 if is_good(annotator, frame, ids[label], truth):
                     break
-                wrong.append(ids[label])
                 points.append(click(annotator, frame, ids[label], truth))
                 annotator.prompt(frame, ids[label], points, None)
             if not is_good(annotator, frame, ids[label], truth):
                 annotator.draw(frame, ids[label], encode_masks(truth[None])[0])
-        if wrong or frame == 0:
-            for _ in annotator.propagate(None, frame, None, 'forward'):
+        if frame + 1 < len(labels):
+            for _ in annotator.propagate(None, frame, frame + 2, 'forward'):
                 pass
     return ids
 
 
 def is_good(annotator: Annotator, frame: int, object_id: int, truth: Any) -> bool:
+    """Whether a mask is left as it is; absence has to be found as well."""
     mask = annotator.mask(object_id, frame)
     assert mask is not None
-    return region_similarity(decode_masks([mask.code])[0], truth) >= 0.8
+    pixels = decode_masks([mask.code])[0]
+    return region_similarity(pixels, truth) >= 0.8 or not (pixels.any() or truth.any())
 
 
 def click(
@@ -541,7 +570,7 @@ def test_the_loop_annotate_train_annotate_ends_with_a_better_model(
     status = wait_for(runs, lambda s: s['state'] in ENDED, seconds=3500)
     assert status['state'] == 'done', status['message']
     log = (tmp_path / 'runs' / run / 'train.log').read_text()
-    assert log.count('No problems') == 2
+    assert log.count('No problems') == 1
     trained = store.use(f'run:{run}/{status["best"]}')
     for annotator in annotators:
         annotator.use_predictor(trained)

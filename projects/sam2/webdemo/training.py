@@ -56,7 +56,9 @@ MAX_EPOCHS = 1000
 MAX_NAME = 60  # letters
 MAX_POINTS = 500  # of a curve; longer ones are thinned
 NUM_TAIL_LINES = 6  # of the log, that explain a failure
-STOP_SECONDS = 15.0  # from SIGTERM, after which a run saves a checkpoint, to SIGKILL
+# From SIGTERM, after which a run saves a checkpoint, to SIGKILL: if the user stops it,
+# and if the server ends, for which containers have ten seconds.
+STOP_SECONDS, CLOSE_SECONDS = 30.0, 6.0
 NICENESS = 5  # of training, so that clicks stay quick
 EPOCHS_LINE = re.compile(
     r'^train_cfg = dict\(max_epochs=(\d+), val_interval=\d+\)  # (\d+) steps each$',
@@ -193,6 +195,7 @@ class TrainingRuns:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._patience = STOP_SECONDS
         self._runs: dict[str, TrainingRun] = {}
         for path in self.folder.glob(f'*/{STATE_FILE}'):
             self._restore(path)
@@ -254,7 +257,12 @@ class TrainingRuns:
                 message='writing the data set',
             )
             self._stop.clear()
-            self._set(run)
+            self._patience = STOP_SECONDS
+            try:
+                self._set(run)
+            except OSError:
+                del self._runs[run.run]
+                raise
             self._thread = threading.Thread(
                 target=self._work, args=(run.run, list(views)), name='training'
             )
@@ -279,9 +287,11 @@ class TrainingRuns:
     def close(self) -> None:
         """Stop the running run, and wait for its end."""
         with self._lock:
+            self._patience = CLOSE_SECONDS
             active = [r.run for r in self._runs.values() if _is_active(r)]
         for run in active:
-            self.stop(run)
+            with suppress(ValueError):  # it has just ended
+                self.stop(run)
         if self._thread is not None:
             self._thread.join()
 
@@ -383,9 +393,8 @@ class TrainingRuns:
         self._run_tool(run, 'new.py', project, '--from', data, *size)
         total_steps = _edit_config(project / CONFIG, options)
         self._change(run, message='checking the data set', total_steps=total_steps)
-        for loader in ('train', 'val'):
-            config = (project / CONFIG, '--loader', loader)
-            self._run_tool(run, 'check_dataset.py', *config)
+        # What `new` has not read: the clips as training draws them.
+        self._run_tool(run, 'check_dataset.py', project / CONFIG)
         self._change(run, message='scoring the model before training')
         words = (options.start_from, '--work-dir', folder / BEFORE)
         self._run_tool(run, 'test.py', project / CONFIG, *words)
@@ -417,7 +426,12 @@ class TrainingRuns:
                     start_new_session=True,
                     env=_environment(self._device),
                 )
-                self._change(run, process=process.pid)
+                try:
+                    self._change(run, process=process.pid)
+                except OSError:  # a full disk
+                    _end_group(process.pid, signal.SIGKILL)
+                    process.wait()
+                    raise
         os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         self._wait(process)
         self._check_stop()
@@ -435,7 +449,7 @@ class TrainingRuns:
                 continue
             break
         try:
-            process.wait(timeout=STOP_SECONDS)
+            process.wait(timeout=self._patience)
         except subprocess.TimeoutExpired:
             _end_group(process.pid, signal.SIGKILL)
             process.wait()
