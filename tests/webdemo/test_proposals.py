@@ -145,7 +145,7 @@ def detector_config(folder: Path) -> str:
     cfg.model.backbone.update(init_cfg=None, widen_factor=0.125)
     cfg.model.neck.update(in_channels=[32, 64, 128], out_channels=16)
     cfg.model.bbox_head.update(in_channels=16, feat_channels=16, num_classes=5)
-    cfg.model.test_cfg.max_per_img = 40
+    cfg.model.test_cfg.update(max_per_img=40)
     for part in cfg.test_dataloader.dataset.pipeline:
         if part.type == 'Resize':
             part.scale = (160, 160)
