@@ -4,24 +4,39 @@ import base64
 import io
 import json
 import re
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
-from demo_masks import SESSIONS, GivenMasks, images_session
+from demo_masks import (
+    SESSIONS,
+    GivenMasks,
+    document,
+    frame_pixels,
+    images_session,
+)
 from projects.sam2.datasets.processing.davis_export import davis_palette
 from projects.sam2.datasets.processing.layouts import DataPaths, recognise
 from projects.sam2.datasets.sources import coco, davis  # noqa: F401
+from projects.sam2.datasets.sources.segmentations import fill_polygons
+from projects.sam2.webdemo.document import AnnotatedObject, Document
 from projects.sam2.webdemo.exports import EXPORT_FORMATS, export_annotations
-from projects.sam2.webdemo.polygons import MIN_IOU
+from projects.sam2.webdemo.polygons import MIN_IOU, mask_polygons
+from projects.sam2.webdemo.video import AnnotatedVideo
 
 Mask = NDArray[np.bool_]
 # Formats that training reads, and the layout that they are.
@@ -180,8 +195,8 @@ def test_pycocotools_reads_the_masks(
         image = images[each['image_id']]
         assert (root / 'images' / image['file_name']).is_file()
         mask = visible[each['track_id']][image['frame_index']]
-        drawn = dataset.annToMask(each).astype(bool)
-        assert iou(drawn, mask) >= (1 if format_name == 'coco' else MIN_IOU)
+        read = dataset.annToMask(each).astype(bool)
+        assert iou(read, mask) >= (1 if format_name == 'coco' else MIN_IOU)
         assert each['area'] == mask.sum()
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
@@ -311,3 +326,135 @@ def test_cvat_images_have_the_name_and_size_of_the_image(
         assert masks.keys() == {key for key, mask in given.items() if mask.any()}
         for key, mask in masks.items():
             np.testing.assert_array_equal(mask, given[key])
+
+
+# What can go wrong -------------------------------------------------------------------
+
+
+def test_without_a_mask_there_is_nothing_to_export(tmp_path: Path) -> None:
+    session = images_session(tmp_path / 'source')
+    session.masks_of = {}
+    with pytest.raises(ValueError, match='my <clip>: there is no mask to export'):
+        export(session, 'coco', tmp_path / 'export')
+    with pytest.raises(ValueError, match="'voc' is no format; give one of davis"):
+        export(session, 'voc', tmp_path / 'export')
+    assert not (tmp_path / 'export').exists()
+
+
+def test_more_objects_than_a_palette_has_are_refused(tmp_path: Path) -> None:
+    session = images_session(tmp_path / 'source')
+    mask = np.eye(37, 53, dtype=bool)
+    keys = range(1, 256)
+    objects = {k: AnnotatedObject(object_id=k, name=f'{k}') for k in keys}
+    session.document = Document(objects=objects)
+    session.masks_of = {0: dict.fromkeys(keys, mask)}
+    with pytest.raises(ValueError, match='255 objects, but a palette PNG holds 254'):
+        export(session, 'davis', tmp_path / 'export')
+    export(session, 'masks', tmp_path / 'export')
+
+
+def test_a_cancelled_export_leaves_nothing(tmp_path: Path) -> None:
+    session = images_session(tmp_path / 'source')
+
+    def cancel(share: float) -> None:
+        if share > 0.5:
+            raise InterruptedError
+
+    for format_name in EXPORT_FORMATS:
+        with pytest.raises(InterruptedError):
+            export_annotations(session, tmp_path / 'export', format_name, cancel)
+        assert [path.name for path in tmp_path.iterdir()] == ['source']
+
+
+def test_a_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
+    session = images_session(tmp_path / 'source')
+    (tmp_path / 'export').mkdir()
+    (tmp_path / 'export' / 'mine.txt').touch()
+    with pytest.raises(OSError, match='not empty'):
+        export(session, 'coco', tmp_path / 'export')
+    assert [path.name for path in (tmp_path / 'export').iterdir()] == ['mine.txt']
+
+
+@pytest.mark.parametrize('format_name', DATA_SETS)
+def test_a_broken_frame_is_left_out(format_name: str, tmp_path: Path) -> None:
+    session = images_session(tmp_path / 'source')
+    # Beside the frame that the session knows to be broken, one that nobody looked at.
+    session.document = replace(session.document, broken_frames=(0,))
+    for number in (3, 7):
+        path = next(session.video.path.glob(f'img_000{number}.*'))
+        path.write_bytes(path.read_bytes()[:60])
+    root = export(session, format_name, tmp_path / 'export')
+    layout = recognise(DataPaths(root=root))
+    dataset = DATASETS.build({**layout.source, 'pipeline': []})
+    read = []
+    for name in dataset.list_videos():
+        video = dataset.open_video(name)
+        for frame in video.annotated_frames():
+            video.read_frame(frame)
+            read.append(video.frame_name(frame))
+    assert len(read) == 3
+
+
+def test_a_video_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    session = images_session(tmp_path / 'source')
+    shutil.rmtree(session.video.path)
+    for format_name in DATA_SETS:
+        with pytest.raises(ValueError, match='annotated frames can be read'):
+            export_annotations(
+                session, tmp_path / format_name, format_name, lambda _: None
+            )
+
+
+def test_an_image_that_is_shown_unrotated_is_written_so(tmp_path: Path) -> None:
+    """LabelMe would rotate it by its Exif orientation."""
+    folder = tmp_path / 'source'
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(frame_pixels((20, 30), 0)).save(folder / 'a.jpg', exif=exif)
+    masks = {0: {1: np.eye(20, 30, dtype=bool)}}
+    session = GivenMasks(AnnotatedVideo(folder, 'images'), document(), masks)
+    root = export(session, 'labelme', tmp_path / 'export')
+    with Image.open(root / 'a.jpg') as image:
+        assert not image.getexif()
+    dataset = DATASETS.build(
+        {'type': 'ClipLabelMeDataset', 'data_root': str(root), 'pipeline': []}
+    )
+    read = dataset.open_video('a').read_masks(0)
+    np.testing.assert_array_equal(read.masks[0], masks[0][1])
+
+
+# Polygons ----------------------------------------------------------------------------
+
+
+def drawn(polygons: list[list[float]], size: tuple[int, int]) -> Mask:
+    return fill_polygons(polygons, size, 'here')
+
+
+@given(
+    arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24))),
+    st.booleans(),
+)
+def test_polygons_have_the_stated_iou(mask: Mask, is_smooth: bool) -> None:
+    if is_smooth and min(mask.shape) > 2:
+        mask = cv2.medianBlur(mask.astype(np.uint8), 3) > 0
+    polygons = mask_polygons(mask)
+    number, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    assert len(polygons) == number - 1
+    if mask.any():
+        assert iou(drawn(polygons, mask.shape), mask) >= MIN_IOU
+
+
+def test_a_slanted_edge_becomes_one_line() -> None:
+    mask = np.tri(100, dtype=bool)
+    (polygon,) = mask_polygons(mask)
+    assert len(polygon) <= 2 * 5
+
+
+def test_a_hole_stays_empty() -> None:
+    mask = np.ones((30, 40), bool)
+    mask[10:20, 10:20] = mask[5:7, 30:33] = False
+    mask[13:16, 13:16] = True  # an island in a hole is a region of its own
+    polygons = mask_polygons(mask)
+    assert len(polygons) == 2
+    np.testing.assert_array_equal(drawn(polygons, mask.shape), mask)

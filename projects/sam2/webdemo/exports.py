@@ -144,6 +144,7 @@ def export_annotations(
         }
         for share in writers[format_name.removesuffix('_polygons')]():
             progress(min(share, 1.0))
+        progress(1.0)
 
 
 # What is exported --------------------------------------------------------------------
@@ -207,18 +208,17 @@ class Clip:
             Name of the file; '' if the frame cannot be read.
         """
         video = self.view.video
-        path = stored_image(video, frame_index)
-        if path is not None:
-            suffix = path.suffix.lower()
-            if suffix in JPEG_SUFFIXES or not only_jpeg:
-                file = stem.with_name(stem.name + suffix)
-                shutil.copyfile(path, file)
-                return file.name
         try:
-            frame = video.read(frame_index)
+            frame = video.read(frame_index)  # in any case: refuses damaged files
         except ValueError:
             self.broken.add(frame_index)
             return ''
+        path = stored_image(video, frame_index)
+        suffix = '.jpg' if path is None else path.suffix.lower()
+        if path is not None and (suffix in JPEG_SUFFIXES or not only_jpeg):
+            file = stem.with_name(stem.name + suffix)
+            shutil.copyfile(path, file)
+            return file.name
         file = stem.with_name(f'{stem.name}.jpg')
         write_jpeg(file, frame, FRAME_QUALITY)
         return file.name

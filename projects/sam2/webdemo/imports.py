@@ -119,6 +119,7 @@ def import_annotations(
     if format_name is not None and format_name not in IMPORT_FORMATS:
         msg = f'{format_name!r} is no format; give one of {", ".join(IMPORT_FORMATS)}'
         raise ValueError(msg)
+    unpacked = path
     try:
         with clip_errors(path), _unpacked(path) as unpacked:
             source = _recognise(unpacked, format_name)
@@ -126,7 +127,7 @@ def import_annotations(
             _READERS[source.format_name](source, objects)
             return objects.imported(path)
     except ClipDataError as error:
-        message = str(error)
+        message = str(error).replace(str(unpacked), str(path))
         for remedy in TRAINING_REMEDIES:
             message = message.replace(remedy, CORRECT)
         raise ValueError(message) from error
