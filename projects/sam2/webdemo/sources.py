@@ -2,28 +2,33 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..datasets.io.errors import ClipDataError
 from ..datasets.io.images import write_jpeg
 from ..datasets.io.listing import IMAGE_SUFFIXES, list_files, scan_folder
-from ..datasets.sources.synthetic import ClipPlan, make_clip, make_plans
+from ..datasets.sources.cells import draw_clip
+from ..datasets.sources.synthetic import make_clip, make_plans
 from ..ops import atomic_write
 from .uploads import VIDEO_SUFFIXES
 
 EXAMPLE_PREFIX = 'example:'
 EXAMPLE_FRAMES = 48
-EXAMPLE_SIZE = 256  # pixels
-EXAMPLE_SEED = 17
 EXAMPLE_QUALITY = 92  # of JPEG
-EXAMPLE_TITLES = {  # in the order of ClipKind
-    'similar_textures': 'Objects with similar textures',
-    'leaving_and_returning': 'An object that leaves and returns',
-    'moving_objects': 'Objects that move and cover each other',
+EXAMPLE_CELLS = {  # by seed; the small model that comes with the package knows cells
+    'cells_1': ('Cells that drift', 3009),
+    'cells_2': ('Cells that meet', 3003),
+    'cells_3': ('More cells', 3020),
 }
+CELLS_SIDE = 512  # pixels
+EXAMPLE_OBJECTS = 'moving_objects', 'Objects that move and cover each other'
+OBJECTS_SIZE, OBJECTS_SEED = 256, 17  # pixels
 MAX_ENTRIES = 5000  # of a folder that are listed
 NUM_PEEKED = 64  # entries of a folder that are looked at to know what it holds
 EntryKind = Literal['folder', 'video', 'images', 'frames', 'annotations']
@@ -135,22 +140,13 @@ def collect_images(paths: Sequence[Path], folder: Path) -> Path:
 # Generated clips ---------------------------------------------------------------------
 
 
-def _plans() -> dict[str, ClipPlan]:
-    plans = make_plans(
-        split='demo',
-        num_clips=len(EXAMPLE_TITLES),
-        num_frames=EXAMPLE_FRAMES,
-        size=EXAMPLE_SIZE,
-        seed=EXAMPLE_SEED,
-    )
-    return dict(zip(EXAMPLE_TITLES, plans, strict=True))
-
-
 def describe_examples() -> list[dict[str, Any]]:
     """The generated clips, as the page lists them."""
+    titles = {name: title for name, (title, _) in EXAMPLE_CELLS.items()}
+    titles.update([EXAMPLE_OBJECTS])
     return [
         {'name': name, 'title': title, 'num_frames': EXAMPLE_FRAMES}
-        for name, title in EXAMPLE_TITLES.items()
+        for name, title in titles.items()
     ]
 
 
@@ -160,14 +156,28 @@ def write_example(name: str, folder: Path) -> Path:
     Raises:
         ValueError: If there is no such clip.
     """
-    if name not in EXAMPLE_TITLES:
-        msg = f'There is no generated clip {name!r}; choose {", ".join(EXAMPLE_TITLES)}'
+    names = [example['name'] for example in describe_examples()]
+    if name not in names:
+        msg = f'There is no generated clip {name!r}; choose {", ".join(names)}'
         raise ValueError(msg)
     target = folder / name
     if not target.is_dir():
-        clip = make_clip(_plans()[name])
         with atomic_write(target) as partial:
             partial.mkdir(parents=True)
-            for index, frame in enumerate(clip.frames):
+            for index, frame in enumerate(_draw_example(name)):
                 write_jpeg(partial / f'{index:05d}.jpg', frame, EXAMPLE_QUALITY)
     return target
+
+
+def _draw_example(name: str) -> Iterable[NDArray[np.uint8]]:
+    if name in EXAMPLE_CELLS:
+        _, seed = EXAMPLE_CELLS[name]
+        return draw_clip(seed, EXAMPLE_FRAMES, side=CELLS_SIDE)[0]
+    (plan,) = make_plans(
+        split='demo',
+        num_clips=1,
+        num_frames=EXAMPLE_FRAMES,
+        size=OBJECTS_SIZE,
+        seed=OBJECTS_SEED,
+    )
+    return make_clip(plan).frames
