@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from starlette.websockets import WebSocket
 
 from . import protocol
-from .annotator import Annotator, Change, TrackingPass
+from .annotator import Annotator, Change, FrameMask, TrackingPass
+from .document import Document
 from .models import ModelStore
 from .proposals import Proposal, TextDetector, propose_masks, propose_text
 from .protocol import PackedMask, finite_or_none, pack_masks, pack_scores
@@ -351,6 +352,31 @@ def known_size(video: AnnotatedVideo, frame: int) -> tuple[int, int]:
         return video.size(frame)
     except ValueError:
         return 0, 0
+
+
+class SessionView:
+    """A session as a job reads it: with a reader of its own.
+
+    Attributes:
+        video: The video; frames that are shown meanwhile come from another reader.
+    """
+
+    def __init__(self, annotator: Annotator) -> None:
+        self._annotator = annotator
+        self.video = AnnotatedVideo(annotator.video.path, annotator.video.kind)
+
+    @property
+    def document(self) -> Document:
+        """All objects, as they are now."""
+        return self._annotator.document
+
+    def masks(self, frame_index: int) -> list[FrameMask]:
+        """The masks of a frame."""
+        return self._annotator.masks(frame_index)
+
+    def mask(self, object_id: int, frame_index: int) -> FrameMask | None:
+        """The mask of an object on a frame."""
+        return self._annotator.mask(object_id, frame_index)
 
 
 class Hub:

@@ -27,7 +27,7 @@ from ..version import __version__
 from . import protocol
 from .effects import EffectOptions
 from .exports import EXPORT_FORMATS, export_annotations
-from .hub import UNKNOWN_SESSION, Hub, OpenSession, Tab
+from .hub import UNKNOWN_SESSION, Hub, OpenSession, SessionView, Tab
 from .imports import IMPORT_FORMATS, import_annotations
 from .jobs import JobStore
 from .media import MediaCache
@@ -470,7 +470,7 @@ class Demo:
         def write(target: Path, progress: Callable[[float], None]) -> None:
             with self.using(session):
                 export_annotations(
-                    annotator,
+                    SessionView(annotator),
                     target,
                     body.format,
                     progress,
@@ -490,7 +490,7 @@ class Demo:
         def write(target: Path, progress: Callable[[float], None]) -> None:
             with self.using(session):
                 render_video(
-                    annotator,
+                    SessionView(annotator),
                     target,
                     body.kind,
                     body.effect,
