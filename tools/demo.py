@@ -45,6 +45,7 @@ ENVIRONMENT = 'MMSAM2_TOKEN'  # others on this computer see command lines
 MIN_TOKEN = 16  # characters
 ANY_ADDRESS = ('0.0.0.0', '::', '')  # noqa: S104  compared with, not bound to
 SHUTDOWN_SECONDS = 8
+MAX_CONNECTIONS = 512
 PACKAGES = ('starlette', 'uvicorn', 'websockets')
 
 
@@ -216,10 +217,13 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 def build_options(options: argparse.Namespace, token: str | None) -> DemoOptions:
     """Turn the command line into the options of the server."""
-    from projects.sam2.webdemo.security import LOOPBACK_NAMES
+    from projects.sam2.webdemo.security import LOOPBACK_NAMES, is_loopback
     from projects.sam2.webdemo.server import DemoOptions
 
-    names = {name.lower().rstrip('.') for name in (options.host, *options.allowed_host)}
+    given = [options.host, *options.allowed_host]
+    if not is_loopback(options.host):  # then a token is needed, too
+        given += [socket.gethostname(), f'{socket.gethostname()}.local']
+    names = {name.lower().rstrip('.') for name in given}
     return DemoOptions(
         config=options.config,
         checkpoint=options.checkpoint,
@@ -275,6 +279,7 @@ def serve(
         ws='websockets-sansio',
         ws_max_size=MAX_DRAWING,
         ws_per_message_deflate=False,  # masks are compressed already
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     # uvicorn raises the signal that ended it again, after everything was closed.

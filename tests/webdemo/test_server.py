@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import threading
 import time
 import zipfile
@@ -568,6 +569,28 @@ def test_a_session_is_renamed_and_deleted(
     assert server.http.delete(address).status_code == 404
     with pytest.raises(Exception, match='4404'):
         open_page(session)
+
+
+def test_a_video_that_was_moved_is_found_again(
+    server: DemoServer, clip_folder: Path
+) -> None:
+    folder = clip_folder.parent / 'before'
+    shutil.copytree(clip_folder, folder)
+    page = Page(server, server.new_session(folder))
+    prompt_disc(page)
+    (masks,) = page.masks_of(0)
+    session = page.hello['session']['id']
+    page.close()
+    moved = folder.rename(clip_folder.parent / 'after')
+    address = f'/api/sessions/{session}'
+    wrong = server.http.patch(address, json={'source': str(clip_folder / '00000.jpg')})
+    assert wrong.status_code == 422
+    assert server.state_of(session)['state'] == 'missing video'
+    assert server.http.patch(address, json={'source': str(moved)}).status_code == 200
+    again = Page(server, session)
+    assert again.masks_of(0)[0].codes == masks.codes
+    again.close()
+    shutil.rmtree(moved)
 
 
 def test_idle_sessions_leave_the_memory_and_come_back(

@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import io
-import json
 import shutil
 import socket
 import struct
 import time
-import zipfile
 import zlib
 from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,7 +23,7 @@ from demo_server import MINI_CONFIG, MINI_WEIGHTS, DemoServer, running_demo
 from projects.sam2.webdemo import uploads
 from projects.sam2.webdemo.security import RequestError
 from projects.sam2.webdemo.server import DemoOptions
-from projects.sam2.webdemo.uploads import UploadStore, clean_name, unpack
+from projects.sam2.webdemo.uploads import UploadStore, clean_name
 
 LIMIT = 2**20
 
@@ -314,49 +312,3 @@ def test_names_are_cleaned(name: str, cleaned: str) -> None:
     result = clean_name(name)
     assert str(result) == cleaned
     assert len(result.name) <= uploads.MAX_PART
-
-
-def archive(files: dict[str, bytes]) -> bytes:
-    """A ZIP file."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as opened:
-        for name, content in files.items():
-            opened.writestr(name, content)
-    return file.getvalue()
-
-
-def test_archives_unpack_within_their_folder_and_limits(tmp_path: Path) -> None:
-    path = tmp_path / 'masks.zip'
-    files = {
-        'a/0.png': png(),
-        '../../evil.json': b'{}',
-        'run.sh': b'x',
-        '/b.json': b'[]',
-    }
-    path.write_bytes(archive(files))
-    unpack(path, tmp_path / 'out', LIMIT)
-    written = sorted(
-        p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*') if p.is_file()
-    )
-    assert written == ['masks.zip', 'out/a/0.png', 'out/b.json', 'out/evil.json']
-    path.write_bytes(archive({'zeros.json': b' ' * 10 * LIMIT}))
-    assert path.stat().st_size < LIMIT // 10
-    with pytest.raises(RequestError, match='unpacks to more than') as error:
-        unpack(path, tmp_path / 'bomb', LIMIT)
-    assert error.value.status == 413
-    path.write_bytes(archive({'a.json': b'[1, 2]' * 100}).replace(b'PK\1\2', b'PK\1\3'))
-    with pytest.raises(RequestError, match='cannot be unpacked'):
-        unpack(path, tmp_path / 'damaged', LIMIT)
-
-
-def test_an_archive_bomb_is_refused_by_the_server(small_server: DemoServer) -> None:
-    _, images = send(small_server, 'a.png', png())
-    session = small_server.new_session(images)
-    _, upload = send(small_server, 'm.zip', archive({'m.json': b' ' * 5 * LIMIT}))
-    response = small_server.http.post(
-        f'/api/sessions/{session}/imports', json={'source': upload}
-    )
-    assert response.status_code == 413
-    assert 'unpacks to more' in json.loads(response.content)['error']
-    left = list((small_server_root(small_server) / 'jobs').glob('*'))
-    assert left == []

@@ -476,6 +476,18 @@ class Hub:
 
                 await self.worker.call(close)
 
+    async def relocate(self, session_id: str, path: Path) -> None:
+        """Open a session whose video was moved to another path."""
+        await self.find(session_id)
+        await self.close_session(session_id)
+        async with self._lock_of(session_id):
+            annotator = await self.worker.call(
+                lambda: Annotator.open(
+                    self.folder / session_id, self.models.predictor, video_path=path
+                )
+            )
+            self.sessions[session_id] = OpenSession(annotator=annotator)
+
     async def delete(self, session_id: str) -> Path:
         """Delete a session with its folder; return the path of its video."""
         info = await self.find(session_id)

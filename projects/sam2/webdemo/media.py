@@ -27,7 +27,7 @@ except ImportError:
 JPEG_QUALITY = 92
 THUMBNAIL_QUALITY = 80
 THUMBNAIL_HEIGHT = 72  # pixels
-MAX_CACHED_BYTES = 256 * 2**20
+MAX_CACHED_BYTES = 48 * 2**20  # browsers keep more
 NUM_THREADS = 4  # that encode
 NUM_AHEAD = 12  # frames that are encoded before they are asked for
 MAX_STEP = 4  # frames from one that is shown to the next, while somebody scrubs

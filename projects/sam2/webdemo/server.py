@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -54,12 +53,13 @@ from .sources import (
 )
 from .training import TrainingRuns
 from .uploads import PREFIX as UPLOAD_PREFIX
-from .uploads import UploadStore, unpack
+from .uploads import UploadStore
 from .worker import ModelWorker
 
 STATIC = Path(__file__).parent / 'static'
 FOREVER = 'private, max-age=31536000, immutable'
 MAX_BODY = 256 * 1024  # bytes of a JSON request
+BODY_SECONDS = 30.0  # in which one has to come
 MAX_IN_FLIGHT = 32  # commands of a tab that wait for an answer
 COMMANDS_PER_SECOND = 200.0  # of a tab; faster ones wait
 BURST = 400  # commands that need not wait
@@ -127,10 +127,11 @@ class NewSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewName:
-    """Rename a session."""
+class SessionUpdate:
+    """Rename a session, or say where its video is now."""
 
-    name: protocol.Line
+    name: Annotated[str | None, optional(one_line())] = None
+    source: Annotated[str | None, optional(one_line(4096))] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,10 +194,16 @@ async def read_body(request: Request, kind: type[Record]) -> Record:
     if request.headers.get('content-type', '').partition(';')[0] != 'application/json':
         raise RequestError(415, 'Send JSON, with the content type application/json')
     body = b''
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise RequestError(413, f'The request has more than {MAX_BODY} bytes')
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    msg = f'The request has more than {MAX_BODY} bytes; send less'
+                    raise RequestError(413, msg)
+    except TimeoutError:
+        msg = f'The request took more than {BODY_SECONDS:g} s; send it again'
+        raise RequestError(408, msg) from None
     try:
         entries = protocol.parse_json(body)
         return kind(**protocol.read_entries(kind, entries, 'The request'))
@@ -296,10 +303,17 @@ class Demo:
         while True:
             await asyncio.sleep(min(SWEEP_SECONDS, self.options.idle_seconds / 4))
             for session in await self.hub.close_idle(self.options.idle_seconds):
-                self.media.forget(session.annotator.video)
+                self._forget_frames(session)
             await asyncio.to_thread(self.jobs.remove_old)
             used = [Path(info.source) for info in await self.hub.list_sessions()]
             await asyncio.to_thread(self.uploads.remove_unused, used)
+
+    def _forget_frames(self, closed: OpenSession) -> None:
+        """Drop the frames of a closed session, unless another shows the same video."""
+        video = closed.annotator.video
+        others = self.hub.sessions.values()
+        if not any(other.annotator.video.key == video.key for other in others):
+            self.media.forget(video)
 
     async def _watch_training(self) -> None:
         """Tell all pages how the trainings go, whenever that changes."""
@@ -408,16 +422,24 @@ class Demo:
         session_id = await self.hub.create(source, body.kind, body.name)
         return JSONResponse({'id': session_id}, 201)
 
-    async def rename_session(self, request: Request) -> Response:
-        """Rename a session."""
-        body = await read_body(request, NewName)
+    async def update_session(self, request: Request) -> Response:
+        """Rename a session, or say where its video is now."""
+        body = await read_body(request, SessionUpdate)
+        if body.source is not None:
+            path = await asyncio.to_thread(self.find_source, body.source)
+            await self.hub.relocate(request.path_params['session'], path)
         session = await self._session(request)
-        await self.worker.call(session.annotator.rename, body.name)
+        if body.name is not None:
+            await self.worker.call(session.annotator.rename, body.name)
         return JSONResponse({'name': session.annotator.name})
 
     async def delete_session(self, request: Request) -> Response:
         """Delete a session, and its upload if no other session shows it."""
-        source = await self.hub.delete(request.path_params['session'])
+        session_id = request.path_params['session']
+        opened = self.hub.sessions.get(session_id)
+        source = await self.hub.delete(session_id)
+        if opened is not None:
+            self._forget_frames(opened)
         others = [Path(info.source) for info in await self.hub.list_sessions()]
         if source not in others:
             await asyncio.to_thread(self.uploads.remove, source)
@@ -536,8 +558,8 @@ class Demo:
         body = await read_body(request, NewImport)
         session = await self._session(request)
         annotator = session.annotator
-        with self.using(session), self._unpacked(body.source) as source:
-            path = await source
+        with self.using(session):
+            path = await asyncio.to_thread(self.find_source, body.source)
             objects = await asyncio.to_thread(
                 import_annotations, path, annotator.video, body.format
             )
@@ -545,24 +567,6 @@ class Demo:
                 session, partial(annotator.import_objects, objects)
             )
         return JSONResponse({'num_objects': len(changed.created)})
-
-    @contextmanager
-    def _unpacked(self, source: str) -> Iterator[Awaitable[Path]]:
-        """Find annotations; a ZIP file is unpacked for the time of the import."""
-        folder = self.jobs.folder / f'import_{id(source):x}'
-
-        def find() -> Path:
-            path = self.find_source(source)
-            if path.suffix.lower() != '.zip':
-                return path
-            folder.mkdir(parents=True)
-            unpack(path, folder, self.options.max_upload_bytes)
-            return folder
-
-        try:
-            yield asyncio.to_thread(find)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     # Training and models
 
@@ -768,7 +772,7 @@ def create_app(options: DemoOptions) -> Starlette:
         route('POST', 'uploads', demo.upload),
         route('GET', 'sessions', demo.list_sessions),
         route('POST', 'sessions', demo.create_session),
-        route('PATCH', one, demo.rename_session),
+        route('PATCH', one, demo.update_session),
         route('DELETE', one, demo.delete_session),
         route('GET', f'{one}/frames/{{frame:int}}.jpg', demo.frame),
         route('GET', f'{one}/thumbs/{{frame:int}}.jpg', demo.thumbnail),
