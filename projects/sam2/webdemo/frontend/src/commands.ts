@@ -414,6 +414,7 @@ function requestScores(): void {
 // ------------------------------------------------------------- masks of frames
 
 const MAX_FRAMES_PER_REQUEST = 16;
+const MAX_REQUESTS = 4;
 let wantedFrames: readonly number[] = [];
 const requestedFrames = new Set<number>();
 let masksInFlight = 0;
@@ -424,8 +425,14 @@ export function wantMasks(frames: readonly number[]): void {
   void requestMasks();
 }
 
+/** Asks for the masks of one more frame, before all others. */
+export function addWantedMask(frame: number): void {
+  wantMasks([frame, ...wantedFrames]);
+}
+
 async function requestMasks(): Promise<void> {
-  if (!connection || store.connectionState.value !== 'connected' || masksInFlight >= 2) return;
+  if (!connection || store.connectionState.value !== 'connected') return;
+  if (masksInFlight >= MAX_REQUESTS) return;
   const frames = wantedFrames
     .filter((frame) => !maskCache.isFresh(frame) && !requestedFrames.has(frame))
     .slice(0, MAX_FRAMES_PER_REQUEST);

@@ -8,6 +8,9 @@ type Context = CanvasRenderingContext2D;
 // Pixels of an ImageData as numbers: alpha, blue, green, red.
 const BLACK = 0xff000000;
 const LIGHT = 0x40ffffff;
+const WHITE = 0xffffffff;
+/** On larger pixels a line of one of them would hide too much. */
+const MAX_HALO_SCALE = 2;
 
 export class CanvasRenderer implements Renderer {
   readonly name = 'canvas';
@@ -174,9 +177,10 @@ export class CanvasRenderer implements Renderer {
     const { effect, slots } = scene;
     const { outline } = effectFigures(effect, height, width);
     const selectedWidth = Math.max(1, Math.round(2 / scene.view.scale));
+    const haloDisc = disc(scene.view.scale <= MAX_HALO_SCALE ? 1 : 0);
     const target = effect.name === 'overlay' ? 'colors' : effect.target;
     const key = JSON.stringify([
-      scene.labelsVersion, height, width, outline, selectedWidth, target, slots,
+      scene.labelsVersion, height, width, outline, selectedWidth, haloDisc.length, target, slots,
     ]);
     if (key === this.key) return;
     this.key = key;
@@ -207,16 +211,29 @@ export class CanvasRenderer implements Renderer {
         if (labels[pixel] === label) linePixels[pixel] = colors[label]!;
       }
     };
+    const halo: number[] = [];
     const compare = (i: number, x0: number, y0: number, x1: number, y1: number) => {
       const [first, second] = [labels[i]!, labels[x1 * height + y1]!];
       if (first) stamp(first, x1, y1);
       if (second) stamp(second, x0, y0);
+      if (slots[first]!.flags & SELECTED) halo.push(x0, y0);
+      if (slots[second]!.flags & SELECTED) halo.push(x1, y1);
     };
     for (let x = 0, i = 0; x < width; x += 1) {
       for (let y = 0; y < height; y += 1, i += 1) {
         const label = labels[i]!;
         if (y + 1 < height && labels[i + 1] !== label) compare(i, x, y, x, y + 1);
         if (x + 1 < width && labels[i + height] !== label) compare(i, x, y, x + 1, y);
+      }
+    }
+    // A white line around what is selected, over the outlines of others.
+    for (let k = 0; k < halo.length; k += 2) {
+      for (let d = 0; d < haloDisc.length; d += 2) {
+        const column = halo[k]! + haloDisc[d]!;
+        const row = halo[k + 1]! + haloDisc[d + 1]!;
+        if (column < 0 || row < 0 || column >= width || row >= height) continue;
+        const pixel = column * height + row;
+        if (!(slots[labels[pixel]!]!.flags & SELECTED)) linePixels[pixel] = WHITE;
       }
     }
     for (const [layer, data] of [[this.tint, tint], [this.lines, lines]] as const) {

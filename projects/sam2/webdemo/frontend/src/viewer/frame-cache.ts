@@ -19,11 +19,13 @@ export class FrameCache {
    * @param address of the picture of a frame.
    * @param maxSide longer pictures are scaled down (the largest texture).
    * @param onFrame called when a picture has arrived, or its error is known.
+   * @param onLoad called when a picture is asked for.
    */
   constructor(
     private readonly address: (frame: number) => string,
     private readonly maxSide: number,
     private readonly onFrame: (frame: number) => void,
+    private readonly onLoad: (frame: number) => void = () => undefined,
     private readonly maxBytes = MAX_BYTES,
   ) {}
 
@@ -78,6 +80,7 @@ export class FrameCache {
 
   private async load(frame: number): Promise<void> {
     this.inFlight.add(frame);
+    this.onLoad(frame);
     try {
       const response = await fetch(this.address(frame), { signal: this.abort.signal });
       if (!response.ok) {

@@ -22,7 +22,8 @@ export function drawMarks(canvas: HTMLCanvasElement, stage: Stage): void {
   context.clearRect(0, 0, width, height);
   const frame = store.shownFrame.value;
   if (frame === null || store.frameError.value) return;
-  if (store.showPrompts.value) {
+  // Suggested masks have no prompts.
+  if (store.showPrompts.value && store.proposals.value?.frame !== frame) {
     const selected = store.selection.value;
     // Selected objects last: their marks are on top.
     const objects = store.visibleObjects.value

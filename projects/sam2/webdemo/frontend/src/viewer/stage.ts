@@ -43,6 +43,7 @@ export class Stage {
   private base: Uint8Array | Uint16Array = new Uint8Array();
   private labelsVersion = 0;
   private labelsKey: readonly unknown[] = [];
+  /** Frames that the play head was on since the shown one, in order. */
   private targets: number[] = [];
   private maskTimer = 0;
   private restTimer = 0;
@@ -108,7 +109,7 @@ export class Stage {
       this.show(frame);
       return;
     }
-    this.targets = [...this.targets.slice(-16), frame];
+    this.targets.push(frame);
     this.want([frame]);
     window.clearTimeout(this.restTimer);
     this.restTimer = window.setTimeout(() => this.want(this.neighbourhood(frame)), REST_MS);
@@ -139,20 +140,26 @@ export class Stage {
     }
   }
 
-  /** A picture has come. During a scrub the newest one on the way is shown as it comes. */
-  private readonly onFrame = (frame: number): void => {
+  /**
+   * A picture or masks have come. During a scrub the newest frame on the way is shown as
+   * soon as it is complete, though the play head has moved on.
+   */
+  private readonly onArrival = (frame: number): void => {
     const current = store.currentFrame.value;
-    if (frame === current) this.tryShow(frame);
-    else if (store.shownFrame.value !== current && !store.playing.value) {
+    if (frame === store.shownFrame.value) this.requestRender();
+    if (frame === current) {
+      if (store.shownFrame.value !== frame) this.tryShow(frame);
+    } else if (store.shownFrame.value !== current && !store.playing.value) {
       const order = this.targets.lastIndexOf(frame);
       const shown = this.targets.lastIndexOf(store.shownFrame.value ?? -1);
-      if (order > shown && this.frames?.has(frame)) this.show(frame);
+      if (order > shown && this.isReady(frame)) this.show(frame);
     }
-    if (frame === store.shownFrame.value) this.requestRender();
   };
 
   private show(frame: number): void {
     if (this.frames) this.frames.shown = frame;
+    // What the play head passed before this frame is not shown any more.
+    this.targets = this.targets.slice(this.targets.lastIndexOf(frame));
     batch(() => {
       const before = store.shownFrame.value;
       store.shownFrame.value = frame;
@@ -355,11 +362,9 @@ export class Stage {
 
   private watch(): void {
     const onMasks = (frame: number) => {
-      if (frame === store.currentFrame.value) {
-        if (!commands.maskCache.isFresh(frame)) commands.wantMasks([frame]);
-        if (store.shownFrame.value !== frame) this.tryShow(frame);
-      }
-      if (frame === store.shownFrame.value) this.requestRender();
+      const { maskCache, addWantedMask } = commands;
+      if (frame === store.currentFrame.value && !maskCache.isFresh(frame)) addWantedMask(frame);
+      this.onArrival(frame);
     };
     commands.maskListeners.add(onMasks);
     let key = '';
@@ -383,7 +388,8 @@ export class Stage {
             ? new FrameCache(
                 (frame) => frameUrl(session.id, session.key, frame),
                 this.renderer.maxSide,
-                this.onFrame,
+                this.onArrival,
+                commands.addWantedMask,
               )
             : null;
           this.edit = null;
