@@ -441,11 +441,11 @@ def test_everything_can_be_undone_and_repeated(tmp_path: Path, restart: bool) ->
     for change in edit_everything(session):
         assert session.document.revision > revision
         revision = session.document.revision
-        if len(session._entries) == depth:
+        if len(session._store.entries) == depth:
             views[-1] = view(session)  # the next frame of a pass
         else:
             views.append(view(session))
-        depth = len(session._entries)
+        depth = len(session._store.entries)
         assert change.label == session.can_undo
     assert len(views) == depth + 1 == 19
     if restart:
@@ -518,7 +518,8 @@ class Imported:
     """An object of a file."""
 
     def __init__(self, masks: dict[int, EncodedMask]) -> None:
-        self.name, self.category, self.masks = 'imported', 'cell', masks
+        self.name, self.category, self.color = 'imported', 'cell', '#123456'
+        self.masks = masks
 
 
 def test_imported_tracks_keep_all_masks_and_few_prompts(session: Annotator) -> None:
@@ -526,7 +527,7 @@ def test_imported_tracks_keep_all_masks_and_few_prompts(session: Annotator) -> N
     (key,) = session.import_objects([Imported(masks)]).created
     assert {f: all_masks(session)[f][key] for f in masks} == masks
     obj = session.document.objects[key]
-    assert (obj.name, obj.category) == ('imported', 'cell')
+    assert (obj.name, obj.category, obj.color) == ('imported', 'cell', '#123456')
     assert len(obj.prompts) == 8
     assert {0, 9} <= set(obj.prompts)
     session.undo()

@@ -212,7 +212,7 @@ def test_one_process_at_a_time_and_a_dead_one_holds_nothing(tmp_path: Path) -> N
 class Tracks:
     """An object with masks that do not fit."""
 
-    name, category = 'large', ''
+    name, category, color = 'large', '', ''
     masks = MappingProxyType({frame: square(0, 0) for frame in range(10)})
 
 
@@ -334,7 +334,9 @@ def test_sessions_are_listed_with_their_names_the_latest_first(tmp_path: Path) -
 def test_a_snapshot_saves_reading_the_journal_and_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('projects.sam2.webdemo.annotator.SNAPSHOT_JOURNAL_BYTES', 1500)
+    monkeypatch.setattr(
+        'projects.sam2.webdemo.session_store.SNAPSHOT_JOURNAL_BYTES', 1500
+    )
     session = new_session(tmp_path)
     for number in range(12):
         session.draw(number % 10, None, square(number, number))

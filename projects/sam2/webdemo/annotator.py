@@ -1,23 +1,22 @@
-"""One open session: objects, their masks, tracking, undo.
+"""One open session: what annotators do, on top of the store and the model.
 
 ::
 
-    command ─▶ ModelStates.edit ─▶ MaskLog.append ─▶ Journal.append ─▶ valid:
-               (VideoState)        (masks.bin)       (journal.jsonl)   index, document
+    command ─▶ ModelStates.edit ─▶ SessionStore.change ─▶ Change
+               (VideoState)        (files, undo stack)    (for the page)
 
-A command that fails before the end leaves everything as it was: the model within its
-edit, the files by truncation. What is valid changes last, and cannot fail.
+A command that fails leaves everything as it was: the model within its edit, the store
+within its change.
 """
 
 import re
-import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,29 +35,20 @@ from .document import (
     overlaps,
     remove_range,
 )
-from .mask_log import (
-    NO_MASK,
-    NO_SCORE,
-    MaskChange,
-    MaskIndex,
-    MaskRecord,
-    RecordKind,
-)
-from .model_states import ModelObjects, ModelStates, memory_bytes
+from .mask_log import NO_MASK, NO_SCORE, UNKNOWN_SCORE, MaskChange
+from .model_states import FrameEditor, ModelObjects, ModelStates
 from .session_folder import SNAPSHOT, SessionFolder
+from .session_store import Change, PendingChange, SessionStore, Word
 from .video import AnnotatedVideo, BrokenFrameError
+
+__all__ = ['Annotator', 'Change', 'FrameMask', 'ImportedMasks', 'TrackingPass']
 
 MAX_NAME = 200  # characters
 MAX_EARLIER = 32  # prompts of a frame that are given again one by one
 MAX_MASK_PROMPTS = 8  # of an imported object; each is attended to by every frame
-MAX_UNDO = 1000  # changes in a snapshot
-MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES = 20, 256 << 20  # model states kept for undo
-SNAPSHOT_JOURNAL_BYTES, SNAPSHOT_MASK_BYTES = 1 << 20, 1 << 27
-SMALLEST_CHANGE = 16  # bytes that any change adds to the files, at least
 IMPORTED_AT_ONCE = 4096  # masks
 DIRECTIONS = ('forward', 'backward', 'both')
 COLOR = re.compile('#[0-9a-f]{6}')
-ChangedObjects = Mapping[int, AnnotatedObject | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,28 +67,6 @@ class FrameMask:
     score: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What a command changed.
-
-    Attributes:
-        objects: Objects whose properties or prompts changed, or that were deleted.
-        masks: Object, start and stop of the ranges of frames whose masks may have
-            changed.
-        frame: The frame whose masks should be shown at once.
-        label: Name of the undo entry; '' where there is nothing to undo.
-        created: New objects; the object that was prompted, if it existed before.
-        broken: Frames that turned out to be unreadable.
-    """
-
-    objects: frozenset[int] = frozenset()
-    masks: tuple[tuple[int, int, int], ...] = ()
-    frame: int | None = None
-    label: str = ''
-    created: tuple[int, ...] = ()
-    broken: tuple[int, ...] = ()
-
-
 class ImportedMasks(Protocol):
     """An object from a file."""
 
@@ -111,41 +79,12 @@ class ImportedMasks(Protocol):
         """Its class, or ''."""
 
     @property
+    def color(self) -> str:
+        """``#rrggbb``, or ''."""
+
+    @property
     def masks(self) -> Mapping[int, EncodedMask]:
         """Its masks by frame."""
-
-
-@dataclass(slots=True, kw_only=True)
-class UndoEntry:
-    """A change that can be undone; what it changed is in the files.
-
-    Attributes:
-        label: For the user.
-        position: Of its line in the journal.
-        start: Of its records in the mask log.
-        stop: End of its records.
-        frame: The frame that it is about, or None.
-        before: What the model knew about its objects before, None if it is not kept.
-        after: What the model knew afterwards; likewise.
-    """
-
-    label: str
-    position: int
-    start: int
-    stop: int
-    frame: int | None = None
-    before: ModelObjects | None = None
-    after: ModelObjects | None = None
-
-    def to_json(self) -> list[Any]:
-        """Convert what is in the files to JSON."""
-        return [self.label, self.position, self.start, self.stop, self.frame]
-
-    @classmethod
-    def from_json(cls, data: Sequence[Any]) -> 'UndoEntry':
-        """Read what :meth:`to_json` returned."""
-        label, position, start, stop, frame = data
-        return cls(label=label, position=position, start=start, stop=stop, frame=frame)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -232,17 +171,9 @@ class Annotator:
         self.session_id = files.path.name
         self.name = name
         self.video = video
-        self.document = Document()
         self.recovered = files.was_killed
         self._files = files
-        self._index = MaskIndex(video.num_frames)
-        self._lock = threading.Lock()  # of index and document together
-        self._entries: list[UndoEntry] = []
-        self._undone: list[UndoEntry] = []
-        self._next_id = 1
-        self._snapshot_sizes = (0, 0)
-        self._position = 0  # of the latest line
-        self._pass_entry: UndoEntry | None = None  # of the running pass
+        self._store = SessionStore(files, video.num_frames)
         self._num_ended = 0  # passes that run end where it changes
         self._model = ModelStates(
             video,
@@ -304,7 +235,7 @@ class Annotator:
             data = files.read_snapshot()
             video = _find_video(data['video'], video_path)
             annotator = cls(files, video, predictor, name=data['name'])
-            annotator._restore(data)
+            annotator._store.restore(data)
             annotator._write_snapshot()
         except BaseException:
             # The mark of a killed process stays until a session could be opened.
@@ -323,7 +254,7 @@ class Annotator:
 
     def close(self) -> None:
         """End passes, write everything to the disk, and release the folder."""
-        self._end_passes()
+        self._num_ended += 1
         try:
             self._write_snapshot()
         except OSError:
@@ -334,14 +265,21 @@ class Annotator:
     # Reading -------------------------------------------------------------------------
 
     @property
+    def document(self) -> Document:
+        """The objects."""
+        return self._store.document
+
+    @property
     def can_undo(self) -> str | None:
         """Label of the change that :meth:`undo` reverts."""
-        return self._entries[-1].label if self._entries else None
+        entries = self._store.entries
+        return entries[-1].label if entries else None
 
     @property
     def can_redo(self) -> str | None:
         """Label of the change that :meth:`redo` repeats."""
-        return self._undone[-1].label if self._undone else None
+        undone = self._store.undone
+        return undone[-1].label if undone else None
 
     def masks(self, frame_index: int) -> list[FrameMask]:
         """Masks of all objects on a frame, in the order of the objects.
@@ -350,7 +288,7 @@ class Annotator:
             ValueError: If there is no such frame.
         """
         self.video.check_frame(frame_index)
-        return self._read_masks(frame_index, None)
+        return self._read_masks(frame_index)
 
     def mask(self, object_id: int, frame_index: int) -> FrameMask | None:
         """Mask of an object on a frame, or None.
@@ -372,32 +310,28 @@ class Annotator:
             ValueError: If there is no such object.
         """
         self.document.get_object(object_id)
-        scores = self._index.scores.get(object_id)
+        scores = self._store.index.scores.get(object_id)
         if scores is None:
             return np.full(self.video.num_frames, NO_SCORE, np.uint8)
         return scores.copy()
 
-    def _read_masks(self, frame_index: int, object_id: int | None) -> list[FrameMask]:
-        with self._lock:
-            ids = list(self.document.objects) if object_id is None else [object_id]
-            entries = [
-                (key, offset, self._index.score(key, frame_index))
-                for key in ids
-                if (offset := self._index.offset(key, frame_index)) != NO_MASK
-            ]
+    def _read_masks(
+        self, frame_index: int, object_id: int | None = None
+    ) -> list[FrameMask]:
         return [
             FrameMask(
                 object_id=key,
                 code=self._files.masks.read(offset),
                 score=score / 100 if score <= 100 else float('nan'),
             )
-            for key, offset, score in entries
+            for key, offset, score in self._store.offsets(frame_index, object_id)
         ]
 
     def _saved_mask(self, object_id: int, frame_index: int) -> EncodedMask | None:
         """Look up a mask of which a memory can be made."""
-        offset = self._index.offset(object_id, frame_index)
-        if offset == NO_MASK or frame_index in self._index.broken_frames:
+        index = self._store.index
+        offset = index.offset(object_id, frame_index)
+        if offset == NO_MASK or frame_index in index.broken_frames:
             return None
         return self._files.masks.read(offset)
 
@@ -406,9 +340,10 @@ class Annotator:
     def add_object(self, name: str = '', category: str = '') -> Change:
         """Add an object without prompts."""
         obj = self._new_object(name, category)
-        return self._edit_objects(
-            f'Add {obj.name}', {obj.object_id: obj}, created=(obj.object_id,)
-        )
+        with self._change_objects(f'Add {obj.name}') as change:
+            change.objects[obj.object_id] = obj
+            change.created = (obj.object_id,)
+        return change.result
 
     def update_object(
         self,
@@ -444,23 +379,18 @@ class Annotator:
             verb = 'Hide' if hidden else 'Show'
         if 'locked' in changes:
             verb = 'Lock' if locked else 'Unlock'
-        return self._edit_objects(
-            f'{verb} {obj.name}', {object_id: replace(obj, **changes)}
-        )
+        with self._change_objects(f'{verb} {obj.name}') as change:
+            change.objects[object_id] = replace(obj, **changes)
+        return change.result
 
     def delete_objects(self, object_ids: Sequence[int]) -> Change:
         """Delete objects and their masks."""
         objects = [self._unlocked(key) for key in dict.fromkeys(object_ids)]
         if not objects:
             return Change()
-        label = f'Delete {_names(objects)}'
-        before = self._model_objects(objects)
-        deleted = dict.fromkeys((obj.object_id for obj in objects), None)
-        with self._transaction() as start:
-            self._journal(label, start, deleted)
-        change = self._make_valid(label, start, [], deleted, model=(before, deleted))
-        self._model.drop_objects(deleted)
-        return change
+        with self._change_tracks(f'Delete {_names(objects)}', objects) as change:
+            change.objects |= {obj.object_id: None for obj in objects}
+        return change.result
 
     def merge_objects(self, object_ids: Sequence[int], into: int) -> Change:
         """Give an object the masks of others, which are deleted.
@@ -483,39 +413,27 @@ class Annotator:
         for frame in changed:
             self._check_unlocked(target, frame)
         label = f'Merge {_names(others)} into {target.name}'
-        before = self._model_objects(members)
-        with self._transaction() as start:
-            records = self._files.masks.append(changes, self._index)
-            offsets = {record.frame_index: record.offset for record in records}
-            merged = target
+        with self._change_tracks(label, members) as change:
+            records = self._store.append(change, changes)
+            offsets = dict(self._offsets_of(into))
+            offsets |= {record.frame_index: record.offset for record in records}
             prompted = {frame for obj in members for frame in obj.prompts}
-            if not prompted and self._index.frames(into).size + len(offsets):
-                prompted = {min([*offsets, *self._index.frames(into).tolist()])}
-            for frame in sorted(prompted):
-                if frame not in changed and frame in target.prompts:
-                    continue
-                offset = offsets.get(frame, self._index.offset(into, frame))
-                if offset != NO_MASK:
-                    prompt = Prompt(mask=True, offset=offset)
+            if not prompted and offsets:
+                prompted = {min(offsets)}
+            merged = target
+            for frame in sorted(prompted & offsets.keys()):
+                if frame in changed or frame not in target.prompts:
+                    prompt = Prompt(mask=True, offset=offsets[frame])
                     merged = merged.with_prompt(frame, prompt)
-            objects: dict[int, AnnotatedObject | None] = {into: merged}
-            objects.update(dict.fromkeys((obj.object_id for obj in others), None))
-            self._journal(label, start, objects)
-        change = self._make_valid(
-            label,
-            start,
-            records,
-            objects,
-            created=(into,),
-            model=(before, self._no_objects(objects)),
-        )
-        self._model.drop_objects(objects)
-        return change
+            change.objects |= {obj.object_id: None for obj in others}
+            change.objects[into] = merged
+            change.created = (into,)
+        return change.result
 
     def _merged_masks(
         self, target: AnnotatedObject, others: Sequence[AnnotatedObject]
     ) -> list[MaskChange]:
-        index, into = self._index, target.object_id
+        index, into = self._store.index, target.object_id
         frames = {int(frame) for obj in others for frame in index.frames(obj.object_id)}
         changes = []
         for frame in sorted(frames):
@@ -542,11 +460,9 @@ class Annotator:
         """Make the masks of an object from a frame on those of a new object."""
         self.video.check_frame(frame_index)
         obj = self._unlocked(object_id)
-        frames = self._index.frames(object_id).tolist()
-        first, later = (
-            [frame for frame in frames if frame < frame_index],
-            [frame for frame in frames if frame >= frame_index],
-        )
+        offsets = self._offsets_of(object_id)
+        first = [frame for frame in offsets if frame < frame_index]
+        later = [frame for frame in offsets if frame >= frame_index]
         if not first or not later:
             side = 'before' if not first else 'from'
             msg = (
@@ -555,49 +471,20 @@ class Annotator:
             )
             raise ValueError(msg)
         new = self._new_object(f'{obj.name} 2'[:MAX_NAME], obj.category)
-        offset_of = {frame: self._index.offset(object_id, frame) for frame in frames}
+        end = self.video.num_frames
+        left = _part(obj, obj, (0, frame_index), first[-1], offsets)
+        right = _part(obj, new, (frame_index, end), later[0], offsets)
         changes = []
         for frame in later:
-            score = self._index.score(object_id, frame)
-            changes += [
-                MaskChange(
-                    object_id=new.object_id,
-                    frame_index=frame,
-                    mask=offset_of[frame],
-                    score=score,
-                ),
-                MaskChange(object_id=object_id, frame_index=frame, mask=None),
-            ]
-        parts = []
-        for part, frames_of, (start, stop), at in (
-            (obj, first, (0, frame_index), first[-1]),
-            (new, later, (frame_index, self.video.num_frames), later[0]),
-        ):
-            prompts = {f: p for f, p in obj.prompts.items() if f in set(frames_of)}
-            if not prompts:  # a part without a prompt could not be tracked again
-                prompts = {at: Prompt(mask=True, offset=offset_of[at])}
-            locked = remove_range(obj.locked_frames, 0, start)
-            locked = remove_range(locked, stop, self.video.num_frames)
-            parts.append(
-                replace(part, prompts=MappingProxyType(prompts), locked_frames=locked)
-            )
+            score = self._store.index.score(object_id, frame)
+            mask = offsets[frame]
+            changes += [_masked(new, frame, mask, score), _masked(obj, frame, None)]
         label = f'Split {obj.name} at frame {frame_index}'
-        before = self._model_objects([obj, new])
-        objects = {part.object_id: part for part in parts}
-        with self._transaction() as start:
-            records = self._files.masks.append(changes, self._index)
-            self._journal(label, start, objects)
-        change = self._make_valid(
-            label,
-            start,
-            records,
-            objects,
-            frame=frame_index,
-            created=(new.object_id,),
-            model=(before, self._no_objects(objects)),
-        )
-        self._model.drop_objects(objects)
-        return change
+        with self._change_tracks(label, [obj, new], frame_index) as change:
+            self._store.append(change, changes)
+            change.objects |= {object_id: left, new.object_id: right}
+            change.created = (new.object_id,)
+        return change.result
 
     def lock_frames(
         self, object_id: int, start: int, stop: int, locked: bool
@@ -611,9 +498,9 @@ class Annotator:
             return Change()
         verb = 'Lock' if locked else 'Unlock'
         label = f'{verb} {obj.name} on {_frames(start, stop)}'
-        return self._edit_objects(
-            label, {object_id: replace(obj, locked_frames=ranges)}
-        )
+        with self._change_objects(label) as change:
+            change.objects[object_id] = replace(obj, locked_frames=ranges)
+        return change.result
 
     # Masks ---------------------------------------------------------------------------
 
@@ -643,37 +530,22 @@ class Annotator:
         points = tuple((float(x), float(y), int(label)) for x, y, label in points)
         label = f'{_describe_prompt(earlier, points, box)} {obj.name}'
         label = f'{label} on frame {frame_index}'
-        before = self._model_objects([obj], frame_index)
-        with self._model.edit(frame_index) as editor, self._transaction() as start:
+        with self._change_frame(label, obj, frame_index) as (change, editor):
             (code, score), is_correction = editor.prompt(obj, frame_index, points, box)
             steps: tuple[Prompt, ...] = ()
             if earlier is not None:
                 steps = (*earlier.earlier, replace(earlier, earlier=()))
+            is_correction = is_correction or len(steps) > MAX_EARLIER
             prompt = Prompt(
                 points=points,
                 box=box,
-                correction=is_correction or len(steps) > MAX_EARLIER,
-                earlier=() if is_correction or len(steps) > MAX_EARLIER else steps,
+                correction=is_correction,
+                earlier=() if is_correction else steps,
             )
-            change = MaskChange(
-                object_id=obj.object_id,
-                frame_index=frame_index,
-                mask=code,
-                score=score,
-            )
-            records = self._files.masks.append([change], self._index)
-            objects = {obj.object_id: obj.with_prompt(frame_index, prompt)}
-            self._journal(label, start, objects, frame_index)
-            after = self._model.objects(objects, frame_index)
-        return self._make_valid(
-            label,
-            start,
-            records,
-            objects,
-            frame=frame_index,
-            created=(obj.object_id,),
-            model=(before, after),
-        )
+            self._store.append(change, [_masked(obj, frame_index, code, score)])
+            change.objects[obj.object_id] = obj.with_prompt(frame_index, prompt)
+            change.created = (obj.object_id,)
+        return change.result
 
     def draw(
         self, frame_index: int, object_id: int | None, code: EncodedMask
@@ -689,25 +561,13 @@ class Annotator:
         obj = self._object_on(frame_index, object_id)
         code = self._checked_mask(code, frame_index)
         label = f'Draw {obj.name} on frame {frame_index}'
-        before = self._model_objects([obj], frame_index)
-        key = obj.object_id
-        with self._model.edit(frame_index) as editor, self._transaction() as start:
+        with self._change_frame(label, obj, frame_index) as (change, editor):
             editor.draw(obj, frame_index, code)
-            change = MaskChange(object_id=key, frame_index=frame_index, mask=code)
-            records = self._files.masks.append([change], self._index)
+            records = self._store.append(change, [_masked(obj, frame_index, code)])
             prompt = Prompt(mask=True, offset=records[0].offset)
-            objects = {key: obj.with_prompt(frame_index, prompt)}
-            self._journal(label, start, objects, frame_index)
-            after = self._model.objects(objects, frame_index)
-        return self._make_valid(
-            label,
-            start,
-            records,
-            objects,
-            frame=frame_index,
-            created=(key,),
-            model=(before, after),
-        )
+            change.objects[obj.object_id] = obj.with_prompt(frame_index, prompt)
+            change.created = (obj.object_id,)
+        return change.result
 
     def clear_prompts(self, frame_index: int, object_id: int) -> Change:
         """Clear the prompts of an object on a frame.
@@ -718,26 +578,12 @@ class Annotator:
         if frame_index not in obj.prompts:
             return Change()
         label = f'Clear {obj.name} on frame {frame_index}'
-        before = self._model_objects([obj], frame_index)
-        cleared = obj.with_prompt(frame_index, None)
-        with self._model.edit(frame_index) as editor, self._transaction() as start:
-            has_mask = editor.clear(obj, frame_index)
-            changes = [
-                MaskChange(object_id=object_id, frame_index=frame_index, mask=None)
-            ]
-            records = self._files.masks.append([] if has_mask else changes, self._index)
-            objects = {object_id: cleared}
-            self._journal(label, start, objects, frame_index)
-            after = self._model.objects(objects, frame_index)
-        return self._make_valid(
-            label,
-            start,
-            records,
-            objects,
-            frame=frame_index,
-            created=(object_id,),
-            model=(before, after),
-        )
+        with self._change_frame(label, obj, frame_index) as (change, editor):
+            if not editor.clear(obj, frame_index):
+                self._store.append(change, [_masked(obj, frame_index, None)])
+            change.objects[object_id] = obj.with_prompt(frame_index, None)
+            change.created = (object_id,)
+        return change.result
 
     def delete_masks(self, object_id: int, start: int, stop: int) -> Change:
         """Delete masks and prompts of an object on frames ``[start, stop)``."""
@@ -749,107 +595,77 @@ class Annotator:
                 f'first'
             )
             raise ValueError(msg)
-        frames = [
-            f for f in self._index.frames(object_id).tolist() if start <= f < stop
-        ]
+        frames = [f for f in self._offsets_of(object_id) if start <= f < stop]
         prompts = {f: p for f, p in obj.prompts.items() if not start <= f < stop}
         if not frames and len(prompts) == len(obj.prompts):
             return Change()
         label = f'Delete masks of {obj.name} on {_frames(start, stop)}'
-        changed = replace(obj, prompts=MappingProxyType(prompts))
-        home = start
-        if self.video.kind == 'images':
-            home = frames[0] if frames else next(iter(obj.prompts))
-        before = self._model_objects([obj], home)
-        changes = [
-            MaskChange(object_id=object_id, frame_index=frame, mask=None)
-            for frame in frames
-        ]
-        with self._model.edit(home) as editor, self._transaction() as begin:
+        # The only frame with masks, where each image has its own objects.
+        frame = start if self.video.kind == 'video' else self._still(obj) or 0
+        with self._change_frame(label, obj, frame) as (change, editor):
             editor.erase(obj, [*frames, *obj.prompts.keys() - prompts.keys()])
-            records = self._files.masks.append(changes, self._index)
-            self._journal(label, begin, {object_id: changed}, home)
-            after = self._model.objects([object_id], home)
-        return self._make_valid(
-            label,
-            begin,
-            records,
-            {object_id: changed},
-            frame=home,
-            model=(before, after),
-        )
+            self._store.append(change, [_masked(obj, f, None) for f in frames])
+            kept = MappingProxyType(prompts)
+            change.objects[object_id] = replace(obj, prompts=kept)
+        return change.result
 
     def add_masks(self, masks: Iterable[tuple[int, EncodedMask, str, str]]) -> Change:
         """Add an object for each mask: frame, mask, name and category.
 
         They are accepted proposals, or come from elsewhere.
         """
-        added = [
-            (name, category, {frame: self._checked_mask(code, frame)})
-            for frame, code, name, category in masks
-        ]
-        frame = next((f for _, _, codes in added for f in codes), None)
-        noun = 'object' if len(added) == 1 else 'objects'
-        return self._add_objects(f'Add {len(added)} {noun}', added, frame)
+        added: list[tuple[AnnotatedObject, Mapping[int, EncodedMask]]] = []
+        for frame, code, name, category in masks:
+            obj = self._new_object(name, category, [obj for obj, _ in added])
+            added.append((obj, {frame: self._checked_mask(code, frame)}))
+        first = next((f for _, codes in added for f in codes), None)
+        return self._add_objects('Add', added, first)
 
     def import_objects(self, objects: Iterable[ImportedMasks]) -> Change:
         """Add objects with their masks, from a file.
 
         Of each object up to eight masks, evenly spaced, become prompts.
         """
-        added = []
-        for obj in objects:
+        added: list[tuple[AnnotatedObject, Mapping[int, EncodedMask]]] = []
+        for imported in objects:
             codes = {
                 frame: self._checked_mask(code, frame)
-                for frame, code in sorted(obj.masks.items())
+                for frame, code in sorted(imported.masks.items())
             }
+            parts = [codes] if codes else []
             if self.video.kind == 'images':  # each still has its own objects
-                added += [
-                    (obj.name, obj.category, {frame: code})
-                    for frame, code in codes.items()
-                ]
-            elif codes:
-                added.append((obj.name, obj.category, codes))
-        noun = 'object' if len(added) == 1 else 'objects'
-        return self._add_objects(f'Import {len(added)} {noun}', added, None)
+                parts = [{frame: code} for frame, code in codes.items()]
+            for part in parts:
+                others = [obj for obj, _ in added]
+                obj = self._new_object(imported.name, imported.category, others)
+                if imported.color:
+                    obj = replace(obj, color=_checked_color(imported.color))
+                added.append((obj, part))
+        return self._add_objects('Import', added, None)
 
     def _add_objects(
         self,
-        label: str,
-        added: Sequence[tuple[str, str, Mapping[int, EncodedMask]]],
+        verb: str,
+        added: Sequence[tuple[AnnotatedObject, Mapping[int, EncodedMask]]],
         frame: int | None,
     ) -> Change:
         if not added:
             return Change()
-        objects: dict[int, AnnotatedObject | None] = {}
-        records: list[MaskRecord] = []
-        with self._transaction() as start:
-            for name, category, codes in added:
-                obj = self._new_object(name, category, [*objects.values()])
-                key = obj.object_id
-                changes = iter(
-                    MaskChange(object_id=key, frame_index=f, mask=code)
-                    for f, code in codes.items()
-                )
+        label = f'{verb} {len(added)} {"object" if len(added) == 1 else "objects"}'
+        with self._change_objects(label, frame) as change:
+            for new, codes in added:
+                obj = new
+                changes = (_masked(obj, f, code) for f, code in codes.items())
                 offsets: dict[int, int] = {}
                 while chunk := list(islice(changes, IMPORTED_AT_ONCE)):
-                    new = self._files.masks.append(chunk, self._index)
-                    offsets |= {record.frame_index: record.offset for record in new}
-                    records += new
+                    records = self._store.append(change, chunk)
+                    offsets |= {record.frame_index: record.offset for record in records}
                 for prompted in _spread(list(offsets)):
                     prompt = Prompt(mask=True, offset=offsets[prompted])
                     obj = obj.with_prompt(prompted, prompt)
-                objects[key] = obj
-            self._journal(label, start, objects, frame)
-        return self._make_valid(
-            label,
-            start,
-            records,
-            objects,
-            frame=frame,
-            created=tuple(objects),
-            model=({}, {}),
-        )
+                change.objects[obj.object_id] = obj
+            change.created = tuple(change.objects)
+        return change.result
 
     # Tracking ------------------------------------------------------------------------
 
@@ -987,7 +803,7 @@ class Annotator:
                             objects, frame, label, reverse=leg.reverse
                         )
         finally:
-            self._finish_pass(label)
+            self._store.end_pass()
 
     def _track_frame(
         self,
@@ -997,377 +813,113 @@ class Annotator:
         *,
         reverse: bool,
     ) -> Change:
-        ids = [obj.object_id for obj in objects if frame not in obj.prompts]
+        tracked = [obj for obj in objects if frame not in obj.prompts]
+        before = self._model_objects(objects)
         try:
-            before = self._model_objects(objects)
-            with self._model.edit(frame) as editor, self._transaction() as start:
+            with (
+                self._model.edit(frame) as editor,
+                self._store.pass_frame(label, before) as change,
+            ):
                 masks = editor.track(objects, frame, reverse=reverse)
                 changes = [
-                    MaskChange(object_id=key, frame_index=frame, mask=code, score=score)
-                    for key, (code, score) in zip(ids, masks, strict=True)
+                    _masked(obj, frame, code, score)
+                    for obj, (code, score) in zip(tracked, masks, strict=True)
                 ]
-                entry = self._pass_entry or self._begin_pass(label, start, before)
-                records = self._files.masks.append(changes, self._index)
-                after = self._model_objects(objects)
+                self._store.append(change, changes)
+                change.after = self._model_objects(objects)
         except BrokenFrameError as error:
             if error.frame_index != frame:
                 raise
-            return self._mark_broken(frame, label)
-        with self._lock:
-            self._index.apply(records)
-            self.document = replace(self.document, revision=self.document.revision + 1)
-        self._extend_pass(entry, before, after)
+            if frame not in self.document.broken_frames:
+                with self._store.pass_frame(label, None) as change:
+                    self._store.append_broken(change, frame)
+            return Change(frame=frame, broken=(frame,), label=label)
         return Change(
-            masks=tuple((key, frame, frame + 1) for key in ids),
+            masks=tuple((obj.object_id, frame, frame + 1) for obj in tracked),
             frame=frame,
             label=label,
         )
-
-    def _begin_pass(
-        self, label: str, start: int, before: ModelObjects | None
-    ) -> UndoEntry:
-        """Write the line of a pass; its records are all up to the next line."""
-        position = self._files.journal.append(
-            {'label': label, 'pass': True, 'start': start, 'frame': None}
-        )
-        return UndoEntry(
-            label=label, position=position, start=start, stop=start, before=before
-        )
-
-    def _extend_pass(
-        self,
-        entry: UndoEntry,
-        before: ModelObjects | None,
-        after: ModelObjects | None,
-    ) -> None:
-        if entry is not self._pass_entry:
-            self._pass_entry = entry
-            self._push(entry)
-        # An object may be tracked by a later leg alone.
-        entry.before = {**(before or {}), **(entry.before or {})}
-        entry.after = {**(entry.after or {}), **(after or {})}
-        entry.stop = self._files.masks.size
-
-    def _mark_broken(self, frame: int, label: str) -> Change:
-        """Note that a frame cannot be read; the pass goes on after it."""
-        if frame in self._index.broken_frames:
-            return Change(frame=frame, broken=(frame,), label=label)
-        with self._transaction() as start:
-            entry = self._pass_entry or self._begin_pass(label, start, {})
-            record = self._files.masks.append_broken(frame)
-        with self._lock:
-            self._index.apply([record])
-            self.document = replace(
-                self.document,
-                broken_frames=tuple(sorted(self._index.broken_frames)),
-                revision=self.document.revision + 1,
-            )
-        self._extend_pass(entry, {}, {})
-        return Change(frame=frame, broken=(frame,), label=label)
-
-    def _finish_pass(self, label: str) -> None:
-        entry = self._pass_entry
-        if entry is not None and entry.label == label:
-            self._pass_entry = None
-            self._limit_snapshots()
-            with suppress(OSError):  # the pass is complete without this line
-                self._files.journal.append(
-                    {'end': entry.position, 'start': self._files.masks.size}
-                )
-                self._files.sync()
-            self._maybe_snapshot()
-
-    def _end_passes(self) -> None:
-        self._num_ended += 1
-        self._pass_entry = None
 
     # Undo ----------------------------------------------------------------------------
 
     def undo(self) -> Change:
         """Revert the latest change; running passes end."""
-        if not self._entries:
-            msg = 'There is nothing to undo'
-            raise ValueError(msg)
-        self._end_passes()
-        return self._travel(self._entries, self._undone, 'undo')
+        return self._travel('undo')
 
     def redo(self) -> Change:
         """Repeat the change that was undone last; running passes end."""
-        if not self._undone:
-            msg = 'There is nothing to redo'
-            raise ValueError(msg)
-        self._end_passes()
-        return self._travel(self._undone, self._entries, 'redo')
+        return self._travel('redo')
 
-    def _travel(
-        self,
-        source: list[UndoEntry],
-        target: list[UndoEntry],
-        word: Literal['undo', 'redo'],
-    ) -> Change:
-        entry = source[-1]
-        line = self._files.journal.read(entry.position)
-        records = list(self._files.masks.scan(entry.start, entry.stop))
-        with self._transaction() as start:
-            self._files.journal.append({word: entry.position, 'start': start})
-        source.pop()
-        target.append(entry)
-        prompts = {key: obj.prompts for key, obj in self.document.objects.items()}
-        objects = self._move(line, records, word)
-        model = entry.before if word == 'undo' else entry.after
-        if model is None:
-            changed = {record.object_id for record in records}
-            changed |= {
-                key
-                for key, obj in objects.items()
-                if obj is None or obj.prompts != prompts.get(key)
-            }
-            self._model.drop_objects(changed)
+    def _travel(self, word: Word) -> Change:
+        self._num_ended += 1
+        entry, change, tracked = self._store.travel(word)
+        known = entry.before if word == 'undo' else entry.after
+        if known is None:
+            self._model.drop_objects(tracked)
         else:
-            self._model.set_objects(model, entry.frame or 0)
-        return Change(
-            objects=frozenset(objects),
-            masks=_changed_ranges(records),
-            frame=entry.frame,
-            label=entry.label,
-        )
-
-    def _move(
-        self, line: Mapping[str, Any], records: Sequence[MaskRecord], word: str
-    ) -> ChangedObjects:
-        """Make one side of a change valid."""
-        side = 'before' if word == 'undo' else 'after'
-        objects = _objects_from_json(line.get(side, {}))
-        with self._lock:
-            if word == 'undo':
-                self._index.revert(records)
-            else:
-                self._index.apply(records)
-            document = self.document.with_objects(objects)
-            self.document = replace(
-                document,
-                broken_frames=tuple(sorted(self._index.broken_frames)),
-                revision=document.revision + 1,
-            )
-            self._next_id = max(self._next_id, *(key + 1 for key in objects), 1)
-        return objects
-
-    def _limit_snapshots(self) -> None:
-        """Keep the model states of the latest changes, as long as they are small."""
-        seen: set[int] = set()
-        num_bytes = 0
-        pairs = zip_longest(reversed(self._entries), reversed(self._undone))
-        entries = [entry for pair in pairs for entry in pair if entry is not None]
-        for position, entry in enumerate(entries):
-            states = [*(entry.before or {}).values(), *(entry.after or {}).values()]
-            if position < MAX_SNAPSHOTS and num_bytes <= MAX_SNAPSHOT_BYTES:
-                num_bytes += sum(memory_bytes(o, seen) for o in states if o is not None)
-            if position >= MAX_SNAPSHOTS or num_bytes > MAX_SNAPSHOT_BYTES:
-                entry.before = entry.after = None
-
-    # Writing -------------------------------------------------------------------------
-
-    @contextmanager
-    def _transaction(self) -> Iterator[int]:
-        """Write to the files, all or nothing.
-
-        Yields:
-            Size of the mask log before.
-        """
-        files = self._files
-        sizes = files.masks.size, files.journal.size
-        try:
-            yield files.masks.size
-            files.masks.sync()
-            files.journal.sync()
-        except BaseException:
-            files.masks.truncate(sizes[0])
-            files.journal.truncate(sizes[1])
-            raise
-
-    def _journal(
-        self,
-        label: str,
-        start: int,
-        objects: ChangedObjects,
-        frame: int | None = None,
-    ) -> None:
-        """Write the line of a change whose records begin at ``start``."""
-        before = {key: self.document.objects.get(key) for key in objects}
-        self._position = self._files.journal.append(
-            {
-                'label': label,
-                'frame': frame,
-                'start': start,
-                'stop': self._files.masks.size,
-                'before': _objects_to_json(before),
-                'after': _objects_to_json(objects),
-            }
-        )
-
-    def _make_valid(
-        self,
-        label: str,
-        start: int,
-        records: Sequence[MaskRecord],
-        objects: ChangedObjects,
-        *,
-        model: tuple[ModelObjects | None, ModelObjects | None],
-        frame: int | None = None,
-        created: tuple[int, ...] = (),
-    ) -> Change:
-        """Make a change valid that the files have."""
-        with self._lock:
-            self._index.apply(records)
-            document = self.document.with_objects(objects)
-            self.document = replace(document, revision=document.revision + 1)
-            self._next_id = max([self._next_id, *(key + 1 for key in objects)])
-        self._pass_entry = None  # a running pass goes on as another entry
-        entry = UndoEntry(
-            label=label,
-            position=self._position,
-            start=start,
-            stop=self._files.masks.size,
-            frame=frame,
-            before=model[0],
-            after=model[1],
-        )
-        self._push(entry)
-        self._limit_snapshots()
-        self._maybe_snapshot()
-        return Change(
-            objects=frozenset(objects),
-            masks=_changed_ranges(records),
-            frame=frame,
-            label=label,
-            created=created,
-        )
-
-    def _push(self, entry: UndoEntry) -> None:
-        self._entries.append(entry)
-        self._undone.clear()
-
-    def _edit_objects(
-        self, label: str, objects: ChangedObjects, created: tuple[int, ...] = ()
-    ) -> Change:
-        """Change objects, but neither prompts nor masks."""
-        with self._transaction() as start:
-            self._journal(label, start, objects)
-        return self._make_valid(
-            label, start, [], objects, created=created, model=({}, {})
-        )
-
-    def _write_snapshot(self) -> None:
-        self._pass_entry = None  # what a running pass does next needs a line of its own
-        document = replace(
-            self.document, broken_frames=tuple(sorted(self._index.broken_frames))
-        )
-        data = {
-            'name': self.name,
-            'video': self.video.identity.to_json(),
-            'document': document.to_json(with_history=True),
-            'next_id': self._next_id,
-            'undo': [entry.to_json() for entry in self._entries[-MAX_UNDO:]],
-            'redo': [entry.to_json() for entry in self._undone[-MAX_UNDO:]],
-        }
-        self._files.write_snapshot(data, self._index)
-        self._snapshot_sizes = self._files.journal.size, self._files.masks.size
-
-    def _maybe_snapshot(self) -> None:
-        """Write a snapshot where opening the session would have to read much."""
-        journal, masks = self._snapshot_sizes
-        files = self._files
-        if (
-            files.journal.size - journal > SNAPSHOT_JOURNAL_BYTES
-            or files.masks.size - masks > SNAPSHOT_MASK_BYTES
-        ):
-            with suppress(OSError):  # the journal has everything
-                self._write_snapshot()
-
-    def _restore(self, data: Mapping[str, Any]) -> None:
-        """Read a snapshot, and repeat the changes in the journal after it."""
-        files = self._files
-        journal_size, masks_size = data['journal_size'], data['masks_size']
-        if files.journal.size < journal_size or files.masks.size < masks_size:
-            msg = (
-                f'{files.path} lacks the end of its files; restore the whole folder '
-                f'from a copy'
-            )
-            raise ValueError(msg)
-        self.document = Document.from_json(data['document'])
-        self._index = files.read_index(data['index'], self.video.num_frames)
-        self._index.broken_frames = set(self.document.broken_frames)
-        self._next_id = data['next_id']
-        self._entries = [UndoEntry.from_json(entry) for entry in data['undo']]
-        self._undone = [UndoEntry.from_json(entry) for entry in data['redo']]
-        num_bytes = files.journal.size - journal_size + files.masks.size - masks_size
-        files.masks.drop_torn_tail(masks_size)
-        lines = list(files.journal.scan(journal_size))
-        for number, (position, end, line) in enumerate(lines):
-            start = line['start']
-            stop = line.get('stop', start)
-            if line.get('pass'):
-                is_last = number == len(lines) - 1
-                stop = files.masks.size if is_last else lines[number + 1][2]['start']
-            if stop > files.masks.size:  # the computer lost power
-                break
-            self._replay(position, start, stop, line)
-            journal_size, masks_size = end, stop
-        files.journal.truncate(journal_size)
-        files.masks.truncate(masks_size)
-        # Above that of any page that was open before.
-        revision = self.document.revision + num_bytes // SMALLEST_CHANGE + 1
-        self.document = replace(self.document, revision=revision)
-
-    def _replay(
-        self, position: int, start: int, stop: int, line: Mapping[str, Any]
-    ) -> None:
-        files = self._files
-        if 'end' in line:
-            return
-        if 'undo' in line or 'redo' in line:
-            word = 'undo' if 'undo' in line else 'redo'
-            source, target = self._entries, self._undone
-            if word == 'redo':
-                source, target = target, source
-            entry = source.pop()
-            target.append(entry)
-            records = list(files.masks.scan(entry.start, entry.stop))
-            self._move(files.journal.read(entry.position), records, word)
-            return
-        records = list(files.masks.scan(start, stop))
-        if line.get('pass') and not records:
-            return
-        self._move(line, records, 'redo')
-        entry = UndoEntry(
-            label=line['label'],
-            position=position,
-            start=start,
-            stop=stop,
-            frame=line['frame'],
-        )
-        self._push(entry)
-
-    # The model -----------------------------------------------------------------------
+            self._model.set_objects(known, entry.frame or 0)
+        return change
 
     def use_predictor(self, predictor: SAM2VideoPredictor) -> None:
         """Go on with another model; masks stay, and running passes end."""
-        self._end_passes()
+        self._num_ended += 1
         self._model.use_predictor(predictor)
-        for entry in (*self._entries, *self._undone):
-            entry.before = entry.after = None
+        self._store.forget_kept_states()
 
-    def _model_objects(
-        self, objects: Sequence[AnnotatedObject], frame_index: int | None = None
-    ) -> ModelObjects | None:
-        """What the model knows about objects; None where they are on several stills."""
-        if frame_index is None and self.video.kind == 'images':
-            return None
+    # Changes -------------------------------------------------------------------------
+
+    @contextmanager
+    def _change_objects(
+        self, label: str, frame: int | None = None
+    ) -> Iterator[PendingChange]:
+        """Change what the model does not know, or not yet."""
+        with self._store.change(label, frame, before={}, after={}) as change:
+            yield change
+
+    @contextmanager
+    def _change_tracks(
+        self,
+        label: str,
+        objects: Sequence[AnnotatedObject],
+        frame: int | None = None,
+    ) -> Iterator[PendingChange]:
+        """Change objects as wholes: the model gets their prompts again."""
         ids = [obj.object_id for obj in objects]
-        return self._model.objects(ids, frame_index or 0)
+        after = None if self.video.kind == 'images' else dict.fromkeys(ids)
+        before = self._model_objects(objects)
+        with self._store.change(label, frame, before=before, after=after) as change:
+            yield change
+        self._model.drop_objects(ids)
 
-    def _no_objects(self, object_ids: Iterable[int]) -> ModelObjects | None:
-        return None if self.video.kind == 'images' else dict.fromkeys(object_ids)
+    @contextmanager
+    def _change_frame(
+        self, label: str, obj: AnnotatedObject, frame: int
+    ) -> Iterator[tuple[PendingChange, FrameEditor]]:
+        """Change an object on a frame, in the model as well."""
+        ids = [obj.object_id]
+        before = self._model.objects(ids, frame)
+        with (
+            self._model.edit(frame) as editor,
+            self._store.change(label, frame, before=before) as change,
+        ):
+            yield change, editor
+            change.after = self._model.objects(ids, frame)
+
+    def _model_objects(self, objects: Sequence[AnnotatedObject]) -> ModelObjects | None:
+        """What the model knows about objects; None where they are on several stills."""
+        if self.video.kind == 'images':
+            return None
+        return self._model.objects([obj.object_id for obj in objects], 0)
+
+    def _offsets_of(self, object_id: int) -> dict[int, int]:
+        """Where the masks of an object are, by frame."""
+        index = self._store.index
+        frames = index.frames(object_id).tolist()
+        return {frame: index.offset(object_id, frame) for frame in frames}
+
+    def _write_snapshot(self) -> None:
+        video = self.video.identity.to_json()
+        self._store.write_snapshot({'name': self.name, 'video': video})
 
     # Checks --------------------------------------------------------------------------
 
@@ -1375,17 +927,16 @@ class Annotator:
         self,
         name: str,
         category: str,
-        others: Sequence[AnnotatedObject | None] = (),
+        others: Sequence[AnnotatedObject] = (),
     ) -> AnnotatedObject:
         """Make an object that is not in the document yet, nor are the others."""
-        added = [obj for obj in others if obj is not None]
-        object_id = max([self._next_id, *(obj.object_id + 1 for obj in added)])
+        object_id = max([self._store.next_id, *(obj.object_id + 1 for obj in others)])
         category = _checked_category(category)
         return AnnotatedObject(
             object_id=object_id,
             name=_checked_name(name or f'{category or "Object"} {object_id}'),
             category=category,
-            color=choose_color(object_id, [*self.document.objects.values(), *added]),
+            color=choose_color(object_id, [*self.document.objects.values(), *others]),
         )
 
     def _object_on(self, frame_index: int, object_id: int | None) -> AnnotatedObject:
@@ -1417,7 +968,7 @@ class Annotator:
 
     def _still(self, obj: AnnotatedObject) -> int | None:
         """Image of an object, None before it has a mask."""
-        frames = [*obj.prompts, *self._index.frames(obj.object_id).tolist()]
+        frames = [*obj.prompts, *self._offsets_of(obj.object_id)]
         return frames[0] if frames else None
 
     def _check_range(self, start: int, stop: int) -> None:
@@ -1496,6 +1047,44 @@ def _locked(obj: AnnotatedObject) -> ValueError:
     return ValueError(f'{obj.name} is locked; unlock it first')
 
 
+def _masked(
+    obj: AnnotatedObject,
+    frame: int,
+    mask: EncodedMask | int | None,
+    score: int = UNKNOWN_SCORE,
+) -> MaskChange:
+    return MaskChange(
+        object_id=obj.object_id, frame_index=frame, mask=mask, score=score
+    )
+
+
+def _part(
+    obj: AnnotatedObject,
+    target: AnnotatedObject,
+    frames: tuple[int, int],
+    nearest: int,
+    offsets: Mapping[int, int],
+) -> AnnotatedObject:
+    """Give an object the prompts and locks that another has on some frames.
+
+    Args:
+        frames: Start and stop.
+        nearest: The frame whose mask is a prompt if there is none: an object without
+            a prompt could not be tracked again.
+        offsets: Where the masks are.
+    """
+    start, stop = frames
+    prompts = {f: p for f, p in obj.prompts.items() if start <= f < stop}
+    if not prompts:
+        prompts = {nearest: Prompt(mask=True, offset=offsets[nearest])}
+    locked = tuple(
+        (max(first, start), min(last, stop))
+        for first, last in obj.locked_frames
+        if first < stop and start < last
+    )
+    return replace(target, prompts=MappingProxyType(prompts), locked_frames=locked)
+
+
 def _names(objects: Sequence[AnnotatedObject]) -> str:
     return objects[0].name if len(objects) == 1 else f'{len(objects)} objects'
 
@@ -1535,30 +1124,3 @@ def _num_unlocked(obj: AnnotatedObject, frames: range, start: int) -> int:
         elif count or not passes_over:
             break
     return count
-
-
-def _changed_ranges(records: Sequence[MaskRecord]) -> tuple[tuple[int, int, int], ...]:
-    """First and last frame of each object in records, as ranges."""
-    frames: dict[int, tuple[int, int]] = {}
-    for record in records:
-        if record.kind is not RecordKind.BROKEN:
-            frame = record.frame_index
-            first, stop = frames.get(record.object_id, (frame, frame + 1))
-            frames[record.object_id] = min(first, frame), max(stop, frame + 1)
-    return tuple((key, *frames[key]) for key in sorted(frames))
-
-
-def _objects_to_json(objects: ChangedObjects) -> dict[str, Any]:
-    return {
-        str(key): None if obj is None else obj.to_json(with_history=True)
-        for key, obj in objects.items()
-    }
-
-
-def _objects_from_json(
-    data: Mapping[str, Any],
-) -> dict[int, AnnotatedObject | None]:
-    return {
-        int(key): None if obj is None else AnnotatedObject.from_json(obj)
-        for key, obj in data.items()
-    }
