@@ -96,7 +96,7 @@ function ObjectRow({ object }: { object: AnnotatedObject }) {
     if (active) row.current!.scrollIntoView({ block: 'nearest' });
   }, [active]);
   const select = (event: MouseEvent) => {
-    if ((event.target as HTMLElement).closest('button, input, .menu')) return;
+    if ((event.target as HTMLElement).closest('button, label, input, .menu')) return;
     const toggle = event.ctrlKey || event.metaKey;
     commands.selectObject(id, toggle ? 'toggle' : event.shiftKey ? 'range' : 'only');
   };
@@ -120,14 +120,16 @@ function ObjectRow({ object }: { object: AnnotatedObject }) {
       onPointerLeave={() => (store.hoveredObject.value = null)}
     >
       <div class="row-line" role="gridcell">
-        <input
-          type="checkbox"
-          class="checkbox"
-          checked={selected}
-          aria-label={`Select ${name}`}
-          data-testid="object-select"
-          onChange={() => commands.selectObject(id, 'toggle')}
-        />
+        <label>
+          <input
+            type="checkbox"
+            class="checkbox"
+            checked={selected}
+            aria-label={`Select ${name}`}
+            data-testid="object-select"
+            onChange={() => commands.selectObject(id, 'toggle')}
+          />
+        </label>
         <ColorButton object={object} />
       </div>
       <div class="names" role="gridcell">

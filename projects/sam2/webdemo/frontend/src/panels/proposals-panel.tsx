@@ -31,7 +31,7 @@ function Everything() {
   };
   return (
     <section class="field" aria-label="Automatic masks">
-      <h3>Everything on this frame</h3>
+      <h2>Everything on this frame</h2>
       <Slider label="Clicks per side" min={4} max={48} step={4} value={pointsPerSide} testId="propose-points" onInput={setPointsPerSide} />
       <Slider
         label="Least quality"
@@ -79,7 +79,7 @@ function ByText() {
         void find();
       }}
     >
-      <h3>By text or class</h3>
+      <h2>By text or class</h2>
       <Field label="What to find" hint="Several things: dog. red car.">
         <input
           class="input"
@@ -119,9 +119,9 @@ function Proposals({ onAccepted }: { onAccepted: () => void }) {
   };
   return (
     <section class="field" aria-label="Suggestions">
-      <h3>
+      <h2>
         {all.length} {all.length === 1 ? 'suggestion' : 'suggestions'} on frame {proposals.frame}
-      </h3>
+      </h2>
       {all.length > 0 && (
         <>
           <Check

@@ -9,6 +9,7 @@ export function TopBar() {
   const session = store.session.value;
   return (
     <div class="top-bar" role="toolbar" aria-label="Session">
+      <h1 class="visually-hidden">{session?.name ?? 'Session'}</h1>
       <IconButton
         icon="home"
         label="All sessions"

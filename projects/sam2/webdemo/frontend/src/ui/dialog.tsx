@@ -26,7 +26,10 @@ export function Dialog(props: DialogProps) {
   }, []);
   const body = (
     <>
-      <div class="dialog-body">{children}</div>
+      {/* Focusable, so that the arrow keys scroll a long text. */}
+      <div class="dialog-body" tabIndex={0}>
+        {children}
+      </div>
       {foot && <div class="dialog-foot">{foot}</div>}
     </>
   );
