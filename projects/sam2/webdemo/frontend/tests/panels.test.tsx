@@ -7,7 +7,8 @@ import type { SessionEntry } from '../src/protocol';
 import { GESTURES, SHORTCUTS, keyLabel } from '../src/shortcuts';
 import { StartPage } from '../src/start/start-page';
 import * as store from '../src/store';
-import { type FakeSocket, makeObject, openSession, settle } from './page';
+import { type FakeSocket, object } from './messages';
+import { answer, commandOf, openSession, settle } from './page';
 
 const SCRIPT = '<img src=x onerror="alert(1)"><script>alert(2)</script>';
 const INFO = {
@@ -168,7 +169,7 @@ describe('the start page', () => {
 });
 
 describe('the workspace', () => {
-  const objects = [makeObject(1, { name: SCRIPT }), makeObject(2, { hidden: true }), makeObject(3)];
+  const objects = [object(1, { name: SCRIPT }), object(2, { hidden: true }), object(3)];
 
   it('shows names of objects as text, and every control has a name', async () => {
     await openWorkspace(objects);
@@ -193,33 +194,33 @@ describe('the workspace', () => {
   it('sends what one changes in a row of the list', async () => {
     const socket = await openWorkspace(objects);
     await type(find('object-name', row(3)), '  Dog ');
-    expect(socket.command).toEqual({ type: 'update_object', object: 3, name: 'Dog' });
+    expect(commandOf(socket)).toEqual({ type: 'update_object', object: 3, name: 'Dog' });
     await type(find('object-category', row(3)), 'animal');
-    expect(socket.command).toEqual({ type: 'update_object', object: 3, category: 'animal' });
+    expect(commandOf(socket)).toEqual({ type: 'update_object', object: 3, category: 'animal' });
     await click('object-hide', row(2));
-    expect(socket.command).toEqual({ type: 'update_object', object: 2, hidden: false });
+    expect(commandOf(socket)).toEqual({ type: 'update_object', object: 2, hidden: false });
     await click('object-lock', row(2));
-    expect(socket.command).toEqual({ type: 'update_object', object: 2, locked: true });
+    expect(commandOf(socket)).toEqual({ type: 'update_object', object: 2, locked: true });
     await click('object-color', row(3));
     document.querySelectorAll<HTMLElement>('[data-testid="color-choice"]')[4]!.click();
     await settle();
-    expect(socket.command).toEqual({ type: 'update_object', object: 3, color: '#007858' });
+    expect(commandOf(socket)).toEqual({ type: 'update_object', object: 3, color: '#007858' });
     await click('object-delete', row(3));
-    expect(socket.command).toEqual({ type: 'delete_objects', objects: [3] });
+    expect(commandOf(socket)).toEqual({ type: 'delete_objects', objects: [3] });
   });
 
   it('shows one object alone without telling the server', async () => {
     const socket = await openWorkspace(objects);
     await click('object-solo', row(3));
-    expect(store.visibleObjects.value.map((object) => object.id)).toEqual([3]);
+    expect(store.visibleObjects.value.map(({ id }) => id)).toEqual([3]);
     await click('show-all');
-    expect(store.visibleObjects.value.map((object) => object.id)).toEqual([1, 3]);
-    expect(socket.command).toBeUndefined();
+    expect(store.visibleObjects.value.map(({ id }) => id)).toEqual([1, 3]);
+    expect(commandOf(socket)).toBeUndefined();
   });
 
   it('filters a long list by name, by class and by what is on the frame', async () => {
-    const many = Array.from({ length: 12 }, (_, i) => makeObject(i + 1, { category: i === 6 ? 'animal' : '' }));
-    many[9] = makeObject(10, { prompts: { 0: { points: [[1, 2, 1]], box: null, mask: false } } });
+    const many = Array.from({ length: 12 }, (_, i) => object(i + 1, { category: i === 6 ? 'animal' : '' }));
+    many[9] = object(10, { prompts: { 0: { points: [[1, 2, 1]], box: null, mask: false } } });
     await openWorkspace(many);
     const ids = () =>
       [...document.querySelectorAll<HTMLElement>('[data-testid="object-row"]')].map((item) => Number(item.dataset['object']));
@@ -243,29 +244,29 @@ describe('the workspace', () => {
     expect((find('merge') as HTMLButtonElement).disabled).toBe(true);
     await click('object-select', row(3));
     await click('merge');
-    expect(socket.command).toEqual({ type: 'merge_objects', objects: [1], into: 3 });
+    expect(commandOf(socket)).toEqual({ type: 'merge_objects', objects: [1], into: 3 });
     expect((find('split') as HTMLButtonElement).disabled).toBe(true);
     row(2).click();
     commands.seek(40);
     await settle();
     await click('split');
-    expect(socket.command).toEqual({ type: 'split_object', object: 2, frame: 40 });
+    expect(commandOf(socket)).toEqual({ type: 'split_object', object: 2, frame: 40 });
   });
 
   it('lists the prompts of the frame, and removes one of them', async () => {
     const prompts = { 7: { points: [[10, 20, 1], [30, 40, 0]] as const, box: [0, 0, 50, 60] as const, mask: false } };
-    const socket = await openWorkspace([makeObject(1, { prompts })]);
+    const socket = await openWorkspace([object(1, { prompts })]);
     expect(find('prompt-list').textContent).toContain('No prompts');
     commands.seek(7);
     await settle();
     const points = document.querySelectorAll('[data-testid="prompt-point"]');
     expect([...points].map((item) => item.textContent)).toEqual(['On at 10, 20', 'Off at 30, 40']);
     await click('prompt-remove', points[0]!);
-    expect(socket.command).toEqual({ type: 'prompt', frame: 7, object: 1, points: [[30, 40, 0]], box: [0, 0, 50, 60] });
+    expect(commandOf(socket)).toEqual({ type: 'prompt', frame: 7, object: 1, points: [[30, 40, 0]], box: [0, 0, 50, 60] });
     await click('clear-prompts');
-    expect(socket.command).toEqual({ type: 'clear_prompts', frame: 7, object: 1 });
+    expect(commandOf(socket)).toEqual({ type: 'clear_prompts', frame: 7, object: 1 });
     await click('lock-frame');
-    expect(socket.command).toEqual({ type: 'lock_frames', object: 1, start: 7, stop: 8, locked: true });
+    expect(commandOf(socket)).toEqual({ type: 'lock_frames', object: 1, start: 7, stop: 8, locked: true });
   });
 
   it('tracks all objects, or the selected ones, in the direction of the button', async () => {
@@ -273,28 +274,28 @@ describe('the workspace', () => {
     commands.seek(30);
     await settle();
     await click('track-forward');
-    expect(socket.command).toEqual({ type: 'propagate', objects: null, start: 30, stop: null, direction: 'forward' });
+    expect(commandOf(socket)).toEqual({ type: 'propagate', objects: null, start: 30, stop: null, direction: 'forward' });
     const scope = find('track-scope') as HTMLSelectElement;
     scope.value = 'selected';
     scope.dispatchEvent(new Event('change', { bubbles: true }));
     await settle();
     await click('track-backward');
-    expect(socket.command).toEqual({ type: 'propagate', objects: [1], start: 30, stop: null, direction: 'backward' });
+    expect(commandOf(socket)).toEqual({ type: 'propagate', objects: [1], start: 30, stop: null, direction: 'backward' });
     await click('refine');
-    expect(socket.command).toEqual({ type: 'refine', objects: [1], frame: 30 });
+    expect(commandOf(socket)).toEqual({ type: 'refine', objects: [1], frame: 30 });
   });
 
   it('shows a running pass and stops it', async () => {
     const socket = await openWorkspace(objects);
-    socket.push({ type: 'pass', state: 'running', label: 'Track all', objects: [1, 3], frame: 40, done: 10, total: 160 });
+    socket.say({ type: 'pass', state: 'running', label: 'Track all', objects: [1, 3], frame: 40, done: 10, total: 160 });
     await settle();
     expect(find('pass').textContent).toContain('10 / 160');
     const rows = [...document.querySelectorAll<HTMLElement>('[data-testid="track-progress"]')];
     expect(rows.map((progress) => progress.dataset['object'])).toEqual(['1', '3']);
     expect((find('track-forward') as HTMLButtonElement).disabled).toBe(true);
     await click('pass-cancel');
-    expect(socket.command).toEqual({ type: 'cancel' });
-    socket.push({ type: 'pass', state: 'cancelled', label: 'Track all', objects: [1, 3], frame: 41, done: 11, total: 160 });
+    expect(commandOf(socket)).toEqual({ type: 'cancel' });
+    socket.say({ type: 'pass', state: 'cancelled', label: 'Track all', objects: [1, 3], frame: 41, done: 11, total: 160 });
     await settle();
     expect((find('track-forward') as HTMLButtonElement).disabled).toBe(false);
   });
@@ -310,11 +311,11 @@ describe('the workspace', () => {
     await settle();
     expect(store.rangeSelection.value).toEqual([20, 24]);
     await click('range-track');
-    expect(socket.command).toEqual({ type: 'propagate', objects: [1], start: 20, stop: 24, direction: 'forward' });
+    expect(commandOf(socket)).toEqual({ type: 'propagate', objects: [1], start: 20, stop: 24, direction: 'forward' });
     await click('range-lock');
-    expect(socket.command).toEqual({ type: 'lock_frames', object: 1, start: 20, stop: 24, locked: true });
+    expect(commandOf(socket)).toEqual({ type: 'lock_frames', object: 1, start: 20, stop: 24, locked: true });
     await click('range-delete');
-    expect(socket.command).toEqual({ type: 'delete_masks', object: 1, start: 20, stop: 24 });
+    expect(commandOf(socket)).toEqual({ type: 'delete_masks', object: 1, start: 20, stop: 24 });
     await click('range-clear');
     expect(store.rangeSelection.value).toBeNull();
   });
@@ -322,7 +323,7 @@ describe('the workspace', () => {
   it('names what undo and redo would do', async () => {
     const socket = await openWorkspace(objects);
     expect((find('undo') as HTMLButtonElement).disabled).toBe(true);
-    socket.push({
+    socket.say({
       type: 'changed',
       objects: {},
       order: [1, 2, 3],
@@ -337,21 +338,21 @@ describe('the workspace', () => {
     expect(find('undo').getAttribute('aria-label')).toBe('Undo: Move a point of Dog');
     expect(find('redo').getAttribute('aria-label')).toBe('Redo: Delete Cat');
     await click('redo');
-    expect(socket.command).toEqual({ type: 'redo' });
+    expect(commandOf(socket)).toEqual({ type: 'redo' });
   });
 
   it('accepts the selected suggestions with their class', async () => {
     const socket = await openWorkspace(objects);
     await click('tab-proposals');
     await click('propose');
-    expect(socket.command).toEqual({
+    expect(commandOf(socket)).toEqual({
       type: 'propose',
       frame: 0,
       settings: { points_per_side: 16, pred_iou_thresh: 0.7, stability_score_thresh: 0.9 },
     });
     const proposals = [0, 1, 2].map((index) => ({ index, score: 0.9, label: SCRIPT }));
-    socket.push({ type: 'proposals', frame: 0, proposals });
-    await socket.answer();
+    socket.say({ type: 'proposals', frame: 0, proposals });
+    await answer(socket);
     expect(root.querySelector('script, img[src="x"]')).toBeNull();
     document.querySelectorAll<HTMLElement>('[data-testid="proposal"] input')[2]!.click();
     await settle();
@@ -360,18 +361,18 @@ describe('the workspace', () => {
     category.dispatchEvent(new Event('input', { bubbles: true }));
     await settle();
     await click('accept-selected');
-    expect(socket.command).toEqual({ type: 'accept_proposals', frame: 0, indices: [2], category: 'animal' });
+    expect(commandOf(socket)).toEqual({ type: 'accept_proposals', frame: 0, indices: [2], category: 'animal' });
   });
 
   it('keeps the message of a full disk, and says when the connection is lost', async () => {
     const socket = await openWorkspace(objects);
-    socket.push({ type: 'notice', level: 'error', message: 'No space left on the disk: delete something.' });
-    socket.push({ type: 'notice', level: 'warning', message: SCRIPT });
+    socket.say({ type: 'notice', level: 'error', message: 'No space left on the disk: delete something.' });
+    socket.say({ type: 'notice', level: 'warning', message: SCRIPT });
     await settle();
     expect(find('banner-notice').textContent).toContain('No space left');
     expect(find('notice-warning').textContent).toBe(SCRIPT);
     expect(find('notices').getAttribute('aria-live')).toBe('polite');
-    socket.onclose?.({ code: 1006, reason: '' });
+    socket.drop();
     await settle();
     expect(find('banner-connection')).toBeTruthy();
     expect(find('connection').dataset['state']).toBe('reconnecting');
@@ -379,7 +380,7 @@ describe('the workspace', () => {
 
   it('renders a film of the chosen range with the effect of the page', async () => {
     await openWorkspace(objects);
-    answers['sessions/a/renders'] = { job: 'j' };
+    answers['sessions/s/renders'] = { job: 'j' };
     answers['jobs/j'] = { state: 'done', progress: 1, error: null, name: 'Street.gif' };
     store.rangeSelection.value = [5, 25];
     await click('tab-effects');
@@ -388,7 +389,7 @@ describe('the workspace', () => {
     await click('export-what-film');
     await click('film-kind-gif');
     await click('film-start-render');
-    expect(requests.find((request) => request.path === 'sessions/a/renders')!.body).toEqual({
+    expect(requests.find((request) => request.path === 'sessions/s/renders')!.body).toEqual({
       kind: 'gif',
       effect: { ...store.DEFAULT_EFFECT, name: 'blur' },
       start: 5,
@@ -417,8 +418,8 @@ describe('the workspace', () => {
     form.dispatchEvent(new Event('submit', { bubbles: true, cancelable: true }));
     await settle();
     expect(requests.find((request) => request.method === 'POST' && request.path === 'training')!.body).toEqual({
-      sessions: ['a'],
-      name: 'Street',
+      sessions: ['s'],
+      name: 'clip',
       epochs: 20,
     });
     expect(document.querySelectorAll('.curve-line').length).toBe(2);
