@@ -287,7 +287,8 @@ def test_a_program_that_ignores_the_stop_is_killed(
 ) -> None:
     monkeypatch.setattr(training, 'CLOSE_SECONDS', 0.3)
     text = 'import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n'
-    (stand_ins / 'new.py').write_text(f'{text}print("up", flush=True)\ntime.sleep(99)')
+    text += 'print("up", flush=True)\ntime.sleep(99)'
+    (stand_ins / 'train.py').write_text(text)
     run = runs.start([view], name='stubborn')
     log = runs.folder / run / 'train.log'
     wait_for(runs, lambda _: log.exists() and '\nup\n' in log.read_text())

@@ -279,7 +279,10 @@ def propose_text(
     detections = detector.detect(frame, text, threshold)
     if not detections:
         what = f'{text!r}' if text.strip() else 'any class of the detector'
-        msg = f'nothing was found for {what}; lower the threshold of {threshold:g}'
+        remedy = (
+            f'lower the threshold of {threshold:g}' if threshold else 'look for more'
+        )
+        msg = f'nothing was found for {what}; {remedy}'
         raise ValueError(msg)
     codes = segment_boxes(predictor, frame, [each.box for each in detections])
     proposals = [

@@ -281,8 +281,10 @@ class TrainingRuns:
                 raise ValueError(msg)
             self._stop.set()
             process = self._get(run).process
+            # Only training has something to save.
+            is_training = self._get(run).state == 'running'
         if process is not None:
-            _end_group(process, signal.SIGTERM)
+            _end_group(process, signal.SIGTERM if is_training else signal.SIGKILL)
 
     def close(self) -> None:
         """Stop the running run, and wait for its end."""
