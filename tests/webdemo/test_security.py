@@ -16,6 +16,7 @@ from demo_server import MINI_CONFIG, MINI_WEIGHTS, DemoServer, Page, running_dem
 from projects.sam2.webdemo.protocol import MAX_DRAWING
 from projects.sam2.webdemo.security import (
     COOKIE,
+    COOKIE_SECONDS,
     MAX_ATTEMPTS,
     AccessRules,
     RequestError,
@@ -377,6 +378,18 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(
     https = {'Host': 'sam.example.org', 'X-Forwarded-Proto': 'https'}
     _, headers, _ = attempt(guarded, 'GET', path, https)
     assert 'Secure' in headers['set-cookie']
+
+
+def test_a_cookie_is_renewed_after_half_of_its_life(guarded: DemoServer) -> None:
+    for left, is_renewed in [(COOKIE_SECONDS - 60, False), (3600, True)]:
+        old = cookie(time.time() + left)
+        _, headers, _ = attempt(guarded, 'GET', '/api/info', old)
+        assert ('set-cookie' in headers) is is_renewed
+    new = {'Cookie': headers['set-cookie'].partition(';')[0]}
+    assert new != old
+    assert attempt(guarded, 'GET', '/api/info', new)[0] == 200
+    _, headers, _ = attempt(guarded, 'GET', '/api/health', cookie(time.time() - 1))
+    assert 'set-cookie' not in headers
 
 
 def test_no_redirect_leads_elsewhere(guarded: DemoServer) -> None:

@@ -37,6 +37,7 @@ from projects.sam2.ops import (
     decode_masks,
     encode_masks,
 )
+from projects.sam2.webdemo import hub
 from projects.sam2.webdemo.annotator import Annotator, Change
 from projects.sam2.webdemo.hub import News, Tab, merge_ranges
 from projects.sam2.webdemo.mask_log import MaskLog
@@ -624,6 +625,26 @@ def test_idle_sessions_leave_the_memory_and_come_back(
     with running_demo(options) as server:
         assert server.state_of(session)['num_objects'] == 1
         assert server.state_of(session)['crashed'] is False
+
+
+def test_the_oldest_idle_session_makes_room(
+    open_page: OpenPage,
+    server: DemoServer,
+    clip_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    oldest = server.new_session(clip_folder)
+    page = open_page()
+    younger = server.new_session(clip_folder)
+    states = {e['id']: e['state'] for e in server.http.get('/api/sessions').json()}
+    num_open = list(states.values()).count('open')
+    monkeypatch.setattr(hub, 'MAX_OPEN', num_open)
+    # Sessions of earlier tests are older still.
+    for _ in range(num_open - 2):
+        server.new_session(clip_folder)
+    assert server.state_of(oldest)['state'] == 'closed'
+    assert server.state_of(younger)['state'] == 'open'
+    assert page.ask('add_object')['type'] == 'done'
 
 
 def test_another_model_takes_over(open_page: OpenPage, server: DemoServer) -> None:

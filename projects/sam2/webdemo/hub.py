@@ -9,6 +9,7 @@ that are pushed may be lost; the page asks for them again.
 import asyncio
 import shutil
 import time
+import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,9 @@ PROGRESS_SECONDS = 0.1  # between two messages about a running pass
 DISK_FULL = 507  # status of an error
 TRY_AGAIN_LATER = 1013  # code of a closed WebSocket
 UNKNOWN_SESSION = 4404
+
+# Which server answers: one that was started anew knows no earlier replies.
+SERVER = uuid.uuid4().hex
 
 Message = dict[str, Any]
 
@@ -198,7 +202,8 @@ class OpenSession:
         replies: What each client was answered, by its request: a command that is sent
             again after a network cut acts once.
         used: When it was used last.
-        num_users: Requests and jobs that use it now.
+        uses: A token for each request and job that uses it now; a set, since jobs run
+            in threads.
     """
 
     annotator: Annotator
@@ -211,7 +216,12 @@ class OpenSession:
         default_factory=OrderedDict
     )
     used: float = field(default_factory=time.monotonic)
-    num_users: int = 0
+    uses: set[object] = field(default_factory=set)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a page, a pass, a request or a job needs it."""
+        return bool(self.tabs or self.handle or self.uses)
 
     def describe_change(
         self, objects: set[int], masks: list[tuple[int, int, int]], revision: int
@@ -258,6 +268,7 @@ class OpenSession:
             ]
         return {
             'type': 'hello',
+            'server': SERVER,
             'session': session,
             'document': annotator.document.to_json(),
             'undo': annotator.can_undo,
@@ -425,7 +436,7 @@ class Hub:
 
     async def create(self, source: Path, kind: Kind | None, name: str | None) -> str:
         """Make a session of a video; return its id."""
-        self._check_room()
+        await self._make_room()
         video = await asyncio.to_thread(AnnotatedVideo, source, kind)
         folder = await asyncio.to_thread(new_session_folder, self.folder)
 
@@ -446,7 +457,7 @@ class Hub:
         """
         async with self._lock_of(session_id):
             if session_id not in self.sessions:
-                self._check_room()
+                await self._make_room()
                 await self.find(session_id)
 
                 def reopen() -> Annotator:
@@ -459,10 +470,20 @@ class Hub:
             session.used = time.monotonic()
         return session
 
-    def _check_room(self) -> None:
-        if len(self.sessions) >= MAX_OPEN:
-            msg = f'{MAX_OPEN} sessions are open; close the tabs of some, and wait'
+    async def _make_room(self) -> None:
+        """Close the session that was not used for the longest time, if all are open.
+
+        Raises:
+            RequestError: If all are in use.
+        """
+        if len(self.sessions) < MAX_OPEN:
+            return
+        idle = [s for s in self.sessions.values() if not s.is_used]
+        if not idle:
+            msg = f'{MAX_OPEN} sessions are in use; close the pages of some'
             raise RequestError(429, msg)
+        oldest = min(idle, key=lambda session: session.used)
+        await self.close_session(oldest.annotator.session_id)
 
     async def close_session(self, session_id: str) -> None:
         """Remove a session from memory; its folder stays."""
@@ -506,8 +527,7 @@ class Hub:
         now = time.monotonic()
         closed = []
         for session_id, session in tuple(self.sessions.items()):
-            is_used = session.tabs or session.handle or session.num_users
-            if not is_used and now - session.used > seconds:
+            if not session.is_used and now - session.used > seconds:
                 await self.close_session(session_id)
                 closed.append(session)
         for session_id in self._locks.keys() - self.sessions.keys():

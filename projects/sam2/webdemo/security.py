@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 logger = logging.getLogger(__name__)
 
 COOKIE = 'mmsam2_demo'
-COOKIE_SECONDS = 24 * 3600  # then the page has to be opened with the token again
+COOKIE_SECONDS = 24 * 3600  # without a request, after which the token is asked again
 LOOPBACK_NAMES = frozenset({'localhost', '127.0.0.1', '::1'})
 SAFE_METHODS = frozenset({'GET', 'HEAD'})
 OPEN_PATHS = frozenset({'/api/health'})  # asked by containers and proxies
@@ -212,9 +212,14 @@ class Guard:
                 await response(scope, receive, send)
             return
 
+        renewed = self._renew_cookie(scope, headers) if response is None else None
+
         async def send_with_headers(message: Message) -> None:
             if message['type'] == 'http.response.start':
-                _add_headers(MutableHeaders(scope=message), self._host(headers) or '')
+                sent = MutableHeaders(scope=message)
+                _add_headers(sent, self._host(headers) or '')
+                if renewed is not None:
+                    sent.append('Set-Cookie', renewed)
             await send(message)
 
         app = response or self.app
@@ -305,17 +310,30 @@ class Guard:
         # Relative to the host alone: '//name' would lead to another one.
         path = '/' + quote(scope['path'].lstrip('/'))
         response = RedirectResponse(f'{path}?{others}' if others else path, 303)
-        response.set_cookie(
-            COOKIE,
-            sign_cookie(token, now + COOKIE_SECONDS),
-            max_age=COOKIE_SECONDS,
-            path=scope.get('root_path') or '/',
-            httponly=True,
-            samesite='strict',
-            secure=self.rules.is_behind_proxy
-            and headers.get('x-forwarded-proto') == 'https',
-        )
+        response.headers['Set-Cookie'] = self._cookie(scope, headers, token, now)
         return response
+
+    def _renew_cookie(self, scope: Scope, headers: Headers) -> str | None:
+        """A cookie of full age for who is still there after half of it."""
+        token, now = self.rules.token, time.time()
+        value = _cookies(headers).get(COOKIE)
+        if token is None or value is None or not is_valid_cookie(value, token, now):
+            return None
+        if int(value.partition('.')[0]) - now > COOKIE_SECONDS / 2:
+            return None
+        return self._cookie(scope, headers, token, int(now))
+
+    def _cookie(self, scope: Scope, headers: Headers, token: str, now: int) -> str:
+        """The value of ``Set-Cookie``."""
+        is_secure = (
+            self.rules.is_behind_proxy and headers.get('x-forwarded-proto') == 'https'
+        )
+        path = scope.get('root_path') or '/'
+        return (
+            f'{COOKIE}={sign_cookie(token, now + COOKIE_SECONDS)}; HttpOnly; '
+            f'Max-Age={COOKIE_SECONDS}; Path={path}; SameSite=strict'
+            f'{"; Secure" if is_secure else ""}'
+        )
 
 
 def _add_headers(headers: MutableHeaders, host: str) -> None:

@@ -28,7 +28,7 @@ from .effects import EffectOptions
 from .exports import EXPORT_FORMATS, export_annotations
 from .hub import UNKNOWN_SESSION, Hub, OpenSession, SessionView, Tab
 from .imports import IMPORT_FORMATS, import_annotations
-from .jobs import JobStore
+from .jobs import JobStore, Progress
 from .media import MediaCache
 from .models import ModelStore
 from .proposals import TextDetector
@@ -328,11 +328,12 @@ class Demo:
     @contextmanager
     def using(self, session: OpenSession) -> Iterator[OpenSession]:
         """Keep a session in memory while a request or a job reads it."""
-        session.num_users += 1
+        use = object()
+        session.uses.add(use)
         try:
             yield session
         finally:
-            session.num_users -= 1
+            session.uses.discard(use)
 
     def find_source(self, source: str) -> Path:
         """Resolve what a page names: an upload, a generated clip, or a path.
@@ -486,43 +487,46 @@ class Demo:
     async def export(self, request: Request) -> Response:
         """Start an export."""
         body = await read_body(request, NewExport)
-        session = await self._session(request)
-        annotator = session.annotator
 
-        def write(target: Path, progress: Callable[[float], None]) -> None:
-            with self.using(session):
-                export_annotations(
-                    SessionView(annotator),
-                    target,
-                    body.format,
-                    progress,
-                    with_frames=body.with_frames,
-                )
+        def write(view: SessionView, target: Path, progress: Progress) -> None:
+            export_annotations(
+                view, target, body.format, progress, with_frames=body.with_frames
+            )
 
-        name = f'{file_name(annotator.name)}_{body.format}.zip'
-        return JSONResponse({'job': self.jobs.start(name, write).job_id}, 202)
+        return await self._start_job(request, f'_{body.format}.zip', write)
 
     async def render(self, request: Request) -> Response:
         """Start to render a film."""
         body = await read_body(request, NewRender)
+
+        def write(view: SessionView, target: Path, progress: Progress) -> None:
+            stop = view.video.num_frames if body.stop is None else body.stop
+            render_video(
+                view, target, body.kind, body.effect, body.start, stop, progress
+            )
+
+        return await self._start_job(request, f'.{body.kind}', write)
+
+    async def _start_job(
+        self,
+        request: Request,
+        suffix: str,
+        write: Callable[[SessionView, Path, Progress], None],
+    ) -> Response:
+        """Start a job that reads a session."""
+        loop = asyncio.get_running_loop()
         session = await self._session(request)
-        annotator = session.annotator
-        stop = annotator.video.num_frames if body.stop is None else body.stop
+        session_id = session.annotator.session_id
 
-        def write(target: Path, progress: Callable[[float], None]) -> None:
-            with self.using(session):
-                render_video(
-                    SessionView(annotator),
-                    target,
-                    body.kind,
-                    body.effect,
-                    body.start,
-                    stop,
-                    progress,
-                )
+        def run(target: Path, progress: Progress) -> None:
+            # The session may have left the memory while the job waited.
+            getting = self.hub.get(session_id)
+            current = asyncio.run_coroutine_threadsafe(getting, loop).result()
+            with self.using(current):
+                write(SessionView(current.annotator), target, progress)
 
-        name = f'{file_name(annotator.name)}.{body.kind}'
-        return JSONResponse({'job': self.jobs.start(name, write).job_id}, 202)
+        job = self.jobs.start(f'{file_name(session.annotator.name)}{suffix}', run)
+        return JSONResponse({'job': job.job_id}, 202)
 
     async def still(self, request: Request) -> Response:
         """Render a frame."""
