@@ -441,6 +441,8 @@ def _write(text: str) -> Callable[[Path], Path]:
         (_write('no'), 'is not JSON'),
         (lambda folder: folder, 'none of the formats'),
         (lambda folder: folder / 'missing', 'no such file'),
+        (lambda folder: write_zip(folder / 'a.zip', {}), 'none of the formats'),
+        (lambda folder: shutil.copy(__file__, folder / 'a.zip'), 'is no zip'),
     ],
 )
 def test_what_is_no_annotation_is_refused_in_words(

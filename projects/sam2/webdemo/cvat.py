@@ -24,7 +24,6 @@ from ..datasets.sources.segmentations import fill_polygons
 
 FIX_XML = 'correct the file, or export it again from CVAT as "CVAT for video 1.1"'
 AREAS = ('mask', 'polygon', 'box', 'ellipse')
-MAX_SHAPES = 2**22
 ELLIPSE_CORNERS = 64
 
 

@@ -747,8 +747,9 @@ def _recognise(path: Path, format_name: str | None) -> _Source:
         return _Source(format_name=kind, where=path, paths=tuple(paths))
     masks = _mask_root(path) if format_name in {None, 'davis', 'masks'} else None
     if masks is None:
-        kind = format_name or f'none of the formats {", ".join(IMPORT_FORMATS)}'
-        problem = f'holds {"no" if format_name else "files of"} {kind}'
+        problem = f'is of none of the formats {", ".join(IMPORT_FORMATS)}'
+        if format_name is not None:
+            problem = f'holds no file of the format {format_name}'
         raise ClipDataError.at(path, problem, CORRECT)
     return _Source(format_name=format_name or 'davis', where=path, paths=(masks,))
 
@@ -828,9 +829,11 @@ def _unpacked(path: Path) -> Iterator[Path]:
     """Unpack a zip archive while it is read; anything else stays as it is."""
     if not path.exists():
         raise ClipDataError.at(path, 'there is no such file or folder', CORRECT)
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if path.is_dir() or path.suffix.lower() != '.zip':
         yield path
         return
+    if not zipfile.is_zipfile(path):
+        raise ClipDataError.at(path, 'is no zip archive, or not all of it', CORRECT)
     with tempfile.TemporaryDirectory(prefix='mmsam2_import_') as name:
         folder = Path(name) / path.stem
         folder.mkdir()
