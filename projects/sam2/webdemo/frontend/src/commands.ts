@@ -2,6 +2,7 @@
 // Failures become notices, so callers need no error handling; a command that was refused
 // returns null (or false).
 import { batch } from '@preact/signals';
+import type { Signal } from '@preact/signals';
 
 import * as api from './api';
 import { CommandError, Connection } from './connection';
@@ -263,16 +264,14 @@ function receive(message: ServerMessage): void {
     switch (message.type) {
       case 'hello': {
         const { session, document: state } = message;
-        const again = store.session.value?.id === session.id;
         store.session.value = session;
         replaceObjects(state.order, state.objects);
-        store.categories.value = state.categories;
-        store.brokenFrames.value = state.broken_frames;
+        replaceList(store.categories, state.categories);
+        replaceList(store.brokenFrames, state.broken_frames);
         store.undoLabel.value = message.undo;
         store.redoLabel.value = message.redo;
         store.pass.value = message.pass;
         store.recovered.value ||= message.recovered;
-        if (!again) store.activeObject.value = state.order[0] ?? null;
         selectExisting();
         maskCache.invalidateAll();
         requestedFrames.clear();
@@ -281,12 +280,10 @@ function receive(message: ServerMessage): void {
         break;
       }
       case 'changed': {
-        const merged: Record<string, AnnotatedObject | null> = {};
-        for (const [id, object] of store.objects.value) merged[id] = object;
-        Object.assign(merged, message.objects);
-        replaceObjects(message.order, merged);
-        store.categories.value = message.categories;
-        store.brokenFrames.value = message.broken_frames;
+        const known = Object.fromEntries(store.objects.value);
+        replaceObjects(message.order, { ...known, ...message.objects });
+        replaceList(store.categories, message.categories);
+        replaceList(store.brokenFrames, message.broken_frames);
         store.undoLabel.value = message.undo;
         store.redoLabel.value = message.redo;
         selectExisting();
@@ -340,12 +337,23 @@ function replaceObjects(
   order: readonly number[],
   records: Readonly<Record<string, AnnotatedObject | null>>,
 ): void {
-  store.objects.value = new Map(
+  const objects = new Map(
     order.flatMap((id) => {
       const object = records[id];
       return object ? [[id, object] as const] : [];
     }),
   );
+  // Each frame of a pass comes with a message: without a change nothing is drawn again.
+  const old = [...store.objects.value.values()];
+  const same = old.length === objects.size && [...objects.values()].every((o, i) => o === old[i]);
+  if (!same) store.objects.value = objects;
+}
+
+function replaceList<T>(list: Signal<readonly T[]>, values: readonly T[]): void {
+  const old = list.value;
+  if (old.length !== values.length || values.some((value, i) => value !== old[i])) {
+    list.value = values;
+  }
 }
 
 /** Drops selected objects that are no more. */
@@ -353,11 +361,9 @@ function selectExisting(): void {
   const exists = (id: number) => store.objects.value.has(id);
   const active = store.activeObject.value;
   if (active !== null && !exists(active)) store.activeObject.value = null;
-  const kept = [...store.selection.value].filter(exists);
-  const all = store.activeObject.value === null ? kept : [...kept, store.activeObject.value];
-  store.selection.value = new Set(all);
-  const solo = [...store.soloObjects.value].filter(exists);
-  if (solo.length !== store.soloObjects.value.size) store.soloObjects.value = new Set(solo);
+  for (const ids of [store.selection, store.soloObjects]) {
+    if (![...ids.value].every(exists)) ids.value = new Set([...ids.value].filter(exists));
+  }
 }
 
 /** Takes a binary message; exported for the mock of the tests. */

@@ -248,7 +248,7 @@ export const SHORTCUTS: readonly Shortcut[] = [
     title: 'This sheet',
     keys: ['?'],
     run: () => {
-      store.dialog.value = store.dialog.value === 'help' ? null : 'help';
+      store.dialog.value = 'help';
     },
   },
 ];
@@ -311,7 +311,8 @@ function matches(keys: string, event: KeyboardEvent): boolean {
 const held = new Map<string, Shortcut>();
 
 export function onKeyDown(event: KeyboardEvent): void {
-  if (store.route.value.page !== 'session' || isTyping(event.target)) return;
+  if (store.route.value.page !== 'session' || store.dialog.value !== null) return;
+  if (isTyping(event.target)) return;
   // Focused controls keep the keys that work them.
   const target = event.target instanceof HTMLElement ? event.target : null;
   const isControl = target?.closest('button, a, input, [role="slider"], [role="tab"]');

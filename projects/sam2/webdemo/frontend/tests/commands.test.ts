@@ -114,6 +114,24 @@ describe('selection', () => {
   });
 });
 
+it('a message of a pass that changes no object draws no panel again', () => {
+  start(object(1), object(2));
+  commands.selectObject(1);
+  const signals = [
+    store.objects, store.categories, store.brokenFrames, store.selection, store.soloObjects,
+  ];
+  const before = signals.map((signal) => signal.value);
+  changed({}, { masks: [[1, 5, 6]], revision: 3 });
+  signals.forEach((signal, i) => expect(signal.value).toBe(before[i]));
+  changed({ 2: object(2, { name: 'Cat' }) });
+  expect(store.objects.value.get(2)?.name).toBe('Cat');
+});
+
+it('opening a session selects nothing: a click makes a new object', () => {
+  start(object(1));
+  expect([store.activeObject.value, store.selection.value.size]).toEqual([null, 0]);
+});
+
 describe('jumps', () => {
   it('go to prompted frames of the selected objects', () => {
     const prompt = { points: [[0, 0, 1] as const], box: null, mask: false };
