@@ -1,6 +1,6 @@
 // The socket of a session: it comes back after a cut, and sends again what was not
 // answered. The server keeps its latest answers by client and request number, so a
-// command that arrives twice acts once.
+// command that arrives twice acts once, unless the server itself was started again.
 import type { CommandType, Commands, Reply, ServerMessage } from './protocol';
 
 /** The server refused a command; `message` is its sentence for the user. */
@@ -15,6 +15,7 @@ export interface ConnectionHandlers {
 }
 
 interface Waiting {
+  readonly type: CommandType;
   readonly text: string;
   resolve(reply: Reply): void;
   reject(error: CommandError): void;
@@ -24,6 +25,8 @@ const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 8_000;
 const PING_MS = 10_000;
 const SILENCE_MS = 25_000;
+/** Commands that may act twice. */
+const HARMLESS = new Set<CommandType>(['masks', 'scores', 'ping', 'cancel']);
 const FINAL_CODES = new Set([4401, 4403, 4404]);
 
 /** A name for this page; `crypto.randomUUID` exists only on https and localhost. */
@@ -42,6 +45,8 @@ export class Connection {
   private retryTimer = 0;
   private heartbeat = 0;
   private lastMessage = 0;
+  /** The server's process that knows the requests. */
+  private server: string | null = null;
   private ready = false;
   private closed = false;
   private readonly reconnectNow = () => {
@@ -63,7 +68,7 @@ export class Connection {
     const request = this.nextRequest++;
     const text = JSON.stringify({ request, type, ...fields });
     return new Promise((resolve, reject) => {
-      this.waiting.set(request, { text, resolve, reject });
+      this.waiting.set(request, { type, text, resolve, reject });
       if (this.ready) this.socket?.send(text);
     });
   }
@@ -127,10 +132,23 @@ export class Connection {
     }
     this.handlers.onMessage(message);
     if (message.type === 'hello') {
+      if (this.server !== null && this.server !== message.server) this.dropUnknown();
+      this.server = message.server;
       this.ready = true;
       this.delay = FIRST_DELAY_MS;
       this.handlers.onState('connected');
       for (const { text } of this.waiting.values()) this.socket?.send(text);
+    }
+  }
+
+  /** A new server cannot tell whether the old one did what it had not answered yet. */
+  private dropUnknown(): void {
+    for (const [request, { type, reject }] of this.waiting) {
+      if (HARMLESS.has(type)) continue;
+      this.waiting.delete(request);
+      const name = type.replaceAll('_', ' ');
+      const reason = `The server was started again before it answered (${name}): look whether it is done, and do it again if not.`;
+      reject(new CommandError(reason));
     }
   }
 

@@ -100,6 +100,8 @@ export type ServerMessage =
       readonly redo: string | null;
       readonly pass: PassState | null;
       readonly recovered: boolean;
+      /** Of the server's process: another one does not know the requests of before. */
+      readonly server: string;
     }
   | {
       readonly type: 'changed';

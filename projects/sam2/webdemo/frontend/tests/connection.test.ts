@@ -68,6 +68,20 @@ it('sends again after a cut what was not answered, as the same client and reques
   expect(states.at(-1)).toBe('connected');
 });
 
+it('does not repeat commands to a server that was started again, but asks for masks', async () => {
+  FakeSocket.last.say(hello([]));
+  const merge = connection.request('merge_objects', { objects: [1], into: 2 });
+  const masks = connection.request('masks', { frames: [3] });
+  FakeSocket.last.drop();
+  await vi.advanceTimersByTimeAsync(400);
+  FakeSocket.last.open();
+  FakeSocket.last.say(hello([], 100, 0, 'b'));
+  await expect(merge).rejects.toThrow('started again before it answered (merge objects)');
+  expect(FakeSocket.last.sent.map(({ type }) => type)).toEqual(['hello', 'masks']);
+  FakeSocket.last.say({ type: 'done', request: 2 });
+  await masks;
+});
+
 it('waits longer after each failure, up to ten seconds', async () => {
   const times: number[] = [];
   for (let i = 0; i < 9; i += 1) {

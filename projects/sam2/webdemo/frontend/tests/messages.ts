@@ -58,7 +58,7 @@ export function object(id: number, fields: Partial<AnnotatedObject> = {}): Annot
 }
 
 /** The `hello` message of a session. */
-export function hello(objects: readonly AnnotatedObject[], numFrames = 100, revision = 0) {
+export function hello(objects: readonly AnnotatedObject[], numFrames = 100, revision = 0, server = 'a') {
   return {
     type: 'hello' as const,
     session: {
@@ -82,6 +82,7 @@ export function hello(objects: readonly AnnotatedObject[], numFrames = 100, revi
     redo: null,
     pass: null,
     recovered: false,
+    server,
   };
 }
 

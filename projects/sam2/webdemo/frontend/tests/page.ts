@@ -13,12 +13,13 @@ export async function settle(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 25));
 }
 
-/** Opens a session of 200 frames with these objects. */
+/** Opens a session of 200 frames with these objects, and selects the first one. */
 export async function openSession(objects: readonly AnnotatedObject[]): Promise<FakeSocket> {
   vi.stubGlobal('WebSocket', FakeSocket);
   commands.connect('s');
   FakeSocket.last.open();
   FakeSocket.last.say(hello(objects, 200));
+  if (objects[0]) commands.selectObject(objects[0].id);
   await settle();
   return FakeSocket.last;
 }
