@@ -17,6 +17,7 @@ export interface ConnectionHandlers {
 interface Waiting {
   readonly type: CommandType;
   readonly text: string;
+  isSent: boolean;
   resolve(reply: Reply): void;
   reject(error: CommandError): void;
 }
@@ -68,9 +69,15 @@ export class Connection {
     const request = this.nextRequest++;
     const text = JSON.stringify({ request, type, ...fields });
     return new Promise((resolve, reject) => {
-      this.waiting.set(request, { type, text, resolve, reject });
-      if (this.ready) this.socket?.send(text);
+      const waiting = { type, text, isSent: false, resolve, reject };
+      this.waiting.set(request, waiting);
+      if (this.ready) this.send(waiting);
     });
+  }
+
+  private send(waiting: Waiting): void {
+    waiting.isSent = true;
+    this.socket?.send(waiting.text);
   }
 
   get numWaiting(): number {
@@ -137,14 +144,14 @@ export class Connection {
       this.ready = true;
       this.delay = FIRST_DELAY_MS;
       this.handlers.onState('connected');
-      for (const { text } of this.waiting.values()) this.socket?.send(text);
+      for (const waiting of this.waiting.values()) this.send(waiting);
     }
   }
 
   /** A new server cannot tell whether the old one did what it had not answered yet. */
   private dropUnknown(): void {
-    for (const [request, { type, reject }] of this.waiting) {
-      if (HARMLESS.has(type)) continue;
+    for (const [request, { type, isSent, reject }] of this.waiting) {
+      if (!isSent || HARMLESS.has(type)) continue;
       this.waiting.delete(request);
       const name = type.replaceAll('_', ' ');
       const reason = `The server was started again before it answered (${name}): look whether it is done, and do it again if not.`;

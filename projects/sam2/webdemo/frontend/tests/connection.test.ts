@@ -73,13 +73,15 @@ it('does not repeat commands to a server that was started again, but asks for ma
   const merge = connection.request('merge_objects', { objects: [1], into: 2 });
   const masks = connection.request('masks', { frames: [3] });
   FakeSocket.last.drop();
+  // Never sent, so it is not done.
+  const undo = connection.request('undo', {});
   await vi.advanceTimersByTimeAsync(400);
   FakeSocket.last.open();
   FakeSocket.last.say(hello([], 100, 0, 'b'));
   await expect(merge).rejects.toThrow('started again before it answered (merge objects)');
-  expect(FakeSocket.last.sent.map(({ type }) => type)).toEqual(['hello', 'masks']);
-  FakeSocket.last.say({ type: 'done', request: 2 });
-  await masks;
+  expect(FakeSocket.last.sent.map(({ type }) => type)).toEqual(['hello', 'masks', 'undo']);
+  for (const request of [2, 3]) FakeSocket.last.say({ type: 'done', request });
+  await Promise.all([masks, undo]);
 });
 
 it('waits longer after each failure, up to ten seconds', async () => {
