@@ -5,13 +5,14 @@ The whole loop with the small model takes some minutes, so it runs on demand::
     SAM2_DEMO_LOOP=1 python -m pytest -q -n0 -s tests/webdemo/test_training.py -k loop
 """
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,9 @@ from mmengine.registry import DATASETS
 from demo_views import MadeView, generated_view, write_frames
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.datasets.clip_dataset import ClipDataset
-from projects.sam2.datasets.sources.synthetic import (
-    SyntheticClip,
-    make_clip,
-    make_plans,
-)
+from projects.sam2.datasets.sources.synthetic import SyntheticClip
 from projects.sam2.evaluation.jf import boundary_f, region_similarity
-from projects.sam2.installation import WEIGHTS
+from projects.sam2.installation import ROOT, WEIGHTS
 from projects.sam2.ops import (
     center_error_points,
     decode_masks,
@@ -539,9 +536,29 @@ def say(text: str) -> None:
     print(f'\n{text}', end='')  # noqa: T201
 
 
-def demo_clips() -> Sequence[SyntheticClip]:
-    plans = make_plans(split='loop', num_clips=3, num_frames=16, size=128, seed=3)
-    return [make_clip(plan) for plan in plans]
+def bright_clips() -> list[SyntheticClip]:
+    """Three clips of dark cells on a bright ground; the small model knows the reverse.
+
+    They are those of the notebook on fine-tuning.
+    """
+    path = ROOT / 'docs' / 'notebooks' / 'cells.py'
+    spec = importlib.util.spec_from_file_location('cells', path)
+    assert spec is not None
+    assert spec.loader is not None
+    cells = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cells)
+    clips = []
+    for seed in range(3):
+        frames, labels = cells.draw_clip(seed, bright_field=True)
+        clip = SyntheticClip(
+            frames=frames,
+            labels=labels,
+            num_objects=int(labels[0].max()),
+            like_texture=False,
+            returning_ids=(),
+        )
+        clips.append(clip)
+    return clips
 
 
 @pytest.mark.slow
@@ -552,7 +569,7 @@ def demo_clips() -> Sequence[SyntheticClip]:
 def test_the_loop_annotate_train_annotate_ends_with_a_better_model(
     tmp_path: Path,
 ) -> None:
-    first, second, third = demo_clips()
+    first, second, third = bright_clips()
     runs = TrainingRuns(tmp_path / 'runs', device='cpu')
     store = ModelStore(device='cpu', find_run=runs.model)
     annotators = []
@@ -566,7 +583,7 @@ def test_the_loop_annotate_train_annotate_ends_with_a_better_model(
         annotators.append(annotator)
     before = jf_of(store.predictor, third)
     say(f'J&F on the third clip before training: {before:.1f}')
-    run = runs.start(annotators, name='loop', epochs=6, model=store.current)
+    run = runs.start(annotators, name='loop', epochs=3, model=store.current)
     begin = time.monotonic()
     status = wait_for(runs, lambda s: s['state'] in ENDED, seconds=3500)
     assert status['state'] == 'done', status['message']

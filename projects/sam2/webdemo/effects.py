@@ -141,7 +141,7 @@ def apply_effect(
     is_cutout = options.name == 'cutout'
     alpha = np.where(where, np.uint8(0), np.uint8(255)) if is_cutout else None
     if options.outline or options.name == 'outline':
-        line = _outlines(owners, len(masks), max(1, round(width)))
+        line = _outlines(owners, masks, max(1, round(width)))
         shown[line] = colors[owners[line]]
         if alpha is not None:
             alpha[line] = 255
@@ -173,23 +173,32 @@ def _topmost(frame: Picture, masks: Sequence[ShownMask]) -> NDArray[np.int32]:
             raise ValueError(msg)
     owners = np.zeros(frame.shape[:2], np.int32)
     for owner, shown in enumerate(masks, start=1):
-        owners[shown.mask] = owner
+        part = _surroundings(shown.mask)
+        owners[part][shown.mask[part]] = owner
     return owners
 
 
-def _outlines(owners: NDArray[np.int32], num_objects: int, width: int) -> Mask:
+def _surroundings(mask: Mask) -> tuple[slice, slice]:
+    """Rows and columns of a mask, and one more on each side."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    rows = slice(max(0, y - 1), y + height + 1)
+    return rows, slice(max(0, x - 1), x + width + 1)
+
+
+def _outlines(
+    owners: NDArray[np.int32], masks: Sequence[ShownMask], width: int
+) -> Mask:
     """Pixels at most `width` away from one that belongs to something else."""
     line = np.zeros(owners.shape, bool)
-    for owner in range(1, num_objects + 1):
-        own = (owners == owner).astype(np.uint8)
-        x, y, columns, rows = cv2.boundingRect(own)
-        # The nearest other pixel touches the object: its box and a margin of one do.
-        part = np.s_[max(0, y - 1) : y + rows + 1, max(0, x - 1) : x + columns + 1]
-        if rows and not own[part].all():
+    for owner, shown in enumerate(masks, start=1):
+        # The nearest other pixel touches the object.
+        part = _surroundings(shown.mask)
+        own = owners[part] == owner
+        if own.any() and not own.all():
             distance = cv2.distanceTransform(
-                own[part], cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+                own.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
             )
-            line[part] |= (own[part] > 0) & (distance <= width + 1e-3)
+            line[part] |= own & (distance <= width + 1e-3)
     return line
 
 
