@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import * as commands from '../src/commands';
 import { Workspace } from '../src/panels/workspace';
 import type { SessionEntry } from '../src/protocol';
-import { GESTURES, SHORTCUTS, keyLabel } from '../src/shortcuts';
+import { GESTURES, SHORTCUTS, keyLabel, onKeyDown } from '../src/shortcuts';
 import { StartPage } from '../src/start/start-page';
 import * as store from '../src/store';
 import { type FakeSocket, object } from './messages';
@@ -189,6 +189,23 @@ describe('the workspace', () => {
     await settle();
     expect(document.querySelector('dialog')).not.toBeNull();
     expect(nameless()).toEqual([]);
+  });
+
+  it('leaves the keys to an open dialog, wherever the focus is', async () => {
+    const socket = await openWorkspace(objects);
+    store.route.value = { page: 'session', id: 's' };
+    const press = (key: string) => {
+      const event = new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true });
+      Object.defineProperty(event, 'target', { value: document.body });
+      onKeyDown(event);
+      return event.defaultPrevented;
+    };
+    expect(press('v')).toBe(true);
+    await click('open-models');
+    expect(press('Escape')).toBe(false); // closes the dialog
+    expect(press('Delete')).toBe(false);
+    expect(commandOf(socket)).toBeUndefined();
+    store.route.value = { page: 'start' };
   });
 
   it('sends what one changes in a row of the list', async () => {
