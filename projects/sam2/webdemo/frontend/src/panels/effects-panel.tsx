@@ -81,7 +81,7 @@ export function EffectControls() {
         <Check
           label="Outlines"
           checked={effect.outline}
-          testId="effect-outline"
+          testId="effect-outlines"
           onChange={(outline) => commands.setEffect({ outline })}
         />
       )}

@@ -1,7 +1,7 @@
 // Above the canvas: which frame is shown, playing, zoom and display settings.
 import * as commands from '../commands';
 import * as store from '../store';
-import { Button, IconButton, NumberInput, Popover, Slider } from '../ui/controls';
+import { Button, Check, IconButton, NumberInput, Popover, Slider } from '../ui/controls';
 import { formatTime } from '../ui/format';
 import { Icon } from '../ui/icons';
 
@@ -97,9 +97,9 @@ function DisplaySettings() {
   return (
     <>
       <Popover
-        label="Brightness and contrast"
+        label="Display: brightness, contrast, points and boxes"
         face={<Icon name="brightness" />}
-        active={changed}
+        active={changed || !store.showPrompts.value}
         class="display-menu"
         testId="display-settings"
       >
@@ -126,6 +126,12 @@ function DisplaySettings() {
               onInput={(value) => (store.contrast.value = value)}
             />
             <p class="muted">Only what you see changes, not what the model sees.</p>
+            <Check
+              label="Points and boxes"
+              checked={store.showPrompts.value}
+              testId="show-prompts"
+              onChange={(checked) => (store.showPrompts.value = checked)}
+            />
             <Button disabled={!changed} testId="reset-display" onClick={() => commands.resetDisplay()}>
               Reset
             </Button>

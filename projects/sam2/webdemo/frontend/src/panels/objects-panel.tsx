@@ -5,6 +5,7 @@ import * as commands from '../commands';
 import { SCORE_NONE, type AnnotatedObject } from '../protocol';
 import * as store from '../store';
 import { Button, Check, IconButton, InlineInput, Popover, Swatch } from '../ui/controls';
+import { formatCount } from '../ui/format';
 import { Icon } from '../ui/icons';
 import { OBJECT_COLORS } from '../ui/palette';
 import { PromptPanel } from './prompt-panel';
@@ -28,8 +29,7 @@ export function ObjectsPanel() {
     <>
       <div class="panel-head">
         <h2 class="truncate">
-          {objects.length ? `${objects.length} ` : ''}
-          {objects.length === 1 ? 'object' : 'objects'}
+          {objects.length ? formatCount(objects.length, 'object') : 'Objects'}
           {store.selection.value.size > 1 && (
             <span class="muted"> · {store.selection.value.size} selected</span>
           )}

@@ -18,8 +18,8 @@ interface FileBrowserProps {
   /** What one looks for: media to annotate, or annotations to import. */
   purpose: 'media' | 'annotations';
   disabled?: boolean;
-  /** Called with a file or folder that can be opened, and how (media). */
-  onChoose: (path: string, kind: SessionKind) => void;
+  /** Called with what one chose; without a kind the server decides how it is opened. */
+  onChoose: (path: string, kind?: SessionKind) => void;
 }
 
 export function FileBrowser({ purpose, disabled, onChoose }: FileBrowserProps) {
@@ -90,13 +90,12 @@ interface EntryProps {
   purpose: 'media' | 'annotations';
   disabled: boolean;
   onOpen: () => void;
-  onChoose: (kind: SessionKind) => void;
+  onChoose: (kind?: SessionKind) => void;
 }
 
 function Entry({ entry, purpose, disabled, onOpen, onChoose }: EntryProps) {
   const isImages = entry.kind === 'images' || entry.kind === 'frames';
   const isFolder = entry.kind === 'folder' || isImages;
-  const own: SessionKind = entry.kind === 'images' ? 'images' : 'video';
   // A folder of masks looks like one of frames, so that any folder may be imported.
   const choosable = purpose === 'media' ? entry.kind === 'video' || isImages : !isFolder;
   return (
@@ -107,7 +106,7 @@ function Entry({ entry, purpose, disabled, onOpen, onChoose }: EntryProps) {
         disabled={disabled}
         data-testid="browser-entry"
         data-kind={entry.kind}
-        onClick={choosable ? () => onChoose(own) : onOpen}
+        onClick={choosable ? () => onChoose() : onOpen}
       >
         <Icon name={ICONS[entry.kind]} />
         <span class="grow truncate">{entry.name}</span>
@@ -115,7 +114,7 @@ function Entry({ entry, purpose, disabled, onOpen, onChoose }: EntryProps) {
         {entry.size !== null && <span class="muted number">{formatBytes(entry.size)}</span>}
       </button>
       {purpose === 'annotations' && isFolder && (
-        <button type="button" class="button button-quiet" disabled={disabled} data-testid="browser-choose" onClick={() => onChoose(own)}>
+        <button type="button" class="button button-quiet" disabled={disabled} data-testid="browser-choose" onClick={() => onChoose()}>
           Import
         </button>
       )}
