@@ -27,6 +27,7 @@ from annotated_clips import (
     write_clip,
 )
 from projects.sam2.webdemo.annotator import Annotator
+from projects.sam2.webdemo.mask_log import FILE_BEGIN
 from projects.sam2.webdemo.session_folder import (
     Journal,
     SessionFolder,
@@ -187,6 +188,9 @@ def test_torn_files_lose_only_what_was_written_last(tmp_path: Path) -> None:
         expected = views[sum(whole) - 1] if any(whole) else {f: {} for f in range(4)}
         resumed = Annotator.open(torn, predictor)
         assert all_masks(resumed) == expected
+        # No mask remains whose change was lost.
+        size = sizes[sum(whole) - 1][1] if any(whole) else len(FILE_BEGIN)
+        assert resumed._files.masks.size == size
         resumed.draw(0, None, square(9, 9))
         resumed.close()
         again = Annotator.open(torn, predictor)
@@ -280,6 +284,13 @@ def test_a_failed_flush_takes_the_command_back(
             document.objects,
             masks,
         )
+        # Nor does the change come back with the next process.
+        copy_after_kill(tmp_path / 'session', tmp_path / 'killed')
+        resumed = Annotator.open(tmp_path / 'killed', small_predictor())
+        assert resumed.document.objects == document.objects
+        assert all_masks(resumed) == masks
+        resumed.close()
+        shutil.rmtree(tmp_path / 'killed')
     monkeypatch.undo()
     session.prompt(0, 1, [CLICK], None)
     track_all(session)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from ..apis import SAM2VideoPredictor
-from ..ops import EncodedMask, decode_masks, encode_masks
+from ..ops import EncodedMask, count_encoded_pixels, decode_masks, encode_masks
 from .document import (
     AnnotatedObject,
     Box,
@@ -980,7 +980,7 @@ class Annotator:
             raise ValueError(msg)
 
     def _checked_mask(self, code: EncodedMask, frame_index: int) -> EncodedMask:
-        """Check a mask from outside, and encode it as the mask log does."""
+        """Check a mask from outside."""
         self.video.check_frame(frame_index)
         size = self.video.size(frame_index)
         if tuple(code['size']) != size:
@@ -990,10 +990,11 @@ class Annotator:
             )
             raise ValueError(msg)
         try:
-            return encode_masks(decode_masks([code]))[0]
-        except (UnicodeError, TypeError) as error:
+            count_encoded_pixels(code)
+        except UnicodeError as error:
             msg = f'The mask of frame {frame_index} is no run-length code ({error})'
             raise ValueError(msg) from error
+        return code
 
 
 def _find_video(data: Mapping[str, Any], path: Path | None) -> AnnotatedVideo:
