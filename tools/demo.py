@@ -295,6 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_paths(options)
     from projects.sam2.webdemo.security import is_loopback
 
+    # Threads of the model that wait by spinning would take the time of those that
+    # decode frames: a click took ten times as long on a computer with other work.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     token = choose_token(options, is_local=is_loopback(options.host))
     opened = listen(options.host, options.port)
     with opened:
