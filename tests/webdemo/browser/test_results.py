@@ -148,7 +148,7 @@ def test_a_still_of_a_cutout_has_alpha(
 ) -> None:
     tracked.control('tab-effects').click()
     tracked.control('effect-cutout').click()
-    tracked.control('effect-outline').uncheck()
+    tracked.control('effect-outlines').uncheck()
     path = tracked.download(tracked.control('save-still').click, tmp_path)
     image = np.asarray(Image.open(path))
     masks = tracked.masks()

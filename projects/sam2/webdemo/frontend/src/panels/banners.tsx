@@ -53,12 +53,13 @@ export function Banners() {
 
 /** Exports and films on their way. */
 export function JobBar() {
+  if (!store.jobs.value.length) return null;
   return (
-    <>
+    <div class="jobs">
       {store.jobs.value.map((job) => (
         <JobRow key={job.id} job={job} />
       ))}
-    </>
+    </div>
   );
 }
 
@@ -75,7 +76,6 @@ export function JobRow({ job }: { job: store.Job }) {
       <strong class="truncate">{job.name}</strong>
       {job.state === 'running' && <progress max={1} value={job.progress} aria-label={`Progress of ${job.name}`} />}
       <span class={job.state === 'failed' ? 'error-text' : 'muted number'}>{texts[job.state]}</span>
-      <span class="grow" />
       {job.state === 'running' && (
         <Button testId="job-cancel" onClick={() => void commands.cancelJob(job.id)}>
           Cancel

@@ -117,7 +117,7 @@ function paintScores(
   context.stroke();
   // Drawn masks have no score: their stretch is a closed bar.
   eachRun(columns, (score) => score === SCORE_DRAWN, (first, stop) => {
-    context.fillStyle = object.color;
+    context.globalAlpha = object.hidden ? 0.25 : 0.5;
     context.fillRect(first, base - full, Math.max(2, stop - first), full);
   });
   context.globalAlpha = 1;

@@ -280,6 +280,8 @@ function Filmstrip({ axis, seek }: { axis: Signal<Axis>; seek: Scrubbing }) {
             draggable={false}
             decoding="async"
             src={thumbUrl(session.id, session.key, thumb.frame)}
+            // A broken frame has no picture.
+            onError={(event) => (event.currentTarget.hidden = true)}
             style={{ left: `${thumb.x}px`, width: `${thumb.width}px` }}
           />
         ))}
