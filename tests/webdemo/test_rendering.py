@@ -119,6 +119,9 @@ def test_a_gif_plays_as_long_as_the_video_and_shows_its_frames(tmp_path: Path) -
             assert np.abs(np.array(gif.convert('RGB')).astype(int) - wanted).mean() < 4
         assert gif.n_frames == 30
     assert seconds == pytest.approx(60 * 1001 / 30000, abs=0.02)
+    render_video(view, tmp_path / 'one.gif', 'gif', SPOTLIGHT, 60, 61, ignore)
+    with Image.open(tmp_path / 'one.gif') as gif:
+        assert gif.format == 'GIF'
 
 
 def test_a_large_gif_is_reduced_and_a_long_one_refused(

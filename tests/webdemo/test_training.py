@@ -323,6 +323,17 @@ def test_data_that_cannot_be_written_fail_the_run(
     assert status['best'] is None
 
 
+@pytest.mark.parametrize('name', ['../../up', '..', '', '<b>x</b>', 'ä b', 'a' * 999])
+def test_any_name_gives_a_folder_among_the_runs(
+    runs: TrainingRuns, view: MadeView, name: str
+) -> None:
+    run = runs.start([view], name=name, epochs=1)
+    status = wait_for(runs, lambda s: s['state'] in ENDED)
+    assert status['state'] == 'done'
+    assert [path.name for path in runs.folder.iterdir()] == [run]
+    assert (runs.folder / run / 'train.log').is_file()
+
+
 def test_a_full_disk_starts_no_run_and_leaves_no_program(
     runs: TrainingRuns, view: MadeView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
