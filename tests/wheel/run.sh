@@ -141,6 +141,11 @@ try:
 except ImportError as error:
     raise SystemExit(str(error))"
 
+refuses 'demo without its packages' "pip install 'mmsam2[demo]'" mmsam2 demo --no-browser
+check 'install the demo' pip install -q torch==2.13.0 \
+  "mmsam2[demo] @ file://$(ls "$WORK"/dist/mmsam2-*.whl)"
+check 'demo: page, session, frame' python "$REPOSITORY/tests/wheel/demo.py"
+
 # The fork of MMEngine, in front of the original.
 check 'install onedl-mmengine' pip install -q --no-deps --target "$WORK/onedl" \
   onedl-mmengine==0.10.12
