@@ -317,8 +317,8 @@ def use_page(server: Server, session: str, measured: Measured) -> None:
             args=['--no-sandbox', '--js-flags=--expose-gc'],
         )
         page = browser.new_page(viewport={'width': 1280, 'height': 720})
-        page.goto(f'http://127.0.0.1:{server.port}/?debug=1#/session/{session}')
-        page.wait_for_function('window.mmsam2?.idle()', timeout=60_000)
+        page.goto(f'http://127.0.0.1:{server.port}/?debug=1#/sessions/{session}')
+        wait_until(page, 'window.mmsam2?.idle()')
         measured.scrub_fps = page.evaluate(SCRUB, [measured.num_frames, SCRUB_SECONDS])
         page.evaluate('gc()')
         tools = page.context.new_cdp_session(page)
@@ -356,18 +356,24 @@ WAIT_FOR_MASK = """async ([frame, before]) => {
 }"""
 
 
+def wait_until(page: Any, condition: str, seconds: float = 60.0) -> None:
+    """Wait for a condition in the page, whose policy forbids Playwright's own way."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        if time.monotonic() > end:
+            sys.exit(f'The page is not ready after {seconds:.0f} s: {condition}')
+        page.wait_for_timeout(20)
+
+
 def click_times(page: Any, measured: Measured) -> list[float]:
     """Milliseconds from clicks on new objects to their masks on the page."""
     times = []
     for index in range(CLICKS):
         frame = 1000 % measured.num_frames + index
         page.evaluate('frame => window.mmsam2.seek(frame)', frame)
-        page.wait_for_function(
-            'frame => window.mmsam2.frame() === frame && window.mmsam2.idle()',
-            arg=frame,
-        )
+        wait_until(page, f'mmsam2.frame() === {frame} && mmsam2.idle()')
         page.get_by_test_id('add-object').click()
-        page.wait_for_function('window.mmsam2.idle()')
+        wait_until(page, 'mmsam2.idle()')
         page.get_by_test_id('tool-point').click()
         x, y = disc_centers(measured.num_objects, frame, measured.size)[0]
         at = page.evaluate('([x, y]) => window.mmsam2.toPage(x, y)', [x, y])
