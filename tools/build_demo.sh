@@ -22,7 +22,9 @@ if ! printf '20.19.0\n%s\n' "$version" | sort --check=quiet --version-sort; then
   exit 1
 fi
 
-npm ci --no-audit --no-fund
+# `npm ci` of npm 11 refuses a lock file without an optional package of Vite for Windows,
+# which not every registry has; this installs what the lock file says as well.
+npm install --no-save --no-audit --no-fund
 npm run --silent check
 npm run --silent test
 if [[ "${1:-}" != --check ]]; then
