@@ -782,10 +782,25 @@ export async function toggleLocked(id: number): Promise<void> {
 
 // ---------------------------------------------------------------- moving in time
 
+/** Each still has its own objects: those of another one are not prompted on it. */
+function selectOnStill(frame: number): void {
+  const isElsewhere = (id: number) => {
+    const frames = Object.keys(store.objects.value.get(id)?.prompts ?? {});
+    return frames.length > 0 && !frames.includes(String(frame));
+  };
+  if (![...store.selection.value].some(isElsewhere)) return;
+  const here = store.objectList.value.findLast((object) => frame in object.prompts);
+  selectObject(here?.id ?? null);
+}
+
 /** Goes to a frame; outside of the video to its first or last one. */
 export function seek(frame: number): void {
   const last = Math.max(0, store.numFrames.value - 1);
-  store.currentFrame.value = Math.max(0, Math.min(last, Math.round(frame)));
+  const target = Math.max(0, Math.min(last, Math.round(frame)));
+  batch(() => {
+    store.currentFrame.value = target;
+    if (store.session.value?.kind === 'images') selectOnStill(target);
+  });
 }
 
 export function step(frames: number): void {

@@ -256,6 +256,26 @@ describe('the workspace', () => {
     expect(ids()).toEqual([1, 10]); // the selected one stays in the list
   });
 
+  it('prompts no object of another still, and lists those of the shown one', async () => {
+    const at = (frame: number) => ({ prompts: { [frame]: { points: [[1, 2, 1] as const], box: null, mask: false } } });
+    const socket = await openSession([object(1, at(0)), object(2, at(5)), object(3)]);
+    store.session.value = { ...store.session.value!, kind: 'images' };
+    render(<Workspace viewer={null} />, root);
+    await settle();
+    const ids = () =>
+      [...document.querySelectorAll<HTMLElement>('[data-testid="object-row"]')].map((item) => item.dataset['object']);
+    expect(ids()).toEqual(['1']);
+    commands.seek(5);
+    await settle();
+    expect(store.activeObject.value).toBe(2);
+    expect(ids()).toEqual(['2']);
+    commands.seek(7);
+    await settle();
+    void commands.addPoint(7, [10, 20, 1]);
+    await settle();
+    expect(commandOf(socket)).toMatchObject({ type: 'prompt', frame: 7, object: null });
+  });
+
   it('merges the selected objects into the active one, and splits one at the frame', async () => {
     const socket = await openWorkspace(objects);
     expect((find('merge') as HTMLButtonElement).disabled).toBe(true);

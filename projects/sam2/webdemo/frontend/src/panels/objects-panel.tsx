@@ -17,7 +17,8 @@ const SHORT_LIST = 8;
 
 export function ObjectsPanel() {
   const [text, setText] = useState('');
-  const [onlyHere, setOnlyHere] = useState(false);
+  // Each still has its own objects.
+  const [onlyHere, setOnlyHere] = useState(!store.isVideo.value);
   const objects = store.objectList.value;
   const wanted = text.trim().toLowerCase();
   const shown = objects.filter(
@@ -48,7 +49,7 @@ export function ObjectsPanel() {
           <option key={category} value={category} />
         ))}
       </datalist>
-      {objects.length > SHORT_LIST && (
+      {(objects.length > SHORT_LIST || !store.isVideo.value) && (
         <div class="list-filter">
           <input
             class="input"
@@ -59,11 +60,11 @@ export function ObjectsPanel() {
             data-testid="object-filter"
             onInput={(event) => setText(event.currentTarget.value)}
           />
-          <Check label="On this frame" checked={onlyHere} testId="object-filter-frame" onChange={setOnlyHere} />
+          <Check label={store.isVideo.value ? 'On this frame' : 'On this image'} checked={onlyHere} testId="object-filter-frame" onChange={setOnlyHere} />
         </div>
       )}
       <div class="object-list" role="grid" aria-label="Objects" aria-multiselectable="true" data-testid="object-list">
-        {objects.length > 0 && !shown.length && <p class="empty">No object fits.</p>}
+        {objects.length > 0 && !shown.length && <p class="empty">{onlyHere && !wanted ? 'No object is here.' : 'No object fits.'}</p>}
         {shown.map((object) => (
           <ObjectRow key={object.id} object={object} />
         ))}
