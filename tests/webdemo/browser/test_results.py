@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 from pycocotools.coco import COCO
 
 from demo_page import DemoPage, OpenPage, browser_test
@@ -47,6 +47,7 @@ def export(page: DemoPage, name: str, folder: Path) -> Path:
     return archive
 
 
+@pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
 def test_coco_is_read_by_pycocotools(tracked: DemoPage, tmp_path: Path) -> None:
     export(tracked, 'coco', tmp_path)
     (path,) = (tmp_path / 'coco').rglob('*.json')
@@ -101,10 +102,13 @@ def test_an_export_is_a_start_elsewhere(
     other.wait_idle()
     for frame in (0, 7, 15):
         before = [m for m in tracked.masks_at(frame).values() if m.any()]
+        if name == 'davis':  # label images: the later object lies on top
+            before[0] &= ~before[1]
         after = [m for m in other.masks_at(frame).values() if m.any()]
         assert len(before) == len(after)
         for mask, again in zip(before, after, strict=True):
             iou = (mask & again).sum() / (mask | again).sum()
+            print(name, frame, iou, (mask & ~again).sum(), (again & ~mask).sum())
             assert iou > 0.95 if name == 'coco_polygons' else iou == 1
     other.press('Control+z')
     other.wait_idle()
@@ -124,16 +128,16 @@ def test_a_film_has_every_frame_and_the_effect(
     tracked.control('film-start-render').click()
     link = tracked.control('export-jobs').get_by_test_id('job-download')
     path = tracked.download(link.click, tmp_path)
+    tracked.press('Escape')
     if kind == 'mp4':
         with av.open(str(path)) as container:
             assert container.streams.video[0].codec_context.name == 'h264'
             frames = [f.to_ndarray(format='rgb24') for f in container.decode(video=0)]
     else:
-        image = Image.open(path)
-        frames = []
-        for index in range(image.n_frames):  # type: ignore[attr-defined]
-            image.seek(index)
-            frames.append(np.asarray(image.convert('RGB')))
+        with Image.open(path) as image:
+            frames = [
+                np.asarray(f.convert('RGB')) for f in ImageSequence.Iterator(image)
+            ]
     assert len(frames) == len(clip.frames)
     assert frames[0].shape == clip.frames[0].shape
     masks = tracked.masks_at(8)
@@ -148,7 +152,7 @@ def test_a_still_of_a_cutout_has_alpha(
 ) -> None:
     tracked.control('tab-effects').click()
     tracked.control('effect-cutout').click()
-    tracked.control('effect-outlines').uncheck()
+    tracked.page.get_by_role('checkbox', name='Outlines').uncheck()
     path = tracked.download(tracked.control('save-still').click, tmp_path)
     image = np.asarray(Image.open(path))
     masks = tracked.masks()
@@ -161,35 +165,33 @@ def test_a_still_of_a_cutout_has_alpha(
 
 @pytest.mark.parametrize('renderer', ['webgl', 'canvas'])
 def test_the_preview_of_an_effect_is_what_the_server_renders(
-    open_page: OpenPage,
-    server: DemoServer,
-    video: Path,
-    clip: CellClip,
-    renderer: str,
+    tracked: DemoPage, server: DemoServer, renderer: str
 ) -> None:
-    page = open_page()
-    session = server.create_session(video)
-    page.open(session, **({'renderer': 'canvas'} if renderer == 'canvas' else {}))
-    page.mark(clip, 1, 2)
-    page.press('Escape')
-    page.control('show-prompts').set_checked(False)
-    page.press('1')  # one pixel of the frame is one of the screen
-    page.control('tab-effects').click()
+    session = tracked.page.url.rpartition('/')[2]
+    tracked.open(session, renderer=renderer)
+    tracked.page.reload()
+    tracked.wait_idle()
+    assert tracked.hook('renderer').startswith(renderer)
+    tracked.seek(1)  # without prompts
+    tracked.press('Escape')
+    tracked.press('1')  # one pixel of the frame is one of the screen
+    tracked.control('tab-effects').click()
     for name in EFFECTS:
-        page.control(f'effect-{name}').click()
-        page.page.wait_for_timeout(150)
-        still = page.page.request.post(
+        tracked.control(f'effect-{name}').first.click()
+        tracked.page.wait_for_timeout(200)
+        still = tracked.page.request.post(
             f'{server.url}/api/sessions/{session}/stills',
-            data={'frame': 0, 'effect': page.hook('effect()')},
+            data={'frame': 1, 'effect': {'name': name, 'color': '#00b140'}},
         )
         rendered = np.asarray(Image.open(io.BytesIO(still.body())).convert('RGB'))
-        x, y = (round(side) for side in page.on_page((0, 0)))
-        box = page.control('viewer-canvas').bounding_box()
-        assert box is not None
-        left, top = x - round(box['x']), y - round(box['y'])
-        shown = page.picture()[top : top + 256, left : left + 256]
+        left, top = (round(side) for side in tracked.on_page((-0.5, -0.5)))
+        size = {'width': 256, 'height': 256}
+        png = tracked.page.screenshot(clip={'x': left, 'y': top, **size})  # type: ignore[arg-type]
+        shown = np.asarray(Image.open(io.BytesIO(png)).convert('RGB'))
         difference = np.abs(shown.astype(int) - rendered)
-        assert difference.mean() < 6, name
+        if name == 'cutout':  # the page shows a chequered ground
+            difference[~rendered.any(axis=2)] = 0
+        assert difference[2:-2, 2:-2].mean() < 4, name
 
 
 def test_cancelling_a_film_leaves_nothing(tracked: DemoPage) -> None:
