@@ -17,12 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.sam2.apis import SAM2VideoPredictor, build_sam2_video_predictor
+from projects.sam2.datasets.sources.cells import draw_clip
 from projects.sam2.visualization.video_file import write_video
 from tool_modules import ROOT
-
-sys.path.insert(0, str(ROOT / 'docs' / 'notebooks'))
-
-from cells import draw_clip  # type: ignore[import-not-found]
 
 WEIGHTS = ROOT / 'docs' / 'weights'
 CONFIG, CHECKPOINT = WEIGHTS / 'sam2_mini_cells.py', WEIGHTS / 'sam2_mini.pth'
@@ -43,14 +40,7 @@ class CellClip:
     def __init__(
         self, num_frames: int = 16, *, side: int = SIDE, seed: int = SEED
     ) -> None:
-        frames, labels = draw_clip(seed, num_frames)
-        size = (side, side)
-        self.frames = np.stack(
-            [cv2.resize(f, size, interpolation=cv2.INTER_CUBIC) for f in frames]
-        )
-        self.labels = np.stack(
-            [cv2.resize(f, size, interpolation=cv2.INTER_NEAREST) for f in labels]
-        )
+        self.frames, self.labels = draw_clip(seed, num_frames, side=side)
 
     def center(self, cell: int, frame_index: int = 0) -> tuple[float, float]:
         """The pixel of a cell that is farthest from its outline, (x, y)."""

@@ -144,6 +144,7 @@ def test_a_split_object_goes_on_as_another(two_objects: DemoPage) -> None:
 def test_proposals_are_shown_and_accepted(page: DemoPage, clip: CellClip) -> None:
     page.control('tab-proposals').click()
     page.set_slider('propose-quality', 0.3)
+    page.set_slider('propose-stability', 0.5)
     page.control('propose').click()
     page.control('proposal-list').wait_for()
     proposals = page.control('proposal')

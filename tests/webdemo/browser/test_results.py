@@ -108,7 +108,6 @@ def test_an_export_is_a_start_elsewhere(
         assert len(before) == len(after)
         for mask, again in zip(before, after, strict=True):
             iou = (mask & again).sum() / (mask | again).sum()
-            print(name, frame, iou, (mask & ~again).sum(), (again & ~mask).sum())
             assert iou > 0.95 if name == 'coco_polygons' else iou == 1
     other.press('Control+z')
     other.wait_idle()
@@ -152,7 +151,7 @@ def test_a_still_of_a_cutout_has_alpha(
 ) -> None:
     tracked.control('tab-effects').click()
     tracked.control('effect-cutout').click()
-    tracked.page.get_by_role('checkbox', name='Outlines').uncheck()
+    tracked.control('effect-outlines').uncheck()
     path = tracked.download(tracked.control('save-still').click, tmp_path)
     image = np.asarray(Image.open(path))
     masks = tracked.masks()
@@ -177,7 +176,7 @@ def test_the_preview_of_an_effect_is_what_the_server_renders(
     tracked.press('1')  # one pixel of the frame is one of the screen
     tracked.control('tab-effects').click()
     for name in EFFECTS:
-        tracked.control(f'effect-{name}').first.click()
+        tracked.control(f'effect-{name}').click()
         tracked.page.wait_for_timeout(200)
         still = tracked.page.request.post(
             f'{server.url}/api/sessions/{session}/stills',
