@@ -74,7 +74,9 @@ def test_a_model_that_does_not_exist_is_refused_and_the_choices_named() -> None:
         assert name == 'mine/epoch_1'
         return ModelChoice(name='run:mine/epoch_1', config=MINI, checkpoint=None)
 
-    store = ModelStore(device='cpu', find_run=find_run)
+    best = find_run('mine/epoch_1')
+    store = ModelStore(device='cpu', find_run=find_run, list_runs=lambda: [best])
+    assert list(store.choices()) == ['sam2_mini', 'run:mine/epoch_1']
     with pytest.raises(ValueError, match="no model 'big'; choose one of sam2_mini"):
         store.use('big')
     trained = store.use('run:mine/epoch_1')

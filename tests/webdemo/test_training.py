@@ -181,6 +181,7 @@ for epoch in (1, 2):
     for name in (f'best_JF_epoch_{epoch}', f'epoch_{epoch}'):
         (work_dir / f'{name}.pth').write_bytes(b'')
         time.sleep(0.01)
+    (work_dir / '.epoch_9.partial.pth').write_bytes(b'')
     if epoch == 1:
         (work_dir / 'best_JF_epoch_1.pth').unlink()
     while work_dir.parent.parent.parent.joinpath('wait').exists():
@@ -231,6 +232,7 @@ def test_a_run_goes_through_its_steps_and_offers_its_checkpoints(
     model = runs.model(f'{run}/best_JF_epoch_2')
     assert model.name == f'run:{run}/best_JF_epoch_2'
     assert model.config == str(folder / 'project' / 'config.py')
+    assert runs.best_models() == [model]
     with pytest.raises(ValueError, match=r"no checkpoint 'epoch_9'; it has epoch_1"):
         runs.model(f'{run}/epoch_9')
     config = (folder / 'project' / 'config.py').read_text()
@@ -321,6 +323,7 @@ def test_data_that_cannot_be_written_fail_the_run(
     assert 'clip: 0 frames can be trained on' in status['message']
     assert status['curves'] == {'loss': [], 'J&F': []}
     assert status['best'] is None
+    assert runs.best_models() == []
 
 
 @pytest.mark.parametrize('name', ['../../up', '..', '', '<b>x</b>', 'ä b', 'a' * 999])

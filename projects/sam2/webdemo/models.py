@@ -1,6 +1,6 @@
 """The models that the demo can run: one is in memory, the others are known by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,8 @@ class ModelStore:
         checkpoint: Likewise. Without both, the first model that is found: a small one
             on a CPU.
         device: Such as ``'cuda'`` or ``'cpu'``; None for the default device.
-        find_run: Returns the model of a run for ``RUN/CHECKPOINT``.
+        find_run: Returns the model of a training run for ``RUN/CHECKPOINT``.
+        list_runs: Returns the best model of each training run.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint, or no model at all.
@@ -128,9 +129,10 @@ class ModelStore:
         checkpoint: str | None = None,
         device: str | None = None,
         find_run: Callable[[str], ModelChoice] | None = None,
+        list_runs: Callable[[], Sequence[ModelChoice]] = tuple,
     ) -> None:
         self.device = str(usable_device(device))
-        self._find_run = find_run
+        self._find_run, self._list_runs = find_run, list_runs
         self._given = given_model(config, checkpoint)
         choices = self.choices()
         if not choices:
@@ -140,10 +142,10 @@ class ModelStore:
         self._predictor: SAM2VideoPredictor | None = None
 
     def choices(self) -> Mapping[str, ModelChoice]:
-        """The models by name, that of the command line first."""
+        """The models by name, that of the command line first, those of runs last."""
         given = [] if self._given is None else [self._given]
         choices: dict[str, ModelChoice] = {}
-        for choice in (*given, *find_models()):
+        for choice in (*given, *find_models(), *self._list_runs()):
             choices.setdefault(choice.name, choice)
         return choices
 

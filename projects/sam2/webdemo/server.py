@@ -241,6 +241,7 @@ class Demo:
             checkpoint=options.checkpoint,
             device=device,
             find_run=self.runs.model,
+            list_runs=self.runs.best_models,
         )
         detector = None
         if options.detector is not None:

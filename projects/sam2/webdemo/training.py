@@ -35,6 +35,7 @@ from mmengine.runner import CheckpointLoader
 from ..apis import fitting_config
 from ..checkpoints import CheckpointMismatchError, weights_of
 from ..checkpoints.released import find_file
+from ..datasets.io.listing import is_hidden
 from ..datasets.processing.project_config import NUM_VALIDATIONS
 from ..datasets.processing.project_options import CONFIG, SIZES
 from ..evaluation.run_logs import (
@@ -47,7 +48,7 @@ from ..evaluation.run_logs import (
 from ..installation import TOOLS
 from ..ops import write_atomically
 from .exports import AnnotatedView, MaskOnFrame, Progress, export_annotations
-from .models import MINI_WEIGHTS, ModelChoice
+from .models import MINI_WEIGHTS, RUN_PREFIX, ModelChoice
 
 State = Literal['preparing', 'running', 'done', 'failed', 'stopped']
 DATA, PROJECT, BEFORE = 'data', 'project', 'before'
@@ -310,14 +311,24 @@ class TrainingRuns:
             ValueError: If there is no such run or checkpoint.
         """
         run, _, checkpoint = name.partition('/')
-        project = self.folder / self._get(run).run / PROJECT
-        names = _checkpoints(project)
+        names = _checkpoints(self.folder / self._get(run).run / PROJECT)
         if checkpoint not in names:
             has = f'it has {", ".join(names)}' if names else 'it has none yet'
             msg = f'run {run} has no checkpoint {checkpoint!r}; {has}'
             raise ValueError(msg)
+        return self._choice(run, checkpoint)
+
+    def best_models(self) -> list[ModelChoice]:
+        """The best model of each run that has one, the latest run first."""
+        with self._lock:
+            runs = sorted(self._runs.values(), key=lambda run: -run.started)
+        best = [(run.run, _best(self.folder / run.run / PROJECT)) for run in runs]
+        return [self._choice(run, name) for run, name in best if name is not None]
+
+    def _choice(self, run: str, checkpoint: str) -> ModelChoice:
+        project = self.folder / run / PROJECT
         return ModelChoice(
-            name=f'run:{name}',
+            name=f'{RUN_PREFIX}{run}/{checkpoint}',
             config=str(project / CONFIG),
             checkpoint=project / 'work_dir' / f'{checkpoint}.pth',
         )
@@ -463,8 +474,6 @@ class TrainingRuns:
         work_dir = project / 'work_dir'
         curves, step = _curves(work_dir, run.before)
         progress = step / run.total_steps if run.total_steps else 0.0
-        names = _checkpoints(project)
-        best = [name for name in names if name.startswith('best_')]
         return {
             'run': run.run,
             'name': run.name,
@@ -472,8 +481,8 @@ class TrainingRuns:
             'message': run.message,
             'progress': 1.0 if run.state == 'done' else min(1.0, progress),
             'curves': curves,
-            'checkpoints': names,
-            'best': next(reversed(best or names), None),
+            'checkpoints': _checkpoints(project),
+            'best': _best(project),
         }
 
 
@@ -536,8 +545,19 @@ def _edit_config(path: Path, run: TrainingRun) -> int:
 
 def _checkpoints(project: Path) -> list[str]:
     """Names of the checkpoints of a project, the latest last."""
-    paths = (project / 'work_dir').glob('*.pth')
-    return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime_ns)]
+    times: dict[str, int] = {}
+    for path in (project / 'work_dir').glob('*.pth'):
+        if not is_hidden(path.name):  # being written
+            with suppress(FileNotFoundError):  # training removes old ones
+                times[path.stem] = path.stat().st_mtime_ns
+    return sorted(times, key=lambda name: times[name])
+
+
+def _best(project: Path) -> str | None:
+    """Name of the best checkpoint, else of the latest."""
+    names = _checkpoints(project)
+    best = [name for name in names if name.startswith('best_')]
+    return next(reversed(best or names), None)
 
 
 def _scores_of(work_dir: Path) -> dict[str, float]:
