@@ -97,6 +97,21 @@ class Tab:
         self._has_changed = False
         self._wake = asyncio.Event()
         self._close: tuple[int, str] | None = None  # code and reason
+        self._hello: Message | None = None
+        self._is_held = False
+
+    def hold(self) -> None:
+        """Keep everything back until :meth:`greet`.
+
+        The tab is told of changes from now on, while its greeting is being written:
+        none is missed, and none comes before the greeting.
+        """
+        self._is_held = True
+
+    def greet(self, hello: Message) -> None:
+        """Send the greeting, and then what was kept back."""
+        self._hello, self._is_held = hello, False
+        self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
         """End the connection."""
@@ -152,6 +167,11 @@ class Tab:
         await self._websocket.close(*self._close)
 
     def _next(self) -> Message | bytes | None:
+        if self._is_held:
+            return None
+        if self._hello is not None:
+            hello, self._hello = self._hello, None
+            return hello
         if self._has_changed:
             return self._take_change()
         if self._control:
@@ -500,7 +520,10 @@ class Hub:
     async def relocate(self, session_id: str, path: Path) -> None:
         """Open a session whose video was moved to another path."""
         await self.find(session_id)
+        session = self.sessions.get(session_id)
         await self.close_session(session_id)
+        for tab in tuple(session.tabs) if session else ():
+            tab.close(TRY_AGAIN_LATER, 'The video was moved; the page connects again')
         async with self._lock_of(session_id):
             annotator = await self.worker.call(
                 lambda: Annotator.open(

@@ -253,6 +253,7 @@ class Demo:
         self.worker.submit(lambda: self.models.predictor).result()
         self.hub = Hub(folder, self.worker, self.models, detector)
         self.media = MediaCache()
+        self._answers: set[asyncio.Future[None]] = set()
 
     def open_sources(self) -> list[str]:
         """Make sessions of what the command line names, before the server runs.
@@ -584,14 +585,17 @@ class Demo:
         """Train on sessions."""
         body = await read_body(request, NewTraining)
         sessions = [await self.hub.get(name) for name in body.sessions]
-        run = await asyncio.to_thread(
-            self.runs.start,
-            [session.annotator for session in sessions],
-            name=body.name,
-            epochs=body.epochs,
-            size=body.size,
-            model=self.models.current,
-        )
+
+        def start() -> str:
+            return self.runs.start(
+                [SessionView(session.annotator) for session in sessions],
+                name=body.name,
+                epochs=body.epochs,
+                size=body.size,
+                model=self.models.current,
+            )
+
+        run = await asyncio.to_thread(start)
         return JSONResponse({'run': run}, 202)
 
     async def stop_training(self, request: Request) -> Response:
@@ -650,13 +654,13 @@ class Demo:
                 )
                 if isinstance(request.command, protocol.Hello):
                     client = request.command.client
-                    session.tabs.discard(tab)
-                    tab.tell(
+                    tab.hold()
+                    session.tabs.add(tab)
+                    tab.greet(
                         await asyncio.to_thread(
                             session.describe, self.models.current.name
                         )
                     )
-                    session.tabs.add(tab)
                     continue
             except protocol.ProtocolError as error:
                 tab.tell(
@@ -669,6 +673,8 @@ class Demo:
                 continue
             await slots.acquire()
             task = asyncio.ensure_future(self.hub.answer(tab, client, request))
+            self._answers.add(task)  # the event loop itself keeps no task
+            task.add_done_callback(self._answers.discard)
             task.add_done_callback(lambda _: slots.release())
 
 
