@@ -88,7 +88,11 @@ core = [
     'torch>=2.6' if line.startswith('torch==') else line
     for line in requirements('core')
 ]
-packages = find_namespace_packages(include=[CLONE_NAME, f'{CLONE_NAME}.*'])
+packages = find_namespace_packages(
+    include=[CLONE_NAME, f'{CLONE_NAME}.*'],
+    # The page of the demo: its source stays in the repository, what is built is data.
+    exclude=[f'{CLONE_NAME}.webdemo.frontend*', f'{CLONE_NAME}.webdemo.static*'],
+)
 wheel_packages = [name.replace(CLONE_NAME, WHEEL_NAME) for name in packages]
 is_editable = 'editable_wheel' in sys.argv
 
