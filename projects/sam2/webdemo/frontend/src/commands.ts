@@ -276,6 +276,7 @@ function receive(message: ServerMessage): void {
         maskCache.invalidateAll();
         requestedFrames.clear();
         requestScores();
+        void requestMasks();
         for (const listener of maskListeners) listener(store.currentFrame.value);
         break;
       }

@@ -137,15 +137,16 @@ export class Connection {
       else this.handlers.onMessage({ type: 'notice', level: 'error', message: message.message });
       return;
     }
-    this.handlers.onMessage(message);
+    // First what waits, then what the page asks for when it sees the new state.
     if (message.type === 'hello') {
       if (this.server !== null && this.server !== message.server) this.dropUnknown();
       this.server = message.server;
       this.ready = true;
       this.delay = FIRST_DELAY_MS;
-      this.handlers.onState('connected');
       for (const waiting of this.waiting.values()) this.send(waiting);
+      this.handlers.onState('connected');
     }
+    this.handlers.onMessage(message);
   }
 
   /** A new server cannot tell whether the old one did what it had not answered yet. */

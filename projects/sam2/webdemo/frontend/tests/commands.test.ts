@@ -191,8 +191,13 @@ describe('masks', () => {
     expect(commands.maskCache.isFresh(2)).toBe(false);
     push(2, 1);
     expect(commands.maskCache.isFresh(2)).toBe(true);
+    commands.wantMasks([2]);
+    FakeSocket.last.drop();
+    await vi.waitUntil(() => FakeSocket.all.length === 2);
+    FakeSocket.last.open();
     FakeSocket.last.say(hello([object(1)]));
     expect(commands.maskCache.isFresh(2)).toBe(false);
+    expect(FakeSocket.last.of('masks').map(({ frames }) => frames)).toEqual([[2]]);
   });
 
   it('bring their scores', () => {
