@@ -31,7 +31,7 @@ from demo_masks import (
 )
 from projects.sam2.datasets.processing.davis_export import davis_palette
 from projects.sam2.datasets.processing.layouts import DataPaths, recognise
-from projects.sam2.datasets.sources import coco, davis  # noqa: F401
+from projects.sam2.datasets.sources import segmentations
 from projects.sam2.datasets.sources.segmentations import fill_polygons
 from projects.sam2.webdemo.document import AnnotatedObject, Document
 from projects.sam2.webdemo.exports import EXPORT_FORMATS, export_annotations
@@ -449,6 +449,13 @@ def test_a_slanted_edge_becomes_one_line() -> None:
     mask = np.tri(100, dtype=bool)
     (polygon,) = mask_polygons(mask)
     assert len(polygon) <= 2 * 5
+
+
+def test_noise_is_refused_as_polygons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentations, 'MAX_EDGE_LENGTH', 1000)
+    noise = np.random.default_rng(0).random((40, 40)) < 0.5
+    with pytest.raises(ValueError, match='regions is too fine for polygons'):
+        mask_polygons(noise)
 
 
 def test_a_hole_stays_empty() -> None:

@@ -227,6 +227,17 @@ def test_masks_are_told_from_frames_of_the_same_format(
     assert list(found.masks) == [2]
 
 
+def test_clips_may_lie_below_the_resolution_as_in_davis(
+    video: AnnotatedVideo, tmp_path: Path
+) -> None:
+    for clip in ('my <clip>', 'other'):
+        folder = tmp_path / 'DAVIS' / 'Annotations' / '480p' / clip
+        folder.mkdir(parents=True)
+        Image.fromarray(square().astype(np.uint8)).save(folder / '00004.png')
+    found = only(import_annotations(tmp_path / 'DAVIS', video))
+    assert list(found.masks) == [4]
+
+
 def cvat_file(path: Path, body: str, prolog: str = '') -> Path:
     path.write_text(f'{prolog}<annotations><version>1.1</version>{body}</annotations>')
     return path

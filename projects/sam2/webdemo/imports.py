@@ -788,8 +788,18 @@ def _mask_root(path: Path) -> Path | None:
         levels = [folder, *(folder / name for name in sorted(_folders(folder)))]
         levels += [each / name for each in levels[1:] for name in _folders(each)]
         if any(_files(each, MASK_SUFFIXES) for each in levels):
-            return folder
+            return _below_resolution(folder)
     return None
+
+
+def _below_resolution(folder: Path) -> Path:
+    """Folder of the clips, which DAVIS calls after its resolution (480p)."""
+    inner = [folder / name for name in _folders(folder)]
+    if len(inner) != 1 or _files(folder, MASK_SUFFIXES):
+        return folder
+    clips = _folders(inner[0])
+    is_clip = bool(_files(inner[0], MASK_SUFFIXES)) or all(map(is_object_number, clips))
+    return folder if is_clip else inner[0]
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops import decode_masks
+from ..datasets.io.errors import ClipDataError
+from ..datasets.sources.segmentations import fill_polygons
 
 # Pixels that a simplified outline may deviate: the steps of a slanted edge become one
 # line, and a polygon that one can edit.
@@ -28,6 +29,9 @@ def mask_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
     Returns:
         ``[x, y, x, y, …]`` of each region, the largest first. Filled by COCO's tools
         they have an IoU of :data:`MIN_IOU` or more with the mask.
+
+    Raises:
+        ValueError: If the outlines are so long that no reader should draw them.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -83,22 +87,24 @@ def _simplify(ring: Ring) -> Ring:
 
 
 def _join(rings: list[Ring]) -> Ring:
-    """Join the holes of a region to its outline, each by the shortest edge."""
+    """Join the holes of a region to its outline, each by an edge there and back."""
     outline, *holes = rings
-    for hole in holes:
-        distances = np.square(outline[:, None] - hole[None]).sum(axis=2)
-        at, start = np.unravel_index(int(distances.argmin()), distances.shape)
-        around = np.roll(hole, -start, axis=0)
-        parts = (outline[: at + 1], around, around[:1], outline[at:])
-        outline = np.concatenate(parts)
-    return outline
+    nearest = [int(np.square(outline - hole[0]).sum(axis=1).argmin()) for hole in holes]
+    parts, last = [], 0
+    for corner, hole in sorted(zip(nearest, holes, strict=True), key=lambda p: p[0]):
+        parts += [outline[last : corner + 1], hole, hole[:1]]
+        last = corner
+    return np.concatenate([*parts, outline[last:]])
 
 
 def _iou(rings: list[Ring], mask: NDArray[np.bool_]) -> float:
-    # Compiled, and needed for polygons only.
-    from pycocotools import mask as coco_mask  # noqa: PLC0415
-
-    polygons = [ring.reshape(-1).astype(float).tolist() for ring in rings]
-    codes = coco_mask.frPyObjects(polygons, *mask.shape)
-    drawn = decode_masks([coco_mask.merge(codes)])[0]
+    polygons = [ring.reshape(-1).tolist() for ring in rings]
+    try:
+        drawn = fill_polygons(polygons, mask.shape, 'a mask')
+    except ClipDataError as error:
+        msg = (
+            f'A mask of {len(rings)} regions is too fine for polygons; export it in a '
+            f'format of masks instead'
+        )
+        raise ValueError(msg) from error
     return float((drawn & mask).sum() / (drawn | mask).sum())
