@@ -17,8 +17,10 @@ const SHORT_LIST = 8;
 
 export function ObjectsPanel() {
   const [text, setText] = useState('');
+  const [chosen, setOnlyHere] = useState<boolean | null>(null);
   // Each still has its own objects.
-  const [onlyHere, setOnlyHere] = useState(!store.isVideo.value);
+  const isStills = store.session.value?.kind === 'images';
+  const onlyHere = chosen ?? isStills;
   const objects = store.objectList.value;
   const wanted = text.trim().toLowerCase();
   const shown = objects.filter(
@@ -49,7 +51,7 @@ export function ObjectsPanel() {
           <option key={category} value={category} />
         ))}
       </datalist>
-      {(objects.length > SHORT_LIST || !store.isVideo.value) && (
+      {(objects.length > SHORT_LIST || isStills) && (
         <div class="list-filter">
           <input
             class="input"
@@ -60,7 +62,7 @@ export function ObjectsPanel() {
             data-testid="object-filter"
             onInput={(event) => setText(event.currentTarget.value)}
           />
-          <Check label={store.isVideo.value ? 'On this frame' : 'On this image'} checked={onlyHere} testId="object-filter-frame" onChange={setOnlyHere} />
+          <Check label={isStills ? 'On this image' : 'On this frame'} checked={onlyHere} testId="object-filter-frame" onChange={setOnlyHere} />
         </div>
       )}
       <div class="object-list" role="grid" aria-label="Objects" aria-multiselectable="true" data-testid="object-list">
