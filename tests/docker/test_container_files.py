@@ -174,7 +174,7 @@ def bin_dir(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in PROGRAMS:
         (folder / name).symlink_to(shutil.which(name) or name)
-    write_program(folder / 'mmsam2', 'echo "started: $*"')
+    write_program(folder / 'mmsam2', 'printf "started:"; printf " <%s>" "$@"')
     set_shared_memory(folder, 2048)
     return folder
 
@@ -213,7 +213,10 @@ def test_program_gets_its_words_and_a_folder_for_temporary_files(
     tmp_path: Path, bin_dir: Path
 ) -> None:
     answer = start(tmp_path, 'train', 'my config.py', '--amp')
-    assert (answer.stdout, answer.stderr) == ('started: train my config.py --amp\n', '')
+    assert (answer.stdout, answer.stderr) == (
+        'started: <train> <my config.py> <--amp>',
+        '',
+    )
     assert [path.name for path in (tmp_path / 'workspace').iterdir()] == ['tmp']
 
 
@@ -265,7 +268,7 @@ def test_demo_starts_with_little_shared_memory_and_a_warning(
 ) -> None:
     set_shared_memory(bin_dir, 64)
     answer = start(tmp_path, 'demo', '--no-browser')
-    assert answer.stdout == 'started: demo --no-browser\n'
+    assert answer.stdout == 'started: <demo> <--no-browser>'
     assert 'warning: /dev/shm has 64 MB free' in answer.stderr
 
 
@@ -306,7 +309,7 @@ def test_missing_gpu_is_an_error_with_its_cause(
     words = ('train', 'config.py')
     result = start(tmp_path, *words, MMSAM2_DEVICE='cuda')
     if message is None:
-        assert result.stdout == 'started: train config.py\n'
+        assert result.stdout == 'started: <train> <config.py>'
         return
     assert result.returncode == 1
     assert re.match(f'error: no GPU: .*{message}', result.stderr)
@@ -317,8 +320,8 @@ def test_missing_gpu_is_an_error_with_its_cause(
 def test_help_needs_nothing(tmp_path: Path, bin_dir: Path) -> None:
     set_shared_memory(bin_dir, 0)
     write_program(bin_dir / 'mkdir', 'exit 1')
-    assert start(tmp_path).stdout == 'started: \n'
-    assert start(tmp_path, '--help').stdout == 'started: --help\n'
+    assert start(tmp_path).stdout == 'started: <>'
+    assert start(tmp_path, '--help').stdout == 'started: <--help>'
 
 
 # The pages ----------------------------------------------------------------------------
