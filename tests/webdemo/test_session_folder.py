@@ -144,6 +144,9 @@ def test_every_command_is_there_after_a_kill(tmp_path: Path) -> None:
     views = []
     commands: list[Any] = [
         lambda: session.prompt(0, None, [CLICK], None),
+        lambda: list(session.propagate([1], 0, 1, 'forward')),  # no new mask
+        lambda: session.update_object(1, hidden=True),
+        session.undo,
         lambda: track_all(session),
         lambda: session.draw(3, None, square(5, 5)),
         session.undo,

@@ -837,7 +837,7 @@ class Annotator:
         return Change(
             masks=tuple((obj.object_id, frame, frame + 1) for obj in tracked),
             frame=frame,
-            label=label,
+            label=label if tracked else '',
         )
 
     # Undo ----------------------------------------------------------------------------

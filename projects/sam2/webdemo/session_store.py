@@ -144,6 +144,7 @@ class SessionStore:
         self._lock = threading.Lock()  # of index and document together
         self._snapshot_sizes = (0, 0)
         self._pass_entry: UndoEntry | None = None  # of the running pass
+        self._pass_before: ModelObjects = {}
 
     def offsets(
         self, frame_index: int, object_id: int | None = None
@@ -197,7 +198,7 @@ class SessionStore:
                 }
             )
         self._make_valid(pending.records, objects)
-        self._pass_entry = None  # a running pass goes on as another entry
+        self._close_pass()  # a running one goes on as another entry
         entry = UndoEntry(
             label=label,
             position=position,
@@ -237,13 +238,15 @@ class SessionStore:
         """Make the masks of a frame of a pass valid; see :meth:`change`.
 
         All frames are one entry, up to :meth:`end_pass` or another change. Its line is
-        written with the first one: killed at any time, the pass has all its frames.
+        written with the first masks: killed at any time, the pass has its frames. A
+        pass without a new mask is no entry.
         """
         files = self.files
         pending = PendingChange(label=label, frame=None, start=files.masks.size)
         entry = self._pass_entry
         with self._transaction():
-            if entry is None:
+            yield pending
+            if entry is None and pending.records:
                 line = {'label': label, 'pass': True, 'start': pending.start}
                 position = files.journal.append({**line, 'frame': None})
                 entry = UndoEntry(
@@ -252,13 +255,15 @@ class SessionStore:
                     start=pending.start,
                     stop=pending.start,
                 )
-            yield pending
         self._make_valid(pending.records, {})
+        # From before the first frame, and some objects join the pass later.
+        self._pass_before = {**(before or {}), **self._pass_before}
+        if entry is None:
+            return
         if entry is not self._pass_entry:
             self._pass_entry = entry
             self._push(entry)
-        # Some objects may be tracked from a later frame on.
-        entry.before = {**(before or {}), **(entry.before or {})}
+        entry.before = self._pass_before
         entry.after = {**(entry.after or {}), **(pending.after or {})}
         entry.stop = files.masks.size
 
@@ -268,7 +273,8 @@ class SessionStore:
 
     def end_pass(self) -> None:
         """End the entry of the running pass, if it has one."""
-        entry, self._pass_entry = self._pass_entry, None
+        entry = self._pass_entry
+        self._close_pass()
         if entry is None:
             return
         self._limit_kept_states()
@@ -287,7 +293,7 @@ class SessionStore:
         Raises:
             ValueError: If there is none.
         """
-        self._pass_entry = None
+        self._close_pass()
         source = self.entries if word == 'undo' else self.undone
         if not source:
             msg = f'There is nothing to {word}'
@@ -312,6 +318,9 @@ class SessionStore:
             if obj is None or obj.prompts != prompts.get(key)
         }
         return entry, change, tracked
+
+    def _close_pass(self) -> None:
+        self._pass_entry, self._pass_before = None, {}
 
     def forget_kept_states(self) -> None:
         """Forget what another model knew."""
@@ -403,7 +412,7 @@ class SessionStore:
         Raises:
             OSError: If the disk is full; the session is whole without it.
         """
-        self._pass_entry = None  # what a running pass does next needs a line of its own
+        self._close_pass()  # what a running one does next needs a line of its own
         self._properties = properties
         data = {
             **properties,
