@@ -131,7 +131,11 @@ def test_an_endless_upload_ends_at_the_limit(
         for _ in range(10_000):
             yield b'\0' * 65536
 
+    def little_more() -> Iterator[bytes]:  # than the limit, and nobody says so
+        yield from (b' ' * 65536 for _ in range(LIMIT // 65536 + 1))
+
     before = stored()
+    assert send(small_server, 'a.json', little_more())[0] == 413
     with contextlib.suppress(httpx.TransportError):  # the server may hang up first
         assert send(small_server, 'clip.mp4', endless())[0] == 413
     assert small_server.http.get('/api/health').status_code == 200
