@@ -70,7 +70,7 @@ function messageOf(error: unknown): string {
 function isDiskFull(error: unknown): boolean {
   return (
     (error instanceof api.ApiError && error.status === 507) ||
-    /no space|disk is full|disk full/i.test(messageOf(error))
+    /no space|disk (is )?full|quota|file too large/i.test(messageOf(error))
   );
 }
 

@@ -16,7 +16,9 @@ export function exposeDebug(stage: Stage): void {
         const message = commands.maskCache.get(frame);
         if (!message || !commands.maskCache.isFresh(frame)) return null;
         const size = [message.height, message.width];
-        return message.entries.map((entry) => ({
+        // Those of deleted objects are kept until they are asked for again (undo).
+        const entries = message.entries.filter((entry) => store.objects.value.has(entry.object));
+        return entries.map((entry) => ({
           object: entry.object,
           score: entry.score,
           size,
