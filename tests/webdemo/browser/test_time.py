@@ -147,6 +147,7 @@ def test_brightness_changes_the_picture_only(page: DemoPage, clip: CellClip) -> 
     assert page.picture().mean() > dark.mean() + 30
     assert page.hook('hash()') == masks
     page.control('reset-display').click()
+    page.press('Escape')  # closes the panel, which covers a part
     page.page.wait_for_timeout(200)
     np.testing.assert_allclose(page.picture().mean(), dark.mean(), atol=1)
 
