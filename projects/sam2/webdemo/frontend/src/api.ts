@@ -91,8 +91,14 @@ export const renameSession = (session: string, name: string) =>
   json<unknown>('PATCH', `sessions/${id(session)}`, { name });
 export const deleteSession = (session: string) =>
   json<unknown>('DELETE', `sessions/${id(session)}`);
-export const startExport = (session: string, format: string) =>
-  json<{ job: string }>('POST', `sessions/${id(session)}/exports`, { format });
+/** Says where the video of a session is now; another video is refused. */
+export const moveSession = (session: string, source: string) =>
+  json<unknown>('PATCH', `sessions/${id(session)}`, { source });
+export const startExport = (session: string, format: string, withFrames: boolean) =>
+  json<{ job: string }>('POST', `sessions/${id(session)}/exports`, {
+    format,
+    with_frames: withFrames,
+  });
 export const startRender = (
   session: string,
   kind: 'mp4' | 'gif',

@@ -125,6 +125,13 @@ export async function renameSession(id: string, name: string): Promise<boolean> 
   return true;
 }
 
+/** Finds the video of a session again; false if it is another one. */
+export async function moveSession(id: string, source: string): Promise<boolean> {
+  const moved = await attempt(() => api.moveSession(id, source).then(() => true));
+  await refreshSessions();
+  return moved === true;
+}
+
 export async function deleteSession(id: string): Promise<void> {
   await attempt(() => api.deleteSession(id));
   await refreshSessions();
@@ -960,10 +967,11 @@ export function restoreTheme(): void {
 
 const POLL_MS = 400;
 
-export async function startExport(format: string): Promise<string | null> {
+/** Starts an export, with the frames beside the annotations or without. */
+export async function startExport(format: string, withFrames: boolean): Promise<string | null> {
   const session = store.session.value;
   if (!session) return null;
-  return followJob(await attempt(() => api.startExport(session.id, format)), format);
+  return followJob(await attempt(() => api.startExport(session.id, format, withFrames)), format);
 }
 
 /** Renders a film with the current effect; stop excluded. */

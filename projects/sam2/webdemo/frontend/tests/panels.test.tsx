@@ -144,6 +144,23 @@ describe('the start page', () => {
     expect(requests.some((request) => request.method === 'DELETE')).toBe(true);
   });
 
+  it('finds a video that was moved', async () => {
+    answers['sessions'] = [{ ...SESSION, state: 'missing video' }];
+    answers['browse'] = {
+      path: '/data',
+      parent: null,
+      entries: [{ name: 'y.mp4', path: '/data/y.mp4', kind: 'video', size: 5 }],
+    };
+    render(<StartPage />, root);
+    await settle();
+    await click('session-find');
+    expect(nameless()).toEqual([]);
+    await click('browser-entry', find('find-dialog'));
+    expect(requests).toContainEqual({ method: 'PATCH', path: 'sessions/a', body: { source: '/data/y.mp4' } });
+    await settle();
+    expect(document.querySelector('dialog')).toBeNull();
+  });
+
   it('asks for the token where the server wants one', async () => {
     store.needsToken.value = true;
     render(<StartPage />, root);
@@ -434,6 +451,18 @@ describe('the workspace', () => {
     });
     await vi.waitFor(() => expect(find('job-download').getAttribute('href')).toContain('api/jobs/j/file'), 3000);
     commands.setEffect(store.DEFAULT_EFFECT);
+  });
+
+  it('exports the chosen format, without the frames if one wants', async () => {
+    await openWorkspace(objects);
+    answers['sessions/s/exports'] = { job: 'k' };
+    answers['jobs/k'] = { state: 'done', progress: 1, error: null, name: 'clip.zip' };
+    await click('open-export');
+    await click('export-format-coco');
+    await click('export-with-frames');
+    await click('export-start');
+    const body = { format: 'coco', with_frames: false };
+    expect(requests).toContainEqual({ method: 'POST', path: 'sessions/s/exports', body });
   });
 
   it('starts a training with the chosen sessions, and offers its best checkpoint', async () => {

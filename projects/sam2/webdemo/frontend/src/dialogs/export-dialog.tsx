@@ -5,7 +5,7 @@ import * as commands from '../commands';
 import { EffectControls } from '../panels/effects-panel';
 import { JobRow } from '../panels/banners';
 import * as store from '../store';
-import { Button, NumberInput, Segmented } from '../ui/controls';
+import { Button, Check, NumberInput, Segmented } from '../ui/controls';
 import { Dialog } from '../ui/dialog';
 
 type What = 'annotations' | 'film' | 'still';
@@ -43,6 +43,7 @@ export function ExportDialog({ onClose }: { onClose: () => void }) {
 function Annotations() {
   const formats = store.info.value?.export_formats ?? [];
   const [chosen, setChosen] = useState(formats[0]?.name ?? '');
+  const [withFrames, setWithFrames] = useState(true);
   return (
     <>
       <fieldset class="choice-list">
@@ -60,9 +61,15 @@ function Annotations() {
           </label>
         ))}
       </fieldset>
+      <Check
+        label="With the frames (where the format has them; without, the file is much smaller)"
+        checked={withFrames}
+        testId="export-with-frames"
+        onChange={setWithFrames}
+      />
       <div class="row-line">
         <p class="muted grow">Masks have the size of your own frames, and their frame numbers.</p>
-        <Button kind="primary" icon="export" disabled={!chosen} testId="export-start" onClick={() => void commands.startExport(chosen)}>
+        <Button kind="primary" icon="export" disabled={!chosen} testId="export-start" onClick={() => void commands.startExport(chosen, withFrames)}>
           Export
         </Button>
       </div>

@@ -57,6 +57,7 @@ export function StartPage() {
 function Sessions() {
   const sessions = store.sessions.value;
   const [doomed, setDoomed] = useState<SessionEntry | null>(null);
+  const [lost, setLost] = useState<SessionEntry | null>(null);
   const crashed = sessions?.filter((session) => session.crashed) ?? [];
   return (
     <section aria-label="Sessions">
@@ -76,7 +77,7 @@ function Sessions() {
       )}
       <div class="surface" data-testid="session-list">
         {sessions?.map((session) => (
-          <SessionCard key={session.id} session={session} onDelete={() => setDoomed(session)} />
+          <SessionCard key={session.id} session={session} onDelete={() => setDoomed(session)} onFind={() => setLost(session)} />
         ))}
         {sessions?.length === 0 && (
           <div class="empty">
@@ -86,12 +87,19 @@ function Sessions() {
         )}
         {!sessions && <div class="empty">Looking for sessions …</div>}
       </div>
+      {lost && <FindDialog session={lost} onClose={() => setLost(null)} />}
       {doomed && <DeleteDialog session={doomed} onClose={() => setDoomed(null)} />}
     </section>
   );
 }
 
-function SessionCard({ session, onDelete }: { session: SessionEntry; onDelete: () => void }) {
+interface SessionCardProps {
+  session: SessionEntry;
+  onDelete: () => void;
+  onFind: () => void;
+}
+
+function SessionCard({ session, onDelete, onFind }: SessionCardProps) {
   const [renaming, setRenaming] = useState(false);
   const missing = session.state === 'missing video';
   const modified =
@@ -128,6 +136,11 @@ function SessionCard({ session, onDelete }: { session: SessionEntry; onDelete: (
         </p>
       </div>
       <div class="button-group">
+        {missing && (
+          <Button icon="search" testId="session-find" onClick={onFind}>
+            Find
+          </Button>
+        )}
         <IconButton icon="pencil" label={`Rename ${session.name}`} testId="session-rename" onClick={() => setRenaming(true)} />
         <IconButton icon="trash" label={`Delete ${session.name}`} testId="session-delete" onClick={onDelete} />
       </div>
@@ -149,6 +162,22 @@ function RenameInput({ session, onDone }: { session: SessionEntry; onDone: () =>
         }}
       />
     </div>
+  );
+}
+
+/** The video was moved: the server takes its new place if it is the same video. */
+function FindDialog({ session, onClose }: { session: SessionEntry; onClose: () => void }) {
+  const move = async (source: string) => {
+    if (await commands.moveSession(session.id, source)) onClose();
+  };
+  return (
+    <Dialog title="Where is the video now?" testId="find-dialog" onClose={onClose}>
+      <p>
+        The video of <strong>{session.name}</strong> was at <code>{session.source}</code>. Choose the
+        same video where it is now.
+      </p>
+      <FileBrowser purpose="media" onChoose={(path) => void move(path)} />
+    </Dialog>
   );
 }
 
