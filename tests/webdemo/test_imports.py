@@ -169,6 +169,7 @@ def test_coco_without_tracks_joins_the_shapes_of_a_class_over_frames(
         (['img_0003.png', 'img_0008.jpg'], [0, 5]),  # by name, whatever the suffix
         (['frame_000001', 'frame_000004'], [1, 4]),  # by number
         (['x1', 'x2', 'x3', 'x4', 'x5', 'x6'], [0, 1, 2, 3, 4, 5]),  # by order
+        ([f'img_000{n}' for n in range(6)], [0, 1, 2, 3, 4, 5]),  # counted from 0
     ],
 )
 def test_frames_are_matched_by_name_number_or_order(
@@ -214,6 +215,17 @@ def test_masks_of_0_and_255_are_one_object(
     Image.fromarray(square().astype(np.uint8) * 255).save(path)
     found = only(import_annotations(path.parent if whole_folder else path, video))
     np.testing.assert_array_equal(decode(found.masks[0]), square())
+
+
+@pytest.mark.parametrize('folder', ['masks', 'masks/000'])
+def test_masks_of_another_size_are_refused(
+    folder: str, video: AnnotatedVideo, tmp_path: Path
+) -> None:
+    path = tmp_path / folder / 'img_0003.png'
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.ones((38, 53), np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r'img_0003.png: mask of \(38, 53\) beside'):
+        import_annotations(tmp_path / 'masks', video)
 
 
 def test_masks_are_told_from_frames_of_the_same_format(
@@ -415,7 +427,10 @@ def test_a_link_in_a_folder_is_not_followed(
 ) -> None:
     inside = tmp_path / 'inside'
     inside.mkdir()
-    (inside / 'a.json').symlink_to(coco_file(tmp_path / 'secret.json'))
+    secret = tmp_path / 'secret'
+    secret.mkdir()
+    (inside / 'a.json').symlink_to(coco_file(secret / 'b.json'))
+    (inside / 'folder').symlink_to(secret)
     with pytest.raises(ValueError, match='none of the formats'):
         import_annotations(inside, video)
 
