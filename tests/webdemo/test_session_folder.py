@@ -382,3 +382,55 @@ def test_journal_lines_survive_and_a_torn_one_is_dropped(tmp_path: Path) -> None
     with pytest.raises(OSError, match='is damaged'):
         journal.read(positions[2])
     journal.close()
+
+
+def random_command(session: Annotator, rng: random.Random) -> None:
+    """Some command on some object; many are refused."""
+    ids = [*session.document.objects, 0]
+    key, frame = rng.choice(ids), rng.randrange(6)
+    stop = rng.randint(frame + 1, 6)
+    x, y = rng.uniform(1, 94), rng.uniform(1, 62)
+    commands: list[Callable[[], object]] = [
+        lambda: session.prompt(frame, key or None, [(x, y, 1)], None),
+        lambda: session.draw(frame, key or None, square(int(y) // 2, int(x) // 2)),
+        lambda: list(session.propagate(None, frame, stop, 'forward')),
+        lambda: list(session.refine([key], frame)),
+        lambda: session.clear_prompts(frame, key),
+        lambda: session.merge_objects(ids[:2], key),
+        lambda: session.split_object(key, frame),
+        lambda: session.delete_masks(key, frame, stop),
+        lambda: session.lock_frames(key, frame, stop, rng.random() < 0.5),
+        lambda: session.update_object(key, locked=rng.random() < 0.3),
+        lambda: session.add_masks([(frame, square(1, 1), '', 'class')]),
+        session.undo,
+        session.undo,
+        session.redo,
+    ]
+    before = (session.document, all_masks(session), session.can_undo)
+    try:
+        rng.choice(commands)()
+    except ValueError:
+        assert before == (session.document, all_masks(session), session.can_undo)
+
+
+def test_any_use_is_there_after_a_kill_and_can_be_undone(tmp_path: Path) -> None:
+    session, rng = new_session(tmp_path, num_frames=6), random.Random(3)
+    for number in range(120):
+        random_command(session, rng)
+        if number % 10 == 9:
+            killed = copy_after_kill(tmp_path / 'session', tmp_path / f'killed{number}')
+            resumed = Annotator.open(killed, small_predictor())
+            assert resumed.document.objects == session.document.objects
+            assert all_masks(resumed) == all_masks(session)
+            labels = resumed.can_undo, resumed.can_redo
+            assert labels == (session.can_undo, session.can_redo)
+            resumed.close()
+    end, masks = session.document.objects, all_masks(session)
+    depth = len(session._store.entries)
+    for _ in range(depth):
+        session.undo()
+    assert not session.document.objects
+    for _ in range(depth):
+        session.redo()
+    assert (session.document.objects, all_masks(session)) == (end, masks)
+    session.close()
