@@ -155,7 +155,9 @@ class DemoPage:
     def masks(self, frame_index: int | None = None) -> dict[int, Mask]:
         """Masks that the page has of a frame, by object; those of the current one."""
         number = self.frame if frame_index is None else frame_index
+        existing = self.objects  # masks of deleted objects may still be in the cache
         entries = self.hook(f'masks({number})') or []
+        entries = [entry for entry in entries if entry['object'] in existing]
         codes = [{'size': e['size'], 'counts': e['counts']} for e in entries]
         decoded = decode_masks(codes) if codes else ()
         return {
