@@ -441,7 +441,7 @@ export function wantMasks(frames: readonly number[]): void {
 
 /** Asks for the masks of one more frame, before all others. */
 export function addWantedMask(frame: number): void {
-  wantMasks([frame, ...wantedFrames]);
+  wantMasks([frame, ...wantedFrames.filter((other) => other !== frame)]);
 }
 
 async function requestMasks(): Promise<void> {

@@ -72,9 +72,13 @@ export class MaskCache {
     }
   }
 
-  /** After a reconnect nothing is known to be current. */
+  /** After a reconnect nothing is known to be current; a server that was killed may
+   * even count its revisions from an earlier one. */
   invalidateAll(): void {
-    for (const slot of this.slots.values()) slot.stale = true;
+    for (const slot of this.slots.values()) {
+      slot.stale = true;
+      slot.message = { ...slot.message, revision: -1 };
+    }
   }
 
   clear(): void {
