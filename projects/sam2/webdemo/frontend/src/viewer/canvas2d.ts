@@ -23,6 +23,8 @@ export class CanvasRenderer implements Renderer {
   /** Of the size of the canvas, to cut a changed frame out. */
   private readonly scratch = createLayer();
   private readonly small = createLayer();
+  /** Pixels of `tint` and `lines`, used again for the next frame. */
+  private pixels: [ImageData, ImageData] | null = null;
   private key = '';
 
   constructor(private readonly canvas: HTMLCanvasElement) {
@@ -184,10 +186,12 @@ export class CanvasRenderer implements Renderer {
     ]);
     if (key === this.key) return;
     this.key = key;
-    const tint = this.tint.createImageData(height, width);
-    const lines = this.lines.createImageData(height, width);
+    if (this.pixels?.[0].width !== height || this.pixels[0].height !== width) {
+      this.pixels = [new ImageData(height, width), new ImageData(height, width)];
+    }
+    const [tint, lines] = this.pixels;
     const tintPixels = new Uint32Array(tint.data.buffer);
-    const linePixels = new Uint32Array(lines.data.buffer);
+    const linePixels = new Uint32Array(lines.data.buffer).fill(0);
     const colors = Uint32Array.from(slots, ({ color: [r, g, b] }) => pack(r, g, b));
     const fill = colors.map((color, slot) =>
       target === 'colors' ? (slot ? color : 0) : (slot > 0) === (target === 'objects') ? BLACK : 0,
