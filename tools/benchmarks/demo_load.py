@@ -90,6 +90,24 @@ class Measured:
         late = [mb for frame, mb in self.resident_mb.items() if frame >= STEADY_FRAME]
         return max((abs(mb - late[0]) for mb in late), default=float('nan'))
 
+    def lines(self) -> list[str]:
+        """The figures beside their targets."""
+        figures = [
+            ('tracking, s', self.tracking_s, ''),
+            ('change of resident memory, MB', self.drift_mb, '50'),
+            ('heap of the page, MB', self.heap_mb, '500'),
+            ('scrubbing, frames/s', self.scrub_fps, 'at least 25'),
+            ('click in the predictor, ms', self.model_ms, ''),
+            ('click on the page, ms', self.click_ms, 'the predictor + 100'),
+            ('click beside busy sessions, ms', self.crowded_ms, ''),
+            ('memory with all sessions, MB', self.crowded_mb, ''),
+        ]
+        return [
+            f'{title:<32} {value:8.1f}  {target}'
+            for title, value, target in figures
+            if value is not None
+        ]
+
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
@@ -235,7 +253,9 @@ async def open_tab(server: Server, session: str) -> AsyncIterator[Tab]:
 
     origin = f'http://127.0.0.1:{server.port}'
     address = f'ws://127.0.0.1:{server.port}/api/sessions/{session}/socket'
-    async with websockets.connect(address, origin=origin, max_size=None) as connection:
+    async with websockets.connect(
+        address, origin=websockets.Origin(origin), max_size=None
+    ) as connection:
         tab = Tab(connection)
         await tab.send('hello', client=f'load-{session}-{time.time_ns()}')
         async for message in tab.messages():
@@ -439,10 +459,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             use_page(server, session, measured)
         if not options.no_crowd:
             asyncio.run(crowd(server, video, measured))
-    result = {**asdict(measured), 'drift_mb': measured.drift_mb}
-    for key, value in result.items():
-        print(f'{key}: {value}')
+    print('\n'.join(measured.lines()))
     if options.json:
+        result = {**asdict(measured), 'drift_mb': measured.drift_mb}
         options.json.write_text(json.dumps(result, indent=2), encoding='utf-8')
 
 
