@@ -15,6 +15,7 @@ most 100 ms after the time that the model takes; 20 sessions are open while 3 tr
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -31,7 +32,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -44,7 +44,7 @@ from projects.sam2.installation import WEIGHTS
 from projects.sam2.visualization.video_file import VideoFile
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = WEIGHTS.with_name('sam2_mini_cells.py')
+CONFIG, CHECKPOINT = WEIGHTS / 'sam2_mini_cells.py', WEIGHTS / 'sam2_mini.pth'
 RADIUS = 14  # of a disc, in pixels
 STEADY_FRAME = 200  # memory is compared with that at this frame
 CLICKS = 12
@@ -119,7 +119,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--frames', type=int, default=3000, help='frames (default 3000)')
     add('--size', type=int, nargs=2, default=(360, 640), metavar=('H', 'W'))
     add('--config', default=str(CONFIG), help='default: the small model for examples')
-    add('--checkpoint', default=str(WEIGHTS))
+    add('--checkpoint', default=str(CHECKPOINT))
     add('--work-dir', type=Path, default=Path('work_dirs/demo_load'))
     add('--no-page', action='store_true', help='leave out what needs Chromium')
     add('--no-crowd', action='store_true', help='leave out the many sessions')
@@ -148,9 +148,8 @@ def make_video(path: Path, measured: Measured) -> None:
     height, width = measured.size
     rng = np.random.default_rng(0)
     colors = rng.integers(60, 256, (measured.num_objects, 3)).tolist()
-    background = cv2.resize(
-        rng.integers(0, 60, (9, 16, 3), dtype=np.uint8), (width, height)
-    )
+    coarse = rng.integers(0, 60, (9, 16, 3), dtype=np.uint8)
+    background = np.asarray(cv2.resize(coarse, (width, height)), np.uint8)
     with VideoFile(path, frames_per_second=25.0) as video:
         for frame_index in range(measured.num_frames):
             frame = background.copy()
@@ -176,7 +175,8 @@ class Server:
 
     def resident_mb(self) -> float:
         """Resident memory of the process."""
-        return float(psutil.Process(self.process.pid).memory_info().rss) / MB
+        pages = Path(f'/proc/{self.process.pid}/statm').read_text('ascii').split()[1]
+        return int(pages) * os.sysconf('SC_PAGE_SIZE') / MB
 
     def call(self, path: str, content: object = None) -> Any:
         """Send a request; the answer's JSON."""
@@ -193,10 +193,10 @@ def running_server(options: argparse.Namespace) -> Iterator[Server]:
     """Start the demo, wait until it answers, and stop it at the end."""
     folder, port = options.work_dir, free_port()
     shutil.rmtree(folder / 'sessions', ignore_errors=True)
-    command = [sys.executable, ROOT / 'tools' / 'demo.py', '--no-browser']
+    command = [sys.executable, str(ROOT / 'tools' / 'demo.py'), '--no-browser']
     command += ['--config', options.config, '--checkpoint', options.checkpoint]
-    command += ['--port', str(port), '--root', folder]
-    command += ['--sessions', folder / 'sessions']
+    command += ['--port', str(port), '--root', str(folder)]
+    command += ['--sessions', str(folder / 'sessions')]
     with (folder / 'server.log').open('wb') as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     server = Server(process, port)
@@ -310,6 +310,7 @@ async def track_all(server: Server, session: str, measured: Measured) -> None:
 
 def time_model(options: argparse.Namespace, video: Path, measured: Measured) -> float:
     """Median milliseconds of a click in the predictor itself."""
+    import projects.sam2.registration  # noqa: F401  registers the parts of the model
     from projects.sam2.apis import build_sam2_video_predictor
 
     predictor = build_sam2_video_predictor(
