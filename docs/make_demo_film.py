@@ -277,7 +277,8 @@ def take_pictures(
         height, width = panels[0].shape[:2]
         square = slice((width - height) // 2, (width + height) // 2)
         strip = np.concatenate([panel[:, square] for panel in panels], axis=1)
-        save(out_dir / 'demo_effects.webp', cv2.resize(strip, None, fx=0.6, fy=0.6))
+        small = cv2.resize(strip, None, fx=0.6, fy=0.6)
+        save(out_dir / 'demo_effects.webp', np.asarray(small, np.uint8))
         page.control('effect-reset').click()
         page.control('open-export').click()
         save(out_dir / 'demo_export.webp', shoot(page))

@@ -37,7 +37,7 @@ from projects.sam2.engine.command_line import call_tool, whole_number
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from projects.sam2.webdemo.server import DemoOptions
+    from projects.sam2.webdemo.server.app import DemoOptions
 
 PORT = 8092
 NUM_PORTS = 20  # that are tried, if --port is not given
@@ -217,8 +217,8 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 def build_options(options: argparse.Namespace, token: str | None) -> DemoOptions:
     """Turn the command line into the options of the server."""
-    from projects.sam2.webdemo.security import LOOPBACK_NAMES, is_loopback
-    from projects.sam2.webdemo.server import DemoOptions
+    from projects.sam2.webdemo.server.app import DemoOptions
+    from projects.sam2.webdemo.server.security import LOOPBACK_NAMES, is_loopback
 
     given = [options.host, *options.allowed_host]
     if not is_loopback(options.host):  # then a token is needed, too
@@ -262,7 +262,7 @@ def serve(
     """Answer requests until Ctrl-C or SIGTERM; announce it when it begins."""
     import uvicorn
 
-    from projects.sam2.webdemo.protocol import MAX_DRAWING
+    from projects.sam2.webdemo.server.protocol import MAX_DRAWING
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -293,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     check_packages()
     check_paths(options)
-    from projects.sam2.webdemo.security import is_loopback
+    from projects.sam2.webdemo.server.security import is_loopback
 
     # Threads of the model that wait by spinning would take the time of those that
     # decode frames: a click took ten times as long on a computer with other work.
@@ -302,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     opened = listen(options.host, options.port)
     with opened:
         import projects.sam2.registration  # noqa: F401  registers the parts
-        from projects.sam2.webdemo.server import create_app
+        from projects.sam2.webdemo.server.app import create_app
 
         app = create_app(build_options(options, token))
         address = describe_address(options, opened, token)

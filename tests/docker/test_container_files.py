@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from document_pages import check_program, tool_of_command
-from projects.sam2.webdemo.security import OPEN_PATHS
+from projects.sam2.webdemo.server.security import OPEN_PATHS
 from tool_modules import ROOT, load_tool
 
 FOLDER = ROOT / 'docker'

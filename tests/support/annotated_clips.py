@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from projects.sam2.apis import SAM2VideoPredictor, build_sam2_video_predictor
 from projects.sam2.ops import EncodedMask, decode_masks, encode_masks
-from projects.sam2.webdemo.annotator import Annotator
-from projects.sam2.webdemo.video import AnnotatedVideo
+from projects.sam2.webdemo.session.annotator import Annotator
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 from tool_modules import ROOT
 
 SIZE = (64, 96)

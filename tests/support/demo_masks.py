@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from projects.sam2.ops import EncodedMask, decode_masks, encode_masks
-from projects.sam2.webdemo.document import AnnotatedObject, Document
-from projects.sam2.webdemo.video import AnnotatedVideo
+from projects.sam2.webdemo.session.document import AnnotatedObject, Document
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 
 Mask = NDArray[np.bool_]
 NUM_FRAMES = 6

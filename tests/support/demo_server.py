@@ -15,8 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from projects.sam2.installation import WEIGHTS
 from projects.sam2.ops import EncodedMask
-from projects.sam2.webdemo.protocol import MAX_DRAWING
-from projects.sam2.webdemo.server import DemoOptions, create_app
+from projects.sam2.webdemo.server.app import DemoOptions, create_app
+from projects.sam2.webdemo.server.protocol import MAX_DRAWING
 
 MINI_CONFIG = '_base_/models/sam2_1_mini.py'
 MINI_WEIGHTS = WEIGHTS / 'sam2_mini.pth'

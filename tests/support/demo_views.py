@@ -10,8 +10,8 @@ from PIL import Image
 
 from projects.sam2.datasets.sources.synthetic import make_clip, make_plans
 from projects.sam2.ops import EncodedMask, encode_masks
-from projects.sam2.webdemo.document import AnnotatedObject, Document
-from projects.sam2.webdemo.video import AnnotatedVideo
+from projects.sam2.webdemo.session.document import AnnotatedObject, Document
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 
 
 @dataclass(frozen=True)

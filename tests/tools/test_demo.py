@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from projects.sam2.webdemo.session_folder import list_sessions
+from projects.sam2.webdemo.session.folder import list_sessions
 from tool_modules import ROOT, failing_exit_code, load_tool
 
 

@@ -9,7 +9,7 @@ import pytest
 from demo_server import MINI_CONFIG, MINI_WEIGHTS, DemoServer, Page, running_demo
 from projects.sam2.apis import SAM2VideoPredictor, build_sam2_video_predictor
 from projects.sam2.datasets.io.images import write_jpeg
-from projects.sam2.webdemo.server import DemoOptions
+from projects.sam2.webdemo.server.app import DemoOptions
 
 NUM_FRAMES, HEIGHT, WIDTH = 24, 90, 120
 

@@ -20,7 +20,7 @@ from numbered_videos import (
     write_images,
     write_video,
 )
-from projects.sam2.webdemo.video import AnnotatedVideo, BrokenFrameError
+from projects.sam2.webdemo.session.video import AnnotatedVideo, BrokenFrameError
 
 NUM_FRAMES = 120
 UNEVEN = list(accumulate(random.Random(0).choices([7, 20, 33, 110], k=NUM_FRAMES)))

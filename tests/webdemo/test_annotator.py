@@ -27,8 +27,8 @@ from annotated_clips import (
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.ops import EncodedMask, decode_masks, encode_masks
-from projects.sam2.webdemo.annotator import Annotator, Change
-from projects.sam2.webdemo.video import AnnotatedVideo
+from projects.sam2.webdemo.session.annotator import Annotator, Change
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 
 NUM_FRAMES = 7
 FIRST, SECOND = (19.0, 20.0, 1), (70.0, 45.0, 1)

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects.sam2.webdemo.document import (
+from projects.sam2.webdemo.session.document import (
     OBJECT_COLORS,
     AnnotatedObject,
     Document,

@@ -33,10 +33,10 @@ from projects.sam2.datasets.processing.davis_export import davis_palette
 from projects.sam2.datasets.processing.layouts import DataPaths, recognise
 from projects.sam2.datasets.sources import segmentations
 from projects.sam2.datasets.sources.segmentations import fill_polygons
-from projects.sam2.webdemo.document import AnnotatedObject, Document
-from projects.sam2.webdemo.exports import EXPORT_FORMATS, export_annotations
-from projects.sam2.webdemo.polygons import MIN_IOU, mask_polygons
-from projects.sam2.webdemo.video import AnnotatedVideo
+from projects.sam2.webdemo.formats.exports import EXPORT_FORMATS, export_annotations
+from projects.sam2.webdemo.formats.polygons import MIN_IOU, mask_polygons
+from projects.sam2.webdemo.session.document import AnnotatedObject, Document
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 
 Mask = NDArray[np.bool_]
 # Formats that training reads, and the layout that they are.

@@ -23,11 +23,11 @@ from demo_masks import (
     stills_session,
 )
 from projects.sam2.ops import encode_masks
-from projects.sam2.webdemo import imports
-from projects.sam2.webdemo.exports import EXPORT_FORMATS, export_annotations
-from projects.sam2.webdemo.imports import ImportedObject, import_annotations
-from projects.sam2.webdemo.polygons import MIN_IOU
-from projects.sam2.webdemo.video import AnnotatedVideo
+from projects.sam2.webdemo.formats import imports
+from projects.sam2.webdemo.formats.exports import EXPORT_FORMATS, export_annotations
+from projects.sam2.webdemo.formats.imports import ImportedObject, import_annotations
+from projects.sam2.webdemo.formats.polygons import MIN_IOU
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 
 SIZE = (37, 53)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from projects.sam2.ops import EncodedMask, encode_masks
-from projects.sam2.webdemo import mask_log
-from projects.sam2.webdemo.mask_log import (
+from projects.sam2.webdemo.session import mask_log
+from projects.sam2.webdemo.session.mask_log import (
     NO_MASK,
     NO_SCORE,
     MaskChange,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from projects.sam2.webdemo.media import MediaCache
+from projects.sam2.webdemo.server.media import MediaCache
 
 
 class Video:
@@ -108,7 +108,7 @@ def test_thumbnails_have_a_reader_of_their_own(
 ) -> None:
     other = Video()
     monkeypatch.setattr(
-        'projects.sam2.webdemo.media.AnnotatedVideo', lambda path, kind: other
+        'projects.sam2.webdemo.server.media.AnnotatedVideo', lambda path, kind: other
     )
 
     async def look(cache: MediaCache, video: Any) -> None:

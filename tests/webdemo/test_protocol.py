@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from projects.sam2.ops import encode_masks
-from projects.sam2.webdemo import protocol
-from projects.sam2.webdemo.protocol import PackedMask, ProtocolError, parse_command
+from projects.sam2.webdemo.server import protocol
+from projects.sam2.webdemo.server.protocol import (
+    PackedMask,
+    ProtocolError,
+    parse_command,
+)
 
 CLIENT = str(uuid.UUID(int=7))
 SQUARE = encode_masks(np.eye(4, dtype=bool)[None])[0]

@@ -23,7 +23,7 @@ from projects.sam2.webdemo.rendering import (
     render_video,
     shown_masks,
 )
-from projects.sam2.webdemo.video import AnnotatedVideo
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 
 SPOTLIGHT = EffectOptions(name='spotlight', strength=1.0, outline=False)
 

@@ -13,8 +13,9 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from demo_server import MINI_CONFIG, MINI_WEIGHTS, DemoServer, Page, running_demo
-from projects.sam2.webdemo.protocol import MAX_DRAWING
-from projects.sam2.webdemo.security import (
+from projects.sam2.webdemo.server.app import DemoOptions, file_name
+from projects.sam2.webdemo.server.protocol import MAX_DRAWING
+from projects.sam2.webdemo.server.security import (
     COOKIE,
     COOKIE_SECONDS,
     MAX_ATTEMPTS,
@@ -25,7 +26,6 @@ from projects.sam2.webdemo.security import (
     is_loopback,
     sign_cookie,
 )
-from projects.sam2.webdemo.server import DemoOptions, file_name
 
 TOKEN = 'a-token-of-the-tests'  # noqa: S105
 EVIL, SAM = 'evil.example', 'sam.example.org'  # of another page, and of a proxy

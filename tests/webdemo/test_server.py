@@ -37,11 +37,11 @@ from projects.sam2.ops import (
     decode_masks,
     encode_masks,
 )
-from projects.sam2.webdemo import hub
-from projects.sam2.webdemo.annotator import Annotator, Change
-from projects.sam2.webdemo.hub import News, Tab, merge_ranges
-from projects.sam2.webdemo.mask_log import MaskLog
-from projects.sam2.webdemo.server import DemoOptions
+from projects.sam2.webdemo.server import hub
+from projects.sam2.webdemo.server.app import DemoOptions
+from projects.sam2.webdemo.server.hub import News, Tab, merge_ranges
+from projects.sam2.webdemo.session.annotator import Annotator, Change
+from projects.sam2.webdemo.session.mask_log import MaskLog
 
 OpenPage = Callable[..., Page]
 NUM_FRAMES, SIZE = 24, (90, 120)

@@ -26,15 +26,15 @@ from annotated_clips import (
     track_all,
     write_clip,
 )
-from projects.sam2.webdemo.annotator import Annotator
-from projects.sam2.webdemo.mask_log import FILE_BEGIN
-from projects.sam2.webdemo.session_folder import (
+from projects.sam2.webdemo.session.annotator import Annotator
+from projects.sam2.webdemo.session.folder import (
     Journal,
     SessionFolder,
     SessionInUseError,
     list_sessions,
     new_session_folder,
 )
+from projects.sam2.webdemo.session.mask_log import FILE_BEGIN
 
 # The only threads here read frames ahead, in children alone.
 pytestmark = pytest.mark.filterwarnings('ignore:.*fork')
@@ -349,7 +349,7 @@ def test_a_snapshot_saves_reading_the_journal_and_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        'projects.sam2.webdemo.session_store.SNAPSHOT_JOURNAL_BYTES', 1500
+        'projects.sam2.webdemo.session.store.SNAPSHOT_JOURNAL_BYTES', 1500
     )
     session = new_session(tmp_path)
     for number in range(12):

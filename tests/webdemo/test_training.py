@@ -34,10 +34,10 @@ from projects.sam2.ops import (
     write_atomically,
 )
 from projects.sam2.webdemo import training
-from projects.sam2.webdemo.annotator import Annotator
 from projects.sam2.webdemo.models import ModelChoice, ModelStore
+from projects.sam2.webdemo.session.annotator import Annotator
+from projects.sam2.webdemo.session.video import AnnotatedVideo
 from projects.sam2.webdemo.training import TrainingRuns, write_data
-from projects.sam2.webdemo.video import AnnotatedVideo
 
 MINI = ModelChoice(
     name='sam2_mini',

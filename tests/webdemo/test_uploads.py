@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from demo_server import MINI_CONFIG, MINI_WEIGHTS, DemoServer, running_demo
-from projects.sam2.webdemo import uploads
-from projects.sam2.webdemo.security import RequestError
-from projects.sam2.webdemo.server import DemoOptions
-from projects.sam2.webdemo.uploads import UploadStore, clean_name
+from projects.sam2.webdemo.server import uploads
+from projects.sam2.webdemo.server.app import DemoOptions
+from projects.sam2.webdemo.server.security import RequestError
+from projects.sam2.webdemo.server.uploads import UploadStore, clean_name
 
 LIMIT = 2**20
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from projects.sam2.webdemo.worker import ModelWorker
+from projects.sam2.webdemo.server.worker import ModelWorker
 
 WAIT = 10.0  # seconds; nothing here takes a tenth
 

@@ -15,7 +15,7 @@ from ..ops import atomic_write, decode_masks
 from ..visualization.drawing import Picture
 from ..visualization.video_file import FRAMES_PER_SECOND, MAX_RATE, VideoFile
 from .effects import EffectOptions, ShownMask, apply_effect, parse_color
-from .exports import AnnotatedView, Progress
+from .formats.exports import AnnotatedView, Progress
 
 Format = Literal['mp4', 'gif']
 # Pillow holds the frames of a GIF until it is written, and browsers decode all of them.

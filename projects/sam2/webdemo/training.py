@@ -47,7 +47,7 @@ from ..evaluation.run_logs import (
 )
 from ..installation import TOOLS
 from ..ops import write_atomically
-from .exports import AnnotatedView, MaskOnFrame, Progress, export_annotations
+from .formats.exports import AnnotatedView, MaskOnFrame, Progress, export_annotations
 from .models import MINI_WEIGHTS, RUN_PREFIX, ModelChoice
 
 State = Literal['preparing', 'running', 'done', 'failed', 'stopped']

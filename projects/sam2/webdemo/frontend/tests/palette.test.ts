@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import documentSource from '../../document.py?raw';
+import documentSource from '../../session/document.py?raw';
 import css from '../src/styles/theme.css?raw';
 import { OBJECT_COLORS } from '../src/ui/palette';
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops import EncodedMask, count_encoded_pixels
+from ...ops import EncodedMask, count_encoded_pixels
 
 VERSION = 1  # of the binary messages
 HEADER = struct.Struct('<BBHIIIII')

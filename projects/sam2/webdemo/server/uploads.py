@@ -23,9 +23,9 @@ from typing import BinaryIO
 
 import anyio
 
-from ..datasets.io.errors import ClipDataError
-from ..datasets.io.frames import VideoFileFrames
-from ..datasets.io.images import image_size
+from ...datasets.io.errors import ClipDataError
+from ...datasets.io.frames import VideoFileFrames
+from ...datasets.io.images import image_size
 from .security import RequestError
 
 PREFIX = 'upload:'  # of an upload's name in requests

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.io.errors import ClipDataError
-from ..ops import import_optional
+from ...datasets.io.errors import ClipDataError
+from ...ops import import_optional
 
 NUM_CACHED = 8  # frames before the latest one, for steps back
 MAX_DECODED = 48  # frames; over longer gaps seeking is faster

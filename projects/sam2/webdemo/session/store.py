@@ -17,6 +17,7 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 from .document import AnnotatedObject, Document
+from .folder import SessionFolder
 from .mask_log import (
     NO_MASK,
     MaskChange,
@@ -25,7 +26,6 @@ from .mask_log import (
     RecordKind,
 )
 from .model_states import ModelObjects, memory_bytes
-from .session_folder import SessionFolder
 
 MAX_UNDO = 1000  # changes in a snapshot
 MAX_KEPT_STATES, MAX_KEPT_BYTES = 20, 256 << 20  # states of the model, for undo

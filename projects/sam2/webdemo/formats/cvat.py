@@ -19,8 +19,8 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.io.errors import ClipDataError, ReadLimits, check_file, shorten
-from ..datasets.sources.segmentations import fill_polygons
+from ...datasets.io.errors import ClipDataError, ReadLimits, check_file, shorten
+from ...datasets.sources.segmentations import fill_polygons
 
 FIX_XML = 'correct the file, or export it again from CVAT as "CVAT for video 1.1"'
 AREAS = ('mask', 'polygon', 'box', 'ellipse')

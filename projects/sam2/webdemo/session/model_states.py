@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..apis import SAM2VideoPredictor
-from ..apis.inputs import read_points
-from ..apis.video_predictor import VideoState
-from ..models.tracking.memory_store import OffloadedMemoryStore
-from ..models.tracking.session import TrackedObject
-from ..ops import EncodedMask, decode_masks, encode_masks, upsample_logits
-from ..structures import FrameMasks, FramePrompt, PointPrompt
+from ...apis import SAM2VideoPredictor
+from ...apis.inputs import read_points
+from ...apis.video_predictor import VideoState
+from ...models.tracking.memory_store import OffloadedMemoryStore
+from ...models.tracking.session import TrackedObject
+from ...ops import EncodedMask, decode_masks, encode_masks, upsample_logits
+from ...structures import FrameMasks, FramePrompt, PointPrompt
 from .document import AnnotatedObject, Box, Point, Prompt
 from .video import AnnotatedVideo
 

@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 
 from starlette.websockets import WebSocket
 
+from ..models import ModelStore
+from ..proposals import Proposal, TextDetector, propose_masks, propose_text
+from ..session.annotator import Annotator, Change, FrameMask, TrackingPass
+from ..session.document import Document
+from ..session.folder import SessionInfo, list_sessions, new_session_folder
+from ..session.video import AnnotatedVideo, Kind
 from . import protocol
-from .annotator import Annotator, Change, FrameMask, TrackingPass
-from .document import Document
-from .models import ModelStore
-from .proposals import Proposal, TextDetector, propose_masks, propose_text
 from .protocol import PackedMask, finite_or_none, pack_masks, pack_scores
 from .security import RequestError, describe_error
-from .session_folder import SessionInfo, list_sessions, new_session_folder
-from .video import AnnotatedVideo, Kind
 from .worker import EndState, ModelWorker, PassHandle
 
 MAX_PUSHES = 64  # frames of masks that wait for a tab

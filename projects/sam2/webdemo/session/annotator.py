@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from ..apis import SAM2VideoPredictor
-from ..ops import EncodedMask, count_encoded_pixels, decode_masks, encode_masks
+from ...apis import SAM2VideoPredictor
+from ...ops import EncodedMask, count_encoded_pixels, decode_masks, encode_masks
 from .document import (
     AnnotatedObject,
     Box,
@@ -35,10 +35,10 @@ from .document import (
     overlaps,
     remove_range,
 )
+from .folder import SNAPSHOT, SessionFolder
 from .mask_log import NO_MASK, NO_SCORE, UNKNOWN_SCORE, MaskChange
 from .model_states import FrameEditor, ModelObjects, ModelStates
-from .session_folder import SNAPSHOT, SessionFolder
-from .session_store import Change, PendingChange, SessionStore, Word
+from .store import Change, PendingChange, SessionStore, Word
 from .video import AnnotatedVideo, BrokenFrameError
 
 __all__ = ['Annotator', 'Change', 'FrameMask', 'ImportedMasks', 'TrackingPass']

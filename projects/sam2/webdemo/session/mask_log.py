@@ -22,7 +22,7 @@ from struct import Struct
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops import EncodedMask
+from ...ops import EncodedMask
 
 FILE_BEGIN = b'SAM2MSK1'
 HEADER = Struct('<BBBxIIIIqqI')

@@ -23,24 +23,24 @@ import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..datasets.io.images import image_size, read_orientation, write_jpeg
-from ..datasets.io.listing import (
+from ...datasets.io.images import image_size, read_orientation, write_jpeg
+from ...datasets.io.listing import (
     IMAGE_SUFFIXES,
     JPEG_SUFFIXES,
     find_file,
     is_hidden,
 )
-from ..datasets.processing.davis_export import MAX_OBJECTS, write_mask
-from ..ops import (
+from ...datasets.processing.davis_export import MAX_OBJECTS, write_mask
+from ...ops import (
     EncodedMask,
     count_encoded_pixels,
     decode_masks,
 )
-from ..version import __version__
+from ...version import __version__
+from ..session.document import AnnotatedObject, Document
+from ..session.video import AnnotatedVideo
 from .cvat import XMLFile, encode_cvat_mask
-from .document import AnnotatedObject, Document
 from .polygons import mask_polygons
-from .video import AnnotatedVideo
 
 EXPORT_FORMATS: Mapping[str, str] = {
     'davis': 'DAVIS: one palette PNG per frame (where objects overlap, the later one)',

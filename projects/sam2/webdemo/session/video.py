@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.io.errors import ClipDataError
-from ..datasets.io.frames import ImageFrames, VideoFileFrames
-from ..datasets.io.listing import IMAGE_SUFFIXES, frame_key, list_files, scan_folder
-from ..ops import Prefetcher, import_optional, seeks_exactly
+from ...datasets.io.errors import ClipDataError
+from ...datasets.io.frames import ImageFrames, VideoFileFrames
+from ...datasets.io.listing import IMAGE_SUFFIXES, frame_key, list_files, scan_folder
+from ...ops import Prefetcher, import_optional, seeks_exactly
 from .seekable_frames import SeekableFrames
 
 HASHED_BYTES = 1 << 16  # of the head, the middle and the tail of a file

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .video import AnnotatedVideo
+from ..session.video import AnnotatedVideo
 
 encode_jpeg: Any
 try:  # optional, twice as fast as OpenCV

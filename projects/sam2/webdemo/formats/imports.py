@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.annotated_video import check_size
-from ..datasets.io.errors import (
+from ...datasets.annotated_video import check_size
+from ...datasets.io.errors import (
     COMPLETE_DATA,
     RAISE_LIMIT,
     REPLACE_FILE,
@@ -28,27 +28,27 @@ from ..datasets.io.errors import (
     clip_errors,
     shorten,
 )
-from ..datasets.io.images import present_labels, read_label_map
-from ..datasets.io.json_files import FIX_FILE, get_field, read_json
-from ..datasets.io.listing import (
+from ...datasets.io.images import present_labels, read_label_map
+from ...datasets.io.json_files import FIX_FILE, get_field, read_json
+from ...datasets.io.listing import (
     MASK_SUFFIXES,
     is_hidden,
     is_object_number,
     scan_folder,
     without_suffix,
 )
-from ..datasets.io.mask_folders import MaskVideo, open_mask_video
-from ..datasets.sources.coco import image_records, split_crowds
-from ..datasets.sources.labelme import LabelMeMasks
-from ..datasets.sources.records import PROBLEM, Record
-from ..datasets.sources.sav import index_sav
-from ..datasets.sources.segmentations import count_rle_pixels, decode_segmentation
-from ..datasets.sources.youtube_vis import video_records
-from ..ops import EncodedMask, encode_masks, plain_runs
-from ..structures import VOID_LABEL
+from ...datasets.io.mask_folders import MaskVideo, open_mask_video
+from ...datasets.sources.coco import image_records, split_crowds
+from ...datasets.sources.labelme import LabelMeMasks
+from ...datasets.sources.records import PROBLEM, Record
+from ...datasets.sources.sav import index_sav
+from ...datasets.sources.segmentations import count_rle_pixels, decode_segmentation
+from ...datasets.sources.youtube_vis import video_records
+from ...ops import EncodedMask, encode_masks, plain_runs
+from ...structures import VOID_LABEL
+from ..session.video import AnnotatedVideo
 from .cvat import is_cvat, read_cvat
 from .exports import META_FILE, NO_CATEGORY
-from .video import AnnotatedVideo
 
 IMPORT_FORMATS: Mapping[str, str] = {
     'davis': 'DAVIS and other label images: one PNG per frame',

@@ -21,19 +21,21 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..apis.building import usable_device
-from ..version import __version__
+from ...apis.building import usable_device
+from ...version import __version__
+from ..effects import EffectOptions
+from ..formats.exports import EXPORT_FORMATS, export_annotations
+from ..formats.imports import IMPORT_FORMATS, import_annotations
+from ..models import ModelStore
+from ..proposals import TextDetector
+from ..rendering import render_still, render_video
+from ..session.folder import list_sessions
+from ..training import TrainingRuns
 from . import protocol
-from .effects import EffectOptions
-from .exports import EXPORT_FORMATS, export_annotations
 from .hub import UNKNOWN_SESSION, Hub, OpenSession, SessionView, Tab
-from .imports import IMPORT_FORMATS, import_annotations
 from .jobs import JobStore, Progress
 from .media import MediaCache
-from .models import ModelStore
-from .proposals import TextDetector
 from .protocol import choice, one_line, optional, sequence, whole
-from .rendering import render_still, render_video
 from .security import (
     LOOPBACK_NAMES,
     AccessRules,
@@ -42,7 +44,6 @@ from .security import (
     confine,
     describe_error,
 )
-from .session_folder import list_sessions
 from .sources import (
     EXAMPLE_PREFIX,
     browse,
@@ -51,12 +52,11 @@ from .sources import (
     kind_of,
     write_example,
 )
-from .training import TrainingRuns
 from .uploads import PREFIX as UPLOAD_PREFIX
 from .uploads import UploadStore
 from .worker import ModelWorker
 
-STATIC = Path(__file__).parent / 'static'
+STATIC = Path(__file__).parents[1] / 'static'
 FOREVER = 'private, max-age=31536000, immutable'
 MAX_BODY = 256 * 1024  # bytes of a JSON request
 BODY_SECONDS = 30.0  # in which one has to come

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.io.errors import ClipDataError
-from ..datasets.io.images import write_jpeg
-from ..datasets.io.listing import IMAGE_SUFFIXES, list_files, scan_folder
-from ..datasets.sources.cells import draw_clip
-from ..datasets.sources.synthetic import make_clip, make_plans
-from ..ops import atomic_write
+from ...datasets.io.errors import ClipDataError
+from ...datasets.io.images import write_jpeg
+from ...datasets.io.listing import IMAGE_SUFFIXES, list_files, scan_folder
+from ...datasets.sources.cells import draw_clip
+from ...datasets.sources.synthetic import make_clip, make_plans
+from ...ops import atomic_write
 from .uploads import VIDEO_SUFFIXES
 
 EXAMPLE_PREFIX = 'example:'

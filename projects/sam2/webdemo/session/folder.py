@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..ops import atomic_write, write_atomically
+from ...ops import atomic_write, write_atomically
 from .mask_log import SYNC_SECONDS, MaskIndex, MaskLog, write_whole
 
 SNAPSHOT, JOURNAL, MASKS, LOCK = 'session.json', 'journal.jsonl', 'masks.bin', 'lock'

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.io.errors import ClipDataError
-from ..datasets.sources.segmentations import fill_polygons
+from ...datasets.io.errors import ClipDataError
+from ...datasets.sources.segmentations import fill_polygons
 
 # Pixels that a simplified outline may deviate: the steps of a slanted edge become one
 # line, and a polygon that one can edit.

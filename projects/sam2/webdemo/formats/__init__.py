@@ -1,0 +1,1 @@
+"""Annotation formats: exports and imports."""

@@ -1,0 +1,1 @@
+"""The server of the demo: HTTP, sockets, the thread of the model."""

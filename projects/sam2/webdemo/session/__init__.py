@@ -1,0 +1,1 @@
+"""What an annotator does to a video: objects, prompts, masks, undo, files."""
