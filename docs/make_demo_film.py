@@ -30,7 +30,7 @@ from projects.sam2.visualization.drawing import Picture
 from projects.sam2.visualization.video_file import VideoFile
 
 FRAMES_PER_SECOND = 10.0
-SIZE = {'width': 1152, 'height': 648}  # of the window that is filmed
+SIZE = {'width': 1088, 'height': 612}  # of the window that is filmed
 SEED, SIDE, NUM_FRAMES = 1023, 512, 72  # of the clip; the model has not seen it
 QUALITY = 82  # of the pictures
 BAR = 44  # pixels, of the caption below the page
@@ -51,7 +51,7 @@ class Film:
     def __init__(self, page: DemoPage, video: VideoFile) -> None:
         self._page = page
         self._video = video
-        self._pointer: Position = (576.0, 640.0)
+        self._pointer: Position = (544.0, 600.0)
         self._caption = ''
         self.num_frames = 0
 
@@ -181,9 +181,9 @@ def play(film: Film, page: DemoPage, clip: CellClip) -> None:
     film.wait(0.4)
     film.press(page.control('range-lock'))
     film.press(page.control('range-clear'))
+    page.seek(48)
     film.press(page.control('tool-point'))
-    frame = page.frame
-    film.click(at(1, frame))
+    film.click(at(1, 48))
     film.say('Refine: only what changed is tracked again, up to the locks', 0.4)
     film.press(page.control('refine'))
     while (page.hook('pass()') or {}).get('state') == 'running':
