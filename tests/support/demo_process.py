@@ -38,9 +38,16 @@ class CellClip:
     """
 
     def __init__(
-        self, num_frames: int = 16, *, side: int = SIDE, seed: int = SEED
+        self,
+        num_frames: int = 16,
+        *,
+        side: int = SIDE,
+        seed: int = SEED,
+        bright_field: bool = False,
     ) -> None:
-        self.frames, self.labels = draw_clip(seed, num_frames, side=side)
+        self.frames, self.labels = draw_clip(
+            seed, num_frames, side=side, bright_field=bright_field
+        )
 
     def center(self, cell: int, frame_index: int = 0) -> tuple[float, float]:
         """The pixel of a cell that is farthest from its outline, (x, y)."""
