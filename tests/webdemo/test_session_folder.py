@@ -216,6 +216,25 @@ def test_one_process_at_a_time_and_a_dead_one_holds_nothing(tmp_path: Path) -> N
     resumed.close()
 
 
+@pytest.mark.parametrize('name', ['masks.bin', 'index.npz'])
+def test_a_damaged_session_is_refused_without_a_trace(
+    tmp_path: Path, name: str
+) -> None:
+    session = new_session(tmp_path)
+    session.draw(0, None, square(0, 0))
+    session.close()
+    [index] = (tmp_path / 'session').glob('index-*.npz')
+    path = index if name == 'index.npz' else tmp_path / 'session' / name
+    path.write_bytes(b'something else')
+    opened = Path('/proc/self/fd')
+    num_open = len([*opened.iterdir()])
+    with pytest.raises(ValueError, match='restore'):
+        open_session(tmp_path)
+    assert len([*opened.iterdir()]) == num_open
+    [info] = list_sessions(tmp_path)
+    assert (info.state, info.crashed) == ('closed', False)
+
+
 class Tracks:
     """An object with masks that do not fit."""
 

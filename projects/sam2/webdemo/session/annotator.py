@@ -257,7 +257,7 @@ class Annotator:
         self._num_ended += 1
         try:
             self._write_snapshot()
-        except OSError:
+        except BaseException:
             self._files.close(cleanly=False)
             raise
         self._files.close(cleanly=True)
@@ -614,19 +614,20 @@ class Annotator:
 
         They are accepted proposals, or come from elsewhere.
         """
-        added: list[tuple[AnnotatedObject, Mapping[int, EncodedMask]]] = []
-        for frame, code, name, category in masks:
-            obj = self._new_object(name, category, [obj for obj, _ in added])
-            added.append((obj, {frame: self._checked_mask(code, frame)}))
-        first = next((f for _, codes in added for f in codes), None)
-        return self._add_objects('Add', added, first)
+        given = list(masks)
+        objects = self._new_objects((name, category) for *_, name, category in given)
+        added = [
+            (obj, {frame: self._checked_mask(code, frame)})
+            for obj, (frame, code, _, _) in zip(objects, given, strict=True)
+        ]
+        return self._add_objects('Add', added, given[0][0] if given else None)
 
     def import_objects(self, objects: Iterable[ImportedMasks]) -> Change:
         """Add objects with their masks, from a file.
 
         Of each object up to eight masks, evenly spaced, become prompts.
         """
-        added: list[tuple[AnnotatedObject, Mapping[int, EncodedMask]]] = []
+        given: list[tuple[ImportedMasks, Mapping[int, EncodedMask]]] = []
         for imported in objects:
             codes = {
                 frame: self._checked_mask(code, frame)
@@ -635,12 +636,15 @@ class Annotator:
             parts = [codes] if codes else []
             if self.video.kind == 'images':  # each still has its own objects
                 parts = [{frame: code} for frame, code in codes.items()]
-            for part in parts:
-                others = [obj for obj, _ in added]
-                obj = self._new_object(imported.name, imported.category, others)
-                if imported.color:
-                    obj = replace(obj, color=_checked_color(imported.color))
-                added.append((obj, part))
+            given += [(imported, part) for part in parts]
+        new = self._new_objects((each.name, each.category) for each, _ in given)
+        added = [
+            (
+                replace(obj, color=_checked_color(each.color)) if each.color else obj,
+                codes,
+            )
+            for obj, (each, codes) in zip(new, given, strict=True)
+        ]
         return self._add_objects('Import', added, None)
 
     def _add_objects(
@@ -923,21 +927,25 @@ class Annotator:
 
     # Checks --------------------------------------------------------------------------
 
-    def _new_object(
-        self,
-        name: str,
-        category: str,
-        others: Sequence[AnnotatedObject] = (),
-    ) -> AnnotatedObject:
-        """Make an object that is not in the document yet, nor are the others."""
-        object_id = max([self._store.next_id, *(obj.object_id + 1 for obj in others)])
-        category = _checked_category(category)
-        return AnnotatedObject(
-            object_id=object_id,
-            name=_checked_name(name or f'{category or "Object"} {object_id}'),
-            category=category,
-            color=choose_color(object_id, [*self.document.objects.values(), *others]),
-        )
+    def _new_object(self, name: str, category: str) -> AnnotatedObject:
+        """Make an object that is not in the document yet."""
+        return self._new_objects([(name, category)])[0]
+
+    def _new_objects(self, named: Iterable[tuple[str, str]]) -> list[AnnotatedObject]:
+        """Make an object for each name and category."""
+        used = {obj.color for obj in self.document.objects.values()}
+        objects = []
+        for object_id, (name, given) in enumerate(named, start=self._store.next_id):
+            category = _checked_category(given)
+            obj = AnnotatedObject(
+                object_id=object_id,
+                name=_checked_name(name or f'{category or "Object"} {object_id}'),
+                category=category,
+                color=choose_color(object_id, used),
+            )
+            used.add(obj.color)
+            objects.append(obj)
+        return objects
 
     def _object_on(self, frame_index: int, object_id: int | None) -> AnnotatedObject:
         """Find an object whose mask on a frame may change; None is a new one."""

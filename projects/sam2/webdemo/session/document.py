@@ -4,7 +4,7 @@ The records are immutable: a change makes a new :class:`Document`, so that any t
 may read one. Masks are in the :mod:`.mask_log`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -218,9 +218,8 @@ class Document:
         )
 
 
-def choose_color(object_id: int, objects: Iterable[AnnotatedObject]) -> str:
-    """Choose the color of a new object, if possible one that no other object has."""
-    used = {obj.color for obj in objects}
+def choose_color(object_id: int, used: Collection[str]) -> str:
+    """Choose the color of a new object, if possible one that is not used yet."""
     preferred = OBJECT_COLORS[(object_id - 1) % len(OBJECT_COLORS)]
     candidates = (preferred, *OBJECT_COLORS)
     return next((color for color in candidates if color not in used), preferred)

@@ -21,15 +21,17 @@ import secrets
 import time
 import zlib
 from collections.abc import Generator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ...ops import atomic_write, write_atomically
-from .mask_log import SYNC_SECONDS, MaskIndex, MaskLog, write_whole
+from .append_only import AppendOnlyFile
+from .mask_log import MaskIndex, MaskLog
 
 SNAPSHOT, JOURNAL, MASKS, LOCK = 'session.json', 'journal.jsonl', 'masks.bin', 'lock'
 FORMAT = 1
@@ -41,18 +43,8 @@ class SessionInUseError(ValueError):
     """Another process, or another part of this one, has the session open."""
 
 
-class Journal:
-    """A file of JSON objects, one a line, each after its checksum.
-
-    Attributes:
-        size: Bytes of the valid lines.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.size = os.fstat(self._descriptor).st_size
-        self._last_sync = time.monotonic()
+class Journal(AppendOnlyFile):
+    """A file of JSON objects, one a line, each after its checksum."""
 
     def append(self, data: dict[str, Any]) -> int:
         """Write a line.
@@ -64,10 +56,7 @@ class Journal:
             OSError: If the disk is full; the file is as it was.
         """
         text = json.dumps(data, ensure_ascii=False, separators=(',', ':')).encode()
-        line = b'%08x %s\n' % (zlib.crc32(text), text)
-        write_whole(self._descriptor, line, self.size)
-        position, self.size = self.size, self.size + len(line)
-        return position
+        return self._write(b'%08x %s\n' % (zlib.crc32(text), text))
 
     def read(self, position: int) -> dict[str, Any]:
         """Read the line at a position.
@@ -92,22 +81,6 @@ class Journal:
                 yield start, start + len(line), json.loads(text)
                 start += len(line)
 
-    def truncate(self, size: int) -> None:
-        """Remove what was written after ``size`` bytes."""
-        os.ftruncate(self._descriptor, size)
-        self.size = size
-
-    def sync(self, *, at_once: bool = False) -> None:
-        """Flush the file to the disk, at most once a second unless ``at_once``."""
-        now = time.monotonic()
-        if at_once or now - self._last_sync >= SYNC_SECONDS:
-            self._last_sync = now
-            os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-
 
 class SessionFolder:
     """The open files of a session; one process at a time.
@@ -129,12 +102,13 @@ class SessionFolder:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock, self.was_killed = _lock(path)
-        try:
+        with ExitStack() as on_failure:
+            # The mark of a killed process stays until the session could be opened.
+            on_failure.callback(self._unlock, cleanly=not self.was_killed)
             self.masks = MaskLog(path / MASKS)
+            on_failure.callback(self.masks.close)
             self.journal = Journal(path / JOURNAL)
-        except BaseException:
-            os.close(self._lock)
-            raise
+            on_failure.pop_all()
 
     def read_snapshot(self) -> dict[str, Any]:
         """Read ``session.json``.
@@ -147,16 +121,19 @@ class SessionFolder:
     def read_index(self, name: str, num_frames: int) -> MaskIndex:
         """Read a snapshot of the index.
 
-        Args:
-            name: Name of the file, '' for an empty index.
+        Raises:
+            ValueError: If it is missing or damaged.
         """
-        index = MaskIndex(num_frames)
-        if name:
-            with np.load(self.path / name) as arrays:
+        index, path = MaskIndex(num_frames), self.path / name
+        try:
+            with np.load(path) as arrays:
                 for key in arrays.files:
                     kind, _, object_id = key.partition('_')
                     target = index.scores if kind == 'scores' else index.offsets
                     target[int(object_id)] = arrays[key]
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+            msg = f'{path} is damaged ({error}); restore it from a copy'
+            raise ValueError(msg) from error
         return index
 
     def write_snapshot(self, data: dict[str, Any], index: MaskIndex) -> None:
@@ -166,6 +143,9 @@ class SessionFolder:
             OSError: If the disk is full; the earlier snapshot stays.
         """
         self.sync()
+        # Only undo and redo change the index without new masks. If the new index takes
+        # the name of the old one and session.json does not follow, the journal repeats
+        # them on an index that has them already, which changes nothing.
         name = f'index-{self.masks.size}.npz'
         old = [path for path in self.path.glob('index-*.npz') if path.name != name]
         arrays: dict[str, Any] = {}
@@ -193,6 +173,9 @@ class SessionFolder:
         """
         self.masks.close()
         self.journal.close()
+        self._unlock(cleanly=cleanly)
+
+    def _unlock(self, *, cleanly: bool) -> None:
         if cleanly:
             os.ftruncate(self._lock, 0)
         os.close(self._lock)

@@ -11,7 +11,6 @@ of the change gives both sides (:meth:`MaskIndex.apply`, :meth:`MaskIndex.revert
 """
 
 import os
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ops import EncodedMask
+from .append_only import AppendOnlyFile
 
 FILE_BEGIN = b'SAM2MSK1'
 HEADER = Struct('<BBBxIIIIqqI')
@@ -30,7 +30,6 @@ CHECKSUM = Struct('<I')
 RECORD_BYTES = HEADER.size + CHECKSUM.size  # before the counts
 NO_MASK = -1  # offset
 UNKNOWN_SCORE, NO_SCORE = 253, 255
-SYNC_SECONDS = 1.0
 READ_BYTES = 1 << 20  # of the file at once
 
 
@@ -150,34 +149,30 @@ class MaskIndex:
         self.offsets[key][record.frame_index] = offset
 
 
-class MaskLog:
-    """The append-only file.
-
-    One thread appends; any thread reads.
-
-    Args:
-        path: The file, created if it is missing.
-
-    Attributes:
-        size: Bytes of the valid records.
+class MaskLog(AppendOnlyFile):
+    """The append-only file of masks.
 
     Raises:
         ValueError: If the file is something else.
+        OSError: If the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.size = os.fstat(self._descriptor).st_size
-        self._last_sync = time.monotonic()
+        super().__init__(path)
+        try:
+            self._check_begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_begin(self) -> None:
         begin = os.pread(self._descriptor, len(FILE_BEGIN), 0)
         if begin == FILE_BEGIN:
             return
         if not FILE_BEGIN.startswith(begin):
-            os.close(self._descriptor)
-            msg = f'{path} is not a file of masks of the demo; restore the original'
+            msg = f'{self.path} is not a file of masks of the demo; restore the file'
             raise ValueError(msg)
-        self.size = 0
+        self.size = 0  # a new file, or one whose first bytes are torn
         self._write(FILE_BEGIN)
 
     def append(
@@ -265,11 +260,6 @@ class MaskLog:
             )
             raise OSError(msg)
 
-    def truncate(self, size: int) -> None:
-        """Remove what was written after ``size`` bytes."""
-        os.ftruncate(self._descriptor, size)
-        self.size = size
-
     def drop_torn_tail(self, start: int) -> None:
         """Remove the first damaged record at or after ``start``, and all after it."""
         end = min(max(start, len(FILE_BEGIN)), self.size)
@@ -277,22 +267,6 @@ class MaskLog:
             end = stop
         if end < self.size:
             self.truncate(end)
-
-    def sync(self, *, at_once: bool = False) -> None:
-        """Flush the file to the disk, at most once a second unless ``at_once``."""
-        now = time.monotonic()
-        if at_once or now - self._last_sync >= SYNC_SECONDS:
-            self._last_sync = now
-            os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file; masks cannot be read any more."""
-        os.close(self._descriptor)
-        self._descriptor = -1
-
-    def _write(self, data: bytes) -> None:
-        write_whole(self._descriptor, data, self.size)
-        self.size += len(data)
 
     def _scan(self, start: int, stop: int) -> Iterator[tuple[int, MaskRecord]]:
         """Intact records, each with the position after it."""
@@ -309,7 +283,7 @@ class MaskLog:
                 return
             if at + total > len(data):
                 begin, at = position, 0
-                data = self._read_part(position, max(stop, position + total), total)
+                data = self._read_part(position, stop, total)
             if not _is_intact(data[at : at + total]):
                 return
             record = _unpack(fields)
@@ -321,22 +295,6 @@ class MaskLog:
     def _read_part(self, start: int, stop: int, at_least: int = READ_BYTES) -> bytes:
         num_bytes = min(stop - start, max(at_least, READ_BYTES))
         return os.pread(self._descriptor, num_bytes, start)
-
-
-def write_whole(descriptor: int, data: bytes, offset: int) -> None:
-    """Write bytes at a position, all or none.
-
-    Raises:
-        OSError: If the disk is full; the file ends at ``offset``.
-    """
-    view, position = memoryview(data), offset
-    try:
-        while view:
-            written = os.pwrite(descriptor, view, position)
-            view, position = view[written:], position + written
-    except OSError:
-        os.ftruncate(descriptor, offset)
-        raise
 
 
 def _filled(

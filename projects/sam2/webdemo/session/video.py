@@ -1,6 +1,7 @@
 """The video, or the folder of images, that is annotated."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ class AnnotatedVideo:
         elif kind == 'images' or (kind is None and not _is_one_video(frames)):
             self.kind = 'images'
         self.num_frames = frames.num_frames
+        stems = Counter(map(frames.frame_name, range(frames.num_frames)))
+        self._shared_stems = {stem for stem, count in stems.items() if count > 1}
         self._sizes: dict[int, Size] = {}
         self._one_size: Size | None = None
         if self.kind == 'video':
@@ -138,11 +141,10 @@ class AnnotatedVideo:
         Where two images differ only in their suffix, the name with the suffix.
         """
         self.check_frame(frame_index)
-        if self.kind == 'images' and isinstance(self._display, ImageFrames):
-            name = self._display.files[frame_index]
-            stem = self._display.frame_name(frame_index)
-            return name if stem in self._shared_stems() else stem
-        return self._display.frame_name(frame_index)
+        stem = self._display.frame_name(frame_index)
+        if stem in self._shared_stems and isinstance(self._display, ImageFrames):
+            return self._display.files[frame_index]
+        return stem
 
     def read(self, frame_index: int) -> NDArray[np.uint8]:
         """Decode a frame for the screen: (height, width, 3), RGB.
@@ -210,14 +212,6 @@ class AnnotatedVideo:
                 return frame.shape[0], frame.shape[1]
         msg = f'{self.path}: no frame can be read ({problem}); open another video'
         raise ValueError(msg)
-
-    def _shared_stems(self) -> set[str]:
-        frames = self._display
-        seen: set[str] = set()
-        shared: set[str] = set()
-        for stem in map(frames.frame_name, range(frames.num_frames)):
-            (shared if stem in seen else seen).add(stem)
-        return shared
 
     def _identify(self) -> VideoIdentity:
         digest = hashlib.sha256()
