@@ -174,18 +174,14 @@ class DemoPage:
         self.seek(frame_index)
         return self.masks(frame_index)
 
-    def shown_objects(self) -> dict[int, int]:
-        """Objects that are drawn, with the number of points of a grid on each."""
-        grid = """() => {
-            const counts = {}, [height, width] = [256, 256];
-            for (let y = 0; y < height; y += 4)
-                for (let x = 0; x < width; x += 4) {
-                    const label = window.mmsam2.labelAt(x, y);
-                    if (label) counts[label] = (counts[label] || 0) + 1;
-                }
-            return counts;
-        }"""
-        return {int(key): int(count) for key, count in self.page.evaluate(grid).items()}
+    def labels(self, height: int, width: int) -> NDArray[np.int64]:
+        """Ids of the objects that the canvas shows, (height, width); 0 for none."""
+        flat = self.page.evaluate(
+            """([height, width]) => Array.from({length: height * width}, (_, i) =>
+                window.mmsam2.labelAt(i % width, Math.floor(i / width)) || 0)""",
+            [height, width],
+        )
+        return np.array(flat, np.int64).reshape(height, width)
 
     def scores(self, object_id: int) -> list[int]:
         """Presence of an object on each frame, in percent; 255 without a mask."""

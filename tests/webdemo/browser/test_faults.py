@@ -54,27 +54,6 @@ def test_after_a_kill_everything_but_the_running_frame_is_there(
     assert page.frames_with_masks(1) == [0]
 
 
-def test_a_command_given_while_offline_acts_once(
-    page: DemoPage, clip: CellClip
-) -> None:
-    page.expect_errors(LOST)
-    page.mark(clip, 1)
-    page.press('q')
-    page.context.set_offline(True)
-    page.hook('cut()')
-    page.control('banner-connection').wait_for()
-    page.page.mouse.click(*page.on_page(clip.center(2)))
-    page.page.wait_for_timeout(500)
-    page.context.set_offline(False)
-    page.control('banner-connection').wait_for(state='detached')
-    page.wait_idle()
-    assert set(page.objects) == {1, 2}
-    assert page.masks()[2].any()
-    page.press('Control+z')
-    page.wait_idle()
-    assert set(page.objects) == {1}
-
-
 def test_a_pass_goes_on_without_the_page(page: DemoPage, clip: CellClip) -> None:
     page.expect_errors(LOST)
     page.mark(clip, 1, 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from demo_page import DemoPage, browser_test
-from demo_process import CellClip
+from demo_process import SIDE, CellClip
 
 pytestmark = browser_test
 
@@ -56,19 +56,19 @@ def test_a_script_in_a_name_stays_text(page: DemoPage, clip: CellClip) -> None:
 def test_hidden_and_soloed_objects_are_not_drawn(two_objects: DemoPage) -> None:
     page = two_objects
     page.seek(0)
-    both = page.shown_objects()
-    assert set(both) == {1, 2}
+    both = page.labels(SIDE, SIDE)
+    assert set(np.unique(both)) == {0, 1, 2}
     page.row(1).get_by_test_id('object-hide').click()
     page.wait_idle()
-    assert set(page.shown_objects()) == {2}
+    assert set(np.unique(page.labels(SIDE, SIDE))) == {0, 2}
     page.row(1).get_by_test_id('object-hide').click()
     page.wait_idle()
     page.row(1).get_by_test_id('object-solo').click()
     page.wait_idle()
-    assert set(page.shown_objects()) == {1}
+    assert set(np.unique(page.labels(SIDE, SIDE))) == {0, 1}
     page.row(1).get_by_test_id('object-solo').click()
     page.wait_idle()
-    assert page.shown_objects() == both
+    np.testing.assert_array_equal(page.labels(SIDE, SIDE), both)
 
 
 def test_a_locked_object_refuses_prompts_and_is_not_tracked(
