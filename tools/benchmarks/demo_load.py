@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -64,7 +65,8 @@ class Measured:
         size: Height and width of the video.
         tracking_s: Time to track all frames.
         resident_mb: Resident memory of the server, by frame.
-        heap_mb: JavaScript heap of the page after scrubbing, garbage collected.
+        heap_mb: JavaScript heap of the page after scrubbing, garbage collected, and the
+            frames and masks that it caches beside it.
         scrub_fps: Frames with their masks that the page showed a second.
         model_ms: Median time of a click in :class:`SAM2VideoPredictor` itself.
         click_ms: Median time from the click to its mask on the page.
@@ -257,8 +259,10 @@ async def open_tab(server: Server, session: str) -> AsyncIterator[Tab]:
         address, origin=websockets.Origin(origin), max_size=None
     ) as connection:
         tab = Tab(connection)
-        await tab.send('hello', client=f'load-{session}-{time.time_ns()}')
+        await tab.send('hello', client=str(uuid.uuid4()))
         async for message in tab.messages():
+            if message['type'] == 'error':
+                sys.exit(f'hello: {message["message"]}')
             if message['type'] == 'hello':
                 break
         yield tab
@@ -289,7 +293,7 @@ async def track_all(server: Server, session: str, measured: Measured) -> None:
         async for message in tab.messages():
             if message['type'] == 'error':
                 sys.exit(f'propagate: {message["message"]}')
-            if message['type'] != 'pass':
+            if message['type'] != 'pass' or message['frame'] is None:
                 continue
             if message['frame'] >= next_sample:
                 measured.resident_mb[message['frame']] = server.resident_mb()
@@ -346,7 +350,8 @@ def use_page(server: Server, session: str, measured: Measured) -> None:
         tools.send('Performance.enable')
         metrics = tools.send('Performance.getMetrics')['metrics']
         heap = next(m['value'] for m in metrics if m['name'] == 'JSHeapUsedSize')
-        measured.heap_mb = heap / MB
+        cached = page.evaluate('mmsam2.bytes().frames + mmsam2.bytes().masks')
+        measured.heap_mb = (heap + cached) / MB
         measured.click_ms = statistics.median(click_times(page, measured))
         browser.close()
 
