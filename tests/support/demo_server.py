@@ -4,6 +4,7 @@ import json
 import signal
 import struct
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -214,6 +215,7 @@ def running_demo(options: DemoOptions, **config: Any) -> Iterator[DemoServer]:
     try:
         while not server.started:
             assert thread.is_alive()
+            time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         demo = DemoServer(f'http://127.0.0.1:{port}')
         with demo.http:

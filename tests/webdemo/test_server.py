@@ -40,7 +40,9 @@ from projects.sam2.ops import (
 from projects.sam2.webdemo.server import hub
 from projects.sam2.webdemo.server.app import DemoOptions
 from projects.sam2.webdemo.server.hub import News, Tab, merge_ranges
+from projects.sam2.webdemo.server.jobs import JobStore
 from projects.sam2.webdemo.session.annotator import Annotator, Change
+from projects.sam2.webdemo.session.folder import list_sessions
 from projects.sam2.webdemo.session.mask_log import MaskLog
 
 OpenPage = Callable[..., Page]
@@ -148,6 +150,7 @@ def test_one_pass_at_a_time_and_undo_ends_it(open_page: OpenPage) -> None:
     second = page.ask('propagate', start=0)
     assert second['type'] == 'error'
     assert 'Tracking is running' in second['message']
+    page.wait_for(lambda m: isinstance(m, Masks) and m.frame > 0)  # there is a change
     number = page.send('undo')
     assert page.end_of_pass()['state'] == 'cancelled'
     assert page.reply(number)['type'] == 'done'
@@ -323,6 +326,17 @@ def test_no_change_is_missed_or_comes_before_the_greeting() -> None:
     hello, changed, masks = asyncio.run(greet_late())
     assert hello == {'type': 'hello'}
     assert (changed['objects'], changed['revision'], masks) == ({4}, 7, b'masks')
+
+
+def test_nothing_piles_up_for_a_tab_that_is_closed_but_hangs() -> None:
+    async def fall_behind() -> Tab:
+        tab = Tab(Connection(), ChangesOnly())  # type: ignore[arg-type]
+        chunk = bytes(2**20)
+        for _ in range(2 * hub.MAX_BACKLOG // len(chunk)):
+            tab.tell(chunk)
+        return tab
+
+    assert not asyncio.run(fall_behind())._control
 
 
 def test_a_slow_tab_loses_masks_but_no_message() -> None:
@@ -622,7 +636,7 @@ def test_a_video_that_was_moved_is_found_again(
 
 
 def test_idle_sessions_leave_the_memory_and_come_back(
-    tmp_path: Path, clip_folder: Path
+    tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = DemoOptions(
         config=MINI_CONFIG,
@@ -632,6 +646,13 @@ def test_idle_sessions_leave_the_memory_and_come_back(
         roots=(clip_folder,),
         idle_seconds=0.2,
     )
+    sweeps: list[JobStore] = []
+
+    def fail(jobs: JobStore) -> None:
+        sweeps.append(jobs)
+        raise OSError(5, 'Input/output error')
+
+    monkeypatch.setattr(JobStore, 'remove_old', fail)
     with running_demo(options) as server:
         session = server.new_session(clip_folder)
         page = Page(server, session)
@@ -639,6 +660,7 @@ def test_idle_sessions_leave_the_memory_and_come_back(
         (before,) = page.masks_of(0)
         time.sleep(0.5)
         assert server.state_of(session)['state'] == 'open'  # the tab is there
+        assert sweeps  # the server goes on after the error
         page.close()
         end = time.monotonic() + WAIT
         while server.state_of(session)['state'] == 'open':
@@ -649,9 +671,39 @@ def test_idle_sessions_leave_the_memory_and_come_back(
         assert again.hello['recovered'] is False
         again.close()
     # The server has ended; what it held was saved.
+    threads = set(threading.enumerate())
     with running_demo(options) as server:
         assert server.state_of(session)['num_objects'] == 1
         assert server.state_of(session)['crashed'] is False
+        unsaved, saved = (server.new_session(clip_folder) for _ in range(2))
+        page = Page(server, saved)
+        close = Annotator.close
+
+        def close_on_full_disk(annotator: Annotator) -> None:
+            close(annotator)
+            if annotator.session_id == unsaved:
+                raise OSError(28, 'No space left on device')
+
+        monkeypatch.setattr(Annotator, 'close', close_on_full_disk)
+    # One that cannot be saved keeps neither the others nor the threads.
+    assert {info.state for info in list_sessions(tmp_path)} == {'closed'}
+    left = set(threading.enumerate()) - threads
+    assert not [thread for thread in left if thread.name == 'model']
+    page.close()
+
+
+def test_files_of_jobs_go_with_their_server(tmp_path: Path) -> None:
+    mine, alive, dead = tmp_path / str(os.getpid()), tmp_path / '1', tmp_path / '0'
+    for folder in (mine, alive, dead):
+        (folder / 'job').mkdir(parents=True)
+    jobs = JobStore(tmp_path)
+    assert list(tmp_path.iterdir()) == [alive]
+    job = jobs.start('a.txt', lambda target, _: target.write_text('a'))
+    while job.ended is None:
+        time.sleep(0.001)
+    assert (mine / job.job_id / 'a.txt').read_text() == 'a'
+    jobs.close()
+    assert list(tmp_path.iterdir()) == [alive]
 
 
 def test_the_oldest_idle_session_makes_room(
@@ -660,7 +712,19 @@ def test_the_oldest_idle_session_makes_room(
     clip_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    oldest = server.new_session(clip_folder)
+    other = shutil.copytree(clip_folder, clip_folder.parent / 'oldest')
+    oldest = server.new_session(other)
+    page = open_page(oldest)
+    key = page.hello['session']['key']
+    page.close()
+
+    def num_decoders() -> int:
+        return sum(t.name.startswith('decode') for t in threading.enumerate())
+
+    before = num_decoders()
+    address = f'/api/sessions/{oldest}/frames/0.jpg?key={key}'
+    assert server.http.get(address).status_code == 200
+    assert num_decoders() == before + 1
     page = open_page()
     younger = server.new_session(clip_folder)
     states = {e['id']: e['state'] for e in server.http.get('/api/sessions').json()}
@@ -671,6 +735,7 @@ def test_the_oldest_idle_session_makes_room(
         server.new_session(clip_folder)
     assert server.state_of(oldest)['state'] == 'closed'
     assert server.state_of(younger)['state'] == 'open'
+    assert num_decoders() <= before  # the reader of its video is gone as well
     assert page.ask('add_object')['type'] == 'done'
 
 

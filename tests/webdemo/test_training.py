@@ -216,7 +216,10 @@ def view(tmp_path: Path) -> MadeView:
 
 
 def test_a_run_goes_through_its_steps_and_offers_its_checkpoints(
-    runs: TrainingRuns, view: MadeView, tmp_path: Path
+    runs: TrainingRuns,
+    view: MadeView,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = runs.start([view], name='My run: 1/2', epochs=2, model=MINI)
     status = wait_for(runs, lambda s: s['state'] in ENDED)
@@ -242,6 +245,10 @@ def test_a_run_goes_through_its_steps_and_offers_its_checkpoints(
     assert f'--from {folder / "data"} --size mini' in log
     assert log.count('No problems') == 1
     assert (folder / 'cuda').read_text() == ''  # the server runs on the CPU
+    # Logs of an ended run are not read again each second.
+    with monkeypatch.context() as patch:
+        patch.setattr(training, 'read_records', None)
+        assert runs.status() == [status]
     # A server that is started later knows the run.
     again = TrainingRuns(tmp_path / 'runs', device='cpu')
     assert again.status() == runs.status()
@@ -261,6 +268,10 @@ def test_one_run_is_at_work_and_can_be_stopped(
     with pytest.raises(ValueError, match='first is training; stop it first'):
         runs.start([view], name='second')
     process = json.loads((tmp_path / 'runs' / run / 'run.json').read_text())['process']
+    # A second server with the same folder leaves it alone.
+    second = TrainingRuns(tmp_path / 'runs', device='cpu')
+    assert second.status() == []
+    second.close()
     os.killpg(process, 0)  # it is there
     runs.stop(run)
     status = wait_for(runs, lambda s: s['state'] in ENDED, seconds=10)

@@ -26,7 +26,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -265,6 +265,8 @@ async def open_tab(server: Server, session: str) -> AsyncIterator[Tab]:
                 sys.exit(f'hello: {message["message"]}')
             if message['type'] == 'hello':
                 break
+            if message['type'] == 'error':
+                sys.exit(f'hello: {message["message"]}')
         yield tab
 
 
@@ -295,13 +297,14 @@ async def track_all(server: Server, session: str, measured: Measured) -> None:
                 sys.exit(f'propagate: {message["message"]}')
             if message['type'] != 'pass' or message['frame'] is None:
                 continue
-            if message['frame'] >= next_sample:
-                measured.resident_mb[message['frame']] = server.resident_mb()
-                next_sample = message['frame'] + 50
+            frame = message['frame']  # None until the first one is tracked
+            if frame is not None and frame >= next_sample:
+                measured.resident_mb[frame] = server.resident_mb()
+                next_sample = frame + 50
+                seconds = time.monotonic() - start
                 print(
-                    f'  frame {message["frame"]}: '
-                    f'{measured.resident_mb[message["frame"]]:.0f} MB, '
-                    f'{time.monotonic() - start:.0f} s',
+                    f'  frame {frame}: {measured.resident_mb[frame]:.0f} MB, '
+                    f'{seconds:.0f} s',
                     flush=True,
                 )
             if message['state'] != 'running':
@@ -422,27 +425,28 @@ async def crowd(server: Server, video: Path, measured: Measured) -> None:
         for index in range(OPEN_SESSIONS)
     ]
     few = Measured(num_objects=3, num_frames=measured.num_frames, size=measured.size)
-    contexts = [open_tab(server, session) for session in sessions]
-    tabs = [await context.__aenter__() for context in contexts]
-    for tab in tabs:
-        await prompt_objects(tab, few)
-    for tab in tabs[:BUSY_SESSIONS]:
-        await tab.send(
-            'propagate', objects=None, start=0, stop=None, direction='forward'
-        )
-    seconds = []
-    x, y = disc_centers(measured.num_objects, 0, measured.size)[0].tolist()
-    for index in range(NUM_LATENCIES):
-        start = time.perf_counter()
-        point = [[x + index % 5, y, 1]]
-        await tabs[-1].ask('prompt', frame=0, object=1, points=point, box=None)
-        seconds.append(time.perf_counter() - start)
-    measured.crowded_ms = statistics.median(seconds) * 1000
-    measured.crowded_mb = server.resident_mb()
-    for tab in tabs[:BUSY_SESSIONS]:
-        await tab.ask('cancel')
-    for context in contexts:
-        await context.__aexit__(None, None, None)
+    async with AsyncExitStack() as stack:
+        tabs = [
+            await stack.enter_async_context(open_tab(server, session))
+            for session in sessions
+        ]
+        for tab in tabs:
+            await prompt_objects(tab, few)
+        for tab in tabs[:BUSY_SESSIONS]:
+            await tab.send(
+                'propagate', objects=None, start=0, stop=None, direction='forward'
+            )
+        seconds = []
+        x, y = disc_centers(measured.num_objects, 0, measured.size)[0].tolist()
+        for index in range(NUM_LATENCIES):
+            start = time.perf_counter()
+            point = [[x + index % 5, y, 1]]
+            await tabs[-1].ask('prompt', frame=0, object=1, points=point, box=None)
+            seconds.append(time.perf_counter() - start)
+        measured.crowded_ms = statistics.median(seconds) * 1000
+        measured.crowded_mb = server.resident_mb()
+        for tab in tabs[:BUSY_SESSIONS]:
+            await tab.ask('cancel')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

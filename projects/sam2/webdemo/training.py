@@ -7,11 +7,13 @@ A run has a folder, of which everything can be used without the demo as well::
     RUN/before/           the score of the model that the training starts from
     RUN/train.log         what the programs printed
     RUN/run.json          its state
+    RUN/lock              locked by the server that is at work on it
 
 The programs (``new``, ``check_dataset``, ``test``, ``train``) are child processes in a
 process group of their own. They end with the run and with the server.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -51,8 +53,9 @@ from .formats.exports import AnnotatedView, MaskOnFrame, Progress, export_annota
 from .models import MINI_WEIGHTS, RUN_PREFIX, ModelChoice
 
 State = Literal['preparing', 'running', 'done', 'failed', 'stopped']
+Curves = dict[str, list[list[float]]]
 DATA, PROJECT, BEFORE = 'data', 'project', 'before'
-LOG, STATE_FILE = 'train.log', 'run.json'
+LOG, STATE_FILE, LOCK = 'train.log', 'run.json', 'lock'
 MAX_EPOCHS = 1000
 MAX_NAME = 60  # letters
 MAX_POINTS = 500  # of a curve; longer ones are thinned
@@ -197,7 +200,9 @@ class TrainingRuns:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._patience = STOP_SECONDS
+        self._lock_file: int | None = None  # descriptor
         self._runs: dict[str, TrainingRun] = {}
+        self._ended_curves: dict[str, tuple[Curves, int]] = {}
         for path in self.folder.glob(f'*/{STATE_FILE}'):
             self._restore(path)
 
@@ -261,6 +266,7 @@ class TrainingRuns:
             self._patience = STOP_SECONDS
             try:
                 self._set(run)
+                self._lock_file = _lock_run(self.folder / run.run)
             except OSError:
                 del self._runs[run.run]
                 raise
@@ -340,11 +346,16 @@ class TrainingRuns:
         except (OSError, ValueError, TypeError) as error:
             print_log(f'{path} is damaged ({error})', 'current', logging.WARNING)
             return
-        self._runs[run.run] = run
-        if _is_active(run):  # its server was killed
-            if run.process is not None and _is_ours(run.process, path.parent):
-                _end_group(run.process, signal.SIGKILL)
-            self._set(replace(run, state='stopped', message='the demo was ended'))
+        if not _is_active(run):
+            self._runs[run.run] = run
+            return
+        lock_file = _lock_run(path.parent)
+        if lock_file is None:  # another server with the same folder is training
+            return
+        if run.process is not None and _is_ours(run.process, path.parent):
+            _end_group(run.process, signal.SIGKILL)
+        self._set(replace(run, state='stopped', message='the demo was ended'))
+        os.close(lock_file)
 
     def _get(self, run: str) -> TrainingRun:
         if run not in self._runs:
@@ -395,6 +406,8 @@ class TrainingRuns:
             self._change(run, state=state, message=message, process=None)
         except OSError as error:  # a full disk; the state in memory counts
             print_log(f'{run}: {error}', 'current', logging.ERROR)
+        if self._lock_file is not None:
+            os.close(self._lock_file)
 
     def _prepare(self, run: str, views: Sequence[AnnotatedView]) -> None:
         folder = self.folder / run
@@ -472,7 +485,10 @@ class TrainingRuns:
     def _describe(self, run: TrainingRun) -> dict[str, Any]:
         project = self.folder / run.run / PROJECT
         work_dir = project / 'work_dir'
-        curves, step = _curves(work_dir, run.before)
+        # The page is told once a second, and logs of ended runs do not change.
+        curves, step = self._ended_curves.get(run.run) or _curves(work_dir, run.before)
+        if not _is_active(run):
+            self._ended_curves[run.run] = curves, step
         progress = step / run.total_steps if run.total_steps else 0.0
         return {
             'run': run.run,
@@ -572,9 +588,7 @@ def _scores_of(work_dir: Path) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items() if is_number(value)}
 
 
-def _curves(
-    work_dir: Path, before: Mapping[str, float]
-) -> tuple[dict[str, list[list[float]]], int]:
+def _curves(work_dir: Path, before: Mapping[str, float]) -> tuple[Curves, int]:
     """Curves of a run, and its last step.
 
     Returns:
@@ -621,6 +635,17 @@ def _tail(path: Path, begin: int) -> str:
 def _end_group(group: int, signal_number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal_number)
+
+
+def _lock_run(folder: Path) -> int | None:
+    """Lock a run until the descriptor is closed; None if another server has it."""
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _is_ours(process: int, folder: Path) -> bool:

@@ -1,10 +1,17 @@
 """The application of the demo: its pages, its HTTP interface, and its sockets."""
 
 import asyncio
-import contextlib
+import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +37,7 @@ from ..models import ModelStore
 from ..proposals import TextDetector
 from ..rendering import render_still, render_video
 from ..session.folder import list_sessions
-from ..training import TrainingRuns
+from ..training import MAX_EPOCHS, TrainingRuns
 from . import protocol
 from .hub import UNKNOWN_SESSION, Hub, OpenSession, SessionView, Tab
 from .jobs import JobStore, Progress
@@ -55,6 +62,8 @@ from .sources import (
 from .uploads import PREFIX as UPLOAD_PREFIX
 from .uploads import UploadStore
 from .worker import ModelWorker
+
+logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parents[1] / 'static'
 FOREVER = 'private, max-age=31536000, immutable'
@@ -174,7 +183,7 @@ class NewTraining:
 
     sessions: SessionIds
     name: Annotated[str, one_line(64)]
-    epochs: Annotated[int | None, optional(whole(1, 10_000))] = None
+    epochs: Annotated[int | None, optional(whole(1, MAX_EPOCHS))] = None
     size: Annotated[str | None, optional(one_line(32))] = None
 
 
@@ -251,9 +260,10 @@ class Demo:
         self.worker = ModelWorker()
         # Built here, so that a wrong checkpoint ends the program with a message.
         self.worker.submit(lambda: self.models.predictor).result()
-        self.hub = Hub(folder, self.worker, self.models, detector)
         self.media = MediaCache()
+        self.hub = Hub(folder, self.worker, self.models, self.media.forget, detector)
         self._answers: set[asyncio.Future[None]] = set()
+        self._told_training = self.runs.status()
 
     def open_sources(self) -> list[str]:
         """Make sessions of what the command line names, before the server runs.
@@ -284,48 +294,34 @@ class Demo:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Run what goes on beside the requests; end everything cleanly."""
         del app
+        sweep_seconds = min(SWEEP_SECONDS, self.options.idle_seconds / 4)
         tasks = [
-            asyncio.create_task(self._sweep()),
-            asyncio.create_task(self._watch_training()),
+            asyncio.create_task(_repeat(self._sweep, sweep_seconds)),
+            asyncio.create_task(_repeat(self._tell_training, TRAINING_SECONDS)),
         ]
-        try:
+        # Closed from the last to the first, whatever fails: training would go on.
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.media.close)
+            closing.push_async_callback(asyncio.to_thread, self.runs.close)
+            closing.push_async_callback(asyncio.to_thread, self.worker.close)
+            closing.push_async_callback(self.hub.close)
+            closing.push_async_callback(asyncio.to_thread, self.jobs.close)
+            closing.push_async_callback(_cancel, tasks)
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(self.jobs.close)
-            await self.hub.close()
-            await asyncio.to_thread(self.worker.close)
-            await asyncio.to_thread(self.runs.close)
-            await self.media.close()
 
     async def _sweep(self) -> None:
         """Close idle sessions, and delete old files."""
-        while True:
-            await asyncio.sleep(min(SWEEP_SECONDS, self.options.idle_seconds / 4))
-            for session in await self.hub.close_idle(self.options.idle_seconds):
-                self._forget_frames(session)
-            await asyncio.to_thread(self.jobs.remove_old)
-            used = [Path(info.source) for info in await self.hub.list_sessions()]
-            await asyncio.to_thread(self.uploads.remove_unused, used)
+        await self.hub.close_idle(self.options.idle_seconds)
+        await asyncio.to_thread(self.jobs.remove_old)
+        used = [Path(info.source) for info in await self.hub.list_sessions()]
+        await asyncio.to_thread(self.uploads.remove_unused, used)
 
-    def _forget_frames(self, closed: OpenSession) -> None:
-        """Drop the frames of a closed session, unless another shows the same video."""
-        video = closed.annotator.video
-        others = self.hub.sessions.values()
-        if not any(other.annotator.video.key == video.key for other in others):
-            self.media.forget(video)
-
-    async def _watch_training(self) -> None:
-        """Tell all pages how the trainings go, whenever that changes."""
-        told = await asyncio.to_thread(self.runs.status)
-        while True:
-            await asyncio.sleep(TRAINING_SECONDS)
-            runs = await asyncio.to_thread(self.runs.status)
-            if runs != told:
-                self.hub.tell_all({'type': 'training', 'runs': runs})
-                told = runs
+    async def _tell_training(self) -> None:
+        """Tell all pages how the trainings go, if that has changed."""
+        runs = await asyncio.to_thread(self.runs.status)
+        if runs != self._told_training:
+            self._told_training = runs
+            self.hub.tell_all({'type': 'training', 'runs': runs})
 
     @contextmanager
     def using(self, session: OpenSession) -> Iterator[OpenSession]:
@@ -368,7 +364,7 @@ class Demo:
             {
                 'version': __version__,
                 'model': self.models.describe(),
-                'models': list(self.models.choices()),
+                'models': list(await asyncio.to_thread(self.models.choices)),
                 'examples': describe_examples(),
                 'roots': [str(root) for root in self.roots],
                 'max_upload_bytes': self.options.max_upload_bytes,
@@ -385,7 +381,7 @@ class Demo:
 
     async def browse(self, request: Request) -> Response:
         """List a folder in the roots."""
-        path = request.query_params.get('path') or str(self.roots[0])
+        path = request.query_params.get('path') or '.'  # the first root
         folder = await asyncio.to_thread(confine, path, self.roots)
         return JSONResponse(await asyncio.to_thread(browse, folder, self.roots))
 
@@ -438,11 +434,7 @@ class Demo:
 
     async def delete_session(self, request: Request) -> Response:
         """Delete a session, and its upload if no other session shows it."""
-        session_id = request.path_params['session']
-        opened = self.hub.sessions.get(session_id)
-        source = await self.hub.delete(session_id)
-        if opened is not None:
-            self._forget_frames(opened)
+        source = await self.hub.delete(request.path_params['session'])
         others = [Path(info.source) for info in await self.hub.list_sessions()]
         if source not in others:
             await asyncio.to_thread(self.uploads.remove, source)
@@ -629,11 +621,12 @@ class Demo:
             return
         tab = Tab(websocket, session)
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_until_left, tab.send_all, tasks.cancel_scope)
-                await _until_left(
-                    partial(self._receive, websocket, tab), tasks.cancel_scope
-                )
+            with self.using(session):  # it may take a while to say hello
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(_until_left, tab.send_all, tasks.cancel_scope)
+                    await _until_left(
+                        partial(self._receive, websocket, tab), tasks.cancel_scope
+                    )
         finally:
             session.tabs.discard(tab)
 
@@ -683,6 +676,22 @@ def short_reason(error: Exception) -> str:
     return describe_error(error).message.encode()[:120].decode('utf-8', 'ignore')
 
 
+async def _repeat(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Do something again and again; a failure, as of a full disk, ends nothing."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            logger.exception('The server goes on after an error')
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Budget:
     """Slows down who sends more than so many messages a second."""
 
@@ -705,7 +714,7 @@ async def _until_left(
 ) -> None:
     """Talk until the page leaves or is sent away; then end the other direction."""
     # A connection may be cut at any time.
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+    with suppress(WebSocketDisconnect, RuntimeError, OSError):
         await talk()
     scope.cancel()
 

@@ -7,6 +7,7 @@ that are pushed may be lost; the page asks for them again.
 """
 
 import asyncio
+import logging
 import shutil
 import time
 import uuid
@@ -29,6 +30,8 @@ from . import protocol
 from .protocol import PackedMask, finite_or_none, pack_masks, pack_scores
 from .security import RequestError, describe_error
 from .worker import EndState, ModelWorker, PassHandle
+
+logger = logging.getLogger(__name__)
 
 MAX_PUSHES = 64  # frames of masks that wait for a tab
 MAX_BACKLOG = 64 * 2**20  # bytes of control messages; then the tab has to start anew
@@ -114,12 +117,16 @@ class Tab:
         self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection."""
-        self._close = code, reason
+        """End the connection; what waits is not sent any more."""
+        if self._close is None:
+            self._close = code, reason
+        self._control.clear()
         self._wake.set()
 
     def tell(self, message: Message | bytes) -> None:
         """Send a message that must not be lost."""
+        if self._close is not None:  # sending may hang; nothing may pile up meanwhile
+            return
         self._control.append(message)
         self._control_bytes += len(message) if isinstance(message, bytes) else 256
         if self._control_bytes > MAX_BACKLOG:
@@ -419,6 +426,8 @@ class Hub:
         folder: Where the sessions are.
         worker: The thread of the model.
         models: The model that tracks, and others.
+        forget_frames: Called with the video of a session that was closed, unless
+            another open session shows the same one.
         text_detector: Finds what a text names.
     """
 
@@ -427,12 +436,14 @@ class Hub:
         folder: Path,
         worker: ModelWorker,
         models: ModelStore,
+        forget_frames: Callable[[AnnotatedVideo], None],
         text_detector: TextDetector | None = None,
     ) -> None:
         self.folder = folder
         self.worker = worker
         self.models = models
         self.text_detector = text_detector
+        self._forget_frames = forget_frames
         self.sessions: dict[str, OpenSession] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -508,23 +519,36 @@ class Hub:
     async def close_session(self, session_id: str) -> None:
         """Remove a session from memory; its folder stays."""
         async with self._lock_of(session_id):
-            session = self.sessions.pop(session_id, None)
-            if session is not None:
+            await self._close(session_id)
 
-                def close() -> None:
-                    session.stop_pass()
-                    session.annotator.close()
+    async def _close(
+        self, session_id: str, code: int = TRY_AGAIN_LATER, reason: str = ''
+    ) -> None:
+        """Close a session and its tabs; its lock is held."""
+        session = self.sessions.pop(session_id, None)
+        if session is None:
+            return
+        for tab in session.tabs:
+            tab.close(code, reason)
 
-                await self.worker.call(close)
+        def close() -> None:
+            session.stop_pass()
+            session.annotator.close()
+
+        try:
+            await self.worker.call(close)
+        finally:
+            video = session.annotator.video
+            others = self.sessions.values()
+            if not any(other.annotator.video.key == video.key for other in others):
+                self._forget_frames(video)
 
     async def relocate(self, session_id: str, path: Path) -> None:
         """Open a session whose video was moved to another path."""
         await self.find(session_id)
-        session = self.sessions.get(session_id)
-        await self.close_session(session_id)
-        for tab in tuple(session.tabs) if session else ():
-            tab.close(TRY_AGAIN_LATER, 'The video was moved; the page connects again')
         async with self._lock_of(session_id):
+            reason = 'The video was moved; the page connects again'
+            await self._close(session_id, TRY_AGAIN_LATER, reason)
             annotator = await self.worker.call(
                 lambda: Annotator.open(
                     self.folder / session_id, self.models.predictor, video_path=path
@@ -535,33 +559,31 @@ class Hub:
     async def delete(self, session_id: str) -> Path:
         """Delete a session with its folder; return the path of its video."""
         info = await self.find(session_id)
-        session = self.sessions.get(session_id)
-        await self.close_session(session_id)
-        for tab in tuple(session.tabs) if session else ():
-            tab.close(UNKNOWN_SESSION, 'The session was deleted')
-        await asyncio.to_thread(shutil.rmtree, self.folder / session_id)
+        async with self._lock_of(session_id):
+            await self._close(session_id, UNKNOWN_SESSION, 'The session was deleted')
+            await asyncio.to_thread(shutil.rmtree, self.folder / session_id)
         return Path(info.source)
 
     def _lock_of(self, session_id: str) -> asyncio.Lock:
         return self._locks.setdefault(session_id, asyncio.Lock())
 
-    async def close_idle(self, seconds: float) -> list[OpenSession]:
+    async def close_idle(self, seconds: float) -> None:
         """Close the sessions without a tab that nobody used for a while."""
         now = time.monotonic()
-        closed = []
         for session_id, session in tuple(self.sessions.items()):
             if not session.is_used and now - session.used > seconds:
                 await self.close_session(session_id)
-                closed.append(session)
         for session_id in self._locks.keys() - self.sessions.keys():
             if not self._locks[session_id].locked():
                 del self._locks[session_id]
-        return closed
 
     async def close(self) -> None:
         """Stop all passes and save all sessions."""
         for session_id in tuple(self.sessions):
-            await self.close_session(session_id)
+            try:
+                await self.close_session(session_id)
+            except Exception:  # noqa: PERF203  a full disk; the others are saved
+                logger.exception('The session %s could not be saved', session_id)
 
     async def use_model(self, name: str) -> None:
         """Track with another model from now on, see :meth:`ModelStore.use`."""

@@ -1,5 +1,6 @@
 """Jobs that write a file to download: exports and rendered films."""
 
+import os
 import shutil
 import threading
 import time
@@ -75,12 +76,15 @@ class JobStore:
     """Runs jobs in threads; all methods may be called from any thread.
 
     Args:
-        folder: Where the jobs write; what an earlier server left there is deleted.
+        folder: Where the jobs write, each server in a folder of its own, named by its
+            process. What servers that were killed have left there is deleted.
     """
 
     def __init__(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        self.folder = folder
+        self.folder = folder / str(os.getpid())
+        for left in folder.glob('*'):
+            if left == self.folder or not Path('/proc', left.name).exists():
+                shutil.rmtree(left, ignore_errors=True)
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix='job')
@@ -95,7 +99,6 @@ class JobStore:
         Raises:
             RequestError: If too many jobs wait.
         """
-        self.remove_old()
         with self._lock:
             waiting = [job for job in self._jobs.values() if job.state == 'running']
             if len(waiting) >= MAX_WAITING:

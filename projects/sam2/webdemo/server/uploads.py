@@ -89,7 +89,9 @@ class UploadStore:
         self.max_bytes = max_bytes
         self._running = 0
         for partial in folder.glob('**/.*.partial*'):
-            partial.unlink(missing_ok=True)
+            # Another server with the same folder may be writing a younger one.
+            if time.time() - partial.stat().st_mtime > IDLE_SECONDS:
+                partial.unlink(missing_ok=True)
 
     async def receive(
         self,
