@@ -34,6 +34,7 @@ from projects.sam2.datasets.processing.layouts import DataPaths, recognise
 from projects.sam2.datasets.sources import segmentations
 from projects.sam2.datasets.sources.segmentations import fill_polygons
 from projects.sam2.webdemo.formats.exports import EXPORT_FORMATS, export_annotations
+from projects.sam2.webdemo.formats.imports import import_annotations
 from projects.sam2.webdemo.formats.polygons import MIN_IOU, mask_polygons
 from projects.sam2.webdemo.session.document import AnnotatedObject, Document
 from projects.sam2.webdemo.session.video import AnnotatedVideo
@@ -393,6 +394,17 @@ def test_a_broken_frame_is_left_out(format_name: str, tmp_path: Path) -> None:
             video.read_frame(frame)
             read.append(video.frame_name(frame))
     assert len(read) == 3
+
+
+@pytest.mark.parametrize('format_name', EXPORT_FORMATS)
+def test_masks_of_a_frame_that_became_broken_are_left_out(
+    format_name: str, tmp_path: Path
+) -> None:
+    session = images_session(tmp_path / 'source')
+    session.document = replace(session.document, broken_frames=(1,))
+    root = export(session, format_name, tmp_path / 'export', with_frames=False)
+    objects = import_annotations(root, session.video)
+    assert {frame for obj in objects for frame in obj.masks} == {0, 3, 4, 5}
 
 
 def test_a_video_that_is_gone_is_an_error(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from demo_masks import (
     stills_session,
 )
 from projects.sam2.ops import encode_masks
-from projects.sam2.webdemo.formats import imports
+from projects.sam2.webdemo.formats import cvat, imports
 from projects.sam2.webdemo.formats.exports import EXPORT_FORMATS, export_annotations
 from projects.sam2.webdemo.formats.imports import ImportedObject, import_annotations
 from projects.sam2.webdemo.formats.polygons import MIN_IOU
@@ -298,6 +298,15 @@ def test_cvat_masks_of_one_group_are_one_object(
     np.testing.assert_array_equal(decode(found.masks[1]), square())
 
 
+def test_a_name_or_class_of_spaces_is_none(
+    video: AnnotatedVideo, tmp_path: Path
+) -> None:
+    track = """<track label=" "><box name=" " frame="0" outside="0" keyframe="1"
+      xtl="10" ytl="5" xbr="20" ybr="9"/></track>"""
+    found = only(import_annotations(cvat_file(tmp_path / 'a.xml', track), video))
+    assert (found.name, found.category) == ('', '')
+
+
 def test_labelme_without_groups_and_types(
     video: AnnotatedVideo, tmp_path: Path
 ) -> None:
@@ -358,6 +367,7 @@ BILLION_LAUGHS = (
     + ']>'
 ).replace('&l0;', '&l;')
 MASK = '<track label="dog"><mask frame="0" outside="0" {}/></track>'
+POLYGON = '<track label="a"><polygon frame="0" points="{}"/></track>'
 
 
 @pytest.mark.parametrize(
@@ -371,10 +381,11 @@ MASK = '<track label="dog"><mask frame="0" outside="0" {}/></track>'
         (MASK.format('rle="9" left="50" top="0" width="9" height="1"'), '', 'at row 0'),
         (MASK.format('rle="9" left="1" top="0" width="1e9" height="1"'), '', 'at row'),
         (MASK.format('rle="x" left="1" top="0" width="9" height="1"'), '', 'numbers'),
+        (MASK.format('rle="0,0,3" left="1" top="0" width="1" height="1"'), '', 'runs'),
         (MASK.format('rle="9" left="nan" top="0" width="9" height="1"'), '', "'nan'"),
         (MASK.replace('"0"', '"99"', 1).format('rle="9"'), '', 'has 6 frames'),
         (MASK.replace('"0"', '"-1"', 1).format('rle="9"'), '', "frame is '-1'"),
-        ('<track label="a"><polygon frame="0" points="1,2;3"/></track>', '', 'pairs'),
+        (POLYGON.format('1,2;3'), '', 'pairs'),
         ('<track label="a"><polygon frame="0"/></track>', '', 'pairs'),
     ],
 )
@@ -385,6 +396,15 @@ def test_damaged_cvat_is_refused(
     with pytest.raises(ValueError, match=problem) as error:
         import_annotations(path, video, 'cvat')
     assert str(path) in str(error.value)
+
+
+def test_a_polygon_that_would_fill_the_memory_is_refused(
+    video: AnnotatedVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cvat, 'MAX_CORNERS', 4)
+    path = cvat_file(tmp_path / 'a.xml', POLYGON.format('1,2;3,4;5,6;7,8;9,9'))
+    with pytest.raises(ValueError, match='has more than 4 points'):
+        import_annotations(path, video)
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> Path:

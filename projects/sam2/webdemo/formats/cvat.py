@@ -9,8 +9,9 @@ CVAT ignores attributes that it does not know: ``object_id``, ``name`` and ``col
 tell :func:`read_cvat` which object a shape belongs to.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 from xml.parsers import expat
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 
 from ...datasets.io.errors import ClipDataError, ReadLimits, check_file, shorten
 from ...datasets.sources.segmentations import fill_polygons
+from .polygons import crop_to_mask
 
 FIX_XML = 'correct the file, or export it again from CVAT as "CVAT for video 1.1"'
 AREAS = ('mask', 'polygon', 'box', 'ellipse')
 ELLIPSE_CORNERS = 64
+MAX_CORNERS = 2**20  # of a polygon; more would fill the memory before they are drawn
 
 
 # Writing -----------------------------------------------------------------------------
@@ -86,9 +89,7 @@ def encode_cvat_mask(mask: NDArray[np.bool_]) -> dict[str, object]:
     The run lengths go row by row through the bounding box, the first run is of
     background.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, left = int(rows[0]), int(columns[0])
-    crop = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    left, top, crop = crop_to_mask(mask)
     flat = crop.reshape(-1)
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
     runs = np.diff(ends, prepend=0).tolist()
@@ -147,12 +148,16 @@ class CvatShape:
             )
             raise ClipDataError.at(self.where, problem, FIX_XML)
         text = self.attributes.get('rle', '')
+        num_pixels = width * height
+        # Checked before the text is split, which takes many times its size in memory.
+        if text.count(',') > num_pixels:
+            problem = f'has more runs than its box of {height} x {width} has pixels'
+            raise ClipDataError.at(self.where, problem, FIX_XML)
         try:
             runs = np.array(text.split(','), dtype=np.int64)
         except (ValueError, OverflowError) as error:
             problem = f'rle {text[:60]!r} is not a list of numbers'
             raise ClipDataError.at(self.where, problem, FIX_XML) from error
-        num_pixels = width * height
         if runs.min() < 0 or runs.max() > num_pixels or runs.sum() != num_pixels:
             problem = f'runs do not fill the box of {height} x {width} pixels'
             raise ClipDataError.at(self.where, problem, FIX_XML)
@@ -167,6 +172,9 @@ class CvatShape:
         """Outline of any kind but a mask: ``[x, y, x, y, …]``."""
         if self.kind == 'polygon':
             text = self.attributes.get('points', '')
+            if text.count(';') >= MAX_CORNERS:
+                problem = f'has more than {MAX_CORNERS} points'
+                raise ClipDataError.at(self.where, problem, FIX_XML)
             pairs = [pair.split(',') for pair in text.split(';')]
             try:
                 return [float(value) for x, y in pairs for value in (x, y)]
@@ -254,8 +262,7 @@ class _Reader:
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
 
     def parse(self, file: BinaryIO) -> Iterator[CvatShape]:
-        read: Callable[[], bytes] = lambda: file.read(2**20)  # noqa: E731
-        for chunk in iter(read, b''):
+        for chunk in iter(partial(file.read, 2**20), b''):
             self.feed(chunk)
             yield from self.shapes
             self.shapes.clear()

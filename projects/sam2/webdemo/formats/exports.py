@@ -9,10 +9,11 @@ than a short one.
 import base64
 import json
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -30,17 +31,19 @@ from ...datasets.io.listing import (
     find_file,
     is_hidden,
 )
-from ...datasets.processing.davis_export import MAX_OBJECTS, write_mask
-from ...ops import (
-    EncodedMask,
-    count_encoded_pixels,
-    decode_masks,
+from ...datasets.processing.davis_export import (
+    FRAME_FOLDER,
+    MASK_FOLDER,
+    MAX_OBJECTS,
+    META_FILE,
+    write_mask,
 )
+from ...ops import EncodedMask, count_encoded_pixels, decode_masks
 from ...version import __version__
 from ..session.document import AnnotatedObject, Document
 from ..session.video import AnnotatedVideo
 from .cvat import XMLFile, encode_cvat_mask
-from .polygons import mask_polygons
+from .polygons import crop_to_mask, mask_polygons
 
 EXPORT_FORMATS: Mapping[str, str] = {
     'davis': 'DAVIS: one palette PNG per frame (where objects overlap, the later one)',
@@ -57,8 +60,7 @@ EXPORT_FORMATS: Mapping[str, str] = {
 }
 NO_CATEGORY = 'object'  # of objects without a class, in formats that need one
 FRAME_QUALITY = 95  # of JPEG
-FRAME_FOLDER, MASK_FOLDER, IMAGE_FOLDER = 'JPEGImages', 'Annotations', 'images'
-META_FILE = 'meta.json'
+IMAGE_FOLDER = 'images'
 SAV_FRAME_RATE = 24.0  # SA-V's; as the rate of annotations it means every frame
 # Not allowed in names of files on some systems, or with a meaning in paths.
 UNSAFE_CHARACTERS = '<>:"/\\|?*'
@@ -159,14 +161,15 @@ class Clip:
         name: Name of its folder or file; no other clip of the export has it.
         objects: Those with a mask on any of its frames by id, in the order of creation.
         annotated: Frames of the session with at least one mask.
-        broken: Frames that could not be read, found while they are written.
+        broken: Frames that cannot be read: those of the session, and those that are
+            found while they are written.
     """
 
     view: AnnotatedView
     name: str
     objects: Mapping[int, AnnotatedObject]
     annotated: tuple[int, ...]
-    broken: set[int] = field(default_factory=set)
+    broken: set[int]
 
     @property
     def is_still(self) -> bool:
@@ -186,6 +189,8 @@ class Clip:
 
     def masks(self, frame_index: int) -> dict[int, EncodedMask]:
         """Masks of a frame by object, in the order of creation, empty ones too."""
+        if frame_index in self.broken:
+            return {}
         codes = {mask.object_id: mask.code for mask in self.view.masks(frame_index)}
         return {key: codes[key] for key in self.objects if key in codes}
 
@@ -253,6 +258,7 @@ def _find_clips(views: Sequence[AnnotatedView]) -> list[Clip]:
                 name=_unique(_safe_name(name), taken),
                 objects=_objects(view, keys),
                 annotated=frames,
+                broken=set(broken),
             )
             clips.append(clip)
     return clips
@@ -337,11 +343,14 @@ def _write_davis(
         label_of = {key: n for n, key in enumerate(clip.objects, start=1)}
         seen: dict[int, list[str]] = {key: [] for key in label_of}
         for index, share in frames:
-            if index in clip.annotated:
+            codes = clip.masks(index)
+            if codes:
                 labels = np.zeros(clip.view.video.size(index), np.uint8)
-                for key, code in clip.visible(index).items():
-                    labels[decode_masks([code])[0]] = label_of[key]
-                    seen[key].append(clip.stem(index))
+                for key, code in codes.items():
+                    mask = decode_masks([code])[0]
+                    labels[mask] = label_of[key]
+                    if mask.any():
+                        seen[key].append(clip.stem(index))
                 write_mask(folder / f'{clip.stem(index)}.png', labels)
             yield share
         videos[clip.name] = _meta(clip, label_of, seen)
@@ -440,9 +449,14 @@ def _write_coco(
     folder = _new_folder(root / IMAGE_FOLDER)
     category_of = _category_ids(clips)
     track_ids = _track_ids(clips)
-    total, done, num_annotations = sum(len(clip.annotated) for clip in clips), 0, 0
+    total, done = sum(len(clip.annotated) for clip in clips), 0
     path = root / 'annotations' / 'instances.json'
-    with _json_file(path) as file, _temporary_lines(root) as images:
+    with (
+        _json_file(path) as file,
+        tempfile.TemporaryFile('w+', encoding='utf-8', dir=root) as images_file,
+    ):
+        # Images are known as their frames are written; a file has one open list.
+        annotations, images = _JSONList(file), _JSONList(images_file)
         file.write('{')
         _write_fields(file, {'info': _info(), 'licenses': [], **_categories(clips)})
         file.write('"annotations":[\n')
@@ -457,13 +471,11 @@ def _write_coco(
                     'frame_index': index,
                     'license': 0,
                 }
-                images.add(image)
+                images.append(image)
                 for key, code in clip.visible(index).items():
-                    separator = ',\n' if num_annotations else ''
-                    num_annotations += 1
                     obj = clip.objects[key]
                     annotation = {
-                        'id': num_annotations,
+                        'id': annotations.num_elements + 1,
                         'image_id': image_id,
                         'category_id': category_of[obj.category or NO_CATEGORY],
                         'segmentation': _segmentation(code, polygons),
@@ -474,10 +486,11 @@ def _write_coco(
                         'name': obj.name,
                         'color': obj.color,
                     }
-                    file.write(separator + _dumps(annotation))
+                    annotations.append(annotation)
             yield done / total
         file.write('],\n"images":[\n')
-        images.copy_to(file)
+        images_file.seek(0)
+        shutil.copyfileobj(images_file, file)
         file.write(']}\n')
     for clip in clips:
         _check_readable(clip)
@@ -568,7 +581,7 @@ def _write_youtube_vis(
     """The annotated frames of each clip are a video; null where no object is seen."""
     category_of = _category_ids(clips)
     total = sum(len(clip.annotated) * (1 + len(clip.objects)) for clip in clips)
-    done, num_annotations = 0, 0
+    done = 0
     indices_of: list[list[int]] = []
     videos: list[dict[str, object]] = []
     for video_id, clip in enumerate(clips, start=1):
@@ -597,6 +610,7 @@ def _write_youtube_vis(
             }
         )
     with _json_file(root / 'train.json') as file:
+        annotations = _JSONList(file)
         file.write('{')
         _write_fields(file, {'info': _info(), 'licenses': [], **_categories(clips)})
         _write_fields(file, {'videos': videos})
@@ -604,18 +618,21 @@ def _write_youtube_vis(
         for clip, video, indices in zip(clips, videos, indices_of, strict=True):
             for obj in clip.objects.values():
                 done += len(indices)
-                codes = [clip.view.mask(obj.object_id, index) for index in indices]
-                seen = [c.code if c and _has_pixels(c.code) else None for c in codes]
-                if any(seen):
-                    separator = ',\n' if num_annotations else ''
-                    num_annotations += 1
+                masks = [clip.view.mask(obj.object_id, index) for index in indices]
+                codes = [
+                    mask.code if mask and count_encoded_pixels(mask.code) else None
+                    for mask in masks
+                ]
+                if any(codes):
                     annotation = {
-                        'id': num_annotations,
+                        'id': annotations.num_elements + 1,
                         'video_id': video['id'],
                         'category_id': category_of[obj.category or NO_CATEGORY],
-                        'segmentations': seen,
-                        'bboxes': [code and _bbox(code) for code in seen],
-                        'areas': [code and count_encoded_pixels(code) for code in seen],
+                        'segmentations': codes,
+                        'bboxes': [code and _bbox(code) for code in codes],
+                        'areas': [
+                            code and count_encoded_pixels(code) for code in codes
+                        ],
                         'iscrowd': 0,
                         'height': video['height'],
                         'width': video['width'],
@@ -624,13 +641,9 @@ def _write_youtube_vis(
                         'name': obj.name,
                         'color': obj.color,
                     }
-                    file.write(separator + _dumps(annotation))
+                    annotations.append(annotation)
                 yield done / total
         file.write(']}\n')
-
-
-def _has_pixels(code: EncodedMask) -> bool:
-    return count_encoded_pixels(code) > 0
 
 
 # LabelMe -----------------------------------------------------------------------------
@@ -646,6 +659,7 @@ def _write_labelme(
         if name:
             path = root / name
             path.parent.mkdir(exist_ok=True)
+            height, width = clip.view.video.size(index)
             content: dict[str, object] = {
                 'version': '5.5.0',  # of LabelMe, whose fields these are
                 'flags': {},
@@ -656,8 +670,8 @@ def _write_labelme(
                 ],
                 'imagePath': path.name,
                 'imageData': None,
-                'imageHeight': clip.view.video.size(index)[0],
-                'imageWidth': clip.view.video.size(index)[1],
+                'imageHeight': height,
+                'imageWidth': width,
             }
             stem = clip.name if clip.is_still else clip.stem(index)
             path.with_name(f'{stem}.json').write_bytes(orjson.dumps(content))
@@ -686,12 +700,12 @@ def _labelme_shapes(
             }
             for corners in mask_polygons(mask)
         ]
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    (top, bottom), (left, right) = rows[[0, -1]], columns[[0, -1]]
-    small = mask[top : bottom + 1, left : right + 1].astype(np.uint8)
-    points = [[float(left), float(top)], [float(right), float(bottom)]]
-    shape = {'points': points, 'shape_type': 'mask', 'mask': _png_text(small)}
-    return [{**common, **shape}]
+    left, top, crop = crop_to_mask(mask)
+    height, width = crop.shape
+    # LabelMe's corners are pixels, both of which belong to the box.
+    points = [[left, top], [left + width - 1, top + height - 1]]
+    png = _png_text(crop.astype(np.uint8))
+    return [{**common, 'points': points, 'shape_type': 'mask', 'mask': png}]
 
 
 def _png_text(image: NDArray[np.uint8]) -> str:
@@ -722,6 +736,7 @@ def _write_sav(clips: Sequence[Clip], root: Path, with_frames: bool) -> Iterator
             file.write('{')
             _write_fields(file, _sav_video(clip))
             file.write('"masklet":[\n')
+            masklets = _JSONList(file)
             for position, index in enumerate(range(first, clip.frames.stop)):
                 done += 1
                 is_readable = True
@@ -732,8 +747,7 @@ def _write_sav(clips: Sequence[Clip], root: Path, with_frames: bool) -> Iterator
                 codes = clip.masks(index) if is_readable else {}
                 for key, each in statistics.items():
                     each.add(position, codes.get(key))
-                entry = [codes.get(obj.object_id) for obj in clip.objects.values()]
-                file.write((',\n' if position else '') + _dumps(entry))
+                masklets.append([codes.get(key) for key in clip.objects])
                 yield done / total
             file.write('],\n')
             file.write(_dumps(_sav_masklets(clip, statistics))[1:] + '\n')
@@ -819,12 +833,12 @@ def _write_cvat_tracks(
     clips: Sequence[Clip], root: Path, polygons: bool
 ) -> Iterator[float]:
     """CVAT for video: each track is one object (polygons) or one mask."""
-    view, objects = _one_session(clips)
+    _, objects = _one_session(clips)
     with _xml_file(root / 'annotations.xml') as xml:
         _write_cvat_meta(xml, clips, 'polygon' if polygons else 'mask')
         num_tracks = 0
         for number, obj in enumerate(objects.values(), start=1):
-            tracks = (_polygon_tracks if polygons else _mask_tracks)(view, obj)
+            tracks = (_polygon_tracks if polygons else _mask_tracks)(clips, obj)
             for track in tracks:
                 xml.open('track', id=num_tracks, **_cvat_label(obj))
                 for tag, attributes in track:
@@ -838,12 +852,15 @@ def _write_cvat_tracks(
 Element = tuple[str, dict[str, object]]
 
 
-def _mask_tracks(view: AnnotatedView, obj: AnnotatedObject) -> Iterator[list[Element]]:
+def _mask_tracks(
+    clips: Sequence[Clip], obj: AnnotatedObject
+) -> Iterator[list[Element]]:
     """A track of one mask for each frame, ended on the next one."""
-    for index, mask in _visible_masks(view, obj):
+    num_frames = clips[0].view.video.num_frames
+    for index, mask in _visible_masks(clips, obj):
         shown = {'frame': index, 'keyframe': 1, 'outside': 0, 'occluded': 0}
         track = [('mask', {**shown, **encode_cvat_mask(mask)})]
-        if index + 1 < view.video.num_frames:
+        if index + 1 < num_frames:
             ended = {**shown, 'frame': index + 1, 'outside': 1}
             pixel = {'rle': '0, 1', 'left': 0, 'top': 0, 'width': 1, 'height': 1}
             track.append(('mask', {**ended, **pixel}))
@@ -851,11 +868,12 @@ def _mask_tracks(view: AnnotatedView, obj: AnnotatedObject) -> Iterator[list[Ele
 
 
 def _polygon_tracks(
-    view: AnnotatedView, obj: AnnotatedObject
+    clips: Sequence[Clip], obj: AnnotatedObject
 ) -> Iterator[list[Element]]:
     """A track for the largest region of each frame, one for the second largest ones."""
     tracks: list[list[Element]] = []
-    for index, mask in _visible_masks(view, obj):
+    num_frames = clips[0].view.video.num_frames
+    for index, mask in _visible_masks(clips, obj):
         for rank, corners in enumerate(mask_polygons(mask)):
             if rank == len(tracks):
                 tracks.append([])
@@ -866,7 +884,7 @@ def _polygon_tracks(
             shown = {'frame': index, 'keyframe': 1, 'outside': 0, 'occluded': 0}
             track.append(('polygon', {**shown, 'points': text}))
     for track in tracks:
-        if int(str(track[-1][1]['frame'])) + 1 < view.video.num_frames:
+        if int(str(track[-1][1]['frame'])) + 1 < num_frames:
             track.append(_outside(track[-1]))
         yield track
 
@@ -912,11 +930,11 @@ def _one_session(
 
 
 def _visible_masks(
-    view: AnnotatedView, obj: AnnotatedObject
+    clips: Sequence[Clip], obj: AnnotatedObject
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    for index in range(view.video.num_frames):
-        mask = view.mask(obj.object_id, index)
-        if mask is not None and _has_pixels(mask.code):
+    for clip, index in _pairs(clips):
+        mask = clip.view.mask(obj.object_id, index)
+        if mask is not None and count_encoded_pixels(mask.code):
             yield index, decode_masks([mask.code])[0]
 
 
@@ -1019,26 +1037,16 @@ def _xml_file(path: Path) -> Iterator[XMLFile]:
         yield XMLFile(file)
 
 
-class _Lines:
-    """Elements of a JSON list that are kept in a file until their turn comes."""
+class _JSONList:
+    """Writes the elements of a JSON list one by one, as they come."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self.num_elements = 0
 
-    def add(self, element: object) -> None:
-        self._file.write((',\n' if self._file.tell() else '') + _dumps(element))
-
-    def copy_to(self, file: TextIO) -> None:
-        self._file.seek(0)
-        shutil.copyfileobj(self._file, file)
-
-
-@contextmanager
-def _temporary_lines(folder: Path) -> Iterator[_Lines]:
-    path = folder / 'images.part'
-    with path.open('w+', encoding='utf-8') as file:
-        yield _Lines(file)
-    path.unlink()
+    def append(self, element: object) -> None:
+        self._file.write((',\n' if self.num_elements else '') + _dumps(element))
+        self.num_elements += 1
 
 
 def _write_fields(file: TextIO, fields: Mapping[str, object]) -> None:

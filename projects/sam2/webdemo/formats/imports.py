@@ -38,6 +38,7 @@ from ...datasets.io.listing import (
     without_suffix,
 )
 from ...datasets.io.mask_folders import MaskVideo, open_mask_video
+from ...datasets.processing.davis_export import META_FILE
 from ...datasets.sources.coco import image_records, split_crowds
 from ...datasets.sources.labelme import LabelMeMasks
 from ...datasets.sources.records import PROBLEM, Record
@@ -48,7 +49,7 @@ from ...ops import EncodedMask, encode_masks, plain_runs
 from ...structures import VOID_LABEL
 from ..session.video import AnnotatedVideo
 from .cvat import is_cvat, read_cvat
-from .exports import META_FILE, NO_CATEGORY
+from .exports import NO_CATEGORY
 
 IMPORT_FORMATS: Mapping[str, str] = {
     'davis': 'DAVIS and other label images: one PNG per frame',
@@ -71,7 +72,8 @@ MAX_ARCHIVE_FILES = 200_000
 MAX_ARCHIVE_BYTES = 2**33  # unpacked
 MAX_DEPTH = 4  # levels of folders that are searched
 MAX_FOLDERS = 400
-MAX_SNIFFED = 12  # JSON files of a folder; of more, the first ones
+MAX_SNIFFED, NUM_SNIFFED = 12, 3  # files of a folder that are read to recognise it
+COLOR = re.compile('#[0-9a-fA-F]{6}')
 MASK_FOLDERS = ('annotations', 'annotations_6fps', 'masks', 'labels', 'gt')
 CORRECT = 'correct the file, or import another one'
 # What the readers advise for a data set.
@@ -170,7 +172,8 @@ class _Objects:
                 problem = f'has more than {MAX_OBJECTS} objects'
                 raise ClipDataError.at(where, problem, CORRECT)
             self._masks[key] = {}
-            self._details[key] = dict(details)
+            # A name of spaces is none.
+            self._details[key] = {k: v.strip() for k, v in details.items()}
         masks = self._masks[key]
         if frame_index in masks:
             size = self.video.size(frame_index)
@@ -231,9 +234,6 @@ class _Objects:
             remedy = 'check that it is about this video and has masks, not only boxes'
             raise ClipDataError.at(where, problem, remedy)
         return objects
-
-
-COLOR = re.compile('#[0-9a-fA-F]{6}')
 
 
 def _canonical(code: Any) -> EncodedMask | None:
@@ -385,8 +385,9 @@ def _read_coco(source: '_Source', objects: _Objects) -> None:
             key = each.get('track_id', each.get('instance_id'))
             if not isinstance(key, int | str):
                 key = ordinals.key(index, details['category'])
-            place = f'{where}, annotation {each["id"]}'
-            objects.add_code(key, index, each.get('segmentation'), place, details)
+            segmentation = each.get('segmentation')
+            each_where = f'{where}, annotation {each["id"]}'
+            objects.add_code(key, index, segmentation, each_where, details)
 
 
 def _read_youtube_vis(source: '_Source', objects: _Objects) -> None:
@@ -402,15 +403,15 @@ def _read_youtube_vis(source: '_Source', objects: _Objects) -> None:
         files = records[name]['file_names']
         frames = match_frames(files, video, where) if still is None else {}
         for each in _annotations(records[name], where):
-            place = f'{where}, annotation {each["id"]}'
-            codes = get_field(each, 'segmentations', list, place)
+            each_where = f'{where}, annotation {each["id"]}'
+            codes = get_field(each, 'segmentations', list, each_where)
             if len(codes) != len(files):
                 problem = f'has {len(codes)} segmentations for {len(files)} frames'
-                raise ClipDataError.at(place, problem, CORRECT)
+                raise ClipDataError.at(each_where, problem, CORRECT)
             details = _details(each, categories)
             for file, code in zip(files, codes, strict=True):
                 index = frames[file] if still is None else still
-                objects.add_code(each['id'], index, code, place, details)
+                objects.add_code(each['id'], index, code, each_where, details)
 
 
 def _checked(records: Iterator[tuple[str, Record | None]]) -> list[Record]:
@@ -452,7 +453,7 @@ def _details(
 
 
 def _text(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ''
+    return value if isinstance(value, str) else ''
 
 
 # LabelMe and SA-V --------------------------------------------------------------------
@@ -469,7 +470,8 @@ def _read_labelme(source: '_Source', objects: _Objects) -> None:
         masks = reader.read(0, video.size(index))
         for object_id, mask in zip(masks.object_ids, masks.masks, strict=True):
             shape = shapes[object_id][0]
-            label, group = _text(shape.content['label']), shape.content.get('group_id')
+            label = _text(shape.content['label']).strip()
+            group = shape.content.get('group_id')
             key = ordinals.key(index, label) if group is None else (label, group)
             description = _text(shape.content.get('description'))
             details = {'name': description, 'category': label}
@@ -739,11 +741,11 @@ def _recognise(path: Path, format_name: str | None) -> _Source:
     if len(paths_of) > 1:
         problem = f'holds files of {" and ".join(paths_of)}'
         raise ClipDataError.at(path, problem, 'choose the format')
-    for kind, paths in paths_of.items():
-        if kind in {'labelme', 'sav'}:  # a file for each frame or clip
-            folder = path if path.is_dir() else path.parent
-            others = _annotation_files(folder, every=True) if path.is_dir() else paths
-            paths = [each for each in others if _kind_of_file(each) == kind]  # noqa: PLW2901
+    if paths_of:
+        ((kind, paths),) = paths_of.items()
+        if kind in {'labelme', 'sav'} and path.is_dir():  # a file per frame or clip
+            files = _annotation_files(path, every=True)
+            paths = [file for file in files if _kind_of_file(file) == kind]
         return _Source(format_name=kind, where=path, paths=tuple(paths))
     masks = _mask_root(path) if format_name in {None, 'davis', 'masks'} else None
     if masks is None:
@@ -762,7 +764,7 @@ def _annotation_files(path: Path, *, every: bool = False) -> list[Path]:
     for folder in _walk(path):
         names = _files(folder, ('.json', '.xml'))
         is_many = len(names) > MAX_SNIFFED and not every
-        files += [folder / name for name in (names[:3] if is_many else names)]
+        files += [folder / name for name in names[: NUM_SNIFFED if is_many else None]]
     return files
 
 

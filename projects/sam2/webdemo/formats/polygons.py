@@ -33,17 +33,22 @@ def mask_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
     Raises:
         ValueError: If the outlines are so long that no reader should draw them.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    if not mask.any():
         return []
-    top, left = int(rows[0]), int(columns[0])
-    crop = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    left, top, crop = crop_to_mask(mask)
     regions = _trace(crop)
     simple = [_join([_simplify(ring) for ring in rings]) for rings in regions]
     if _iou(simple, crop) < MIN_IOU:
         simple = [_join(rings) for rings in regions]
     offset = np.array((left, top), float)
     return [(ring + offset).reshape(-1).tolist() for ring in simple]
+
+
+def crop_to_mask(mask: NDArray[np.bool_]) -> tuple[int, int, NDArray[np.bool_]]:
+    """Cut a mask with a pixel to its bounding box: left, top, and the part."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    return left, top, mask[top : rows[-1] + 1, left : columns[-1] + 1]
 
 
 def _trace(mask: NDArray[np.bool_]) -> list[list[Ring]]:
