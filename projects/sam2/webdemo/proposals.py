@@ -5,7 +5,6 @@ What a text names is found by a detector of mmdetection; the same model turns it
 into masks.
 """
 
-import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,14 +21,6 @@ from ..apis.building import ModelLike
 from ..bridges.mmcv_operators import ensure_operators
 from ..ops import EncodedMask, encode_masks, import_optional
 
-# The page may set these: name, least and largest value.
-SETTINGS: Mapping[str, tuple[float, float]] = {
-    'points_per_side': (1, 64),
-    'pred_iou_thresh': (0, 1),
-    'stability_score_thresh': (0, 1),
-    'box_nms_thresh': (0, 1),
-    'min_mask_region_area': (0, math.inf),
-}
 POINTS_PER_SIDE = 16  # a click on a CPU waits for all of them; the release has 32
 MAX_DUPLICATE_IOU = 0.7  # with a mask that the frame has already
 MAX_PROPOSALS = 200
@@ -57,7 +48,7 @@ def propose_masks(
     frame: NDArray[np.uint8],
     *,
     existing: Sequence[EncodedMask] = (),
-    settings: Mapping[str, object] | None = None,
+    settings: Mapping[str, float] | None = None,
 ) -> list[Proposal]:
     """Segment everything in a frame.
 
@@ -65,17 +56,16 @@ def propose_masks(
         predictor: The predictor of the session, whose model is used.
         frame: (height, width, 3), RGB.
         existing: Masks of the frame's objects; what equals one of them is left out.
-        settings: Settings of :class:`SAM2AutomaticMaskGenerator`, those of
-            :data:`SETTINGS`.
+        settings: Options of :class:`SAM2AutomaticMaskGenerator`.
 
     Returns:
         The best first.
 
     Raises:
-        ValueError: If a setting is unknown or out of range, or nothing is found; the
-            message says which setting to change.
+        ValueError: If a setting is out of range, or nothing is found; the message says
+            which setting to change.
     """
-    options = {'points_per_side': POINTS_PER_SIDE, **_read_settings(settings or {})}
+    options: dict[str, Any] = {'points_per_side': POINTS_PER_SIDE, **(settings or {})}
     generator = SAM2AutomaticMaskGenerator(
         predictor,  # type: ignore[arg-type]  # it takes the model out of it
         output_mode='coco_rle',
@@ -97,21 +87,6 @@ def propose_masks(
         msg = f'all {len(proposals)} masks that were found are objects of this frame'
         raise ValueError(msg)
     return new[:MAX_PROPOSALS]
-
-
-def _read_settings(settings: Mapping[str, object]) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name not in SETTINGS:
-            msg = f'proposals have no setting {name!r}; they have {sorted(SETTINGS)}'
-            raise ValueError(msg)
-        least, most = SETTINGS[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not least <= value <= most:  # type: ignore[operator]
-            msg = f'{name} must be a number from {least} to {most}, not {value!r}'
-            raise ValueError(msg)
-        checked[name] = value
-    return checked
 
 
 def _without_existing(

@@ -123,7 +123,7 @@ class DemoOptions:
 
 SourceName = Annotated[str, one_line(4096)]
 SessionIds = Annotated[tuple[str, ...], sequence(one_line(64), 1000, 1)]
-Effect = Annotated[EffectOptions, lambda value, _: EffectOptions.parse(value)]
+Effect = Annotated[EffectOptions, protocol.read_effect]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ops import EncodedMask, count_encoded_pixels
+from ..effects import EffectName, EffectOptions, Target
+from ..proposals import DEFAULT_THRESHOLD, MAX_PROPOSALS
 
 VERSION = 1  # of the binary messages
 HEADER = struct.Struct('<BBHIIIII')
@@ -38,7 +40,6 @@ MAX_SIDE = 65_535  # pixels
 MAX_PIXELS = 2**27
 MAX_OBJECTS = 10_000  # in one command
 MAX_FRAMES = 64  # whose masks one command asks for
-MAX_PROPOSALS = 10_000
 MAX_SHOWN = 40  # characters of a wrong value in an error
 Direction = Literal['forward', 'backward', 'both']
 DIRECTIONS: tuple[str, ...] = get_args(Direction)
@@ -168,6 +169,28 @@ def sequence(reader: Reader, most: int, least: int = 0) -> Reader:
     return read
 
 
+def read_values(readers: Mapping[str, Reader], value: Any, name: str) -> dict[str, Any]:
+    """Read the entries of a JSON object, each by its reader; any may be missing.
+
+    Args:
+        readers: By the name of the entry.
+        value: The object.
+        name: What it is called in errors.
+
+    Raises:
+        ValueError: If it is no object, or an entry is unknown or wrong.
+    """
+    known = ', '.join(readers) or 'none'
+    if not isinstance(value, dict):
+        msg = f'{name} is {show_value(value)}; give an object with entries of {known}'
+        raise ValueError(msg)
+    for key in value:
+        if key not in readers:
+            msg = f'{name} has no entry {show_value(key)}; it takes {known}'
+            raise ValueError(msg)
+    return {key: readers[key](item, key) for key, item in value.items()}
+
+
 read_frame = whole(0, MAX_FRAME)
 read_object = whole(0, MAX_ID)
 _coordinate = number(-MAX_COORDINATE, MAX_COORDINATE)
@@ -216,21 +239,34 @@ def read_mask(value: Any, name: str) -> EncodedMask:
     return code
 
 
-def read_settings(value: Any, name: str) -> dict[str, float | bool]:
-    """Read named numbers and flags."""
-    if not isinstance(value, dict) or len(value) > 32:
-        msg = f'{name} is {show_value(value)}; give settings by name'
-        raise ValueError(msg)
-    read: dict[str, float | bool] = {}
-    for key, item in value.items():
-        where = f'{name}.{one_line(64)(key, "a name of a setting")}'
-        if isinstance(item, bool):
-            read[key] = item
-        elif isinstance(item, int):
-            read[key] = whole(-(2**31), 2**31)(item, where)
-        else:
-            read[key] = number(-1e9, 1e9)(item, where)
-    return read
+# Options of SAM2AutomaticMaskGenerator that a page may set.
+PROPOSAL_SETTINGS: Mapping[str, Reader] = {
+    'points_per_side': whole(1, 64),
+    'pred_iou_thresh': number(0, 1),
+    'stability_score_thresh': number(0, 1),
+    'box_nms_thresh': number(0, 1),
+    'min_mask_region_area': whole(0, MAX_PIXELS),
+}
+
+
+def read_settings(value: Any, name: str) -> dict[str, float]:
+    """Read the settings of proposals."""
+    return read_values(PROPOSAL_SETTINGS, value, name)
+
+
+EFFECT_READERS: Mapping[str, Reader] = {
+    'name': choice(get_args(EffectName)),
+    'strength': number(0, 1),
+    'target': choice(get_args(Target)),
+    'color': read_color,
+    'outline': read_flag,
+    'objects': optional(sequence(read_object, MAX_OBJECTS)),
+}
+
+
+def read_effect(value: Any, name: str) -> EffectOptions:
+    """Read an effect; what is not given has its default."""
+    return EffectOptions(**read_values(EFFECT_READERS, value, name))
 
 
 def read_client(value: Any, name: str) -> str:
@@ -261,9 +297,9 @@ OptionalBox = Annotated[tuple[float, float, float, float] | None, optional(read_
 Line = Annotated[str, one_line()]
 Lines = Annotated[tuple[str, ...], sequence(one_line(), MAX_PROPOSALS)]
 Indices = Annotated[
-    tuple[int, ...], sequence(whole(0, MAX_PROPOSALS), MAX_PROPOSALS, 1)
+    tuple[int, ...], sequence(whole(0, MAX_PROPOSALS - 1), MAX_PROPOSALS, 1)
 ]
-Settings = Annotated[Mapping[str, float | bool] | None, optional(read_settings)]
+Settings = Annotated[Mapping[str, float] | None, optional(read_settings)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,7 +436,7 @@ class ProposeText:
 
     frame: Frame
     text: Annotated[str, one_line(1000)]
-    threshold: Annotated[float, number(0, 1)] = 0.3
+    threshold: Annotated[float, number(0, 1)] = DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -550,21 +586,12 @@ def read_entries(
     Raises:
         ValueError: If an entry is missing, unknown or wrong.
     """
-    known = {item.name: item for item in fields(kind)}
-    for key in entries.keys() - known.keys():
-        msg = (
-            f'{name} has no entry {show_value(key)}; it takes '
-            f'{", ".join(known) or "none"}'
-        )
-        raise ValueError(msg)
     hints = get_type_hints(kind, include_extras=True)
-    readers = {key: hints[key].__metadata__[0] for key in known}
-    values = {}
-    for key, item in known.items():
-        if key in entries:
-            values[key] = readers[key](entries[key], key)
-        elif item.default is MISSING:
-            msg = f'{name} lacks the entry {key}; add it'
+    readers = {item.name: hints[item.name].__metadata__[0] for item in fields(kind)}
+    values = read_values(readers, entries, name)
+    for item in fields(kind):
+        if item.name not in values and item.default is MISSING:
+            msg = f'{name} lacks the entry {item.name}; add it'
             raise ValueError(msg)
     return values
 
