@@ -25,17 +25,21 @@ export function url(path: string): string {
   return new URL(`api/${path}`, document.baseURI).href;
 }
 
+function sessionPath(id: string, rest = ''): string {
+  return `sessions/${encodeURIComponent(id)}${rest && `/${rest}`}`;
+}
+
 export function socketUrl(sessionId: string): string {
-  return url(`sessions/${encodeURIComponent(sessionId)}/socket`).replace(/^http/, 'ws');
+  return url(sessionPath(sessionId, 'socket')).replace(/^http/, 'ws');
 }
 
 export function frameUrl(sessionId: string, key: string, frame: number): string {
-  return url(`sessions/${encodeURIComponent(sessionId)}/frames/${frame}.jpg?key=${key}`);
+  return url(sessionPath(sessionId, `frames/${frame}.jpg?key=${key}`));
 }
 
 /** A picture of 72 pixels height. */
 export function thumbUrl(sessionId: string, key: string, frame: number): string {
-  return url(`sessions/${encodeURIComponent(sessionId)}/thumbs/${frame}.jpg?key=${key}`);
+  return url(sessionPath(sessionId, `thumbs/${frame}.jpg?key=${key}`));
 }
 
 export function jobFileUrl(job: string): string {
@@ -75,8 +79,6 @@ async function json<T>(method: string, path: string, body?: unknown): Promise<T>
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
-const id = encodeURIComponent;
-
 export const getInfo = () => json<ServerInfo>('GET', 'info');
 export const browse = (path: string) =>
   json<FolderListing>('GET', `browse?path=${encodeURIComponent(path)}`);
@@ -88,14 +90,14 @@ export const createSession = (source: string, kind?: SessionKind, name?: string)
     ...(name && { name }),
   });
 export const renameSession = (session: string, name: string) =>
-  json<unknown>('PATCH', `sessions/${id(session)}`, { name });
+  json<unknown>('PATCH', sessionPath(session), { name });
 export const deleteSession = (session: string) =>
-  json<unknown>('DELETE', `sessions/${id(session)}`);
+  json<unknown>('DELETE', sessionPath(session));
 /** Says where the video of a session is now; another video is refused. */
 export const moveSession = (session: string, source: string) =>
-  json<unknown>('PATCH', `sessions/${id(session)}`, { source });
+  json<unknown>('PATCH', sessionPath(session), { source });
 export const startExport = (session: string, format: string, withFrames: boolean) =>
-  json<{ job: string }>('POST', `sessions/${id(session)}/exports`, {
+  json<{ job: string }>('POST', sessionPath(session, 'exports'), {
     format,
     with_frames: withFrames,
   });
@@ -105,20 +107,20 @@ export const startRender = (
   effect: Effect,
   start: number,
   stop: number,
-) => json<{ job: string }>('POST', `sessions/${id(session)}/renders`, { kind, effect, start, stop });
+) => json<{ job: string }>('POST', sessionPath(session, 'renders'), { kind, effect, start, stop });
 export const renderStill = async (session: string, frame: number, effect: Effect) =>
-  (await call('POST', `sessions/${id(session)}/stills`, { frame, effect })).blob();
-export const getJob = (job: string) => json<JobState>('GET', `jobs/${id(job)}`);
-export const cancelJob = (job: string) => json<unknown>('DELETE', `jobs/${id(job)}`);
+  (await call('POST', sessionPath(session, 'stills'), { frame, effect })).blob();
+export const getJob = (job: string) => json<JobState>('GET', `jobs/${encodeURIComponent(job)}`);
+export const cancelJob = (job: string) => json<unknown>('DELETE', `jobs/${encodeURIComponent(job)}`);
 export const importAnnotations = (session: string, source: string, format?: string) =>
-  json<{ num_objects: number }>('POST', `sessions/${id(session)}/imports`, {
+  json<{ num_objects: number }>('POST', sessionPath(session, 'imports'), {
     source,
     ...(format && { format }),
   });
 export const getTraining = () => json<readonly TrainingRun[]>('GET', 'training');
 export const startTraining = (settings: TrainingSettings) =>
   json<{ run: string }>('POST', 'training', settings);
-export const stopTraining = (run: string) => json<unknown>('DELETE', `training/${id(run)}`);
+export const stopTraining = (run: string) => json<unknown>('DELETE', `training/${encodeURIComponent(run)}`);
 export const getModels = () => json<{ current: ModelInfo; models: readonly string[] }>('GET', 'models');
 export const useModel = (name: string) => json<unknown>('POST', 'models/use', { name });
 

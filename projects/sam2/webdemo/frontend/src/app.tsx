@@ -35,5 +35,7 @@ export function App() {
       window.removeEventListener('blur', shortcuts.releaseAll);
     };
   }, []);
-  return store.route.value.page === 'start' ? <StartPage /> : <Workspace viewer={<Viewer />} />;
+  // The start page asks for the token, also at the address of a session.
+  const showsStart = store.needsToken.value || store.route.value.page === 'start';
+  return showsStart ? <StartPage /> : <Workspace viewer={<Viewer />} />;
 }

@@ -225,8 +225,8 @@ export interface SessionEntry {
   readonly kind: SessionKind;
   readonly num_frames: number;
   readonly num_objects: number;
-  /** Seconds since 1970, or an ISO date. */
-  readonly modified: number | string;
+  /** Seconds since 1970. */
+  readonly modified: number;
   readonly state: 'open' | 'closed' | 'missing video' | 'damaged';
   readonly crashed: boolean;
   /** Part of the addresses of thumbnails, if the server knows it without opening. */
@@ -240,15 +240,17 @@ export interface JobState {
   readonly name: string;
 }
 
-export type EffectName =
-  | 'overlay'
-  | 'outline'
-  | 'cutout'
-  | 'blur'
-  | 'pixelate'
-  | 'spotlight'
-  | 'desaturate'
-  | 'replace';
+export const EFFECT_NAMES = [
+  'overlay',
+  'outline',
+  'cutout',
+  'blur',
+  'pixelate',
+  'spotlight',
+  'desaturate',
+  'replace',
+] as const;
+export type EffectName = (typeof EFFECT_NAMES)[number];
 
 export interface Effect {
   readonly name: EffectName;

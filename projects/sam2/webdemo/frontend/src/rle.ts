@@ -49,15 +49,6 @@ export function decode(counts: Uint8Array, height: number, width: number): Uint8
   return mask;
 }
 
-/** Number of pixels of a code. */
-export function area(counts: Uint8Array): number {
-  let sum = 0;
-  forEachRun(counts, (start, stop) => {
-    sum += stop - start;
-  });
-  return sum;
-}
-
 /** COCO's code of a column-major mask. */
 export function encode(mask: Uint8Array): string {
   const runs: number[] = [];
@@ -86,8 +77,4 @@ export function encode(mask: Uint8Array): string {
 
 export function toText(counts: Uint8Array): string {
   return new TextDecoder('ascii').decode(counts);
-}
-
-export function fromText(counts: string): Uint8Array {
-  return new TextEncoder().encode(counts);
 }

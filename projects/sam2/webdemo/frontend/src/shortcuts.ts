@@ -35,7 +35,10 @@ function shownFrame(): number {
   return store.shownFrame.value ?? store.currentFrame.value;
 }
 
-const TOOL_KEYS: Readonly<Record<store.ToolName, readonly [key: string, title: string]>> = {
+/** Key and name of each tool. */
+export const TOOL_KEYS: Readonly<
+  Record<store.ToolName, readonly [key: string, title: string]>
+> = {
   select: ['V', 'Select objects'],
   point: ['P', 'Points'],
   box: ['R', 'Box'],
@@ -194,7 +197,7 @@ export const SHORTCUTS: readonly Shortcut[] = [
   },
   {
     group: 'Objects',
-    title: 'Delete the selected point, or the selected objects',
+    title: 'Delete the point under the pointer, or the selected objects',
     keys: ['Delete', 'Backspace'],
     run: () => {
       const point = store.hoveredPoint.value;
@@ -211,7 +214,7 @@ export const SHORTCUTS: readonly Shortcut[] = [
   },
   {
     group: 'Edit',
-    title: 'Cancel: the stroke, the proposals, then tracking',
+    title: 'Cancel the stroke, the suggestions or tracking; then select nothing',
     keys: ['Escape'],
     run: () => {
       if (store.crosshair.value) store.crosshair.value = null;

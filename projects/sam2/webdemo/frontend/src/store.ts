@@ -1,5 +1,5 @@
-// The state of the page. Panels read these signals and call functions of `commands.ts`;
-// only `commands.ts` and the viewer write them.
+// The state of the page. What the server tells or is told changes in `commands/` only;
+// settings of the display (brightness, the open dialog, …) are written where they are set.
 import { computed, signal } from '@preact/signals';
 
 import type {

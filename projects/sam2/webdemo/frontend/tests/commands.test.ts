@@ -96,6 +96,30 @@ describe('prompts', () => {
   });
 });
 
+describe('going to another session', () => {
+  it('tells nothing of what was on its way, and places no waiting click there', async () => {
+    start(object(1));
+    commands.wantMasks([5]);
+    void commands.addPoint(0, [1, 1, 1]);
+    void commands.addPoint(0, [2, 2, 1]);
+    commands.connect('other');
+    FakeSocket.last.open();
+    await settle();
+    FakeSocket.last.say(hello([object(1)]));
+    await settle();
+    expect(FakeSocket.last.of('prompt')).toEqual([]);
+    expect(store.notices.value).toEqual([]);
+  });
+
+  it('closes the dialog and forgets the point under the pointer, which Delete removes', () => {
+    start(object(1));
+    store.dialog.value = 'export';
+    store.hoveredPoint.value = { frame: 0, object: 1, index: 0 };
+    commands.connect('other');
+    expect([store.dialog.value, store.hoveredPoint.value]).toEqual([null, null]);
+  });
+});
+
 describe('selection', () => {
   it('drops deleted objects', () => {
     start(object(1), object(2), object(3));
@@ -198,6 +222,17 @@ describe('masks', () => {
     FakeSocket.last.say(hello([object(1)]));
     expect(commands.maskCache.isFresh(2)).toBe(false);
     expect(FakeSocket.last.of('masks').map(({ frames }) => frames)).toEqual([[2]]);
+  });
+
+  it('that are refused are not asked for again and again', async () => {
+    start(object(1));
+    commands.wantMasks([5]);
+    FakeSocket.last.say({ type: 'error', request: 1, message: 'Frame 5 is damaged.' });
+    await settle();
+    expect(FakeSocket.last.of('masks').length).toBe(1);
+    expect(store.notices.value.map(({ message }) => message)).toEqual(['Frame 5 is damaged.']);
+    commands.wantMasks([5]);
+    expect(FakeSocket.last.of('masks').length).toBe(2);
   });
 
   it('bring their scores', () => {

@@ -1,6 +1,7 @@
 import { render } from 'preact';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
+import { App } from '../src/app';
 import * as commands from '../src/commands';
 import { Workspace } from '../src/panels/workspace';
 import type { SessionEntry } from '../src/protocol';
@@ -161,13 +162,15 @@ describe('the start page', () => {
     expect(document.querySelector('dialog')).toBeNull();
   });
 
-  it('asks for the token where the server wants one', async () => {
+  it('asks for the token where the server wants one, also at the address of a session', async () => {
+    store.route.value = { page: 'session', id: 's' };
     store.needsToken.value = true;
-    render(<StartPage />, root);
+    render(<App />, root);
     await settle();
     expect(find('token-form')).toBeTruthy();
     expect(nameless()).toEqual([]);
     store.needsToken.value = false;
+    store.route.value = { page: 'start' };
   });
 
   it('opens a folder of images in the way that one chooses', async () => {

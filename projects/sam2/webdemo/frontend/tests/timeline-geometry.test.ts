@@ -8,7 +8,6 @@ import {
   filmstrip,
   frameToX,
   fullAxis,
-  nextLowScore,
   panAxis,
   revealFrame,
   ticks,
@@ -119,25 +118,6 @@ describe('the scores of columns', () => {
     expect([...columnScores(scores, axis)]).toEqual(
       Array.from({ length: 100 }, (_, x) => 10 + Math.floor(x / 10)),
     );
-  });
-});
-
-describe('low scores', () => {
-  const isLow = (score: number) => score <= 100 && score < 50;
-  const row = Uint8Array.from([90, 20, 20, 90, 255, 253, 10, 90]);
-
-  it('are jumped to at the start of each run, in both directions', () => {
-    expect(nextLowScore([row], 0, 1, isLow)).toBe(1);
-    expect(nextLowScore([row], 1, 1, isLow)).toBe(6);
-    expect(nextLowScore([row], 6, 1, isLow)).toBe(null);
-    expect(nextLowScore([row], 6, -1, isLow)).toBe(1);
-    expect(nextLowScore([row], 1, -1, isLow)).toBe(null);
-  });
-
-  it('are looked for in all of the given rows', () => {
-    const other = Uint8Array.from([90, 90, 90, 90, 0, 90, 90, 90]);
-    expect(nextLowScore([row, other], 2, 1, isLow)).toBe(4);
-    expect(nextLowScore([], 2, 1, isLow)).toBe(null);
   });
 });
 

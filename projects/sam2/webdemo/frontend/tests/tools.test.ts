@@ -1,7 +1,9 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
+import * as commands from '../src/commands';
 import { moveHandle } from '../src/tools/box';
 import { MaskEdit } from '../src/viewer/mask-edit';
+import { Stage } from '../src/viewer/stage';
 
 const HEIGHT = 23;
 const WIDTH = 31;
@@ -47,6 +49,19 @@ describe('a stroke', () => {
     edit.stroke([-50, -50], [-40, -40], 5, 1);
     expect(edit.mask.includes(1)).toBe(false);
   });
+});
+
+it('the drawn mask goes with the answer, though another tool is in use by then', async () => {
+  vi.spyOn(commands, 'drawMask').mockResolvedValue({ object: 1 });
+  const edit = blank();
+  const stage: Stage = Object.assign(Object.create(Stage.prototype), {
+    edit,
+    gesture: { draw: () => undefined },
+    requestRender: () => undefined,
+  });
+  await stage.commitEdit(edit);
+  expect(stage.edit).toBeNull();
+  vi.restoreAllMocks();
 });
 
 describe('a polygon', () => {

@@ -6,6 +6,7 @@ import type { TrainingRun } from '../protocol';
 import * as store from '../store';
 import { Button, Field, NumberInput } from '../ui/controls';
 import { Dialog } from '../ui/dialog';
+import { formatCount } from '../ui/format';
 import { CurvePlot } from './curves';
 
 const POLL_MS = 2_000;
@@ -81,7 +82,7 @@ function NewRun({ busy }: { busy: boolean }) {
             />
             <span class="grow truncate">{session.name}</span>
             <span class="muted number">
-              {session.num_objects} {session.num_objects === 1 ? 'object' : 'objects'} · {session.num_frames} frames
+              {formatCount(session.num_objects, 'object')} · {formatCount(session.num_frames, 'frame')}
             </span>
           </label>
         ))}

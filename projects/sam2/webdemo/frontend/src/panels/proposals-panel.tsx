@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks';
 import * as commands from '../commands';
 import * as store from '../store';
 import { Button, Check, Field, Slider } from '../ui/controls';
+import { formatCount } from '../ui/format';
 
 export function ProposalsPanel({ onAccepted }: { onAccepted: () => void }) {
   return (
@@ -114,13 +115,13 @@ function Proposals({ onAccepted }: { onAccepted: () => void }) {
   const selected = store.selectedProposals.value;
   const all = proposals.items.map((item) => item.index);
   const accept = async (indices: readonly number[]) => {
-    await commands.acceptProposals(indices, undefined, category.trim() || undefined);
+    await commands.acceptProposals(indices, category.trim() || undefined);
     if (!store.proposals.value) onAccepted();
   };
   return (
     <section class="field" aria-label="Suggestions">
       <h2>
-        {all.length} {all.length === 1 ? 'suggestion' : 'suggestions'} on frame {proposals.frame}
+        {formatCount(all.length, 'suggestion')} on frame {proposals.frame}
       </h2>
       {all.length > 0 && (
         <>

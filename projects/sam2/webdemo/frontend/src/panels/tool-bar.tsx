@@ -1,48 +1,36 @@
 // The tools of the canvas, and what the chosen one can be set to.
 import * as commands from '../commands';
-import { SHORTCUTS, keyLabel } from '../shortcuts';
+import { TOOL_KEYS } from '../shortcuts';
 import * as store from '../store';
 import { IconButton } from '../ui/controls';
 import { Icon } from '../ui/icons';
 
-const LABELS: Readonly<Record<store.ToolName, string>> = {
-  select: 'Select objects',
-  point: 'Points',
-  box: 'Box',
-  brush: 'Brush',
-  eraser: 'Eraser',
-  lasso: 'Lasso',
-  hand: 'Hand',
-};
 const BRUSHES: readonly store.ToolName[] = ['brush', 'eraser'];
-
-/** The key of a tool, from the table of shortcuts. */
-function keyOf(tool: store.ToolName): string {
-  const index = store.TOOLS.indexOf(tool);
-  return SHORTCUTS.filter((shortcut) => shortcut.group === 'Tools')[index]?.keys[0] ?? '';
-}
 
 export function ToolBar() {
   const chosen = store.tool.value;
   return (
     <div class="tool-bar" role="toolbar" aria-label="Tools" aria-orientation="vertical">
       <div role="radiogroup" aria-label="Tool">
-        {store.TOOLS.map((tool) => (
-          <button
-            key={tool}
-            type="button"
-            role="radio"
-            class="button icon-button"
-            aria-checked={tool === chosen}
-            aria-label={LABELS[tool]}
-            aria-keyshortcuts={keyOf(tool)}
-            title={`${LABELS[tool]} (${keyLabel(keyOf(tool))})`}
-            data-testid={`tool-${tool}`}
-            onClick={() => commands.setTool(tool)}
-          >
-            <Icon name={tool} />
-          </button>
-        ))}
+        {store.TOOLS.map((tool) => {
+          const [key, title] = TOOL_KEYS[tool];
+          return (
+            <button
+              key={tool}
+              type="button"
+              role="radio"
+              class="button icon-button"
+              aria-checked={tool === chosen}
+              aria-label={title}
+              aria-keyshortcuts={key}
+              title={`${title} (${key})`}
+              data-testid={`tool-${tool}`}
+              onClick={() => commands.setTool(tool)}
+            >
+              <Icon name={tool} />
+            </button>
+          );
+        })}
       </div>
       {chosen === 'point' && <PointLabel />}
       {BRUSHES.includes(chosen) && <BrushSize />}
@@ -106,6 +94,6 @@ function BrushSize() {
 }
 
 // Small brushes need fine steps, large ones coarse steps: the slider is logarithmic.
-const LARGEST = 400;
-const toSlider = (radius: number) => (100 * Math.log(radius)) / Math.log(LARGEST);
-const fromSlider = (value: number) => Math.round(LARGEST ** (value / 100));
+const { MAX_BRUSH_RADIUS } = commands;
+const toSlider = (radius: number) => (100 * Math.log(radius)) / Math.log(MAX_BRUSH_RADIUS);
+const fromSlider = (value: number) => Math.round(MAX_BRUSH_RADIUS ** (value / 100));

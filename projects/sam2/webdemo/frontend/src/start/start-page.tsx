@@ -102,8 +102,6 @@ interface SessionCardProps {
 function SessionCard({ session, onDelete, onFind }: SessionCardProps) {
   const [renaming, setRenaming] = useState(false);
   const missing = session.state === 'missing video';
-  const modified =
-    typeof session.modified === 'number' ? session.modified : Date.parse(session.modified) / 1000;
   return (
     <article class="session-card" data-testid="session-card" data-session={session.id} aria-label={session.name}>
       <div class="picture">
@@ -124,7 +122,7 @@ function SessionCard({ session, onDelete, onFind }: SessionCardProps) {
         <p class="session-facts number">
           <span>{formatCount(session.num_frames, session.kind === 'video' ? 'frame' : 'image')}</span>
           <span>{formatCount(session.num_objects, 'object')}</span>
-          {Number.isFinite(modified) && <span>{formatAgo(modified, Date.now() / 1000)}</span>}
+          <span>{formatAgo(session.modified, Date.now() / 1000)}</span>
           {session.state === 'open' && <span class="badge badge-success">open</span>}
           {session.crashed && <span class="badge badge-warning">interrupted</span>}
           {missing && (

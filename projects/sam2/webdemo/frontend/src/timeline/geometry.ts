@@ -100,21 +100,6 @@ export function columnScores(scores: Uint8Array, axis: Axis): Uint8Array {
   return columns;
 }
 
-/** The next frame whose score is low, as the start of a run of low frames; null: none. */
-export function nextLowScore(
-  rows: readonly Uint8Array[],
-  frame: number,
-  step: 1 | -1,
-  isLow: (score: number) => boolean,
-): number | null {
-  const length = rows[0]?.length ?? 0;
-  const low = (index: number) => rows.some((row) => index >= 0 && isLow(row[index] ?? SCORE_NONE));
-  for (let index = frame + step; index >= 0 && index < length; index += step) {
-    if (low(index) && !low(index - 1)) return index;
-  }
-  return null;
-}
-
 /** The range of a drag between two frames, both included. */
 export function dragRange(anchor: number, frame: number): FrameRange {
   return [Math.min(anchor, frame), Math.max(anchor, frame) + 1];

@@ -101,7 +101,13 @@ function useScrubbing(axis: Signal<Axis>, choosingRange: Signal<boolean>) {
     if (anchor.current !== null) store.rangeSelection.value = dragRange(anchor.current, frame);
     commands.seek(frame);
   };
+  const end = () => {
+    anchor.current = null;
+    choosingRange.value = false;
+  };
   return {
+    onPointerUp: end,
+    onPointerCancel: end,
     onPointerDown: (event: PointerEvent) => {
       if (event.button !== 0) return;
       (event.currentTarget as HTMLElement).setPointerCapture(event.pointerId);
@@ -113,10 +119,6 @@ function useScrubbing(axis: Signal<Axis>, choosingRange: Signal<boolean>) {
     onPointerMove: (event: PointerEvent) => {
       const element = event.currentTarget as HTMLElement;
       if (element.hasPointerCapture(event.pointerId)) move(frameOf(event));
-    },
-    onPointerUp: () => {
-      anchor.current = null;
-      choosingRange.value = false;
     },
   };
 }

@@ -2,9 +2,9 @@
 import * as commands from '../commands';
 import type { Box } from '../protocol';
 import * as store from '../store';
-import { HANDLE_RADIUS, boxHandles, drawBox } from '../viewer/marks';
+import { HANDLE_RADIUS, NEW_OBJECT_COLOR, boxHandles, drawBox } from '../viewer/marks';
 import type { Stage } from '../viewer/stage';
-import { clampToFrame } from './gesture';
+import { clampToFrame, editableFrame } from './gesture';
 import type { Gesture, PointerInfo, StartGesture } from './gesture';
 
 const REACH = HANDLE_RADIUS + 4;
@@ -23,13 +23,8 @@ export function handleAt(stage: Stage, pointer: PointerInfo): number {
 }
 
 export const startBox: StartGesture = (stage, pointer) => {
-  const frame = store.shownFrame.value;
+  const frame = editableFrame();
   if (frame === null) return null;
-  const refusal = commands.promptRefusal(frame);
-  if (refusal) {
-    commands.notify('warning', refusal);
-    return null;
-  }
   const handle = handleAt(stage, pointer);
   const active = store.activeObject.value;
   const old = handle < 0 ? null : (store.promptOf(frame, active)?.box ?? null);
@@ -55,7 +50,7 @@ function dragBox(frame: number, boxOf: (pointer: PointerInfo) => Box): Gesture {
     draw(context, stage) {
       if (!box) return;
       const active = store.activeObject.value;
-      const color = (active !== null && store.objects.value.get(active)?.color) || '#3b82f6';
+      const color = (active !== null && store.objects.value.get(active)?.color) || NEW_OBJECT_COLOR;
       const [x0, y0] = stage.toCanvas(box[0], box[1]);
       const [x1, y1] = stage.toCanvas(box[2], box[3]);
       drawBox(context, x0, y0, x1, y1, color, true);

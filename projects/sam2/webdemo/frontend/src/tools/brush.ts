@@ -1,23 +1,13 @@
 // Brush and eraser: they draw on the mask of the active object; Alt turns them round.
-import * as commands from '../commands';
 import * as store from '../store';
+import { editableFrame } from './gesture';
 import type { Gesture, StartGesture } from './gesture';
 
 const startStroke =
   (value: 0 | 1): StartGesture =>
   (stage, pointer) => {
-    const frame = store.shownFrame.value;
-    if (frame === null) return null;
     const drawn = pointer.alt || pointer.secondary ? ((1 - value) as 0 | 1) : value;
-    const refusal =
-      commands.promptRefusal(frame) ??
-      (drawn === 0 && store.activeObject.value === null
-        ? 'Select the object that the eraser takes away from.'
-        : null);
-    if (refusal) {
-      commands.notify('warning', refusal);
-      return null;
-    }
+    if (editableFrame(drawn) === null) return null;
     const edit = stage.beginEdit();
     if (!edit) return null;
     const radius = store.brushRadius.value;

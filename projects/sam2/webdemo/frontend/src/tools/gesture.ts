@@ -1,4 +1,5 @@
 // What a tool is: it starts a gesture when the pointer goes down on the frame.
+import * as commands from '../commands';
 import * as store from '../store';
 import type { Drawable, Stage } from '../viewer/stage';
 
@@ -27,6 +28,21 @@ export interface Gesture extends Drawable {
 
 /** Starts a gesture, or null (the reason has been shown). */
 export type StartGesture = (stage: Stage, pointer: PointerInfo) => Gesture | null;
+
+/**
+ * The shown frame, or null if the tool cannot act on it (the reason has been shown).
+ *
+ * @param value what a drawing tool gives to pixels; 0 needs an object to take away from.
+ */
+export function editableFrame(value: 0 | 1 = 1): number | null {
+  const frame = store.shownFrame.value;
+  if (frame === null) return null;
+  const nothing = value === 0 && store.activeObject.value === null;
+  const refusal =
+    commands.promptRefusal(frame) ?? (nothing ? 'Select the object to take away from.' : null);
+  if (refusal) commands.notify('warning', refusal);
+  return refusal ? null : frame;
+}
 
 /** A position inside of the shown frame, with two decimals. */
 export function clampToFrame(x: number, y: number): [x: number, y: number] {

@@ -1,25 +1,14 @@
 // Lasso: the outline that is drawn is filled into the mask of the active object; with Alt
 // it is taken away.
-import * as commands from '../commands';
-import * as store from '../store';
 import { strokeTwice } from '../viewer/marks';
+import { editableFrame } from './gesture';
 import type { StartGesture } from './gesture';
 
 const MIN_CORNERS = 3;
 
 export const startLasso: StartGesture = (stage, pointer) => {
-  const frame = store.shownFrame.value;
-  if (frame === null) return null;
   const value = pointer.alt || pointer.secondary ? 0 : 1;
-  const refusal =
-    commands.promptRefusal(frame) ??
-    (value === 0 && store.activeObject.value === null
-      ? 'Select the object that the lasso takes away from.'
-      : null);
-  if (refusal) {
-    commands.notify('warning', refusal);
-    return null;
-  }
+  if (editableFrame(value) === null) return null;
   const path: (readonly [number, number])[] = [[pointer.x, pointer.y]];
   return {
     move({ x, y }) {

@@ -6,7 +6,7 @@ import * as store from '../store';
 import type { Stage } from '../viewer/stage';
 import { handleAt, startBox } from './box';
 import { startBrush, startEraser } from './brush';
-import { clampToFrame } from './gesture';
+import { clampToFrame, editableFrame } from './gesture';
 import type { Gesture, PointerInfo, StartGesture } from './gesture';
 import { startLasso } from './lasso';
 import { pointAt, startPoint } from './points';
@@ -220,11 +220,9 @@ export function attachPointer(stage: Stage): () => void {
       crosshair.value = clampToFrame(crosshair.value[0] + move[0], crosshair.value[1] + move[1]);
       event.preventDefault();
     } else if (event.key === 'Enter' && store.shownFrame.value !== null) {
-      const frame = store.shownFrame.value;
+      const frame = editableFrame();
       const [x, y] = clampToFrame(...crosshair.value);
-      const refusal = commands.promptRefusal(frame);
-      if (refusal) commands.notify('warning', refusal);
-      else void commands.addPoint(frame, [x, y, event.altKey ? 0 : 1]);
+      if (frame !== null) void commands.addPoint(frame, [x, y, event.altKey ? 0 : 1]);
       event.preventDefault();
     }
   };

@@ -4,7 +4,7 @@ import * as commands from '../commands';
 import * as store from '../store';
 import { POINT_RADIUS, drawPoint } from '../viewer/marks';
 import type { Stage } from '../viewer/stage';
-import { clampToFrame } from './gesture';
+import { clampToFrame, editableFrame } from './gesture';
 import type { Gesture, PointerInfo, StartGesture } from './gesture';
 
 const DRAG_PIXELS = 3;
@@ -35,16 +35,10 @@ export function pointAt(stage: Stage, pointer: PointerInfo): FoundPoint | null {
 }
 
 export const startPoint: StartGesture = (stage, pointer) => {
-  const frame = store.shownFrame.value;
-  if (frame === null) return null;
   const found = pointAt(stage, pointer);
   if (found) return changePoint(found, pointer);
-  const refusal = commands.promptRefusal(frame);
-  if (refusal) {
-    commands.notify('warning', refusal);
-    return null;
-  }
-  return placePoint(frame, pointer);
+  const frame = editableFrame();
+  return frame === null ? null : placePoint(frame, pointer);
 };
 
 function labelOf(pointer: PointerInfo): 0 | 1 {

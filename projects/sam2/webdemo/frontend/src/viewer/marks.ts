@@ -9,6 +9,8 @@ type Context = CanvasRenderingContext2D;
 export const POINT_RADIUS = 6.5;
 export const HANDLE_RADIUS = 5;
 const SMALL_RADIUS = 3.5;
+/** Of what has no object of the server yet. */
+export const NEW_OBJECT_COLOR = '#3b82f6';
 const POSITIVE = '#16a34a';
 const NEGATIVE = '#dc2626';
 
@@ -39,7 +41,7 @@ function drawPrompt(context: Context, stage: Stage, frame: number, id: number | 
   const prompt = store.promptOf(frame, id);
   if (!prompt) return;
   const strong = id === null || store.selection.value.has(id);
-  const color = (id !== null && store.objects.value.get(id)?.color) || '#3b82f6';
+  const color = (id !== null && store.objects.value.get(id)?.color) || NEW_OBJECT_COLOR;
   if (prompt.box) {
     const [x0, y0] = stage.toCanvas(prompt.box[0], prompt.box[1]);
     const [x1, y1] = stage.toCanvas(prompt.box[2], prompt.box[3]);

@@ -11,7 +11,7 @@ import { CanvasRenderer } from './canvas2d';
 import { FrameCache } from './frame-cache';
 import { LabelMap, covers } from './label-map';
 import type { LabelledMask } from './label-map';
-import { drawMarks } from './marks';
+import { NEW_OBJECT_COLOR, drawMarks } from './marks';
 import { MaskEdit } from './mask-edit';
 import type { Columns } from './mask-edit';
 import { play } from './player';
@@ -25,7 +25,6 @@ const MASK_PATIENCE_MS = 80;
 const REST_MS = 120;
 const NEIGHBOURS = 8;
 const NEW_OBJECT = -1;
-const NEW_COLOR = '#3b82f6';
 
 /** Something that a tool draws over the frame while it works. */
 export interface Drawable {
@@ -289,7 +288,10 @@ export class Stage {
     if (frame === null) return null;
     const object = store.activeObject.value;
     const { edit } = this;
-    if (edit?.frame === frame && edit.object === object) return edit;
+    if (edit?.frame === frame && edit.object === object) {
+      edit.isDrawing = true;
+      return edit;
+    }
     const message = commands.maskCache.get(frame);
     if (!message || !commands.maskCache.isFresh(frame)) {
       commands.notify('info', 'The masks of this frame are still loading: try again.');
@@ -299,6 +301,7 @@ export class Stage {
     const entry = message.entries.find((candidate) => candidate.object === object);
     const mask = entry ? decode(entry.counts, height, width) : new Uint8Array(height * width);
     this.edit = new MaskEdit(frame, object, height, width, mask);
+    this.edit.isDrawing = true;
     this.requestRender();
     return this.edit;
   }
@@ -307,19 +310,18 @@ export class Stage {
   updateEdit(edit: MaskEdit, [start, stop]: Columns): void {
     if (this.edit !== edit || start >= stop) return;
     const scene = this.scene();
-    if (scene?.labels !== undefined && this.base.length === this.labels.labels.length) {
+    if (scene && this.base.length === this.labels.labels.length) {
       this.paintEdit(edit, start, stop);
       this.labelsVersion += 1;
-      if (scene) {
-        const changed = { ...scene, labels: this.labels, labelsVersion: this.labelsVersion };
-        this.renderer.updateColumns(changed, start, stop);
-      }
+      const changed = { ...scene, labels: this.labels, labelsVersion: this.labelsVersion };
+      this.renderer.updateColumns(changed, start, stop);
     }
     this.requestRender();
   }
 
   /** Sends the drawn mask; it stays on screen until the server has answered. */
   async commitEdit(edit: MaskEdit): Promise<void> {
+    edit.isDrawing = false;
     edit.numSent += 1;
     const reply = await commands.drawMask(
       edit.frame,
@@ -328,7 +330,7 @@ export class Stage {
     );
     edit.numSent -= 1;
     if (edit.object === null && reply?.object !== undefined) edit.object = reply.object;
-    if (!reply || (!edit.numSent && this.gesture === null)) this.cancelEdit(edit);
+    if (!reply || (!edit.numSent && !edit.isDrawing)) this.cancelEdit(edit);
   }
 
   /** Forgets the drawn mask: the server's is shown. */
@@ -454,7 +456,7 @@ function masksInOrder(message: MaskMessage | null, order: readonly number[]): La
 }
 
 function slotOf(object: number): Slot {
-  const color = store.objects.value.get(object)?.color ?? NEW_COLOR;
+  const color = store.objects.value.get(object)?.color ?? NEW_OBJECT_COLOR;
   const selected = store.selection.value.has(object) || object === NEW_OBJECT;
   const hovered = store.hoveredObject.value === object;
   return {
