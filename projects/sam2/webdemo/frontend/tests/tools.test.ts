@@ -3,6 +3,7 @@ import { describe, expect, it, vi } from 'vitest';
 import * as commands from '../src/commands';
 import { moveHandle } from '../src/tools/box';
 import { MaskEdit } from '../src/viewer/mask-edit';
+import { MaskLayer } from '../src/viewer/mask-layer';
 import { Stage } from '../src/viewer/stage';
 
 const HEIGHT = 23;
@@ -55,12 +56,12 @@ it('the drawn mask goes with the answer, though another tool is in use by then',
   vi.spyOn(commands, 'drawMask').mockResolvedValue({ object: 1 });
   const edit = blank();
   const stage: Stage = Object.assign(Object.create(Stage.prototype), {
-    edit,
+    masks: Object.assign(new MaskLayer(), { edit }),
     gesture: { draw: () => undefined },
     requestRender: () => undefined,
   });
   await stage.commitEdit(edit);
-  expect(stage.edit).toBeNull();
+  expect(stage.masks.edit).toBeNull();
   vi.restoreAllMocks();
 });
 

@@ -60,7 +60,7 @@ export function attachPointer(stage: Stage): () => void {
 
   /** Selects what is under the pointer; again, what lies below it. */
   const select = (pointer: PointerInfo) => {
-    const found = stage.objectsAt(pointer.x, pointer.y);
+    const found = stage.masks.objectsAt(pointer.x, pointer.y);
     const active = store.activeObject.value;
     const below = found[(found.indexOf(active ?? -1) + 1) % (found.length || 1)];
     store.hoveredObject.value = null;
@@ -92,7 +92,7 @@ export function attachPointer(stage: Stage): () => void {
     const shown = store.shownFrame.value;
     if (shown === null) return;
     commands.seek(shown);
-    const proposal = stage.proposalAt(pointer.x, pointer.y);
+    const proposal = stage.masks.proposalAt(pointer.x, pointer.y);
     if (store.proposals.value?.frame === shown) {
       if (proposal !== null) commands.toggleProposal(proposal);
       return;
@@ -166,9 +166,9 @@ export function attachPointer(stage: Stage): () => void {
     if (point?.index !== known?.index || point?.object !== known?.object) {
       store.hoveredPoint.value = point;
     }
-    if (store.proposals.value) store.hoveredProposal.value = stage.proposalAt(pointer.x, pointer.y);
+    if (store.proposals.value) store.hoveredProposal.value = stage.masks.proposalAt(pointer.x, pointer.y);
     const selects = store.tool.value === 'select' || pointer.mod;
-    store.hoveredObject.value = selects ? (stage.objectsAt(pointer.x, pointer.y)[0] ?? null) : null;
+    store.hoveredObject.value = selects ? (stage.masks.objectsAt(pointer.x, pointer.y)[0] ?? null) : null;
     updateCursor(pointer);
   };
 

@@ -53,9 +53,9 @@ export function exposeDebug(stage: Stage): void {
         stage.isDrawn,
       cut: commands.cutConnection,
       /** Of the decoded label map. */
-      hash: () => stage.labels.hash(),
+      hash: () => stage.masks.labels.hash(),
       /** The topmost object that is drawn at a pixel, 0 for none. */
-      labelAt: (x: number, y: number) => stage.labels.objectAt(x, y) ?? 0,
+      labelAt: (x: number, y: number) => stage.masks.labels.objectAt(x, y) ?? 0,
       scores: (object: number) => [...store.scoresOf(object)],
       selection: () => [...store.selection.value],
       bytes: () => ({

@@ -7,8 +7,8 @@ export type Columns = readonly [start: number, stop: number];
 export class MaskEdit {
   /** Commands that are on their way. */
   numSent = 0;
-  /** A stroke goes on: it will be sent. */
-  isDrawing = false;
+  /** A stroke goes on; it has not been sent. */
+  isDrawing = true;
 
   constructor(
     readonly frame: number,

@@ -4,19 +4,16 @@ import { batch, effect, untracked } from '@preact/signals';
 
 import { frameUrl } from '../api';
 import * as commands from '../commands';
-import type { MaskMessage } from '../protocol';
 import { decode, encode } from '../rle';
 import * as store from '../store';
 import { CanvasRenderer } from './canvas2d';
 import { FrameCache } from './frame-cache';
-import { LabelMap, covers } from './label-map';
-import type { LabelledMask } from './label-map';
-import { NEW_OBJECT_COLOR, drawMarks } from './marks';
+import { drawMarks } from './marks';
 import { MaskEdit } from './mask-edit';
 import type { Columns } from './mask-edit';
+import { MaskLayer } from './mask-layer';
 import { play } from './player';
-import { HOVERED, SELECTED, parseColor } from './scene';
-import type { Renderer, Scene, Slot } from './scene';
+import type { Renderer, Scene } from './scene';
 import { createWebglRenderer } from './webgl';
 
 /** How long a picture waits for its masks, so that they do not flicker. */
@@ -24,7 +21,6 @@ const MASK_PATIENCE_MS = 80;
 /** Neighbours are loaded once the play head rests. */
 const REST_MS = 120;
 const NEIGHBOURS = 8;
-const NEW_OBJECT = -1;
 
 /** Something that a tool draws over the frame while it works. */
 export interface Drawable {
@@ -33,15 +29,10 @@ export interface Drawable {
 
 export class Stage {
   renderer: Renderer;
-  readonly labels = new LabelMap();
+  readonly masks = new MaskLayer();
   frames: FrameCache | null = null;
-  /** The mask that is being drawn, or is sent and not answered. */
-  edit: MaskEdit | null = null;
   /** What the tool in use draws over the frame. */
   gesture: Drawable | null = null;
-  private base: Uint8Array | Uint16Array = new Uint8Array();
-  private labelsVersion = 0;
-  private labelsKey: readonly unknown[] = [];
   /** Frames that the play head was on since the shown one, in order. */
   private targets: number[] = [];
   private maskTimer = 0;
@@ -205,17 +196,17 @@ export class Stage {
     const bitmap = frame === null ? null : this.frames?.get(frame);
     if (frame === null || !bitmap) return null;
     const [height, width] = store.sizeOf(frame);
-    this.updateLabels(frame, height, width);
-    const proposals = this.proposalsOf(frame);
+    const { masks } = this;
+    masks.update(frame, height, width);
     return {
       bitmap,
       height,
       width,
       // Without masks an effect on the background would cover everything: it is off.
-      labels: store.showMasks.value && this.labels.slots.length > 1 ? this.labels : null,
-      labelsVersion: this.labelsVersion,
-      slots: this.labels.slots.map((object) => (proposals ? proposalSlot(object) : slotOf(object))),
-      effect: proposals ? { ...store.DEFAULT_EFFECT } : store.effect.value,
+      labels: store.showMasks.value && masks.labels.slots.length > 1 ? masks.labels : null,
+      labelsVersion: masks.version,
+      slots: masks.slots(frame),
+      effect: masks.proposalsOf(frame) ? store.DEFAULT_EFFECT : store.effect.value,
       brightness: store.brightness.value,
       contrast: store.contrast.value,
       view: store.view.value,
@@ -225,58 +216,7 @@ export class Stage {
     };
   }
 
-  private proposalsOf(frame: number): store.Proposals | null {
-    const proposals = store.proposals.value;
-    return proposals?.frame === frame && proposals.height ? proposals : null;
-  }
-
-  /** Decodes the masks of the shown frame, if they or their order changed. */
-  private updateLabels(frame: number, height: number, width: number): void {
-    const { maskCache } = commands;
-    const previous = store.flicker.value ? maskCache.previous(frame) : null;
-    const message = previous ?? maskCache.get(frame);
-    const proposals = this.proposalsOf(frame);
-    const edit = this.edit?.frame === frame && !previous ? this.edit : null;
-    const order = this.order();
-    const key = [message, proposals, edit, edit?.object, height, width, ...order];
-    const same =
-      key.length === this.labelsKey.length && key.every((part, i) => part === this.labelsKey[i]);
-    if (same) return;
-    this.labelsKey = key;
-    const masks = proposals
-      ? proposals.items
-          .map(({ index, counts }) => ({ object: index, counts }))
-          .sort((a, b) => b.counts.length - a.counts.length)
-      : masksInOrder(message, edit ? order.filter((id) => id !== edit.object) : order);
-    this.labels.build(height, width, masks);
-    this.labelsVersion += 1;
-    if (edit && !proposals) {
-      this.base = this.labels.labels.slice();
-      this.paintEdit(edit, 0, width);
-    }
-  }
-
-  /** Objects from the lowest to the topmost: order of creation, selected ones last. */
-  private order(): number[] {
-    const shown = store.effect.value.objects;
-    const visible = store.visibleObjects.value
-      .map(({ id }) => id)
-      .filter((id) => shown === null || shown.includes(id));
-    const active = store.activeObject.value;
-    const rank = (id: number) => (id === active ? 2 : store.selection.value.has(id) ? 1 : 0);
-    return visible.sort((a, b) => rank(a) - rank(b));
-  }
-
-  private paintEdit(edit: MaskEdit, start: number, stop: number): void {
-    const { labels } = this.labels;
-    const slot = this.labels.addSlot(edit.object ?? NEW_OBJECT);
-    const { mask, height } = edit;
-    for (let i = start * height; i < stop * height; i += 1) {
-      labels[i] = mask[i] ? slot : this.base[i]!;
-    }
-  }
-
-  // --------------------------------------------------------------------- drawing masks
+  // ---------------------------------------------------------------- drawing masks
 
   /**
    * Begins to draw on the mask of the active object on the shown frame.
@@ -287,7 +227,7 @@ export class Stage {
     const frame = store.shownFrame.value;
     if (frame === null) return null;
     const object = store.activeObject.value;
-    const { edit } = this;
+    const { edit } = this.masks;
     if (edit?.frame === frame && edit.object === object) {
       edit.isDrawing = true;
       return edit;
@@ -300,20 +240,19 @@ export class Stage {
     const [height, width] = store.sizeOf(frame);
     const entry = message.entries.find((candidate) => candidate.object === object);
     const mask = entry ? decode(entry.counts, height, width) : new Uint8Array(height * width);
-    this.edit = new MaskEdit(frame, object, height, width, mask);
-    this.edit.isDrawing = true;
+    const started = new MaskEdit(frame, object, height, width, mask);
+    this.masks.edit = started;
     this.requestRender();
-    return this.edit;
+    return started;
   }
 
   /** Columns of the drawn mask changed. */
   updateEdit(edit: MaskEdit, [start, stop]: Columns): void {
-    if (this.edit !== edit || start >= stop) return;
+    const { masks } = this;
+    if (masks.edit !== edit || start >= stop) return;
     const scene = this.scene();
-    if (scene && this.base.length === this.labels.labels.length) {
-      this.paintEdit(edit, start, stop);
-      this.labelsVersion += 1;
-      const changed = { ...scene, labels: this.labels, labelsVersion: this.labelsVersion };
+    if (scene && masks.repaint(edit, [start, stop])) {
+      const changed = { ...scene, labels: masks.labels, labelsVersion: masks.version };
       this.renderer.updateColumns(changed, start, stop);
     }
     this.requestRender();
@@ -335,29 +274,8 @@ export class Stage {
 
   /** Forgets the drawn mask: the server's is shown. */
   cancelEdit(edit: MaskEdit): void {
-    if (this.edit === edit) this.edit = null;
+    if (this.masks.edit === edit) this.masks.edit = null;
     this.requestRender();
-  }
-
-  // ---------------------------------------------------------------------- picking
-
-  /** Visible objects at a point, the topmost first. */
-  objectsAt(x: number, y: number): number[] {
-    const frame = store.shownFrame.value;
-    const message = frame === null ? null : commands.maskCache.get(frame);
-    if (!message) return [];
-    const { height, width } = message;
-    if (x < -0.5 || y < -0.5 || x >= width - 0.5 || y >= height - 0.5) return [];
-    return masksInOrder(message, this.order())
-      .filter(({ counts }) => covers(counts, height, x, y))
-      .map(({ object }) => object)
-      .reverse();
-  }
-
-  /** The smallest proposal at a point, or null. */
-  proposalAt(x: number, y: number): number | null {
-    const frame = store.shownFrame.value;
-    return frame !== null && this.proposalsOf(frame) ? this.labels.objectAt(x, y) : null;
   }
 
   // --------------------------------------------------------------------- watching
@@ -394,7 +312,7 @@ export class Stage {
                 commands.addWantedMask,
               )
             : null;
-          this.edit = null;
+          this.masks.edit = null;
           this.targets = [];
           if (session) this.goTo(store.currentFrame.value);
           commands.fitView();
@@ -448,34 +366,4 @@ export class Stage {
     this.canvas = fresh;
     return fresh;
   }
-}
-
-function masksInOrder(message: MaskMessage | null, order: readonly number[]): LabelledMask[] {
-  const entries = new Map(message?.entries.map((entry) => [entry.object, entry]));
-  return order.flatMap((id) => entries.get(id) ?? []);
-}
-
-function slotOf(object: number): Slot {
-  const color = store.objects.value.get(object)?.color ?? NEW_OBJECT_COLOR;
-  const selected = store.selection.value.has(object) || object === NEW_OBJECT;
-  const hovered = store.hoveredObject.value === object;
-  return {
-    color: parseColor(color),
-    flags: (selected ? SELECTED : 0) | (hovered ? HOVERED : 0),
-  };
-}
-
-/** Colours of proposals: hues by the golden angle, which keeps neighbours apart. */
-function proposalSlot(index: number): Slot {
-  const hue = (index * 137.508) % 360;
-  const channel = (n: number) => {
-    const k = (n + hue / 30) % 12;
-    return Math.round(255 * (0.55 - 0.35 * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  };
-  const selected = store.selectedProposals.value.has(index);
-  const hovered = store.hoveredProposal.value === index;
-  return {
-    color: [channel(0), channel(8), channel(4)],
-    flags: (selected ? SELECTED : 0) | (hovered ? HOVERED : 0),
-  };
 }
