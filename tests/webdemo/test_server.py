@@ -393,7 +393,7 @@ def test_sessions_take_turns(open_page: OpenPage) -> None:
     for page in pages:
         prompt_disc(page)
     for page in pages:
-        page.ask('propagate', start=0)
+        page.ask('propagate', start=0, stop=NUM_FRAMES // 2)
     ended: list[float] = []
 
     def wait(page: Page) -> None:

@@ -200,7 +200,6 @@ class TrainingRuns:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._patience = STOP_SECONDS
-        self._lock_file: int | None = None  # descriptor
         self._runs: dict[str, TrainingRun] = {}
         self._ended_curves: dict[str, tuple[Curves, int]] = {}
         for path in self.folder.glob(f'*/{STATE_FILE}'):
@@ -266,12 +265,14 @@ class TrainingRuns:
             self._patience = STOP_SECONDS
             try:
                 self._set(run)
-                self._lock_file = _lock_run(self.folder / run.run)
+                lock_file = _lock_run(self.folder / run.run)
             except OSError:
                 del self._runs[run.run]
                 raise
             self._thread = threading.Thread(
-                target=self._work, args=(run.run, list(views)), name='training'
+                target=self._work,
+                args=(run.run, list(views), lock_file),
+                name='training',
             )
             self._thread.start()
         return run.run
@@ -386,8 +387,10 @@ class TrainingRuns:
 
     # ---------------------------------------------------------------- in the thread
 
-    def _work(self, run: str, views: Sequence[AnnotatedView]) -> None:
-        """Go through the steps of a run."""
+    def _work(
+        self, run: str, views: Sequence[AnnotatedView], lock_file: int | None
+    ) -> None:
+        """Go through the steps of a run, then release its lock."""
         state: State = 'done'
         message = ''
         try:
@@ -406,8 +409,8 @@ class TrainingRuns:
             self._change(run, state=state, message=message, process=None)
         except OSError as error:  # a full disk; the state in memory counts
             print_log(f'{run}: {error}', 'current', logging.ERROR)
-        if self._lock_file is not None:
-            os.close(self._lock_file)
+        if lock_file is not None:
+            os.close(lock_file)
 
     def _prepare(self, run: str, views: Sequence[AnnotatedView]) -> None:
         folder = self.folder / run
