@@ -437,23 +437,20 @@ class Annotator:
         frames = {int(frame) for obj in others for frame in index.frames(obj.object_id)}
         changes = []
         for frame in sorted(frames):
-            having = [
+            ids = [
                 key
                 for key in (into, *(obj.object_id for obj in others))
                 if index.offset(key, frame) != NO_MASK
             ]
-            score = max(index.score(key, frame) for key in having)
-            mask: EncodedMask | int = index.offset(having[0], frame)
-            if len(having) > 1:
+            score = max(index.score(key, frame) for key in ids)
+            mask: EncodedMask | int = index.offset(ids[0], frame)
+            if len(ids) > 1:
                 codes = [
-                    self._files.masks.read(index.offset(key, frame)) for key in having
+                    self._files.masks.read(index.offset(key, frame)) for key in ids
                 ]
                 union = decode_masks(codes).any(axis=0, keepdims=True)
                 mask = encode_masks(np.asarray(union))[0]
-            change = MaskChange(
-                object_id=into, frame_index=frame, mask=mask, score=score
-            )
-            changes.append(change)
+            changes.append(_mask_change(target, frame, mask, score))
         return changes
 
     def split_object(self, object_id: int, frame_index: int) -> Change:
@@ -697,15 +694,14 @@ class Annotator:
             An iterator whose steps track one frame each.
         """
         self.video.check_frame(start)
-        last = self.video.num_frames
         if direction not in DIRECTIONS:
             msg = f'direction is {direction!r}; give forward, backward or both'
             raise ValueError(msg)
-        forwards = range(start, last if stop is None else min(stop, last))
-        far = -1 if stop is None else max(stop, -1)
-        if direction == 'both':
-            far = -1 if stop is None else max(2 * start - stop, -1)
-        backwards = range(start, far, -1)
+        last, first = self.video.num_frames, -1  # neither is tracked
+        if stop is not None:
+            last = min(stop, last)
+            first = max(2 * start - stop if direction == 'both' else stop, first)
+        forwards, backwards = range(start, last), range(start, first, -1)
         legs = []
         if direction != 'backward':
             legs.append(_Leg(frames=forwards, reverse=False))
@@ -802,7 +798,9 @@ class Annotator:
                             begun.add(key)
                             objects.append(obj)
                         elif key in begun or not obj.is_locked(start):
-                            del running[key]  # the barrier
+                            # A locked frame is a barrier, but for those around the
+                            # start of the pass, which are passed over.
+                            del running[key]
                     if not running:
                         break
                     if objects:
