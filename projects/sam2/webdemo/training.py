@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +57,7 @@ Curves = dict[str, list[list[float]]]
 DATA, PROJECT, BEFORE = 'data', 'project', 'before'
 LOG, STATE_FILE, LOCK = 'train.log', 'run.json', 'lock'
 MAX_EPOCHS = 1000
-MAX_NAME = 60  # letters
+MAX_NAME = 60  # characters of a folder
 MAX_POINTS = 500  # of a curve; longer ones are thinned
 NUM_TAIL_LINES = 6  # of the log, that explain a failure
 # From SIGTERM, after which a run saves a checkpoint, to SIGKILL: if the user stops it,
@@ -376,8 +376,7 @@ class TrainingRuns:
         with self._lock:
             self._runs[run.run] = run
             path = self.folder / run.run / STATE_FILE
-            fields = {name: getattr(run, name) for name in TrainingRun.__slots__}
-            write_atomically(path, json.dumps(fields, indent=1) + '\n')
+            write_atomically(path, json.dumps(asdict(run), indent=1) + '\n')
 
     def _change(self, run: str, **changes: Any) -> TrainingRun:
         with self._lock:
@@ -418,29 +417,34 @@ class TrainingRuns:
         write_data(views, data, lambda _: self._check_stop())
         options = self._get(run)
         self._change(run, message='making the project')
-        size = ('--size', options.size)
-        self._run_tool(run, 'new.py', project, '--from', data, *size)
+        self._run_tool(run, 'new.py', project, '--from', data, '--size', options.size)
         total_steps = _edit_config(project / CONFIG, options)
         self._change(run, message='checking the data set', total_steps=total_steps)
         # What `new` has not read: the clips as training draws them.
         self._run_tool(run, 'check_dataset.py', project / CONFIG)
         self._change(run, message='scoring the model before training')
-        words = (options.start_from, '--work-dir', folder / BEFORE)
-        self._run_tool(run, 'test.py', project / CONFIG, *words)
+        self._run_tool(
+            run,
+            'test.py',
+            project / CONFIG,
+            options.start_from,
+            '--work-dir',
+            folder / BEFORE,
+        )
         self._change(run, before=_scores_of(folder / BEFORE))
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise _StoppedError
 
-    def _run_tool(self, run: str, tool: str, *words: str | Path) -> None:
+    def _run_tool(self, run: str, tool: str, *arguments: str | Path) -> None:
         """Run a program of ours with its output in the log.
 
         Raises:
             ValueError: If it fails; the message holds the end of its output.
         """
         path = self.folder / run / LOG
-        command = [sys.executable, str(TOOLS / tool), *map(str, words)]
+        command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
         with path.open('ab') as log:
             log.write(f'$ {" ".join(command)}\n'.encode())
             log.flush()
