@@ -328,10 +328,14 @@ def test_a_run_that_fails_shows_the_last_lines_of_the_program(
 def test_data_that_cannot_be_written_fail_the_run(
     runs: TrainingRuns, view: MadeView
 ) -> None:
-    runs.start([MadeView(view.video, {})], name='empty')
+    read: list[bool] = []
+    runs.start(
+        [MadeView(view.video, {})], name='empty', on_read=lambda: read.append(True)
+    )
     status = wait_for(runs, lambda s: s['state'] in ENDED)
     assert status['state'] == 'failed'
     assert 'clip: 0 frames can be trained on' in status['message']
+    assert read == [True]
     assert status['curves'] == {'loss': [], 'J&F': []}
     assert status['best'] is None
     assert runs.best_models() == []

@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -213,6 +213,7 @@ class TrainingRuns:
         size: str | None = None,
         epochs: int | None = None,
         model: ModelChoice | None = None,
+        on_read: Callable[[], object] = lambda: None,
     ) -> str:
         """Start a run on annotated sessions.
 
@@ -224,6 +225,8 @@ class TrainingRuns:
             epochs: Of training; None for what suits the data.
             model: The running model: if it has this size, the run starts from it,
                 else from the weights of ``mmsam2 new``.
+            on_read: Called in the run's thread once the sessions are not read any
+                more; not if an error is raised.
 
         Returns:
             Id of the run.
@@ -271,7 +274,7 @@ class TrainingRuns:
                 raise
             self._thread = threading.Thread(
                 target=self._work,
-                args=(run.run, list(views), lock_file),
+                args=(run.run, list(views), on_read, lock_file),
                 name='training',
             )
             self._thread.start()
@@ -387,13 +390,22 @@ class TrainingRuns:
     # ---------------------------------------------------------------- in the thread
 
     def _work(
-        self, run: str, views: Sequence[AnnotatedView], lock_file: int | None
+        self,
+        run: str,
+        views: Sequence[AnnotatedView],
+        on_read: Callable[[], object],
+        lock_file: int | None,
     ) -> None:
         """Go through the steps of a run, then release its lock."""
         state: State = 'done'
         message = ''
         try:
-            self._prepare(run, views)
+            data = self.folder / run / DATA
+            try:
+                write_data(views, data, lambda _: self._check_stop())
+            finally:
+                on_read()
+            self._prepare(run)
             self._change(run, state='running', message='training')
             config = self.folder / run / PROJECT / CONFIG
             self._run_tool(run, 'train.py', config)
@@ -411,10 +423,9 @@ class TrainingRuns:
         if lock_file is not None:
             os.close(lock_file)
 
-    def _prepare(self, run: str, views: Sequence[AnnotatedView]) -> None:
+    def _prepare(self, run: str) -> None:
         folder = self.folder / run
         data, project = folder / DATA, folder / PROJECT
-        write_data(views, data, lambda _: self._check_stop())
         options = self._get(run)
         self._change(run, message='making the project')
         self._run_tool(run, 'new.py', project, '--from', data, '--size', options.size)

@@ -11,7 +11,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -577,18 +583,27 @@ class Demo:
     async def start_training(self, request: Request) -> Response:
         """Train on sessions."""
         body = await read_body(request, NewTraining)
-        sessions = [await self.hub.get(name) for name in body.sessions]
+        uses = ExitStack()  # sessions stay in memory until the data set is written
+        try:
+            sessions = [
+                uses.enter_context(self.using(await self.hub.get(name)))
+                for name in body.sessions
+            ]
 
-        def start() -> str:
-            return self.runs.start(
-                [SessionView(session.annotator) for session in sessions],
-                name=body.name,
-                epochs=body.epochs,
-                size=body.size,
-                model=self.models.current,
-            )
+            def start() -> str:
+                return self.runs.start(
+                    [SessionView(session.annotator) for session in sessions],
+                    name=body.name,
+                    epochs=body.epochs,
+                    size=body.size,
+                    model=self.models.current,
+                    on_read=uses.close,
+                )
 
-        run = await asyncio.to_thread(start)
+            run = await asyncio.to_thread(start)
+        except BaseException:
+            uses.close()
+            raise
         return JSONResponse({'run': run}, 202)
 
     async def stop_training(self, request: Request) -> Response:
