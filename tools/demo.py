@@ -262,6 +262,7 @@ def serve(
     """Answer requests until Ctrl-C or SIGTERM; announce it when it begins."""
     import uvicorn
 
+    from projects.sam2.webdemo.server.connections import HttpConnection
     from projects.sam2.webdemo.server.protocol import MAX_DRAWING
 
     class Server(uvicorn.Server):
@@ -276,6 +277,7 @@ def serve(
         server_header=False,
         proxy_headers=False,  # the guard reads them, if --trust-proxy allows it
         root_path=options.root_path.rstrip('/'),
+        http=HttpConnection,
         ws='websockets-sansio',
         ws_max_size=MAX_DRAWING,
         ws_per_message_deflate=False,  # masks are compressed already

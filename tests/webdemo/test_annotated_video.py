@@ -147,3 +147,7 @@ def test_identity_follows_the_content_and_the_key_the_path_too(tmp_path: Path) -
     write_video(moved, num_frames=9, options={'crf': '40'})
     changed = AnnotatedVideo(moved).identity
     assert changed.content_hash != first.identity.content_hash
+    assert first.reopen().key == first.key
+    moved.replace(path)
+    with pytest.raises(ValueError, match='was replaced by another video'):
+        first.reopen()

@@ -5,11 +5,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from projects.sam2.webdemo.server.media import MediaCache
+from projects.sam2.webdemo.server.media import MediaCache, thumbnail_bytes
 
 
 class Video:
@@ -76,6 +77,8 @@ def test_a_jump_forgets_what_was_to_come() -> None:
         video.permits = threading.Semaphore(2)
         await cache.frame(video, 0)
         await cache.frame(video, 1)
+        while len(video.reads) < 3:  # the next one is being decoded
+            await asyncio.sleep(0.001)
         far = asyncio.ensure_future(cache.frame(video, 500))
         again = asyncio.ensure_future(cache.frame(video, 3))
         await asyncio.sleep(0.05)
@@ -103,19 +106,28 @@ def test_the_cache_is_bounded_and_errors_are_not_kept() -> None:
     run(fill, Video(), max_bytes=50_000)
 
 
-def test_thumbnails_have_a_reader_of_their_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_thumbnails_have_a_reader_of_their_own() -> None:
     other = Video()
-    monkeypatch.setattr(
-        'projects.sam2.webdemo.server.media.AnnotatedVideo', lambda path, kind: other
-    )
 
     async def look(cache: MediaCache, video: Any) -> None:
         await cache.frame(video, 4)
         await asyncio.gather(*(cache.thumbnail(video, i) for i in (900, 0, 450)))
 
     video = Video()
+    video.reopen = lambda: other  # type: ignore[attr-defined]
     run(look, video)
     assert video.reads == [4]
     assert other.reads == [900, 0, 450]
+
+
+@pytest.mark.parametrize(
+    ('size', 'expected'),
+    [((144, 200), (72, 100)), ((2, 60_000), (1, 1024)), ((60_000, 2), (72, 1))],
+)
+def test_thumbnails_of_thin_images_are_small(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    content = thumbnail_bytes(np.zeros((*size, 3), np.uint8))
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    assert decoded.shape[:2] == expected

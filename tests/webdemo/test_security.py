@@ -1,18 +1,24 @@
 """Attempts on a running server, each with the status that it gets."""
 
+import asyncio
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from demo_server import MINI_CONFIG, MINI_WEIGHTS, DemoServer, Page, running_demo
+from projects.sam2.webdemo.server import connections
 from projects.sam2.webdemo.server.app import DemoOptions, file_name
 from projects.sam2.webdemo.server.protocol import MAX_DRAWING
 from projects.sam2.webdemo.server.security import (
@@ -20,6 +26,7 @@ from projects.sam2.webdemo.server.security import (
     COOKIE_SECONDS,
     MAX_ATTEMPTS,
     AccessRules,
+    Guard,
     RequestError,
     confine,
     host_name,
@@ -169,6 +176,26 @@ def test_no_other_page_may_read_or_frame_the_page(server: DemoServer) -> None:
         assert 'server' not in headers or 'uvicorn' in headers['server']
 
 
+def test_answers_to_unexpected_errors_have_the_same_headers() -> None:
+    sent: list[Message] = []
+
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        raise KeyError('/secret/path')
+
+    async def receive() -> Message:
+        return {'type': 'http.request'}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    host = (b'host', b'localhost')
+    scope = {'type': 'http', 'method': 'GET', 'path': '/', 'headers': [host]}
+    asyncio.run(Guard(fail, AccessRules())(scope, receive, send))
+    assert sent[0]['status'] == 500
+    assert Headers(raw=sent[0]['headers'])['x-content-type-options'] == 'nosniff'
+    assert b'secret' not in sent[1]['body']
+
+
 # Paths -------------------------------------------------------------------------------
 
 
@@ -187,6 +214,7 @@ def test_no_other_page_may_read_or_frame_the_page(server: DemoServer) -> None:
         '/api/sessions/..%2f..%2fetc/frames/0.jpg?key=x',
         '/api/sessions/x/frames/..%2f0.jpg?key=x',
         '/api/jobs/..%2fsession/file',
+        f'/api/sessions/x/frames/{"9" * 5000}.jpg?key=x',
     ],
 )
 def test_addresses_lead_to_no_file_outside(server: DemoServer, path: str) -> None:
@@ -487,3 +515,41 @@ def test_hosts_are_read_as_browsers_read_them() -> None:
     rules = AccessRules(any_address=True)
     assert rules.accepts_host('192.168.1.7')
     assert not rules.accepts_host('evil.example')
+
+
+# Connections -------------------------------------------------------------------------
+
+
+def test_connections_that_send_no_request_end(
+    tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, 'REQUEST_SECONDS', 0.4)
+    options = DemoOptions(
+        config=MINI_CONFIG,
+        checkpoint=str(MINI_WEIGHTS),
+        device='cpu',
+        sessions=tmp_path,
+        roots=(clip_folder.parent,),
+    )
+    request = b'GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n'
+    with running_demo(options, http=connections.HttpConnection) as server:
+        address = '127.0.0.1', int(server.address.rpartition(':')[2])
+        page = Page(server, server.new_session(clip_folder))
+        for begin in (b'', b'GET / HT', request):
+            with socket.create_connection(address, timeout=10) as silent:
+                silent.sendall(begin)
+                with suppress(ConnectionError):
+                    for _ in range(10):  # bytes of a head that never ends
+                        time.sleep(0.2)
+                        silent.sendall(b'a')
+                    while silent.recv(4096):  # ends, or raises after ten seconds
+                        pass
+        asking = http.client.HTTPConnection(*address, timeout=10)
+        for _ in range(8):
+            asking.request('GET', '/api/health')
+            assert asking.getresponse().read() == b'{"status":"ok"}'
+            assert asking.sock  # the same connection
+            time.sleep(0.2)
+        asking.close()
+        assert page.ask('ping')['type'] == 'done'  # a WebSocket may be silent
+        page.close()

@@ -31,6 +31,7 @@ from projects.sam2.webdemo.session.folder import (
     Journal,
     SessionFolder,
     SessionInUseError,
+    delete_session_folder,
     list_sessions,
     new_session_folder,
 )
@@ -208,12 +209,28 @@ def test_one_process_at_a_time_and_a_dead_one_holds_nothing(tmp_path: Path) -> N
     assert 'is open in this process' in str(refused(tmp_path / 'session'))
     error = in_child(lambda: str(refused(tmp_path / 'session')))
     assert f'is open in process {os.getpid()}' in error
+    with pytest.raises(SessionInUseError, match='is open in this process'):
+        delete_session_folder(tmp_path / 'session')
     session.close()
     [info] = list_sessions(tmp_path)
     assert (info.state, info.crashed) == ('closed', False)
     resumed = open_session(tmp_path)
     assert not resumed.recovered
     resumed.close()
+    delete_session_folder(tmp_path / 'session')
+    assert list_sessions(tmp_path) == []
+
+
+def test_nothing_is_said_to_be_saved_in_a_deleted_folder(tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    session.draw(0, None, square(0, 0))
+    shutil.move(tmp_path / 'session', tmp_path / 'moved')  # goes on there
+    session.draw(1, 1, square(0, 0))
+    shutil.rmtree(tmp_path / 'moved')
+    with pytest.raises(OSError, match='was deleted while the session was open'):
+        session.draw(2, 1, square(0, 0))
+    assert session.mask(1, 1) is not None
+    assert session.mask(1, 2) is None
 
 
 @pytest.mark.parametrize('name', ['masks.bin', 'index.npz'])

@@ -11,13 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import (
-    AsyncExitStack,
-    ExitStack,
-    asynccontextmanager,
-    contextmanager,
-    suppress,
-)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -72,7 +67,6 @@ from .worker import ModelWorker
 logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parents[1] / 'static'
-DOWNLOAD = 'application/octet-stream'
 FOREVER = 'private, max-age=31536000, immutable'
 MAX_BODY = 256 * 1024  # bytes of a JSON request
 BODY_SECONDS = 30.0  # in which one has to come
@@ -583,27 +577,18 @@ class Demo:
     async def start_training(self, request: Request) -> Response:
         """Train on sessions."""
         body = await read_body(request, NewTraining)
-        uses = ExitStack()  # sessions stay in memory until the data set is written
-        try:
-            sessions = [
-                uses.enter_context(self.using(await self.hub.get(name)))
-                for name in body.sessions
-            ]
+        sessions = [await self.hub.get(name) for name in body.sessions]
 
-            def start() -> str:
-                return self.runs.start(
-                    [SessionView(session.annotator) for session in sessions],
-                    name=body.name,
-                    epochs=body.epochs,
-                    size=body.size,
-                    model=self.models.current,
-                    on_read=uses.close,
-                )
+        def start() -> str:
+            return self.runs.start(
+                [SessionView(session.annotator) for session in sessions],
+                name=body.name,
+                epochs=body.epochs,
+                size=body.size,
+                model=self.models.current,
+            )
 
-            run = await asyncio.to_thread(start)
-        except BaseException:
-            uses.close()
-            raise
+        run = await asyncio.to_thread(start)
         return JSONResponse({'run': run}, 202)
 
     async def stop_training(self, request: Request) -> Response:
@@ -735,12 +720,24 @@ async def _until_left(
     scope.cancel()
 
 
+DOWNLOAD = 'application/octet-stream'
+
+
 def file_name(name: str) -> str:
     """Turn a session's name into that of a file, of plain ASCII characters."""
     return re.sub('[^0-9A-Za-z-]+', '_', name).strip('_')[:80] or 'session'
 
 
 # The application ---------------------------------------------------------------------
+
+
+class FrameIndexConvertor(IntegerConvertor):
+    """An index in an address; Python refuses to read one of thousands of digits."""
+
+    regex = '[0-9]{1,10}'
+
+
+register_url_convertor('frame_index', FrameIndexConvertor())
 
 
 class Pages(StaticFiles):
@@ -797,7 +794,7 @@ def create_app(options: DemoOptions) -> Starlette:
     def route(method: str, path: str, endpoint: Endpoint) -> Route:
         return Route(f'/api/{path}', _with_errors(endpoint), methods=[method])
 
-    session = 'sessions/{session}'
+    one = 'sessions/{session}'
     routes: list[Any] = [
         route('GET', 'health', demo.health),
         route('GET', 'info', demo.info),
@@ -805,14 +802,14 @@ def create_app(options: DemoOptions) -> Starlette:
         route('POST', 'uploads', demo.upload),
         route('GET', 'sessions', demo.list_sessions),
         route('POST', 'sessions', demo.create_session),
-        route('PATCH', session, demo.update_session),
-        route('DELETE', session, demo.delete_session),
-        route('GET', f'{session}/frames/{{frame:int}}.jpg', demo.frame),
-        route('GET', f'{session}/thumbs/{{frame:int}}.jpg', demo.thumbnail),
-        route('POST', f'{session}/exports', demo.export),
-        route('POST', f'{session}/renders', demo.render),
-        route('POST', f'{session}/stills', demo.still),
-        route('POST', f'{session}/imports', demo.import_),
+        route('PATCH', one, demo.update_session),
+        route('DELETE', one, demo.delete_session),
+        route('GET', f'{one}/frames/{{frame:frame_index}}.jpg', demo.frame),
+        route('GET', f'{one}/thumbs/{{frame:frame_index}}.jpg', demo.thumbnail),
+        route('POST', f'{one}/exports', demo.export),
+        route('POST', f'{one}/renders', demo.render),
+        route('POST', f'{one}/stills', demo.still),
+        route('POST', f'{one}/imports', demo.import_),
         route('GET', 'jobs/{job}', demo.job),
         route('DELETE', 'jobs/{job}', demo.cancel_job),
         route('GET', 'jobs/{job}/file', demo.job_file),
@@ -821,7 +818,7 @@ def create_app(options: DemoOptions) -> Starlette:
         route('DELETE', 'training/{run}', demo.stop_training),
         route('GET', 'models', demo.list_models),
         route('POST', 'models/use', demo.use_model),
-        WebSocketRoute(f'/api/{session}/socket', demo.socket),
+        WebSocketRoute(f'/api/{one}/socket', demo.socket),
     ]
     pages = Pages(directory=STATIC, html=True) if STATIC.is_dir() else _no_page
     routes.append(Mount('/', pages))

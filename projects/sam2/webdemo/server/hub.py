@@ -8,7 +8,6 @@ that are pushed may be lost; the page asks for them again.
 
 import asyncio
 import logging
-import shutil
 import time
 import uuid
 from collections import OrderedDict, deque
@@ -24,7 +23,13 @@ from ..models import ModelStore
 from ..proposals import Proposal, TextDetector, propose_masks, propose_text
 from ..session.annotator import Annotator, Change, FrameMask, TrackingPass
 from ..session.document import Document
-from ..session.folder import SessionInfo, list_sessions, new_session_folder
+from ..session.folder import (
+    SessionInfo,
+    SessionInUseError,
+    delete_session_folder,
+    list_sessions,
+    new_session_folder,
+)
 from ..session.video import AnnotatedVideo, Kind
 from . import protocol
 from .protocol import PackedMask, finite_or_none, pack_masks, pack_scores
@@ -35,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 MAX_PUSHES = 64  # frames of masks that wait for a tab
 MAX_BACKLOG = 64 * 2**20  # bytes of control messages; then the tab has to start anew
-TEXT_BYTES = 256  # that a control message of text counts for, roughly its size
-MAX_RANGES = 64  # of changed masks that wait for a tab; then they are merged
 MAX_REPLIES = 256  # of each client
 MAX_CLIENTS = 64  # of each session
 MAX_PROPOSED_FRAMES = 8  # whose proposals a session keeps
@@ -130,7 +133,7 @@ class Tab:
         if self._close is not None:  # sending may hang; nothing may pile up meanwhile
             return
         self._control.append(message)
-        self._control_bytes += size_of(message)
+        self._control_bytes += len(message) if isinstance(message, bytes) else 256
         if self._control_bytes > MAX_BACKLOG:
             self.close(TRY_AGAIN_LATER, 'The page is too slow; it has to connect again')
         self._wake.set()
@@ -150,7 +153,7 @@ class Tab:
         self._objects |= news.change.objects
         self._masks += news.change.masks
         self._revision = news.revision
-        if len(self._masks) > MAX_RANGES:
+        if len(self._masks) > 64:
             self._masks = merge_ranges(self._masks)
         self._has_changed = True
         self._wake.set()
@@ -185,7 +188,7 @@ class Tab:
             return self._take_change()
         if self._control:
             message = self._control.popleft()
-            self._control_bytes -= size_of(message)
+            self._control_bytes -= len(message) if isinstance(message, bytes) else 256
             return message
         if self._progress is not None:
             progress, self._progress = self._progress, None
@@ -201,11 +204,6 @@ class Tab:
         )
         self._objects, self._masks, self._has_changed = set(), [], False
         return message
-
-
-def size_of(message: Message | bytes) -> int:
-    """Bytes that a control message counts for."""
-    return len(message) if isinstance(message, bytes) else TEXT_BYTES
 
 
 def merge_ranges(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -245,7 +243,7 @@ class OpenSession:
     handle: PassHandle | None = None
     tracking: TrackingPass | None = None
     told: float = 0.0
-    proposals: OrderedDict[int, list[Proposal]] = field(default_factory=OrderedDict)
+    proposals: OrderedDict[int, list[Any]] = field(default_factory=OrderedDict)
     replies: 'OrderedDict[str, OrderedDict[int, asyncio.Future[Message]]]' = field(
         default_factory=OrderedDict
     )
@@ -408,7 +406,7 @@ class SessionView:
 
     def __init__(self, annotator: Annotator) -> None:
         self._annotator = annotator
-        self.video = AnnotatedVideo(annotator.video.path, annotator.video.kind)
+        self.video = annotator.video.reopen()
 
     @property
     def document(self) -> Document:
@@ -568,7 +566,10 @@ class Hub:
         info = await self.find(session_id)
         async with self._lock_of(session_id):
             await self._close(session_id, UNKNOWN_SESSION, 'The session was deleted')
-            await asyncio.to_thread(shutil.rmtree, self.folder / session_id)
+            try:
+                await asyncio.to_thread(delete_session_folder, self.folder / session_id)
+            except SessionInUseError as error:  # in another server
+                raise RequestError(409, str(error)) from error
         return Path(info.source)
 
     def _lock_of(self, session_id: str) -> asyncio.Lock:

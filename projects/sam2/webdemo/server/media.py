@@ -27,6 +27,7 @@ except ImportError:
 JPEG_QUALITY = 92
 THUMBNAIL_QUALITY = 80
 THUMBNAIL_HEIGHT = 72  # pixels
+THUMBNAIL_WIDTH = 1024  # at most: a line of pixels would become an image of a gigabyte
 MAX_CACHED_BYTES = 48 * 2**20  # browsers keep more
 NUM_THREADS = 4  # that encode
 NUM_AHEAD = 12  # frames that are encoded before they are asked for
@@ -49,13 +50,11 @@ def jpeg_bytes(frame: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
 
 
 def thumbnail_bytes(frame: NDArray[np.uint8]) -> bytes:
-    """Encode a small version of a frame, 72 pixels high."""
+    """Encode a small version of a frame, 72 pixels high; less where it is very wide."""
     height, width = frame.shape[:2]
-    small = cv2.resize(
-        frame,
-        (max(1, round(width * THUMBNAIL_HEIGHT / height)), THUMBNAIL_HEIGHT),
-        interpolation=cv2.INTER_AREA,
-    )
+    scale = min(THUMBNAIL_HEIGHT / height, THUMBNAIL_WIDTH / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     return jpeg_bytes(small.astype(np.uint8, copy=False), THUMBNAIL_QUALITY)
 
 
@@ -154,9 +153,7 @@ class MediaCache:
         key = (video.key, is_thumbnail)
         if key not in self._readers:
             self._readers[key] = _Reader(
-                partial(AnnotatedVideo, video.path, video.kind)
-                if is_thumbnail
-                else lambda: video
+                video.reopen if is_thumbnail else lambda: video
             )
         return self._readers[key]
 

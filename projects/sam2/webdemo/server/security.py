@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # limits of files
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # limits of files
 COOKIE = 'mmsam2_demo'
 COOKIE_SECONDS = 24 * 3600  # without a request, after which the token is asked again
 LOOPBACK_NAMES = frozenset({'localhost', '127.0.0.1', '::1'})
@@ -57,7 +57,7 @@ def describe_error(error: BaseException) -> RequestError:
     """Say an error in words: its status code, and a sentence without a stack trace."""
     if isinstance(error, RequestError):
         return error
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         msg = (
             f'The disk is full ({error.strerror}); free space, then try again: nothing '
             f'was lost'
@@ -217,9 +217,12 @@ class Guard:
             return
 
         renewed = self._renew_cookie(scope, headers) if response is None else None
+        has_begun = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
             if message['type'] == 'http.response.start':
+                has_begun = True
                 sent = MutableHeaders(scope=message)
                 _add_headers(sent, self._host(headers) or '')
                 if renewed is not None:
@@ -227,7 +230,15 @@ class Guard:
             await send(message)
 
         app = response or self.app
-        await app(scope, receive, send_with_headers)
+        try:
+            await app(scope, receive, send_with_headers)
+        except Exception as error:
+            if has_begun:
+                raise
+            # Starlette would answer itself, without our headers.
+            problem = describe_error(error)
+            answer = JSONResponse({'error': problem.message}, problem.status)
+            await answer(scope, receive, send_with_headers)
 
     def _host(self, headers: Headers) -> str | None:
         """The host and port by which the page was reached."""

@@ -48,8 +48,15 @@ class AppendOnlyFile:
         """Append bytes, all or none; return their position.
 
         Raises:
-            OSError: If the disk is full; the file is as it was.
+            OSError: If the disk is full, or somebody deleted the file; it is as it was.
         """
+        if os.fstat(self._descriptor).st_nlink == 0:
+            # The system would write on, into a file that is gone when it is closed.
+            msg = (
+                f'{self.path} was deleted while the session was open, so that nothing '
+                f'can be saved; export what is there, and open the video again'
+            )
+            raise OSError(msg)
         view, position = memoryview(data), self.size
         try:
             while view:

@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 import zlib
 from collections.abc import Generator
@@ -143,9 +144,9 @@ class SessionFolder:
             OSError: If the disk is full; the earlier snapshot stays.
         """
         self.sync()
-        # Only undo and redo change the index without new masks: then it replaces the
-        # old one. Killed before session.json follows, the session replays them on an
-        # index that has them already, which changes nothing.
+        # Only undo and redo change the index without new masks. If the new index takes
+        # the name of the old one and session.json does not follow, the journal repeats
+        # them on an index that has them already, which changes nothing.
         name = f'index-{self.masks.size}.npz'
         old = [path for path in self.path.glob('index-*.npz') if path.name != name]
         arrays: dict[str, Any] = {}
@@ -265,6 +266,20 @@ def _info(folder: Path) -> SessionInfo:
         state=state,
         crashed=crashed and not is_open,
     )
+
+
+def delete_session_folder(folder: Path) -> None:
+    """Delete a session.
+
+    Raises:
+        SessionInUseError: If a process has it open.
+        OSError: If it cannot be deleted.
+    """
+    lock, _ = _lock(folder)
+    try:
+        shutil.rmtree(folder)
+    finally:
+        os.close(lock)
 
 
 def _lock(folder: Path) -> tuple[int, bool]:

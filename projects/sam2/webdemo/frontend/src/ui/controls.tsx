@@ -209,22 +209,17 @@ interface InlineInputProps extends Testable {
   onCommit: (value: string) => void;
 }
 
-/** Text that is edited in place: Enter or leaving commits, Esc restores. What is being
- * typed stays, whatever the server tells meanwhile. */
+/** Text that is edited in place: Enter or leaving commits, Esc restores. */
 export function InlineInput(props: InlineInputProps) {
   const { value, label, placeholder, list, maxLength = 200, disabled, testId, onCommit } = props;
-  const [draft, setDraft] = useState<string | null>(null);
-  const cancelled = useRef(false);
-  const leave = (input: HTMLInputElement) => {
+  const commit = (input: HTMLInputElement) => {
     const text = input.value.trim();
-    if (!cancelled.current && text !== value) onCommit(text);
-    cancelled.current = false;
-    setDraft(null);
+    if (text !== value) onCommit(text);
   };
   return (
     <input
       class="inline-input"
-      value={draft ?? value}
+      value={value}
       aria-label={label}
       title={value || undefined}
       placeholder={placeholder}
@@ -234,12 +229,13 @@ export function InlineInput(props: InlineInputProps) {
       autocomplete="off"
       spellcheck={false}
       data-testid={testId}
-      onInput={(event) => setDraft(event.currentTarget.value)}
-      onBlur={(event) => leave(event.currentTarget)}
+      onBlur={(event) => commit(event.currentTarget)}
       onKeyDown={(event) => {
-        if (event.key !== 'Enter' && event.key !== 'Escape') return;
-        cancelled.current = event.key === 'Escape';
-        event.currentTarget.blur();
+        if (event.key === 'Enter') event.currentTarget.blur();
+        if (event.key === 'Escape') {
+          event.currentTarget.value = value;
+          event.currentTarget.blur();
+        }
       }}
     />
   );
