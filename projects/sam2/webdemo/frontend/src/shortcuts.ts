@@ -2,21 +2,19 @@
 import * as commands from './commands';
 import * as store from './store';
 
-export interface Shortcut {
+/** A line of the help sheet. */
+export interface HelpEntry {
   readonly group: string;
   readonly title: string;
   /** As in `KeyboardEvent.key`, with `Mod+` (Ctrl, on a Mac Command), `Shift+`, `Alt+`. */
   readonly keys: readonly string[];
+}
+
+export interface Shortcut extends HelpEntry {
   /** Runs on key down. */
   run(event: KeyboardEvent): void;
   /** Runs on key up, for keys that are held. */
   release?(): void;
-}
-
-export interface Gesture {
-  readonly group: string;
-  readonly title: string;
-  readonly keys: readonly string[];
 }
 
 const LARGE_STEP = 10;
@@ -257,7 +255,7 @@ export const SHORTCUTS: readonly Shortcut[] = [
 ];
 
 /** What the pointer does, for the help sheet. */
-export const GESTURES: readonly Gesture[] = [
+export const GESTURES: readonly HelpEntry[] = [
   { group: 'Pointer', title: 'Point on the object', keys: ['Click'] },
   { group: 'Pointer', title: 'Point outside of the object', keys: ['Alt+Click', 'Right click'] },
   { group: 'Pointer', title: 'Move a point', keys: ['Drag it'] },

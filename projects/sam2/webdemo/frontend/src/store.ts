@@ -142,12 +142,14 @@ export const hoveredObject = signal<number | null>(null);
 /** Prompts that are sent but not answered, by `promptKey`. */
 export const pendingPrompts = signal<ReadonlyMap<string, Prompt>>(new Map());
 
-/** The point under the pointer. */
-export const hoveredPoint = signal<{
+/** A point of a prompt. */
+export interface PointIndex {
   readonly frame: number;
   readonly object: number;
   readonly index: number;
-} | null>(null);
+}
+/** The point under the pointer. */
+export const hoveredPoint = signal<PointIndex | null>(null);
 
 // -------------------------------------------------------------------------- view
 

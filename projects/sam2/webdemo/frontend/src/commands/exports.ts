@@ -3,7 +3,7 @@ import * as api from '../api';
 import type { Effect } from '../protocol';
 import * as store from '../store';
 import { formatCount } from '../ui/format';
-import { attempt, isDiskFull, messageOf, notify } from './notices';
+import { attempt, messageOf, notify, notifyError } from './notices';
 
 const POLL_MS = 400;
 
@@ -58,7 +58,7 @@ async function pollJob(id: string): Promise<void> {
     }
     store.jobs.value = store.jobs.value.map((job) => (job.id === id ? { ...job, ...state } : job));
     if (state.state === 'failed') {
-      notify('error', state.error ?? 'The export failed.', isDiskFull(state.error));
+      notifyError(state.error ?? 'The export failed.');
     }
     if (state.state !== 'running') return;
   }

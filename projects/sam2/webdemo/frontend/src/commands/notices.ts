@@ -15,6 +15,11 @@ export function notify(level: NoticeLevel, message: string, permanent = false): 
   if (!permanent) setTimeout(() => dismissNotice(notice.id), NOTICE_MS[level]);
 }
 
+/** Shows why something failed; a full disk stays until the notice is closed. */
+export function notifyError(error: unknown): void {
+  notify('error', messageOf(error), isDiskFull(error));
+}
+
 export function dismissNotice(id: number): void {
   store.notices.value = store.notices.value.filter((notice) => notice.id !== id);
 }
@@ -25,7 +30,7 @@ export async function attempt<T>(call: () => Promise<T>): Promise<T | null> {
     return await call();
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) store.needsToken.value = true;
-    else notify('error', messageOf(error), isDiskFull(error));
+    else notifyError(error);
     return null;
   }
 }

@@ -16,7 +16,7 @@ import type {
 import { MASKS, SCORES, SCORE_DRAWN, SCORE_NONE, parseBinary } from '../protocol';
 import * as store from '../store';
 import { MaskCache } from '../viewer/mask-cache';
-import { isDiskFull, messageOf, notify } from './notices';
+import { isDiskFull, notify, notifyError } from './notices';
 import { closeSession, loadInfo } from './sessions';
 
 export const maskCache = new MaskCache();
@@ -135,7 +135,7 @@ function receive(message: ServerMessage): void {
         const { type: _, ...state } = message;
         store.pass.value = state;
         if (state.state === 'failed') {
-          notify('error', state.message ?? `${state.label} failed.`, isDiskFull(state.message));
+          notifyError(state.message ?? `${state.label} failed.`);
         }
         if (state.state !== 'running') requestScores();
         break;
@@ -285,7 +285,7 @@ async function requestMasks(): Promise<void> {
   } catch (error) {
     // Leaving a session rejects what is on its way: nothing to tell.
     if (current === connection) {
-      notify('error', messageOf(error));
+      notifyError(error);
       // Asked again at once, they would be refused again.
       wantedFrames = wantedFrames.filter((frame) => !frames.includes(frame));
     }
@@ -308,7 +308,7 @@ export async function send<T extends CommandType>(type: T, fields: Commands[T]):
   } catch (error) {
     // Leaving a session rejects what is on its way: nothing to tell.
     if (current === connection && error instanceof CommandError) {
-      notify('error', error.message, isDiskFull(error));
+      notifyError(error);
     }
     return null;
   } finally {

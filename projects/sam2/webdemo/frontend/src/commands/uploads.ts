@@ -1,7 +1,7 @@
 // Uploads of videos, images and annotations.
 import * as api from '../api';
 import * as store from '../store';
-import { isDiskFull, messageOf, notify } from './notices';
+import { messageOf, notify, notifyError } from './notices';
 
 const cancelUploads = new Map<number, () => void>();
 let nextUpload = 1;
@@ -45,7 +45,7 @@ export async function upload(files: readonly File[]): Promise<string | null> {
       setTimeout(() => dismissUpload(id), 3_000);
     } catch (error) {
       change({ state: cancelled ? 'cancelled' : 'failed', error: messageOf(error) });
-      if (!cancelled) notify('error', messageOf(error), isDiskFull(error));
+      if (!cancelled) notifyError(error);
       return null;
     } finally {
       cancelUploads.delete(id);

@@ -1,10 +1,10 @@
 // All shortcuts, from the same table that runs them.
-import { GESTURES, SHORTCUTS, keyLabel, type Gesture } from '../shortcuts';
+import { GESTURES, SHORTCUTS, keyLabel, type HelpEntry } from '../shortcuts';
 import { Dialog } from '../ui/dialog';
 
 /** Entries by group, groups in the order of the table. */
-export function groupShortcuts(entries: readonly Gesture[]): Map<string, Gesture[]> {
-  const groups = new Map<string, Gesture[]>();
+export function groupShortcuts(entries: readonly HelpEntry[]): Map<string, HelpEntry[]> {
+  const groups = new Map<string, HelpEntry[]>();
   for (const entry of entries) {
     groups.set(entry.group, [...(groups.get(entry.group) ?? []), entry]);
   }

@@ -1,9 +1,10 @@
 // Above the canvas: which frame is shown, playing, zoom and display settings.
 import * as commands from '../commands';
 import * as store from '../store';
-import { Button, Check, IconButton, NumberInput, Popover, Slider } from '../ui/controls';
+import { Button, Check, IconButton, NumberInput, Slider } from '../ui/controls';
 import { formatTime } from '../ui/format';
 import { Icon } from '../ui/icons';
+import { Popover } from '../ui/popover';
 
 export function FrameHead() {
   return (

@@ -4,10 +4,11 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import * as commands from '../commands';
 import { SCORE_NONE, type AnnotatedObject } from '../protocol';
 import * as store from '../store';
-import { Button, Check, IconButton, InlineInput, Popover, Swatch } from '../ui/controls';
+import { Button, Check, IconButton, InlineInput, Swatch } from '../ui/controls';
 import { formatCount } from '../ui/format';
 import { Icon } from '../ui/icons';
 import { OBJECT_COLORS } from '../ui/palette';
+import { Popover } from '../ui/popover';
 import { PromptPanel } from './prompt-panel';
 
 const CATEGORIES = 'category-list';

@@ -3,9 +3,10 @@ import { useEffect, useState } from 'preact/hooks';
 
 import * as commands from '../commands';
 import type { FolderEntry, FolderListing, SessionKind } from '../protocol';
-import { IconButton, Menu } from '../ui/controls';
+import { IconButton } from '../ui/controls';
 import { formatBytes } from '../ui/format';
 import { Icon, type IconName } from '../ui/icons';
+import { Menu } from '../ui/popover';
 
 const ICONS: Readonly<Record<FolderEntry['kind'], IconName>> = {
   folder: 'folder',

@@ -60,9 +60,9 @@ export function attachPointer(stage: Stage): () => void {
 
   /** Selects what is under the pointer; again, what lies below it. */
   const select = (pointer: PointerInfo) => {
-    const found = stage.masks.objectsAt(pointer.x, pointer.y);
+    const objects = stage.masks.objectsAt(pointer.x, pointer.y);
     const active = store.activeObject.value;
-    const below = found[(found.indexOf(active ?? -1) + 1) % (found.length || 1)];
+    const below = objects[(objects.indexOf(active ?? -1) + 1) % (objects.length || 1)];
     store.hoveredObject.value = null;
     if (below !== undefined) commands.selectObject(below, pointer.shift ? 'toggle' : 'only');
     else if (!pointer.shift) commands.newObject();

@@ -10,18 +10,14 @@ import type { Gesture, PointerInfo, StartGesture } from './gesture';
 const DRAG_PIXELS = 3;
 const REACH = POINT_RADIUS + 3;
 
-export interface FoundPoint {
-  readonly frame: number;
-  readonly object: number;
-  readonly index: number;
-}
-
 /** The point of a selected object under the pointer, or null. */
-export function pointAt(stage: Stage, pointer: PointerInfo): FoundPoint | null {
+export function pointAt(stage: Stage, pointer: PointerInfo): store.PointIndex | null {
   const frame = store.shownFrame.value;
   if (frame === null || !store.showPrompts.value) return null;
   const active = store.activeObject.value;
-  const objects = [...store.selection.value].sort((a, b) => Number(b === active) - Number(a === active));
+  const objects = [...store.selection.value].sort(
+    (a, b) => Number(b === active) - Number(a === active),
+  );
   for (const object of objects) {
     const points = store.promptOf(frame, object)?.points ?? [];
     for (let index = points.length - 1; index >= 0; index -= 1) {
@@ -35,8 +31,8 @@ export function pointAt(stage: Stage, pointer: PointerInfo): FoundPoint | null {
 }
 
 export const startPoint: StartGesture = (stage, pointer) => {
-  const found = pointAt(stage, pointer);
-  if (found) return changePoint(found, pointer);
+  const point = pointAt(stage, pointer);
+  if (point) return changePoint(point, pointer);
   const frame = editableFrame();
   return frame === null ? null : placePoint(frame, pointer);
 };
@@ -65,9 +61,8 @@ function placePoint(frame: number, first: PointerInfo): Gesture {
   };
 }
 
-function changePoint(found: FoundPoint, first: PointerInfo): Gesture {
+function changePoint({ frame, object, index }: store.PointIndex, first: PointerInfo): Gesture {
   let pointer = first;
-  const { frame, object, index } = found;
   const isDrag = (at: PointerInfo) =>
     Math.hypot(at.canvasX - first.canvasX, at.canvasY - first.canvasY) > DRAG_PIXELS;
   return {

@@ -36,7 +36,7 @@ export class CanvasRenderer implements Renderer {
     const ratio = scene.pixelRatio;
     resize(canvas, scene.canvasHeight * ratio, scene.canvasWidth * ratio);
     const { view, width, height, effect } = scene;
-    const place = (target: Context) => {
+    const setFrameTransform = (target: Context) => {
       const scale = view.scale * ratio;
       target.setTransform(scale, 0, 0, scale, view.x * ratio, view.y * ratio);
     };
@@ -48,7 +48,7 @@ export class CanvasRenderer implements Renderer {
     };
     reset();
     context.clearRect(0, 0, canvas.width, canvas.height);
-    place(context);
+    setFrameTransform(context);
     context.imageSmoothingEnabled = true;
     context.drawImage(scene.bitmap, 0, 0, width, height);
 
@@ -59,15 +59,15 @@ export class CanvasRenderer implements Renderer {
         context.globalAlpha = effect.strength;
         drawTransposed(context, this.tint);
       } else if (effect.name !== 'outline') {
-        this.drawChanged(scene, place);
+        this.drawChanged(scene, setFrameTransform);
         context.setTransform(1, 0, 0, 1, 0, 0);
         context.drawImage(this.scratch.canvas, 0, 0);
       }
     }
     reset();
-    this.applyTone(scene, place);
+    this.applyTone(scene, setFrameTransform);
     if (scene.labels) {
-      place(context);
+      setFrameTransform(context);
       context.imageSmoothingEnabled = false;
       drawTransposed(context, this.lines);
     }
@@ -83,7 +83,7 @@ export class CanvasRenderer implements Renderer {
   }
 
   /** The changed frame where the effect acts, on the scratch layer. */
-  private drawChanged(scene: Scene, place: (target: Context) => void): void {
+  private drawChanged(scene: Scene, setFrameTransform: (target: Context) => void): void {
     const { scratch, small } = this;
     const { effect, bitmap, width, height } = scene;
     const { sigma, block } = effectFigures(effect, height, width);
@@ -92,7 +92,7 @@ export class CanvasRenderer implements Renderer {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.globalCompositeOperation = 'source-over';
     context.clearRect(0, 0, scratch.canvas.width, scratch.canvas.height);
-    place(context);
+    setFrameTransform(context);
     context.imageSmoothingEnabled = false;
     drawTransposed(context, this.tint);
     context.globalCompositeOperation = 'source-in';
@@ -146,7 +146,7 @@ export class CanvasRenderer implements Renderer {
   }
 
   /** Contrast about the middle grey, then brightness, on the pixels of the frame. */
-  private applyTone(scene: Scene, place: (target: Context) => void): void {
+  private applyTone(scene: Scene, setFrameTransform: (target: Context) => void): void {
     const { context, canvas, scratch } = this;
     const { brightness, contrast } = scene;
     if (contrast !== 1) {
@@ -160,7 +160,7 @@ export class CanvasRenderer implements Renderer {
       context.filter = 'none';
     }
     if (brightness === 0) return;
-    place(context);
+    setFrameTransform(context);
     const fill = (operation: GlobalCompositeOperation, level: number) => {
       context.globalCompositeOperation = operation;
       const value = Math.round(255 * level);
