@@ -210,17 +210,22 @@ interface InlineInputProps extends Testable {
   onCommit: (value: string) => void;
 }
 
-/** Text that is edited in place: Enter or leaving commits, Esc restores. */
+/** Text that is edited in place: Enter or leaving commits, Esc restores. What is being
+ * typed stays, whatever the server tells meanwhile. */
 export function InlineInput(props: InlineInputProps) {
   const { value, label, placeholder, list, maxLength = 200, disabled, testId, onCommit } = props;
-  const commit = (input: HTMLInputElement) => {
+  const [draft, setDraft] = useState<string | null>(null);
+  const cancelled = useRef(false);
+  const leave = (input: HTMLInputElement) => {
     const text = input.value.trim();
-    if (text !== value) onCommit(text);
+    if (!cancelled.current && text !== value) onCommit(text);
+    cancelled.current = false;
+    setDraft(null);
   };
   return (
     <input
       class="inline-input"
-      value={value}
+      value={draft ?? value}
       aria-label={label}
       title={value || undefined}
       placeholder={placeholder}
@@ -230,13 +235,12 @@ export function InlineInput(props: InlineInputProps) {
       autocomplete="off"
       spellcheck={false}
       data-testid={testId}
-      onBlur={(event) => commit(event.currentTarget)}
+      onInput={(event) => setDraft(event.currentTarget.value)}
+      onBlur={(event) => leave(event.currentTarget)}
       onKeyDown={(event) => {
-        if (event.key === 'Enter') event.currentTarget.blur();
-        if (event.key === 'Escape') {
-          event.currentTarget.value = value;
-          event.currentTarget.blur();
-        }
+        if (event.key !== 'Enter' && event.key !== 'Escape') return;
+        cancelled.current = event.key === 'Escape';
+        event.currentTarget.blur();
       }}
     />
   );
