@@ -11,19 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from projects.sam2.ops import EncodedMask, decode_masks, encode_masks
+from projects.sam2.webdemo.session.annotator import FrameMask
 from projects.sam2.webdemo.session.document import AnnotatedObject, Document
 from projects.sam2.webdemo.session.video import AnnotatedVideo
 
 Mask = NDArray[np.bool_]
 NUM_FRAMES = 6
-
-
-@dataclass(frozen=True)
-class GivenMask:
-    """A mask of a frame."""
-
-    object_id: int
-    code: EncodedMask
 
 
 @dataclass
@@ -34,24 +27,21 @@ class GivenMasks:
         video: The frames.
         document: The objects.
         masks_of: Masks by frame and object.
-        num_reads: Calls of :meth:`masks` and :meth:`mask`.
     """
 
     video: AnnotatedVideo
     document: Document
     masks_of: Mapping[int, Mapping[int, Mask]] = field(default_factory=dict)
-    num_reads: int = 0
 
-    def masks(self, frame_index: int) -> list[GivenMask]:
+    def masks(self, frame_index: int) -> list[FrameMask]:
         """Masks of a frame, the youngest object first: the order means nothing."""
-        self.num_reads += 1
         masks = self.masks_of.get(frame_index, {})
         return [
-            GivenMask(key, encode_masks(masks[key][None])[0])
+            FrameMask(object_id=key, code=encode_masks(masks[key][None])[0], score=1.0)
             for key in sorted(masks, reverse=True)
         ]
 
-    def mask(self, object_id: int, frame_index: int) -> GivenMask | None:
+    def mask(self, object_id: int, frame_index: int) -> FrameMask | None:
         """Mask of one object."""
         masks = {mask.object_id: mask for mask in self.masks(frame_index)}
         return masks.get(object_id)

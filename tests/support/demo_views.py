@@ -1,7 +1,7 @@
 """Annotated videos as the demo hands them on, made of generated clips."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from projects.sam2.datasets.sources.synthetic import make_clip, make_plans
-from projects.sam2.ops import EncodedMask, encode_masks
+from projects.sam2.ops import encode_masks
+from projects.sam2.webdemo.session.annotator import FrameMask
 from projects.sam2.webdemo.session.document import AnnotatedObject, Document
 from projects.sam2.webdemo.session.video import AnnotatedVideo
-
-
-@dataclass(frozen=True)
-class ViewMask:
-    """A mask of a frame."""
-
-    object_id: int
-    code: EncodedMask
-    score: float = 1.0
 
 
 @dataclass
@@ -39,7 +31,6 @@ class MadeView:
 
     video: AnnotatedVideo
     labels: Mapping[int, NDArray[np.uint8]]
-    colors: Mapping[int, str] = field(default_factory=dict)
     missing: frozenset[tuple[int, int]] = frozenset()
     hidden: frozenset[int] = frozenset()
     broken_frames: tuple[int, ...] = ()
@@ -53,7 +44,7 @@ class MadeView:
             i: AnnotatedObject(
                 object_id=i,
                 name=f'object {i}',
-                color=self.colors.get(i, turn[(i - 1) % 3]),
+                color=turn[(i - 1) % 3],
                 category='even' if i % 2 == 0 else 'odd',
                 hidden=i in self.hidden,
             )
@@ -62,16 +53,19 @@ class MadeView:
         }
         return Document(objects=objects, broken_frames=self.broken_frames)
 
-    def masks(self, frame_index: int) -> list[ViewMask]:
+    def masks(self, frame_index: int) -> list[FrameMask]:
         """Masks of a frame."""
         if frame_index not in self.labels:
             return []
         labels = self.labels[frame_index]
         ids = [i for i in self.document.objects if (i, frame_index) not in self.missing]
         codes = encode_masks(np.stack([labels == i for i in ids])) if ids else []
-        return [ViewMask(i, code) for i, code in zip(ids, codes, strict=True)]
+        return [
+            FrameMask(object_id=i, code=code, score=1.0)
+            for i, code in zip(ids, codes, strict=True)
+        ]
 
-    def mask(self, object_id: int, frame_index: int) -> ViewMask | None:
+    def mask(self, object_id: int, frame_index: int) -> FrameMask | None:
         """Mask of one object."""
         masks = {mask.object_id: mask for mask in self.masks(frame_index)}
         return masks.get(object_id)

@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from projects.sam2.webdemo.session.document import (
@@ -45,6 +45,7 @@ edits = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(objects, max_size=4, unique_by=lambda obj: obj.object_id))
 def test_a_document_survives_json(listed: list[AnnotatedObject]) -> None:
     document = Document(broken_frames=(3, 8), revision=12)

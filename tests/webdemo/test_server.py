@@ -44,6 +44,7 @@ from projects.sam2.webdemo.server.jobs import JobStore
 from projects.sam2.webdemo.session.annotator import Annotator, Change
 from projects.sam2.webdemo.session.folder import list_sessions
 from projects.sam2.webdemo.session.mask_log import MaskLog
+from projects.sam2.webdemo.training import TrainingRuns
 
 OpenPage = Callable[..., Page]
 NUM_FRAMES, SIZE = 24, (90, 120)
@@ -393,7 +394,7 @@ def test_sessions_take_turns(open_page: OpenPage) -> None:
     for page in pages:
         prompt_disc(page)
     for page in pages:
-        page.ask('propagate', start=0)
+        page.ask('propagate', start=0, stop=NUM_FRAMES // 2)
     ended: list[float] = []
 
     def wait(page: Page) -> None:
@@ -737,6 +738,35 @@ def test_the_oldest_idle_session_makes_room(
     assert server.state_of(younger)['state'] == 'open'
     assert num_decoders() <= before  # the reader of its video is gone as well
     assert page.ask('add_object')['type'] == 'done'
+
+
+def test_a_session_stays_in_memory_until_training_has_read_it(
+    server: DemoServer, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def start(runs: TrainingRuns, views: list[Any], **options: Any) -> str:
+        del runs
+        given.update(options, num_views=len(views))
+        return 'run_1'
+
+    monkeypatch.setattr(TrainingRuns, 'start', start)
+    monkeypatch.setattr(hub, 'MAX_OPEN', 2)
+    session = server.new_session(clip_folder)
+    body = {'sessions': [session], 'name': 'a', 'epochs': 3}
+    response = server.http.post('/api/training', json=body)
+    assert (response.status_code, response.json()) == (202, {'run': 'run_1'})
+    assert (given['num_views'], given['name'], given['epochs']) == (1, 'a', 3)
+
+    def open_others() -> str:
+        states = server.http.get('/api/sessions').json()
+        for _ in range([state['state'] for state in states].count('open')):
+            server.new_session(clip_folder)
+        return str(server.state_of(session)['state'])
+
+    assert open_others() == 'open'
+    given['on_read']()
+    assert open_others() == 'closed'
 
 
 def test_another_model_takes_over(open_page: OpenPage, server: DemoServer) -> None:

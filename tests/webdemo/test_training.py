@@ -328,24 +328,31 @@ def test_a_run_that_fails_shows_the_last_lines_of_the_program(
 def test_data_that_cannot_be_written_fail_the_run(
     runs: TrainingRuns, view: MadeView
 ) -> None:
-    runs.start([MadeView(view.video, {})], name='empty')
+    read: list[bool] = []
+    runs.start(
+        [MadeView(view.video, {})], name='empty', on_read=lambda: read.append(True)
+    )
     status = wait_for(runs, lambda s: s['state'] in ENDED)
     assert status['state'] == 'failed'
     assert 'clip: 0 frames can be trained on' in status['message']
+    assert read == [True]
     assert status['curves'] == {'loss': [], 'J&F': []}
     assert status['best'] is None
     assert runs.best_models() == []
 
 
-@pytest.mark.parametrize('name', ['../../up', '..', '', '<b>x</b>', 'ä b', 'a' * 999])
 def test_any_name_gives_a_folder_among_the_runs(
-    runs: TrainingRuns, view: MadeView, name: str
+    runs: TrainingRuns, view: MadeView
 ) -> None:
-    run = runs.start([view], name=name, epochs=1)
-    status = wait_for(runs, lambda s: s['state'] in ENDED)
-    assert status['state'] == 'done'
-    assert [path.name for path in runs.folder.iterdir()] == [run]
-    assert (runs.folder / run / 'train.log').is_file()
+    unmarked = MadeView(view.video, {})  # fails at once, without a program
+    folders = set()
+    for name in ('../../up', '..', '', '<b>x</b>', 'ä b', 'ä b', 'a' * 999):
+        run = runs.start([unmarked], name=name, epochs=1)
+        folders.add(run)
+        wait_for(runs, lambda s: s['state'] in ENDED)
+        assert {path.name for path in runs.folder.iterdir()} == folders
+        assert (runs.folder / run / 'run.json').is_file()
+    assert len(folders) == 7
 
 
 def test_a_full_disk_starts_no_run_and_leaves_no_program(

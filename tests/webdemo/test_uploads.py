@@ -276,6 +276,30 @@ def test_only_some_uploads_run_at_once(tmp_path: Path) -> None:
     assert len({r for r in results if isinstance(r, str)}) == uploads.MAX_CONCURRENT
 
 
+def test_the_limit_is_that_of_all_files_of_an_upload(tmp_path: Path) -> None:
+    content = png()
+
+    async def send_to(store: UploadStore, name: str, upload: str | None) -> str:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content
+
+        return await store.receive(name, chunks(), upload=upload)
+
+    async def run() -> int:
+        store = UploadStore(tmp_path, 4 * len(content))
+        upload = await send_to(store, '0.png', None)
+        await asyncio.gather(*(send_to(store, f'{i}.png', upload) for i in (1, 2)))
+        # A server that is started again counts the files that are there.
+        store = UploadStore(tmp_path, 4 * len(content))
+        await send_to(store, '3.png', upload)
+        with pytest.raises(RequestError) as error:
+            await send_to(store, '4.png', upload)
+        return error.value.status
+
+    assert asyncio.run(run()) == 413
+    assert len(list(tmp_path.rglob('*.png'))) == 4
+
+
 def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / ('0' * 32)
     folder.mkdir()

@@ -187,13 +187,13 @@ class TextDetector:
         else:
             names = self.classes
             wanted = self._classes_of(phrases)
-        (found,) = self._inferencer(
+        (result,) = self._inferencer(
             cv2.cvtColor(frame, cv2.COLOR_RGB2BGR),
             no_save_vis=True,
             return_datasamples=True,
             **options,
         )['predictions']
-        instances = found.pred_instances.cpu()
+        instances = result.pred_instances.cpu()
         height, width = frame.shape[:2]
         detections = []
         for box, score, label in zip(

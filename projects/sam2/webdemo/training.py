@@ -24,9 +24,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +57,7 @@ Curves = dict[str, list[list[float]]]
 DATA, PROJECT, BEFORE = 'data', 'project', 'before'
 LOG, STATE_FILE, LOCK = 'train.log', 'run.json', 'lock'
 MAX_EPOCHS = 1000
-MAX_NAME = 60  # letters
+MAX_NAME = 60  # characters of a folder
 MAX_POINTS = 500  # of a curve; longer ones are thinned
 NUM_TAIL_LINES = 6  # of the log, that explain a failure
 # From SIGTERM, after which a run saves a checkpoint, to SIGKILL: if the user stops it,
@@ -200,7 +200,6 @@ class TrainingRuns:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._patience = STOP_SECONDS
-        self._lock_file: int | None = None  # descriptor
         self._runs: dict[str, TrainingRun] = {}
         self._ended_curves: dict[str, tuple[Curves, int]] = {}
         for path in self.folder.glob(f'*/{STATE_FILE}'):
@@ -214,6 +213,7 @@ class TrainingRuns:
         size: str | None = None,
         epochs: int | None = None,
         model: ModelChoice | None = None,
+        on_read: Callable[[], object] = lambda: None,
     ) -> str:
         """Start a run on annotated sessions.
 
@@ -225,6 +225,8 @@ class TrainingRuns:
             epochs: Of training; None for what suits the data.
             model: The running model: if it has this size, the run starts from it,
                 else from the weights of ``mmsam2 new``.
+            on_read: Called in the run's thread once the sessions are not read any
+                more; not if an error is raised.
 
         Returns:
             Id of the run.
@@ -266,12 +268,14 @@ class TrainingRuns:
             self._patience = STOP_SECONDS
             try:
                 self._set(run)
-                self._lock_file = _lock_run(self.folder / run.run)
+                lock_file = _lock_run(self.folder / run.run)
             except OSError:
                 del self._runs[run.run]
                 raise
             self._thread = threading.Thread(
-                target=self._work, args=(run.run, list(views)), name='training'
+                target=self._work,
+                args=(run.run, list(views), on_read, lock_file),
+                name='training',
             )
             self._thread.start()
         return run.run
@@ -375,8 +379,7 @@ class TrainingRuns:
         with self._lock:
             self._runs[run.run] = run
             path = self.folder / run.run / STATE_FILE
-            fields = {name: getattr(run, name) for name in TrainingRun.__slots__}
-            write_atomically(path, json.dumps(fields, indent=1) + '\n')
+            write_atomically(path, json.dumps(asdict(run), indent=1) + '\n')
 
     def _change(self, run: str, **changes: Any) -> TrainingRun:
         with self._lock:
@@ -386,12 +389,23 @@ class TrainingRuns:
 
     # ---------------------------------------------------------------- in the thread
 
-    def _work(self, run: str, views: Sequence[AnnotatedView]) -> None:
-        """Go through the steps of a run."""
+    def _work(
+        self,
+        run: str,
+        views: Sequence[AnnotatedView],
+        on_read: Callable[[], object],
+        lock_file: int | None,
+    ) -> None:
+        """Go through the steps of a run, then release its lock."""
         state: State = 'done'
         message = ''
         try:
-            self._prepare(run, views)
+            data = self.folder / run / DATA
+            try:
+                write_data(views, data, lambda _: self._check_stop())
+            finally:
+                on_read()
+            self._prepare(run)
             self._change(run, state='running', message='training')
             config = self.folder / run / PROJECT / CONFIG
             self._run_tool(run, 'train.py', config)
@@ -406,38 +420,42 @@ class TrainingRuns:
             self._change(run, state=state, message=message, process=None)
         except OSError as error:  # a full disk; the state in memory counts
             print_log(f'{run}: {error}', 'current', logging.ERROR)
-        if self._lock_file is not None:
-            os.close(self._lock_file)
+        if lock_file is not None:
+            os.close(lock_file)
 
-    def _prepare(self, run: str, views: Sequence[AnnotatedView]) -> None:
+    def _prepare(self, run: str) -> None:
         folder = self.folder / run
         data, project = folder / DATA, folder / PROJECT
-        write_data(views, data, lambda _: self._check_stop())
         options = self._get(run)
         self._change(run, message='making the project')
-        size = ('--size', options.size)
-        self._run_tool(run, 'new.py', project, '--from', data, *size)
+        self._run_tool(run, 'new.py', project, '--from', data, '--size', options.size)
         total_steps = _edit_config(project / CONFIG, options)
         self._change(run, message='checking the data set', total_steps=total_steps)
         # What `new` has not read: the clips as training draws them.
         self._run_tool(run, 'check_dataset.py', project / CONFIG)
         self._change(run, message='scoring the model before training')
-        words = (options.start_from, '--work-dir', folder / BEFORE)
-        self._run_tool(run, 'test.py', project / CONFIG, *words)
+        self._run_tool(
+            run,
+            'test.py',
+            project / CONFIG,
+            options.start_from,
+            '--work-dir',
+            folder / BEFORE,
+        )
         self._change(run, before=_scores_of(folder / BEFORE))
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise _StoppedError
 
-    def _run_tool(self, run: str, tool: str, *words: str | Path) -> None:
+    def _run_tool(self, run: str, tool: str, *arguments: str | Path) -> None:
         """Run a program of ours with its output in the log.
 
         Raises:
             ValueError: If it fails; the message holds the end of its output.
         """
         path = self.folder / run / LOG
-        command = [sys.executable, str(TOOLS / tool), *map(str, words)]
+        command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
         with path.open('ab') as log:
             log.write(f'$ {" ".join(command)}\n'.encode())
             log.flush()

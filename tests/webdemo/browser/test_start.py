@@ -31,6 +31,7 @@ def test_a_file_is_found_in_the_root(
     start: DemoPage, video: Path, clip: CellClip
 ) -> None:
     entries = start.control('browser-entry')
+    entries.first.wait_for()
     if video.name not in ' '.join(entries.all_inner_texts()):
         entries.first.click()
     start.control('browser-filter').fill(video.stem)

@@ -647,7 +647,7 @@ class _MaskFiles:
         labels = read_label_map(path, IMPORT_LIMITS)
         check_size(path, labels.shape, self._objects.video.size(index))
         void = {VOID_LABEL} if labels.dtype == np.uint8 else set()
-        for label in present_labels(labels, skipped={0, *void}):
+        for label in sorted(present_labels(labels, skipped={0, *void})):
             known = details.get(str(label), {})
             self._add((name, label), index, labels == label, path, known)
         if void and not self._num_objects and (labels == VOID_LABEL).any():

@@ -11,7 +11,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,6 +73,7 @@ from .worker import ModelWorker
 logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parents[1] / 'static'
+DOWNLOAD = 'application/octet-stream'
 FOREVER = 'private, max-age=31536000, immutable'
 MAX_BODY = 256 * 1024  # bytes of a JSON request
 BODY_SECONDS = 30.0  # in which one has to come
@@ -577,18 +584,27 @@ class Demo:
     async def start_training(self, request: Request) -> Response:
         """Train on sessions."""
         body = await read_body(request, NewTraining)
-        sessions = [await self.hub.get(name) for name in body.sessions]
+        uses = ExitStack()  # sessions stay in memory until the data set is written
+        try:
+            sessions = [
+                uses.enter_context(self.using(await self.hub.get(name)))
+                for name in body.sessions
+            ]
 
-        def start() -> str:
-            return self.runs.start(
-                [SessionView(session.annotator) for session in sessions],
-                name=body.name,
-                epochs=body.epochs,
-                size=body.size,
-                model=self.models.current,
-            )
+            def start() -> str:
+                return self.runs.start(
+                    [SessionView(session.annotator) for session in sessions],
+                    name=body.name,
+                    epochs=body.epochs,
+                    size=body.size,
+                    model=self.models.current,
+                    on_read=uses.close,
+                )
 
-        run = await asyncio.to_thread(start)
+            run = await asyncio.to_thread(start)
+        except BaseException:
+            uses.close()
+            raise
         return JSONResponse({'run': run}, 202)
 
     async def stop_training(self, request: Request) -> Response:
@@ -720,9 +736,6 @@ async def _until_left(
     scope.cancel()
 
 
-DOWNLOAD = 'application/octet-stream'
-
-
 def file_name(name: str) -> str:
     """Turn a session's name into that of a file, of plain ASCII characters."""
     return re.sub('[^0-9A-Za-z-]+', '_', name).strip('_')[:80] or 'session'
@@ -794,7 +807,7 @@ def create_app(options: DemoOptions) -> Starlette:
     def route(method: str, path: str, endpoint: Endpoint) -> Route:
         return Route(f'/api/{path}', _with_errors(endpoint), methods=[method])
 
-    one = 'sessions/{session}'
+    session = 'sessions/{session}'
     routes: list[Any] = [
         route('GET', 'health', demo.health),
         route('GET', 'info', demo.info),
@@ -802,14 +815,14 @@ def create_app(options: DemoOptions) -> Starlette:
         route('POST', 'uploads', demo.upload),
         route('GET', 'sessions', demo.list_sessions),
         route('POST', 'sessions', demo.create_session),
-        route('PATCH', one, demo.update_session),
-        route('DELETE', one, demo.delete_session),
-        route('GET', f'{one}/frames/{{frame:frame_index}}.jpg', demo.frame),
-        route('GET', f'{one}/thumbs/{{frame:frame_index}}.jpg', demo.thumbnail),
-        route('POST', f'{one}/exports', demo.export),
-        route('POST', f'{one}/renders', demo.render),
-        route('POST', f'{one}/stills', demo.still),
-        route('POST', f'{one}/imports', demo.import_),
+        route('PATCH', session, demo.update_session),
+        route('DELETE', session, demo.delete_session),
+        route('GET', f'{session}/frames/{{frame:frame_index}}.jpg', demo.frame),
+        route('GET', f'{session}/thumbs/{{frame:frame_index}}.jpg', demo.thumbnail),
+        route('POST', f'{session}/exports', demo.export),
+        route('POST', f'{session}/renders', demo.render),
+        route('POST', f'{session}/stills', demo.still),
+        route('POST', f'{session}/imports', demo.import_),
         route('GET', 'jobs/{job}', demo.job),
         route('DELETE', 'jobs/{job}', demo.cancel_job),
         route('GET', 'jobs/{job}/file', demo.job_file),
@@ -818,7 +831,7 @@ def create_app(options: DemoOptions) -> Starlette:
         route('DELETE', 'training/{run}', demo.stop_training),
         route('GET', 'models', demo.list_models),
         route('POST', 'models/use', demo.use_model),
-        WebSocketRoute(f'/api/{one}/socket', demo.socket),
+        WebSocketRoute(f'/api/{session}/socket', demo.socket),
     ]
     pages = Pages(directory=STATIC, html=True) if STATIC.is_dir() else _no_page
     routes.append(Mount('/', pages))

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 MAX_PUSHES = 64  # frames of masks that wait for a tab
 MAX_BACKLOG = 64 * 2**20  # bytes of control messages; then the tab has to start anew
+TEXT_BYTES = 256  # that a control message of text counts for, roughly its size
+MAX_RANGES = 64  # of changed masks that wait for a tab; then they are merged
 MAX_REPLIES = 256  # of each client
 MAX_CLIENTS = 64  # of each session
 MAX_PROPOSED_FRAMES = 8  # whose proposals a session keeps
@@ -133,7 +135,7 @@ class Tab:
         if self._close is not None:  # sending may hang; nothing may pile up meanwhile
             return
         self._control.append(message)
-        self._control_bytes += len(message) if isinstance(message, bytes) else 256
+        self._control_bytes += size_of(message)
         if self._control_bytes > MAX_BACKLOG:
             self.close(TRY_AGAIN_LATER, 'The page is too slow; it has to connect again')
         self._wake.set()
@@ -153,7 +155,7 @@ class Tab:
         self._objects |= news.change.objects
         self._masks += news.change.masks
         self._revision = news.revision
-        if len(self._masks) > 64:
+        if len(self._masks) > MAX_RANGES:
             self._masks = merge_ranges(self._masks)
         self._has_changed = True
         self._wake.set()
@@ -188,7 +190,7 @@ class Tab:
             return self._take_change()
         if self._control:
             message = self._control.popleft()
-            self._control_bytes -= len(message) if isinstance(message, bytes) else 256
+            self._control_bytes -= size_of(message)
             return message
         if self._progress is not None:
             progress, self._progress = self._progress, None
@@ -204,6 +206,11 @@ class Tab:
         )
         self._objects, self._masks, self._has_changed = set(), [], False
         return message
+
+
+def size_of(message: Message | bytes) -> int:
+    """Bytes that a control message counts for."""
+    return len(message) if isinstance(message, bytes) else TEXT_BYTES
 
 
 def merge_ranges(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -243,7 +250,7 @@ class OpenSession:
     handle: PassHandle | None = None
     tracking: TrackingPass | None = None
     told: float = 0.0
-    proposals: OrderedDict[int, list[Any]] = field(default_factory=OrderedDict)
+    proposals: OrderedDict[int, list[Proposal]] = field(default_factory=OrderedDict)
     replies: 'OrderedDict[str, OrderedDict[int, asyncio.Future[Message]]]' = field(
         default_factory=OrderedDict
     )

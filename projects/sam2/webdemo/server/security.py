@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # limits of files
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # limits of files
 COOKIE = 'mmsam2_demo'
 COOKIE_SECONDS = 24 * 3600  # without a request, after which the token is asked again
 LOOPBACK_NAMES = frozenset({'localhost', '127.0.0.1', '::1'})
@@ -57,7 +57,7 @@ def describe_error(error: BaseException) -> RequestError:
     """Say an error in words: its status code, and a sentence without a stack trace."""
     if isinstance(error, RequestError):
         return error
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         msg = (
             f'The disk is full ({error.strerror}); free space, then try again: nothing '
             f'was lost'

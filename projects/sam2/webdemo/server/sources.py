@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,10 +77,7 @@ def browse(folder: Path, roots: Sequence[Path]) -> dict[str, Any]:
     return {
         'path': str(folder),
         'parent': str(parent) if _is_inside(parent, roots) else None,
-        'entries': [
-            {key: getattr(entry, key) for key in ('name', 'path', 'kind', 'size')}
-            for entry in entries
-        ],
+        'entries': [asdict(entry) for entry in entries],
     }
 
 

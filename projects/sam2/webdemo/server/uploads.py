@@ -88,6 +88,8 @@ class UploadStore:
         self.folder = folder
         self.max_bytes = max_bytes
         self._running = 0
+        # Bytes and files of the uploads; reading a large folder for each file is slow.
+        self._totals: dict[str, tuple[int, int]] = {}
         for partial in folder.glob('**/.*.partial*'):
             # Another server with the same folder may be writing a younger one.
             if time.time() - partial.stat().st_mtime > IDLE_SECONDS:
@@ -120,7 +122,10 @@ class UploadStore:
         folder = self._folder_of(upload) if upload else self.folder / uuid.uuid4().hex
         target = folder.joinpath(*relative.parts)
         with self._slot():
-            used, num_files = await asyncio.to_thread(_measure, folder)
+            total = self._totals.get(folder.name)
+            if total is None:
+                total = await asyncio.to_thread(_measure, folder)
+            used, num_files = total
             if num_files >= MAX_FILES:
                 msg = f'An upload has at most {MAX_FILES} files; make several'
                 raise RequestError(413, msg)
@@ -136,7 +141,11 @@ class UploadStore:
                 partial.parent.mkdir(parents=True, exist_ok=True)
                 await self._write(partial, chunks, limit)
                 await asyncio.to_thread(_check_content, partial, relative)
+                size = partial.stat().st_size
                 partial.rename(target)
+                # Others may have come meanwhile.
+                used, num_files = self._totals.get(folder.name, total)
+                self._totals[folder.name] = used + size, num_files + 1
             finally:
                 partial.unlink(missing_ok=True)
                 _remove_empty(partial.parent, self.folder)
@@ -160,6 +169,7 @@ class UploadStore:
         """Delete the upload that a path belongs to, if it belongs to one."""
         if upload_folder.is_relative_to(self.folder) and upload_folder != self.folder:
             top = upload_folder.relative_to(self.folder).parts[0]
+            self._totals.pop(top, None)
             shutil.rmtree(self.folder / top, ignore_errors=True)
 
     def remove_unused(self, used: Collection[Path]) -> None:
@@ -169,6 +179,7 @@ class UploadStore:
         for folder in self.folder.iterdir():
             is_old = time.time() - folder.stat().st_mtime > UNUSED_SECONDS
             if is_old and not any(path.is_relative_to(folder) for path in used):
+                self._totals.pop(folder.name, None)
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _folder_of(self, upload: str) -> Path:

@@ -38,7 +38,7 @@ from .document import (
 from .folder import SNAPSHOT, SessionFolder
 from .mask_log import NO_MASK, NO_SCORE, UNKNOWN_SCORE, MaskChange
 from .model_states import FrameEditor, ModelObjects, ModelStates
-from .store import Change, PendingChange, SessionStore, Word
+from .store import Change, HistoryStep, PendingChange, SessionStore
 from .video import AnnotatedVideo, BrokenFrameError
 
 __all__ = ['Annotator', 'Change', 'FrameMask', 'ImportedMasks', 'TrackingPass']
@@ -437,23 +437,20 @@ class Annotator:
         frames = {int(frame) for obj in others for frame in index.frames(obj.object_id)}
         changes = []
         for frame in sorted(frames):
-            having = [
+            ids = [
                 key
                 for key in (into, *(obj.object_id for obj in others))
                 if index.offset(key, frame) != NO_MASK
             ]
-            score = max(index.score(key, frame) for key in having)
-            mask: EncodedMask | int = index.offset(having[0], frame)
-            if len(having) > 1:
+            score = max(index.score(key, frame) for key in ids)
+            mask: EncodedMask | int = index.offset(ids[0], frame)
+            if len(ids) > 1:
                 codes = [
-                    self._files.masks.read(index.offset(key, frame)) for key in having
+                    self._files.masks.read(index.offset(key, frame)) for key in ids
                 ]
                 union = decode_masks(codes).any(axis=0, keepdims=True)
                 mask = encode_masks(np.asarray(union))[0]
-            change = MaskChange(
-                object_id=into, frame_index=frame, mask=mask, score=score
-            )
-            changes.append(change)
+            changes.append(_mask_change(target, frame, mask, score))
         return changes
 
     def split_object(self, object_id: int, frame_index: int) -> Change:
@@ -478,7 +475,10 @@ class Annotator:
         for frame in later:
             score = self._store.index.score(object_id, frame)
             mask = offsets[frame]
-            changes += [_masked(new, frame, mask, score), _masked(obj, frame, None)]
+            changes += [
+                _mask_change(new, frame, mask, score),
+                _mask_change(obj, frame, None),
+            ]
         label = f'Split {obj.name} at frame {frame_index}'
         with self._change_tracks(label, [obj, new], frame_index) as change:
             self._store.append(change, changes)
@@ -542,7 +542,7 @@ class Annotator:
                 correction=is_correction,
                 earlier=() if is_correction else steps,
             )
-            self._store.append(change, [_masked(obj, frame_index, code, score)])
+            self._store.append(change, [_mask_change(obj, frame_index, code, score)])
             change.objects[obj.object_id] = obj.with_prompt(frame_index, prompt)
             change.created = (obj.object_id,)
         return change.result
@@ -563,7 +563,7 @@ class Annotator:
         label = f'Draw {obj.name} on frame {frame_index}'
         with self._change_frame(label, obj, frame_index) as (change, editor):
             editor.draw(obj, frame_index, code)
-            records = self._store.append(change, [_masked(obj, frame_index, code)])
+            records = self._store.append(change, [_mask_change(obj, frame_index, code)])
             prompt = Prompt(mask=True, offset=records[0].offset)
             change.objects[obj.object_id] = obj.with_prompt(frame_index, prompt)
             change.created = (obj.object_id,)
@@ -580,7 +580,7 @@ class Annotator:
         label = f'Clear {obj.name} on frame {frame_index}'
         with self._change_frame(label, obj, frame_index) as (change, editor):
             if not editor.clear(obj, frame_index):
-                self._store.append(change, [_masked(obj, frame_index, None)])
+                self._store.append(change, [_mask_change(obj, frame_index, None)])
             change.objects[object_id] = obj.with_prompt(frame_index, None)
             change.created = (object_id,)
         return change.result
@@ -604,7 +604,7 @@ class Annotator:
         frame = start if self.video.kind == 'video' else self._still(obj) or 0
         with self._change_frame(label, obj, frame) as (change, editor):
             editor.erase(obj, [*frames, *obj.prompts.keys() - prompts.keys()])
-            self._store.append(change, [_masked(obj, f, None) for f in frames])
+            self._store.append(change, [_mask_change(obj, f, None) for f in frames])
             kept = MappingProxyType(prompts)
             change.objects[object_id] = replace(obj, prompts=kept)
         return change.result
@@ -659,7 +659,7 @@ class Annotator:
         with self._change_objects(label, frame) as change:
             for new, codes in added:
                 obj = new
-                changes = (_masked(obj, f, code) for f, code in codes.items())
+                changes = (_mask_change(obj, f, code) for f, code in codes.items())
                 offsets: dict[int, int] = {}
                 while chunk := list(islice(changes, IMPORTED_AT_ONCE)):
                     records = self._store.append(change, chunk)
@@ -694,15 +694,14 @@ class Annotator:
             An iterator whose steps track one frame each.
         """
         self.video.check_frame(start)
-        last = self.video.num_frames
         if direction not in DIRECTIONS:
             msg = f'direction is {direction!r}; give forward, backward or both'
             raise ValueError(msg)
-        forwards = range(start, last if stop is None else min(stop, last))
-        far = -1 if stop is None else max(stop, -1)
-        if direction == 'both':
-            far = -1 if stop is None else max(2 * start - stop, -1)
-        backwards = range(start, far, -1)
+        last, first = self.video.num_frames, -1  # neither is tracked
+        if stop is not None:
+            last = min(stop, last)
+            first = max(2 * start - stop if direction == 'both' else stop, first)
+        forwards, backwards = range(start, last), range(start, first, -1)
         legs = []
         if direction != 'backward':
             legs.append(_Leg(frames=forwards, reverse=False))
@@ -799,7 +798,9 @@ class Annotator:
                             begun.add(key)
                             objects.append(obj)
                         elif key in begun or not obj.is_locked(start):
-                            del running[key]  # the barrier
+                            # A locked frame is a barrier, but for those around the
+                            # start of the pass, which are passed over.
+                            del running[key]
                     if not running:
                         break
                     if objects:
@@ -826,7 +827,7 @@ class Annotator:
             ):
                 masks = editor.track(objects, frame, reverse=reverse)
                 changes = [
-                    _masked(obj, frame, code, score)
+                    _mask_change(obj, frame, code, score)
                     for obj, (code, score) in zip(tracked, masks, strict=True)
                 ]
                 self._store.append(change, changes)
@@ -848,16 +849,16 @@ class Annotator:
 
     def undo(self) -> Change:
         """Revert the latest change; running passes end."""
-        return self._travel('undo')
+        return self._step_history('undo')
 
     def redo(self) -> Change:
         """Repeat the change that was undone last; running passes end."""
-        return self._travel('redo')
+        return self._step_history('redo')
 
-    def _travel(self, word: Word) -> Change:
+    def _step_history(self, step: HistoryStep) -> Change:
         self._num_ended += 1
-        entry, change, tracked = self._store.travel(word)
-        known = entry.before if word == 'undo' else entry.after
+        entry, change, tracked = self._store.step_history(step)
+        known = entry.before if step == 'undo' else entry.after
         if known is None:
             self._model.drop_objects(tracked)
         else:
@@ -1056,7 +1057,7 @@ def _locked(obj: AnnotatedObject) -> ValueError:
     return ValueError(f'{obj.name} is locked; unlock it first')
 
 
-def _masked(
+def _mask_change(
     obj: AnnotatedObject,
     frame: int,
     mask: EncodedMask | int | None,

@@ -144,9 +144,9 @@ class SessionFolder:
             OSError: If the disk is full; the earlier snapshot stays.
         """
         self.sync()
-        # Only undo and redo change the index without new masks. If the new index takes
-        # the name of the old one and session.json does not follow, the journal repeats
-        # them on an index that has them already, which changes nothing.
+        # Only undo and redo change the index without new masks: then it replaces the
+        # old one. Killed before session.json follows, the session replays them on an
+        # index that has them already, which changes nothing.
         name = f'index-{self.masks.size}.npz'
         old = [path for path in self.path.glob('index-*.npz') if path.name != name]
         arrays: dict[str, Any] = {}

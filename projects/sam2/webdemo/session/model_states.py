@@ -26,7 +26,7 @@ NUM_STILLS = 8  # images whose states are kept
 MAX_WARM_UP = 16  # frames; no model attends to older ones but the prompted
 NUM_ENCODED = 8  # masks at the size of the video that are in memory at a time
 DICT_ENTRY_BYTES = 120
-MAX_REMEMBERED = 50_000  # tracked frames of all objects; each takes 0.6 kB of RAM
+MAX_MEMORIES = 50_000  # tracked frames of all objects; each takes 0.6 kB of RAM
 
 ModelObjects = Mapping[int, TrackedObject | None]
 ScoredMask = tuple[EncodedMask, int]  # with the score of the mask log
@@ -167,8 +167,8 @@ class FrameEditor:
             ValueError: If the prompt is malformed or outside of the frame.
         """
         key, local = obj.object_id, frame_index - self.frame_offset
-        prompt = self._points(points, box)  # checked before anything is tracked
-        self.give_prompts(obj)
+        prompt = self._point_prompt(points, box)  # checked before anything is tracked
+        self.restore_prompts(obj)
         if key in self.state.objects and self.read_mask(key, frame_index) is not None:
             self._warm_up([obj], frame_index, step=1, and_itself=True)
         before = self.state.objects.get(key)
@@ -179,7 +179,7 @@ class FrameEditor:
             or (earlier is not None and earlier.correction)
         )
         self.state.add_prompt(local, [key], FramePrompt(points=prompt))
-        self._sort()
+        self._sort_objects()
         return self.masks([key], frame_index)[0], is_correction
 
     def draw(self, obj: AnnotatedObject, frame_index: int, code: EncodedMask) -> None:
@@ -188,14 +188,16 @@ class FrameEditor:
         One that is missing gets it with its other prompts, when it is tracked.
         """
         if obj.object_id in self.state.objects:
-            self._give_mask(obj.object_id, frame_index, code)
+            self._add_mask_prompt(obj.object_id, frame_index, code)
 
-    def _give_mask(self, object_id: int, frame_index: int, code: EncodedMask) -> None:
+    def _add_mask_prompt(
+        self, object_id: int, frame_index: int, code: EncodedMask
+    ) -> None:
         mask = FrameMasks(object_ids=(object_id,), masks=decode_masks([code]))
         prompt = self.state.model.data_preprocessor.mask_prompt(mask)
         local = frame_index - self.frame_offset
         self.state.add_prompt(local, [object_id], FramePrompt(mask=prompt))
-        self._sort()
+        self._sort_objects()
 
     def clear(self, obj: AnnotatedObject, frame_index: int) -> bool:
         """Clear the prompts of an object on a frame.
@@ -203,7 +205,7 @@ class FrameEditor:
         Returns:
             Whether it still has a mask there, as on a tracked frame.
         """
-        self.give_prompts(obj)
+        self.restore_prompts(obj)
         local = frame_index - self.frame_offset
         self.state.clear_prompts(local, obj.object_id)
         tracked = self.state.objects[obj.object_id]
@@ -237,7 +239,7 @@ class FrameEditor:
             BrokenFrameError: If the frame cannot be read.
         """
         for obj in objects:
-            self.give_prompts(obj)
+            self.restore_prompts(obj)
         self._warm_up(objects, frame_index, step=-1 if reverse else 1)
         object_ids = [obj.object_id for obj in objects]
         local = frame_index - self.frame_offset
@@ -263,29 +265,29 @@ class FrameEditor:
         for first in range(0, len(present), NUM_ENCODED):
             chunk = present[first : first + NUM_ENCODED]
             logits = torch.cat([output.mask_logits for output in chunk])
-            codes += encode_masks(self._binary(logits))
+            codes += encode_masks(self._binary_masks(logits))
         return list(zip(codes, percent, strict=True))
 
-    def give_prompts(self, obj: AnnotatedObject) -> None:
-        """Give a missing object its prompts again."""
+    def restore_prompts(self, obj: AnnotatedObject) -> None:
+        """Prompt an object that is missing as it was prompted before."""
         if obj.object_id in self.state.objects:
             return
         for frame_index, prompt in obj.prompts.items():
             saved = self.read_mask(obj.object_id, frame_index)
             if prompt.correction and saved is not None:
-                self._give_mask(obj.object_id, frame_index, saved)
+                self._add_mask_prompt(obj.object_id, frame_index, saved)
                 continue
             for step in (*prompt.earlier, prompt):
-                self._give(obj.object_id, frame_index, step)
+                self._add_prompt(obj.object_id, frame_index, step)
 
-    def _give(self, object_id: int, frame_index: int, prompt: Prompt) -> None:
+    def _add_prompt(self, object_id: int, frame_index: int, prompt: Prompt) -> None:
         if prompt.mask:
             code = self.read_offset(prompt.offset)
-            self._give_mask(object_id, frame_index, code)
+            self._add_mask_prompt(object_id, frame_index, code)
             return
-        points = FramePrompt(points=self._points(prompt.points, prompt.box))
+        points = FramePrompt(points=self._point_prompt(prompt.points, prompt.box))
         self.state.add_prompt(frame_index - self.frame_offset, [object_id], points)
-        self._sort()
+        self._sort_objects()
 
     def _warm_up(
         self,
@@ -317,11 +319,11 @@ class FrameEditor:
             for object_id, first in first_of.items():
                 if (frame - first) * step < 0:
                     continue
-                known = self._knows(object_id, frame - step)
+                known = self._has_memory(object_id, frame - step)
                 saved = self.read_mask(object_id, frame)
                 if frame == first and not known and saved is not None:
                     # Its memory is that of its saved mask, as of a tracked frame.
-                    self._give_mask(object_id, frame, saved)
+                    self._add_mask_prompt(object_id, frame, saved)
                     self.state.commit()
                     tracked = self.state.objects[object_id]
                     tracked.clear_prompts(local)
@@ -337,20 +339,20 @@ class FrameEditor:
         first = None
         for frame in range(last, last - step * MAX_WARM_UP, -step):
             in_video = 0 <= frame - self.frame_offset < self.state.num_frames
-            if not in_video or self._knows(key, frame):
+            if not in_video or self._has_memory(key, frame):
                 break
             if self.read_mask(key, frame) is None:
                 break
             first = frame
         return first
 
-    def _knows(self, object_id: int, frame_index: int) -> bool:
+    def _has_memory(self, object_id: int, frame_index: int) -> bool:
         obj, local = self.state.objects[object_id], frame_index - self.frame_offset
         return local in obj.tracked_in_reverse or local in obj.conditioning_frames
 
     def _forget_oldest(self, object_ids: Sequence[int]) -> None:
         """Delete the memories that were offloaded first, beyond the limit."""
-        limit = MAX_REMEMBERED // len(self.state.objects)
+        limit = MAX_MEMORIES // len(self.state.objects)
         for key in object_ids:
             obj = self.state.objects[key]
             offloaded = cast('OffloadedMemoryStore', obj.store).offloaded
@@ -359,7 +361,7 @@ class FrameEditor:
                 obj.erase(local)
                 obj.tracked_in_reverse.pop(local, None)
 
-    def _points(self, points: Sequence[Point], box: Box | None) -> PointPrompt:
+    def _point_prompt(self, points: Sequence[Point], box: Box | None) -> PointPrompt:
         shares = read_points(
             points=[[x, y] for x, y, _ in points] or None,
             labels=[label for *_, label in points] or None,
@@ -371,13 +373,13 @@ class FrameEditor:
             raise ValueError(msg)
         return self.state.model.data_preprocessor.point_prompt(shares)
 
-    def _binary(self, logits: Tensor) -> NDArray[np.bool_]:
+    def _binary_masks(self, logits: Tensor) -> NDArray[np.bool_]:
         """Masks at the size of the video: (O, 1, H4, W4) -> (O, height, width)."""
         upsampled = upsample_logits(logits, self.state.frames.size)
         masks: NDArray[np.bool_] = (upsampled[:, 0] > 0).cpu().numpy()
         return masks
 
-    def _sort(self) -> None:
+    def _sort_objects(self) -> None:
         """Order objects by id, so that batches do not depend on what happened."""
         self.state.objects = dict(sorted(self.state.objects.items()))
 

@@ -32,7 +32,7 @@ MAX_KEPT_STATES, MAX_KEPT_BYTES = 20, 256 << 20  # states of the model, for undo
 SNAPSHOT_JOURNAL_BYTES, SNAPSHOT_MASK_BYTES = 1 << 20, 1 << 27
 SMALLEST_CHANGE = 16  # bytes that any change adds to the files, at least
 ChangedObjects = Mapping[int, AnnotatedObject | None]
-Word = Literal['undo', 'redo']
+HistoryStep = Literal['undo', 'redo']
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +142,7 @@ class SessionStore:
         self.undone: list[UndoEntry] = []
         self.next_id = 1
         self._lock = threading.Lock()  # of index and document together
+        self._properties: Mapping[str, Any] = {}  # of the latest snapshot
         self._snapshot_sizes = (0, 0)
         self._pass_entry: UndoEntry | None = None  # of the running pass
         self._pass_before: ModelObjects = {}
@@ -197,7 +198,7 @@ class SessionStore:
                     'after': _objects_to_json(objects),
                 }
             )
-        self._make_valid(pending.records, objects)
+        self._commit(pending.records, objects)
         self._close_pass()  # a running one goes on as another entry
         entry = UndoEntry(
             label=label,
@@ -255,7 +256,7 @@ class SessionStore:
                     start=pending.start,
                     stop=pending.start,
                 )
-        self._make_valid(pending.records, {})
+        self._commit(pending.records, {})
         # From before the first frame, and some objects join the pass later.
         self._pass_before = {**(before or {}), **self._pass_before}
         if entry is None:
@@ -284,7 +285,7 @@ class SessionStore:
             self.files.sync()
         self._maybe_write_snapshot()
 
-    def travel(self, word: Word) -> tuple[UndoEntry, Change, set[int]]:
+    def step_history(self, step: HistoryStep) -> tuple[UndoEntry, Change, set[int]]:
         """Undo the latest change, or repeat the one that was undone last.
 
         Returns:
@@ -294,17 +295,17 @@ class SessionStore:
             ValueError: If there is none.
         """
         self._close_pass()
-        source = self.entries if word == 'undo' else self.undone
+        source = self.entries if step == 'undo' else self.undone
         if not source:
-            msg = f'There is nothing to {word}'
+            msg = f'There is nothing to {step}'
             raise ValueError(msg)
         entry = source[-1]
-        objects, records = self._read(entry, word)
+        objects, records = self._read(entry, step)
         with self._transaction():
-            line = {word: entry.position, 'start': self.files.masks.size}
+            line = {step: entry.position, 'start': self.files.masks.size}
             self.files.journal.append(line)
         prompts = {key: obj.prompts for key, obj in self.document.objects.items()}
-        self._travel(word, objects, records)
+        self._step_history(step, objects, records)
         change = Change(
             objects=frozenset(objects),
             masks=changed_ranges(records),
@@ -341,14 +342,15 @@ class SessionStore:
             files.journal.truncate(sizes[1])
             raise
 
-    def _make_valid(
+    def _commit(
         self,
         records: Sequence[MaskRecord],
         objects: ChangedObjects,
-        word: Word = 'redo',
+        step: HistoryStep = 'redo',
     ) -> None:
+        """Make a change valid that is in the files."""
         with self._lock:
-            if word == 'undo':
+            if step == 'undo':
                 self.index.revert(records)
             else:
                 self.index.apply(records)
@@ -362,19 +364,19 @@ class SessionStore:
             self.next_id = max([self.next_id, *(key + 1 for key in objects)])
 
     def _read(
-        self, entry: UndoEntry, word: Word
+        self, entry: UndoEntry, step: HistoryStep
     ) -> tuple[ChangedObjects, list[MaskRecord]]:
         """Read one side of a change from the files."""
         line = self.files.journal.read(entry.position)
-        side = 'before' if word == 'undo' else 'after'
+        side = 'before' if step == 'undo' else 'after'
         records = list(self.files.masks.scan(entry.start, entry.stop))
         return _objects_from_json(line.get(side, {})), records
 
-    def _travel(
-        self, word: Word, objects: ChangedObjects, records: Sequence[MaskRecord]
+    def _step_history(
+        self, step: HistoryStep, objects: ChangedObjects, records: Sequence[MaskRecord]
     ) -> None:
-        self._make_valid(records, objects, word)
-        if word == 'undo':
+        self._commit(records, objects, step)
+        if step == 'undo':
             self.undone.append(self.entries.pop())
         else:
             self.entries.append(self.undone.pop())
@@ -436,7 +438,7 @@ class SessionStore:
                 self.write_snapshot(self._properties)
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Read a snapshot, repeat the changes in the journal after it, drop torn ends.
+        """Read a snapshot, replay the journal after it, and drop torn ends.
 
         Raises:
             ValueError: If the files end before the snapshot.
@@ -465,7 +467,7 @@ class SessionStore:
                 stop = files.masks.size if is_last else lines[number + 1][2]['start']
             if stop > files.masks.size:  # the computer lost power
                 break
-            self._repeat(position, stop, line)
+            self._replay(position, stop, line)
             journal_size, masks_size = end, stop
         files.journal.truncate(journal_size)
         files.masks.truncate(masks_size)
@@ -473,19 +475,19 @@ class SessionStore:
         revision = self.document.revision + num_bytes // SMALLEST_CHANGE + 1
         self.document = replace(self.document, revision=revision)
 
-    def _repeat(self, position: int, stop: int, line: Mapping[str, Any]) -> None:
-        """Repeat the change of a line in the journal."""
+    def _replay(self, position: int, stop: int, line: Mapping[str, Any]) -> None:
+        """Replay the change of a line in the journal."""
         if 'end' in line:
             return
         if 'undo' in line or 'redo' in line:
-            word: Word = 'undo' if 'undo' in line else 'redo'
-            entry = self.entries[-1] if word == 'undo' else self.undone[-1]
-            self._travel(word, *self._read(entry, word))
+            step: HistoryStep = 'undo' if 'undo' in line else 'redo'
+            entry = self.entries[-1] if step == 'undo' else self.undone[-1]
+            self._step_history(step, *self._read(entry, step))
             return
         records = list(self.files.masks.scan(line['start'], stop))
         if line.get('pass') and not records:
             return
-        self._make_valid(records, _objects_from_json(line.get('after', {})))
+        self._commit(records, _objects_from_json(line.get('after', {})))
         entry = UndoEntry(
             label=line['label'],
             position=position,

@@ -97,10 +97,11 @@ class AnnotatedVideo:
         self.path = path
         self.name = path.name if path.is_dir() else path.stem
         try:
-            self._display, self._tracking = _open(path, kind), _open(path, kind)
+            self._display = _open(path, kind)
+            self._tracking = _second_reader(self._display)
             self._scrub = _open_seekable(self._display)
         except ClipDataError as error:
-            raise ValueError(_why(error)) from error
+            raise ValueError(_problem(error)) from error
         frames = self._display
         self.kind: Kind = 'video'
         self.frames_per_second: float | None = None
@@ -148,7 +149,7 @@ class AnnotatedVideo:
             try:
                 self._sizes[frame_index] = self._display.size(frame_index)
             except ClipDataError as error:
-                raise BrokenFrameError(_why(error), frame_index) from error
+                raise BrokenFrameError(_problem(error), frame_index) from error
         return self._sizes[frame_index]
 
     def frame_name(self, frame_index: int) -> str:
@@ -204,7 +205,7 @@ class AnnotatedVideo:
         try:
             frame = frames.read(frame_index)
         except ClipDataError as error:
-            msg = f'{name} cannot be read ({_why(error)})'
+            msg = f'{name} cannot be read ({_problem(error)})'
             raise BrokenFrameError(msg, frame_index) from error
         if frame.shape[:2] != size:
             msg = (
@@ -221,7 +222,7 @@ class AnnotatedVideo:
             try:
                 frame = self._display.read(frame_index)
             except ClipDataError as error:  # noqa: PERF203  the next may be intact
-                problem = problem or _why(error)
+                problem = problem or _problem(error)
                 if isinstance(self._display, VideoFileFrames):
                     break  # what follows cannot be decoded either
             else:
@@ -295,6 +296,17 @@ def _open(path: Path, kind: Kind | None) -> ImageFrames | VideoFileFrames:
     frames = VideoFileFrames(path, only_mp4=False)
     frames.num_frames = _count_frames(path) or frames.num_frames
     return frames
+
+
+def _second_reader(
+    frames: ImageFrames | VideoFileFrames,
+) -> ImageFrames | VideoFileFrames:
+    """Open a reader with a position of its own, which images do not need."""
+    if isinstance(frames, ImageFrames):
+        return frames
+    second = VideoFileFrames(frames.path, only_mp4=False)
+    second.num_frames = frames.num_frames  # counting reads the whole file
+    return second
 
 
 def _open_seekable(frames: ImageFrames | VideoFileFrames) -> SeekableFrames | None:
@@ -372,6 +384,6 @@ def _parts(file: Path) -> Iterator[bytes]:
             yield opened.read(HASHED_BYTES)
 
 
-def _why(error: ClipDataError) -> str:
+def _problem(error: ClipDataError) -> str:
     """Give the problem without the remedy, which is that of a training set."""
     return error.problem
