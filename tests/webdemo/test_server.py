@@ -759,8 +759,9 @@ def test_a_session_stays_in_memory_until_training_has_read_it(
     assert (given['num_views'], given['name'], given['epochs']) == (1, 'a', 3)
 
     def open_others() -> str:
-        states = server.http.get('/api/sessions').json()
-        for _ in range([state['state'] for state in states].count('open')):
+        # As many as are open, so that each that is not in use is closed once.
+        states = [entry['state'] for entry in server.http.get('/api/sessions').json()]
+        for _ in range(max(2, states.count('open'))):
             server.new_session(clip_folder)
         return str(server.state_of(session)['state'])
 
