@@ -1,4 +1,4 @@
-"""Annotate videos and images in the browser.
+r"""Annotate videos and images in the browser.
 
     python tools/demo.py clip.mp4
     python tools/demo.py frames/ photos/ --config sam2.1_hiera_t \

@@ -41,6 +41,20 @@ def test_names_classes_and_colours_are_kept(page: DemoPage, clip: CellClip) -> N
     assert page.page.locator('datalist option[value="cell"]').count() == 1
 
 
+def test_a_click_on_a_name_selects_and_two_edit(page: DemoPage, clip: CellClip) -> None:
+    page.mark(clip, 1, 2)
+    field = page.row(1).get_by_test_id('object-category')
+    field.click()
+    assert page.row(1).get_attribute('aria-selected') == 'true'
+    page.press('r')  # a tool, not the name of a class
+    assert not page.objects[1]['category']
+    field.dblclick()
+    field.press_sequentially('cell')
+    field.press('Enter')
+    page.wait_idle()
+    assert page.objects[1]['category'] == 'cell'
+
+
 def test_a_script_in_a_name_stays_text(page: DemoPage, clip: CellClip) -> None:
     page.mark(clip, 1)
     name = '<img src=x onerror="document.title=1"><script>document.title=2</script>'

@@ -25,6 +25,15 @@ def test_a_point_is_moved_by_dragging_and_removed_by_a_click(
     np.testing.assert_allclose(point[:2], (x, y), atol=1)
 
 
+def test_a_drag_with_the_points_draws_a_box(page: DemoPage, clip: CellClip) -> None:
+    left, top, right, bottom = clip.box(1)
+    page.press('p')
+    page.drag([(left, top), (right, bottom)])
+    prompts = page.objects[1]['prompts']['0']
+    assert not prompts['points']
+    np.testing.assert_allclose(prompts['box'], (left, top, right, bottom), atol=1)
+
+
 def test_the_right_button_places_a_point_outside(
     page: DemoPage, clip: CellClip
 ) -> None:

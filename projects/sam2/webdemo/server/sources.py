@@ -27,7 +27,7 @@ EXAMPLE_CELLS = {  # by seed; the small model that comes with the package knows 
     'cells_3': ('More cells', 3020),
 }
 CELLS_SIDE = 512  # pixels
-EXAMPLE_OBJECTS = 'moving_objects', 'Objects that move and cover each other'
+EXAMPLE_OBJECTS = 'moving_objects', 'Objects that cover each other'
 OBJECTS_SIZE, OBJECTS_SEED = 256, 17  # pixels
 MAX_ENTRIES = 5000  # of a folder that are listed
 NUM_PEEKED = 64  # entries of a folder that are looked at to know what it holds

@@ -229,7 +229,7 @@ export function lockReason(objectId: number | null, frame: number): string | nul
   if (!object) return null;
   if (object.locked) return `${object.name} is locked: unlock it in the list of objects first.`;
   if (isFrameLocked(object, frame)) {
-    return `Frame ${frame} of ${object.name} is locked: unlock it on the time line first.`;
+    return `Frame ${frame} of ${object.name} is locked: unlock it first (X).`;
   }
   return null;
 }

@@ -88,7 +88,7 @@ describe('prompts', () => {
     await commands.setPrompt(0, 2, [[0, 0, 1]], null);
     expect(FakeSocket.last.of('prompt')).toEqual([]);
     expect(store.notices.value.map(({ message }) => message)).toEqual([
-      'Frame 4 of Object 1 is locked: unlock it on the time line first.',
+      'Frame 4 of Object 1 is locked: unlock it first (X).',
       'Object 2 is locked: unlock it in the list of objects first.',
     ]);
     void commands.setPrompt(5, 1, [[0, 0, 1]], null);

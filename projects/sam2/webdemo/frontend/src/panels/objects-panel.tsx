@@ -100,7 +100,8 @@ function ObjectRow({ object }: { object: AnnotatedObject }) {
     if (active) row.current!.scrollIntoView({ block: 'nearest' });
   }, [active]);
   const select = (event: MouseEvent) => {
-    if ((event.target as HTMLElement).closest('button, label, input, .menu')) return;
+    const target = event.target as HTMLElement;
+    if (target.closest('button, label, .menu') || target === document.activeElement) return;
     const toggle = event.ctrlKey || event.metaKey;
     commands.selectObject(id, toggle ? 'toggle' : event.shiftKey ? 'range' : 'only');
   };
@@ -141,6 +142,7 @@ function ObjectRow({ object }: { object: AnnotatedObject }) {
           value={name}
           label={`Name of object ${id}`}
           placeholder="Name"
+          doubleClick
           testId="object-name"
           onCommit={(value) => void commands.updateObject(id, { name: value })}
         />
@@ -149,6 +151,7 @@ function ObjectRow({ object }: { object: AnnotatedObject }) {
           label={`Class of ${name}`}
           placeholder="Class"
           list={CATEGORIES}
+          doubleClick
           testId="object-category"
           onCommit={(value) => void commands.updateObject(id, { category: value })}
         />

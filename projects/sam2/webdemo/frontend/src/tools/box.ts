@@ -28,12 +28,15 @@ export const startBox: StartGesture = (stage, pointer) => {
   const handle = handleAt(stage, pointer);
   const active = store.activeObject.value;
   const old = handle < 0 ? null : (store.promptOf(frame, active)?.box ?? null);
-  const [x, y] = clampToFrame(pointer.x, pointer.y);
-  return dragBox(frame, (at) => {
-    const [x1, y1] = clampToFrame(at.x, at.y);
-    return old ? moveHandle(old, handle, x1, y1) : sorted(x, y, x1, y1);
-  });
+  if (!old) return newBox(frame, pointer);
+  return dragBox(frame, (at) => moveHandle(old, handle, ...clampToFrame(at.x, at.y)));
 };
+
+/** Drags up a box that starts at the pointer. */
+export function newBox(frame: number, first: PointerInfo): Gesture {
+  const start = clampToFrame(first.x, first.y);
+  return dragBox(frame, (at) => sorted(...start, ...clampToFrame(at.x, at.y)));
+}
 
 function dragBox(frame: number, boxOf: (pointer: PointerInfo) => Box): Gesture {
   let box: Box | null = null;

@@ -1,13 +1,16 @@
 // Points: a click on the object, with Alt or the right button outside of it. A point can
-// be dragged; Alt-Shift-click removes it.
+// be dragged; Alt-Shift-click removes it. A drag on the frame draws a box.
 import * as commands from '../commands';
 import * as store from '../store';
 import { POINT_RADIUS, drawPoint } from '../viewer/marks';
 import type { Stage } from '../viewer/stage';
+import { newBox } from './box';
 import { clampToFrame, editableFrame } from './gesture';
 import type { Gesture, PointerInfo, StartGesture } from './gesture';
 
 const DRAG_PIXELS = 3;
+/** A click may slip, more so that of a finger. */
+const BOX_PIXELS = 10;
 const REACH = POINT_RADIUS + 3;
 
 /** The point of a selected object under the pointer, or null. */
@@ -44,19 +47,27 @@ function labelOf(pointer: PointerInfo): 0 | 1 {
 
 function placePoint(frame: number, first: PointerInfo): Gesture {
   let pointer = first;
+  const label = labelOf(first);
+  const box = newBox(frame, first);
+  const isBox = (at: PointerInfo) =>
+    label === 1 && Math.hypot(at.canvasX - first.canvasX, at.canvasY - first.canvasY) > BOX_PIXELS;
   return {
     move(next) {
       pointer = next;
+      box.move(next);
     },
     up(next) {
-      const [x, y] = clampToFrame(next.x, next.y);
-      const label = labelOf(first);
-      void commands.addPoint(frame, [x, y, label]);
+      if (isBox(next)) box.up(next);
+      else void commands.addPoint(frame, [...clampToFrame(next.x, next.y), label]);
     },
     cancel() {},
     draw(context, stage) {
+      if (isBox(pointer)) {
+        box.draw(context, stage);
+        return;
+      }
       const [x, y] = stage.toCanvas(...clampToFrame(pointer.x, pointer.y));
-      drawPoint(context, x, y, labelOf(first));
+      drawPoint(context, x, y, label);
     },
   };
 }

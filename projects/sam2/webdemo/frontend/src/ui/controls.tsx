@@ -196,6 +196,10 @@ export function NumberInput(props: NumberInputProps) {
       aria-label={label}
       data-testid={testId}
       onChange={(event) => commit(event.currentTarget)}
+      onKeyDown={(event) => {
+        // The shortcuts work again.
+        if (event.key === 'Enter') event.currentTarget.blur();
+      }}
     />
   );
 }
@@ -207,13 +211,15 @@ interface InlineInputProps extends Testable {
   list?: string | undefined;
   maxLength?: number | undefined;
   disabled?: boolean | undefined;
+  /** A single click is left to what the text stands in. */
+  doubleClick?: boolean | undefined;
   onCommit: (value: string) => void;
 }
 
 /** Text that is edited in place: Enter or leaving commits, Esc restores. What is being
  * typed stays, whatever the server tells meanwhile. */
 export function InlineInput(props: InlineInputProps) {
-  const { value, label, placeholder, list, maxLength = 200, disabled, testId, onCommit } = props;
+  const { value, label, placeholder, list, maxLength = 200, disabled, doubleClick, testId, onCommit } = props;
   const [draft, setDraft] = useState<string | null>(null);
   const cancelled = useRef(false);
   const leave = (input: HTMLInputElement) => {
@@ -224,10 +230,10 @@ export function InlineInput(props: InlineInputProps) {
   };
   return (
     <input
-      class="inline-input"
+      class={`inline-input${doubleClick ? ' double-click' : ''}`}
       value={draft ?? value}
       aria-label={label}
-      title={value || undefined}
+      title={doubleClick ? `${value || label} (double-click to edit)` : value || undefined}
       placeholder={placeholder}
       list={list}
       maxLength={maxLength}
@@ -235,6 +241,10 @@ export function InlineInput(props: InlineInputProps) {
       autocomplete="off"
       spellcheck={false}
       data-testid={testId}
+      onMouseDown={(event) => {
+        const isFocused = document.activeElement === event.currentTarget;
+        if (doubleClick && event.detail < 2 && !isFocused) event.preventDefault();
+      }}
       onInput={(event) => setDraft(event.currentTarget.value)}
       onBlur={(event) => leave(event.currentTarget)}
       onKeyDown={(event) => {
