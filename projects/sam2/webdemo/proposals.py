@@ -73,7 +73,7 @@ def propose_masks(
     )
     masks = generator.generate(frame)
     if not masks:
-        raise ValueError(generator.explain_nothing())
+        raise ValueError(_in_words_of_the_page(generator.explain_nothing()))
     proposals = [
         Proposal(
             code=mask['segmentation'],  # type: ignore[arg-type]  # as asked above
@@ -87,6 +87,12 @@ def propose_masks(
         msg = f'all {len(proposals)} masks that were found are objects of this frame'
         raise ValueError(msg)
     return new[:MAX_PROPOSALS]
+
+
+def _in_words_of_the_page(reason: str) -> str:
+    """Call the settings as the sliders of the page are called."""
+    reason = reason.replace('stability_score_thresh', 'the least stability')
+    return reason.replace('pred_iou_thresh', 'the least quality')
 
 
 def _without_existing(

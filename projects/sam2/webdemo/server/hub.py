@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -463,7 +463,14 @@ class Hub:
 
     async def list_sessions(self) -> list[SessionInfo]:
         """List all sessions, the latest first."""
-        return await asyncio.to_thread(list_sessions, self.folder)
+        infos = await asyncio.to_thread(list_sessions, self.folder)
+        # What is in memory may be newer than the last snapshot.
+        return [
+            replace(info, num_objects=len(found.annotator.document.objects))
+            if (found := self.sessions.get(info.session_id))
+            else info
+            for info in infos
+        ]
 
     async def find(self, session_id: str) -> SessionInfo:
         """Describe a session without opening it.
