@@ -98,7 +98,10 @@ def test_masks_that_the_frame_has_are_not_proposed_again(
     ('settings', 'message'),
     [
         ({'points_per_side': 2.5}, 'points_per_side'),
-        ({**EASY, 'pred_iou_thresh': 1.0}, 'does not exceed the least quality 1; lower'),
+        (
+            {**EASY, 'pred_iou_thresh': 1.0},
+            'exceed the least quality 1; lower',
+        ),
     ],
 )
 def test_wrong_settings_and_empty_results_say_what_to_change(

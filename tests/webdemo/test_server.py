@@ -895,3 +895,13 @@ def test_malformed_messages_change_nothing(open_page: OpenPage) -> None:
     (after,) = page.masks_of(0)
     assert after == before
     assert open_page(session).hello['document']['order'] == [1]
+
+
+def test_the_list_counts_the_objects_of_an_open_session(
+    open_page: OpenPage, server: DemoServer
+) -> None:
+    page = open_page()
+    session = page.hello['session']['id']
+    assert server.state_of(session)['num_objects'] == 0
+    page.ask('add_object')
+    assert server.state_of(session)['num_objects'] == 1

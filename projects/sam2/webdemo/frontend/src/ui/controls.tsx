@@ -198,7 +198,7 @@ export function NumberInput(props: NumberInputProps) {
       onChange={(event) => commit(event.currentTarget)}
       onKeyDown={(event) => {
         // The shortcuts work again.
-        if (event.key === 'Enter') event.currentTarget.blur();
+        if (event.key === 'Enter' && !event.currentTarget.form) event.currentTarget.blur();
       }}
     />
   );
