@@ -8,7 +8,7 @@ import type { SessionEntry } from '../src/protocol';
 import { GESTURES, SHORTCUTS, keyLabel, onKeyDown } from '../src/shortcuts';
 import { StartPage } from '../src/start/start-page';
 import * as store from '../src/store';
-import { type FakeSocket, object } from './messages';
+import { FakeSocket, object } from './messages';
 import { answer, commandOf, openSession, settle } from './page';
 
 const SCRIPT = '<img src=x onerror="alert(1)"><script>alert(2)</script>';
@@ -50,7 +50,9 @@ function find(testId: string, within: ParentNode = document): HTMLElement {
 }
 
 async function click(testId: string, within?: ParentNode): Promise<void> {
-  find(testId, within).click();
+  // What the server answered may take a moment to be drawn.
+  const element = await vi.waitFor(() => find(testId, within), { timeout: 5_000 });
+  element.click();
   await settle();
 }
 
@@ -163,14 +165,18 @@ describe('the start page', () => {
   });
 
   it('asks for the token where the server wants one, also at the address of a session', async () => {
-    store.route.value = { page: 'session', id: 's' };
+    vi.stubGlobal('WebSocket', FakeSocket);
+    location.hash = '#/sessions/s';
     store.needsToken.value = true;
     render(<App />, root);
+    await vi.waitFor(() => expect(store.route.value.page).toBe('session'));
     await settle();
     expect(find('token-form')).toBeTruthy();
     expect(nameless()).toEqual([]);
-    store.needsToken.value = false;
+    render(null, root);
+    location.hash = '';
     store.route.value = { page: 'start' };
+    store.needsToken.value = false;
   });
 
   it('opens a folder of images in the way that one chooses', async () => {
