@@ -277,6 +277,13 @@ def test_a_full_disk_stops_a_pass_and_leaves_the_session_whole(tmp_path: Path) -
         with pytest.raises(OSError, match='File too large'):
             session.import_objects([Tracks()])
         assert (all_masks(session), session.document) == (before, document)
+        killed = tmp_path / 'killed'
+        shutil.copytree(tmp_path / 'session', killed)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        again = Annotator.open(killed, small_predictor())
+        assert (all_masks(again), again.document.objects) == (before, document.objects)
+        with pytest.raises(OSError, match='File too large'):
+            again.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)

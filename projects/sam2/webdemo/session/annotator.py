@@ -236,7 +236,11 @@ class Annotator:
             video = _find_video(data['video'], video_path)
             annotator = cls(files, video, predictor, name=data['name'])
             annotator._store.restore(data)
-            annotator._write_snapshot()
+            try:
+                annotator._write_snapshot()
+            except OSError:  # a full disk; the journal has everything but a new path
+                if video_path is not None:
+                    raise
         except BaseException:
             # The mark of a killed process stays until a session could be opened.
             files.close(cleanly=not files.was_killed)
