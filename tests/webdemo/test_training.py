@@ -406,13 +406,20 @@ def test_a_run_of_a_killed_server_is_ended_and_marked(
 ) -> None:
     folder = runs.folder / 'old'
     folder.mkdir()
-    orphan = subprocess.Popen(
-        [sys.executable, '-c', 'import time; time.sleep(99)', str(folder)],
-        start_new_session=True,
+    command = [
+        sys.executable,
+        '-c',
+        'import time; print(1, flush=True); time.sleep(99)',
+    ]
+    orphan, other = (
+        subprocess.Popen(
+            [*command, *names], start_new_session=True, stdout=subprocess.PIPE
+        )
+        for names in ([str(folder)], [])
     )
-    other = subprocess.Popen(
-        [sys.executable, '-c', 'import time; time.sleep(99)'], start_new_session=True
-    )
+    for process in (orphan, other):
+        assert process.stdout is not None
+        process.stdout.readline()  # the system shows its command line by now
     try:
         for run, process in (('old', orphan), ('older', other)):
             fields = {
@@ -437,7 +444,7 @@ def test_a_run_of_a_killed_server_is_ended_and_marked(
     finally:
         for process in (orphan, other):
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 # The real programs -------------------------------------------------------------------
