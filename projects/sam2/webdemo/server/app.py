@@ -566,9 +566,14 @@ class Demo:
         annotator = session.annotator
         with self.using(session):
             path = await asyncio.to_thread(self.find_source, body.source)
-            objects = await asyncio.to_thread(
-                import_annotations, path, annotator.video, body.format
-            )
+            try:
+                objects = await asyncio.to_thread(
+                    import_annotations, path, annotator.video, body.format
+                )
+            except ValueError as error:
+                # Uploads lie in folders whose names mean nothing to their user.
+                msg = str(error).replace(f'{path.parent}/', '')
+                raise ValueError(msg) from error
             changed = await self.hub.apply(
                 session, partial(annotator.import_objects, objects)
             )

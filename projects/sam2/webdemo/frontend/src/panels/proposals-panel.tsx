@@ -16,10 +16,14 @@ export function ProposalsPanel({ onAccepted }: { onAccepted: () => void }) {
   );
 }
 
+const SMALL_MODEL = 256; // pixels of its input; its masks are coarse, so fewer are stable
+
 function Everything() {
+  const inputSize = [store.info.value?.model.image_size ?? []].flat();
+  const isSmall = inputSize.length > 0 && Math.max(...inputSize) <= SMALL_MODEL;
   const [pointsPerSide, setPointsPerSide] = useState(16);
-  const [quality, setQuality] = useState(0.7);
-  const [stability, setStability] = useState(0.9);
+  const [quality, setQuality] = useState(isSmall ? 0.5 : 0.7);
+  const [stability, setStability] = useState(isSmall ? 0.5 : 0.9);
   const [waiting, setWaiting] = useState(false);
   const find = async () => {
     setWaiting(true);
