@@ -359,9 +359,9 @@ def use_page(server: Server, session: str, measured: Measured) -> None:
         browser.close()
 
 
-# Drags the play head: 60 times a second it moves on by half a frame, so that 30 frames a
-# second are asked for. Counts the frames that are drawn; the page draws none without its
-# masks, which is checked for one in ten.
+# Drags the play head: it moves on by half a frame 60 times a second, so 30 frames a
+# second are asked for. Counts the frames that are drawn; the page draws none without
+# its masks, which is checked for one in ten.
 SCRUB = """async ([numFrames, seconds]) => {
   const start = performance.now()
   let [drawn, last, without] = [0, -1, 0]
