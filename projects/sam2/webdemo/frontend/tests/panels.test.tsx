@@ -411,7 +411,7 @@ describe('the workspace', () => {
     expect(commandOf(socket)).toEqual({
       type: 'propose',
       frame: 0,
-      settings: { points_per_side: 16, pred_iou_thresh: 0.7, stability_score_thresh: 0.9 },
+      settings: { points_per_side: 16, pred_iou_thresh: 0.5, stability_score_thresh: 0.5 },
     });
     const proposals = [0, 1, 2].map((index) => ({ index, score: 0.9, label: SCRIPT }));
     socket.say({ type: 'proposals', frame: 0, proposals });
@@ -425,6 +425,16 @@ describe('the workspace', () => {
     await settle();
     await click('accept-selected');
     expect(commandOf(socket)).toEqual({ type: 'accept_proposals', frame: 0, indices: [2], category: 'animal' });
+  });
+
+  it('asks more of the masks of a large model', async () => {
+    const socket = await openWorkspace(objects);
+    store.info.value = { ...INFO, model: { ...INFO.model, image_size: [1024, 1024] } };
+    await click('tab-proposals');
+    await click('propose');
+    expect(commandOf(socket)).toMatchObject({
+      settings: { pred_iou_thresh: 0.7, stability_score_thresh: 0.9 },
+    });
   });
 
   it('keeps the message of a full disk, and says when the connection is lost', async () => {
