@@ -662,11 +662,16 @@ def test_idle_sessions_leave_the_memory_and_come_back(
         time.sleep(0.5)
         assert server.state_of(session)['state'] == 'open'  # the tab is there
         assert sweeps  # the server goes on after the error
+        thumbnail = server.http.get(frame_address(page, 0, 'thumbs')).content
         page.close()
         end = time.monotonic() + WAIT
         while server.state_of(session)['state'] == 'open':
             assert time.monotonic() < end
             time.sleep(0.05)
+        (known,) = server.http.get('/api/sessions').json()
+        address = f'/api/sessions/{session}/thumbs/0.jpg?key={known["key"]}'
+        assert server.http.get(address).content == thumbnail
+        assert server.state_of(session)['state'] == 'closed'  # a list opens none
         again = Page(server, session)
         assert again.masks_of(0)[0].codes == before.codes
         assert again.hello['recovered'] is False

@@ -20,6 +20,7 @@ from contextlib import (
 )
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -36,6 +37,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...apis.building import usable_device
+from ...ops import write_atomically
 from ...version import __version__
 from ..effects import EffectOptions
 from ..formats.exports import EXPORT_FORMATS, export_annotations
@@ -43,7 +45,7 @@ from ..formats.imports import IMPORT_FORMATS, import_annotations
 from ..models import ModelStore
 from ..proposals import TextDetector
 from ..rendering import render_still, render_video
-from ..session.folder import list_sessions
+from ..session.folder import THUMBNAIL, list_sessions
 from ..training import MAX_EPOCHS, TrainingRuns
 from . import protocol
 from .hub import UNKNOWN_SESSION, Hub, OpenSession, SessionView, Tab
@@ -417,6 +419,7 @@ class Demo:
                     **{key: getattr(info, key) for key in keys},
                     'state': info.state,
                     'crashed': info.crashed,
+                    'key': info.key,
                 }
                 for info in await self.hub.list_sessions()
             ]
@@ -458,8 +461,24 @@ class Demo:
         return await self._image(request, self.media.frame)
 
     async def thumbnail(self, request: Request) -> Response:
-        """A small version of a frame."""
-        return await self._image(request, self.media.thumbnail)
+        """A small version of a frame.
+
+        The first one is kept with the session, so that a list of sessions opens none.
+        """
+        session_id = request.path_params['session']
+        if request.path_params['frame']:
+            return await self._image(request, self.media.thumbnail)
+        if session_id not in self.hub.sessions:
+            info = await self.hub.find(session_id)
+            kept = self.hub.folder / info.session_id / THUMBNAIL
+            if request.query_params.get('key') == info.key and kept.is_file():
+                return FileResponse(kept, headers={'Cache-Control': FOREVER})
+        response = await self._image(request, self.media.thumbnail)
+        if response.status_code == HTTPStatus.OK:
+            kept = self.hub.folder / session_id / THUMBNAIL
+            with suppress(OSError):  # it is made again
+                await asyncio.to_thread(write_atomically, kept, bytes(response.body))
+        return response
 
     async def _image(
         self, request: Request, encode: Callable[[Any, int], Awaitable[bytes]]

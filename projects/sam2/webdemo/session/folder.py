@@ -6,6 +6,7 @@ index-N.npz      Snapshot: where the mask of each object and frame is.
 journal.jsonl    One line for each change since the session was created,
                  which is also what undo and redo read.
 masks.bin        All masks (:mod:`.mask_log`).
+thumbnail.jpg    The first frame, for lists of sessions.
 lock             Locked by the process that has the session open; holds its
                  id until it closes the session.
 ===============  ==========================================================
@@ -33,8 +34,10 @@ import numpy as np
 from ...ops import atomic_write, write_atomically
 from .append_only import AppendOnlyFile
 from .mask_log import MaskIndex, MaskLog
+from .video import VideoIdentity
 
 SNAPSHOT, JOURNAL, MASKS, LOCK = 'session.json', 'journal.jsonl', 'masks.bin', 'lock'
+THUMBNAIL = 'thumbnail.jpg'
 FORMAT = 1
 LOCK_TRIES, LOCK_WAIT = 5, 0.05  # listing sessions holds a lock for a moment
 State = Literal['open', 'closed', 'missing video', 'damaged']
@@ -197,6 +200,7 @@ class SessionInfo:
         state: Whether a process has it open, its video is missing, or ``session.json``
             cannot be read.
         crashed: The process that had it open was killed.
+        key: Of the video, see :class:`VideoIdentity`; '' if it is unknown.
     """
 
     session_id: str
@@ -208,6 +212,7 @@ class SessionInfo:
     modified: float
     state: State
     crashed: bool
+    key: str
 
 
 def new_session_folder(root: Path) -> Path:
@@ -250,8 +255,10 @@ def _info(folder: Path) -> SessionInfo:
         data = read_snapshot(folder)
         name, video = data['name'], data['video']
         num_objects = len(data['document']['objects'])
+        key = VideoIdentity(**video).key
     except (ValueError, KeyError, TypeError):
         name, video, num_objects, state = folder.name, {}, 0, 'damaged'
+        key = ''
     source = video.get('path', '')
     if state == 'closed' and not Path(source).exists():
         state = 'missing video'
@@ -265,6 +272,7 @@ def _info(folder: Path) -> SessionInfo:
         modified=modified,
         state=state,
         crashed=crashed and not is_open,
+        key=key,
     )
 
 

@@ -55,6 +55,12 @@ class VideoIdentity:
         """Convert to JSON."""
         return asdict(self)
 
+    @property
+    def key(self) -> str:
+        """Hash for addresses: another content or place gives another one."""
+        content = f'{self.path}\0{self.content_hash}'
+        return hashlib.sha256(content.encode()).hexdigest()[:24]
+
 
 class AnnotatedVideo:
     """A video or a set of images, read by the exact index of a frame.
@@ -117,8 +123,7 @@ class AnnotatedVideo:
         if self.kind == 'video':
             self._one_size = self._size_of_video()
         self.identity = self._identify()
-        content = f'{self.path}\0{self.identity.content_hash}'
-        self.key = hashlib.sha256(content.encode()).hexdigest()[:24]
+        self.key = self.identity.key
 
     def reopen(self) -> 'AnnotatedVideo':
         """Open the same video once more, with readers of its own.
