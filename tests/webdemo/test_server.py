@@ -636,6 +636,29 @@ def test_a_video_that_was_moved_is_found_again(
     shutil.rmtree(moved)
 
 
+def test_a_session_that_another_server_has_open_is_not_deleted(
+    tmp_path: Path, clip_folder: Path
+) -> None:
+    options = DemoOptions(
+        config=MINI_CONFIG,
+        checkpoint=str(MINI_WEIGHTS),
+        device='cpu',
+        sessions=tmp_path,
+        roots=(clip_folder,),
+    )
+    with running_demo(options) as server, running_demo(options) as other:
+        session = server.new_session(clip_folder)
+        page = Page(server, session)
+        prompt_disc(page)
+        (before,) = page.masks_of(0)
+        address = f'/api/sessions/{session}'
+        answer = other.http.delete(address)
+        assert answer.status_code == 409
+        assert f'{session} is open in' in answer.json()['error']
+        assert page.masks_of(0)[0].codes == before.codes
+        assert server.http.delete(address).status_code == 204
+
+
 def test_idle_sessions_leave_the_memory_and_come_back(
     tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
