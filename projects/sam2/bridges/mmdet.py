@@ -1,0 +1,17 @@
+"""What a config of mmdetection imports to use this package.
+
+::
+
+    custom_imports = dict(imports=['projects.sam2.bridges.mmdet'])
+
+It registers all parts of this package and of the bridges to mmdetection, and installs
+the operators in torch where mmcv's compiled ones are missing.
+"""
+
+from .mmcv_operators import ensure_operators
+
+ensure_operators()  # before the imports below, some of which import mmdet.models
+
+from . import image_dataset  # noqa: E402
+
+__all__ = ['image_dataset']
