@@ -55,10 +55,11 @@ class HieraFPN(PretrainedModule):
         """Compute the pyramid.
 
         Args:
-            maps: Finest first, each (B, C_i, H / 2**i, W / 2**i).
+            maps: Finest first, each (B, C_i, H_i, W_i), half as high and wide as the
+                one before; an odd size is rounded up or down.
 
         Returns:
-            A map for each level, finest first, each (B, C, H / 2**i, W / 2**i).
+            A map for each level, finest first, each (B, C, H_i, W_i).
 
         Raises:
             ValueError: If there is not one map for each level.
@@ -73,7 +74,9 @@ class HieraFPN(PretrainedModule):
             if outputs and level in self.top_down_levels:
                 # The maps are added in float32, as in the release.
                 coarse = functional.interpolate(
-                    at_least_float32(outputs[-1]), scale_factor=2, mode='nearest'
+                    at_least_float32(outputs[-1]),
+                    size=lateral.shape[-2:],
+                    mode='nearest',
                 )
                 weight = conv.get_parameter('weight')
                 lateral = match_weights(lateral + coarse, weight)

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.runner import CheckpointLoader
+from torch import Tensor
 
 from ..checkpoints import part_weights
 
@@ -52,12 +53,23 @@ class PretrainedModule(BaseModule):
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location)
         weights = part_weights(
             loaded,
-            self.state_dict(),
+            self.checkpoint_state(),
             part=self.checkpoint_part,
             prefix=prefix,
             source=checkpoint,
         )
-        self.load_state_dict(weights)
+        # What only one of the two state dicts has stays as it is.
+        own = self.state_dict().keys() & weights.keys()
+        self.load_state_dict({name: weights[name] for name in own}, strict=False)
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """Return a state dict of the part as checkpoints contain it.
+
+        A part that a checkpoint has more or fewer weights of overrides this; only names
+        and shapes of the tensors are read.
+        """
+        state: dict[str, Tensor] = self.state_dict()
+        return state
 
 
 def _is_pretrained(cfg: dict[str, Any]) -> bool:
