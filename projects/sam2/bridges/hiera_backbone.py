@@ -277,6 +277,7 @@ class HieraPyramid(HieraFPN):
             init_cfg=init_cfg,
         )
         self.in_channels = tuple(in_channels)
+        self.out_channels = out_channels
         self.start_level = start_level
         self.num_extra_levels = (num_outs or num_levels) - num_levels
         self.add_extra_convs = add_extra_convs
@@ -322,11 +323,10 @@ class HieraPyramid(HieraFPN):
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """Names and shapes of the released pyramid, which has all levels."""
-        out_channels = self.lateral_convs[0].out_channels
         with torch.device('meta'):
             whole = HieraFPN(
                 in_channels=self.in_channels,
-                out_channels=out_channels,
+                out_channels=self.out_channels,
                 top_down_levels=(),
             )
         state: dict[str, Tensor] = whole.state_dict()

@@ -84,11 +84,16 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
         version = '2.1'
     elif not any(key.startswith('tracker.memory_attention.') for key in shapes):
         version = None  # Sam2Model of transformers has no memory
+    return ModelKind(version=version, size=_size_of(shapes, 'image_encoder.backbone.'))
+
+
+def _size_of(shapes: Shapes, prefix: str) -> str | None:
+    """Size of a released backbone by the weights below a prefix; None for others."""
     num_blocks = 0
-    while f'image_encoder.backbone.blocks.{num_blocks}.norm1.weight' in shapes:
+    while f'{prefix}blocks.{num_blocks}.norm1.weight' in shapes:
         num_blocks += 1
-    position = shapes.get('image_encoder.backbone.position_embedding', (1, 0))
-    return ModelKind(version=version, size=SIZES.get((position[1], num_blocks)))
+    position = shapes.get(f'{prefix}position_embedding', (1, 0))
+    return SIZES.get((position[1], num_blocks))
 
 
 def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
@@ -301,7 +306,14 @@ def part_weights(
     fitted = fit_adapters(weights, expected)
     differences = _differences(fitted, expected)
     if differences:
-        title = f'{source} does not fit {part.rstrip(".")}.'
+        given, wanted = (
+            _size_of({key: tuple(value.shape) for key, value in state.items()}, '')
+            for state in (weights, expected)
+        )
+        kinds = ''
+        if given and wanted and given != wanted:
+            kinds = f': it has the weights of {given}, not of {wanted}'
+        title = f'{source} does not fit {part.rstrip(".")}{kinds}.'
         raise CheckpointMismatchError('\n'.join((title, *differences)))
     check_values(fitted, expected, source=source)
     return fitted

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from mmengine.model import BaseModule, PretrainedInit
+from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
@@ -61,6 +61,8 @@ class PretrainedModule(BaseModule):
         # What only one of the two state dicts has stays as it is.
         own = self.state_dict().keys() & weights.keys()
         self.load_state_dict({name: weights[name] for name in own}, strict=False)
+        if hasattr(self, '_params_init_info'):  # what MMEngine logs for each weight
+            update_init_info(self, f'PretrainedInit: load from {checkpoint}')
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """Return a state dict of the part as checkpoints contain it.
