@@ -1,0 +1,88 @@
+"""What a detector found in an image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+from typing_extensions import Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """Boxes of one image with their scores and classes, best first.
+
+    Attributes:
+        boxes: Corners ``(x0, y0, x1, y1)`` in pixels of the original image, (N, 4),
+            float32.
+        scores: (N,), float32.
+        labels: Indices into ``class_names``, (N,), int64.
+        masks: (N, height, width), bool, or None.
+        class_names: Name of each label; empty if they are unknown.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        count = len(self.scores)
+        mask_shape = (count, 0, 0) if self.masks is None else self.masks.shape
+        if (
+            self.boxes.shape != (count, 4)
+            or self.scores.shape != self.labels.shape
+            or self.scores.ndim != 1
+            or len(mask_shape) != 3
+            or mask_shape[0] != count
+        ):
+            shapes = [
+                None if tensor is None else tuple(tensor.shape)
+                for tensor in (self.boxes, self.scores, self.labels, self.masks)
+            ]
+            msg = (
+                f'Expected boxes (N, 4), scores (N,), labels (N,) and masks (N, '
+                f'height, width) or None, but got {", ".join(map(str, shapes))}'
+            )
+            raise ValueError(msg)
+
+    @classmethod
+    def from_instances(
+        cls, instances: InstanceData, class_names: Sequence[str] = ()
+    ) -> Self:
+        """Convert predictions of mmdetection, and sort them by score.
+
+        Args:
+            instances: ``pred_instances`` of a ``DetDataSample``, with ``bboxes``,
+                ``scores``, ``labels`` and maybe ``masks``.
+            class_names: ``dataset_meta['classes']`` of the detector.
+        """
+        boxes, scores, labels, masks = map(
+            instances.get, ('bboxes', 'scores', 'labels', 'masks')
+        )
+        # A stable order, so that equal scores keep the detector's.
+        order = scores.argsort(descending=True, stable=True)
+        return cls(
+            boxes=getattr(boxes, 'tensor', boxes)[order].float(),
+            scores=scores[order].float(),
+            labels=labels[order].long(),
+            masks=None if masks is None else torch.as_tensor(masks)[order].bool(),
+            class_names=tuple(class_names),
+        )
+
+    def __len__(self) -> int:
+        """Number of boxes."""
+        return len(self.scores)
+
+    def select(self, rows: Tensor | slice) -> 'Detections':
+        """Select boxes by indices, in their order, or by a bool mask (N,)."""
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            masks=None if self.masks is None else self.masks[rows],
+        )
