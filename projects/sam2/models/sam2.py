@@ -7,8 +7,10 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, TASK_UTILS
+from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from ..checkpoints import check_weights, fit_adapters, weights_of
 from ..ops import match_weights
 from ..structures import (
     ClipBatch,
@@ -30,6 +32,7 @@ from .layers import (
     set_activation_checkpointing,
     sine_encoding_2d,
 )
+from .pretrained import PretrainedModule
 from .prompt_simulator import PromptPlan
 from .released_names import ReleasedNames, instead_of
 from .tracking.clip import losses_in_groups, split_objects, track_clip
@@ -40,7 +43,7 @@ PartConfig = dict[str, Any]
 
 
 @MODELS.register_module()
-class SAM2(ReleasedNames, BaseModel):
+class SAM2(ReleasedNames, PretrainedModule, BaseModel):
     """Promptable segmentation of images and videos (Ravi et al., 2024).
 
     .. code:: text
@@ -82,6 +85,10 @@ class SAM2(ReleasedNames, BaseModel):
             results. A list of parts, such as ``image_encoder.backbone``: these parts
             as well. ``'auto'``: ``True`` on a CPU, ``False`` elsewhere.
             ``SAM2LowMemoryHook`` sets it for a schedule.
+        init_cfg: MMEngine's initialisation. ``dict(type='Pretrained', checkpoint=…)``
+            loads a released file, a Hugging Face folder or a checkpoint of ours in
+            :meth:`init_weights`, for a SAM 2 that is a part of another model; a run of
+            SAM 2 itself has ``load_from``.
 
     Example:
         >>> config = Config.fromfile('configs/sam2_tiny_mose.py')
@@ -104,9 +111,11 @@ class SAM2(ReleasedNames, BaseModel):
         data_preprocessor: PartConfig | None = None,
         adaptations: Sequence[PartConfig] = (),
         activation_checkpointing: ActivationCheckpointing = 'auto',
+        init_cfg: dict[str, object] | None = None,
     ) -> None:
         super().__init__(
-            data_preprocessor=data_preprocessor or {'type': 'ClipDataPreprocessor'}
+            data_preprocessor=data_preprocessor or {'type': 'ClipDataPreprocessor'},
+            init_cfg=init_cfg,
         )
         self.data_preprocessor: ClipDataPreprocessor
         self.image_encoder = MODELS.build(image_encoder)
@@ -126,6 +135,22 @@ class SAM2(ReleasedNames, BaseModel):
         recompute_norms_and_activations(self)
         self.set_activation_checkpointing(activation_checkpointing)
         self._freeze_modes()
+
+    def _load_pretrained(
+        self, checkpoint: str, prefix: str | None = None, map_location: str = 'cpu'
+    ) -> None:
+        """Load a checkpoint of a whole SAM 2, which may be in a larger model."""
+        if prefix is not None:
+            msg = (
+                f'init_cfg of a SAM 2 has prefix={prefix!r}; leave it out, a SAM 2 is '
+                f'found in any checkpoint'
+            )
+            raise ValueError(msg)
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location)
+        weights = weights_of(loaded, source=checkpoint)
+        fitted = fit_adapters(weights, self.state_dict())
+        check_weights(fitted, self, source=checkpoint)
+        self.load_state_dict(fitted)
 
     def __getattr__(self, name: str) -> Any:
         """Look up a part; the error of a released name says what to use instead."""
