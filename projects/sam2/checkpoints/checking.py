@@ -27,7 +27,7 @@ VERSION_2_1_KEYS = {
     'tracker.object_pointer.time_projection.weight',
 }
 # Channels of the first stage and number of blocks.
-SIZES = {
+SIZES: dict[tuple[int, ...], str] = {
     (96, 12): 'tiny',
     (96, 16): 'small',
     (112, 24): 'bplus',
@@ -92,8 +92,8 @@ def _size_of(shapes: Shapes, prefix: str) -> str | None:
     num_blocks = 0
     while f'{prefix}blocks.{num_blocks}.norm1.weight' in shapes:
         num_blocks += 1
-    position = shapes.get(f'{prefix}position_embedding', (1, 0))
-    return SIZES.get((position[1], num_blocks))
+    position = shapes.get(f'{prefix}position_embedding', ())
+    return SIZES.get((*position[1:2], num_blocks))
 
 
 def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
