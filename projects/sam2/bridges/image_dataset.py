@@ -86,14 +86,9 @@ class ClipBridgeDataset(ClipDataset):
     def _content(self) -> BridgeContent:
         dataset = build_inner(self.inner)
         return BridgeContent(
-            records=RecordStore(image_records(dataset), self._where),
+            records=RecordStore(image_records(dataset), annotation_file_of(self.inner)),
             renamed=label_renaming(dataset),
         )
-
-    @property
-    def _where(self) -> Path:
-        root = str(self.inner.get('data_root') or '.')
-        return Path(root) / str(self.inner.get('ann_file', ''))
 
     def list_videos(self) -> list[str]:
         """Names of the images: their file names without the ending."""
@@ -150,6 +145,12 @@ def build_inner(config: Mapping[str, Any]) -> BaseDataset:
     return dataset
 
 
+def annotation_file_of(config: Mapping[str, Any]) -> Path:
+    """Path of a dataset's annotations, for errors."""
+    root = str(config.get('data_root') or '.')
+    return Path(root) / str(config.get('ann_file', ''))
+
+
 def label_renaming(dataset: BaseDataset) -> Renaming:
     """Map the labels in files to classes, as mmsegmentation does.
 
@@ -182,25 +183,29 @@ def image_records(dataset: BaseDataset) -> Iterator[tuple[str, Record]]:
         ClipDataError: If a file lies outside of the dataset's folder, or an image has
             neither instances nor labels.
     """
-    images, labels = (_folder_of(dataset, k) for k in (IMAGE_PREFIXES, LABEL_PREFIXES))
+    images, labels = (folder_of(dataset, k) for k in (IMAGE_PREFIXES, LABEL_PREFIXES))
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
+        if 'images' in info:
+            problem = f'{type(dataset).__name__} is a dataset of videos, not of images'
+            where = str(dataset.ann_file)
+            raise ClipDataError.at(where, problem, 'take ClipVideoBridgeDataset')
         path = str(info['img_path'])
-        name = _name_inside(images, path)
+        name = name_inside(images, path)
         if info.get('seg_map_path'):
-            _name_inside(labels, str(info['seg_map_path']))
+            name_inside(labels, str(info['seg_map_path']))
         record = {'image': path, **_truth_of(info)}
         if record.get('masks', True):
             yield Path(name).with_suffix('').as_posix(), record
 
 
-def _folder_of(dataset: BaseDataset, keys: Sequence[str]) -> str:
+def folder_of(dataset: BaseDataset, keys: Sequence[str]) -> str:
     """Folder that files of a kind must be in, relative to the working directory."""
     prefixes = (dataset.data_prefix.get(key) for key in keys)
     return next((p for p in prefixes if p), '') or str(dataset.data_root or '') or '.'
 
 
-def _name_inside(folder: str, path: str) -> str:
+def name_inside(folder: str, path: str) -> str:
     """Path of a file relative to its folder; symbolic links are not resolved."""
     name = os.path.relpath(path, folder)
     if Path(name).parts[:1] == ('..',):
