@@ -68,25 +68,32 @@ class FrameResult:
         object_ids: Id of each mask.
         masks: COCO run lengths; ``pycocotools.mask.decode`` reads them.
         ious: The model's estimates of their IoU; NaN if there is no estimate.
+        categories: Name of the class of each object, ``''`` for none; empty if no
+            object has one.
+        scores: How certain a detector is of each object; empty without a detector.
     """
 
     frame_index: int
     object_ids: tuple[int, ...]
     masks: tuple[EncodedMask, ...]
     ious: tuple[float, ...]
+    categories: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
 
     def as_json(self) -> Mapping[str, Any]:
         """Convert to plain types."""
-        objects = zip(self.object_ids, self.masks, self.ious, strict=True)
+        columns: dict[str, Iterable[Any]] = {'id': self.object_ids}
+        if self.categories:
+            columns['category'] = self.categories
+        if self.scores:
+            columns['score'] = [round(score, 4) for score in self.scores]
+        columns['iou'] = [None if math.isnan(i) else round(i, 4) for i in self.ious]
+        columns['segmentation'] = self.masks
         return {
             'frame_index': self.frame_index,
             'objects': [
-                {
-                    'id': object_id,
-                    'iou': None if math.isnan(iou) else round(iou, 4),
-                    'segmentation': mask,
-                }
-                for object_id, mask, iou in objects
+                dict(zip(columns, row, strict=True))
+                for row in zip(*columns.values(), strict=True)
             ],
         }
 
@@ -138,6 +145,8 @@ class InferredFrame:
         masks: (O, height, width), bool; they may overlap.
         ious: The model's estimates of their IoU; NaN if there is no estimate.
         marks: Prompts on this frame.
+        categories: As for :class:`FrameResult`, like the scores.
+        scores: How certain a detector is of each object.
     """
 
     frame_index: int
@@ -146,6 +155,8 @@ class InferredFrame:
     masks: NDArray[np.bool_]
     ious: tuple[float, ...]
     marks: tuple[PromptMark, ...] = ()
+    categories: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
 
     def encoded(self) -> FrameResult:
         """The result without pixels, with run-length encoded masks."""
@@ -154,6 +165,8 @@ class InferredFrame:
             object_ids=self.object_ids,
             masks=tuple(encode_masks(self.masks)) if self.object_ids else (),
             ious=self.ious,
+            categories=self.categories,
+            scores=self.scores,
         )
 
     def label_map(self) -> NDArray[np.uint16]:
@@ -391,7 +404,8 @@ class ResultFiles:
     ``<name>.png`` or, for a video, ``<name>/<frame>.png`` with object ids: a palette
     PNG, or one of 16 bits for ids above 255 (smaller objects lie on top);
     ``<name>.json``, COCO run lengths; and ``.npz`` beside the PNG with ``masks``,
-    ``object_ids`` and ``ious``.
+    ``object_ids`` and ``ious``. Classes and scores of objects, where there are any, are
+    in ``category`` and ``score`` of the json, ``categories`` and ``scores`` of the npz.
 
     Masks that an earlier run wrote for an input of this name are removed before the
     first one is written, since they may be of other frames or formats.
@@ -469,12 +483,16 @@ class ResultFiles:
             else:
                 write_mask(path, labels.astype(np.uint8))
         if 'npz' in self._formats:
-            np.savez_compressed(
-                _with_ending(stem, '.npz'),
-                masks=frame.masks,
-                object_ids=np.array(frame.object_ids, dtype=np.int64),
-                ious=np.array(frame.ious, dtype=np.float32),
-            )
+            arrays: dict[str, NDArray[Any]] = {
+                'masks': frame.masks,
+                'object_ids': np.array(frame.object_ids, dtype=np.int64),
+                'ious': np.array(frame.ious, dtype=np.float32),
+            }
+            if frame.categories:
+                arrays['categories'] = np.array(frame.categories, dtype=np.str_)
+            if frame.scores:
+                arrays['scores'] = np.array(frame.scores, dtype=np.float32)
+            np.savez_compressed(_with_ending(stem, '.npz'), **arrays)
 
     def finish(self, result: InferenceResult) -> None:
         """Write the result as json."""

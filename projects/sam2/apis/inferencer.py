@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ class ObjectPrompt:
         labels: 1 for a point on the object, 0 for a point outside; all 1 if empty.
         box: Corners ``(x, y, x, y)``, or None.
         mask: (height, width), bool, instead of points and box.
+        category: Name of the object's class, which results and files repeat; a prompt
+            without one does not change that of an earlier prompt.
 
     Raises:
         ValueError: If there is no prompt, a mask comes with points or a box, or the
@@ -86,6 +89,7 @@ class ObjectPrompt:
     labels: Sequence[int] = ()
     box: Sequence[float] | None = None
     mask: NDArray[np.bool_] | None = None
+    category: str = ''
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -244,17 +248,50 @@ class SAM2Inferencer(BaseInferencer):
             OSError: If no window can be opened to show the overlays.
             ValueError: If an input or a prompt cannot be used.
         """
-        if max_frames is not None:
-            max_frames = read_whole_number(max_frames, name='max_frames', least=1)
         others = [prompt for prompt in prompts if not isinstance(prompt, ObjectPrompt)]
         if others:
             msg = f'prompts holds {others[0]!r}; give ObjectPrompt(points=…, labels=…)'
             raise ValueError(msg)
+        if str(out_dir):
+            check_formats(pred_formats, (prompt.object_id for prompt in prompts))
+        return self._infer_all(
+            inputs,
+            partial(self.forward, prompts=prompts),
+            first_frame=min((prompt.frame_index for prompt in prompts), default=0),
+            folder_is_video=folder_is_video,
+            max_frames=max_frames,
+            return_vis=return_vis,
+            show=show,
+            wait_time=wait_time,
+            out_dir=out_dir,
+            pred_formats=pred_formats,
+        )
+
+    def _infer_all(
+        self,
+        inputs: InferenceInput | list[InferenceInput],
+        forward: Callable[..., Iterator[InferredFrame]],
+        *,
+        first_frame: int = 0,
+        folder_is_video: bool = False,
+        max_frames: int | None = None,
+        return_vis: bool = False,
+        show: bool = False,
+        wait_time: float = 0.0,
+        out_dir: str | Path = '',
+        pred_formats: Collection[str] = ('png', 'json'),
+    ) -> dict[str, list[Any]]:
+        """Open, segment, draw and write inputs; most options are those of a call.
+
+        Args:
+            forward: Segments an open input: ``forward(source, max_frames=…)``.
+            first_frame: Videos are tracked from here on.
+        """
+        if max_frames is not None:
+            max_frames = read_whole_number(max_frames, name='max_frames', least=1)
         if show:
             self.visualizer.check_windows()
         folder = Path(out_dir) if str(out_dir) else None
-        if folder is not None:
-            check_formats(pred_formats, (prompt.object_id for prompt in prompts))
         results: list[InferenceResult] = []
         overlays: list[list[Picture]] = []
         items = list_inputs(inputs, folder_is_video=folder_is_video)
@@ -272,9 +309,11 @@ class SAM2Inferencer(BaseInferencer):
                         pred_formats,
                         frames_per_second=source.frames_per_second,
                     )
-                frames = self.forward(source, prompts=prompts, max_frames=max_frames)
+                frames = forward(source, max_frames=max_frames)
                 if not counts_inputs:
-                    frames = self._with_progress(frames, source, prompts, max_frames)
+                    frames = self._with_progress(
+                        frames, source, first_frame, max_frames
+                    )
                 result, pictures = self._collect(
                     frames,
                     name,
@@ -331,6 +370,7 @@ class SAM2Inferencer(BaseInferencer):
             masks=inputs.masks,
             prompted_ids=tuple({mark.object_id for mark in inputs.marks}),
             marks=inputs.marks,
+            names=inputs.categories,
         )
         least, most = SHOWN_SIDES
         side = min(max(*inputs.pixels.shape[:2], least), most)
@@ -455,14 +495,13 @@ class SAM2Inferencer(BaseInferencer):
         self,
         frames: Iterator[InferredFrame],
         source: InferenceSource,
-        prompts: Sequence[ObjectPrompt],
+        first_frame: int,
         max_frames: int | None,
     ) -> Iterator[InferredFrame]:
         """Show a progress bar over the frames of a video or stream."""
         total = max_frames
-        if isinstance(source, VideoInput):  # tracked from the first prompted frame on
-            first = min((prompt.frame_index for prompt in prompts), default=0)
-            num_frames = max(source.frames.num_frames - first, 0)
+        if isinstance(source, VideoInput):
+            num_frames = max(source.frames.num_frames - first_frame, 0)
             total = num_frames if max_frames is None else min(num_frames, max_frames)
         hidden = not self.show_progress or isinstance(source, ImageInput)
         return iter(track(frames, source.name, total=total, disable=hidden))
@@ -528,6 +567,7 @@ def segment_image(
         masks=np.stack(masks) if masks else empty,
         ious=tuple(ious),
         marks=_marks(prompts, 0),
+        categories=_categories(prompts, object_ids),
     )
 
 
@@ -575,6 +615,7 @@ def _inferred_frame(
         masks=(result.mask_logits[:, 0] > 0).cpu().numpy(),
         ious=tuple(result.ious.tolist()),
         marks=_marks(prompts, result.frame_index),
+        categories=_categories(prompts, result.object_ids),
     )
 
 
@@ -586,6 +627,14 @@ def _marks(prompts: Sequence[ObjectPrompt], frame_index: int) -> tuple[PromptMar
         if prompt.frame_index == frame_index
         for mark in prompt.marks()
     )
+
+
+def _categories(
+    prompts: Sequence[ObjectPrompt], object_ids: Sequence[int]
+) -> tuple[str, ...]:
+    """Class of each object; empty if no prompt names one."""
+    named = {p.object_id: p.category for p in prompts if p.category}
+    return tuple(named.get(number, '') for number in object_ids) if named else ()
 
 
 def _config_of(model: str | Path | Config | None, weights: str | None) -> Config:

@@ -75,6 +75,8 @@ class Overlay:
         prompted_ids: Objects whose mask gets a white rim: they are prompted here.
         marks: Points and boxes of the prompts.
         void: (height, width), bool, pixels that do not count, greyed; or None.
+        names: Name of each object, written after its id; ``''`` for none. Empty if no
+            object has one.
     """
 
     object_ids: tuple[int, ...]
@@ -82,6 +84,7 @@ class Overlay:
     prompted_ids: tuple[int, ...] = ()
     marks: tuple[PromptMark, ...] = ()
     void: Mask | None = None
+    names: tuple[str, ...] = ()
 
 
 def draw_overlay(frame: Picture, overlay: Overlay, *, long_side: int) -> Picture:
@@ -111,7 +114,7 @@ def draw_overlay(frame: Picture, overlay: Overlay, *, long_side: int) -> Picture
         _outline(image, mask, object_color(object_id), is_prompted=is_prompted)
     scale = size[1] / overlay.masks.shape[2]
     clicks = draw_marks(image, overlay.marks, scale, objects=objects)
-    draw_labels(image, masks, overlay.object_ids, occupied=clicks)
+    draw_labels(image, masks, overlay.object_ids, names=overlay.names, occupied=clicks)
     return image
 
 
@@ -373,15 +376,18 @@ def draw_labels(
     masks: Sequence[Mask],
     object_ids: Sequence[int],
     *,
+    names: Sequence[str] = (),
     occupied: Sequence[Region] = (),
 ) -> None:
-    """Write the id of each object on a black label rimmed in its colour.
+    """Write the id and the name of each object on a black label rimmed in its colour.
 
     A label lies where the mask is thickest, or beside the mask if that is smaller than
     the label or something else is in the way.
 
     Args:
         masks: Of the picture's size; an empty one gets no label.
+        object_ids: One for each mask.
+        names: One for each mask, ``''`` for none; empty if no object has one.
         occupied: Centre and half the size (x, y) of regions to keep free.
     """
     divisor = 26 if len(masks) <= FEW_OBJECTS else 36
@@ -390,11 +396,14 @@ def draw_labels(
     line = _line_width(image)
     owners, areas = _owners(image, masks)
     occupied = [*occupied]
-    for index, (object_id, mask) in enumerate(zip(object_ids, masks, strict=True)):
+    names = names or [''] * len(masks)
+    objects = zip(object_ids, names, masks, strict=True)
+    for index, (object_id, name, mask) in enumerate(objects):
         if not areas[index]:
             continue
         letter_height = int(np.clip(math.sqrt(areas[index]) / 2, smallest, largest))
-        height, width = text_size(str(object_id), letter_height)
+        text = f'{object_id} {name}'.rstrip()
+        height, width = text_size(text, letter_height)
         half = (width // 2 + 2 + line, height // 2 + line)
         centers = _label_centers(mask, half, gap=3 * line + 1)
         free = [c for c in centers if not any(_overlap(c, half, o) for o in occupied)]
@@ -407,7 +416,7 @@ def draw_labels(
         cv2.rectangle(image, *corners, BLACK, cv2.FILLED)
         cv2.rectangle(image, *corners, object_color(object_id), line)
         at = (max(0, x - width // 2), max(0, y - height // 2))
-        draw_text(image, str(object_id), at, letter_height=letter_height, color=WHITE)
+        draw_text(image, text, at, letter_height=letter_height, color=WHITE)
 
 
 def _owners(image: Picture, masks: Sequence[Mask]) -> tuple[NDArray[Any], list[int]]:
