@@ -1,0 +1,1 @@
+"""Detect and track: any detector finds objects, SAM 2 follows them."""
