@@ -134,7 +134,7 @@ def convert_to_davis(
     dataset: ClipDataset = DATASETS.build(config)
     names = dataset.list_videos()
     _refuse_equal_names(names, folder)
-    _begin(folder.root, settings)
+    begin_dataset(folder.root, settings)
     folder.unfinished.mkdir(exist_ok=True)
     clips: dict[str, tuple[DavisClip, ...]] = {}
     problems: dict[str, str] = {}
@@ -166,7 +166,7 @@ def convert_to_davis(
         }
         for clip in conversion.clips
     }
-    _finish(
+    finish_dataset(
         folder.root,
         {split: [clip.name for clip in conversion.clips]},
         {'settings': settings, 'videos': videos},
@@ -200,15 +200,17 @@ def is_complete(root: Path, settings: Mapping[str, Any]) -> bool:
     raise FileExistsError(msg)
 
 
-def _begin(root: Path, settings: Mapping[str, Any]) -> None:
+def begin_dataset(root: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder of a dataset, and mark it as unfinished."""
     root.mkdir(parents=True, exist_ok=True)
     marker = root / UNFINISHED_FILE
     marker.write_text(json.dumps(dict(settings)), encoding='utf-8')
 
 
-def _finish(
+def finish_dataset(
     root: Path, splits: Mapping[str, list[str]], meta: Mapping[str, Any]
 ) -> None:
+    """Write the lists of clips and ``meta.json``: the dataset is complete."""
     for split, names in splits.items():
         write_list(root / 'ImageSets' / f'{split}.txt', names)
     write_atomically(root / META_FILE, json.dumps(meta, indent=1))
@@ -447,7 +449,7 @@ def write_synthetic_dataset(
     Returns:
         The content of ``meta.json``.
     """
-    _begin(root, settings)
+    begin_dataset(root, settings)
     plans = [plan for split in splits.values() for plan in split]
     entries: dict[str, dict[str, Any]] = {}
     for result in run_tasks(
@@ -470,7 +472,7 @@ def write_synthetic_dataset(
         split: [plan.name for plan in split_plans]
         for split, split_plans in splits.items()
     }
-    _finish(root, names, meta)
+    finish_dataset(root, names, meta)
     return meta
 
 

@@ -7,7 +7,7 @@ the times of its frames. The same plan gives the same clip.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -186,7 +186,6 @@ def make_plans(
     Args:
         size: Side of the square clips in pixels.
     """
-    shapes = ((size, size), (size * 3 // 4, size), (size, size), (size, size * 3 // 4))
     kinds = tuple(ClipKind)
     split_seed = int.from_bytes(split.encode()[:4], 'big')
     return [
@@ -194,11 +193,17 @@ def make_plans(
             name=f'{split}_{index:05d}',
             seed=(seed, split_seed, index),
             kind=kinds[index % len(kinds)],
-            size=shapes[index % len(shapes)],
+            size=clip_size(index, size),
             num_frames=num_frames,
         )
         for index in range(num_clips)
     ]
+
+
+def clip_size(index: int, side: int) -> Size:
+    """Height and width of a clip by its index: square, wide, square or tall."""
+    short = side * 3 // 4
+    return ((side, side), (short, side), (side, side), (side, short))[index % 4]
 
 
 def make_clip(plan: ClipPlan) -> SyntheticClip:
@@ -277,22 +282,31 @@ def copy_iou(labels: NDArray[np.uint8], num_objects: int) -> float:
 # Scenes ------------------------------------------------------------------------------
 
 
+class Drawable(Protocol):
+    """An object of a scene."""
+
+    def draw(
+        self, frame: NDArray[np.float32], time: float, offset: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """See :meth:`Blob.draw`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Blobs over a background.
+    """Objects over a background.
 
     Attributes:
         background: RGB, larger than the frame by ``PAN_MARGIN`` on each side.
         pan: Motion of the background over the whole time, ``(x, y)``, pixels.
-        objects: Blobs with a mask, the lowest first.
-        occluder: A blob without a mask above all others, or None.
+        objects: Objects with a mask, the lowest first.
+        occluder: An object without a mask above all others, or None.
         light: Relative change of the brightness over the whole time.
     """
 
     background: NDArray[np.uint8]
     pan: NDArray[np.float64]
-    objects: tuple['Blob', ...]
-    occluder: 'Blob | None'
+    objects: tuple[Drawable, ...]
+    occluder: Drawable | None
     light: float
 
     def render(
@@ -320,8 +334,8 @@ class Scene:
         )
         frame = np.asarray(panned, np.float32)
         labels = np.zeros(size, np.uint8)
-        for object_id, blob in enumerate(self.objects, start=1):
-            labels[blob.draw(frame, time, np.zeros(2))] = object_id
+        for object_id, obj in enumerate(self.objects, start=1):
+            labels[obj.draw(frame, time, np.zeros(2))] = object_id
         if self.occluder is not None:  # it moves with the background
             labels[self.occluder.draw(frame, time, shift)] = 0
         frame *= 1 + self.light * (time - 0.5)
@@ -362,25 +376,11 @@ class Blob:
         Returns:
             (height, width), the pixels that it covers.
         """
-        height, width = frame.shape[:2]
         center = self.motion.at(time) + offset
         angle = self.spin[0] + self.spin[1] * time
         scale = 1 + self.pulse * np.sin(2 * np.pi * time + self.spin[0])
-        alpha = np.zeros((height, width), np.uint8)
-        corners = np.round(self._outline(time, angle, scale, center) * 2**SUBPIXEL_BITS)
-        cv2.fillPoly(alpha, [corners.astype(np.int32)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
-        middle = TEXTURE_SIZE / 2
-        matrix = np.asarray(
-            cv2.getRotationMatrix2D((middle, middle), -np.degrees(angle), float(scale)),
-            np.float64,
-        )
-        matrix[:, 2] += center - middle
-        skin = cv2.warpAffine(
-            self.texture, matrix, (width, height), borderMode=cv2.BORDER_REFLECT
-        )
-        opacity = alpha[..., None].astype(np.float32) / 255
-        frame[:] = frame + (skin - frame) * opacity
-        return alpha > 127
+        corners = self._outline(time, angle, scale, center)
+        return paint(frame, corners, self.texture, center, angle, scale)
 
     def _outline(
         self, time: float, angle: float, scale: float, center: NDArray[np.float64]
@@ -394,6 +394,45 @@ class Blob:
         direction = np.stack([np.cos(theta + angle), np.sin(theta + angle)], axis=1)
         corners: NDArray[np.float64] = center + radius[:, None] * direction
         return corners
+
+
+def paint(
+    frame: NDArray[np.float32],
+    corners: NDArray[np.float64],
+    texture: NDArray[np.uint8],
+    center: NDArray[np.float64],
+    angle: float,
+    scale: float,
+) -> NDArray[np.bool_]:
+    """Paint a textured polygon on a frame, in place, with smooth edges.
+
+    Args:
+        frame: (height, width, 3), RGB.
+        corners: (N, 2), x and y, pixels.
+        texture: (TEXTURE_SIZE, TEXTURE_SIZE, 3), RGB; its middle lies on the center.
+        center: ``(x, y)``, pixels.
+        angle: Rotation of the texture, radians.
+        scale: Size of the texture.
+
+    Returns:
+        (height, width), the pixels that it covers.
+    """
+    height, width = frame.shape[:2]
+    alpha = np.zeros((height, width), np.uint8)
+    fixed = np.round(corners * 2**SUBPIXEL_BITS).astype(np.int32)
+    cv2.fillPoly(alpha, [fixed], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+    middle = TEXTURE_SIZE / 2
+    matrix = np.asarray(
+        cv2.getRotationMatrix2D((middle, middle), -np.degrees(angle), float(scale)),
+        np.float64,
+    )
+    matrix[:, 2] += center - middle
+    skin = cv2.warpAffine(
+        texture, matrix, (width, height), borderMode=cv2.BORDER_REFLECT
+    )
+    opacity = alpha[..., None].astype(np.float32) / 255
+    frame[:] = frame + (skin - frame) * opacity
+    return alpha > 127
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -456,7 +495,7 @@ def _draw_scene(plan: ClipPlan, rng: np.random.Generator, num_objects: int) -> S
     for index, texture in enumerate(textures):
         radius = float(rng.uniform(0.14, 0.22)) * side
         others = [blob.motion for blob in objects]
-        motion = _draw_motion(rng, plan.size, others, radius, leaves=index == leaver)
+        motion = draw_motion(rng, plan.size, others, radius, leaves=index == leaver)
         objects.append(draw_blob(rng, texture, radius, motion))
     occluder = None
     if rng.random() < 0.4:
@@ -474,7 +513,7 @@ def _draw_scene(plan: ClipPlan, rng: np.random.Generator, num_objects: int) -> S
     )
 
 
-def _draw_motion(
+def draw_motion(
     rng: np.random.Generator,
     size: Size,
     others: list[Motion],
