@@ -1,0 +1,176 @@
+"""Builds the two parts of a model on a detector: the detector, and SAM 2."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from ...apis import build_sam2
+from ...apis.building import load_model_config
+from ...checkpoints import CheckpointMismatchError
+from ...models import SAM2
+from ..mmcv_operators import ensure_operators
+
+MMDET = 'mmdet'
+MAX_NAMES = 4  # in an error message
+DETECTOR_PART = 'detector.'
+
+
+def build_detector(
+    detector: str | Mapping[str, Any], checkpoint: str | None = None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build a detector of mmdetection and load its weights.
+
+    Args:
+        detector: Config of the model; or the path of a config; or its name in a
+            package, such as ``'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'``.
+        checkpoint: Weights of the detector, or of a model with a part ``detector``;
+            None leaves them random.
+
+    Returns:
+        The detector, and the names of its classes as its checkpoint has them, which may
+        be empty.
+
+    Raises:
+        CheckpointMismatchError: If the weights do not fit the detector.
+        FileNotFoundError: If the config or the checkpoint is missing.
+        ValueError: If the config has no model.
+    """
+    ensure_operators()  # before mmdet.models is imported
+    scope = DefaultScope.get_current_instance()
+    name = (
+        MMDET if scope is None or scope.scope_name == 'mmengine' else scope.scope_name
+    )
+    if isinstance(detector, Mapping):
+        model_cfg = copy.deepcopy(ConfigDict(detector))
+    else:
+        cfg = read_detector_config(detector)
+        model_cfg, name = cfg.model, cfg.get('default_scope', name)
+    with DefaultScope.overwrite_default_scope(name):
+        model: nn.Module = MODELS.build(model_cfg)
+    if checkpoint is None:
+        return model, ()
+    return model, load_detector(model, checkpoint)
+
+
+def read_detector_config(name: str) -> Config:
+    """Read the config of a detector by its path, or by its name in a package.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If it has no model.
+    """
+    if '::' in name:
+        # As the base of a config: get_config would install a missing package.
+        cfg = Config.fromstring(f'_base_ = {name!r}', '.py')
+    elif not Path(name).is_file():
+        msg = (
+            f'The config {name} of the detector does not exist; give its path, or its '
+            f"name in a package, as 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'"
+        )
+        raise FileNotFoundError(msg)
+    else:
+        cfg = Config.fromfile(name)
+    if 'model' not in cfg:
+        msg = f'The config {name} of the detector has no `model`; give one that has'
+        raise ValueError(msg)
+    return cfg
+
+
+def load_detector(model: nn.Module, checkpoint: str) -> tuple[str, ...]:
+    """Load the weights of a detector, and return the names of its classes.
+
+    Raises:
+        CheckpointMismatchError: If a weight is missing or of another shape.
+        FileNotFoundError: If there is no such file.
+    """
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
+    state = {
+        key.removeprefix('module.'): value
+        for key, value in loaded.get('state_dict', loaded).items()
+        if isinstance(value, Tensor)
+    }
+    if any(key.startswith(DETECTOR_PART) for key in state):
+        state = below(DETECTOR_PART, state)
+    check_part(state, model, part='the detector', source=checkpoint)
+    model.load_state_dict(state, strict=False)
+    meta = loaded.get('meta', {})
+    classes = meta.get('dataset_meta', {}).get('classes', meta.get('CLASSES', ()))
+    return (classes,) if isinstance(classes, str) else tuple(classes or ())
+
+
+def build_sam2_part(
+    sam2: str | Mapping[str, Any],
+    checkpoint: str | None,
+    *,
+    prompt_simulator: Mapping[str, Any],
+) -> SAM2:
+    """Build the SAM 2 of a detector.
+
+    Args:
+        sam2: Name or path of a config; or a dict with this ``config`` and with options
+            of the model that replace those in it; or the config of a model.
+        checkpoint: As for :func:`build_sam2`.
+        prompt_simulator: Config of the prompts in training.
+
+    Raises:
+        CheckpointMismatchError: If the weights are of another version or size.
+        FileNotFoundError: If the config or the checkpoint is missing.
+        ValueError: If there is no model in the config.
+    """
+    options = {'config': sam2} if isinstance(sam2, str) else dict(sam2)
+    if 'config' in options:
+        cfg = copy.deepcopy(load_model_config(options.pop('config')))
+        cfg.merge_from_dict({'model': options})
+    elif 'type' in options:
+        cfg = Config({'model': options})
+    else:
+        msg = (
+            f'sam2 has neither `type` nor `config`, but {sorted(options)}; give '
+            f"dict(config='sam2.1_hiera_tiny'), or the config of a model"
+        )
+        raise ValueError(msg)
+    cfg.model.prompt_simulator = prompt_simulator
+    return build_sam2(cfg, checkpoint, device='cpu', mode='train')
+
+
+def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose names begin with a prefix, without it."""
+    return {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+
+
+def check_part(
+    state: Mapping[str, Tensor], model: nn.Module, *, part: str, source: str
+) -> None:
+    """Check that weights fit a part; MMEngine would log it and go on.
+
+    Raises:
+        CheckpointMismatchError: If a parameter is missing or of another shape. Weights
+            that the part does not have are ignored, as MMEngine does.
+    """
+    expected = dict(model.named_parameters())
+    missing = [key for key in expected if key not in state]
+    misshapen = [
+        f'{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}'
+        for key, value in model.state_dict().items()
+        if key in state and state[key].shape != value.shape
+    ]
+    for problem, names in (('are missing', missing), ('have another shape', misshapen)):
+        if names:
+            shown = ', '.join(names[:MAX_NAMES])
+            more = f' and {len(names) - MAX_NAMES} more' if names[MAX_NAMES:] else ''
+            msg = (
+                f'{source} does not fit {part}: {len(names)} weights {problem} '
+                f'({shown}{more}); give the checkpoint that belongs to its config and '
+                f'number of classes'
+            )
+            raise CheckpointMismatchError(msg)
