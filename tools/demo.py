@@ -78,6 +78,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add('--detector', metavar='CONFIG', help='of mmdetection, for prompts by text')
     add('--detector-checkpoint', metavar='FILE', help='weights of the detector')
+    add('--language-model', metavar='FOLDER', help='language model of the detector')
     group = parser.add_argument_group('server')
     add = group.add_argument
     add('--port', type=whole_number(0), help=f'({PORT}, or the next that is free)')
@@ -239,6 +240,7 @@ def build_options(options: argparse.Namespace, token: str | None) -> DemoOptions
         idle_seconds=options.idle_minutes * 60,
         detector=options.detector,
         detector_checkpoint=options.detector_checkpoint,
+        language_model=options.language_model,
     )
 
 

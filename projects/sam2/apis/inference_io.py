@@ -483,7 +483,7 @@ class ResultFiles:
             else:
                 write_mask(path, labels.astype(np.uint8))
         if 'npz' in self._formats:
-            arrays: dict[str, NDArray[Any]] = {
+            arrays: dict[str, Any] = {
                 'masks': frame.masks,
                 'object_ids': np.array(frame.object_ids, dtype=np.int64),
                 'ious': np.array(frame.ious, dtype=np.float32),

@@ -37,13 +37,13 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...apis.building import usable_device
+from ...bridges.detection.detector import Detector
 from ...ops import write_atomically
 from ...version import __version__
 from ..effects import EffectOptions
 from ..formats.exports import EXPORT_FORMATS, export_annotations
 from ..formats.imports import IMPORT_FORMATS, import_annotations
 from ..models import ModelStore
-from ..proposals import TextDetector
 from ..rendering import render_still, render_video
 from ..session.folder import THUMBNAIL, list_sessions
 from ..training import MAX_EPOCHS, TrainingRuns
@@ -110,6 +110,8 @@ class DemoOptions:
         idle_seconds: After this time without a tab, a session leaves the memory.
         detector: Config of a detector of mmdetection, for text prompts.
         detector_checkpoint: Its weights.
+        language_model: Folder of its language model, if it has one and its config
+            names none on this machine.
     """
 
     config: str | None = None
@@ -127,6 +129,7 @@ class DemoOptions:
     idle_seconds: float = 3600.0
     detector: str | None = None
     detector_checkpoint: str | None = None
+    language_model: str | None = None
 
 
 # Bodies of requests ------------------------------------------------------------------
@@ -264,8 +267,11 @@ class Demo:
         )
         detector = None
         if options.detector is not None:
-            detector = TextDetector(
-                options.detector, options.detector_checkpoint, device=device
+            detector = Detector(
+                options.detector,
+                options.detector_checkpoint,
+                device=device,
+                language_model=options.language_model,
             )
         self.worker = ModelWorker()
         # Built here, so that a wrong checkpoint ends the program with a message.

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 from starlette.websockets import WebSocket
 
+from ...bridges.detection.detector import Detector
 from ..models import ModelStore
-from ..proposals import Proposal, TextDetector, propose_masks, propose_text
+from ..proposals import Proposal, propose_masks, propose_text
 from ..session.annotator import Annotator, Change, FrameMask, TrackingPass
 from ..session.document import Document
 from ..session.folder import (
@@ -449,7 +450,7 @@ class Hub:
         worker: ModelWorker,
         models: ModelStore,
         forget_frames: Callable[[AnnotatedVideo], None],
-        text_detector: TextDetector | None = None,
+        text_detector: Detector | None = None,
     ) -> None:
         self.folder = folder
         self.worker = worker

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bridges.detection.detector import DEFAULT_THRESHOLD
 from ...ops import EncodedMask, count_encoded_pixels
 from ..effects import EffectName, EffectOptions, Target
-from ..proposals import DEFAULT_THRESHOLD, MAX_PROPOSALS
+from ..proposals import MAX_PROPOSALS
 
 VERSION = 1  # of the binary messages
 HEADER = struct.Struct('<BBHIIIII')

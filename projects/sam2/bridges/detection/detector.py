@@ -1,0 +1,463 @@
+"""A detector of mmdetection that finds what a text names."""
+
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.fileio import load as load_yaml
+from mmengine.logging import print_log
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+from numpy.typing import NDArray
+from torch import nn
+
+from ...apis.building import usable_device
+from ...apis.inputs import read_image
+from ...ops import import_optional, suppress_boxes
+from ..mmcv_operators import ensure_operators
+from .box_prompts import clean_boxes
+from .detections import Detections
+
+DEFAULT_THRESHOLD = 0.3
+# Detectors with queries predict the same box for two classes; the better one stays.
+MAX_BOX_IOU = 0.9
+# Weights that are only used in training; converted checkpoints come without them.
+TRAINING_ONLY = ('dn_query_generator.',)
+MAX_MISSING_SHARE = 0.1  # of the weights of a detector, that a checkpoint may lack
+SCOPE = 'mmdet::'
+TRANSFORMERS = '"transformers>=4.56,<5"'
+NUM_NAMED_CLASSES = 10  # in an error
+
+Text = str | Sequence[str]
+
+
+class Detector:
+    """A detector of mmdetection as a function of an image and a text.
+
+    Detectors with a language model (GroundingDINO, GLIP) take any text; for others the
+    text names some of their classes. Nothing is downloaded: a language model is read
+    from a folder or from Hugging Face's cache, and nltk is not used.
+
+    Example:
+        >>> from projects.sam2.bridges.detection.detector import Detector
+        >>> detector = Detector('rtmdet-s', 'rtmdet_s.pth', device='cuda')
+        ... # doctest: +SKIP
+        >>> found = detector.detect(image, 'a dog . a ball')  # doctest: +SKIP
+        >>> [found.class_names[label] for label in found.labels]  # doctest: +SKIP
+        ['dog', 'dog', 'sports ball']
+
+    Args:
+        config: Path of the detector's config, or its name in mmdetection, such as
+            ``'rtmdet-s'`` or ``'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'``.
+        checkpoint: Its weights; None leaves them random.
+        device: Such as ``'cuda'`` or ``'cpu'``; None is ``'cuda'`` if there is a GPU.
+        language_model: Folder of the language model, with its config, tokenizer and
+            weights; None is the one that the config names.
+
+    Attributes:
+        takes_any_text: Whether the detector has a language model.
+        classes: Names of the classes that a detector without one knows.
+
+    Raises:
+        FileNotFoundError: If there is no such config, checkpoint or language model.
+        ModuleNotFoundError: If mmdetection or transformers is not installed.
+        ValueError: If the detector cannot be built or its weights do not fit.
+    """
+
+    def __init__(
+        self,
+        config: str | Path,
+        checkpoint: str | Path | None,
+        *,
+        device: str | torch.device | None = None,
+        language_model: str | Path | None = None,
+    ) -> None:
+        import_optional('mmdet', purpose='A detector', install='mmsam2[mmdet]')
+        ensure_operators()
+        target = usable_device(device)
+        path = find_detector_config(config)
+        try:
+            # Mmdet's functions would leave their scope behind for other models.
+            with (
+                DefaultScope.overwrite_default_scope('mmdet'),
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter('ignore')  # of classes and parts of mmcv
+                cfg = Config.fromfile(path)
+                _use_local_language_model(cfg, language_model)
+                self._model = build_detector(cfg)
+                self._pipeline = build_pipeline(cfg)
+                configured_classes = classes_of_config(cfg)
+        except (ImportError, LanguageModelError):
+            raise
+        except Exception as error:
+            problem = f'{type(error).__name__}: {error}'
+            msg = f'the detector {config} cannot be built ({problem})'
+            raise ValueError(msg) from error
+        self.takes_any_text = hasattr(self._model, 'language_model')
+        if checkpoint is None:
+            msg = f'{config}: no checkpoint is given, so the detector is untrained'
+            print_log(msg, logger='current', level=logging.WARNING)
+            meta: dict[str, Any] = {}
+        else:
+            meta = load_detector_weights(self._model, str(checkpoint), config=path)
+        self.classes: tuple[str, ...] = ()
+        if not self.takes_any_text:
+            self.classes = tuple(meta.get('classes') or configured_classes)
+            self._check_classes(config)
+        self._model.to(target).eval()
+
+    def detect(
+        self,
+        image: NDArray[np.uint8],
+        text: Text = '',
+        *,
+        threshold: float = DEFAULT_THRESHOLD,
+    ) -> Detections:
+        """Find what a text names in an image.
+
+        Args:
+            image: (height, width, 3), RGB.
+            text: Phrases or classes, separated by full stops, commas, semicolons or
+                lines, as ``'a dog . a ball'``; or a list of them. Without any, a
+                detector of fixed classes looks for all of them.
+            threshold: Smallest score of a detection.
+
+        Returns:
+            Boxes inside the image on the CPU, the most certain first. ``class_names``
+            are the phrases, or all classes of a detector of fixed classes.
+
+        Raises:
+            ValueError: If the text is empty or too long, or names an unknown class.
+        """
+        if not 0 <= threshold <= 1:
+            msg = f'threshold must be a number from 0 to 1, not {threshold!r}'
+            raise ValueError(msg)
+        names, wanted = self.read_text(text)
+        from mmdet.apis import inference_detector  # noqa: PLC0415  optional
+
+        # With a tuple of entities mmdet needs no nltk, which it would download.
+        prompt: dict[str, Any] = {'text_prompt': names, 'custom_entities': True}
+        bgr = np.ascontiguousarray(read_image(image, name='The image')[..., ::-1])
+        options = prompt if self.takes_any_text else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of old calls of torch in mmdet and mmcv
+            result: Any = inference_detector(
+                self._model, bgr, self._pipeline, **options
+            )
+        instances = result.pred_instances.cpu()
+        found = Detections.from_instances(instances, names)
+        boxes, is_box = clean_boxes(found.boxes, (image.shape[0], image.shape[1]))
+        is_wanted = torch.isin(found.labels, torch.tensor(wanted))
+        kept = (is_box & is_wanted & (found.scores >= threshold)).nonzero()[:, 0]
+        new = suppress_boxes(boxes[kept], found.scores[kept], threshold=MAX_BOX_IOU)
+        rows = kept[new]
+        return Detections(
+            boxes=boxes[rows],
+            scores=found.scores[rows],
+            labels=found.labels[rows],
+            class_names=names,
+        )
+
+    def read_text(self, text: Text) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Read what a text names.
+
+        Args:
+            text: As for :meth:`detect`.
+
+        Returns:
+            Names of the labels that the detector will predict, and the labels that are
+            wanted.
+
+        Raises:
+            ValueError: If the text is empty or too long, or names an unknown class.
+        """
+        phrases = split_phrases(text)
+        if not self.takes_any_text:
+            return self.classes, self._labels_of(phrases)
+        if not phrases:
+            msg = 'the text is empty; name what to look for, such as: person, dog'
+            raise ValueError(msg)
+        self._check_length(phrases)
+        return phrases, tuple(range(len(phrases)))
+
+    def _labels_of(self, phrases: Sequence[str]) -> tuple[int, ...]:
+        """Labels of some classes, or of all if none is named."""
+        known = {_as_class(name): label for label, name in enumerate(self.classes)}
+        for phrase in phrases:
+            if _as_class(phrase) not in known:
+                near = get_close_matches(_as_class(phrase), known, n=3)
+                labels = [known[name] for name in near]
+                labels = labels or list(range(len(self.classes)))[:NUM_NAMED_CLASSES]
+                names = ', '.join(self.classes[label] for label in labels)
+                msg = (
+                    f'the detector knows no class {phrase!r}; it knows '
+                    f'{len(known)} classes, such as {names}'
+                )
+                raise ValueError(msg)
+        wanted = dict.fromkeys(known[_as_class(phrase)] for phrase in phrases)
+        return tuple(wanted) or tuple(range(len(self.classes)))
+
+    def _check_length(self, phrases: Sequence[str]) -> None:
+        """Check that the language model reads all phrases; the rest would be NaN."""
+        model: Any = self._model
+        language = model.language_model
+        # A detector may read the phrases in several parts.
+        at_once = model.test_cfg.get('chunked_size', -1)
+        step = at_once if at_once > 0 else len(phrases)
+        for start in range(0, len(phrases), step):
+            caption = '. '.join(phrases[start : start + step]) + '. '
+            num_tokens = len(language.tokenizer(caption).input_ids)
+            if num_tokens > language.max_tokens:
+                msg = (
+                    f'the text has {num_tokens} tokens, and the language model reads '
+                    f'{language.max_tokens}; name fewer things, or set '
+                    f'model.test_cfg.chunked_size in the config of the detector'
+                )
+                raise ValueError(msg)
+
+    def _check_classes(self, config: str | Path) -> None:
+        """Check that there is a name for each class that the detector predicts."""
+        heads = [
+            head
+            for name, head in self._model.named_modules()
+            if name.rpartition('.')[2] == 'bbox_head' and hasattr(head, 'num_classes')
+        ]
+        if heads and heads[0].num_classes != len(self.classes):
+            msg = (
+                f'the detector {config} predicts {heads[0].num_classes} classes, but '
+                f'its checkpoint or config names {len(self.classes)}; name them in '
+                f"test_dataloader.dataset.metainfo=dict(classes=('…', '…'))"
+            )
+            raise ValueError(msg)
+
+
+def split_phrases(text: Text) -> tuple[str, ...]:
+    """Split a text into phrases, without duplicates.
+
+    Args:
+        text: As for :meth:`Detector.detect`; the items of a list are not split.
+
+    Raises:
+        ValueError: If an item of a list is no text, or a phrase has no letter.
+    """
+    if isinstance(text, str):
+        # Not at the points of numbers, as in '3.5 mm jack'.
+        parts: Sequence[object] = re.split(r'[,;\n]|\.(?!\d)', text)
+    else:
+        parts = text
+    phrases: dict[str, str] = {}
+    for part in parts:
+        if not isinstance(part, str):
+            msg = f'the text holds {part!r}; give a string, or a list of strings'
+            raise ValueError(msg)
+        phrase = ' '.join(part.split())
+        if not phrase:
+            continue
+        # Mmdet leaves out what stands in parentheses.
+        if not re.search(r'[^\W_]', re.sub(r'\(.*\)', '', phrase)):
+            msg = f'{phrase!r} names nothing; give a word, such as dog'
+            raise ValueError(msg)
+        phrases.setdefault(phrase.casefold(), phrase)
+    return tuple(phrases.values())
+
+
+def _as_class(name: str) -> str:
+    """A name by which a class is looked up: 'A traffic_light' is 'traffic light'."""
+    name = ' '.join(name.replace('_', ' ').split()).casefold()
+    return re.sub(r'^(a|an|the) (?=\w)', '', name)
+
+
+# ---------------------------------------------------------------- building a detector
+
+
+def build_detector(cfg: Config) -> nn.Module:
+    """Build the model of a config of mmdetection, without weights."""
+    from mmdet.registry import MODELS  # noqa: PLC0415  optional
+
+    model: nn.Module = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model.cfg = cfg  # type: ignore[assignment]  # where mmdet's functions expect it
+    return model
+
+
+def build_pipeline(cfg: Config) -> Any:
+    """Build the test pipeline of a config for images in memory."""
+    from mmcv.transforms import Compose  # noqa: PLC0415  optional
+    from mmdet.utils import get_test_pipeline_cfg  # noqa: PLC0415  optional
+
+    pipeline = list(get_test_pipeline_cfg(cfg.copy()))
+    loads = [str(step['type']).endswith('LoadImageFromFile') for step in pipeline]
+    first = loads.index(True) if True in loads else 0
+    pipeline[first] = {'type': 'mmdet.LoadImageFromNDArray'}
+    return Compose(pipeline)
+
+
+def classes_of_config(cfg: Config) -> tuple[str, ...]:
+    """Classes of the dataset that a config tests on."""
+    from mmdet.registry import DATASETS  # noqa: PLC0415  optional
+
+    dataset = cfg.get('test_dataloader', {}).get('dataset')
+    if dataset is None:
+        return ()
+    # A lazy dataset does not read its files.
+    metainfo = DATASETS.build({**dataset, 'lazy_init': True}).metainfo
+    return tuple(metainfo.get('classes') or ())
+
+
+def load_detector_weights(
+    model: nn.Module, checkpoint: str, *, config: Path
+) -> dict[str, Any]:
+    """Load weights, and check that they are of this detector.
+
+    Returns:
+        What the checkpoint says of its dataset, such as ``classes``.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If a shape differs, or most weights are missing.
+    """
+    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        msg = f'there is no checkpoint {checkpoint}{_where_to_download(config)}'
+        raise FileNotFoundError(msg)
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
+    weights = loaded.get('state_dict', loaded)
+    weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+    remedy = 'give the checkpoint of this config'
+    try:
+        missing = model.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError as error:
+        difference = str(error).partition('\n')[2].strip().partition('\n')[0]
+        msg = f'{checkpoint} does not fit the detector {config} ({difference}); '
+        raise ValueError(msg + remedy) from error
+    needed = [name for name, _ in model.named_parameters()]
+    missing = [
+        key for key in missing if key in needed and not key.startswith(TRAINING_ONLY)
+    ]
+    if missing:
+        msg = (
+            f'{checkpoint} lacks {len(missing)} of the {len(needed)} weights of the '
+            f'detector {config}, such as {missing[0]}; {remedy}'
+        )
+        if len(missing) > MAX_MISSING_SHARE * len(needed):
+            raise ValueError(msg)
+        print_log(msg, logger='current', level=logging.WARNING)
+    meta = loaded.get('meta') or {}
+    dataset_meta = {
+        key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()
+    }
+    if 'CLASSES' in meta:  # of mmdetection 2
+        dataset_meta.setdefault('classes', meta['CLASSES'])
+    return dataset_meta
+
+
+# ------------------------------------------------------- configs and language models
+
+
+def find_detector_config(config: str | Path) -> Path:
+    """Find the config of a detector by its path or its name in mmdetection.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    name = str(config)
+    path = Path(name.removeprefix(SCOPE)).expanduser()
+    if path.is_file() and not name.startswith(SCOPE):
+        return path
+    folder = _mmdet_folder() / 'configs'
+    if (folder / path).is_file():
+        return folder / path
+    by_name = {file.stem: file for file in folder.rglob('*.py')}
+    for model in _released_detectors():
+        for alias in model.get('Alias', ()):
+            by_name[alias] = _mmdet_folder() / model['Config']
+    stem = path.name.removesuffix('.py')
+    if stem in by_name:
+        return by_name[stem]
+    near = get_close_matches(stem, by_name, n=3, cutoff=0.7)
+    hint = f'; did you mean {" or ".join(near)}?' if near else ''
+    msg = (
+        f'there is no config {config} of a detector: give the path of one, or its name '
+        f'in mmdetection, such as rtmdet-s{hint}'
+    )
+    raise FileNotFoundError(msg)
+
+
+def _mmdet_folder() -> Path:
+    """Folder of the configs that mmdetection comes with."""
+    import mmdet  # noqa: PLC0415  optional
+
+    return Path(mmdet.__file__).parent / '.mim'
+
+
+@lru_cache(maxsize=1)
+def _released_detectors() -> tuple[dict[str, Any], ...]:
+    """What mmdetection says of its released models; empty if its list is missing."""
+    folder = _mmdet_folder()
+    if not (folder / 'model-index.yml').is_file():
+        return ()
+    models: list[dict[str, Any]] = []
+    for name in load_yaml(folder / 'model-index.yml')['Import']:
+        content = load_yaml(folder / name)
+        models += content['Models'] if isinstance(content, dict) else content
+    return tuple(models)
+
+
+def _where_to_download(config: Path) -> str:
+    """Say where the weights of a config were published."""
+    for model in _released_detectors():
+        if model['Config'].endswith(config.name) and model.get('Weights'):
+            return f'; download {model["Weights"]}'
+    return '; check the path'
+
+
+class LanguageModelError(FileNotFoundError):
+    """The language model of a detector is not on this machine."""
+
+
+def _use_local_language_model(cfg: Config, folder: str | Path | None) -> None:
+    """Replace the name of a language model by a folder on this machine."""
+    language: ConfigDict | None = cfg.model.get('language_model')
+    if language is None:
+        if folder is not None:
+            msg = f'it has no language model; leave {folder} out'
+            raise ValueError(msg)
+        return
+    transformers = import_optional(
+        'transformers',
+        purpose='The language model of a detector',
+        install=TRANSFORMERS,
+    )
+    if int(transformers.__version__.partition('.')[0]) > 4:
+        msg = (
+            f'mmdetection needs version 4 of transformers, and '
+            f'{transformers.__version__} is installed: pip install {TRANSFORMERS}'
+        )
+        raise ImportError(msg)
+    name = str(folder or language.name)
+    if Path(name).expanduser().is_dir():
+        language.name = str(Path(name).expanduser())
+        return
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  with transformers
+
+    try:
+        # It returns the folder in the cache, and does not ask the network.
+        language.name = snapshot_download(name, local_files_only=True)
+    except (OSError, ValueError) as error:
+        files = 'config.json, vocab.txt and model.safetensors'
+        msg = (
+            f'the language model {name} of the detector is not on this machine: fetch '
+            f'it with `hf download {name}`, or give a folder with its {files} '
+            f'(language_model, --language-model)'
+        )
+        if folder is not None:
+            msg = f'there is no language model {name}; give a folder with its {files}'
+        raise LanguageModelError(msg) from error
