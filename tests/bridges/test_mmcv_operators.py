@@ -11,8 +11,8 @@ from projects.sam2.bridges.mmcv_operators import OperatorStandIn, ensure_operato
 
 def test_called_operator_raises_and_names_the_package_to_install() -> None:
     stand_in = OperatorStandIn('mmcv._ext')
-    with pytest.raises(NotImplementedError, match=r'roi_align_forward.*mmcv 2\.1\.0'):
-        stand_in.roi_align_forward(1, pooled=2)
+    with pytest.raises(NotImplementedError, match=r'three_nn_forward.*mmcv 2\.1\.0'):
+        stand_in.three_nn_forward(1, m=2)
     assert not hasattr(stand_in, '__path__')
 
 

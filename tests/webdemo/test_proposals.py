@@ -16,11 +16,8 @@ from projects.sam2.apis import (
     build_sam2_video_predictor,
 )
 from projects.sam2.bridges.detection.detector import Detector
-from projects.sam2.bridges.mmcv_operators import (
-    OperatorStandIn,
-    ensure_operators,
-    nms,
-)
+from projects.sam2.bridges.mmcv_operators import OperatorStandIn, ensure_operators
+from projects.sam2.bridges.operators.suppression import nms
 from projects.sam2.installation import WEIGHTS
 from projects.sam2.ops import decode_masks
 from projects.sam2.webdemo.proposals import (

@@ -1,7 +1,7 @@
 """A stand-in for mmcv's compiled operators, where they are not installed.
 
-Non-maximum suppression and deformable attention, which detectors need to predict, are
-written in torch; the other operators raise an error that names the package to install.
+Those that the models of mmdetection and mmsegmentation call are written in torch, see
+:mod:`.operators`; the others raise an error that names the package to install.
 """
 
 import importlib.util
@@ -11,9 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
-from torch import Tensor
-
-from ..ops import suppress_boxes
+from .operators import deformable, focal_loss, roi_align, suppression
 
 NAME = 'mmcv._ext'
 
@@ -55,46 +53,27 @@ class OperatorStandIn(ModuleType):
         return operator
 
 
-def nms(bboxes: Tensor, scores: Tensor, *, iou_threshold: float, offset: int) -> Tensor:
-    """Non-maximum suppression with the signature of mmcv's operator.
-
-    Args:
-        bboxes: (N, 4), corners ``(x, y, x, y)``.
-        scores: (N,).
-        iou_threshold: Largest IoU of two boxes that are both kept.
-        offset: 1 if the second corner belongs to the box, 0 if not.
-
-    Returns:
-        Indices of the boxes that are kept, best first, int64.
-    """
-    corners = bboxes + bboxes.new_tensor([0, 0, offset, offset])
-    return suppress_boxes(corners, scores, threshold=iou_threshold)
-
-
-def ms_deform_attn_forward(
-    value: Tensor,
-    spatial_shapes: Tensor,
-    _level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-    **_: Any,
-) -> Tensor:
-    """Deformable attention by the function that mmcv has for CPUs, on any device.
-
-    It computes no gradients.
-    """
-    # mmcv asks for the operators when this module is imported.
-    from mmcv.ops import multi_scale_deform_attn  # noqa: PLC0415
-
-    attended: Tensor = multi_scale_deform_attn.multi_scale_deformable_attn_pytorch(
-        value, spatial_shapes, sampling_locations, attention_weights
+IN_TORCH: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        deformable.deform_conv_forward,
+        deformable.deform_conv_backward_input,
+        deformable.deform_conv_backward_parameters,
+        deformable.modulated_deform_conv_forward,
+        deformable.modulated_deform_conv_backward,
+        deformable.ms_deform_attn_forward,
+        deformable.ms_deform_attn_backward,
+        focal_loss.sigmoid_focal_loss_forward,
+        focal_loss.sigmoid_focal_loss_backward,
+        focal_loss.softmax_focal_loss_forward,
+        focal_loss.softmax_focal_loss_backward,
+        roi_align.roi_align_forward,
+        roi_align.roi_align_backward,
+        suppression.bbox_overlaps,
+        suppression.nms,
+        suppression.nms_match,
+        suppression.softnms,
     )
-    return attended
-
-
-IN_TORCH: dict[str, Callable[..., Tensor]] = {
-    'nms': nms,
-    'ms_deform_attn_forward': ms_deform_attn_forward,
 }
 
 

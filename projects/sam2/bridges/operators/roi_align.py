@@ -1,0 +1,429 @@
+"""RoIAlign: the average or the largest of bilinear samples in each bin of a region.
+
+The samples of a bin lie on a grid, so that the weight of a pixel in their average is a
+product of weights along the two axes. Along an axis, the weights of samples in the same
+pixel are added up first: with G samples closer than a pixel, G + 1 pixels are left of
+the 2 G that the samples touch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .sampling import (
+    chunks,
+    clamped_corners,
+    computable,
+    operator,
+    ragged,
+    rows_of,
+    spread_rows,
+    sum_lists,
+    sum_rows,
+)
+
+# An entry of a sparse matrix costs about as much as so many steps of a dense product.
+SPARSE_COST = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """Samples of N regions along one axis of a feature map.
+
+    Attributes:
+        starts: (N,), where each region begins, in pixels.
+        bin_sizes: (N,), in pixels.
+        grids: (N,), samples in each bin, int64.
+        num_bins: P, bins of each region.
+        size: Of the map, in pixels.
+        sampling_ratio: Samples in each bin; 0 for as many as a bin has pixels.
+    """
+
+    starts: Tensor
+    bin_sizes: Tensor
+    grids: Tensor
+    num_bins: int
+    size: int
+    sampling_ratio: int
+
+    @classmethod
+    def of(
+        cls,
+        spans: Tensor,
+        *,
+        num_bins: int,
+        size: int,
+        sampling_ratio: int,
+        aligned: bool,
+    ) -> 'Axis':
+        """Lay the bins of regions.
+
+        Args:
+            spans: (N, 2), start and end of each region, in pixels of the map.
+            num_bins: Bins of each region.
+            size: Of the map.
+            sampling_ratio: See the attributes.
+            aligned: False widens a region to one pixel at least.
+        """
+        starts, ends = spans.unbind(dim=-1)
+        lengths = ends - starts if aligned else (ends - starts).clamp(min=1)
+        bin_sizes = lengths / num_bins
+        if sampling_ratio > 0:
+            grids = torch.full_like(bin_sizes, sampling_ratio).long()
+        else:
+            grids = bin_sizes.nan_to_num(0).ceil().clamp(min=0).long()
+        return cls(
+            starts=starts,
+            bin_sizes=bin_sizes,
+            grids=grids,
+            num_bins=num_bins,
+            size=size,
+            sampling_ratio=sampling_ratio,
+        )
+
+    def positions(self, regions: Tensor, bins: Tensor, samples: Tensor) -> Tensor:
+        """Where samples lie, in pixels of the map."""
+        bin_sizes = self.bin_sizes[regions]
+        inside = (samples + 0.5) * bin_sizes / self.grids[regions]
+        return self.starts[regions] + bins * bin_sizes + inside
+
+    def num_pixels(self) -> Tensor:
+        """Count the pixels that the samples of each bin are taken from: (N,)."""
+        # Samples at fixed ratios may lie further apart than a pixel.
+        return self.grids * 2 if self.sampling_ratio > 0 else self.grids + 1
+
+    def weights(self, chosen: slice) -> tuple[Tensor, Tensor]:
+        """Pixels of each bin, and their weights in the average of its samples.
+
+        Args:
+            chosen: Which regions.
+
+        Returns:
+            Indices and weights in flat lists: for each region, for each bin, as many
+            entries as :meth:`num_pixels` says.
+        """
+        regions = torch.arange(len(self.starts), device=self.starts.device)[chosen]
+        regions = regions.repeat_interleave(self.num_bins)
+        owners, samples = ragged(self.grids[regions])
+        owner_regions = regions[owners]
+        bins = owners % self.num_bins
+        points = self.positions(owner_regions, bins, samples)
+        inside = (points >= -1) & (points <= self.size)
+        points = points.nan_to_num(0).clamp(0, self.size - 1)
+        low = points.floor()
+        fraction = points - low
+        low = low.long()
+
+        num_pixels = self.num_pixels()[regions]
+        ends = num_pixels.cumsum(0)
+        if self.sampling_ratio > 0:
+            slots = 2 * samples
+        else:
+            grids = self.grids[regions]
+            first = low[(grids.cumsum(0) - grids)[owners]]
+            slots = low - first
+        slots = slots + (ends - num_pixels)[owners]
+        high_slots = (slots + 1).minimum(ends[owners] - 1)
+        share = inside / self.grids[owner_regions]
+        indices = low.new_zeros(int(ends[-1]) if len(ends) else 0)
+        indices.scatter_(0, high_slots, (low + 1).clamp(max=self.size - 1))
+        indices.scatter_(0, slots, low)
+        weights = fraction.new_zeros(indices.shape)
+        weights.scatter_add_(0, slots, (1 - fraction) * share)
+        weights.scatter_add_(0, high_slots, fraction * share)
+        return indices, weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regions:
+    """Bins of N regions on feature maps of one size.
+
+    Attributes:
+        images: (N,), image of each region, int64.
+        y: Bins along the height.
+        x: Bins along the width.
+    """
+
+    images: Tensor
+    y: Axis
+    x: Axis
+
+    @classmethod
+    def of(
+        cls,
+        rois: Tensor,
+        *,
+        num_bins: tuple[int, int],
+        size: tuple[int, int],
+        spatial_scale: float,
+        sampling_ratio: int,
+        aligned: bool,
+    ) -> 'Regions':
+        """Lay the bins of regions.
+
+        Args:
+            rois: (N, 5), image and corners ``(x0, y0, x1, y1)``.
+            num_bins: Along height and width.
+            size: Height and width of the map.
+            spatial_scale: Pixels of the map in one unit of the corners.
+            sampling_ratio: Samples in each bin and axis; 0 for one per pixel.
+            aligned: Subtract the half pixel by which a pixel's center is off.
+
+        Raises:
+            ValueError: If a region ends before it starts; on a GPU, which would have to
+                be waited for, such a region gives zeros.
+        """
+        boxes = computable(rois)
+        spans = boxes[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)
+        if aligned and boxes.device.type == 'cpu':
+            _refuse_negative_sizes(boxes)
+        y, x = (
+            Axis.of(
+                spans[:, [axis, axis + 2]],
+                num_bins=num_bins[1 - axis],
+                size=size[1 - axis],
+                sampling_ratio=sampling_ratio,
+                aligned=aligned,
+            )
+            for axis in (1, 0)
+        )
+        return cls(images=boxes[:, 0].long(), y=y, x=x)
+
+    def num_entries(self) -> Tensor:
+        """Count the pixels that each region is summed from: (N,)."""
+        num_bins = self.y.num_bins * self.x.num_bins
+        return num_bins * self.y.num_pixels() * self.x.num_pixels()
+
+    def sparse_weights(self, chosen: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels of all bins, and their weights.
+
+        Returns:
+            Number of the bin (within the chosen regions), index of the pixel (in all
+            images), weight; each (E,), ordered by bin.
+        """
+        rows, row_weights = self.y.weights(chosen)
+        columns, column_weights = self.x.weights(chosen)
+        num_rows, num_columns = (a.num_pixels()[chosen] for a in (self.y, self.x))
+        images = self.images[chosen]
+        of_row = images.repeat_interleave(num_rows * self.y.num_bins)
+        rows = (of_row * self.y.size + rows) * self.x.size
+
+        starts = torch.stack(
+            torch.broadcast_tensors(
+                _starts(num_rows, self.y.num_bins)[:, :, None],
+                _starts(num_columns, self.x.num_bins)[:, None],
+            )
+        ).flatten(1)
+        per_region = self.y.num_bins * self.x.num_bins
+        bins, positions = ragged((num_rows * num_columns).repeat_interleave(per_region))
+        width = num_columns.repeat_interleave(per_region)[bins]
+        row, column = positions // width, positions % width
+        row += starts[0][bins]
+        column += starts[1][bins]
+        indices = rows[row] + columns[column]
+        return bins, indices, row_weights[row] * column_weights[column]
+
+    def dense_weights(self, chosen: slice) -> tuple[Tensor, Tensor]:
+        """Weights of all rows and columns of the map in each bin.
+
+        Returns:
+            (n, P, H) and (n, P, W).
+        """
+        matrices = []
+        for axis in (self.y, self.x):
+            indices, weights = axis.weights(chosen)
+            counts = axis.num_pixels()[chosen].repeat_interleave(axis.num_bins)
+            bins, _ = ragged(counts, total=len(indices))
+            matrix = weights.new_zeros(len(counts), axis.size)
+            matrix.index_put_((bins, indices), weights, accumulate=True)
+            matrices.append(matrix.view(-1, axis.num_bins, axis.size))
+        return matrices[0], matrices[1]
+
+    def parts(self, channels: int) -> tuple[bool, list[slice]]:
+        """Choose how to compute and cut the regions into parts that fit in memory.
+
+        Returns:
+            Whether dense matrices are faster, as for masks of one channel, and parts.
+        """
+        sizes = self.num_entries()
+        pixels = channels * self.y.size * self.x.size
+        dense = len(sizes) * self.y.num_bins * pixels < SPARSE_COST * int(sizes.sum())
+        return dense, list(chunks(torch.full_like(sizes, pixels) if dense else sizes))
+
+
+def _starts(num_pixels: Tensor, num_bins: int) -> Tensor:
+    """Where the entries of each region and bin begin in a flat list: (N, P)."""
+    counts = num_pixels.repeat_interleave(num_bins)
+    return (counts.cumsum(0) - counts).view(-1, num_bins)
+
+
+def _refuse_negative_sizes(rois: Tensor) -> None:
+    """Raise an error that names the first region that ends before it starts."""
+    negative = (rois[:, 3:] < rois[:, 1:3]).any(dim=1)
+    if negative.any():
+        index = int(negative.nonzero()[0])
+        sides = rois[index, 1:].tolist()
+        msg = f'RoI {index} ends before it starts: {sides}; clip or drop such boxes'
+        raise ValueError(msg)
+
+
+@operator
+def roi_align_forward(
+    input: Tensor,  # noqa: A002 - as in mmcv
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Pool regions of feature maps.
+
+    Args:
+        input: (B, C, H, W).
+        rois: (N, 5), image and corners ``(x0, y0, x1, y1)``.
+        output: (N, C, height, width), gets the pooled regions.
+        argmax_y: As ``output`` if the largest sample is taken: gets where it lies.
+        argmax_x: As ``argmax_y``.
+        aligned_height: Bins along the height.
+        aligned_width: Bins along the width.
+        spatial_scale: Pixels of the map in one unit of the corners.
+        sampling_ratio: Samples in each bin and axis; 0 for one per pixel.
+        pool_mode: 0 for the largest sample, 1 for their average.
+        aligned: Subtract the half pixel by which a pixel's center is off.
+
+    Raises:
+        ValueError: If a region is aligned and ends before it starts (on a CPU).
+    """
+    features = computable(input)
+    regions = Regions.of(
+        rois.to(features),
+        num_bins=(aligned_height, aligned_width),
+        size=(input.shape[2], input.shape[3]),
+        spatial_scale=spatial_scale,
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+    )
+    if not output.numel():
+        return
+    if pool_mode == 0:
+        _largest_samples(features, regions, output, argmax_y, argmax_x)
+        return
+    channels = input.shape[1]
+    dense, parts = regions.parts(channels)
+    rows = features if dense else rows_of(features)
+    for part in parts:
+        if dense:
+            by_row, by_column = (w[:, None] for w in regions.dense_weights(part))
+            output[part] = (by_row @ rows[regions.images[part]] @ by_column.mT).to(
+                output
+            )
+            continue
+        bins, indices, weights = regions.sparse_weights(part)
+        num_bins = len(output[part]) * aligned_height * aligned_width
+        pooled = sum_lists(rows, bins, indices, weights, num_lists=num_bins)
+        pooled = pooled.view(-1, aligned_height, aligned_width, channels)
+        output[part] = pooled.permute(0, 3, 1, 2).to(output)
+
+
+@operator
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Gradient of :func:`roi_align_forward`, added to ``grad_input``."""
+    grads = computable(grad_output)
+    regions = Regions.of(
+        rois.to(grads),
+        num_bins=(aligned_height, aligned_width),
+        size=(grad_input.shape[2], grad_input.shape[3]),
+        spatial_scale=spatial_scale,
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+    )
+    if not grads.numel():
+        return
+    if pool_mode == 0:
+        _spread_largest(grads, regions, argmax_y, argmax_x, grad_input)
+        return
+    batch, channels, height, width = grad_input.shape
+    dense, parts = regions.parts(channels)
+    if dense:
+        for part in parts:
+            by_row, by_column = (w[:, None] for w in regions.dense_weights(part))
+            maps = by_row.mT @ grads[part] @ by_column
+            grad_input.index_add_(0, regions.images[part], maps.to(grad_input))
+        return
+    rows = grads.new_zeros(batch * height * width, channels)
+    for part in parts:
+        bins, indices, weights = regions.sparse_weights(part)
+        sums = grads[part].permute(0, 2, 3, 1).reshape(-1, channels)
+        rows += spread_rows(sums, bins, indices, weights, num_rows=len(rows))
+    grad_input += rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _largest_samples(
+    features: Tensor,
+    regions: Regions,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+) -> None:
+    """Take the largest sample of each bin and channel, and where it lies."""
+    y, x = regions.y, regions.x
+    numbers = torch.arange(len(regions.images), device=features.device)[:, None, None]
+    row = torch.arange(y.num_bins, device=features.device)[:, None]
+    column = torch.arange(x.num_bins, device=features.device)
+    rows = rows_of(features)
+    num_samples = (y.grids * x.grids)[:, None, None]
+    best = torch.full_like(output, -10000, dtype=rows.dtype)  # of the compiled operator
+    best_y, best_x = torch.full_like(best, -1), torch.full_like(best, -1)
+    for sample in range(int(num_samples.max())):
+        width = x.grids[:, None, None].clamp(min=1)
+        points_y = y.positions(numbers, row, sample // width)  # (N, P, 1)
+        points_x = x.positions(numbers, column, sample % width)  # (N, 1, Q)
+        points = torch.broadcast_tensors(points_y, points_x)
+        indices, weights = clamped_corners(points[0], points[1], y.size, x.size)
+        indices = indices + (regions.images * y.size * x.size)[:, None, None, None]
+        values = sum_rows(rows, indices.view(-1, 4), weights.view(-1, 4))
+        values = values.view(*points[0].shape, -1).permute(0, 3, 1, 2)
+        better = (values > best) & (sample < num_samples)[:, None]
+        best = values.where(better, best)
+        best_y = points[0][:, None].where(better, best_y)
+        best_x = points[1][:, None].where(better, best_x)
+    output.copy_(best)
+    argmax_y.copy_(best_y)
+    argmax_x.copy_(best_x)
+
+
+def _spread_largest(
+    grads: Tensor,
+    regions: Regions,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+) -> None:
+    """Add the gradients to the pixels of the largest samples."""
+    height, width = grad_input.shape[2:]
+    points = argmax_y.to(grads), argmax_x.to(grads)
+    indices, weights = clamped_corners(*points, height, width)
+    channel = torch.arange(grads.shape[1], device=grads.device)[:, None, None, None]
+    image = regions.images[:, None, None, None, None]
+    indices = indices + (image * grads.shape[1] + channel) * height * width
+    flat = grads.new_zeros(grad_input.numel())
+    flat.index_add_(0, indices.flatten(), (weights * grads[..., None]).flatten())
+    grad_input += flat.view_as(grad_input)

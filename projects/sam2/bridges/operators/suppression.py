@@ -1,0 +1,192 @@
+"""Non-maximum suppression and the overlap of boxes."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .sampling import computable, operator
+
+BOXES_PER_BLOCK = 512
+
+
+@operator
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Drop each box that overlaps a better one.
+
+    Args:
+        boxes: (N, 4), corners ``(x0, y0, x1, y1)``.
+        scores: (N,).
+        iou_threshold: Largest IoU of two boxes that are both kept.
+        offset: 1 if the second corner belongs to the box, 0 if not.
+
+    Returns:
+        Indices of the boxes that are kept, best first, int64.
+    """
+    # The sort of the compiled operator, for the same order of equal scores.
+    order = scores.sort(0, descending=True).indices
+    ordered = computable(boxes)[order]
+    kept = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    for start in range(0, len(order), BOXES_PER_BLOCK):
+        block = slice(start, start + BOXES_PER_BLOCK)
+        overlaps = _overlap(ordered[block], ordered[block], iou_threshold, offset)
+        kept[block] = _keep_best(overlaps.triu(diagonal=1), kept[block])
+        rest = slice(start + BOXES_PER_BLOCK, None)
+        best = ordered[block][kept[block]]
+        kept[rest] &= ~_overlap(best, ordered[rest], iou_threshold, offset).any(dim=0)
+    return order[kept]
+
+
+def _overlap(
+    boxes: Tensor, others: Tensor, iou_threshold: float, offset: int
+) -> Tensor:
+    """Tell which boxes overlap by more than the threshold: (N, M), bool."""
+    ious = _ious(boxes[:, None], others, offset)
+    return ious > torch.tensor(iou_threshold, dtype=ious.dtype)
+
+
+def _ious(boxes: Tensor, others: Tensor, offset: int) -> Tensor:
+    """IoU of boxes that are broadcast, in the compiled operator's order of steps."""
+    x0, y0, x1, y1 = boxes.unbind(dim=-1)
+    left, top, right, bottom = others.unbind(dim=-1)
+    width = (x1.minimum(right) - x0.maximum(left) + offset).clamp(min=0)
+    height = (y1.minimum(bottom) - y0.maximum(top) + offset).clamp(min=0)
+    area = (x1 - x0 + offset) * (y1 - y0 + offset)
+    other_area = (right - left + offset) * (bottom - top + offset)
+    overlap = width * height
+    return overlap / (area + other_area - overlap)
+
+
+def _keep_best(suppresses: Tensor, alive: Tensor) -> Tensor:
+    """Find the boxes that no kept box before them suppresses.
+
+    Args:
+        suppresses: (N, N), strictly upper triangular: the row's box drops the column's.
+        alive: (N,), false for boxes that are dropped already.
+    """
+    # After n rounds the answer is right for each box that at most n suppressions in a
+    # row lead to. Few rounds do, and each is one step on a GPU.
+    kept = alive
+    while True:
+        after = alive & ~(suppresses & kept[:, None]).any(dim=0)
+        if after.equal(kept):
+            return kept
+        kept = after
+
+
+@operator
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Lower the score of each box that overlaps a better one.
+
+    Args:
+        boxes: (N, 4), on a CPU.
+        scores: (N,).
+        dets: (N, 5), gets the boxes and their new scores, best first.
+        iou_threshold: IoU from which scores are lowered, unless by method 2.
+        sigma: Width of the Gaussian of method 2.
+        min_score: Boxes with a lower score are dropped.
+        method: 0 drops, 1 lowers by the IoU, 2 by a Gaussian of the IoU.
+        offset: 1 if the second corner belongs to the box, 0 if not.
+
+    Returns:
+        Indices of the boxes that are kept, best first, int64.
+    """
+    # Float32 throughout, since scores that are nearly equal decide about the order.
+    corner = computable(boxes).float()
+    score = computable(scores).float().numpy().copy()
+    indices = np.arange(len(score))
+    threshold, width = np.float32(iou_threshold), np.float32(sigma)
+    best = 0
+    while best < len(indices):
+        # The best goes to the front and the front takes its place, as in the compiled
+        # operator: that decides which of two equal scores comes first.
+        first = best + int(score[indices[best:]].argmax())
+        indices[[best, first]] = indices[[first, best]]
+        rest = indices[best + 1 :]
+        ious = _ious(corner[indices[best]], corner[rest], offset).numpy()
+        if method == 2:
+            score[rest] *= np.exp(-(ious * ious) / width)
+        else:
+            over = ious >= threshold
+            lowered = 1 - ious if method == 1 else np.zeros_like(ious)
+            score[rest] *= np.where(over, lowered, np.float32(1))
+        kept = score[rest] >= np.float32(min_score)
+        # Boxes from the end fill the gaps of dropped ones.
+        num_kept = int(kept.sum())
+        gaps = np.flatnonzero(~kept[:num_kept])
+        fillers = num_kept + np.flatnonzero(kept[num_kept:])[::-1]
+        rest[gaps] = rest[fillers[: len(gaps)]]
+        best += 1
+        indices = indices[: best + num_kept]
+    order = torch.from_numpy(indices)
+    dets[: len(order), :4] = boxes[order]
+    dets[: len(order), 4] = torch.from_numpy(score)[order].to(dets)
+    return order
+
+
+@operator
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Group each box that is kept with the boxes that it drops.
+
+    Args:
+        dets: (N, 5), corners and score.
+        iou_threshold: IoU from which a box is dropped.
+
+    Returns:
+        Indices of each group, the box that is kept first.
+    """
+    order = dets[:, 4].sort(0, descending=True).indices
+    ordered = computable(dets)[order, :4]
+    groups = []
+    alive = np.ones(len(order), dtype=bool)
+    names = order.cpu().numpy()
+    for best in range(len(order)):
+        if not alive[best]:
+            continue
+        rest = best + 1 + np.flatnonzero(alive[best + 1 :])
+        ious = _ious(ordered[best], ordered[torch.from_numpy(rest)], 0).cpu().numpy()
+        dropped = rest[ious >= np.float32(iou_threshold)]
+        alive[dropped] = False
+        groups.append([int(names[best]), *names[dropped].tolist()])
+    return groups
+
+
+@operator
+def bbox_overlaps(
+    bboxes1: Tensor,
+    bboxes2: Tensor,
+    ious: Tensor,
+    mode: int,
+    aligned: bool,
+    offset: int,
+) -> None:
+    """Overlap of boxes.
+
+    Args:
+        bboxes1: (N, 4).
+        bboxes2: (M, 4), or (N, 4) if they are aligned.
+        ious: (N, M) or (N,), gets the overlaps.
+        mode: 0 divides by the union, 1 by the area of the first box.
+        aligned: Compare each box with one other, instead of with all.
+        offset: 1 if the second corner belongs to the box, 0 if not.
+    """
+    boxes, others = computable(bboxes1), computable(bboxes2)
+    if not aligned:
+        boxes = boxes[:, None]
+    overlap = _ious(boxes, others, offset)
+    if mode == 1:
+        size = boxes[..., 2:] - boxes[..., :2] + offset
+        low, high = (
+            boxes[..., :2].maximum(others[..., :2]),
+            boxes[..., 2:].minimum(others[..., 2:]),
+        )
+        overlap = (high - low + offset).clamp(min=0).prod(-1) / size.prod(-1)
+    ious.copy_(overlap)
