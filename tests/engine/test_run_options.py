@@ -39,6 +39,45 @@ def test_show_dir_draws_all_videos_into_it(cfg: Config) -> None:
         apply_visualization(cfg, show=True, show_dir=None, wait_time=1.0)
 
 
+FOREIGN_CONFIG = """
+default_scope = {scope!r}
+default_hooks = dict(visualization=dict(type={hook!r}))
+visualizer = dict(type='Visualizer')
+model = dict(type='Detector')
+test_dataloader = dict(dataset=dict(type='A', dataset=dict(type='B', pipeline=[])))
+test_evaluator = dict(type='Metric')
+"""
+
+
+@pytest.mark.parametrize(
+    ('scope', 'hook', 'dump'),
+    [
+        ('mmdet', 'DetVisualizationHook', 'DumpDetResults'),
+        ('mmdet', 'mmdet.TrackVisualizationHook', 'DumpDetResults'),
+        ('mmseg', 'SegVisualizationHook', 'DumpResults'),
+    ],
+)
+def test_options_do_what_those_of_other_packages_do(
+    scope: str, hook: str, dump: str, tmp_path: Path
+) -> None:
+    cfg = Config.fromstring(FOREIGN_CONFIG.format(scope=scope, hook=hook), '.py')
+    apply_visualization(cfg, show=False, show_dir='drawn', wait_time=1.0)
+    drawing = cfg.default_hooks.visualization
+    folder = cfg.visualizer.save_dir if scope == 'mmseg' else drawing.test_out_dir
+    assert drawing.draw
+    assert folder == str(Path('drawn').absolute())
+    apply_dump(cfg, str(tmp_path / 'results.pkl'))
+    assert [metric.type for metric in cfg.test_evaluator] == ['Metric', dump]
+    with pytest.raises(ValueError, match=r'ends in \.pkl, \.pickle$'):
+        apply_dump(cfg, 'results.json')
+    with pytest.raises(ValueError, match='needs tta_model and tta_pipeline'):
+        apply_tta(cfg)
+    cfg.tta_model, cfg.tta_pipeline = {'type': 'TTA'}, [{'type': 'Flip'}]
+    apply_tta(cfg)
+    assert cfg.test_dataloader.dataset.dataset.pipeline == cfg.tta_pipeline
+    assert (cfg.model.type, cfg.model.module.type) == ('TTA', 'Detector')
+
+
 def test_dump_records_all_masks_and_draws_no_more_videos(
     cfg: Config, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ READ_VARIABLES = frozenset(
         'default_scope',
         'image_size',
         'tta_model',
+        'tta_pipeline',
     }
 )
 SAME_WORD = 0.8  # similarity from which on a key is a misspelt one

@@ -1,4 +1,8 @@
-"""Options of ``tools/test.py`` and ``tools/train.py`` that change the config."""
+"""Options of ``tools/test.py`` and ``tools/train.py`` that change the config.
+
+Configs of mmdetection and mmsegmentation get what the programs of these packages do
+with the same options.
+"""
 
 import math
 from collections.abc import Iterator
@@ -7,32 +11,58 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from .config import part_name
+from .config import OWN_SCOPES, part_name
 
+CLIP_HOOK = 'ClipVisualizationHook'
+# Hooks of other packages that draw, and the option that names the folder they draw in;
+# the pictures of mmsegmentation's go to the folder of the visualizer.
+FOREIGN_HOOKS = {
+    'DetVisualizationHook': 'test_out_dir',
+    'TrackVisualizationHook': 'test_out_dir',
+    'SegVisualizationHook': None,
+}
+# Scopes whose metric that dumps results differs from MMEngine's.
+DUMP_METRICS = {'mmdet': 'DumpDetResults'}
 RECORDER = 'MaskletRecorder'
-DUMP_SUFFIXES = ('.pkl', '.pickle', '.json')
+PICKLE_SUFFIXES = ('.pkl', '.pickle')
+DUMP_SUFFIXES = (*PICKLE_SUFFIXES, '.json')
 EVERYTHING = 1_000_000_000  # videos, or frames of a video
 
 
 def apply_visualization(
     cfg: Config, *, show: bool, show_dir: str | None, wait_time: float
 ) -> None:
-    """Draw all videos of a test, into a folder and in windows.
+    """Draw all videos or images of a test, into a folder and in windows.
 
     Raises:
-        ValueError: If the config has no hook that draws videos.
+        ValueError: If the config has no hook that draws.
     """
-    hook = _visualization_hook(cfg)
-    if hook is None:
+    hook: dict[str, Any] = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    name = part_name(hook)
+    if name not in {CLIP_HOOK, *FOREIGN_HOOKS}:
         msg = (
-            '--show and --show-dir need the hook that draws: set default_hooks.'
-            "visualization=dict(type='ClipVisualizationHook')"
+            f'--show and --show-dir need the hook that draws: set default_hooks.'
+            f"visualization=dict(type='{CLIP_HOOK}'), or one of "
+            f'{", ".join(FOREIGN_HOOKS)}'
         )
         raise ValueError(msg)
     hook.update(show=show, wait_time=wait_time)
+    if name == CLIP_HOOK:
+        if show_dir is not None:
+            hook['out_dir'] = show_dir
+        _record_everything(cfg)
+        return
+    hook['draw'] = True
+    folder_option = FOREIGN_HOOKS[name]
+    if folder_option is None:
+        hook['interval'] = 1
     if show_dir is not None:
-        hook['out_dir'] = show_dir
-    _record_everything(cfg)
+        # mmdetection joins a relative path to the last one for each batch.
+        folder = str(Path(show_dir).absolute())
+        if folder_option is None:
+            cfg.visualizer['save_dir'] = folder
+        else:
+            hook[folder_option] = folder
 
 
 def apply_dump(cfg: Config, out_file: str) -> None:
@@ -40,37 +70,60 @@ def apply_dump(cfg: Config, out_file: str) -> None:
 
     Raises:
         OSError: If the folder of the file cannot be written to.
-        ValueError: If the file is neither a pickle nor JSON.
+        ValueError: If the file is neither a pickle nor JSON; for the samples of other
+            packages, if it is no pickle.
     """
     path = Path(out_file)
-    if path.suffix not in DUMP_SUFFIXES:
-        msg = f'--out {out_file}: give a file that ends in {", ".join(DUMP_SUFFIXES)}'
+    scope = _foreign_scope(cfg)
+    suffixes = DUMP_SUFFIXES if scope is None else PICKLE_SUFFIXES
+    if path.suffix not in suffixes:
+        msg = f'--out {out_file}: give a file that ends in {", ".join(suffixes)}'
         raise ValueError(msg)
     if path.is_dir():
         msg = f'--out {out_file} is a folder; give a file'
         raise IsADirectoryError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)  # fails before the test, not after
+    evaluator = cfg.get('test_evaluator') or []
+    parts = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
+    if scope is not None:
+        dump = dict(type=DUMP_METRICS.get(scope, 'DumpResults'), out_file_path=out_file)
+        cfg.test_evaluator = [*parts, dump]
+        return
     hook = _visualization_hook(cfg)
     if hook is not None and 'out_dir' not in hook and not hook.get('show'):
         # Everything is recorded, but no more is drawn than without --out.
         num_drawn = [part.get('max_videos', 4) for part in _recorders(cfg)]
         hook.setdefault('max_videos', max(num_drawn, default=0))
     _record_everything(cfg)
-    evaluator = cfg.get('test_evaluator') or []
-    parts = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
     cfg.test_evaluator = [*parts, dict(type='ClipDumpResults', out_file=out_file)]
 
 
 def apply_tta(cfg: Config) -> None:
     """Wrap the model in the config's ``tta_model``; by default, mirror the frames.
 
+    The models of other packages also need its ``tta_pipeline``, which makes the views
+    of an image.
+
     Raises:
-        ValueError: If it is not the config of a model.
+        ValueError: If ``tta_model`` is not the config of a model, or one of the two is
+            missing.
     """
-    wrapper = cfg.get('tta_model') or {'type': 'SAM2TTAModel'}
+    is_foreign = _foreign_scope(cfg) is not None
+    wrapper = cfg.get('tta_model') or ({} if is_foreign else {'type': 'SAM2TTAModel'})
     if not isinstance(wrapper, dict):
         msg = f"tta_model is {wrapper!r}; give dict(type='SAM2TTAModel')"
         raise ValueError(msg)
+    if is_foreign:
+        if not wrapper or not cfg.get('tta_pipeline'):
+            msg = (
+                '--tta needs tta_model and tta_pipeline in the config; see '
+                'mmdet::rtmdet/rtmdet_tta.py'
+            )
+            raise ValueError(msg)
+        dataset = cfg.test_dataloader.dataset
+        while 'dataset' in dataset:
+            dataset = dataset.dataset
+        dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**wrapper, module=cfg.model)
 
 
@@ -101,10 +154,17 @@ def apply_auto_scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr = dict(enable=True, base_batch_size=base / accumulated)
 
 
+def _foreign_scope(cfg: Config) -> str | None:
+    """Scope of a config whose model gives samples of another package, else None."""
+    scope: str = cfg.get('default_scope') or OWN_SCOPES[0]
+    has_clips = any(_recorders(cfg)) or _visualization_hook(cfg) is not None
+    return None if scope in OWN_SCOPES or has_clips else scope
+
+
 def _visualization_hook(cfg: Config) -> dict[str, Any] | None:
-    """The hook that draws videos, or None."""
+    """The hook that draws videos of clips, or None."""
     hook = (cfg.get('default_hooks') or {}).get('visualization')
-    return hook if hook and part_name(hook) == 'ClipVisualizationHook' else None
+    return hook if hook and part_name(hook) == CLIP_HOOK else None
 
 
 def _recorders(cfg: Config) -> Iterator[dict[str, Any]]:
