@@ -68,6 +68,8 @@ def draw_clips(
     try:
         cfg = load_config(str(files.config_path), cfg_options)
         dataset = _validation_set(cfg)
+        if not isinstance(dataset[0], VideoRecord):
+            return Pictures(problem='Only clips of SAM 2 are drawn.')
         chosen = choose_clips(files.scores, num_clips) or [
             ('example', dataset[index].source.name, None)
             for index in range(min(2 * num_clips, len(dataset)))

@@ -91,7 +91,7 @@ def _pretrained_parts(node: Any) -> Iterator[str]:
 def describe_data(loader: Any) -> str:
     """Number of clips of a loader, and of their objects and frames where counted."""
     dataset = loader.dataset
-    words = [count_of(len(dataset), 'clip')]
+    words = [count_of(len(dataset), item_noun(dataset))]
     counts = count_objects_and_frames(dataset)
     if counts is not None:
         words += [count_of(counts[0], 'object'), count_of(counts[1], 'frame')]
@@ -102,6 +102,16 @@ def describe_data(loader: Any) -> str:
         text += f'; {count_of(first, "frame")} of a clip at a time'
         text += ''.join(f', {frames} from epoch {epoch + 1}' for epoch, frames in later)
     return text
+
+
+def item_noun(dataset: Any) -> str:
+    """What an item of a dataset is called: ``clip``, or ``sample`` if not ours."""
+    if hasattr(dataset, 'open_video'):
+        return 'clip'
+    for inner in (getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())):
+        if inner is not None:
+            return item_noun(inner)
+    return 'sample'
 
 
 def _sampled_lengths(dataset: Any) -> Iterator[Sequence[tuple[int, int]]]:
@@ -168,8 +178,11 @@ def _clips_of_step(loader: Any) -> str:
     processes = get_world_size()
     numbers = getattr(loader.batch_sampler, CLIPS_PER_STEP, None)
     if numbers is None:
-        numbers = [processes * loader.batch_size]
-    text = f'{" or ".join(map(str, numbers))} clips a step'
+        # A loader with a batch sampler has no size of its own.
+        sampler = loader.batch_sampler
+        numbers = [processes * getattr(sampler, 'batch_size', loader.batch_size)]
+    noun = item_noun(loader.dataset)
+    text = f'{" or ".join(map(str, numbers))} {noun}s a step'
     return f'{text} in {processes} processes' if processes > 1 else text
 
 

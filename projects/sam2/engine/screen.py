@@ -35,6 +35,7 @@ from .hooks.diagnostics_hook import logs_after
 from .run_summary import (
     count_of,
     is_training,
+    item_noun,
     relative_path,
     test_rows,
     training_rows,
@@ -162,7 +163,8 @@ class ScreenHook(Hook):
         if is_main_process() and not is_last and logs_after(runner, batch_idx):
             where = ' in the first process' if get_world_size() > 1 else ''
             count = f'{batch_idx + 1} of {len(loader)}'
-            _show(f'{_clock()}  predicted {count} videos{where}')
+            nouns = 'videos' if item_noun(loader.dataset) == 'clip' else 'batches'
+            _show(f'{_clock()}  predicted {count} {nouns}{where}')
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None

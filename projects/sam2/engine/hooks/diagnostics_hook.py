@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...structures import DecoderStep, FrameOutput
 from ..distributed import unwrap_model
 
-# Modules whose gradients are measured separately; the rest is `other`.
+# Modules of SAM 2 whose gradients are measured separately; the rest is `other`.
 PARTS = (
     'image_encoder.backbone',
     'image_encoder.neck',
@@ -84,6 +84,9 @@ class ClipDiagnosticsHook(Hook):
     ) -> None:
         """Count the clips."""
         self._batch = batch_idx
+        # Batches of mmdetection and mmsegmentation are dicts.
+        if isinstance(data_batch, Mapping):
+            data_batch = data_batch.get('inputs')
         self._num_clips += len(data_batch) if isinstance(data_batch, Sized) else 0
 
     def after_train_iter(
@@ -249,16 +252,22 @@ def kind_of_step(step: DecoderStep, index: int) -> str:
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
-    """Norms of the gradients by part, scalars on the device."""
+    """Norms of the gradients by part, scalars on the device.
+
+    The parts of a model that is no SAM 2 are its own modules: ``backbone``, ``neck``, …
+    """
+    children = dict(model.named_children())
+    is_sam2 = any(part.partition('.')[0] in children for part in PARTS)
+    parts = PARTS if is_sam2 else tuple(children)
     norms: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            part = next((part for part in PARTS if name.startswith(f'{part}.')), OTHER)
+            part = next((part for part in parts if name.startswith(f'{part}.')), OTHER)
             norm = torch.linalg.vector_norm(parameter.grad.detach())
             norms.setdefault(part.rpartition('.')[2], []).append(norm)
     return {
-        part: torch.linalg.vector_norm(torch.stack(parts))
-        for part, parts in norms.items()
+        part: torch.linalg.vector_norm(torch.stack(of_part))
+        for part, of_part in norms.items()
     }
 
 

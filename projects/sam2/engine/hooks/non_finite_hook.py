@@ -1,6 +1,7 @@
 """Records batches whose loss or gradient is not finite, and stops after too many."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ class ClipNonFiniteHook(Hook):
     With this hook ``ClipTrainLoop`` takes no optimizer step with such a batch, on any
     process. Each process with such a loss, and all of them if it is the gradient, write
     ``<work_dir>/non_finite/iter_<n>_rank_<r>.json``: the terms of the loss, and
-    videos, frames, objects, seeds and prompts of the batch. A GPU is read only when the
+    videos, frames, objects, seeds and prompts of the batch (of a model of mmdetection
+    or mmsegmentation, the paths of its images). A GPU is read only when the
     losses are logged, so a record, or the end of the run, may be delayed until then.
 
     Args:
@@ -155,6 +157,8 @@ def _write(runner: Runner, batch: UncheckedBatch) -> None:
 def _describe(runner: Runner, data_batch: object) -> dict[str, Any]:
     """Describe a batch; clips and prompts are empty if it contains no clips."""
     samples = data_batch if isinstance(data_batch, list | tuple) else ()
+    # Of mmdetection and mmsegmentation.
+    images = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else ()
     clips = [sample for sample in samples if isinstance(sample, ClipSample)]
     return {
         'iteration': runner.iter + 1,
@@ -172,6 +176,7 @@ def _describe(runner: Runner, data_batch: object) -> dict[str, Any]:
             for clip in clips
         ],
         'prompts': _prompts(runner, clips),
+        'images': [str(getattr(each, 'img_path', '')) for each in images or ()],
     }
 
 
