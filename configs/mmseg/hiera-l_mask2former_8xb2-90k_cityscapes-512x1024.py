@@ -1,0 +1,12 @@
+"""Mask2Former with SAM 2.1's Hiera large on Cityscapes."""
+
+_base_ = './hiera-t_mask2former_8xb2-90k_cityscapes-512x1024.py'
+
+model = dict(
+    backbone=dict(
+        arch='large',
+        drop_path_rate=0.2,
+        init_cfg=dict(checkpoint='checkpoints/sam2.1_hiera_large.pt'),
+    ),
+    decode_head=dict(in_channels=[144, 288, 576, 1152]),
+)
