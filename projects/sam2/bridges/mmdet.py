@@ -13,6 +13,12 @@ from .mmcv_operators import ensure_operators
 ensure_operators()  # before the imports below, some of which import mmdet.models
 
 from . import hiera_backbone, image_dataset, video_dataset  # noqa: E402
-from .detection import mask_detector  # noqa: E402
+from .detection import learned_prompts, mask_detector  # noqa: E402
 
-__all__ = ['hiera_backbone', 'image_dataset', 'mask_detector', 'video_dataset']
+__all__ = [
+    'hiera_backbone',
+    'image_dataset',
+    'learned_prompts',
+    'mask_detector',
+    'video_dataset',
+]

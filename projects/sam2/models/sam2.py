@@ -338,7 +338,19 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
             frames: (B, 3, H, W), normalised.
         """
         with recompute_activations(self):
-            stride_4, stride_8, stride_16 = self.image_encoder(frames)
+            pyramid = self.image_encoder(frames)
+        return self.image_features(*pyramid)
+
+    def image_features(
+        self, stride_4: Tensor, stride_8: Tensor, stride_16: Tensor
+    ) -> ImageFeatures:
+        """Prepare the results of the image encoder for tracker and mask decoder.
+
+        Args:
+            stride_4: (B, C, H4, W4).
+            stride_8: (B, C, H8, W8).
+            stride_16: (B, C, H16, W16).
+        """
         high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)
         _, channels, height, width = stride_16.shape
         position = sine_encoding_2d(
