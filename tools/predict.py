@@ -5,6 +5,9 @@
     python tools/predict.py clip.mp4 CONFIG CHECKPOINT --point 95 70 --negative 20 20 \
         --object 2 --box 200 80 260 160 --frame 40 --box 190 85 250 170
     python tools/predict.py 0 CONFIG CHECKPOINT --point 320 240 --show
+    python tools/predict.py clip.mp4 CONFIG CHECKPOINT --text 'a dog . a ball .' \
+        --detector grounding_dino_swin-t_pretrain_obj365_goldg_cap4m \
+        --detector-checkpoint groundingdino_swint_ogc_mmdet-822d7e9d.pth
 
 INPUT is a file, a folder of images (with --video: frames of one video), an http or
 rtsp address, or the number of a camera. CONFIG is a file or a name that the model was
@@ -12,12 +15,19 @@ released under. Prompts are read from left to right: --frame N and --object N ap
 the prompts that follow; --box starts a new object if the current one has a box on the
 frame. A --mask holds an object for each label. Without a prompt everything is
 segmented; the last group of options configures SAM2AutomaticMaskGenerator.
+
+With --detector, a config or a name of mmdetection, the objects that --text names are
+segmented and, in videos and streams, tracked. Detectors with a language model take any
+text; others find all of their classes, or those that --text names.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +39,7 @@ from projects.sam2.engine.command_line import call_tool
 
 if TYPE_CHECKING:
     from projects.sam2.apis import InferenceResult, ObjectPrompt
+    from projects.sam2.bridges.text_inferencer import SAM2TextInferencer
 
 DEFAULT_FOLDER = Path('work_dirs') / 'predict'
 FORMATS = ('png', 'json', 'npz')
@@ -90,6 +101,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--formats', nargs='+', choices=FORMATS, default=['png', 'json'])
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add('--show', action='store_true', help='show the overlays in a window')
+    group = parser.add_argument_group('text')
+    add_text = group.add_argument
+    add_text('--text', help="phrases or classes, such as 'a dog . a ball .'")
+    add_text('--detector', metavar='CONFIG', help='config or name in mmdetection')
+    add_text('--detector-checkpoint', metavar='FILE', help='weights of the detector')
+    add_text('--language-model', metavar='FOLDER', help='of a detector for any text')
+    add_text('--threshold', type=float, help='smallest score of a detection (0.3)')
+    every = 'run the detector on every n-th frame of a video (4)'
+    add_text('--detect-every', type=int, metavar='N', help=every)
     group = parser.add_argument_group('everything', 'for inputs without a prompt')
     for name, (kind, default, text) in SETTINGS.items():
         group.add_argument(
@@ -122,6 +142,57 @@ def read_settings(options: argparse.Namespace) -> dict[str, float]:
         msg = f'--{name} is for everything in an image; leave it or the prompts out'
         raise ValueError(msg)
     return settings
+
+
+def read_text_options(options: argparse.Namespace) -> dict[str, Any] | None:
+    """Options of a call of :class:`SAM2TextInferencer`; None without a detector.
+
+    Raises:
+        ValueError: If options of text prompts come without a detector, a detector
+            comes without weights, or there are prompts of another kind.
+    """
+    names = ('text', 'detector_checkpoint', 'language_model', 'threshold')
+    given = [n for n in (*names, 'detect_every') if getattr(options, n) is not None]
+    if options.detector is None:
+        if given:
+            name = given[0].replace('_', '-')
+            msg = f'--{name} is for a detector; give --detector CONFIG of mmdetection'
+            raise ValueError(msg)
+        return None
+    if options.detector_checkpoint is None:
+        msg = f'--detector {options.detector} needs --detector-checkpoint FILE'
+        raise ValueError(msg)
+    if options.prompts:
+        msg = (
+            f'--{options.prompts[0][0]} is for prompts by hand; leave it or --detector '
+            f'out'
+        )
+        raise ValueError(msg)
+    if settings := read_settings(options):
+        name = next(iter(settings)).replace('_', '-')
+        msg = f'--{name} is for everything in an image; leave it or --detector out'
+        raise ValueError(msg)
+    named = ('text', 'threshold', 'detect_every')
+    return {n: getattr(options, n) for n in named if getattr(options, n) is not None}
+
+
+def build_text_inferencer(options: argparse.Namespace) -> SAM2TextInferencer:
+    """Build the detector and SAM 2."""
+    from projects.sam2.bridges.detection.detector import Detector
+    from projects.sam2.bridges.text_inferencer import SAM2TextInferencer
+
+    detector = Detector(
+        options.detector,
+        options.detector_checkpoint,
+        device=options.device,
+        language_model=options.language_model,
+    )
+    return SAM2TextInferencer(
+        detector,
+        model=options.config,
+        weights=options.checkpoint,
+        device=options.device,
+    )
 
 
 def read_prompts(options: Sequence[tuple[str, Any]]) -> list[ObjectPrompt]:
@@ -185,11 +256,21 @@ def describe_files(
         subject = f'{len(results)} inputs, {_count(num_masks, "mask")}'
     else:
         (result,) = results
-        objects = {number for frame in frames for number in frame.object_ids}
+        objects = {
+            number: name
+            for frame in frames
+            for number, name in zip_longest(
+                frame.object_ids, frame.categories, fillvalue=''
+            )
+        }
         is_still = len(frames) == 1
         overlays = folder / 'vis' / f'{result.name}{".png" if is_still else ".mp4"}'
         masks = folder / 'pred' / result.name
         subject = f'{result.name}: {_count(len(objects), "object")}'
+        classes = Counter(filter(None, objects.values()))
+        if classes:
+            names = (f'{number} {name}' for name, number in classes.most_common())
+            subject += f' ({", ".join(names)})'
         if not is_still:
             subject += f' in {len(frames)} frames'
     return f'{subject}; overlay: {overlays}, masks: {masks} ({", ".join(formats)})'
@@ -205,15 +286,20 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
     import projects.sam2.registration  # noqa: F401  registers the parts
     from projects.sam2.apis import SAM2Inferencer
 
-    inferencer = SAM2Inferencer(
-        model=options.config,
-        weights=options.checkpoint,
-        device=options.device,
-        automatic_masks=read_settings(options),
-    )
-    results = inferencer(
+    text_options = read_text_options(options)
+    call: Callable[..., dict[str, list[Any]]]
+    if text_options is not None:
+        call = partial(build_text_inferencer(options), **text_options)
+    else:
+        inferencer = SAM2Inferencer(
+            model=options.config,
+            weights=options.checkpoint,
+            device=options.device,
+            automatic_masks=read_settings(options),
+        )
+        call = partial(inferencer, prompts=read_prompts(options.prompts))
+    results = call(
         options.input,
-        prompts=read_prompts(options.prompts),
         folder_is_video=options.video,
         max_frames=options.max_frames,
         show=options.show,

@@ -102,7 +102,8 @@ def write_detector_weights(
     """Write random weights of a detector as MMEngine's runner does."""
     torch.manual_seed(0)
     model: Any = Detector(config, None, device='cpu', **options)._model
-    model.init_weights()  # some parts of mmdet are empty memory before
+    if hasattr(model, 'level_embed'):
+        torch.nn.init.normal_(model.level_embed)  # empty memory in mmdet
     meta = {'dataset_meta': {'classes': classes}}
     torch.save({'state_dict': model.state_dict(), 'meta': meta}, path)
     return str(path)
