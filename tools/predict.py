@@ -148,8 +148,8 @@ def read_text_options(options: argparse.Namespace) -> dict[str, Any] | None:
     """Options of a call of :class:`SAM2TextInferencer`; None without a detector.
 
     Raises:
-        ValueError: If options of text prompts come without a detector, a detector
-            comes without weights, or there are prompts of another kind.
+        ValueError: If options of text prompts come without a detector, or there are
+            prompts of another kind.
     """
     names = ('text', 'detector_checkpoint', 'language_model', 'threshold')
     given = [n for n in (*names, 'detect_every') if getattr(options, n) is not None]
@@ -159,9 +159,6 @@ def read_text_options(options: argparse.Namespace) -> dict[str, Any] | None:
             msg = f'--{name} is for a detector; give --detector CONFIG of mmdetection'
             raise ValueError(msg)
         return None
-    if options.detector_checkpoint is None:
-        msg = f'--detector {options.detector} needs --detector-checkpoint FILE'
-        raise ValueError(msg)
     if options.prompts:
         msg = (
             f'--{options.prompts[0][0]} is for prompts by hand; leave it or --detector '
@@ -177,10 +174,22 @@ def read_text_options(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def build_text_inferencer(options: argparse.Namespace) -> SAM2TextInferencer:
-    """Build the detector and SAM 2."""
-    from projects.sam2.bridges.detection.detector import Detector
+    """Build the detector and SAM 2.
+
+    Raises:
+        ValueError: If the detector has no weights.
+    """
+    from projects.sam2.bridges.detection.detector import (
+        Detector,
+        download_hint,
+        find_detector_config,
+    )
     from projects.sam2.bridges.text_inferencer import SAM2TextInferencer
 
+    if options.detector_checkpoint is None:
+        hint = download_hint(find_detector_config(options.detector))
+        msg = f'--detector {options.detector} needs --detector-checkpoint FILE{hint}'
+        raise ValueError(msg)
     detector = Detector(
         options.detector,
         options.detector_checkpoint,

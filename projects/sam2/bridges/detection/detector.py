@@ -16,24 +16,21 @@ from mmengine.fileio import load as load_yaml
 from mmengine.logging import print_log
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader
 from numpy.typing import NDArray
-from torch import nn
 
 from ...apis.building import usable_device
 from ...apis.inputs import read_image
 from ...ops import import_optional, suppress_boxes
 from ..mmcv_operators import ensure_operators
 from .box_prompts import clean_boxes
+from .building import build_detector, load_detector, read_detector_config
 from .detections import Detections
 
 DEFAULT_THRESHOLD = 0.3
 # Detectors with queries predict the same box for two classes; the better one stays.
 MAX_BOX_IOU = 0.9
-# Weights that are only used in training; converted checkpoints come without them.
-TRAINING_ONLY = ('dn_query_generator.',)
-MAX_MISSING_SHARE = 0.1  # of the weights of a detector, that a checkpoint may lack
 SCOPE = 'mmdet::'
+MMDET = {'purpose': 'A detector', 'install': 'mmsam2[mmdet]'}
 TRANSFORMERS = '"transformers>=4.56,<5"'
 NUM_NAMED_CLASSES = 10  # in an error
 
@@ -73,6 +70,8 @@ class Detector:
         ValueError: If the detector cannot be built or its weights do not fit.
     """
 
+    _model: Any  # its parts have no types in mmdet
+
     def __init__(
         self,
         config: str | Path,
@@ -81,7 +80,7 @@ class Detector:
         device: str | torch.device | None = None,
         language_model: str | Path | None = None,
     ) -> None:
-        import_optional('mmdet', purpose='A detector', install='mmsam2[mmdet]')
+        import_optional('mmdet', **MMDET)
         ensure_operators()
         target = usable_device(device)
         path = find_detector_config(config)
@@ -92,11 +91,13 @@ class Detector:
                 warnings.catch_warnings(),
             ):
                 warnings.simplefilter('ignore')  # of classes and parts of mmcv
-                cfg = Config.fromfile(path)
+                cfg = read_detector_config(str(path))
                 _use_local_language_model(cfg, language_model)
-                self._model = build_detector(cfg)
+                model, _ = build_detector(cfg.model)
+                self._model = revert_sync_batchnorm(model)
+                self._model.cfg = cfg  # where mmdet's functions expect it
                 self._pipeline = build_pipeline(cfg)
-                configured_classes = classes_of_config(cfg)
+                classes = classes_of_config(cfg)
         except (ImportError, LanguageModelError):
             raise
         except Exception as error:
@@ -107,12 +108,13 @@ class Detector:
         if checkpoint is None:
             msg = f'{config}: no checkpoint is given, so the detector is untrained'
             print_log(msg, logger='current', level=logging.WARNING)
-            meta: dict[str, Any] = {}
         else:
-            meta = load_detector_weights(self._model, str(checkpoint), config=path)
-        self.classes: tuple[str, ...] = ()
+            if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
+                msg = f'there is no checkpoint {checkpoint}{download_hint(path)}'
+                raise FileNotFoundError(msg)
+            classes = load_detector(self._model, str(checkpoint)) or classes
+        self.classes: tuple[str, ...] = () if self.takes_any_text else classes
         if not self.takes_any_text:
-            self.classes = tuple(meta.get('classes') or configured_classes)
             self._check_classes(config)
         self._model.to(target).eval()
 
@@ -209,10 +211,9 @@ class Detector:
 
     def _check_length(self, phrases: Sequence[str]) -> None:
         """Check that the language model reads all phrases; the rest would be NaN."""
-        model: Any = self._model
-        language = model.language_model
+        language = self._model.language_model
         # A detector may read the phrases in several parts.
-        at_once = model.test_cfg.get('chunked_size', -1)
+        at_once = self._model.test_cfg.get('chunked_size', -1)
         step = at_once if at_once > 0 else len(phrases)
         for start in range(0, len(phrases), step):
             caption = '. '.join(phrases[start : start + step]) + '. '
@@ -280,15 +281,6 @@ def _as_class(name: str) -> str:
 # ---------------------------------------------------------------- building a detector
 
 
-def build_detector(cfg: Config) -> nn.Module:
-    """Build the model of a config of mmdetection, without weights."""
-    from mmdet.registry import MODELS  # noqa: PLC0415  optional
-
-    model: nn.Module = revert_sync_batchnorm(MODELS.build(cfg.model))
-    model.cfg = cfg  # type: ignore[assignment]  # where mmdet's functions expect it
-    return model
-
-
 def build_pipeline(cfg: Config) -> Any:
     """Build the test pipeline of a config for images in memory."""
     from mmcv.transforms import Compose  # noqa: PLC0415  optional
@@ -311,52 +303,6 @@ def classes_of_config(cfg: Config) -> tuple[str, ...]:
     # A lazy dataset does not read its files.
     metainfo = DATASETS.build({**dataset, 'lazy_init': True}).metainfo
     return tuple(metainfo.get('classes') or ())
-
-
-def load_detector_weights(
-    model: nn.Module, checkpoint: str, *, config: Path
-) -> dict[str, Any]:
-    """Load weights, and check that they are of this detector.
-
-    Returns:
-        What the checkpoint says of its dataset, such as ``classes``.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If a shape differs, or most weights are missing.
-    """
-    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
-        msg = f'there is no checkpoint {checkpoint}{_where_to_download(config)}'
-        raise FileNotFoundError(msg)
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
-    weights = loaded.get('state_dict', loaded)
-    weights = {key.removeprefix('module.'): value for key, value in weights.items()}
-    remedy = 'give the checkpoint of this config'
-    try:
-        missing = model.load_state_dict(weights, strict=False).missing_keys
-    except RuntimeError as error:
-        difference = str(error).partition('\n')[2].strip().partition('\n')[0]
-        msg = f'{checkpoint} does not fit the detector {config} ({difference}); '
-        raise ValueError(msg + remedy) from error
-    needed = [name for name, _ in model.named_parameters()]
-    missing = [
-        key for key in missing if key in needed and not key.startswith(TRAINING_ONLY)
-    ]
-    if missing:
-        msg = (
-            f'{checkpoint} lacks {len(missing)} of the {len(needed)} weights of the '
-            f'detector {config}, such as {missing[0]}; {remedy}'
-        )
-        if len(missing) > MAX_MISSING_SHARE * len(needed):
-            raise ValueError(msg)
-        print_log(msg, logger='current', level=logging.WARNING)
-    meta = loaded.get('meta') or {}
-    dataset_meta = {
-        key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()
-    }
-    if 'CLASSES' in meta:  # of mmdetection 2
-        dataset_meta.setdefault('classes', meta['CLASSES'])
-    return dataset_meta
 
 
 # ------------------------------------------------------- configs and language models
@@ -393,8 +339,7 @@ def find_detector_config(config: str | Path) -> Path:
 
 def _mmdet_folder() -> Path:
     """Folder of the configs that mmdetection comes with."""
-    import mmdet  # noqa: PLC0415  optional
-
+    mmdet = import_optional('mmdet', **MMDET)
     return Path(mmdet.__file__).parent / '.mim'
 
 
@@ -411,12 +356,12 @@ def _released_detectors() -> tuple[dict[str, Any], ...]:
     return tuple(models)
 
 
-def _where_to_download(config: Path) -> str:
-    """Say where the weights of a config were published."""
+def download_hint(config: Path) -> str:
+    """Say where the weights of a config were published; ``''`` if they were not."""
     for model in _released_detectors():
-        if model['Config'].endswith(config.name) and model.get('Weights'):
+        if Path(model['Config']).name == config.name and model.get('Weights'):
             return f'; download {model["Weights"]}'
-    return '; check the path'
+    return ''
 
 
 class LanguageModelError(FileNotFoundError):
