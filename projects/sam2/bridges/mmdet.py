@@ -13,9 +13,10 @@ from .mmcv_operators import ensure_operators
 ensure_operators()  # before the imports below, some of which import mmdet.models
 
 from . import hiera_backbone, image_dataset, video_dataset  # noqa: E402
-from .detection import learned_prompts, mask_detector  # noqa: E402
+from .detection import class_check, learned_prompts, mask_detector  # noqa: E402
 
 __all__ = [
+    'class_check',
     'hiera_backbone',
     'image_dataset',
     'learned_prompts',

@@ -136,6 +136,9 @@ def build_sam2_part(
         )
         raise ValueError(msg)
     cfg.model.prompt_simulator = prompt_simulator
+    if checkpoint is None:
+        model: SAM2 = MODELS.build(cfg.model)
+        return model
     return build_sam2(cfg, checkpoint, device='cpu', mode='train')
 
 

@@ -1,0 +1,95 @@
+"""Checks that a detector and a dataset have the same classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+
+PROPOSALS = 'rpn_head'  # tells objects from background alone
+LANGUAGE_MODEL = 'language_model'
+MAX_NAMES = 4  # in an error message
+
+
+@HOOKS.register_module()
+class SAM2ClassCheckHook(Hook):
+    """Refuses a detector whose classes are not those of the dataset.
+
+    Without it labels get the names of other classes, or evaluation ends in an
+    ``IndexError``. It compares the number of classes of all heads; in a test also their
+    names, where the checkpoint has them. mmdetection's ``NumClassCheckHook`` compares
+    the number only, and not in a test. Detectors that take text are left out.
+    """
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Note the names of the classes that the detector was trained on."""
+        del runner
+        meta = checkpoint.get('meta') or {}
+        dataset_meta = meta.get('dataset_meta') or {}
+        self._names = _names(dataset_meta.get('classes', meta.get('CLASSES')))
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the training dataset; training may begin with other names."""
+        _check_counts(runner.model, runner.train_dataloader.dataset)
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the validation dataset."""
+        _check_counts(runner.model, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the test dataset."""
+        dataset: Any = runner.test_dataloader.dataset
+        _check_counts(runner.model, dataset)
+        classes = _names(dataset.metainfo.get('classes'))
+        differing = [
+            f'{theirs!r} in place of {ours!r}'
+            for theirs, ours in zip(self._names, classes, strict=False)
+            if theirs != ours
+        ]
+        if differing and not _takes_text(runner.model):
+            msg = (
+                f'The detector was trained on other classes than {_title(dataset)} '
+                f'has: {_shown(differing)}; give the dataset metainfo=dict(classes=…) '
+                f'in the order of the detector'
+            )
+            raise ValueError(msg)
+
+
+def _check_counts(model: nn.Module, dataset: Any) -> None:
+    """Compare the number of classes of all heads with that of a dataset."""
+    classes = _names(dataset.metainfo.get('classes'))
+    if not classes or _takes_text(model):
+        return
+    for name, module in model.named_modules():
+        count = getattr(module, 'num_classes', None)
+        if not isinstance(count, int) or name.endswith(PROPOSALS):
+            continue
+        if count != len(classes):
+            msg = (
+                f'{name} predicts {count} classes, but {_title(dataset)} has '
+                f'{len(classes)} ({_shown(classes)}); set its num_classes, or the '
+                f"dataset's metainfo=dict(classes=…)"
+            )
+            raise ValueError(msg)
+
+
+def _takes_text(model: nn.Module) -> bool:
+    return any(name.endswith(LANGUAGE_MODEL) for name, _ in model.named_modules())
+
+
+def _names(classes: Any) -> tuple[str, ...]:
+    return (classes,) if isinstance(classes, str) else tuple(classes or ())
+
+
+def _title(dataset: object) -> str:
+    return type(dataset).__name__
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = ', …' if names[MAX_NAMES:] else ''
+    return ', '.join(names[:MAX_NAMES]) + more
