@@ -26,6 +26,7 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape'),
     ),
 ]
+train_dataloader = None
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_cfg = dict(type='ValLoop')

@@ -159,10 +159,11 @@ class ScreenHook(Hook):
         self._show_videos(runner, batch_idx, runner.test_dataloader)
 
     def _show_videos(self, runner: Runner, batch_idx: int, loader: Any) -> None:
-        is_last = batch_idx + 1 == len(loader)
-        if is_main_process() and not is_last and logs_after(runner, batch_idx):
+        total = len(loader)
+        is_last = batch_idx + 1 == total
+        if is_main_process() and not is_last and logs_after(runner, batch_idx, total):
             where = ' in the first process' if get_world_size() > 1 else ''
-            count = f'{batch_idx + 1} of {len(loader)}'
+            count = f'{batch_idx + 1} of {total}'
             nouns = 'videos' if item_noun(loader.dataset) == 'clip' else 'batches'
             _show(f'{_clock()}  predicted {count} {nouns}{where}')
 

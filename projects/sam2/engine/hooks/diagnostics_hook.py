@@ -271,9 +271,16 @@ def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def logs_after(runner: Runner, batch_idx: int) -> bool:
-    """Whether ``LoggerHook`` logs after a batch; only then is the device read."""
-    logger, num_batches = _logger(runner), len(runner.train_dataloader)
+def logs_after(runner: Runner, batch_idx: int, num_batches: int | None = None) -> bool:
+    """Whether ``LoggerHook`` logs after a batch; only then is the device read.
+
+    Args:
+        num_batches: Length of the loader; by default that of the training loader, which
+            a config that only tests does not have.
+    """
+    logger = _logger(runner)
+    if num_batches is None:
+        num_batches = len(runner.train_dataloader)
     if logger.every_n_inner_iters(batch_idx, logger.interval):
         return True
     logs_rest = not logger.ignore_last or num_batches <= logger.interval
