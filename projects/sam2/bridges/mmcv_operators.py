@@ -11,7 +11,17 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
-from .operators import deformable, focal_loss, roi_align, suppression
+from .operators import (
+    carafe,
+    deformable,
+    focal_loss,
+    masked_conv,
+    psa_mask,
+    roi_align,
+    roi_pool,
+    suppression,
+    sync_batch_norm,
+)
 
 NAME = 'mmcv._ext'
 
@@ -56,6 +66,10 @@ class OperatorStandIn(ModuleType):
 IN_TORCH: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
+        carafe.carafe_backward,
+        carafe.carafe_forward,
+        carafe.carafe_naive_backward,
+        carafe.carafe_naive_forward,
         deformable.deform_conv_forward,
         deformable.deform_conv_backward_input,
         deformable.deform_conv_backward_parameters,
@@ -67,12 +81,25 @@ IN_TORCH: dict[str, Callable[..., Any]] = {
         focal_loss.sigmoid_focal_loss_backward,
         focal_loss.softmax_focal_loss_forward,
         focal_loss.softmax_focal_loss_backward,
+        masked_conv.masked_col2im_forward,
+        masked_conv.masked_im2col_forward,
+        psa_mask.psamask_backward,
+        psa_mask.psamask_forward,
         roi_align.roi_align_forward,
         roi_align.roi_align_backward,
+        roi_pool.deform_roi_pool_backward,
+        roi_pool.deform_roi_pool_forward,
+        roi_pool.roi_pool_backward,
+        roi_pool.roi_pool_forward,
         suppression.bbox_overlaps,
         suppression.nms,
         suppression.nms_match,
         suppression.softnms,
+        sync_batch_norm.sync_bn_backward_data,
+        sync_batch_norm.sync_bn_backward_param,
+        sync_batch_norm.sync_bn_forward_mean,
+        sync_batch_norm.sync_bn_forward_output,
+        sync_batch_norm.sync_bn_forward_var,
     )
 }
 

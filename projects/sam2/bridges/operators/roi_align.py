@@ -195,6 +195,10 @@ class Regions:
         num_bins = self.y.num_bins * self.x.num_bins
         return num_bins * self.y.num_pixels() * self.x.num_pixels()
 
+    def num_samples(self) -> Tensor:
+        """Count the samples of each region: (N,)."""
+        return self.y.num_bins * self.x.num_bins * self.y.grids * self.x.grids
+
     def sparse_weights(self, chosen: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels of all bins, and their weights.
 
@@ -421,6 +425,9 @@ def _spread_largest(
     height, width = grad_input.shape[2:]
     points = argmax_y.to(grads), argmax_x.to(grads)
     indices, weights = clamped_corners(*points, height, width)
+    weights = weights.where(
+        (argmax_y != -1)[..., None], 0
+    )  # -1 where nothing is sampled
     channel = torch.arange(grads.shape[1], device=grads.device)[:, None, None, None]
     image = regions.images[:, None, None, None, None]
     indices = indices + (image * grads.shape[1] + channel) * height * width

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from .sampling import computable, operator
 
-BOXES_PER_BLOCK = 512
+# Boxes that are compared with all others at a time: on a CPU what its cache holds,
+# on a GPU many, since it is waited for once or more in each block.
+BLOCK_ON_CPU, BLOCK_ON_GPU = 128, 2048
 
 
 @operator
@@ -26,11 +28,12 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     order = scores.sort(0, descending=True).indices
     ordered = computable(boxes)[order]
     kept = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
-    for start in range(0, len(order), BOXES_PER_BLOCK):
-        block = slice(start, start + BOXES_PER_BLOCK)
+    size = BLOCK_ON_CPU if boxes.device.type == 'cpu' else BLOCK_ON_GPU
+    for start in range(0, len(order), size):
+        block = slice(start, start + size)
         overlaps = _overlap(ordered[block], ordered[block], iou_threshold, offset)
         kept[block] = _keep_best(overlaps.triu(diagonal=1), kept[block])
-        rest = slice(start + BOXES_PER_BLOCK, None)
+        rest = slice(start + size, None)
         best = ordered[block][kept[block]]
         kept[rest] &= ~_overlap(best, ordered[rest], iou_threshold, offset).any(dim=0)
     return order[kept]
@@ -48,12 +51,12 @@ def _ious(boxes: Tensor, others: Tensor, offset: int) -> Tensor:
     """IoU of boxes that are broadcast, in the compiled operator's order of steps."""
     x0, y0, x1, y1 = boxes.unbind(dim=-1)
     left, top, right, bottom = others.unbind(dim=-1)
-    width = (x1.minimum(right) - x0.maximum(left) + offset).clamp(min=0)
-    height = (y1.minimum(bottom) - y0.maximum(top) + offset).clamp(min=0)
+    # In place, since memory takes most of the time on a CPU.
+    overlap = x1.minimum(right).sub_(x0.maximum(left)).add_(offset).clamp_(min=0)
+    overlap *= y1.minimum(bottom).sub_(y0.maximum(top)).add_(offset).clamp_(min=0)
     area = (x1 - x0 + offset) * (y1 - y0 + offset)
     other_area = (right - left + offset) * (bottom - top + offset)
-    overlap = width * height
-    return overlap / (area + other_area - overlap)
+    return overlap.div_((area + other_area).sub_(overlap))
 
 
 def _keep_best(suppresses: Tensor, alive: Tensor) -> Tensor:
@@ -101,35 +104,44 @@ def softnms(
     """
     # Float32 throughout, since scores that are nearly equal decide about the order.
     corner = computable(boxes).float()
-    score = computable(scores).float().numpy().copy()
-    indices = np.arange(len(score))
-    threshold, width = np.float32(iou_threshold), np.float32(sigma)
-    best = 0
-    while best < len(indices):
-        # The best goes to the front and the front takes its place, as in the compiled
-        # operator: that decides which of two equal scores comes first.
-        first = best + int(score[indices[best:]].argmax())
-        indices[[best, first]] = indices[[first, best]]
-        rest = indices[best + 1 :]
-        ious = _ious(corner[indices[best]], corner[rest], offset).numpy()
+    sides = corner[:, 2:] - corner[:, :2] + offset
+    columns = [corner, sides.prod(dim=1, keepdim=True), scores[:, None].to(corner)]
+    table = torch.cat(columns, dim=1).T.numpy().copy()  # (6, N), in order of position
+    score, indices = table[5], np.arange(len(boxes))
+    threshold, width, least = np.array([iou_threshold, sigma, min_score], np.float32)
+    front, end = 0, len(boxes)
+    while front < end:
+        # The best box goes to the front and the box there takes its place, as in the
+        # compiled operator: that decides which of two equal scores comes first. The
+        # score of a box without an area may be NaN, which is never the best.
+        best = front + int(score[front:end].argmax())
+        if np.isnan(score[best]) and not np.isnan(score[front]):
+            best = front + int(np.nanargmax(score[front:end]))
+        elif np.isnan(score[front]):
+            best = front
+        table[:, [front, best]] = table[:, [best, front]]
+        indices[[front, best]] = indices[[best, front]]
+        box, rest = table[:, front, None], table[:, front + 1 : end]
+        front += 1
+        size = np.minimum(box[2:4], rest[2:4]) - np.maximum(box[:2], rest[:2])
+        size = np.maximum(size + np.float32(offset), 0)
+        overlap = size[0] * size[1]
+        with np.errstate(invalid='ignore', divide='ignore'):
+            ious = overlap / (box[4] + rest[4] - overlap)
         if method == 2:
-            score[rest] *= np.exp(-(ious * ious) / width)
+            rest[5] *= np.exp(-(ious * ious) / width)
         else:
             over = ious >= threshold
-            lowered = 1 - ious if method == 1 else np.zeros_like(ious)
-            score[rest] *= np.where(over, lowered, np.float32(1))
-        kept = score[rest] >= np.float32(min_score)
-        # Boxes from the end fill the gaps of dropped ones.
-        num_kept = int(kept.sum())
-        gaps = np.flatnonzero(~kept[:num_kept])
-        fillers = num_kept + np.flatnonzero(kept[num_kept:])[::-1]
-        rest[gaps] = rest[fillers[: len(gaps)]]
-        best += 1
-        indices = indices[: best + num_kept]
-    order = torch.from_numpy(indices)
-    dets[: len(order), :4] = boxes[order]
-    dets[: len(order), 4] = torch.from_numpy(score)[order].to(dets)
-    return order
+            rest[5, over] *= 1 - ious[over] if method == 1 else 0
+        if (dropped := rest[5] < least).any():
+            # Boxes from the end fill the gaps of dropped ones.
+            num_kept = len(dropped) - int(dropped.sum())
+            gaps = front + np.flatnonzero(dropped[:num_kept])
+            fillers = front + num_kept + np.flatnonzero(~dropped[num_kept:])[::-1]
+            table[:, gaps], indices[gaps] = table[:, fillers], indices[fillers]
+            end = front + num_kept
+    dets[:end] = torch.from_numpy(table[[0, 1, 2, 3, 5], :end].T).to(dets)
+    return torch.from_numpy(indices[:end])
 
 
 @operator
