@@ -16,8 +16,6 @@ from projects.sam2.apis import (
     build_sam2_video_predictor,
 )
 from projects.sam2.bridges.detection.detector import Detector
-from projects.sam2.bridges.mmcv_operators import OperatorStandIn, ensure_operators
-from projects.sam2.bridges.operators.suppression import nms
 from projects.sam2.installation import WEIGHTS
 from projects.sam2.ops import decode_masks
 from projects.sam2.webdemo.proposals import (
@@ -152,52 +150,3 @@ def test_text_gives_a_labelled_mask_for_each_box(
         propose_text(predictor, detector, frame, 'dog', threshold=1.0)
     with pytest.raises(ValueError, match='any class of the detector'):
         propose_text(predictor, detector, frame, ' ', threshold=1.0)
-
-
-# Operators ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('offset', [0, 1])
-def test_suppression_keeps_what_a_literal_one_keeps(offset: int) -> None:
-    rng = np.random.default_rng(offset)
-    for _ in range(20):
-        corners = rng.integers(0, 20, (25, 2))
-        boxes = np.hstack([corners, corners + rng.integers(1, 15, (25, 2))])
-        scores = rng.permutation(25) / 25
-        kept: list[int] = []
-        for index in np.argsort(-scores):
-            if all(iou(boxes[index], boxes[other], offset) <= 0.4 for other in kept):
-                kept.append(int(index))
-        found = nms(
-            torch.tensor(boxes, dtype=torch.float32),
-            torch.tensor(scores),
-            iou_threshold=0.4,
-            offset=offset,
-        )
-        assert found.tolist() == kept
-
-
-def iou(one: NDArray[Any], other: NDArray[Any], offset: int) -> float:
-    """IoU of two boxes, whose second corners belong to them if the offset is 1."""
-    width = min(one[2], other[2]) - max(one[0], other[0]) + offset
-    height = min(one[3], other[3]) - max(one[1], other[1]) + offset
-    overlap = max(width, 0) * max(height, 0)
-    areas = [(b[2] - b[0] + offset) * (b[3] - b[1] + offset) for b in (one, other)]
-    return float(overlap / (sum(areas) - overlap))
-
-
-def test_deformable_attention_is_mmcvs_own() -> None:
-    ensure_operators()
-    attention = pytest.importorskip('mmcv.ops.multi_scale_deform_attn')
-    torch.manual_seed(0)
-    shapes = torch.tensor([[6, 4], [3, 2]])
-    value = torch.randn(2, 30, 2, 8)
-    places = torch.rand(2, 5, 2, 2, 4, 2)
-    weights = torch.rand(2, 5, 2, 2, 4)
-    found = OperatorStandIn('mmcv._ext').ms_deform_attn_forward(
-        value, shapes, torch.tensor([0, 24]), places, weights, im2col_step=64
-    )
-    wanted = attention.multi_scale_deformable_attn_pytorch(
-        value, shapes, places, weights
-    )
-    torch.testing.assert_close(found, wanted)
