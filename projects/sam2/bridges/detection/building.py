@@ -1,4 +1,4 @@
-"""Builds the two parts of a model on a detector: the detector, and SAM 2."""
+"""Builds and loads the two parts of a model on a detector: the detector, and SAM 2."""
 
 import copy
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ...apis import build_sam2
 from ...apis.building import load_model_config
-from ...checkpoints import CheckpointMismatchError
+from ...checkpoints import CheckpointMismatchError, fit_adapters
 from ...models import SAM2
 from ..mmcv_operators import ensure_operators
 
 MMDET = 'mmdet'
 MAX_NAMES = 4  # in an error message
 DETECTOR_PART = 'detector.'
+NAMES = {'detector': 'the detector', 'sam2': 'SAM 2'}  # of the parts, in errors
 
 
 def build_detector(
@@ -108,7 +109,7 @@ def build_sam2_part(
     sam2: str | Mapping[str, Any],
     checkpoint: str | None,
     *,
-    prompt_simulator: Mapping[str, Any],
+    prompt_simulator: Mapping[str, Any] | None = None,
 ) -> SAM2:
     """Build the SAM 2 of a detector.
 
@@ -116,7 +117,7 @@ def build_sam2_part(
         sam2: Name or path of a config; or a dict with this ``config`` and with options
             of the model that replace those in it; or the config of a model.
         checkpoint: As for :func:`build_sam2`.
-        prompt_simulator: Config of the prompts in training.
+        prompt_simulator: Config of the prompts in training; None keeps the config's.
 
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
@@ -135,7 +136,8 @@ def build_sam2_part(
             f"dict(config='sam2.1_hiera_tiny'), or the config of a model"
         )
         raise ValueError(msg)
-    cfg.model.prompt_simulator = prompt_simulator
+    if prompt_simulator is not None:
+        cfg.model.prompt_simulator = prompt_simulator
     if checkpoint is None:
         model: SAM2 = MODELS.build(cfg.model)
         return model
@@ -177,3 +179,47 @@ def check_part(
                 f'number of classes'
             )
             raise CheckpointMismatchError(msg)
+
+
+def fit_to_parts(model: Any, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Fit a checkpoint to a model of a detector and a SAM 2; a pre-hook of loading.
+
+    Weights of one part alone get its prefix. MMEngine would load what fits, and only
+    log the rest.
+
+    Args:
+        model: A module with the parts ``detector`` (or None) and ``sam2``, and with
+            ``random_parts``, the names of those that have random weights so far; none
+            has after loading.
+        state: Weights by their names, changed in place.
+        prefix: Of the names of the model's weights.
+
+    Raises:
+        CheckpointMismatchError: If the weights do not fit their part, or leave a part
+            random.
+    """
+    parts = {
+        name: part
+        for name in ('detector', 'sam2')
+        if (part := getattr(model, name)) is not None
+    }
+    own = below(prefix, state)
+    if not any(key.startswith(tuple(f'{name}.' for name in parts)) for key in own):
+        for name, part in parts.items():
+            if own.keys() & part.state_dict().keys():
+                for key in own:
+                    del state[f'{prefix}{key}']
+                own = fit_adapters(own, part.state_dict())
+                state |= {f'{prefix}{name}.{key}': own[key] for key in own}
+    given = {name: below(f'{prefix}{name}.', state) for name in parts}
+    for name, part in parts.items():
+        if given[name]:
+            check_part(given[name], part, part=NAMES[name], source='The checkpoint')
+    random = [name for name in sorted(model.random_parts) if not given[name]]
+    if random:
+        msg = (
+            f'The checkpoint has no weights of {NAMES[random[0]]}, and nothing else '
+            f'gave it any; set model.{random[0]}_checkpoint'
+        )
+        raise CheckpointMismatchError(msg)
+    model.random_parts = set()

@@ -27,13 +27,12 @@ from torch import Tensor, nn
 
 from ...apis import SAM2ImagePredictor
 from ...apis.image_predictor import preprocess_image
-from ...checkpoints import CheckpointMismatchError, fit_adapters
 from ...ops import resize_masks
 from ...structures import ClipBatch, ClipTargets
 from ..mmcv_operators import ensure_operators
 from ..samples import mask_array
 from .box_prompts import BOXES_PER_BATCH, segment_boxes
-from .building import MMDET, below, build_detector, build_sam2_part, check_part
+from .building import MMDET, build_detector, build_sam2_part, fit_to_parts
 
 ensure_operators()  # before mmdet.models is imported
 
@@ -42,7 +41,6 @@ from mmdet.structures import DetDataSample  # noqa: E402
 
 KEPT_IMAGE = 'sam2_image'  # of a sample: what SAM2KeepImage kept
 TRAINING_IMAGE = 'sam2_training_image'
-NAMES = {'detector': 'the detector', 'sam2': 'SAM 2'}  # of the parts, in errors
 BOX_PROMPTS = {
     'type': 'SAM2PromptSimulator',
     'point_probability': 1.0,
@@ -183,7 +181,7 @@ class SAM2MaskDetector(BaseDetector):
             )
             if checkpoint is None and getattr(self, name) is not None
         }
-        self.register_load_state_dict_pre_hook(_fit_to_parts)  # type: ignore[no-untyped-call]  # torch
+        self.register_load_state_dict_pre_hook(fit_to_parts)  # type: ignore[no-untyped-call]  # torch
         self.train()
 
     def init_weights(self) -> None:
@@ -531,7 +529,7 @@ def _resize(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return resize_masks(masks[:, None], size)[:, 0]
 
 
-# ---------------------------------------------------------------- truth and weights
+# ------------------------------------------------------------ truth and options
 
 
 def _has_masks(detector: nn.Module) -> bool:
@@ -580,37 +578,3 @@ def _check_options(detector: object, oracle: object) -> None:
     if detector is None and oracle is None:
         msg = "Give the config of a detector, or oracle='boxes' for the ground truth"
         raise ValueError(msg)
-
-
-def _fit_to_parts(
-    model: SAM2MaskDetector, state: dict[str, Tensor], prefix: str, *_: object
-) -> None:
-    """Rename the weights of a checkpoint of one part alone, and check all weights.
-
-    MMEngine loads what fits and only logs the rest.
-    """
-    parts = {
-        name: part
-        for name in ('detector', 'sam2')
-        if (part := getattr(model, name)) is not None
-    }
-    own = below(prefix, state)
-    if not any(key.startswith(tuple(f'{name}.' for name in parts)) for key in own):
-        for name, part in parts.items():
-            if own.keys() & part.state_dict().keys():
-                for key in own:
-                    del state[f'{prefix}{key}']
-                own = fit_adapters(own, part.state_dict())
-                state |= {f'{prefix}{name}.{key}': own[key] for key in own}
-    given = {name: below(f'{prefix}{name}.', state) for name in parts}
-    for name, part in parts.items():
-        if given[name]:
-            check_part(given[name], part, part=NAMES[name], source='The checkpoint')
-    random = [name for name in sorted(model.random_parts) if not given[name]]
-    if random:
-        msg = (
-            f'The checkpoint has no weights of {NAMES[random[0]]}, and nothing else '
-            f'gave it any; set model.{random[0]}_checkpoint'
-        )
-        raise CheckpointMismatchError(msg)
-    model.random_parts = set()
