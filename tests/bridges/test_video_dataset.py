@@ -136,7 +136,7 @@ def test_ignored_instances_and_those_without_a_mask_are_void(tmp_path: Path) -> 
 
 def test_boxes_are_masks_only_on_request(tmp_path: Path) -> None:
     boxes = all_annotations()
-    boxes[0]['bbox'] = [-4, 2, 16, 8]  # partly outside
+    boxes[0]['bbox'] = [-400, 2, 412, 8]  # far outside
     write_videos(tmp_path, boxes)
     with pytest.raises(
         ClipDataError, match=r'none of 23 instances has a mask.*boxes_as'

@@ -1,14 +1,26 @@
 """Data samples of mmdetection and mmsegmentation, from our records and back.
 
-========================  ==================================================
-our record                sample
-========================  ==================================================
-masks, boxes, ids         ``DetDataSample``: :func:`det_sample`
-masks with classes        ``SegDataSample``: :func:`seg_sample`
-frames of a video         ``TrackDataSample``: :func:`track_sample`
-``ObjectPrompt``          from a ``DetDataSample``: :func:`object_prompts`
-``FrameMasks``            from a Det- or SegDataSample: :func:`frame_masks`
-========================  ==================================================
+=============================  ================================================
+from ours                      to theirs
+=============================  ================================================
+masks, boxes, scores, ids      :func:`det_sample`: ``DetDataSample``
+masks with classes             :func:`seg_sample`: ``SegDataSample``
+samples of a video's frames    :func:`track_sample`: ``TrackDataSample``
+``PromptableDataSample``,      :func:`to_det_sample`: ``DetDataSample``
+``VideoFrameResult``,
+``AutomaticMask``,
+``FrameMasks`` (ground truth)
+``ClipSample``                 :func:`to_track_sample`: ``TrackDataSample``
+=============================  ================================================
+
+=============================  ================================================
+from theirs                    to ours
+=============================  ================================================
+``DetDataSample``              :func:`object_prompts`: ``ObjectPrompt``
+``DetDataSample``              :func:`promptable_sample`: ``PromptableDataSample``
+Det- or ``SegDataSample``      :func:`frame_masks`: ``FrameMasks``
+frames, ``TrackDataSample``    :func:`clip_sample`: ``ClipSample``
+=============================  ================================================
 
 Arrays, tensors and lists are taken alike; what is returned lies on the CPU.
 """
@@ -22,10 +34,13 @@ from mmengine.structures import InstanceData, PixelData
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..apis import ObjectPrompt
+from ..apis import ObjectPrompt, PromptableDataSample
+from ..apis.video_predictor import VideoFrameResult
+from ..datasets.annotated_video import pick_objects
 from ..datasets.sources.segmentations import decode_segmentation
 from ..ops import decode_masks, import_optional
-from ..structures import VOID_LABEL, FrameMasks
+from ..structures import VOID_LABEL, ClipSample, FrameMasks
+from .detection.box_prompts import clean_boxes
 from .mmcv_operators import ensure_operators
 
 if TYPE_CHECKING:
@@ -33,7 +48,15 @@ if TYPE_CHECKING:
     from mmseg.structures import SegDataSample
 
 TensorLike = ArrayLike | Tensor
-Size = tuple[int, int]  # height and width
+# Meta information of a ClipSample.
+CLIP_INFO = (
+    'video_name',
+    'frame_indices',
+    'sample_index',
+    'seed',
+    'original_size',
+    'is_multi_scale',
+)
 
 
 # ------------------------------------------------------------------ ours to theirs
@@ -176,6 +199,153 @@ def track_sample(frames: 'Sequence[DetDataSample]') -> 'TrackDataSample':
     return sample  # type: ignore[no-any-return]
 
 
+def to_det_sample(
+    record: 'PromptableDataSample | VideoFrameResult | FrameMasks | Sequence[Any]',
+    *,
+    labels: TensorLike | None = None,
+    metainfo: Mapping[str, Any] | None = None,
+) -> 'DetDataSample':
+    """Convert a record of this package.
+
+    Args:
+        record: One of
+
+            - :class:`PromptableDataSample`; its meta information is kept;
+            - :class:`VideoFrameResult`: objects with a pixel, with ids and the
+              probability that the object is in the frame as their score;
+            - a list of :class:`AutomaticMask` of an image, with the predicted IoU as
+              their score;
+            - :class:`FrameMasks`, the ground truth: ``gt_instances`` with the boxes of
+              the masks and ``instances_ids``; void becomes an ignored instance.
+        labels: (O,), classes of the objects, in the order of the record; 0 by default.
+        metainfo: Further meta information.
+
+    Raises:
+        TypeError: If the record is of another type.
+        ValueError: If labels do not fit, or ids of objects are no numbers.
+    """
+    info = dict(metainfo or {})
+    if isinstance(record, PromptableDataSample):
+        instances: Any = record.pred_instances  # its fields are dynamic
+        return det_sample(
+            instances.masks,
+            scores=instances.scores,
+            labels=labels,
+            object_ids=instances.object_ids,
+            metainfo={**record.metainfo, **info},
+        )
+    if isinstance(record, VideoFrameResult):
+        return _tracked_sample(record, labels, info)
+    if isinstance(record, FrameMasks):
+        return _truth_sample(record, labels, info)
+    if isinstance(record, list | tuple):
+        codes = [mask['segmentation'] for mask in record]
+        masks = mask_array(codes, info.get('ori_shape'))
+        return det_sample(
+            masks,
+            scores=[mask['predicted_iou'] for mask in record],
+            labels=labels,
+            metainfo={'ori_shape': masks.shape[1:], **info},
+        )
+    msg = (
+        f'A {type(record).__name__} cannot be converted; give a PromptableDataSample, '
+        f'a VideoFrameResult, FrameMasks or a list of AutomaticMask'
+    )
+    raise TypeError(msg)
+
+
+def _tracked_sample(
+    record: VideoFrameResult, labels: TensorLike | None, info: Mapping[str, Any]
+) -> 'DetDataSample':
+    object_ids: list[Any] = record.object_ids
+    texts = [number for number in object_ids if isinstance(number, str)]
+    if texts:
+        msg = f'Object {texts[0]!r} has a name for its id; mmdetection takes numbers'
+        raise ValueError(msg)
+    masks = (record.mask_logits[:, 0] > 0).cpu()  # (O, height, width)
+    fields = {
+        'labels': torch.zeros(len(masks)) if labels is None else torch.as_tensor(labels)
+    }
+    _check_lengths(fields, len(masks))
+    shown = masks.flatten(1).any(dim=1)
+    return det_sample(
+        masks[shown],
+        scores=record.object_score_logits.float().sigmoid().cpu()[shown],
+        labels=fields['labels'].cpu()[shown],
+        object_ids=torch.tensor(object_ids, dtype=torch.int64)[shown],
+        metainfo={
+            'frame_id': record.frame_index,
+            'ori_shape': tuple(masks.shape[1:]),
+            **info,
+        },
+    )
+
+
+def _truth_sample(
+    record: FrameMasks, labels: TensorLike | None, info: Mapping[str, Any]
+) -> 'DetDataSample':
+    size = record.masks.shape[1:]
+    sample = _structures('mmdet').DetDataSample(metainfo={'ori_shape': size, **info})
+    truth = _truth(record.masks, labels)
+    truth.set_field(torch.tensor(record.object_ids, dtype=torch.int64), 'instances_ids')
+    sample.gt_instances = truth
+    void = np.zeros((0, *size), bool) if record.void is None else record.void[None]
+    sample.ignored_instances = _truth(void, None)
+    return sample  # type: ignore[no-any-return]
+
+
+def to_track_sample(
+    clip: ClipSample, *, labels: TensorLike | None = None
+) -> 'TrackDataSample':
+    """Convert a training clip; its frames stay ``clip.frames``.
+
+    Args:
+        clip: Of O objects.
+        labels: (O,), classes of the objects; 0 by default.
+
+    Returns:
+        A sample of each frame: ``gt_instances`` of the objects that it shows, none
+        where it is not annotated, ``ignored_instances`` with the void pixels, and meta
+        information. That of the clip has all ``object_ids`` and ``clip_info``, so that
+        :func:`clip_sample` gives the same clip.
+    """
+    all_labels = _tensor(
+        torch.zeros(len(clip.object_ids)) if labels is None else labels, torch.int64
+    )
+    _check_lengths({'labels': all_labels}, len(clip.object_ids))
+    size = tuple(clip.frames.shape[-2:])
+    frames = []
+    for index, frame_index in enumerate(clip.frame_indices):
+        shown = clip.masklets[index].flatten(1).any(dim=1)
+        void = clip.void[index].numpy()
+        masks = FrameMasks(
+            object_ids=tuple(clip.object_ids[shown].tolist()),
+            masks=clip.masklets[index][shown].numpy(),
+            void=void if void.any() else None,
+        )
+        frame = to_det_sample(
+            masks,
+            labels=all_labels[shown],
+            metainfo={
+                'ori_shape': clip.original_size,
+                'img_shape': size,
+                'frame_id': int(frame_index),
+                'img_id': int(frame_index),
+            },
+        )
+        if not clip.annotated[index]:
+            del frame.gt_instances
+        frames.append(frame)
+    sample = track_sample(frames)
+    sample.set_metainfo(
+        {
+            'object_ids': tuple(clip.object_ids.tolist()),
+            'clip_info': {name: getattr(clip, name) for name in CLIP_INFO},
+        }
+    )
+    return sample
+
+
 # ------------------------------------------------------------------ theirs to ours
 
 
@@ -186,6 +356,7 @@ def object_prompts(
     truth: bool = False,
     threshold: float = 0.0,
     id_offset: int = 0,
+    class_names: Sequence[str] = (),
 ) -> list[ObjectPrompt]:
     """Turn the instances of an image or of a frame into prompts.
 
@@ -197,14 +368,17 @@ def object_prompts(
         threshold: Leave out predictions with a lower score.
         id_offset: Added to ids; 1 for those of mmdetection's trackers, which count from
             0, while ours count from 1.
+        class_names: ``dataset_meta['classes']``; the prompts get the name of their
+            label as ``category``.
 
     Returns:
         A prompt for each instance, of object ``instances_id``, or 1, 2, … without ids.
         Of a frame of a video, the frame is its ``frame_id``. Boxes are clamped to the
-        image where the sample has an ``ori_shape``; empty boxes and masks are left out.
+        image; empty boxes and masks are left out.
 
     Raises:
-        ValueError: If the sample has no such instances, or an id is less than 1.
+        ValueError: If the sample has no such instances or no ``ori_shape``, or an id is
+            less than 1.
     """
     instances = _instances(sample, truth=truth, threshold=threshold)
     ids = [number + id_offset for number in _object_ids(instances)]
@@ -212,33 +386,120 @@ def object_prompts(
         msg = f'The ids {ids} count from {min(ids)}, but objects from 1; give id_offset'
         raise ValueError(msg)
     frame_index = int(sample.get('frame_id', 0))
-    prompts = []
+    names = [''] * len(ids)
+    if class_names:
+        names = [class_names[label] for label in instances.labels.tolist()]
+    shapes: list[dict[str, Any] | None]
     if kind == 'masks':
         masks = mask_array(instances.get('masks'), sample.get('ori_shape'))
-        for object_id, mask in zip(ids, masks, strict=True):
-            if mask.any():
-                prompts.append(
-                    ObjectPrompt(
-                        object_id=object_id, frame_index=frame_index, mask=mask
-                    )
-                )
-        return prompts
-    boxes = _tensor(
-        getattr(instances.bboxes, 'tensor', instances.bboxes), torch.float32
+        shapes = [{'mask': mask} if mask.any() else None for mask in masks]
+    else:
+        boxes = getattr(instances.bboxes, 'tensor', instances.bboxes)
+        size = sample.get('ori_shape')
+        if size is None:
+            msg = 'The size of the image is unknown; give ori_shape in the metainfo'
+            raise ValueError(msg)
+        clean, is_box = clean_boxes(_tensor(boxes, torch.float32), size[:2])
+        rows = zip(clean.tolist(), is_box.tolist(), strict=True)
+        shapes = [{'box': tuple(box)} if usable else None for box, usable in rows]
+    return [
+        ObjectPrompt(object_id=number, frame_index=frame_index, category=name, **shape)
+        for number, name, shape in zip(ids, names, shapes, strict=True)
+        if shape is not None
+    ]
+
+
+def promptable_sample(
+    sample: 'DetDataSample', *, threshold: float = 0.0
+) -> PromptableDataSample:
+    """Convert predictions with masks, for :func:`show_result_pyplot` for example.
+
+    Args:
+        sample: Has ``pred_instances`` or ``pred_track_instances`` with masks; ids are
+            ``instances_id``, or 1, 2, … without them.
+        threshold: Leave out predictions with a lower score.
+
+    Raises:
+        ValueError: If the sample has no predicted masks.
+    """
+    instances = _instances(sample, truth=False, threshold=threshold)
+    masks = mask_array(instances.get('masks'), sample.get('ori_shape'))
+    info = {'img_path': None, 'prompts': (), 'ori_shape': masks.shape[1:]}
+    result = PromptableDataSample(metainfo=info | dict(sample.metainfo_items()))
+    result.pred_instances = InstanceData(
+        metainfo=None,
+        masks=torch.from_numpy(masks),
+        scores=_tensor(instances.scores, torch.float32),
+        object_ids=torch.tensor(_object_ids(instances), dtype=torch.int64),
     )
-    height, width = sample.get('ori_shape', (float('inf'), float('inf')))[:2]
-    for object_id, box in zip(ids, boxes.tolist(), strict=True):
-        left, right = (min(max(x, 0.0), width) for x in box[0::2])
-        top, bottom = (min(max(y, 0.0), height) for y in box[1::2])
-        if left < right and top < bottom:
-            prompts.append(
-                ObjectPrompt(
-                    object_id=object_id,
-                    frame_index=frame_index,
-                    box=(left, top, right, bottom),
-                )
+    return result
+
+
+def clip_sample(
+    frames: Tensor, sample: 'TrackDataSample', *, seed: int = 0
+) -> ClipSample:
+    """Make a training clip from what a video pipeline of mmdetection packs.
+
+    Args:
+        frames: (T, 3, H, W), uint8, RGB. ``PackTrackInputs`` packs BGR: give
+            ``inputs.flip(1)``.
+        sample: Of the same T frames, with ``gt_instances`` that have masks of the size
+            of the frames and ``instances_ids``; a frame without them is not annotated.
+        seed: Seed of the clip's random clicks.
+
+    Raises:
+        ValueError: If numbers or sizes differ, or there are no masks or ids.
+    """
+    samples = sample.video_data_samples
+    size = (int(frames.shape[-2]), int(frames.shape[-1]))
+    if len(frames) != len(samples) or frames.dtype != torch.uint8:
+        msg = (
+            f'{len(frames)} frames of {frames.dtype} do not fit {len(samples)} '
+            f'samples; give a frame of uint8 for each'
+        )
+        raise ValueError(msg)
+    truths = [
+        frame_masks(frame, truth=True) if 'gt_instances' in frame else None
+        for frame in samples
+    ]
+    for frame, truth in zip(samples, truths, strict=True):
+        if truth is not None and truth.masks.shape[1:] != size:
+            msg = (
+                f'Masks of {truth.masks.shape[1:]} do not fit frames of {size}; resize '
+                f'both, with_mask=True in LoadTrackAnnotations'
             )
-    return prompts
+            raise ValueError(msg)
+        if truth and truth.object_ids and 'instances_ids' not in frame.gt_instances:
+            msg = (
+                'gt_instances have no instances_ids; they tell objects of frames apart'
+            )
+            raise ValueError(msg)
+    shown = dict.fromkeys(i for truth in truths if truth for i in truth.object_ids)
+    object_ids = tuple(sample.get('object_ids', shown))
+    picked = [truth and pick_objects(truth, object_ids) for truth in truths]
+    empty = np.zeros((len(object_ids), *size), bool)
+    first = samples[0].metainfo
+    info = {
+        'video_name': str(first.get('video_id', '')),
+        'frame_indices': tuple(
+            int(frame.get('frame_id', index)) for index, frame in enumerate(samples)
+        ),
+        'sample_index': 0,
+        'seed': seed,
+        'original_size': tuple(first.get('ori_shape', size)),
+        'is_multi_scale': False,
+    }
+    voids = [_void_of(frame, size) for frame in samples]
+    return ClipSample(
+        metainfo=info | dict(sample.get('clip_info', {})),
+        frames=frames,
+        masklets=torch.from_numpy(
+            np.stack([empty if masks is None else masks.masks for masks in picked])
+        ),  # (T, O, H, W)
+        void=torch.from_numpy(np.stack(voids)),  # (T, H, W)
+        annotated=torch.tensor([truth is not None for truth in truths]),
+        object_ids=torch.tensor(object_ids, dtype=torch.int64),
+    )
 
 
 def frame_masks(
@@ -270,16 +531,13 @@ def frame_masks(
     instances = _instances(sample, truth=truth, threshold=threshold)
     size = sample.get('ori_shape')
     masks = mask_array(instances.get('masks'), size)
-    void = None
-    ignored = sample.get('ignored_instances') if truth else None
-    if ignored is not None and len(ignored) and 'masks' in ignored:
-        # Pixels of an object are not void.
-        outside = ~masks.any(axis=0)
-        void = np.logical_and(mask_array(ignored.masks, size).any(axis=0), outside)
+    void = np.zeros(masks.shape[1:], bool)
+    if truth:  # pixels of an object are not void
+        void = np.greater(_void_of(sample, masks.shape[1:]), masks.any(axis=0))
     return FrameMasks(
         object_ids=_object_ids(instances),
         masks=masks,
-        void=None if void is None or not void.any() else void,
+        void=void if void.any() else None,
     )
 
 
@@ -345,6 +603,32 @@ def _check_lengths(fields: Mapping[str, Tensor], num_objects: int) -> None:
                 f'each'
             )
             raise ValueError(msg)
+
+
+def _truth(masks: NDArray[np.bool_], labels: TensorLike | None) -> InstanceData:
+    """Ground truth with masks (O, height, width), as mmdetection packs it."""
+    ensure_operators()
+    structures = import_optional(
+        'mmdet.structures.mask', purpose='A DetDataSample', install='mmdet==3.3.0'
+    )
+    fields = {
+        'bboxes': boxes_of(torch.from_numpy(masks)),
+        'labels': _tensor(
+            torch.zeros(len(masks)) if labels is None else labels, torch.int64
+        ),
+    }
+    _check_lengths(fields, len(masks))
+    bitmaps = structures.BitmapMasks(masks.astype(np.uint8), *masks.shape[1:])
+    return InstanceData(metainfo=None, masks=bitmaps, **fields)
+
+
+def _void_of(sample: Any, size: Sequence[int]) -> NDArray[np.bool_]:
+    """Pixels of ignored instances, (height, width)."""
+    ignored = sample.get('ignored_instances')
+    if ignored is None or 'masks' not in ignored or not len(ignored):
+        return np.zeros(tuple(size[:2]), bool)
+    void: NDArray[np.bool_] = np.logical_or.reduce(mask_array(ignored.masks, size))
+    return void
 
 
 def _instances(sample: Any, *, truth: bool, threshold: float) -> Any:
