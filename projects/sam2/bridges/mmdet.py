@@ -14,12 +14,15 @@ ensure_operators()  # before the imports below, some of which import mmdet.model
 
 from . import hiera_backbone, image_dataset, video_dataset  # noqa: E402
 from .detection import class_check, learned_prompts, mask_detector  # noqa: E402
+from .tracking import detector_tracker, track_metrics  # noqa: E402
 
 __all__ = [
     'class_check',
+    'detector_tracker',
     'hiera_backbone',
     'image_dataset',
     'learned_prompts',
     'mask_detector',
+    'track_metrics',
     'video_dataset',
 ]
