@@ -12,7 +12,7 @@ from .mmcv_operators import ensure_operators
 
 ensure_operators()  # before the imports below, some of which import mmdet.models
 
-from . import hiera_backbone, image_dataset, video_dataset  # noqa: E402
+from . import hiera_backbone, image_dataset, mask_losses, video_dataset  # noqa: E402
 from .detection import class_check, learned_prompts, mask_detector  # noqa: E402
 from .tracking import detector_tracker, track_metrics  # noqa: E402
 
@@ -23,6 +23,7 @@ __all__ = [
     'image_dataset',
     'learned_prompts',
     'mask_detector',
+    'mask_losses',
     'track_metrics',
     'video_dataset',
 ]
