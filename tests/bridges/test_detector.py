@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from projects.sam2.bridges.detection.detector import Detector, split_phrases
 from text_detectors import (
     CLASSES,
+    bright_disks,
     write_detector_weights,
     write_grounding_dino,
     write_language_model,
@@ -23,14 +23,7 @@ from text_detectors import (
 
 @pytest.fixture(scope='module')
 def image() -> NDArray[np.uint8]:
-    pixels = np.random.default_rng(0).integers(0, 30, (128, 144, 3), np.uint8)
-    for center, color in (
-        ((30, 30), (60, 235, 110)),
-        ((90, 40), (235, 70, 200)),
-        ((100, 100), (250, 200, 60)),
-    ):
-        cv2.ellipse(pixels, center, (18, 12), 30, 0, 360, color, cv2.FILLED)
-    return pixels
+    return bright_disks()
 
 
 @pytest.fixture(scope='module')
@@ -86,6 +79,8 @@ def test_classes_named_by_a_text_are_those_of_mmdets_own_inference(
     is_named = torch.isin(found.labels, torch.tensor([0, 1, 2]))
     assert torch.equal(some.labels, found.labels[is_named])
     assert torch.equal(some.boxes, found.boxes[is_named])
+    assert is_named.any()
+    assert not is_named.all()
     limit = float(found.scores[2])
     assert len(detector.detect(image, '', threshold=limit)) == 3
     # The same boxes as mmdetection's, which knows nothing of the text.

@@ -4,15 +4,30 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from numpy.typing import NDArray
 
 from projects.sam2.bridges.detection.detector import Detector
 from projects.sam2.bridges.mmcv_operators import ensure_operators
 
 WORDS = ('a', 'red', 'disk', 'square', 'star', 'dog', 'ball', '.', ',', '?', '-')
 CLASSES = ('cat', 'Dog', 'traffic light', 'cup', 'kite')
+
+
+def bright_disks() -> NDArray[np.uint8]:
+    """An image in which the random detectors find something, (128, 144, 3)."""
+    pixels = np.random.default_rng(0).integers(0, 30, (128, 144, 3), np.uint8)
+    for center, color in (
+        ((30, 30), (60, 235, 110)),
+        ((90, 40), (235, 70, 200)),
+        ((100, 100), (250, 200, 60)),
+    ):
+        cv2.ellipse(pixels, center, (18, 12), 30, 0, 360, color, cv2.FILLED)
+    return pixels
 
 
 def write_language_model(folder: Path, *, max_tokens: int = 64) -> str:
@@ -96,6 +111,22 @@ def write_grounding_dino(folder: Path, language_model: str) -> str:
     return str(path)
 
 
+def write_glip(folder: Path, language_model: str) -> str:
+    """Write the config of a narrow GLIP."""
+    cfg = mmdet_config('glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py')
+    model, dims = cfg.model, 32
+    model.language_model.update(name=language_model, max_tokens=64)
+    model.backbone.update(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])
+    model.neck.update(in_channels=[16, 32, 64], out_channels=dims)
+    head = {'in_channels': dims, 'feat_channels': dims, 'num_dyhead_blocks': 1}
+    model.bbox_head.update(lang_model_name=language_model, **head)
+    model.test_cfg.update(score_thr=0.0, max_per_img=20)
+    shrink_images(cfg, 96)
+    path = folder / 'glip.py'
+    cfg.dump(path)
+    return str(path)
+
+
 def write_detector_weights(
     config: str, path: Path, *, classes: tuple[str, ...] = CLASSES, **options: Any
 ) -> str:
@@ -104,6 +135,10 @@ def write_detector_weights(
     model: Any = Detector(config, None, device='cpu', **options)._model
     if hasattr(model, 'level_embed'):
         torch.nn.init.normal_(model.level_embed)  # empty memory in mmdet
+    for name, parameter in model.named_parameters():
+        if 'rtm_cls' in name:  # the image decides on the class, not the biases
+            weight = parameter.data
+            weight.copy_(torch.randn_like(weight) * (100 if weight.ndim > 1 else 0))
     meta = {'dataset_meta': {'classes': classes}}
     torch.save({'state_dict': model.state_dict(), 'meta': meta}, path)
     return str(path)

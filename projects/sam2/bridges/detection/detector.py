@@ -159,10 +159,14 @@ class Detector:
         instances = result.pred_instances.cpu()
         found = Detections.from_instances(instances, names)
         boxes, is_box = clean_boxes(found.boxes, (image.shape[0], image.shape[1]))
-        is_wanted = torch.isin(found.labels, torch.tensor(wanted))
-        kept = (is_box & is_wanted & (found.scores >= threshold)).nonzero()[:, 0]
-        new = suppress_boxes(boxes[kept], found.scores[kept], threshold=MAX_BOX_IOU)
-        rows = kept[new]
+        certain = (is_box & (found.scores >= threshold)).nonzero()[:, 0]
+        # Before the classes that are not wanted are left out: an object that is more
+        # probably of another class is not one of the wanted class.
+        best = suppress_boxes(
+            boxes[certain], found.scores[certain], threshold=MAX_BOX_IOU
+        )
+        rows = certain[best]
+        rows = rows[torch.isin(found.labels[rows], torch.tensor(wanted))]
         return Detections(
             boxes=boxes[rows],
             scores=found.scores[rows],
@@ -388,14 +392,24 @@ def _use_local_language_model(cfg: Config, folder: str | Path | None) -> None:
         )
         raise ImportError(msg)
     name = str(folder or language.name)
-    if Path(name).expanduser().is_dir():
-        language.name = str(Path(name).expanduser())
-        return
+    path = Path(name).expanduser()
+    found = str(path) if path.is_dir() else _cached_language_model(name, folder)
+    language.name = found
+    if 'lang_model_name' in cfg.model.get('bbox_head', {}):  # of GLIP
+        cfg.model.bbox_head.lang_model_name = found
+
+
+def _cached_language_model(name: str, folder: str | Path | None) -> str:
+    """Folder of a language model in Hugging Face's cache.
+
+    Args:
+        folder: What the user gave; None for the name in the config.
+    """
     from huggingface_hub import snapshot_download  # noqa: PLC0415  with transformers
 
     try:
         # It returns the folder in the cache, and does not ask the network.
-        language.name = snapshot_download(name, local_files_only=True)
+        return str(snapshot_download(name, local_files_only=True))
     except (OSError, ValueError) as error:
         files = 'config.json, vocab.txt and model.safetensors'
         msg = (
