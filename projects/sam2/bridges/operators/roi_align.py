@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from .sampling import (
+    RowSums,
     chunks,
     clamped_corners,
     computable,
     operator,
     ragged,
     rows_of,
-    spread_rows,
-    sum_lists,
     sum_rows,
 )
 
-# An entry of a sparse matrix costs about as much as so many steps of a dense product.
-SPARSE_COST = 500
+# To find the entries of a sum over both axes takes as long as to sum so many channels.
+CHANNELS_PER_ENTRY = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,46 +92,50 @@ class Axis:
         # Samples at fixed ratios may lie further apart than a pixel.
         return self.grids * 2 if self.sampling_ratio > 0 else self.grids + 1
 
-    def weights(self, chosen: slice) -> tuple[Tensor, Tensor]:
-        """Pixels of each bin, and their weights in the average of its samples.
+    def sums(self, part: slice, maps: Tensor, num_maps: int) -> RowSums:
+        """Average the samples of each bin along this axis alone.
 
         Args:
-            chosen: Which regions.
+            part: Which n regions.
+            maps: (n,), the map that each region lies on, int64.
+            num_maps: M.
 
         Returns:
-            Indices and weights in flat lists: for each region, for each bin, as many
-            entries as :meth:`num_pixels` says.
+            n x P sums of M x size rows, with as many entries in each as
+            :meth:`num_pixels` says.
         """
-        regions = torch.arange(len(self.starts), device=self.starts.device)[chosen]
+        regions = torch.arange(len(self.starts), device=self.starts.device)[part]
         regions = regions.repeat_interleave(self.num_bins)
-        owners, samples = ragged(self.grids[regions])
-        owner_regions = regions[owners]
-        bins = owners % self.num_bins
-        points = self.positions(owner_regions, bins, samples)
+        grids, num_pixels = self.grids[regions], self.num_pixels()[regions]
+        owners, samples = ragged(grids)
+        points = self.positions(regions[owners], owners % self.num_bins, samples)
         inside = (points >= -1) & (points <= self.size)
         points = points.nan_to_num(0).clamp(0, self.size - 1)
         low = points.floor()
         fraction = points - low
         low = low.long()
 
-        num_pixels = self.num_pixels()[regions]
         ends = num_pixels.cumsum(0)
         if self.sampling_ratio > 0:
             slots = 2 * samples
         else:
-            grids = self.grids[regions]
-            first = low[(grids.cumsum(0) - grids)[owners]]
-            slots = low - first
+            slots = low - low[(grids.cumsum(0) - grids)[owners]]
         slots = slots + (ends - num_pixels)[owners]
         high_slots = (slots + 1).minimum(ends[owners] - 1)
-        share = inside / self.grids[owner_regions]
-        indices = low.new_zeros(int(ends[-1]) if len(ends) else 0)
+        bins, _ = ragged(num_pixels)
+        indices, weights = torch.zeros_like(bins), fraction.new_zeros(bins.shape)
         indices.scatter_(0, high_slots, (low + 1).clamp(max=self.size - 1))
         indices.scatter_(0, slots, low)
-        weights = fraction.new_zeros(indices.shape)
+        share = inside / grids[owners]
         weights.scatter_add_(0, slots, (1 - fraction) * share)
         weights.scatter_add_(0, high_slots, fraction * share)
-        return indices, weights
+        return RowSums(
+            owners=bins,
+            indices=indices + maps[bins // self.num_bins] * self.size,
+            weights=weights,
+            num_sums=len(regions),
+            num_rows=num_maps * self.size,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,70 +193,63 @@ class Regions:
         )
         return cls(images=boxes[:, 0].long(), y=y, x=x)
 
-    def num_entries(self) -> Tensor:
-        """Count the pixels that each region is summed from: (N,)."""
-        num_bins = self.y.num_bins * self.x.num_bins
-        return num_bins * self.y.num_pixels() * self.x.num_pixels()
-
     def num_samples(self) -> Tensor:
         """Count the samples of each region: (N,)."""
         return self.y.num_bins * self.x.num_bins * self.y.grids * self.x.grids
 
-    def sparse_weights(self, chosen: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels of all bins, and their weights.
+    def num_pixels(self) -> Tensor:
+        """Count the pixels that the bins of each region are summed from: (N,)."""
+        num_bins = self.y.num_bins * self.x.num_bins
+        return num_bins * self.y.num_pixels() * self.x.num_pixels()
 
-        Returns:
-            Number of the bin (within the chosen regions), index of the pixel (in all
-            images), weight; each (E,), ordered by bin.
-        """
-        rows, row_weights = self.y.weights(chosen)
-        columns, column_weights = self.x.weights(chosen)
-        num_rows, num_columns = (a.num_pixels()[chosen] for a in (self.y, self.x))
-        images = self.images[chosen]
-        of_row = images.repeat_interleave(num_rows * self.y.num_bins)
-        rows = (of_row * self.y.size + rows) * self.x.size
-
-        starts = torch.stack(
-            torch.broadcast_tensors(
-                _starts(num_rows, self.y.num_bins)[:, :, None],
-                _starts(num_columns, self.x.num_bins)[:, None],
-            )
-        ).flatten(1)
+    def sums(self, part: slice, num_images: int) -> RowSums:
+        """Average the samples of each bin: n x P x Q sums of B x H x W pixels."""
+        images = self.images[part]
+        of_y = self.y.sums(part, images, num_images)
+        of_x = self.x.sums(part, torch.zeros_like(images), 1)
+        num_rows, num_columns = (a.num_pixels()[part] for a in (self.y, self.x))
         per_region = self.y.num_bins * self.x.num_bins
         bins, positions = ragged((num_rows * num_columns).repeat_interleave(per_region))
         width = num_columns.repeat_interleave(per_region)[bins]
-        row, column = positions // width, positions % width
-        row += starts[0][bins]
-        column += starts[1][bins]
-        indices = rows[row] + columns[column]
-        return bins, indices, row_weights[row] * column_weights[column]
+        first_row = _starts(num_rows, self.y.num_bins)[:, :, None]
+        first_column = _starts(num_columns, self.x.num_bins)[:, None]
+        first_row, first_column = torch.broadcast_tensors(first_row, first_column)
+        row = positions // width
+        column = positions - row * width + first_column.flatten()[bins]
+        row += first_row.flatten()[bins]
+        return RowSums(
+            owners=bins,
+            indices=of_y.indices[row] * self.x.size + of_x.indices[column],
+            weights=of_y.weights[row] * of_x.weights[column],
+            num_sums=len(images) * per_region,
+            num_rows=of_y.num_rows * self.x.size,
+        )
 
-    def dense_weights(self, chosen: slice) -> tuple[Tensor, Tensor]:
-        """Weights of all rows and columns of the map in each bin.
-
-        Returns:
-            (n, P, H) and (n, P, W).
-        """
-        matrices = []
-        for axis in (self.y, self.x):
-            indices, weights = axis.weights(chosen)
-            counts = axis.num_pixels()[chosen].repeat_interleave(axis.num_bins)
-            bins, _ = ragged(counts, total=len(indices))
-            matrix = weights.new_zeros(len(counts), axis.size)
-            matrix.index_put_((bins, indices), weights, accumulate=True)
-            matrices.append(matrix.view(-1, axis.num_bins, axis.size))
-        return matrices[0], matrices[1]
-
-    def parts(self, channels: int) -> tuple[bool, list[slice]]:
-        """Choose how to compute and cut the regions into parts that fit in memory.
+    def axis_sums(self, part: slice, num_images: int) -> tuple[RowSums, RowSums]:
+        """Average along the height, then the results along the width.
 
         Returns:
-            Whether dense matrices are faster, as for masks of one channel, and parts.
+            n x P sums of B x H rows, and n x Q sums of n x W columns.
         """
-        sizes = self.num_entries()
-        pixels = channels * self.y.size * self.x.size
-        dense = len(sizes) * self.y.num_bins * pixels < SPARSE_COST * int(sizes.sum())
-        return dense, list(chunks(torch.full_like(sizes, pixels) if dense else sizes))
+        images = self.images[part]
+        numbers = torch.arange(len(images), device=images.device)
+        of_y = self.y.sums(part, images, num_images)
+        return of_y, self.x.sums(part, numbers, len(images))
+
+    def plan(self, channels: int) -> tuple[bool, list[slice]]:
+        """Choose how to average, and cut the regions into parts that fit in memory.
+
+        Returns:
+            Whether one axis after the other is faster, as for masks, whose few channels
+            cost less than to find the pixels of a bin; and the parts.
+        """
+        pixels = self.num_pixels()
+        rows = self.y.num_bins * self.y.num_pixels()
+        of_pixels = int(pixels.sum()) * (channels + CHANNELS_PER_ENTRY)
+        of_rows = int(rows.sum()) * channels * self.x.size
+        by_axis = of_rows < of_pixels
+        values = torch.full_like(rows, self.y.num_bins * channels * self.x.size)
+        return by_axis, list(chunks(values if by_axis else pixels))
 
 
 def _starts(num_pixels: Tensor, num_bins: int) -> Tensor:
@@ -318,21 +314,21 @@ def roi_align_forward(
     if pool_mode == 0:
         _largest_samples(features, regions, output, argmax_y, argmax_x)
         return
-    channels = input.shape[1]
-    dense, parts = regions.parts(channels)
-    rows = features if dense else rows_of(features)
+    batch, channels, height, width = input.shape
+    size = (aligned_height, aligned_width)
+    by_axis, parts = regions.plan(channels)
+    rows = None if by_axis else rows_of(features)
     for part in parts:
-        if dense:
-            by_row, by_column = (w[:, None] for w in regions.dense_weights(part))
-            output[part] = (by_row @ rows[regions.images[part]] @ by_column.mT).to(
-                output
-            )
-            continue
-        bins, indices, weights = regions.sparse_weights(part)
-        num_bins = len(output[part]) * aligned_height * aligned_width
-        pooled = sum_lists(rows, bins, indices, weights, num_lists=num_bins)
-        pooled = pooled.view(-1, aligned_height, aligned_width, channels)
-        output[part] = pooled.permute(0, 3, 1, 2).to(output)
+        if rows is None:
+            lines = features.transpose(1, 2).reshape(batch * height, channels * width)
+            of_y, of_x = regions.axis_sums(part, batch)
+            lines = of_y.of(lines).view(-1, size[0], channels, width)
+            lines = lines.permute(0, 3, 1, 2).reshape(-1, size[0] * channels)
+            pooled = of_x.of(lines).view(-1, size[1], size[0], channels)
+            output[part] = pooled.permute(0, 3, 2, 1).to(output)
+        else:
+            pooled = regions.sums(part, batch).of(rows).view(-1, *size, channels)
+            output[part] = pooled.permute(0, 3, 1, 2).to(output)
 
 
 @operator
@@ -365,19 +361,21 @@ def roi_align_backward(
         _spread_largest(grads, regions, argmax_y, argmax_x, grad_input)
         return
     batch, channels, height, width = grad_input.shape
-    dense, parts = regions.parts(channels)
-    if dense:
-        for part in parts:
-            by_row, by_column = (w[:, None] for w in regions.dense_weights(part))
-            maps = by_row.mT @ grads[part] @ by_column
-            grad_input.index_add_(0, regions.images[part], maps.to(grad_input))
-        return
-    rows = grads.new_zeros(batch * height * width, channels)
+    size = (aligned_height, aligned_width)
+    by_axis, parts = regions.plan(channels)
     for part in parts:
-        bins, indices, weights = regions.sparse_weights(part)
-        sums = grads[part].permute(0, 2, 3, 1).reshape(-1, channels)
-        rows += spread_rows(sums, bins, indices, weights, num_rows=len(rows))
-    grad_input += rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        if by_axis:
+            of_y, of_x = regions.axis_sums(part, batch)
+            lines = grads[part].permute(0, 3, 2, 1).reshape(-1, size[0] * channels)
+            lines = of_x.transposed().of(lines).view(-1, width, size[0], channels)
+            lines = lines.permute(0, 2, 3, 1).reshape(-1, channels * width)
+            maps = of_y.transposed().of(lines).view(batch, height, channels, width)
+            grad_input += maps.transpose(1, 2).to(grad_input)
+        else:
+            sums = grads[part].permute(0, 2, 3, 1).reshape(-1, channels)
+            maps = regions.sums(part, batch).transposed().of(sums)
+            maps = maps.view(batch, height, width, channels)
+            grad_input += maps.permute(0, 3, 1, 2).to(grad_input)
 
 
 def _largest_samples(

@@ -5,13 +5,13 @@ from torch import Tensor
 
 from .roi_align import Regions
 from .sampling import (
+    RowSums,
     chunks,
     clamped_corners,
     computable,
     operator,
     ragged,
     rows_of,
-    sum_lists,
 )
 
 
@@ -135,9 +135,14 @@ def pool_at_offsets(
     indices, weights = clamped_corners(points_y, points_x, y.size, x.size)
     indices = indices + (regions.images[region] * y.size * x.size)[:, None]
     weights = weights / (y.grids * x.grids)[region][:, None]
-    owners = bins.repeat_interleave(4)
-    flat = indices.flatten(), weights.flatten()
-    return sum_lists(rows, owners, *flat, num_lists=len(numbers))
+    sums = RowSums(
+        owners=bins.repeat_interleave(4),
+        indices=indices.flatten(),
+        weights=weights.flatten(),
+        num_sums=len(numbers),
+        num_rows=len(rows),
+    )
+    return sums.of(rows)
 
 
 @operator

@@ -7,6 +7,7 @@ stores the pixels that it reads.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -55,6 +56,48 @@ def rows_of(feature_map: Tensor, groups: int = 1) -> Tensor:
     return grouped.permute(0, 2, 3, 1).reshape(-1, channels)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSums:
+    """Weighted sums of different numbers of rows: a sparse matrix of N sums by R rows.
+
+    Attributes:
+        owners: (E,), the sum that each entry belongs to, in ascending order, int64.
+        indices: (E,), the row of each entry, int64.
+        weights: (E,).
+        num_sums: N; a sum without entries is zero.
+        num_rows: R.
+    """
+
+    owners: Tensor
+    indices: Tensor
+    weights: Tensor
+    num_sums: int
+    num_rows: int
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Sum rows (R, C) to (N, C); differentiable in the rows and the weights."""
+        if not len(self.indices) or not rows.numel():
+            return rows.new_zeros(self.num_sums, rows.shape[1])
+        numbers = torch.arange(self.num_sums, device=rows.device)
+        starts = torch.searchsorted(self.owners, numbers)
+        return F.embedding_bag(
+            self.indices, rows, starts, mode='sum', per_sample_weights=self.weights
+        )
+
+    def transposed(self) -> 'RowSums':
+        """Take the matrix that spreads the sums over the rows: the rows' gradient."""
+        # Sorted by row, the entries of a row are a sum again: no row is written twice,
+        # so that the result is the same in each run, and it is faster than adding.
+        rows, order = self.indices.sort(stable=True)
+        return RowSums(
+            owners=rows,
+            indices=self.owners[order],
+            weights=self.weights[order],
+            num_sums=self.num_rows,
+            num_rows=self.num_sums,
+        )
+
+
 class SumRows(Function):
     """Sums of rows, see :func:`sum_rows`."""
 
@@ -75,15 +118,21 @@ class SumRows(Function):
         if ctx.needs_input_grad[0]:
             bags = torch.arange(len(indices), device=indices.device)
             bags = bags.repeat_interleave(indices.shape[1])
-            flat = indices.flatten(), weights.flatten()
-            grad_rows = spread_rows(grad_sums, bags, *flat, num_rows=len(rows))
+            sums = RowSums(
+                owners=bags,
+                indices=indices.flatten(),
+                weights=weights.flatten(),
+                num_sums=len(indices),
+                num_rows=len(rows),
+            )
+            grad_rows = sums.transposed().of(grad_sums)
         if ctx.needs_input_grad[2]:
             with torch.enable_grad():
                 of_bag = weights.detach().requires_grad_()
-                sums = F.embedding_bag(
+                summed = F.embedding_bag(
                     indices, rows, mode='sum', per_sample_weights=of_bag
                 )
-            (grad_weights,) = torch.autograd.grad(sums, of_bag, grad_sums)
+            (grad_weights,) = torch.autograd.grad(summed, of_bag, grad_sums)
         return grad_rows, None, grad_weights
 
 
@@ -102,51 +151,6 @@ def sum_rows(rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
         return rows.new_zeros(len(indices), rows.shape[1])
     sums: Tensor = SumRows.apply(rows, indices, weights)  # type: ignore[no-untyped-call]
     return sums
-
-
-def sum_lists(
-    rows: Tensor, owners: Tensor, indices: Tensor, weights: Tensor, *, num_lists: int
-) -> Tensor:
-    """Sum the rows of lists of different lengths, multiplied with their weights.
-
-    Args:
-        rows: (R, C).
-        owners: (E,), the list of each entry, in ascending order, int64.
-        indices: (E,), the row of each entry, int64.
-        weights: (E,), of the type of the rows.
-        num_lists: N; a list without entries has the sum zero.
-
-    Returns:
-        (N, C).
-    """
-    if not len(indices) or not rows.numel():
-        return rows.new_zeros(num_lists, rows.shape[1])
-    numbers = torch.arange(num_lists, device=rows.device)
-    starts = torch.searchsorted(owners, numbers)
-    return F.embedding_bag(
-        indices, rows, starts, mode='sum', per_sample_weights=weights
-    )
-
-
-def spread_rows(
-    sums: Tensor, owners: Tensor, indices: Tensor, weights: Tensor, *, num_rows: int
-) -> Tensor:
-    """Add each sum to the rows that it was taken from: the gradient of the rows.
-
-    Args:
-        sums: (N, C).
-        owners: (E,), the sum of each entry, int64.
-        indices: (E,), the row of each entry, int64.
-        weights: (E,).
-        num_rows: R.
-
-    Returns:
-        (R, C).
-    """
-    # Sorted by row, the entries are lists again: no row is written twice, so that the
-    # result is the same in each run, and it is five times as fast as adding in place.
-    rows, order = indices.sort(stable=True)
-    return sum_lists(sums, rows, owners[order], weights[order], num_lists=num_rows)
 
 
 def corners(
