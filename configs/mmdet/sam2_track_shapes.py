@@ -20,7 +20,7 @@ test_dataloader = dict(
         type='BaseVideoDataset',
         data_root=data_root,
         ann_file='instances_val.json',
-        data_prefix=dict(img_path='images/'),
+        data_prefix=dict(img_path='images'),
         metainfo=dict(classes=classes),
     )
 )

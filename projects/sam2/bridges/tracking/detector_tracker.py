@@ -26,6 +26,7 @@ from ..detection.building import (
     MMDET,
     build_detector,
     build_sam2_part,
+    fit_to_parts,
     read_detector_config,
 )
 from ..detection.detections import Detections
@@ -64,6 +65,8 @@ class SAM2DetectorTracker(BaseMOTModel):
         ]
 
     The model is not trained as a whole, only its parts are, each with its own config.
+    A checkpoint that is loaded into it may be one of the whole, of the detector alone
+    or of a SAM 2 alone.
 
     Args:
         detector: Path of a config of mmdetection, or its name, such as
@@ -72,9 +75,10 @@ class SAM2DetectorTracker(BaseMOTModel):
         sam2: Name or path of a config, such as ``'sam2.1_hiera_tiny'``; a dict with
             this ``config`` and with options of the model that replace those in it; or
             the config of a model (``type='SAM2'``).
-        detector_checkpoint: Weights of the detector.
-        sam2_checkpoint: Weights of SAM 2: a file, or the name of a released one that
-            was downloaded.
+        detector_checkpoint: Weights of the detector; None leaves them to a checkpoint
+            of the whole.
+        sam2_checkpoint: Weights of SAM 2, likewise: a file, or the name of a released
+            one that was downloaded.
         detector_pipeline: Test pipeline of the detector; by default the one in its
             config. Needed where ``detector`` is the config of a model.
         detector_classes: Names of its classes, where neither its checkpoint nor its
@@ -83,7 +87,8 @@ class SAM2DetectorTracker(BaseMOTModel):
             default the classes of the detector. Detections of other classes are
             dropped.
         class_map: Classes of the detector that the dataset names differently, such as
-            ``dict(person='pedestrian')``.
+            ``dict(person='pedestrian')``; None drops a class whose name there means
+            something else.
         score_thr: Drop detections with a lower score.
         every: See :class:`DetectAndTrack`, like ``prompts``.
         rules: Options of :class:`TrackRules`.
@@ -111,7 +116,7 @@ class SAM2DetectorTracker(BaseMOTModel):
         detector_pipeline: Sequence[dict[str, Any]] | None = None,
         detector_classes: Sequence[str] = (),
         classes: Sequence[str] = (),
-        class_map: Mapping[str, str] | None = None,
+        class_map: Mapping[str, str | None] | None = None,
         score_thr: float = 0.3,
         every: int = 4,
         prompts: Prompts = 'boxes',
@@ -146,6 +151,14 @@ class SAM2DetectorTracker(BaseMOTModel):
         self.labels = map_classes(names, tuple(classes), class_map or {})
         self.class_names = tuple(classes) or names
         self.sam2 = build_sam2_part(sam2, sam2_checkpoint)
+        # Parts whose weights are random until a checkpoint of the whole is loaded.
+        checkpoints = {'detector': detector_checkpoint, 'sam2': sam2_checkpoint}
+        self.random_parts = {
+            name
+            for name, checkpoint in checkpoints.items()
+            if checkpoint is None and getattr(self, name) is not None
+        }
+        self.register_load_state_dict_pre_hook(fit_to_parts)  # type: ignore[no-untyped-call]  # torch
         self.tracker = DetectAndTrack(
             SAM2VideoPredictor(self.sam2, **(predictor or {})),
             self._detect,
@@ -203,7 +216,10 @@ class SAM2DetectorTracker(BaseMOTModel):
         raise NotImplementedError(msg)
 
     def init_weights(self) -> None:
-        """Keep the weights, which the arguments name."""
+        """Initialise the parts that have no checkpoint."""
+        for name in sorted(self.random_parts):
+            getattr(self, name).init_weights()
+        self.random_parts = set()
 
     def _begin_frame(self, sample: DetDataSample) -> None:
         """Begin a new video if it is one; otherwise check that no frame is missing."""
@@ -261,14 +277,16 @@ class SAM2DetectorTracker(BaseMOTModel):
 
 
 def map_classes(
-    names: Sequence[str], wanted: Sequence[str], class_map: Mapping[str, str]
+    names: Sequence[str],
+    wanted: Sequence[str],
+    class_map: Mapping[str, str | None],
 ) -> list[int] | None:
     """Find the label that each class of a detector has in a dataset.
 
     Args:
         names: Classes of the detector; empty if they are unknown.
         wanted: Classes of the dataset; empty for those of the detector.
-        class_map: Classes that the dataset names differently.
+        class_map: Classes that the dataset names differently; None drops a class.
 
     Returns:
         A label for each class, -1 for those that are dropped; None if labels stay.
@@ -277,7 +295,7 @@ def map_classes(
         ValueError: If no class is wanted, or ``class_map`` names an unknown one.
     """
     unknown = [name for name in class_map if names and name not in names]
-    unknown += [name for name in class_map.values() if name not in wanted]
+    unknown += [name for name in class_map.values() if name and name not in wanted]
     if unknown:
         msg = (
             f'class_map names {unknown[0]!r}, which is not a class; it maps classes of '
@@ -287,7 +305,7 @@ def map_classes(
     if not names or not wanted:
         return None
     labels = {name: label for label, name in enumerate(wanted)}
-    mapped = [labels.get(class_map.get(name, name), -1) for name in names]
+    mapped = [labels.get(class_map.get(name, name) or '', -1) for name in names]
     if max(mapped) < 0:
         msg = (
             f'The detector knows none of the classes {_listed(wanted)}, but '
