@@ -45,6 +45,11 @@ from projects.sam2.webdemo.session.annotator import Annotator, Change
 from projects.sam2.webdemo.session.folder import list_sessions
 from projects.sam2.webdemo.session.mask_log import MaskLog
 from projects.sam2.webdemo.training import TrainingRuns
+from text_detectors import (
+    write_detector_weights,
+    write_grounding_dino,
+    write_language_model,
+)
 
 OpenPage = Callable[..., Page]
 NUM_FRAMES, SIZE = 24, (90, 120)
@@ -248,6 +253,39 @@ def test_proposals_become_objects(open_page: OpenPage) -> None:
     assert accepted['objects'] == [1]
     (masks,) = page.masks_of(1)
     assert masks.codes == {1: packed.codes[0]}
+
+
+def test_what_a_text_names_becomes_objects_of_that_class(
+    clip_folder: Path, tmp_path: Path
+) -> None:
+    language_model = write_language_model(tmp_path / 'bert')
+    detector = write_grounding_dino(tmp_path, language_model)
+    options = DemoOptions(
+        config=MINI_CONFIG,
+        checkpoint=str(MINI_WEIGHTS),
+        device='cpu',
+        sessions=tmp_path / 'sessions',
+        roots=(clip_folder.parent,),
+        detector=detector,
+        detector_checkpoint=write_detector_weights(detector, tmp_path / 'weights.pth'),
+    )
+    text = {'frame': 1, 'text': 'a red disk. star', 'threshold': 0.0}
+    with running_demo(options) as server:
+        page = Page(server, server.new_session(clip_folder))
+        refused = page.ask('propose_text', **text | {'text': 'star ' * 80})
+        assert 'the language model reads 64' in refused['message']
+        reply = page.ask('propose_text', **text)
+        assert reply['type'] == 'done', reply
+        (listed,) = page.texts('proposals')
+        labels = [proposal['label'] for proposal in listed['proposals']]
+        assert set(labels) == {'a red disk', 'star'}
+        indices = [labels.index('star'), labels.index('a red disk')]
+        page.ask('accept_proposals', frame=1, indices=indices)
+        page.send('hello', client=page.client)
+        objects = page.wait_for(lambda m: is_type(m, 'hello'))['document']['objects']
+        page.close()
+    categories = [obj['category'] for obj in objects.values()]
+    assert categories == ['star', 'a red disk']
 
 
 # Lost connections, slow tabs ---------------------------------------------------------

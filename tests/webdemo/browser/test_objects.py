@@ -1,10 +1,17 @@
 """The list of objects: names, classes, colours and what is done with several."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from demo_page import DemoPage, browser_test
-from demo_process import SIDE, CellClip
+from demo_page import DemoPage, OpenPage, browser_test
+from demo_process import SIDE, CellClip, DemoServer
+from text_detectors import (
+    write_detector_weights,
+    write_grounding_dino,
+    write_language_model,
+)
 
 pytestmark = browser_test
 
@@ -173,6 +180,30 @@ def test_proposals_are_shown_and_accepted(page: DemoPage, clip: CellClip) -> Non
     page.press('Control+z')
     page.wait_idle()
     assert not page.objects
+
+
+def test_what_a_text_names_is_shown_and_accepted(
+    open_page: OpenPage, clip: CellClip, tmp_path: Path
+) -> None:
+    detector = write_grounding_dino(tmp_path, write_language_model(tmp_path / 'bert'))
+    weights = write_detector_weights(detector, tmp_path / 'weights.pth')
+    options = ['--detector', detector, '--detector-checkpoint', weights]
+    server = DemoServer(tmp_path, options=options)
+    server.start()
+    page = open_page(server)
+    page.open(server.create_session(clip.write(tmp_path / 'cells.mp4')))
+    page.control('tab-proposals').click()
+    page.control('propose-text').fill('a red disk. star')
+    page.control('propose-text').press('Enter')
+    page.control('proposal-list').wait_for()
+    labels = page.control('proposal').all_inner_texts()
+    assert {label.splitlines()[0] for label in labels} == {'a red disk', 'star'}
+    page.control('accept-all').click()
+    page.wait_idle()
+    categories = [obj['category'] for obj in page.objects.values()]
+    assert categories == [label.splitlines()[0] for label in labels]
+    page.expect_errors('ERR_CONNECTION|WebSocket')
+    server.stop()
 
 
 def test_clearing_prompts_removes_the_mask_of_the_frame(
