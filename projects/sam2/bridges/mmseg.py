@@ -12,6 +12,6 @@ from .mmcv_operators import ensure_operators
 
 ensure_operators()  # before the imports below, some of which import mmseg.models
 
-from . import hiera_backbone, image_dataset, mask_losses  # noqa: E402
+from . import hiera_backbone, image_dataset, mask_losses, semantic_head  # noqa: E402
 
-__all__ = ['hiera_backbone', 'image_dataset', 'mask_losses']
+__all__ = ['hiera_backbone', 'image_dataset', 'mask_losses', 'semantic_head']

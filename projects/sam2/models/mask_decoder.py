@@ -179,7 +179,7 @@ class SAM2MaskDecoder(nn.Module):
             The token of the single mask, (O, C), and the object score logits, (O, 1).
         """
         tokens, _ = checkpoint(
-            self._transform, embedding, position, prompts, enabled=self.with_cp
+            self.transform, embedding, position, prompts, enabled=self.with_cp
         )
         return tokens[:, self._iou_index + 1], self._object_score_logits(tokens)
 
@@ -191,7 +191,7 @@ class SAM2MaskDecoder(nn.Module):
         high_res: tuple[Tensor, Tensor] | None,
     ) -> MaskDecoderOutput:
         """Decode the masks of all mask tokens."""
-        tokens, image = self._transform(embedding, position, prompts)
+        tokens, image = self.transform(embedding, position, prompts)
         mask_tokens = tokens[:, self._iou_index + 1 :][:, :NUM_MASK_TOKENS]  # (O, M, C)
         kernels = torch.stack(
             [
@@ -202,18 +202,27 @@ class SAM2MaskDecoder(nn.Module):
             ],
             dim=1,
         )  # (O, M, C / 8)
-        upscaled = self._upscale(image, high_res)  # (O, C / 8, H4, W4)
+        upscaled = self.upscale(image, high_res)  # (O, C / 8, H4, W4)
         return MaskDecoderOutput(
-            mask_logits=checkpoint(self._apply_kernels, upscaled, kernels),
+            mask_logits=checkpoint(self.apply_kernels, upscaled, kernels),
             ious=self.iou_head(tokens[:, self._iou_index]),
             mask_tokens=mask_tokens,
             object_score_logits=self._object_score_logits(tokens),
         )
 
-    def _transform(
+    def transform(
         self, embedding: Tensor, position: Tensor, prompts: PromptEmbeddings
     ) -> tuple[Tensor, Tensor]:
-        """Run the transformer on the tokens of decoder and prompts, and the image."""
+        """Run the transformer on the tokens of decoder and prompts, and the image.
+
+        Args:
+            embedding: Image embedding, (O | 1, C, H16, W16).
+            position: Position encoding of the embedding, (1, C, H16, W16).
+
+        Returns:
+            Tokens (O, N, C), those of the prompts at the end, and the image,
+            (O, C, H16, W16).
+        """
         learned = [self.iou_token.weight, self.mask_tokens.weight]
         if self.object_score_token is not None:
             learned.insert(0, self.object_score_token.weight)
@@ -225,16 +234,32 @@ class SAM2MaskDecoder(nn.Module):
         )
         return tokens, image
 
-    def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(O, C, H16, W16) -> (O, C / 8, H4, W4), before the last activation."""
+    def upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Upscale the image that :meth:`transform` returns, for kernels to be applied.
+
+        Args:
+            image: (O, C, H16, W16).
+            high_res: As for :meth:`forward`.
+
+        Returns:
+            (O, C / 8, H4, W4), before the last activation.
+        """
         to_stride_8, norm, activation, to_stride_4, _ = self.upscaling
         pixels_8, pixels_4 = (0.0, 0.0) if high_res is None else high_res
         pixels = activation(norm(to_stride_8(image) + pixels_8))
         upscaled: Tensor = to_stride_4(pixels) + pixels_4
         return upscaled
 
-    def _apply_kernels(self, upscaled: Tensor, kernels: Tensor) -> Tensor:
-        """Apply each kernel to all pixels: (O, M, H4, W4)."""
+    def apply_kernels(self, upscaled: Tensor, kernels: Tensor) -> Tensor:
+        """Apply each kernel to all pixels.
+
+        Args:
+            upscaled: Of :meth:`upscale`, (O, C / 8, H4, W4).
+            kernels: (O, M, C / 8).
+
+        Returns:
+            Logits, (O, M, H4, W4).
+        """
         # (O, C, H4, W4) -> (O, H4, W4, C), the layout of the gradient too.
         pixels: Tensor = self.upscaling[-1](upscaled).permute(0, 2, 3, 1)
         logits = pixels.flatten(1, 2) @ kernels.mT  # (O, H4 * W4, M)

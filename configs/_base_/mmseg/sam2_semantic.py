@@ -1,0 +1,42 @@
+"""A map of classes by SAM 2.1 tiny: its encoder is frozen, its mask decoder trained."""
+
+checkpoint = 'checkpoints/sam2.1_hiera_tiny.pt'
+pretrained = dict(type='Pretrained', checkpoint=checkpoint)
+
+custom_imports = dict(imports=['projects.sam2.bridges.mmseg'])
+
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=(512, 512),
+    ),
+    backbone=dict(
+        type='HieraBackbone', arch='tiny', frozen_stages=4, init_cfg=pretrained
+    ),
+    neck=dict(
+        type='HieraPyramid', in_channels=(96, 192, 384, 768), init_cfg=pretrained
+    ),
+    decode_head=dict(
+        type='SAM2SemanticHead',
+        num_classes=150,
+        loss_decode=[
+            dict(type='CrossEntropyLoss'),
+            dict(type='DiceLoss', loss_name='loss_dice'),
+        ],
+        init_cfg=pretrained,
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0),
+)
