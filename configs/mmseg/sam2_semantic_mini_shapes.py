@@ -3,11 +3,7 @@
 python tools/dataset_converters/make_shapes.py data/shapes --num-clips 100
 """
 
-_base_ = [
-    '../_base_/mmseg/sam2_semantic.py',
-    'mmseg::_base_/schedules/schedule_20k.py',
-    'mmseg::_base_/default_runtime.py',
-]
+_base_ = '../_base_/mmseg/sam2_semantic.py'
 
 data_root = 'data/shapes'
 classes = ('background', 'disk', 'square', 'triangle', 'star')
@@ -16,9 +12,7 @@ pretrained = dict(type='Pretrained', checkpoint='docs/weights/sam2_mini.pth')
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(arch='mini', init_cfg=pretrained),
-    neck=dict(
-        in_channels=(16, 32, 64, 128), out_channels=64, init_cfg=pretrained
-    ),
+    neck=dict(in_channels=(16, 32, 64, 128), out_channels=64, init_cfg=pretrained),
     decode_head=dict(
         num_classes=len(classes),
         embed_dims=64,
@@ -61,16 +55,9 @@ val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
 train_cfg = dict(max_iters=1200, val_interval=600)
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
-    clip_grad=dict(max_norm=1.0),
-)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='PolyLR', power=0.9, by_epoch=False, begin=100, end=1200, eta_min=1e-6),
 ]
-default_hooks = dict(
-    checkpoint=dict(interval=600, max_keep_ckpts=2, save_best='mIoU', rule='greater')
-)
+default_hooks = dict(checkpoint=dict(interval=600))

@@ -1,7 +1,11 @@
 """A map of classes by SAM 2.1 tiny: its encoder is frozen, its mask decoder trained."""
 
-checkpoint = 'checkpoints/sam2.1_hiera_tiny.pt'
-pretrained = dict(type='Pretrained', checkpoint=checkpoint)
+_base_ = [
+    'mmseg::_base_/default_runtime.py',
+    'mmseg::_base_/schedules/schedule_80k.py',
+]
+
+pretrained = dict(type='Pretrained', checkpoint='checkpoints/sam2.1_hiera_tiny.pt')
 
 custom_imports = dict(imports=['projects.sam2.bridges.mmseg'])
 
@@ -31,12 +35,21 @@ model = dict(
         ],
         init_cfg=pretrained,
     ),
-    train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
 
 optim_wrapper = dict(
+    _delete_=True,
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
 )
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=500),
+    dict(type='PolyLR', power=1.0, by_epoch=False, begin=500, end=80000, eta_min=0.0),
+]
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater')
+)
+# For `train.py --auto-scale-lr`: 4 processes with four images each.
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -107,6 +107,10 @@ class PromptablePyramid(tuple[Tensor, ...]):
         Returns:
             Mask logits, (O, 1, H4, W4), float32.
         """
+        if len(image_index) == 0:
+            height, width = (4 * side for side in self.embedding.shape[-2:])
+            # The sum keeps the graph, so that DDP gets the gradients of all heads.
+            return prompts.content.sum().expand(0, 1, height, width)
         if torch.is_grad_enabled() or len(image_index) <= MASKS_PER_BATCH:
             return self._decode(prompts, image_index)
         groups = [
@@ -379,9 +383,9 @@ class SAM2PromptMaskHead(BaseModule):
         """
         count = len(boxes)
         predicted = at_least_float32(self.layers(features))  # (N, P * (2 + C))
-        shift, content = predicted.view(count, self.num_points, -1).split(
-            [2, self.prompt_dims], dim=2
-        )
+        shift, content = predicted.view(
+            count, self.num_points, 2 + self.prompt_dims
+        ).split([2, self.prompt_dims], dim=2)
         corners = boxes.view(count, NUM_BOX_POINTS, 2)
         middle = corners.mean(dim=1, keepdim=True)  # (N, 1, 2)
         clicks = middle.expand(-1, self.num_points - NUM_BOX_POINTS, -1)
