@@ -63,9 +63,21 @@ class OperatorStandIn(ModuleType):
         return operator
 
 
+def get_compiler_version() -> str:
+    """Say what mmcv's report of the environment says of a build without operators."""
+    return 'n/a'
+
+
+def get_compiling_cuda_version() -> str:
+    """Say what mmcv's report of the environment says of a build without operators."""
+    return 'n/a'
+
+
 IN_TORCH: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
+        get_compiler_version,
+        get_compiling_cuda_version,
         carafe.carafe_backward,
         carafe.carafe_forward,
         carafe.carafe_naive_backward,
