@@ -33,8 +33,6 @@ DECODER_ONLY = [{'type': 'SAM2Freezing', 'parts': ['*'], 'but': ['mask_decoder']
 
 @pytest.fixture(autouse=True)
 def _scope() -> Iterator[None]:
-    from projects.sam2.bridges import mmdet  # noqa: F401, PLC0415  registers all parts
-
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
@@ -42,6 +40,8 @@ def _scope() -> Iterator[None]:
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shapes in COCO's layout, and a detector of their classes."""
+    from projects.sam2.bridges import mmdet  # noqa: F401, PLC0415  registers all parts
+
     folder = tmp_path_factory.mktemp('shapes')
     write_shapes(
         folder / 'data',

@@ -1,6 +1,7 @@
 """Builds and loads the two parts of a model on a detector: the detector, and SAM 2."""
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from ..mmcv_operators import ensure_operators
 
 MMDET = 'mmdet'
 MAX_NAMES = 4  # in an error message
+MISSHAPEN = re.compile(r'size mismatch for (\S+):')  # in torch's error
+# A part of DINO and GroundingDINO that converted checkpoints lack.
+TRAINING_ONLY = 'dn_query_generator.'
 DETECTOR_PART = 'detector.'
 NAMES = {'detector': 'the detector', 'sam2': 'SAM 2'}  # of the parts, in errors
 
@@ -98,8 +102,7 @@ def load_detector(model: nn.Module, checkpoint: str) -> tuple[str, ...]:
     }
     if any(key.startswith(DETECTOR_PART) for key in state):
         state = below(DETECTOR_PART, state)
-    check_part(state, model, part='the detector', source=checkpoint)
-    model.load_state_dict(state, strict=False)
+    load_part(state, model, part=NAMES['detector'], source=checkpoint)
     meta = loaded.get('meta', {})
     classes = meta.get('dataset_meta', {}).get('classes', meta.get('CLASSES', ()))
     return (classes,) if isinstance(classes, str) else tuple(classes or ())
@@ -153,32 +156,43 @@ def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def check_part(
+def load_part(
     state: Mapping[str, Tensor], model: nn.Module, *, part: str, source: str
 ) -> None:
-    """Check that weights fit a part; MMEngine would log it and go on.
+    """Load the weights of a part, and check that it has all of its parameters.
+
+    MMEngine would log what does not fit and go on. What the part does not have is
+    ignored, as MMEngine does.
+
+    Args:
+        part: What the model is, for the error.
+        source: Where the weights come from, for the error.
 
     Raises:
-        CheckpointMismatchError: If a parameter is missing or of another shape. Weights
-            that the part does not have are ignored, as MMEngine does.
+        CheckpointMismatchError: If a parameter is missing or of another shape.
     """
-    expected = dict(model.named_parameters())
-    missing = [key for key in expected if key not in state]
-    misshapen = [
-        f'{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}'
-        for key, value in model.state_dict().items()
-        if key in state and state[key].shape != value.shape
-    ]
-    for problem, names in (('are missing', missing), ('have another shape', misshapen)):
-        if names:
-            shown = ', '.join(names[:MAX_NAMES])
-            more = f' and {len(names) - MAX_NAMES} more' if names[MAX_NAMES:] else ''
-            msg = (
-                f'{source} does not fit {part}: {len(names)} weights {problem} '
-                f'({shown}{more}); give the checkpoint that belongs to its config and '
-                f'number of classes'
-            )
-            raise CheckpointMismatchError(msg)
+    try:
+        # Modules may rename the weights of older versions, so ask which were missing.
+        missing = model.load_state_dict(dict(state), strict=False).missing_keys
+    except RuntimeError as error:
+        problem, names = 'have another shape', MISSHAPEN.findall(str(error))
+        if not names:
+            raise
+    else:
+        parameters = dict(model.named_parameters())
+        problem = 'are missing'
+        names = [
+            key for key in missing if key in parameters and TRAINING_ONLY not in key
+        ]
+    if names:
+        shown = ', '.join(names[:MAX_NAMES])
+        more = f' and {len(names) - MAX_NAMES} more' if names[MAX_NAMES:] else ''
+        msg = (
+            f'{source} does not fit {part}: {len(names)} weights {problem} '
+            f'({shown}{more}); give the checkpoint that belongs to its config and '
+            f'number of classes'
+        )
+        raise CheckpointMismatchError(msg)
 
 
 def fit_to_parts(model: Any, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -214,7 +228,7 @@ def fit_to_parts(model: Any, state: dict[str, Tensor], prefix: str, *_: object) 
     given = {name: below(f'{prefix}{name}.', state) for name in parts}
     for name, part in parts.items():
         if given[name]:
-            check_part(given[name], part, part=NAMES[name], source='The checkpoint')
+            load_part(given[name], part, part=NAMES[name], source='The checkpoint')
     random = [name for name in sorted(model.random_parts) if not given[name]]
     if random:
         msg = (
