@@ -16,6 +16,7 @@ from ...apis.building import load_model_config
 from ...checkpoints import CheckpointMismatchError, fit_adapters
 from ...models import SAM2
 from ..mmcv_operators import ensure_operators
+from .language_models import use_local_language_model
 
 MMDET = 'mmdet'
 MAX_NAMES = 4  # in an error message
@@ -43,7 +44,9 @@ def build_detector(
 
     Raises:
         CheckpointMismatchError: If the weights do not fit the detector.
-        FileNotFoundError: If the config or the checkpoint is missing.
+        FileNotFoundError: If the config, the checkpoint, or the language model of a
+            detector that has one is missing.
+        ImportError: If transformers is missing, for such a detector.
         ValueError: If the config has no model.
     """
     ensure_operators()  # before mmdet.models is imported
@@ -56,6 +59,7 @@ def build_detector(
     else:
         cfg = read_detector_config(detector)
         model_cfg, name = cfg.model, cfg.get('default_scope', name)
+    use_local_language_model(model_cfg)
     with DefaultScope.overwrite_default_scope(name):
         model: nn.Module = MODELS.build(model_cfg)
     if checkpoint is None:

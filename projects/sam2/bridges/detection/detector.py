@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.fileio import load as load_yaml
 from mmengine.logging import print_log
 from mmengine.model.utils import revert_sync_batchnorm
@@ -25,13 +25,13 @@ from ..mmcv_operators import ensure_operators
 from .box_prompts import clean_boxes
 from .building import build_detector, load_detector, read_detector_config
 from .detections import Detections
+from .language_models import LanguageModelError, use_local_language_model
 
 DEFAULT_THRESHOLD = 0.3
 # Detectors with queries predict the same box for two classes; the better one stays.
 MAX_BOX_IOU = 0.9
 SCOPE = 'mmdet::'
 MMDET = {'purpose': 'A detector', 'install': 'mmsam2[mmdet]'}
-TRANSFORMERS = '"transformers>=4.56,<5"'
 NUM_NAMED_CLASSES = 10  # in an error
 
 Text = str | Sequence[str]
@@ -92,7 +92,7 @@ class Detector:
             ):
                 warnings.simplefilter('ignore')  # of classes and parts of mmcv
                 cfg = read_detector_config(str(path))
-                _use_local_language_model(cfg, language_model)
+                use_local_language_model(cfg.model, language_model)
                 model, _ = build_detector(cfg.model)
                 self._model = revert_sync_batchnorm(model)
                 self._model.cfg = cfg  # where mmdet's functions expect it
@@ -309,7 +309,7 @@ def classes_of_config(cfg: Config) -> tuple[str, ...]:
     return tuple(metainfo.get('classes') or ())
 
 
-# ------------------------------------------------------- configs and language models
+# ----------------------------------------------------------------- released configs
 
 
 def find_detector_config(config: str | Path) -> Path:
@@ -366,57 +366,3 @@ def download_hint(config: Path) -> str:
         if Path(model['Config']).name == config.name and model.get('Weights'):
             return f'; download {model["Weights"]}'
     return ''
-
-
-class LanguageModelError(FileNotFoundError):
-    """The language model of a detector is not on this machine."""
-
-
-def _use_local_language_model(cfg: Config, folder: str | Path | None) -> None:
-    """Replace the name of a language model by a folder on this machine."""
-    language: ConfigDict | None = cfg.model.get('language_model')
-    if language is None:
-        if folder is not None:
-            msg = f'it has no language model; leave {folder} out'
-            raise ValueError(msg)
-        return
-    transformers = import_optional(
-        'transformers',
-        purpose='The language model of a detector',
-        install=TRANSFORMERS,
-    )
-    if int(transformers.__version__.partition('.')[0]) > 4:
-        msg = (
-            f'mmdetection needs version 4 of transformers, and '
-            f'{transformers.__version__} is installed: pip install {TRANSFORMERS}'
-        )
-        raise ImportError(msg)
-    name = str(folder or language.name)
-    path = Path(name).expanduser()
-    found = str(path) if path.is_dir() else _cached_language_model(name, folder)
-    language.name = found
-    if 'lang_model_name' in cfg.model.get('bbox_head', {}):  # of GLIP
-        cfg.model.bbox_head.lang_model_name = found
-
-
-def _cached_language_model(name: str, folder: str | Path | None) -> str:
-    """Folder of a language model in Hugging Face's cache.
-
-    Args:
-        folder: What the user gave; None for the name in the config.
-    """
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  with transformers
-
-    try:
-        # It returns the folder in the cache, and does not ask the network.
-        return str(snapshot_download(name, local_files_only=True))
-    except (OSError, ValueError) as error:
-        files = 'config.json, vocab.txt and model.safetensors'
-        msg = (
-            f'the language model {name} of the detector is not on this machine: fetch '
-            f'it with `hf download {name}`, or give a folder with its {files} '
-            f'(language_model, --language-model)'
-        )
-        if folder is not None:
-            msg = f'there is no language model {name}; give a folder with its {files}'
-        raise LanguageModelError(msg) from error
