@@ -193,8 +193,9 @@ class SAM2SemanticHead(PretrainedModule, BaseDecodeHead):
             self.position_encoding.gaussian_matrix.copy_(
                 whole['prompt_encoder.position_encoding.gaussian_matrix']
             )
-            no_mask = whole['prompt_encoder.no_mask_embedding.weight']  # (1, C)
-            no_memory = whole['tracker.no_memory_embedding']  # (1, 1, C)
+            # In float32: a file may hold half precision.
+            no_mask = whole['prompt_encoder.no_mask_embedding.weight'].float()  # (1, C)
+            no_memory = whole['tracker.no_memory_embedding'].float()  # (1, 1, C)
             self.image_embedding.copy_((no_mask + no_memory[0]).T[..., None])
         # The network of the single mask is a good start for the kernels of classes.
         self.class_kernels.load_state_dict(
