@@ -45,9 +45,11 @@ def load_trained(config: str, checkpoint: str, base: str | None) -> 'SAM2':
         read_checkpoint,
         weights_of,
     )
+    from projects.sam2.engine.config import part_name
 
     settings = load_model_config(config).model
-    settings.update(loss=None, accumulators=[])  # they have no weights
+    if part_name(settings) == 'SAM2':
+        settings.update(loss=None, accumulators=[])  # they have no weights
     model: SAM2 = MODELS.build(settings).eval()
     loaded = read_checkpoint(checkpoint, 'cpu')
     if base is None:

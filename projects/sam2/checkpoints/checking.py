@@ -34,6 +34,10 @@ SIZES: dict[tuple[int, ...], str] = {
     (144, 48): 'large',
 }
 MAX_LISTED_KEYS = 8
+MERGE_ADAPTERS = (
+    'The file has adapters; use the config that it was trained with, or merge them by '
+    'tools/model_converters/convert_adapters.py merge'
+)
 NO_SAM2 = describe_keys(())
 SUPPORTED_FILES = (
     'a released SAM 2 file, a SAM 2 folder of transformers, or a checkpoint that this '
@@ -167,11 +171,8 @@ def check_weights(weights: State, model: nn.Module, *, source: str) -> None:
             for state in (weights, expected)
         )
         remedy = _remedy(given_kind, expected_kind)
-        if any(map(is_adapter_key, weights)) and not any(map(is_adapter_key, expected)):
-            remedy = (
-                'The file has adapters; use the config that it was trained with, or '
-                'merge them by tools/model_converters/convert_adapters.py merge.'
-            )
+        if _has_adapters_alone(weights, expected):
+            remedy = f'{MERGE_ADAPTERS}.'
         given = given_kind or describe_keys(weights)
         kinds = f'The file holds {given}; the model is {expected_kind or NO_SAM2}.'
         title = f'{source} does not fit the model.'
@@ -207,6 +208,11 @@ def check_values(weights: State, expected: State, *, source: str) -> None:
             f'before it broke'
         )
         raise CheckpointMismatchError(msg)
+
+
+def _has_adapters_alone(given: State, expected: State) -> bool:
+    """Whether weights have adapters, and the model has none."""
+    return any(map(is_adapter_key, given)) and not any(map(is_adapter_key, expected))
 
 
 def _differences(given: State, expected: State) -> list[str]:
@@ -278,9 +284,12 @@ def part_weights(
             is missing, unexpected, of another shape, not a real floating-point tensor,
             or has NaN or infinity.
     """
-    plain_names = {to_plain_key(name) for name in expected}
+    plain_names = {to_plain_key(name) for name in expected if not is_adapter_key(name)}
     state = _plain_state(checkpoint)
-    candidates = list(_candidates(state, plain_names, part))
+    candidates = [
+        *_candidates(state, plain_names, part),
+        *_candidates(state, expected.keys(), part),  # with the adapters of a run
+    ]
     is_sam2_prefix = True
     if prefix is not None:
         start = f'{plain_key(prefix.strip("."))}.'
@@ -302,7 +311,7 @@ def part_weights(
             f'of SAM 2, or one with the weights of this part{hint}'
         )
         raise CheckpointMismatchError(msg)
-    _, weights = max(candidates, key=lambda item: len(plain_names & item[1].keys()))
+    _, weights = max(candidates, key=lambda item: len(expected.keys() & item[1].keys()))
     fitted = fit_adapters(weights, expected)
     differences = _differences(fitted, expected)
     if differences:
@@ -314,6 +323,8 @@ def part_weights(
         if given and wanted and given != wanted:
             kinds = f': it has the weights of {given}, not of {wanted}'
         title = f'{source} does not fit {part.rstrip(".")}{kinds}.'
+        if _has_adapters_alone(weights, expected):
+            differences = [f'{MERGE_ADAPTERS}.', *differences]
         raise CheckpointMismatchError('\n'.join((title, *differences)))
     check_values(fitted, expected, source=source)
     return fitted

@@ -62,9 +62,10 @@ def write_checkpoint(
             (path / 'config.json').write_text(f'{config}\n', encoding='utf-8')
             write_safetensors(path / WEIGHTS_FILE, map_to_huggingface(weights))
             return
-        content = {'model': map_to_released(weights)}
         if kind is CheckpointKind.MMSAM2:
-            content = {'state_dict': weights}
+            content = {'state_dict': weights}  # also of a model with other parts
+        else:
+            content = {'model': map_to_released(weights)}
         with path.open('wb') as file:  # given a path, torch.save writes its name too
             torch.save(content, file)
 
