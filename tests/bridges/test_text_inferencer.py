@@ -17,6 +17,7 @@ from projects.sam2.apis import ObjectPrompt, SAM2Inferencer
 from projects.sam2.bridges.detection.detections import Detections
 from projects.sam2.bridges.detection.detector import Detector
 from projects.sam2.bridges.text_inferencer import SAM2TextInferencer
+from projects.sam2.bridges.tracking.association import TrackRules
 from projects.sam2.bridges.tracking.detect_and_track import DetectAndTrack
 from projects.sam2.ops import decode_masks
 from text_detectors import bright_disks, write_detector_weights, write_rtmdet
@@ -90,7 +91,7 @@ def test_videos_and_streams_get_the_tracks_of_detect_and_track(
         seen.append(image)
         return Detections(
             boxes=boxes,
-            scores=torch.tensor([0.9, 0.6]),
+            scores=torch.tensor([0.3, 0.2]),
             labels=torch.tensor([4, 1]),
             class_names=inferencer.detector.classes,
         )
@@ -104,6 +105,7 @@ def test_videos_and_streams_get_the_tracks_of_detect_and_track(
         inferencer.video_predictor,
         partial(detect, text='dog, kite', threshold=THRESHOLD),
         every=2,
+        rules=TrackRules(start_score=THRESHOLD),
     )
     tracks = list(tracker.track(frames))
     inferred = results['predictions'][0].frames

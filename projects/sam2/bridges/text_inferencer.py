@@ -25,6 +25,7 @@ from ..apis.inference_io import (
 from ..apis.inputs import read_whole_number
 from .detection.box_prompts import segment_boxes
 from .detection.detector import DEFAULT_THRESHOLD, Detector, Text
+from .tracking.association import TrackRules
 from .tracking.detect_and_track import DetectAndTrack
 
 DETECT_EVERY = 4  # frames
@@ -152,6 +153,8 @@ class SAM2TextInferencer(SAM2Inferencer):
             self.video_predictor,
             partial(self.detector.detect, text=text, threshold=threshold),
             every=detect_every,
+            # The threshold alone decides, as for an image.
+            rules=TrackRules(start_score=threshold),
         )
         return (_track_frame(tracker, pixels) for pixels in islice(frames, max_frames))
 
