@@ -118,6 +118,7 @@ def test_phrases_become_the_classes_of_a_detector_with_a_language_model(
         ('(red)', r"'\(red\)' names nothing"),
         ('dog ' * 70, 'the text has 73 tokens, and the language model reads 64'),
         ([3], 'the text holds 3'),
+        (None, 'the text is None'),
     ]
     for text, message in wrong:
         with pytest.raises(ValueError, match=message):
@@ -166,7 +167,7 @@ def test_what_does_not_fit_together_is_named(
     ):
         with pytest.raises(error, match=message):
             Detector(*arguments, device='cpu')
-    with pytest.raises(FileNotFoundError, match='there is no language model /none'):
+    with pytest.raises(FileNotFoundError, match=r'model /none .* is no folder'):
         Detector(*grounding_dino, device='cpu', language_model='/none')
     with pytest.raises(ValueError, match='it has no language model; leave /none out'):
         Detector(config, None, device='cpu', language_model='/none')

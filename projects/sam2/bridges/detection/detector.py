@@ -253,13 +253,17 @@ def split_phrases(text: Text) -> tuple[str, ...]:
         text: As for :meth:`Detector.detect`; the items of a list are not split.
 
     Raises:
-        ValueError: If an item of a list is no text, or a phrase has no letter.
+        ValueError: If it is no text, or a phrase has no letter.
     """
-    if isinstance(text, str):
+    given: object = text
+    if isinstance(given, str):
         # Not at the points of numbers, as in '3.5 mm jack'.
-        parts: Sequence[object] = re.split(r'[,;\n]|\.(?!\d)', text)
+        parts: Sequence[object] = re.split(r'[,;\n]|\.(?!\d)', given)
+    elif isinstance(given, Sequence):
+        parts = given
     else:
-        parts = text
+        msg = f'the text is {text!r}; give a string, or a list of strings'
+        raise ValueError(msg)
     phrases: dict[str, str] = {}
     for part in parts:
         if not isinstance(part, str):

@@ -7,6 +7,10 @@ from mmengine.config import ConfigDict
 from ...ops import import_optional
 
 TRANSFORMERS = '"transformers>=4.56,<5"'
+FETCH = (
+    'fetch it with `hf download bert-base-uncased`, or give a folder with its '
+    'config.json, vocab.txt and model.safetensors (language_model, --language-model)'
+)
 
 
 class LanguageModelError(FileNotFoundError):
@@ -52,6 +56,9 @@ def use_local_language_model(
     name = str(folder or language.name)
     path = Path(name).expanduser()
     found = str(path) if path.is_dir() else _cached_language_model(name, folder)
+    if not (Path(found) / 'config.json').is_file():
+        msg = f'{found} holds no language model, since it has no config.json; {FETCH}'
+        raise LanguageModelError(msg)
     language.name = found
     if 'lang_model_name' in model_cfg.get('bbox_head', {}):  # of GLIP
         model_cfg.bbox_head.lang_model_name = found
@@ -69,12 +76,6 @@ def _cached_language_model(name: str, folder: str | Path | None) -> str:
         # It returns the folder in the cache, and does not ask the network.
         return str(snapshot_download(name, local_files_only=True))
     except (OSError, ValueError) as error:
-        files = 'config.json, vocab.txt and model.safetensors'
-        msg = (
-            f'the language model {name} of the detector is not on this machine: fetch '
-            f'it with `hf download {name}`, or give a folder with its {files} '
-            f'(language_model, --language-model)'
-        )
-        if folder is not None:
-            msg = f'there is no language model {name}; give a folder with its {files}'
+        where = 'not on this machine' if folder is None else 'no folder'
+        msg = f'the language model {name} of the detector is {where}; {FETCH}'
         raise LanguageModelError(msg) from error
