@@ -1,7 +1,8 @@
-"""The quickstart's SAM 2.1 on the generated shapes, for the boxes of a detector.
+"""The small SAM 2.1 of the quickstart on the generated shapes, for a detector's boxes.
 
-The quickstart knows masks only. Single frames teach it boxes, clips to track what was
-in a box; objects that leave and return are among them.
+It goes on from ``docs/weights/sam2_mini.pth``, which knows boxes of cells: the weights
+of the quickstart alone know masks only. Single frames teach boxes of shapes, clips to
+track what was in a box; objects that leave and return are among them.
 """
 
 _base_ = '../sam2_mini_synthetic.py'
@@ -32,7 +33,7 @@ clips = dict(
     pipeline=[
         dict(
             type='ClipSampleFrames',
-            num_frames=8,
+            num_frames=6,
             max_num_objects=3,
             frame_gaps=(1, 2, 3),
             reverse_probability=0.5,
@@ -58,5 +59,5 @@ model = dict(
     val_prompt_simulator=dict(point_probability=1.0, box_probability=1.0),
 )
 optim_wrapper = dict(optimizer=dict(lr=4e-4))
-train_cfg = dict(max_epochs=8, val_interval=4)
-load_from = 'work_dirs/quickstart/best_JF.pth'
+train_cfg = dict(max_epochs=6, val_interval=3)
+load_from = 'docs/weights/sam2_mini.pth'

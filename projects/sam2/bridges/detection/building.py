@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 from ...apis import build_sam2
 from ...apis.building import load_model_config
-from ...checkpoints import CheckpointMismatchError, fit_adapters
+from ...checkpoints import (
+    CheckpointMismatchError,
+    fit_adapters,
+    reading,  # noqa: F401  replaces MMEngine's readers
+)
 from ...models import SAM2
 from ..mmcv_operators import ensure_operators
 from .language_models import use_local_language_model
