@@ -244,4 +244,8 @@ def fit_to_parts(model: Any, state: dict[str, Tensor], prefix: str, *_: object) 
             f'gave it any; set model.{random[0]}_checkpoint'
         )
         raise CheckpointMismatchError(msg)
+    for name, part in parts.items():
+        if not given[name]:  # keeps its weights; MMEngine would list all as missing
+            own = part.state_dict()
+            state |= {f'{prefix}{name}.{key}': own[key] for key in own}
     model.random_parts = set()
