@@ -17,8 +17,8 @@ from sphinx.util.docutils import SphinxDirective
 
 # By the name that it is installed by, which the pages use.
 PACKAGE = 'mmsam2'
-for module in (PACKAGE, f'{PACKAGE}.bridges.image_dataset'):  # register their parts
-    import_module(module)
+for module in ('', '.bridges.mmdet', '.bridges.mmseg'):  # register their parts
+    import_module(f'{PACKAGE}{module}')
 CONFIGS: Path = import_module(f'{PACKAGE}.installation').CONFIGS
 MAX_FILES = 2  # of a folder in the table
 
@@ -100,9 +100,10 @@ def public_module(part: type) -> str:
 
 
 def configs_by_part() -> dict[str, list[str]]:
-    """Files of ``configs/_base_``, or else of ``configs``, that set each type."""
+    """Files of ``configs`` that set each type, those of ``_base_`` before others."""
     users: dict[str, list[str]] = {}
-    folders = [sorted((CONFIGS / '_base_').rglob('*.py')), sorted(CONFIGS.glob('*.py'))]
+    patterns = ('_base_/**/*.py', '*.py', 'mm*/*.py')
+    folders = [sorted(CONFIGS.glob(pattern)) for pattern in patterns]
     for files in folders:
         found: dict[str, list[str]] = defaultdict(list)
         for path in files:
