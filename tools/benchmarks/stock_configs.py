@@ -141,8 +141,8 @@ class Outcome:
         kind: What is special about it.
         problem: Why it failed; empty if it did not.
         seconds: Elapsed time, with the building of the model.
+        cpu_seconds: CPU time of the process, which a busy machine does not change.
         parameters: Number of parameters of the model.
-        iteration_seconds: Median time of a training iteration.
         metrics: Of the validation.
     """
 
@@ -151,8 +151,8 @@ class Outcome:
     kind: str
     problem: str
     seconds: float
+    cpu_seconds: float = 0.0
     parameters: int = 0
-    iteration_seconds: float = math.nan
     metrics: dict[str, float]
 
 
@@ -184,12 +184,11 @@ def run_task(task: Task, data: Path, work_dir: Path) -> Outcome:
         small_config,
     )
 
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     cfg = small_config(task.base, BRIDGE.format(task.package), data, work_dir)
     runner = Runner.from_cfg(cfg)
     parameters = sum(each.numel() for each in runner.model.parameters())
     scalars = runner.message_hub.log_scalars
-    times: list[float] = []
     problem = ''
     if runner._train_loop is None:  # noqa: SLF001  Runner has no other way to ask
         metrics = runner.test()
@@ -201,7 +200,6 @@ def run_task(task: Task, data: Path, work_dir: Path) -> Outcome:
             if key.startswith('val/') and not key.endswith('time')
         }
         losses = scalars['train/loss'].data[0]
-        times = sorted(scalars['train/time'].data[0])
         if runner.iter != NUM_ITERATIONS:
             problem = f'{runner.iter} iterations instead of {NUM_ITERATIONS}'
         elif not all(map(math.isfinite, losses)):
@@ -214,8 +212,8 @@ def run_task(task: Task, data: Path, work_dir: Path) -> Outcome:
         kind=task.kind,
         problem=problem,
         seconds=time.perf_counter() - begin,
+        cpu_seconds=time.process_time() - cpu_begin,
         parameters=parameters,
-        iteration_seconds=float(times[len(times) // 2]) if times else math.nan,
         metrics=metrics,
     )
 
@@ -287,8 +285,8 @@ def describe(outcome: Outcome) -> str:
     if outcome.problem:
         return f'{row} FAILED {outcome.problem}'
     return (
-        f'{row} {outcome.parameters / 1e6:6.1f} M {outcome.iteration_seconds:6.2f} s/it'
-        f' {outcome.seconds:6.1f} s'
+        f'{row} {outcome.parameters / 1e6:6.1f} M parameters '
+        f'{outcome.cpu_seconds:6.1f} s of CPU'
     )
 
 
@@ -309,6 +307,15 @@ def environment() -> dict[str, Any]:
         'device': torch.cuda.get_device_name() if has_gpu else platform.processor(),
         'threads': torch.get_num_threads(),
     }
+
+
+def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write the outcomes so far, so that an interrupted run leaves something."""
+    content = {
+        'environment': environment(),
+        'outcomes': [asdict(each) for each in outcomes],
+    }
+    write_atomically(path, json.dumps(content, indent=1))
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -347,12 +354,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks = list(own_tasks() if options.ours else stock_tasks())
     if options.only:
         words = options.only
-        tasks = [each for each in tasks if any(word in each.name for word in words)]
+        tasks = [
+            each
+            for each in tasks
+            if any(word in f'{each.package} {each.name}' for word in words)
+        ]
         if not tasks:
             msg = f'No config has one of {words} in its name; see --list'
             raise ValueError(msg)
     if options.list:
-        print('\n'.join(f'{each.package}  {each.name}  ({each.kind})' for each in tasks))
+        print(
+            '\n'.join(f'{each.package}  {each.name}  ({each.kind})' for each in tasks)
+        )
         return 0
     from small_configs import make_data
 
@@ -366,15 +379,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = run_in_child(task, root / 'data', work_dir, options.time_limit)
         outcomes.append(outcome)
         print(describe(outcome), flush=True)
+        if options.json:
+            write_outcomes(options.json, outcomes)
     failed = [each.config for each in outcomes if each.problem]
     seconds = sum(each.seconds for each in outcomes)
     print(f'{len(outcomes) - len(failed)} of {len(outcomes)} ran, in {seconds:.0f} s')
-    if options.json:
-        content = {
-            'environment': environment(),
-            'outcomes': [asdict(each) for each in outcomes],
-        }
-        write_atomically(options.json, json.dumps(content, indent=1))
     return int(bool(failed))
 
 
