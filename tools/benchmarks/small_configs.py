@@ -18,6 +18,7 @@ from PIL import Image
 from projects.sam2.datasets.processing.shapes_export import write_shapes
 from projects.sam2.datasets.sources.shapes import CLASSES
 from projects.sam2.engine.config import load_config
+from projects.sam2.ops import import_optional
 
 NUM_ITERATIONS, BATCH_SIZE, NUM_VAL_IMAGES = 3, 2, 2
 SHRINKING, MULTIPLE, SMALLEST = 12, 32, 64  # of sizes of images, pixels
@@ -65,15 +66,18 @@ def make_data(root: Path) -> None:
 
 def _make_language_model(folder: Path) -> None:
     """Write a BERT of two layers with random weights, for text-prompted detectors."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
+    transformers: Any = import_optional(
+        'transformers', purpose='A text-prompted detector', install='"transformers<5"'
+    )
     folder.mkdir()
     (folder / 'vocab.txt').write_text('\n'.join(WORDS), encoding='utf-8')
-    BertTokenizerFast(str(folder / 'vocab.txt')).save_pretrained(folder)
+    transformers.BertTokenizerFast(str(folder / 'vocab.txt')).save_pretrained(folder)
     # 768 is written into mmdetection's fusion of text and image.
     sizes = {'hidden_size': 768, 'intermediate_size': 256, 'num_hidden_layers': 2}
-    config = BertConfig(vocab_size=len(WORDS), num_attention_heads=12, **sizes)
-    BertModel(config).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), num_attention_heads=12, **sizes
+    )
+    transformers.BertModel(config).save_pretrained(folder)
 
 
 def small_config(name: str, module: str, data: Path, work_dir: Path) -> Config:
