@@ -18,5 +18,5 @@ model = dict(
         ]
     )
 )
-# Adapters start untrained and need a higher learning rate than the decoder.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(lora_=dict(lr_mult=5.0))))
+# Adapters start untrained and need a higher learning rate.
+optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -185,10 +185,14 @@ class SAM2MaskDetector(BaseDetector):
         self.train()
 
     def init_weights(self) -> None:
-        """Initialise the parts that have no checkpoint."""
-        for name in sorted(self.random_parts):
+        """Initialise the parts that have no checkpoint, but no frozen detector.
+
+        Its weights have to come from a checkpoint, which is loaded after this.
+        """
+        frozen = set() if self.train_detector else {'detector'}
+        for name in sorted(self.random_parts - frozen):
             getattr(self, name).init_weights()
-        self.random_parts = set()
+        self.random_parts &= frozen
 
     def train(self, mode: bool = True) -> 'SAM2MaskDetector':
         """Set training mode, except for the frozen parts, which stay in eval mode."""
