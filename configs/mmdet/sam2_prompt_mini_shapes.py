@@ -1,6 +1,7 @@
-"""Learned prompts for a frozen small SAM 2.1 on generated shapes: a trial on a CPU.
+"""Learned prompts for a small SAM 2.1 on generated shapes: a trial on a CPU.
 
-python tools/dataset_converters/make_shapes.py data/shapes --num-clips 100
+Data: ``python tools/dataset_converters/make_shapes.py data/shapes --num-clips 100
+--num-frames 12``. The small SAM 2 has seen cells only, so that most of it is trained.
 """
 
 _base_ = [
@@ -13,6 +14,9 @@ metainfo = dict(classes=('disk', 'square', 'triangle', 'star'))
 
 extractor = dict(out_channels=64)
 model = dict(
+    backbone=dict(
+        adaptations=[dict(type='SAM2Freezing', parts=['tracker', 'prompt_encoder'])],
+    ),
     neck=dict(in_channels=[16, 32, 64, 128], out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
@@ -46,9 +50,18 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root}/instances_val.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=8, val_interval=4)
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+train_cfg = dict(max_epochs=3, val_interval=3)
+optim_wrapper = dict(optimizer=dict(lr=8e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='MultiStepLR', milestones=[6], gamma=0.1),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=False,
+        begin=100,
+        end=900,
+        T_max=800,
+        eta_min=1e-6,
+    ),
 ]
+# The decoder's tokens of several masks are not used.
+find_unused_parameters = True

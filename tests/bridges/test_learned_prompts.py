@@ -28,6 +28,7 @@ BOXES = ((8.0, 10.0, 40.0, 50.0), (20.0, 4.0, 60.0, 30.0))
 def model_config(**mask_head: Any) -> ConfigDict:
     config = Config.fromfile(CONFIG).model  # imports the bridge, too
     config.backbone.pop('init_cfg')
+    config.backbone.adaptations = [{'type': 'SAM2Freezing', 'parts': ['*']}]
     config.backbone.data_preprocessor.image_size = (SIDE, SIDE)
     config.roi_head.mask_head.update(mask_head)
     return config

@@ -27,6 +27,7 @@ def build(*, pretrained: bool = False, **head: Any) -> Segmentor:
     config = Config.fromfile(CONFIG).model  # imports the bridge, too
     for part in ('backbone', 'neck', 'decode_head'):
         config[part].init_cfg = PRETRAINED if pretrained else None
+    config.backbone.frozen_stages = 4
     config.decode_head.update(head)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmseg'):
