@@ -1,6 +1,7 @@
 """A detector that prompts SAM 2: its masks, what it trains, images without objects."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,41 @@ def test_a_head_that_predicts_nothing_prompts_with_the_box_of_the_detector() -> 
     masks = predict_masks(model, batch([image], [0]), torch.tensor(BOXES))
     assert 0.02 < masks.float().mean() < 0.98
     np.testing.assert_array_equal(masks.numpy(), expected[:, 0])
+
+
+def test_masks_are_those_of_the_decoder_for_each_prompt_alone(
+    detector: Detector,
+) -> None:
+    prepared = detector.data_preprocessor(
+        batch(images((SIDE, SIDE), (SIDE, SIDE)), [0, 0])
+    )
+    model: SAM2 = detector.backbone
+    head = detector.roi_head.mask_head
+    with torch.no_grad():
+        pyramid = detector.extract_feat(prepared['inputs'])
+        prompts = head(torch.rand(2, 64, 14, 14), torch.tensor(BOXES))
+        content = torch.randn_like(prompts.content)
+        prompts = replace(prompts, content=content)
+        logits = pyramid.decode(prompts, torch.tensor([1, 0]))
+        features = model.encode(prepared['inputs'])
+        conditioned = model.tracker.condition_on_memory(features, None)
+        for row, image in ((0, 1), (1, 0)):
+            embedded = model.prompt_encoder(
+                points=prompts.points.select(slice(row, row + 1)),
+                mask_logits=None,
+                embedding_size=(4, 4),
+                num_objects=1,
+            )
+            embedded.sparse[0, :5] += content[row]  # the padding point is last
+            decoded = model.mask_decoder(
+                embedding=conditioned[[image]],
+                position=model.prompt_encoder.dense_position((4, 4)),
+                prompts=embedded,
+                high_res=(features.high_res_8[[image]], features.high_res_4[[image]]),
+                multimask=False,
+                select_by_stability=False,
+            )
+            torch.testing.assert_close(logits[[row]], decoded.mask_logits)
 
 
 def test_points_move_with_the_box_and_content_is_added(
