@@ -352,6 +352,21 @@ def test_plates_make_way_for_each_other(canvas: Picture) -> None:
     assert changed(canvas).sum() == 2 * changed(alone).sum()
 
 
+def test_name_stands_after_the_id(canvas: Picture) -> None:
+    named, unnamed, plain = canvas.copy(), canvas.copy(), canvas.copy()
+    mask = box(30, 60, 60, 90)
+    draw_labels(plain, [mask], [3])
+    draw_labels(unnamed, [mask], [3], names=[''])
+    assert np.array_equal(unnamed, plain)
+    draw_labels(named, [mask], [3], names=['dog'])
+    widths = [np.ptp(np.nonzero(changed(image))[1]) for image in (plain, named)]
+    letters = text_size('3 dog', 9)[1] - text_size('3', 9)[1]
+    assert widths[1] - widths[0] == pytest.approx(letters, abs=2)
+    # A name that is longer than the picture is cut off.
+    draw_labels(canvas, [mask], [3], names=['a very long name ' * 20])
+    assert changed(canvas).any(axis=0).all()
+
+
 def test_empty_mask_has_no_plate(canvas: Picture) -> None:
     draw_labels(canvas, [box(0, 0, 0, 0)], [1])
     assert not changed(canvas).any()
