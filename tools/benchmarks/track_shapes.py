@@ -12,6 +12,9 @@ run of the detector on a frame that shows it.
     python tools/benchmarks/track_shapes.py \
         work_dirs/sam2_track_shapes_detector/iter_1500.pth \
         work_dirs/sam2_track_shapes_sam2/best_JF.pth
+
+With --text 'disk . square' only these classes are looked for, and only their objects
+count: a track of another object is one of no object.
 """
 
 import argparse
@@ -53,7 +56,10 @@ class Count:
 
 
 def track_clip(
-    tracker: DetectAndTrack, index: int, options: argparse.Namespace
+    tracker: DetectAndTrack,
+    index: int,
+    labels_of_text: Sequence[int],
+    options: argparse.Namespace,
 ) -> tuple[dict[Role, Count], int]:
     """Track a held-out clip; the counts, and the number of tracks of no object."""
     clip = draw_shapes(
@@ -64,13 +70,14 @@ def track_clip(
     last: list[int | None] = [None] * num_objects
     is_found = np.zeros(num_objects, bool)
     strays, owners = set[int](), set[int]()
-    for role in clip.roles:
-        counts[role].objects += 1
+    wanted = [obj for obj in range(num_objects) if clip.classes[obj] in labels_of_text]
+    for obj in wanted:
+        counts[clip.roles[obj]].objects += 1
     for frame_index, tracks in enumerate(tracker.track(clip.frames)):
         labels = clip.labels[frame_index]
         masks = tracks.masks.numpy()
         covering: set[int] = set()
-        for obj in range(num_objects):
+        for obj in wanted:
             truth = labels == obj + 1
             if not truth.any():
                 continue
@@ -111,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add('--size', type=int, default=128, help='longer side in pixels (default 128)')
     add('--every', type=int, default=4, help='frames between detections (default 4)')
     add('--threshold', type=float, default=0.3, help='least score (default 0.3)')
+    add('--text', default='', help='classes to look for (default all)')
     add('--rules', type=json.loads, default={}, help='of TrackRules, as JSON')
     add('--json', type=Path, help='write the counts to this file')
     add('--verbose', action='store_true', help='print the ids of each frame')
@@ -119,15 +127,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     detector = Detector(config, options.detector, device='cpu')
     tracker = DetectAndTrack(
         build_sam2(CONFIGS / 'sam2_track_shapes_sam2.py', options.sam2, device='cpu'),
-        lambda frame: detector.detect(frame, threshold=options.threshold),
+        lambda frame: detector.detect(frame, options.text, threshold=options.threshold),
         every=options.every,
         rules=TrackRules(**options.rules),
     )
+    _, wanted = detector.read_text(options.text)
     begin = time.perf_counter()
     total = {role: Count() for role in Role}
     num_strays = 0
     for index in range(options.num_clips):
-        counts, strays = track_clip(tracker, index, options)
+        counts, strays = track_clip(tracker, index, wanted, options)
         num_strays += strays
         for role, count in counts.items():
             for name, value in asdict(count).items():
