@@ -157,6 +157,14 @@ def test_wrong_datasets_are_refused_with_a_remedy(tmp_path: Path) -> None:
     dataset = DATASETS.build(config(tmp_path))
     with pytest.raises(ClipDataError, match='instance_id 3 occurs twice; number the'):
         dataset.open_video('ant')
+    others = config(tmp_path)
+    others['dataset']['metainfo'] = {'classes': ('cow',)}
+    with pytest.raises(ClipDataError, match='an instance of the classes cow; correct'):
+        DATASETS.build(others)
+    official = config(tmp_path)
+    official['dataset']['ann_file'] = 'train.json'
+    with pytest.raises(ClipDataError, match=r'misses .*; for the official files'):
+        DATASETS.build(official)
     images = config(tmp_path, 'CocoDataset')
     images['dataset'] |= {'data_prefix': {'img': 'JPEGImages'}}
     with pytest.raises(ClipDataError, match='not of videos; take ClipBridgeDataset'):

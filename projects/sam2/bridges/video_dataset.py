@@ -31,6 +31,10 @@ NO_ID = (
     'number the instance_id of the file from 1: mmdetection replaces 0 by the position '
     'in the frame'
 )
+OTHER_FORM = (
+    'its video datasets take images with video_id and annotations with image_id and '
+    'instance_id; for the official files of YouTube-VIS take ClipYouTubeVISDataset'
+)
 
 
 @DATASETS.register_module()
@@ -62,7 +66,8 @@ class ClipVideoBridgeDataset(ClipDataset):
         max_bad_share: See :class:`ClipDataset`.
 
     Raises:
-        ClipDataError: If the dataset has no videos, or no instance has a mask.
+        ClipDataError: If the dataset has no videos or no instance of its classes, no
+            instance has a mask, or the file has another form.
     """
 
     def __init__(
@@ -85,8 +90,14 @@ class ClipVideoBridgeDataset(ClipDataset):
     @cached_property
     def _content(self) -> tuple[Path, RecordStore]:
         """Folder of the frames, and a record for each video."""
-        dataset = build_inner(self.inner)
         where = annotation_file_of(self.inner)
+        try:
+            dataset = build_inner(self.inner)
+        except KeyError as error:
+            if not str(error.args[0]).isidentifier():  # no field of the file
+                raise
+            problem = f'mmdetection misses {error.args[0]!r} in it'
+            raise ClipDataError.at(where, problem, OTHER_FORM) from error
         records = video_records(dataset, where, boxes_as_masks=self.boxes_as_masks)
         store = RecordStore(records, where)
         return Path(folder_of(dataset, IMAGE_PREFIXES)), store
@@ -174,10 +185,10 @@ def video_records(
 
     Raises:
         ClipDataError: If the items are no videos, a file lies outside of the dataset's
-            folder, or no instance has a mask.
+            folder, there is no instance, or none has a mask.
     """
     names = video_names(dataset, where)
-    num_boxes, num_masks = 0, 0
+    num_boxes = num_masks = num_damaged = 0
     for index, name in enumerate(names):
         video = dataset.get_data_info(index)
         try:
@@ -186,6 +197,7 @@ def video_records(
                 for image in _in_order(video['images'])
             ]
         except ClipDataError as error:
+            num_damaged += 1
             yield name, damaged_record(error)
             continue
         objects = sum(len(frame['objects']) for frame in frames)
@@ -193,6 +205,10 @@ def video_records(
         num_boxes += sum(len(frame['crowds']) for frame in frames)
         if objects:
             yield name, {'frames': frames}
+    if not (num_boxes or num_masks or num_damaged):
+        classes = ', '.join(map(str, dataset.metainfo.get('classes') or ()))
+        problem = f'no video shows an instance of the classes {classes or "(none)"}'
+        raise ClipDataError.at(where, problem, 'correct metainfo or the file')
     if num_boxes and not num_masks:
         problem = f'none of {num_boxes} instances has a mask'
         remedy = (
