@@ -10,26 +10,15 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-from projects.sam2.bridges.mmcv_operators import ensure_operators
 from projects.sam2.checkpoints import CheckpointMismatchError
 from projects.sam2.datasets.processing.shapes_export import write_shapes
 from projects.sam2.datasets.sources.shapes import CLASSES
 from projects.sam2.installation import WEIGHTS
-
-pytest.importorskip('mmdet', reason='mmdet is not installed')
-ensure_operators()
-
-from projects.sam2.bridges.tracking.detector_tracker import (
-    SAM2DetectorTracker,
-    map_classes,
-)
 from text_detectors import write_rtmdet
 
-pytestmark = [
-    pytest.mark.filterwarnings('ignore::DeprecationWarning'),
-    pytest.mark.filterwarnings('ignore::UserWarning'),
-    pytest.mark.filterwarnings('ignore::FutureWarning'),
-]
+pytest.importorskip('mmdet', reason='mmdet is not installed')
+pytestmark = pytest.mark.filterwarnings('ignore')  # of the other packages
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmdet'
 SAM2_MINI: dict[str, Any] = {
     'sam2': str(WEIGHTS / 'sam2_mini_cells.py'),
@@ -41,6 +30,8 @@ NUM_FRAMES = 12
 @pytest.fixture(autouse=True)
 def mmdet_scope() -> Iterator[None]:
     """The default scope of configs of mmdetection."""
+    from projects.sam2.bridges import mmdet  # noqa: F401, PLC0415  registers all parts
+
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
@@ -76,16 +67,14 @@ def videos_of(root: Path, **changes: Any) -> Any:
     )
 
 
-def tracker_of(**options: Any) -> SAM2DetectorTracker:
+def tracker_of(**options: Any) -> Any:
     """A tracker of the ground truth, or of a detector."""
     settings = {'detector': None, 'oracle': 'masks', 'classes': CLASSES, **SAM2_MINI}
-    model: SAM2DetectorTracker = MODELS.build(
-        {'type': 'SAM2DetectorTracker', **settings, **options}
-    )
+    model: Any = MODELS.build({'type': 'SAM2DetectorTracker', **settings, **options})
     return model.eval()
 
 
-def predict(model: SAM2DetectorTracker, item: Any) -> Any:
+def predict(model: Any, item: Any) -> Any:
     """Predict an item of a dataset as mmdetection's test loop does."""
     (sample,) = model.test_step(pseudo_collate([item]))
     return sample.video_data_samples
@@ -141,7 +130,7 @@ def test_a_detector_of_another_dataset_is_mapped_to_the_classes(
 def test_a_checkpoint_must_fill_every_part_that_has_no_weights(tmp_path: Path) -> None:
     detector = write_rtmdet(tmp_path, classes=CLASSES)
     model = tracker_of(detector=detector, oracle=None)
-    weights = {k: v + 1 for k, v in model.detector.state_dict().items()}  # type: ignore[union-attr]  # it has one
+    weights = {k: v + 1 for k, v in model.detector.state_dict().items()}
     sam2 = {key: value.clone() for key, value in model.sam2.state_dict().items()}
     with pytest.raises(CheckpointMismatchError, match='detector'):
         model.load_state_dict(model.sam2.state_dict(), strict=False)
@@ -160,11 +149,17 @@ def test_a_checkpoint_must_fill_every_part_that_has_no_weights(tmp_path: Path) -
     ],
 )
 def test_class_lists_that_do_not_match_are_named(arguments: Any, message: str) -> None:
+    from projects.sam2.bridges.tracking import detector_tracker  # noqa: PLC0415
+
     with pytest.raises(ValueError, match=message):
-        map_classes(*arguments)
+        detector_tracker.map_classes(*arguments)
 
 
 def test_a_class_that_means_something_else_is_dropped() -> None:
+    from projects.sam2.bridges.tracking.detector_tracker import (  # noqa: PLC0415
+        map_classes,
+    )
+
     assert map_classes(('cat', 'mouse'), ('mouse', 'cat'), {'mouse': None}) == [1, -1]
     assert map_classes((), ('cat',), {}) is None
 
@@ -208,7 +203,9 @@ def test_training_names_what_to_train_instead(shapes: Path) -> None:
         model.forward(torch.zeros(1, 1, 3, 64, 64), [], mode='loss')
 
 
-@pytest.mark.parametrize('path', CONFIGS.glob('sam2_track_*.py'), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    'path', sorted(CONFIGS.glob('sam2_track_*.py')), ids=lambda path: path.stem
+)
 def test_configs_are_complete(path: Path) -> None:
     cfg = Config.fromfile(path)
     if 'test_dataloader' in cfg and cfg.model.type == 'SAM2DetectorTracker':
