@@ -10,7 +10,6 @@ _base_ = '../_base_/mmdet/track_videos.py'
 data_root = 'data/MOT17/'
 model = dict(
     detector='mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py',
-    detector_checkpoint='checkpoints/rtmdet_m_8xb32-300e_coco.pth',
     sam2='sam2.1_hiera_tiny',
     sam2_checkpoint='checkpoints/sam2.1_hiera_tiny.pt',
     classes=('pedestrian',),

@@ -3,7 +3,6 @@
 The detector here was trained on COCO and knows 19 of the 40 classes. For all of them
 give one that was trained on frames of YouTube-VIS::
 
-    model = dict(detector='my_detector.py', detector_checkpoint='my_detector.pth')
 
 The published validation split has no ground truth; a file to submit is written by
 ``test_evaluator=[dict(type='MaskletVISMetric', format_only=True,
@@ -15,7 +14,6 @@ _base_ = '../_base_/mmdet/track_videos.py'
 data_root = 'data/youtube_vis_2019/'
 model = dict(
     detector='mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py',
-    detector_checkpoint='checkpoints/rtmdet_m_8xb32-300e_coco.pth',
     sam2='sam2.1_hiera_tiny',
     sam2_checkpoint='checkpoints/sam2.1_hiera_tiny.pt',
     classes=(

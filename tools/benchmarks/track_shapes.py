@@ -10,8 +10,8 @@ run of the detector on a frame that shows it.
     python tools/train.py configs/mmdet/sam2_track_shapes_detector.py
     python tools/train.py configs/mmdet/sam2_track_shapes_sam2.py
     python tools/benchmarks/track_shapes.py \
-        work_dirs/sam2_track_shapes_detector/iter_1500.pth \
-        work_dirs/sam2_track_shapes_sam2/best_JF.pth
+        work_dirs/sam2_track_shapes_detector/iter_1000.pth \
+        work_dirs/sam2_track_shapes_sam2/epoch_6.pth
 
 With --text 'disk . square' only these classes are looked for, and only their objects
 count: a track of another object is one of no object.
