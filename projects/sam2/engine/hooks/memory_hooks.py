@@ -74,8 +74,15 @@ class SAM2LowMemoryHook(Hook):
         """Apply the settings to a model without a runner.
 
         Raises:
-            ValueError: If the model has no such part.
+            ValueError: If the model has no such part, or is no SAM 2.
         """
+        if self.parts and not hasattr(model, 'set_activation_checkpointing'):
+            msg = (
+                f'{type(model).__name__} cannot recompute {", ".join(self.parts)}: '
+                f'parts of SAM2LowMemoryHook are those of a SAM2; set with_cp=True of '
+                f'the backbone in the config of the model'
+            )
+            raise ValueError(msg)
         if self.parts:
             model.set_activation_checkpointing(self.parts)  # type: ignore[operator]
         # torch's typing takes these attributes for modules.

@@ -1,6 +1,6 @@
 """The same head on a ResNet-50 from random weights, to compare with."""
 
-_base_ = './hiera-mini_upernet_1xb8-400i_shapes-64x64.py'
+_base_ = './hiera-mini_upernet_1xb8-800i_shapes-64x64.py'
 
 model = dict(
     backbone=dict(
