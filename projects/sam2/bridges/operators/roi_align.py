@@ -126,7 +126,7 @@ class Axis:
         indices, weights = torch.zeros_like(bins), fraction.new_zeros(bins.shape)
         indices.scatter_(0, high_slots, (low + 1).clamp(max=self.size - 1))
         indices.scatter_(0, slots, low)
-        share = inside / grids[owners]
+        share = inside.to(points) / grids[owners]
         weights.scatter_add_(0, slots, (1 - fraction) * share)
         weights.scatter_add_(0, high_slots, fraction * share)
         return RowSums(
