@@ -80,6 +80,7 @@ NOT_CALLED = {
     'download': 'downloads',
     'export': 'changes the environment of a shell',
     'git': 'downloads',
+    'hf': 'downloads',
     'pip': 'downloads',
     'pre-commit': 'changes the clone',
     'python': 'a module runs in a process of its own',
