@@ -4,7 +4,7 @@ Data: ``python tools/dataset_converters/make_shapes.py data/shapes``. All is tra
 what no class map has, since the small SAM 2 has seen cells only.
 """
 
-_base_ = './hiera-mini_upernet_1xb8-400i_shapes-64x64.py'
+_base_ = './hiera-mini_upernet_1xb8-800i_shapes-64x64.py'
 
 pretrained = dict(type='Pretrained', checkpoint='docs/weights/sam2_mini.pth')
 model = dict(
