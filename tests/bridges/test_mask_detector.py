@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, DefaultScope
+from mmengine.structures import PixelData
 
 from projects.sam2.apis import SAM2ImagePredictor, build_sam2
 from projects.sam2.bridges.detection.box_prompts import segment_boxes
+from projects.sam2.bridges.samples import seg_sample
 from projects.sam2.checkpoints import CheckpointMismatchError
 from projects.sam2.datasets.processing.shapes_export import write_shapes
 from projects.sam2.datasets.sources.shapes import CLASSES
@@ -246,6 +249,30 @@ def test_oracles_reach_the_highest_scores_exactly(folder: Path) -> None:
     assert found['coco/segm_mAP'] < 0.5  # of random weights
     found = scores('CocoMetric', samples['masks'], images, metric=names, **options)
     assert found['coco/bbox_mAP'] == found['coco/segm_mAP'] == 1.0
+    pytest.importorskip('mmseg')
+    painted = [class_map(sample, folder / 'data') for sample in samples['masks']]
+    background = SimpleNamespace(metainfo={'classes': ('background', *CLASSES)})
+    found = scores('mmseg.IoUMetric', painted, background)
+    assert found['mIoU'] == found['aAcc'] == 100.0
+
+
+def class_map(sample: Any, root: Path) -> Any:
+    """A sample of mmsegmentation with the painted masks and the labels of the file."""
+    instances = sample.pred_instances
+    painted = seg_sample(
+        instances.masks,
+        instances.labels + 1,
+        instances.scores,
+        background=0,
+        metainfo={'img_path': sample.img_path},
+    )
+    path = Path(sample.img_path)
+    labels = cv2.imread(
+        str(root / 'labels' / path.parent.name / f'{path.stem}.png'),
+        cv2.IMREAD_UNCHANGED,
+    )
+    painted.gt_sem_seg = PixelData(data=torch.from_numpy(labels)[None].long())
+    return painted
 
 
 @pytest.mark.parametrize('problem', ['resized', 'no truth'])
@@ -291,6 +318,8 @@ def test_only_the_chosen_parts_are_trained(folder: Path, train_detector: bool) -
     sam2 = {name for name in trained_names(model) if name.startswith('sam2.')}
     assert {name.split('.')[1] for name in sam2} == {'mask_decoder'}
     assert model.detector.training is train_detector
+    trainable = [p.requires_grad for p in model.detector.parameters()]
+    assert any(trainable) is train_detector
     assert not model.sam2.image_encoder.training
     assert ('detector.loss_bbox' in losses) is train_detector
     assert losses['sam2.loss_dice'] > 0
