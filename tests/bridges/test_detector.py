@@ -15,6 +15,7 @@ from text_detectors import (
     CLASSES,
     bright_disks,
     write_detector_weights,
+    write_glip,
     write_grounding_dino,
     write_language_model,
     write_rtmdet,
@@ -123,6 +124,19 @@ def test_phrases_become_the_classes_of_a_detector_with_a_language_model(
     for text, message in wrong:
         with pytest.raises(ValueError, match=message):
             detector.detect(image, text)
+
+
+def test_glip_takes_the_language_model_that_is_given(
+    image: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    # The config names it twice, and neither is on this machine.
+    config = write_glip(tmp_path, 'bert-base-uncased')
+    folder = write_language_model(tmp_path / 'bert')  # seeds torch
+    detector = Detector(config, None, device='cpu', language_model=folder)
+    found = detector.detect(image, 'disk . star', threshold=0.0)
+    assert found.class_names == ('disk', 'star')
+    assert len(found) > 0
+    assert {*found.labels.tolist()} <= {0, 1}
 
 
 def test_what_is_wrong_with_a_text_or_a_threshold_is_named(

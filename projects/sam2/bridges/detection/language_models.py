@@ -61,7 +61,7 @@ def use_local_language_model(
         raise LanguageModelError(msg)
     language.name = found
     if 'lang_model_name' in model_cfg.get('bbox_head', {}):  # of GLIP
-        model_cfg.bbox_head.lang_model_name = found
+        model_cfg.bbox_head.update(lang_model_name=found)
 
 
 def _cached_language_model(name: str, folder: str | Path | None) -> str:
