@@ -207,6 +207,18 @@ def test_absolute_values_of_a_custom_key_are_kept() -> None:
     assert found['head.1.weight'] == (1.0, 0.0)
 
 
+def test_custom_keys_of_a_frozen_model_print_no_line_for_each_parameter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = Model(Backbone())
+    model.image_encoder.requires_grad_(requires_grad=False)
+    keys = {'head': {'lr_mult': 2.0}, 'nowhere': {'lr_mult': 2.0}}
+    settings(model, paramwise_cfg={'custom_keys': keys})
+    printed = ''.join(capsys.readouterr())
+    assert 'requires_grad' not in printed
+    assert 'nowhere' in printed
+
+
 def test_parameter_without_gradient_is_neither_moved_nor_decayed() -> None:
     model: Any = Model(Backbone())
     cfg = {'optimizer': {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1}}

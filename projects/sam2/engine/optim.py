@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from mmengine.runner.amp import autocast
@@ -309,7 +309,8 @@ class SAM2OptimWrapperConstructor:
             {'optimizer': optimizer}, {**self.mmengine_cfg, 'custom_keys': custom}
         )
         groups: list[dict[str, Any]] = []
-        constructor.add_params(groups, model)
+        with _without_warnings_of_frozen():
+            constructor.add_params(groups, model)
         settings: dict[int, dict[str, Any]] = {}
         for group in groups:
             (parameter,) = group.pop('params')
@@ -388,6 +389,21 @@ class SAM2OptimWrapperConstructor:
             return float(self.layer_decay**depth_from_end)
 
         return {f'{name}.{inner}.' if inner else f'{name}.': scale_of}
+
+
+@contextmanager
+def _without_warnings_of_frozen() -> Iterator[None]:
+    """Hide MMEngine's warnings, one for each frozen parameter: SAM 2 has 900."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return 'is skipped since its requires_grad' not in record.getMessage()
+
+    logger = MMLogger.get_current_instance()
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def _outermost(model: nn.Module, part: str) -> list[str]:
