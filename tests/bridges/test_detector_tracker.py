@@ -82,7 +82,10 @@ def predict(model: Any, item: Any) -> Any:
 
 def test_frames_one_by_one_give_the_tracks_of_whole_videos(shapes: Path) -> None:
     videos = videos_of(shapes)
-    model = tracker_of(prompts='masks', rules={'match_iou': 0.2})
+    # Only a detector's classes are mapped.
+    model = tracker_of(
+        prompts='masks', rules={'match_iou': 0.2}, class_map={'person': 'disk'}
+    )
     for video in range(2):
         whole = predict(model, videos[video])
         assert len(whole) == NUM_FRAMES

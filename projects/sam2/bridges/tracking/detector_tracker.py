@@ -148,7 +148,9 @@ class SAM2DetectorTracker(BaseMOTModel):
             self.detector = revert_sync_batchnorm(self.detector)
             self._pipeline, names = _read_config(detector, detector_pipeline, names)
             names = tuple(detector_classes) or names
-        self.labels = map_classes(names, tuple(classes), class_map or {})
+        self.labels: list[int] | None = None
+        if self.detector is not None:  # the ground truth has the labels already
+            self.labels = map_classes(names, tuple(classes), class_map or {})
         self.class_names = tuple(classes) or names
         self.sam2 = build_sam2_part(sam2, sam2_checkpoint)
         # Parts whose weights are random until a checkpoint of the whole is loaded.
