@@ -72,7 +72,7 @@ def test_options_do_what_those_of_other_packages_do(
         apply_dump(cfg, 'results.json')
     with pytest.raises(ValueError, match='needs tta_model and tta_pipeline'):
         apply_tta(cfg)
-    cfg.tta_model, cfg.tta_pipeline = {'type': 'TTA'}, [{'type': 'Flip'}]
+    cfg.update(tta_model={'type': 'TTA'}, tta_pipeline=[{'type': 'Flip'}])
     apply_tta(cfg)
     assert cfg.test_dataloader.dataset.dataset.pipeline == cfg.tta_pipeline
     assert (cfg.model.type, cfg.model.module.type) == ('TTA', 'Detector')
