@@ -46,7 +46,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer
 
-import projects.sam2.bridges.image_dataset  # noqa: F401  registers its dataset
+import projects.sam2.bridges.video_dataset  # noqa: F401  registers both bridges
 from data_folders import (
     coco_content,
     labelme_content,
