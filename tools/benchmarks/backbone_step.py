@@ -22,7 +22,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import BaseModel, revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 
@@ -44,9 +44,11 @@ def build(config: Config, device: str) -> BaseModel:
     from mmseg.registry import MODELS
 
     with DefaultScope.overwrite_default_scope('mmseg'):
-        model: BaseModel = MODELS.build(config.model)
+        segmentor = MODELS.build(config.model)
     # SyncBN is for several processes; a Runner does the same.
-    return revert_sync_batchnorm(model).to(device).train()
+    model: BaseModel = revert_sync_batchnorm(segmentor).to(device)  # type: ignore[assignment]
+    model.train()
+    return model
 
 
 def make_batch(size: int, batch_size: int) -> dict[str, Any]:
@@ -80,7 +82,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     batch = make_batch(options.size, options.batch_size)
-    runs, seconds = {}, {}
+    runs: dict[str, tuple[BaseModel, OptimWrapper]] = {}
+    seconds: dict[str, list[float]] = {}
     for name in (options.config, options.other):
         config = read(name)
         model = build(config, options.device)

@@ -95,7 +95,10 @@ def main() -> None:
             channels = config.model.image_encoder.neck.in_channels
             with tempfile.TemporaryDirectory() as folder:
                 for kind, file in write_kinds(Path(folder), config, state):
-                    init_cfg = {'type': 'Pretrained', 'checkpoint': str(file)}
+                    init_cfg: dict[str, object] = {
+                        'type': 'Pretrained',
+                        'checkpoint': str(file),
+                    }
                     backbone = HieraBackbone(size, init_cfg=init_cfg)
                     is_right = loads(backbone, below(state, BACKBONE))
                     if kind != 'no prefix':
