@@ -37,3 +37,10 @@ def test_mmengine_still_sees_that_the_operators_are_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, 'mmcv._ext', OperatorStandIn('mmcv._ext'))
     assert not mmcv_full_available()
+
+
+def test_mmcvs_report_of_the_environment_says_that_nothing_is_compiled() -> None:
+    ensure_operators()
+    report = pytest.importorskip('mmcv.utils').collect_env()
+    if isinstance(sys.modules['mmcv._ext'], OperatorStandIn):
+        assert report['MMCV Compiler'] == report['MMCV CUDA Compiler'] == 'n/a'

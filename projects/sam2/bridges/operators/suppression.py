@@ -117,8 +117,6 @@ def softnms(
         best = front + int(score[front:end].argmax())
         if np.isnan(score[best]) and not np.isnan(score[front]):
             best = front + int(np.nanargmax(score[front:end]))
-        elif np.isnan(score[front]):
-            best = front
         table[:, [front, best]] = table[:, [best, front]]
         indices[[front, best]] = indices[[best, front]]
         box, rest = table[:, front, None], table[:, front + 1 : end]
