@@ -34,6 +34,11 @@ META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 DECODER_ONLY = [{'type': 'SAM2Freezing', 'parts': ['*'], 'but': ['mask_decoder']}]
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _bridge() -> None:
+    from projects.sam2.bridges import mmdet  # noqa: F401, PLC0415  registers all parts
+
+
 @pytest.fixture(autouse=True)
 def _scope() -> Iterator[None]:
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -43,8 +48,6 @@ def _scope() -> Iterator[None]:
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shapes in COCO's layout, and a detector of their classes."""
-    from projects.sam2.bridges import mmdet  # noqa: F401, PLC0415  registers all parts
-
     folder = tmp_path_factory.mktemp('shapes')
     write_shapes(
         folder / 'data',
