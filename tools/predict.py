@@ -197,7 +197,7 @@ def build_text_inferencer(options: argparse.Namespace) -> SAM2TextInferencer:
         language_model=options.language_model,
     )
     return SAM2TextInferencer(
-        detector,
+        detector=detector,
         model=options.config,
         weights=options.checkpoint,
         device=options.device,

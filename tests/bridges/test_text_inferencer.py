@@ -46,7 +46,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def inferencer(files: dict[str, str]) -> SAM2TextInferencer:
     detector = Detector(files['DETECTOR'], files['WEIGHTS'], device='cpu')
     return SAM2TextInferencer(
-        detector,
+        detector=detector,
         model=Config.fromfile(files['CONFIG']),
         weights=files['CHECKPOINT'],
         device='cpu',

@@ -46,7 +46,9 @@ class SAM2TextInferencer(SAM2Inferencer):
         >>> from projects.sam2.bridges.text_inferencer import SAM2TextInferencer
         >>> detector = Detector('rtmdet-s', 'rtmdet_s.pth')  # doctest: +SKIP
         >>> inferencer = SAM2TextInferencer(
-        ...     detector, model='sam2.1_hiera_t', weights='sam2.1_hiera_tiny.pt'
+        ...     detector=detector,
+        ...     model='sam2.1_hiera_t',
+        ...     weights='sam2.1_hiera_tiny.pt',
         ... )  # doctest: +SKIP
         >>> results = inferencer('clip.mp4', 'a dog . a ball')  # doctest: +SKIP
         >>> results['predictions'][0].frames[0].categories  # doctest: +SKIP
@@ -65,8 +67,8 @@ class SAM2TextInferencer(SAM2Inferencer):
 
     def __init__(
         self,
-        detector: Detector,
         *,
+        detector: Detector,
         model: str | Path | Config | None = None,
         weights: str | Path | None = None,
         device: str | None = None,
