@@ -140,6 +140,8 @@ def _limit_counts(part: dict[str, Any]) -> None:
     for key in ('score_thr', 'conf_thr'):
         if key in part:
             part[key] = 0.0
+    if 'num_cp' in part:
+        part['num_cp'] = 0  # activation checkpointing of fairscale
 
 
 def _name_language_model(part: dict[str, Any], folder: Path) -> None:
