@@ -27,7 +27,7 @@ BOXES = ((8.0, 10.0, 40.0, 50.0), (20.0, 4.0, 60.0, 30.0))
 
 
 def model_config(**mask_head: Any) -> ConfigDict:
-    config = Config.fromfile(CONFIG).model  # imports the bridge, too
+    config: ConfigDict = Config.fromfile(CONFIG).model  # imports the bridge, too
     config.backbone.pop('init_cfg')
     config.backbone.adaptations = [{'type': 'SAM2Freezing', 'parts': ['*']}]
     config.backbone.data_preprocessor.image_size = (SIDE, SIDE)
@@ -75,6 +75,7 @@ def batch(arrays: list[np.ndarray], counts: list[int]) -> dict[str, Any]:
 
 def losses(model: Detector, data: dict[str, Any]) -> Tensor:
     prepared = model.data_preprocessor(data, training=True)
+    total: Tensor
     total, _ = model.parse_losses(model(**prepared, mode='loss'))
     return total
 
