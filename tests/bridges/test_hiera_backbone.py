@@ -398,7 +398,7 @@ def test_segmentor_trains_and_predicts_at_any_size() -> None:
     meta = {'img_shape': (37, 50), 'ori_shape': (37, 50)}
     sample = structures.SegDataSample(metainfo=meta)
     batch = {'inputs': [image[:, :37, :50]], 'data_samples': [sample]}
-    (result,) = model.test_step(batch)
+    (result,) = model.eval().test_step(batch)
     assert result.pred_sem_seg.shape == (37, 50)
 
 
