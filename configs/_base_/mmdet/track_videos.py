@@ -37,9 +37,11 @@ test_evaluator = [dict(type='MaskletVISMetric'), dict(type='JFTrackMetric')]
 val_evaluator = test_evaluator
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(visualization=dict(type='TrackVisualizationHook', draw=False))
+default_hooks = dict(
+    visualization=dict(type='TrackVisualizationHook', draw=False, frame_interval=1)
+)
 visualizer = dict(
-    type='TrackLocalVisualizer',
+    type='MaskletTrackVisualizer',
     vis_backends=[dict(type='LocalVisBackend')],
     name='visualizer',
 )

@@ -14,7 +14,11 @@ ensure_operators()  # before the imports below, some of which import mmdet.model
 
 from . import hiera_backbone, image_dataset, mask_losses, video_dataset  # noqa: E402
 from .detection import class_check, learned_prompts, mask_detector  # noqa: E402
-from .tracking import detector_tracker, track_metrics  # noqa: E402
+from .tracking import (  # noqa: E402
+    detector_tracker,
+    track_metrics,
+    track_visualizer,
+)
 
 __all__ = [
     'class_check',
@@ -25,5 +29,6 @@ __all__ = [
     'mask_detector',
     'mask_losses',
     'track_metrics',
+    'track_visualizer',
     'video_dataset',
 ]
