@@ -118,6 +118,8 @@ setup(
         'mmdet': requirements('mmdet'),
         'mmseg': requirements('mmseg'),
         'slurm': ['submitit>=1.5'],
+        'text': [*requirements('mmdet'), 'transformers>=4.56,<5'],
+        'mot': [*requirements('mmdet'), 'trackeval==1.3.0'],
         'tests': requirements('tests'),
     },
 )
