@@ -111,17 +111,7 @@ def deform_conv_forward(
     output: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Deformable convolution.
 
@@ -130,33 +120,15 @@ def deform_conv_forward(
         weight: (O, C / group, kH, kW).
         offset: (B, deformable_group x kH x kW x 2, height, width) of the output.
         output: (B, O, height, width), gets the result.
-        columns: Not used, like ``ones`` and ``im2col_step``: memory of the compiled
-            operator.
+        columns: Not used, like ``ones``: memory of the compiled operator.
         ones: Not used.
-        kW: Width of the kernel.
-        kH: Height of the kernel.
-        dW: Stride along the width.
-        dH: Stride along the height.
-        padW: Padding along the width.
-        padH: Padding along the height.
-        dilationW: Dilation along the width.
-        dilationH: Dilation along the height.
-        group: Groups of channels that are convolved apart.
-        deformable_group: Groups of channels with offsets of their own.
-        im2col_step: Not used.
+        sizes: See :func:`_geometry`.
 
     Raises:
         ValueError: If the offsets do not fit the output.
     """
-    del columns, ones, im2col_step
-    geometry = Geometry(
-        kernel=(kH, kW),
-        stride=(dH, dW),
-        padding=(padH, padW),
-        dilation=(dilationH, dilationW),
-        groups=group,
-        deform_groups=deformable_group,
-    )
+    del columns, ones
+    geometry = _geometry(**sizes)
     _check_offset(input, offset, geometry)
     _forward(input, weight, offset, None, output, geometry)
 
@@ -170,28 +142,11 @@ def deform_conv_backward_input(
     gradOffset: Tensor,  # noqa: N803
     weight: Tensor,
     columns: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Gradients of the input and the offset, written to ``gradInput, gradOffset``."""
-    del columns, im2col_step
-    geometry = Geometry(
-        kernel=(kH, kW),
-        stride=(dH, dW),
-        padding=(padH, padW),
-        dilation=(dilationH, dilationW),
-        groups=group,
-        deform_groups=deformable_group,
-    )
+    del columns
+    geometry = _geometry(**sizes)
     _check_offset(input, offset, geometry)
     grads = {'features': gradInput, 'offset': gradOffset}
     _backward(input, weight, offset, None, gradOutput, grads, geometry)
@@ -205,29 +160,12 @@ def deform_conv_backward_parameters(
     gradWeight: Tensor,  # noqa: N803
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
     scale: float,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Gradient of the weight, times ``scale``, added to ``gradWeight``."""
-    del columns, ones, im2col_step
-    geometry = Geometry(
-        kernel=(kH, kW),
-        stride=(dH, dW),
-        padding=(padH, padW),
-        dilation=(dilationH, dilationW),
-        groups=group,
-        deform_groups=deformable_group,
-    )
+    del columns, ones
+    geometry = _geometry(**sizes)
     _check_offset(input, offset, geometry)
     grad_weight = torch.zeros_like(gradWeight)
     grads = {'weight': grad_weight}
@@ -245,17 +183,8 @@ def modulated_deform_conv_forward(
     mask: Tensor,
     output: Tensor,
     columns: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **sizes: int,
 ) -> None:
     """Deformable convolution with factors of the samples.
 
@@ -270,30 +199,14 @@ def modulated_deform_conv_forward(
         mask: (B, deformable_group x kernel_h x kernel_w, height, width), like offset.
         output: (B, O, height, width), gets the result.
         columns: Not used.
-        kernel_h: Height of the kernel.
-        kernel_w: Width of the kernel.
-        stride_h: Stride along the height.
-        stride_w: Stride along the width.
-        pad_h: Padding along the height.
-        pad_w: Padding along the width.
-        dilation_h: Dilation along the height.
-        dilation_w: Dilation along the width.
-        group: Groups of channels that are convolved apart.
-        deformable_group: Groups of channels with offsets of their own.
         with_bias: Whether the bias is added.
+        sizes: See :func:`_modulated_geometry`.
 
     Raises:
         ValueError: If there are fewer offsets or factors than samples.
     """
     del ones, columns
-    geometry = Geometry(
-        kernel=(kernel_h, kernel_w),
-        stride=(stride_h, stride_w),
-        padding=(pad_h, pad_w),
-        dilation=(dilation_h, dilation_w),
-        groups=group,
-        deform_groups=deformable_group,
-    )
+    geometry = _modulated_geometry(**sizes)
     _forward(input, weight, offset, mask, output, geometry)
     if with_bias:
         output += bias[:, None, None].to(output)
@@ -314,6 +227,51 @@ def modulated_deform_conv_backward(
     grad_offset: Tensor,
     grad_mask: Tensor,
     grad_output: Tensor,
+    with_bias: bool,
+    **sizes: int,
+) -> None:
+    """Gradients of all inputs, written to the tensors named after them."""
+    del bias, ones, columns
+    geometry = _modulated_geometry(**sizes)
+    grads = {
+        'features': grad_input,
+        'weight': grad_weight,
+        'offset': grad_offset,
+        'mask': grad_mask,
+    }
+    _backward(input, weight, offset, mask, grad_output, grads, geometry)
+    if with_bias:
+        grad_bias += computable(grad_output).sum(dim=(0, 2, 3)).to(grad_bias)
+
+
+def _geometry(
+    *,
+    kW: int,  # noqa: N803 - mmcv's keywords
+    kH: int,  # noqa: N803
+    dW: int,  # noqa: N803
+    dH: int,  # noqa: N803
+    padW: int,  # noqa: N803
+    padH: int,  # noqa: N803
+    dilationW: int,  # noqa: N803
+    dilationH: int,  # noqa: N803
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> Geometry:
+    """Shape of a convolution; ``d`` is the stride, ``im2col_step`` is not used."""
+    del im2col_step
+    return Geometry(
+        kernel=(kH, kW),
+        stride=(dH, dW),
+        padding=(padH, padW),
+        dilation=(dilationH, dilationW),
+        groups=group,
+        deform_groups=deformable_group,
+    )
+
+
+def _modulated_geometry(
+    *,
     kernel_h: int,
     kernel_w: int,
     stride_h: int,
@@ -324,11 +282,9 @@ def modulated_deform_conv_backward(
     dilation_w: int,
     group: int,
     deformable_group: int,
-    with_bias: bool,
-) -> None:
-    """Gradients of all inputs, written to the tensors named after them."""
-    del bias, ones, columns
-    geometry = Geometry(
+) -> Geometry:
+    """Shape of a modulated convolution."""
+    return Geometry(
         kernel=(kernel_h, kernel_w),
         stride=(stride_h, stride_w),
         padding=(pad_h, pad_w),
@@ -336,15 +292,6 @@ def modulated_deform_conv_backward(
         groups=group,
         deform_groups=deformable_group,
     )
-    grads = {
-        'features': grad_input,
-        'weight': grad_weight,
-        'offset': grad_offset,
-        'mask': grad_mask,
-    }
-    _backward(input, weight, offset, mask, grad_output, grads, geometry)
-    if with_bias:
-        grad_bias += computable(grad_output).sum(dim=(0, 2, 3)).to(grad_bias)
 
 
 def _check_offset(features: Tensor, offset: Tensor, geometry: Geometry) -> None:
