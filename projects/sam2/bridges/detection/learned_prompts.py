@@ -32,6 +32,7 @@ from ...models.image_encoder import NUM_LEVELS
 from ...models.prompt_encoder import PromptEmbeddings
 from ...ops import at_least_float32, upsample_logits
 from ...structures import PointLabel, PointPrompt
+from ..mask_losses import SAM2MaskLoss
 from ..mmcv_operators import ensure_operators
 
 ensure_operators()  # before the imports of mmdet.models
@@ -311,7 +312,7 @@ class SAM2PromptMaskHead(BaseModule):
     here the sines are those of SAM 2's position encoding.)
 
     The masks are of no class: the detector's box has one. Their loss is computed at
-    the size of the input, in SAM 2's weighting by default.
+    the size of the input.
 
     Args:
         in_channels: Channels of the RoI features.
@@ -320,8 +321,8 @@ class SAM2PromptMaskHead(BaseModule):
         hidden_dims: Channels of the hidden layer after these.
         prompt_dims: C, the ``embed_dims`` of the SAM 2.
         num_points: P, points of a prompt, two of which are corners.
-        loss_mask: Config of a loss on logits and targets of pixels, (N, H * W).
-        loss_dice: Config of a Dice loss on the same.
+        loss_mask: Config of a loss of masks, as for mmdetection's ``FCNMaskHead``; by
+            default :class:`SAM2MaskLoss`.
         init_cfg: MMEngine's initialisation.
 
     Raises:
@@ -338,7 +339,6 @@ class SAM2PromptMaskHead(BaseModule):
         prompt_dims: int = 256,
         num_points: int = 5,
         loss_mask: dict[str, Any] | None = None,
-        loss_dice: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -361,11 +361,8 @@ class SAM2PromptMaskHead(BaseModule):
             nn.ReLU(),
             last,
         )
-        self.loss_mask = MODELS.build(
-            loss_mask or {'type': 'mmdet.FocalLoss', 'loss_weight': 20.0}
-        )
-        self.loss_dice = MODELS.build(
-            loss_dice or {'type': 'mmdet.DiceLoss', 'naive_dice': True, 'eps': 1.0}
+        self.loss_mask = (
+            SAM2MaskLoss() if loss_mask is None else MODELS.build(loss_mask)
         )
         box_labels = [PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT]
         clicks = [PointLabel.POSITIVE] * (num_points - NUM_BOX_POINTS)
@@ -410,8 +407,7 @@ class SAM2PromptMaskHead(BaseModule):
             rcnn_train_cfg: Not used.
 
         Returns:
-            ``loss_mask``, a dict of ``loss_mask`` and ``loss_dice``, and
-            ``mask_targets``, (N, H, W).
+            ``loss_mask``, the losses by their names, and ``mask_targets``, (N, H, W).
         """
         height, width = 4 * mask_preds.shape[-2], 4 * mask_preds.shape[-1]
         targets = torch.cat(
@@ -425,16 +421,12 @@ class SAM2PromptMaskHead(BaseModule):
             ]
         )
         if len(mask_preds) == 0:  # the graph, so that DDP gets all gradients
-            zero = mask_preds.sum()
-            losses = {'loss_mask': zero, 'loss_dice': zero}
+            loss = mask_preds.sum()
         else:
-            logits = upsample_logits(mask_preds, (height, width)).flatten(1)
-            truth = targets.flatten(1)
-            losses = {
-                'loss_mask': self.loss_mask(logits, truth, avg_factor=truth.numel()),
-                'loss_dice': self.loss_dice(logits, truth),
-            }
-        return {'loss_mask': losses, 'mask_targets': targets}
+            logits = upsample_logits(mask_preds, (height, width))  # (N, 1, H, W)
+            no_class = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+            loss = self.loss_mask(logits, targets, no_class)
+        return {'loss_mask': {'loss_mask': loss}, 'mask_targets': targets}
 
     def predict_by_feat(
         self,
