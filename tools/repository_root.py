@@ -1,6 +1,7 @@
 """Makes the programs import the package that they belong to, without its parts."""
 
 import sys
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
@@ -48,3 +49,6 @@ def use_repository_root(root: Path = ROOT) -> None:
         raise ImportError(msg)
     if NAME not in sys.modules:
         sys.modules[NAME] = module_from_spec(spec)
+    # `__init__` does it as well: without it, a config that imports the package by its
+    # other name would run it a second time.
+    import_module(f'{NAME}.installation').install_other_name()

@@ -14,10 +14,12 @@ CODE = (
 )
 
 
-def call(folder: Path, path: list[Path]) -> subprocess.CompletedProcess[str]:
+def call(
+    folder: Path, path: list[Path], code: str = CODE
+) -> subprocess.CompletedProcess[str]:
     """Call the check in a process of its own."""
     return subprocess.run(
-        [sys.executable, '-S', '-c', CODE],
+        [sys.executable, '-S', '-c', code],
         cwd=folder,
         env={'PYTHONPATH': ':'.join(map(str, [*path, ROOT / 'tools']))},
         capture_output=True,
@@ -45,3 +47,13 @@ def test_another_package_in_the_way_is_named(other_project: Path) -> None:
 def test_error_names_the_expected_path(other_project: Path) -> None:
     answer = call(other_project, [other_project])
     assert f'should come from {ROOT}/projects/sam2/__init__.py' in answer.stderr
+
+
+def test_configs_of_a_program_may_use_the_installed_name(tmp_path: Path) -> None:
+    code = (
+        f'{CODE}'
+        'import mmsam2.installation, projects.sam2.installation\n'
+        'assert mmsam2.installation is projects.sam2.installation\n'
+    )
+    answer = call(tmp_path, [], code)
+    assert answer.returncode == 0, answer.stderr
