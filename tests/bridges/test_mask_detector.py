@@ -288,7 +288,7 @@ def test_oracles_want_the_truth_in_pixels_of_the_file(
         message = 'put LoadAnnotations after Resize'
     else:
         del steps[2]
-        message = 'needs ground truth, but the sample has none'
+        message = 'needs the ground truth, but the sample has none'
     model = MODELS.build(model_cfg(folder, detector=None, oracle='boxes')).eval()
     with pytest.raises(ValueError, match=message):
         model.test_step(pseudo_collate([dataset(folder, steps)[0]]))
@@ -427,7 +427,7 @@ def test_checkpoints_that_leave_a_part_random_are_errors(
     with pytest.raises(CheckpointMismatchError, match=r'model\.sam2_checkpoint'):
         random.load_state_dict(model.detector.state_dict(), strict=False)
     other = write_rtmdet_of(folder, ('cat', 'dog'))
-    with pytest.raises(CheckpointMismatchError, match=r'another shape .*classes'):
+    with pytest.raises(CheckpointMismatchError, match=r'another shape: .*classes'):
         MODELS.build(model_cfg(folder, detector=other))
     state = model.state_dict()
     del state['sam2.mask_decoder.iou_token.weight']
@@ -446,7 +446,7 @@ def write_rtmdet_of(folder: Path, classes: tuple[str, ...]) -> str:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'detector': None}, "Give the config of a detector, or oracle='boxes'"),
+        ({'detector': None}, 'neither a detector nor an oracle'),
         ({'oracle': 'box'}, "oracle is 'box'"),
         ({'sam2': {'image_size': 3}}, 'neither `type` nor `config`'),
         ({'detector': 'nowhere.py'}, 'nowhere.py of the detector does not exist'),

@@ -9,8 +9,10 @@ from .checking import (
     CheckpointMismatchError,
     ModelKind,
     check_weights,
+    list_keys,
     part_weights,
     recognise_model,
+    weights_below,
     weights_of,
 )
 from .files import CheckpointFileError, load_file
@@ -53,6 +55,7 @@ __all__ = [
     'from_released',
     'huggingface_config',
     'is_adapter_key',
+    'list_keys',
     'load_file',
     'map_from_huggingface',
     'map_from_released',
@@ -65,6 +68,7 @@ __all__ = [
     'to_huggingface',
     'to_plain_key',
     'to_released',
+    'weights_below',
     'weights_of',
     'write_checkpoint',
 ]

@@ -300,7 +300,7 @@ def part_weights(
     if is_sam2_prefix and (prefix is None or not candidates):
         whole = _find(checkpoint, source)
         if whole is not None:
-            candidates = [(part, _below(part, whole))]
+            candidates = [(part, weights_below(part, whole))]
     if not candidates:
         where = '' if prefix is None else f' under prefix={prefix!r}'
         hint = '' if prefix is None else '; without prefix it is looked for'
@@ -342,7 +342,7 @@ def _plain_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def _below(prefix: str, state: State) -> dict[str, Tensor]:
+def weights_below(prefix: str, state: State) -> dict[str, Tensor]:
     """Weights whose names begin with a prefix, without it."""
     return {
         key.removeprefix(prefix): value
@@ -380,7 +380,7 @@ def _candidates(
                     prefix,
                     {
                         our_names.get(name, name): value
-                        for name, value in _below(prefix, state).items()
+                        for name, value in weights_below(prefix, state).items()
                     },
                 )
 

@@ -1,4 +1,4 @@
-"""Builds and loads the two parts of a model on a detector: the detector, and SAM 2."""
+"""Builds and loads the two parts of a model: a detector of mmdetection, and SAM 2."""
 
 import copy
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
@@ -16,14 +17,15 @@ from ...apis.building import load_model_config
 from ...checkpoints import (
     CheckpointMismatchError,
     fit_adapters,
+    list_keys,
     reading,  # noqa: F401  replaces MMEngine's readers
+    weights_below,
 )
 from ...models import SAM2
 from ..mmcv_operators import ensure_operators
 from .language_models import use_local_language_model
 
 MMDET = 'mmdet'
-MAX_NAMES = 4  # in an error message
 MISSHAPEN = re.compile(r'size mismatch for (\S+):')  # in torch's error
 # A part of DINO and GroundingDINO that converted checkpoints lack.
 TRAINING_ONLY = 'dn_query_generator.'
@@ -109,7 +111,7 @@ def load_detector(model: nn.Module, checkpoint: str) -> tuple[str, ...]:
         if isinstance(value, Tensor)
     }
     if any(key.startswith(DETECTOR_PART) for key in state):
-        state = below(DETECTOR_PART, state)
+        state = weights_below(DETECTOR_PART, state)
     load_part(state, model, part=NAMES['detector'], source=checkpoint)
     meta = loaded.get('meta', {})
     classes = meta.get('dataset_meta', {}).get('classes', meta.get('CLASSES', ()))
@@ -155,15 +157,6 @@ def build_sam2_part(
     return build_sam2(cfg, checkpoint, device='cpu', mode='train')
 
 
-def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights whose names begin with a prefix, without it."""
-    return {
-        key.removeprefix(prefix): value
-        for key, value in state.items()
-        if key.startswith(prefix)
-    }
-
-
 def load_part(
     state: Mapping[str, Tensor], model: nn.Module, *, part: str, source: str
 ) -> None:
@@ -183,36 +176,96 @@ def load_part(
         # Modules may rename the weights of older versions, so ask which were missing.
         missing = model.load_state_dict(dict(state), strict=False).missing_keys
     except RuntimeError as error:
-        problem, names = 'have another shape', MISSHAPEN.findall(str(error))
+        problem, names = 'weights have another shape', MISSHAPEN.findall(str(error))
         if not names:
             raise
     else:
         parameters = dict(model.named_parameters())
-        problem = 'are missing'
+        problem = 'weights are missing'
         names = [
             key for key in missing if key in parameters and TRAINING_ONLY not in key
         ]
     if names:
-        shown = ', '.join(names[:MAX_NAMES])
-        more = f' and {len(names) - MAX_NAMES} more' if names[MAX_NAMES:] else ''
         msg = (
-            f'{source} does not fit {part}: {len(names)} weights {problem} '
-            f'({shown}{more}); give the checkpoint that belongs to its config and '
-            f'number of classes'
+            f'{source} does not fit {part}: {list_keys(problem, names)}; give the '
+            f'checkpoint that belongs to its config and number of classes'
         )
         raise CheckpointMismatchError(msg)
 
 
-def fit_to_parts(model: Any, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Fit a checkpoint to a model of a detector and a SAM 2; a pre-hook of loading.
+class DetectorAndSAM2(BaseModel):
+    """Base of models with a detector and a SAM 2, each from its own checkpoint.
+
+    A checkpoint that is loaded into such a model may be one of the whole, of the
+    detector alone, or of a SAM 2 alone.
+
+    Attributes:
+        detector: A detector of mmdetection; None with an oracle.
+        sam2: The SAM 2.
+        random_parts: Names of the parts whose weights are random so far.
+    """
+
+    detector: nn.Module | None
+    sam2: SAM2
+    random_parts: set[str]
+
+    def build_parts(
+        self,
+        *,
+        detector: str | Mapping[str, Any] | None,
+        sam2: str | Mapping[str, Any],
+        detector_checkpoint: str | None,
+        sam2_checkpoint: str | None,
+        prompt_simulator: Mapping[str, Any] | None = None,
+    ) -> tuple[str, ...]:
+        """Build both parts, see :func:`build_detector` and :func:`build_sam2_part`.
+
+        Returns:
+            Names of the detector's classes as its checkpoint has them.
+        """
+        self.detector = None
+        class_names: tuple[str, ...] = ()
+        if detector is not None:
+            self.detector, class_names = build_detector(detector, detector_checkpoint)
+        self.sam2 = build_sam2_part(
+            sam2, sam2_checkpoint, prompt_simulator=prompt_simulator
+        )
+        checkpoints = {'detector': detector_checkpoint, 'sam2': sam2_checkpoint}
+        self.random_parts = {
+            name
+            for name, checkpoint in checkpoints.items()
+            if checkpoint is None and getattr(self, name) is not None
+        }
+        self.register_load_state_dict_pre_hook(_fit_to_parts)  # type: ignore[no-untyped-call]  # torch
+        return class_names
+
+    def init_weights(self) -> None:
+        """Initialise the parts that have no checkpoint, but no frozen detector.
+
+        Its weights have to come from a checkpoint, which is loaded after this.
+        """
+        frozen = set()
+        if self.detector is not None and not _is_trained(self.detector):
+            frozen.add('detector')
+        for name in sorted(self.random_parts - frozen):
+            getattr(self, name).init_weights()
+        self.random_parts &= frozen
+
+
+def _is_trained(model: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in model.parameters())
+
+
+def _fit_to_parts(
+    model: DetectorAndSAM2, state: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Fit a checkpoint to a model's parts; a pre-hook of loading.
 
     Weights of one part alone get its prefix. MMEngine would load what fits, and only
     log the rest.
 
     Args:
-        model: A module with the parts ``detector`` (or None) and ``sam2``, and with
-            ``random_parts``, the names of those that have random weights so far; none
-            has after loading.
+        model: None of its parts is random after loading.
         state: Weights by their names, changed in place.
         prefix: Of the names of the model's weights.
 
@@ -225,7 +278,7 @@ def fit_to_parts(model: Any, state: dict[str, Tensor], prefix: str, *_: object) 
         for name in ('detector', 'sam2')
         if (part := getattr(model, name)) is not None
     }
-    own = below(prefix, state)
+    own = weights_below(prefix, state)
     if not any(key.startswith(tuple(f'{name}.' for name in parts)) for key in own):
         for name, part in parts.items():
             if own.keys() & part.state_dict().keys():
@@ -233,7 +286,7 @@ def fit_to_parts(model: Any, state: dict[str, Tensor], prefix: str, *_: object) 
                     del state[f'{prefix}{key}']
                 own = fit_adapters(own, part.state_dict())
                 state |= {f'{prefix}{name}.{key}': own[key] for key in own}
-    given = {name: below(f'{prefix}{name}.', state) for name in parts}
+    given = {name: weights_below(f'{prefix}{name}.', state) for name in parts}
     for name, part in parts.items():
         if given[name]:
             load_part(given[name], part, part=NAMES[name], source='The checkpoint')

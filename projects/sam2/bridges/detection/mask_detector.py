@@ -13,7 +13,7 @@ read from its file, or kept by ``SAM2KeepImage``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import mmcv
 import numpy as np
@@ -21,7 +21,6 @@ import torch
 from mmengine.fileio import get as read_bytes
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
-from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -32,7 +31,8 @@ from ...structures import ClipBatch, ClipTargets
 from ..mmcv_operators import ensure_operators
 from ..samples import mask_array
 from .box_prompts import BOXES_PER_BATCH, segment_boxes
-from .building import MMDET, build_detector, build_sam2_part, fit_to_parts
+from .building import MMDET, DetectorAndSAM2
+from .oracle import Oracle, check_oracle, ground_truth
 
 ensure_operators()  # before mmdet.models is imported
 
@@ -65,7 +65,7 @@ class SAM2KeepImage:
 
 
 @MODELS.register_module()
-class SAM2MaskDetector(BaseDetector):
+class SAM2MaskDetector(DetectorAndSAM2, BaseDetector):
     """A detector whose boxes SAM 2 turns into masks.
 
     Boxes, scores and labels are those of the detector; a box that is empty or outside
@@ -132,7 +132,7 @@ class SAM2MaskDetector(BaseDetector):
         detector_checkpoint: str | None = None,
         sam2_checkpoint: str | None = None,
         train_detector: bool = False,
-        oracle: Literal['boxes', 'masks'] | None = None,
+        oracle: Oracle | None = None,
         rescore: bool = False,
         score_thr: float = 0.0,
         boxes_per_batch: int = BOXES_PER_BATCH,
@@ -142,27 +142,24 @@ class SAM2MaskDetector(BaseDetector):
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: Any = None,
     ) -> None:
-        _check_options(detector, oracle)
-        detector_model: nn.Module | None = None
-        class_names: tuple[str, ...] = ()
-        if detector is not None:
-            detector_model, class_names = build_detector(detector, detector_checkpoint)
-        preprocessor = getattr(detector_model, 'data_preprocessor', None)
+        check_oracle(oracle, detector)
+        super().__init__(init_cfg=init_cfg)
+        class_names = self.build_parts(
+            detector=detector,
+            sam2=sam2,
+            detector_checkpoint=detector_checkpoint,
+            sam2_checkpoint=sam2_checkpoint,
+            prompt_simulator=prompt_simulator or BOX_PROMPTS,
+        )
+        if class_names:
+            self.dataset_meta = {'classes': class_names}
+        preprocessor = getattr(self.detector, 'data_preprocessor', None)
         if data_preprocessor is not None or preprocessor is None:
             with DefaultScope.overwrite_default_scope(MMDET):
                 preprocessor = MODELS.build(
                     dict(data_preprocessor or {'type': 'DetDataPreprocessor'})
                 )
-        super().__init__(
-            data_preprocessor=_TrainingImages(preprocessor, bgr_to_rgb=bgr_to_rgb),  # type: ignore[arg-type]  # MMEngine takes modules
-            init_cfg=init_cfg,
-        )
-        self.detector = detector_model
-        self.sam2 = build_sam2_part(
-            sam2, sam2_checkpoint, prompt_simulator=prompt_simulator or BOX_PROMPTS
-        )
-        if class_names:
-            self.dataset_meta = {'classes': class_names}
+        self.data_preprocessor = _TrainingImages(preprocessor, bgr_to_rgb=bgr_to_rgb)
         self.train_detector = train_detector
         if self.detector is not None and not train_detector:
             self.detector.requires_grad_(requires_grad=False)
@@ -172,27 +169,7 @@ class SAM2MaskDetector(BaseDetector):
         self.boxes_per_batch = boxes_per_batch
         self.max_num_objects = max_num_objects
         self.bgr_to_rgb = bgr_to_rgb
-        # Parts whose weights are random so far.
-        self.random_parts = {
-            name
-            for name, checkpoint in (
-                ('detector', detector_checkpoint),
-                ('sam2', sam2_checkpoint),
-            )
-            if checkpoint is None and getattr(self, name) is not None
-        }
-        self.register_load_state_dict_pre_hook(fit_to_parts)  # type: ignore[no-untyped-call]  # torch
         self.train()
-
-    def init_weights(self) -> None:
-        """Initialise the parts that have no checkpoint, but no frozen detector.
-
-        Its weights have to come from a checkpoint, which is loaded after this.
-        """
-        frozen = set() if self.train_detector else {'detector'}
-        for name in sorted(self.random_parts - frozen):
-            getattr(self, name).init_weights()
-        self.random_parts &= frozen
 
     def train(self, mode: bool = True) -> 'SAM2MaskDetector':
         """Set training mode, except for the frozen parts, which stay in eval mode."""
@@ -236,7 +213,9 @@ class SAM2MaskDetector(BaseDetector):
         """
         if self.oracle is not None:
             for sample in batch_data_samples:
-                sample.pred_instances = _ground_truth(sample, self.oracle)
+                sample.pred_instances = ground_truth(
+                    sample, self.oracle, loader='LoadAnnotations'
+                )
             return batch_data_samples
         samples: list[DetDataSample] = self._detector.predict(
             batch_inputs, batch_data_samples
@@ -533,52 +512,6 @@ def _resize(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return resize_masks(masks[:, None], size)[:, 0]
 
 
-# ------------------------------------------------------------ truth and options
-
-
 def _has_masks(detector: nn.Module) -> bool:
     """Whether a detector predicts masks: it has a mask head or a loss of masks."""
     return any('mask' in name for name, _ in detector.named_modules())
-
-
-def _ground_truth(sample: Any, oracle: Literal['boxes', 'masks']) -> InstanceData:
-    """The ground truth as predictions with score 1."""
-    truth = sample.get('gt_instances')
-    if truth is None or 'bboxes' not in truth:
-        msg = (
-            f'oracle={oracle!r} needs ground truth, but the sample has none; add '
-            f'LoadAnnotations(with_bbox=True, with_mask={oracle == "masks"}) to the '
-            f'test pipeline, after Resize'
-        )
-        raise ValueError(msg)
-    height, width = sample.ori_shape[:2]
-    boxes = truth.bboxes
-    instances = InstanceData(
-        bboxes=boxes, labels=truth.labels, scores=boxes.new_ones(len(boxes))
-    )
-    sizes = {(height, width)}
-    if 'masks' in truth:
-        masks = mask_array(truth.masks, (height, width))
-        sizes.add((masks.shape[1], masks.shape[2]))
-        if oracle == 'masks':
-            instances.masks = torch.from_numpy(masks).to(boxes.device)
-    elif oracle == 'masks':
-        msg = "oracle='masks' needs LoadAnnotations(with_mask=True)"
-        raise ValueError(msg)
-    limits = boxes.new_tensor([width, height, width, height])
-    if len(sizes) > 1 or (boxes > limits + 1).any():
-        msg = (
-            f'The ground truth is not in pixels of the original image {height} x '
-            f'{width}; put LoadAnnotations after Resize in the test pipeline'
-        )
-        raise ValueError(msg)
-    return instances
-
-
-def _check_options(detector: object, oracle: object) -> None:
-    if oracle not in {None, 'boxes', 'masks'}:
-        msg = f"oracle is {oracle!r}; give 'boxes', 'masks' or None"
-        raise ValueError(msg)
-    if detector is None and oracle is None:
-        msg = "Give the config of a detector, or oracle='boxes' for the ground truth"
-        raise ValueError(msg)

@@ -8,7 +8,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,21 +18,15 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...apis.inputs import read_choice, read_number
+from ...apis.inputs import read_number
 from ...apis.video_predictor import SAM2VideoPredictor
-from ..detection.building import (
-    MMDET,
-    build_detector,
-    build_sam2_part,
-    fit_to_parts,
-    read_detector_config,
-)
+from ..detection.building import MMDET, DetectorAndSAM2, read_detector_config
 from ..detection.detections import Detections
 from ..detection.detector import build_pipeline, classes_of_config
+from ..detection.oracle import Oracle, check_oracle, ground_truth
 from ..mmcv_operators import ensure_operators
-from ..samples import mask_array
 from .association import TrackRules
 from .detect_and_track import DetectAndTrack, FrameTracks, Prompts
 
@@ -42,12 +36,11 @@ from mmdet.apis import inference_detector  # noqa: E402
 from mmdet.models import BaseMOTModel  # noqa: E402
 from mmdet.structures import DetDataSample, TrackDataSample  # noqa: E402
 
-Oracle = Literal['boxes', 'masks']
 MAX_NAMES = 8  # of classes, in an error
 
 
 @MODELS.register_module()
-class SAM2DetectorTracker(BaseMOTModel):
+class SAM2DetectorTracker(DetectorAndSAM2, BaseMOTModel):
     """A detector every few frames, SAM 2 on all of them: :class:`DetectAndTrack`.
 
     Frames come at their original size, whole videos or, with ``TrackImgSampler``, one
@@ -126,41 +119,29 @@ class SAM2DetectorTracker(BaseMOTModel):
         bgr_to_rgb: bool = True,
         data_preprocessor: Mapping[str, Any] | None = None,
     ) -> None:
+        check_oracle(oracle, detector)
         preprocessor = dict(data_preprocessor or {'type': 'TrackDataPreprocessor'})
         with DefaultScope.overwrite_default_scope(MMDET):
             super().__init__(data_preprocessor=preprocessor)
+        if oracle is not None:
+            detector = None
         self.oracle = oracle
         self.score_thr = read_number(score_thr, name='score_thr', least=0)
         self.bgr_to_rgb = bgr_to_rgb
-        self.detector: nn.Module | None = None
-        names: tuple[str, ...] = tuple(classes)
-        if oracle is not None:
-            read_choice(oracle, name='oracle', choices=('boxes', 'masks'))
-        elif detector is None:
-            msg = (
-                'There is neither a detector nor an oracle; give the config of a '
-                "detector, or oracle='boxes' to track the ground truth"
-            )
-            raise ValueError(msg)
-        else:
-            self.detector, names = build_detector(detector, detector_checkpoint)
+        names = self.build_parts(
+            detector=detector,
+            sam2=sam2,
+            detector_checkpoint=detector_checkpoint,
+            sam2_checkpoint=sam2_checkpoint,
+        )
+        self.labels: list[int] | None = None  # the ground truth has them already
+        if self.detector is not None and detector is not None:
             # Without it, SyncBN of a config for many GPUs stops a CPU.
             self.detector = revert_sync_batchnorm(self.detector)
             self._pipeline, names = _read_config(detector, detector_pipeline, names)
             names = tuple(detector_classes) or names
-        self.labels: list[int] | None = None
-        if self.detector is not None:  # the ground truth has the labels already
             self.labels = map_classes(names, tuple(classes), class_map or {})
         self.class_names = tuple(classes) or names
-        self.sam2 = build_sam2_part(sam2, sam2_checkpoint)
-        # Parts whose weights are random until a checkpoint of the whole is loaded.
-        checkpoints = {'detector': detector_checkpoint, 'sam2': sam2_checkpoint}
-        self.random_parts = {
-            name
-            for name, checkpoint in checkpoints.items()
-            if checkpoint is None and getattr(self, name) is not None
-        }
-        self.register_load_state_dict_pre_hook(fit_to_parts)  # type: ignore[no-untyped-call]  # torch
         self.tracker = DetectAndTrack(
             SAM2VideoPredictor(self.sam2, **(predictor or {})),
             self._detect,
@@ -217,12 +198,6 @@ class SAM2DetectorTracker(BaseMOTModel):
         )
         raise NotImplementedError(msg)
 
-    def init_weights(self) -> None:
-        """Initialise the parts that have no checkpoint."""
-        for name in sorted(self.random_parts):
-            getattr(self, name).init_weights()
-        self.random_parts = set()
-
     def _begin_frame(self, sample: DetDataSample) -> None:
         """Begin a new video if it is one; otherwise check that no frame is missing."""
         frame_index = int(sample.metainfo['frame_id'])
@@ -240,42 +215,21 @@ class SAM2DetectorTracker(BaseMOTModel):
     def _detect(self, frame: NDArray[np.uint8]) -> Detections:
         """Run the detector on an RGB frame, or read the ground truth."""
         if self.oracle is not None:
-            return self._read_truth()
+            truth = ground_truth(
+                self._sample, self.oracle, loader='LoadTrackAnnotations'
+            )
+            return Detections.from_instances(truth, self.class_names)
         bgr = np.ascontiguousarray(frame[..., ::-1])
         detector: Any = self.detector
         detector.cfg = None  # inference_detector wants it beside the pipeline
         result: Any = inference_detector(detector, bgr, self._pipeline)
-        found = Detections.from_instances(result.pred_instances, self.class_names)
-        found = found.select(found.scores >= self.score_thr)
+        detections = Detections.from_instances(result.pred_instances, self.class_names)
+        detections = detections.select(detections.scores >= self.score_thr)
         if self.labels is None:
-            return found
-        table = torch.tensor(self.labels, device=found.labels.device)
-        labels = table[found.labels]
-        return replace(found, labels=labels).select(labels >= 0)
-
-    def _read_truth(self) -> Detections:
-        """The ground truth of the current frame, as detections of score 1."""
-        sample = self._sample
-        truth: Any = None if sample is None else sample.get('gt_instances')
-        if sample is None or truth is None or 'bboxes' not in truth:
-            msg = (
-                f'oracle={self.oracle!r} needs the ground truth of each frame; add '
-                f"dict(type='LoadTrackAnnotations', with_mask=True) to the pipeline"
-            )
-            raise ValueError(msg)
-        masks = None
-        if self.oracle == 'masks':
-            size = sample.metainfo['ori_shape'][:2]
-            masks = torch.from_numpy(mask_array(truth.get('masks'), size))
-        boxes = torch.as_tensor(getattr(truth.bboxes, 'tensor', truth.bboxes))
-        labels = torch.as_tensor(truth.labels).cpu()
-        return Detections(
-            boxes=boxes.float().cpu(),
-            scores=torch.ones(len(labels)),
-            labels=labels,
-            masks=masks,
-            class_names=self.class_names,
-        )
+            return detections
+        table = torch.tensor(self.labels, device=detections.labels.device)
+        labels = table[detections.labels]
+        return replace(detections, labels=labels).select(labels >= 0)
 
 
 def map_classes(
