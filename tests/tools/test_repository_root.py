@@ -52,8 +52,9 @@ def test_error_names_the_expected_path(other_project: Path) -> None:
 def test_configs_of_a_program_may_use_the_installed_name(tmp_path: Path) -> None:
     code = (
         f'{CODE}'
-        'import mmsam2.installation, projects.sam2.installation\n'
-        'assert mmsam2.installation is projects.sam2.installation\n'
+        'from mmsam2 import installation as other\n'
+        'from projects.sam2 import installation\n'
+        'assert other is installation\n'
     )
     answer = call(tmp_path, [], code)
     assert answer.returncode == 0, answer.stderr
