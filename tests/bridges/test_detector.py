@@ -200,7 +200,7 @@ def test_classes_without_a_name_are_refused(
 @pytest.mark.parametrize(
     ('package', 'message'),
     [
-        ('mmdet', r'A detector needs mmdet, .* pip install mmsam2\[mmdet\]'),
+        ('mmdet', r'A detector needs mmdet, .* pip install "mmsam2\[mmdet\]"'),
         ('transformers', r'language model .* pip install "transformers>=4'),
     ],
 )

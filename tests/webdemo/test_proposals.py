@@ -19,7 +19,6 @@ from projects.sam2.bridges.detection.detector import Detector
 from projects.sam2.installation import WEIGHTS
 from projects.sam2.ops import decode_masks
 from projects.sam2.webdemo.proposals import (
-    TextDetector,
     encode_boxes,
     propose_masks,
     propose_text,
@@ -132,7 +131,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
     folder = tmp_path_factory.mktemp('detector')
     config = write_rtmdet(folder)
     weights = write_detector_weights(config, folder / 'detector.pth')
-    return TextDetector(config, weights, device='cpu')
+    return Detector(config, weights, device='cpu')
 
 
 def test_text_gives_a_labelled_mask_for_each_box(

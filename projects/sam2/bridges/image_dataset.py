@@ -19,14 +19,12 @@ from ..datasets.io.images import checked_intensity_range
 from ..datasets.sources.coco import CocoMasks
 from ..datasets.sources.label_images import LabelImageMasks, LabelRule
 from ..datasets.sources.records import Record, RecordStore
-from ..ops import import_optional
 from ..structures import VOID_LABEL
-from .mmcv_operators import ensure_operators
+from .mmcv_operators import import_package
 
 NUM_LABELS = 256  # of mmsegmentation, which reads labels as 8 bits
 IMAGE_PREFIXES = ('img', 'img_path')
 LABEL_PREFIXES = ('seg_map_path', 'seg')
-INSTALL = {'mmdet': 'mmdet==3.3.0', 'mmseg': 'mmsegmentation==1.2.2'}
 Renaming = tuple[tuple[int, int], ...]
 
 
@@ -139,10 +137,7 @@ def build_inner(config: Mapping[str, Any]) -> BaseDataset:
     if not name or '.' in name:
         built: BaseDataset = DATASETS.build(dict(config))
         return built
-    ensure_operators()
-    import_optional(
-        f'{scope}.datasets', purpose=f'{scope}.{name}', install=INSTALL.get(scope)
-    )
+    import_package(f'{scope}.datasets', purpose=f'{scope}.{name}')
     registry = import_module(f'{scope}.registry').DATASETS
     # A run's default scope would otherwise take the place of the registry's own.
     dataset: BaseDataset = registry.build({**config, 'type': name, '_scope_': scope})

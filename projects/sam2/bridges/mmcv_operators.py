@@ -1,7 +1,8 @@
 """A stand-in for mmcv's compiled operators, where they are not installed.
 
-Those that the models of mmdetection and mmsegmentation call are written in torch, see
-:mod:`.operators`; the others raise an error that names the package to install.
+The operators that the models of mmdetection and mmsegmentation call are written in
+torch, see :mod:`.operators`; the others raise an error that names the package to
+install.
 """
 
 import importlib.util
@@ -11,6 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
+from ..ops import import_optional
 from .operators import (
     carafe,
     deformable,
@@ -24,6 +26,7 @@ from .operators import (
 )
 
 NAME = 'mmcv._ext'
+EXTRAS = ('mmdet', 'mmseg')  # of our package, by the name of the package they install
 
 
 class OperatorStandIn(ModuleType):
@@ -64,12 +67,12 @@ class OperatorStandIn(ModuleType):
 
 
 def get_compiler_version() -> str:
-    """Say what mmcv's report of the environment says of a build without operators."""
+    """Compiler that mmcv reports, of which there is none."""
     return 'n/a'
 
 
 def get_compiling_cuda_version() -> str:
-    """Say what mmcv's report of the environment says of a build without operators."""
+    """Version of CUDA that mmcv reports, of which there is none."""
     return 'n/a'
 
 
@@ -120,3 +123,19 @@ def ensure_operators() -> None:
     """Install the stand-in if the compiled operators are missing."""
     if NAME not in sys.modules and importlib.util.find_spec(NAME) is None:
         sys.modules[NAME] = OperatorStandIn(NAME)
+
+
+def import_package(name: str, *, purpose: str) -> Any:
+    """Import mmdetection, mmsegmentation or a module of them, with operators.
+
+    Args:
+        name: Such as ``'mmdet.structures'``.
+        purpose: See :func:`import_optional`.
+
+    Raises:
+        ImportError: If the package is not installed, or cannot be imported.
+    """
+    ensure_operators()
+    package = name.partition('.')[0]
+    extra = f'"mmsam2[{package}]"' if package in EXTRAS else None
+    return import_optional(name, purpose=purpose, install=extra)

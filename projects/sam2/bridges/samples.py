@@ -38,10 +38,10 @@ from ..apis import ObjectPrompt, PromptableDataSample
 from ..apis.video_predictor import VideoFrameResult
 from ..datasets.annotated_video import pick_objects
 from ..datasets.sources.segmentations import decode_segmentation
-from ..ops import decode_masks, import_optional
+from ..ops import decode_masks
 from ..structures import VOID_LABEL, ClipSample, FrameMasks
 from .detection.box_prompts import clean_boxes
-from .mmcv_operators import ensure_operators
+from .mmcv_operators import import_package
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample, TrackDataSample
@@ -200,7 +200,7 @@ def track_sample(frames: 'Sequence[DetDataSample]') -> 'TrackDataSample':
 
 
 def to_det_sample(
-    record: 'PromptableDataSample | VideoFrameResult | FrameMasks | Sequence[Any]',
+    record: PromptableDataSample | VideoFrameResult | FrameMasks | Sequence[Any],
     *,
     labels: TensorLike | None = None,
     metainfo: Mapping[str, Any] | None = None,
@@ -571,21 +571,16 @@ def boxes_of(masks: Tensor) -> Tensor:
 
     The box of an empty mask is zero, as mmdetection has it.
     """
-    ensure_operators()
-    mask_utils = import_optional(
-        'mmdet.structures.mask', purpose='A DetDataSample', install='mmdet==3.3.0'
-    )
-    boxes: Tensor = mask_utils.mask2bbox(masks)
+    boxes: Tensor = _structures('mmdet', '.mask').mask2bbox(masks)
     return boxes
 
 
 # ------------------------------------------------------------------------ details
 
 
-def _structures(package: str) -> Any:
-    install = {'mmdet': 'mmdet==3.3.0', 'mmseg': 'mmsegmentation==1.2.2'}[package]
-    return import_optional(
-        f'{package}.structures', purpose=f'A data sample of {package}', install=install
+def _structures(package: str, module: str = '') -> Any:
+    return import_package(
+        f'{package}.structures{module}', purpose=f'A data sample of {package}'
     )
 
 
@@ -607,10 +602,6 @@ def _check_lengths(fields: Mapping[str, Tensor], num_objects: int) -> None:
 
 def _truth(masks: NDArray[np.bool_], labels: TensorLike | None) -> InstanceData:
     """Ground truth with masks (O, height, width), as mmdetection packs it."""
-    ensure_operators()
-    structures = import_optional(
-        'mmdet.structures.mask', purpose='A DetDataSample', install='mmdet==3.3.0'
-    )
     fields = {
         'bboxes': boxes_of(torch.from_numpy(masks)),
         'labels': _tensor(
@@ -618,7 +609,9 @@ def _truth(masks: NDArray[np.bool_], labels: TensorLike | None) -> InstanceData:
         ),
     }
     _check_lengths(fields, len(masks))
-    bitmaps = structures.BitmapMasks(masks.astype(np.uint8), *masks.shape[1:])
+    bitmaps = _structures('mmdet', '.mask').BitmapMasks(
+        masks.astype(np.uint8), *masks.shape[1:]
+    )
     return InstanceData(metainfo=None, masks=bitmaps, **fields)
 
 

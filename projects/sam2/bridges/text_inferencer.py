@@ -164,21 +164,23 @@ class SAM2TextInferencer(SAM2Inferencer):
         self, pixels: NDArray[np.uint8], text: Text, threshold: float
     ) -> InferredFrame:
         """Segment the objects of an image, the most certain first."""
-        found = self.detector.detect(pixels, text, threshold=threshold)
+        detections = self.detector.detect(pixels, text, threshold=threshold)
         masks = np.zeros((0, *pixels.shape[:2]), dtype=bool)
         ious: list[float] = []
-        if len(found):
+        if len(detections):
             self.image_predictor.set_image(pixels)
-            segmented = segment_boxes(self.image_predictor, found.boxes)
+            segmented = segment_boxes(self.image_predictor, detections.boxes)
             masks, ious = segmented.masks.cpu().numpy(), segmented.ious.tolist()
         return InferredFrame(
             frame_index=0,
             pixels=pixels,
-            object_ids=tuple(range(1, len(found) + 1)),
+            object_ids=tuple(range(1, len(detections) + 1)),
             masks=masks,
             ious=tuple(ious),
-            categories=tuple(found.class_names[label] for label in found.labels),
-            scores=tuple(found.scores.tolist()),
+            categories=tuple(
+                detections.class_names[label] for label in detections.labels
+            ),
+            scores=tuple(detections.scores.tolist()),
         )
 
 

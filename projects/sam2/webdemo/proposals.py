@@ -113,9 +113,6 @@ def _without_existing(
 # Text --------------------------------------------------------------------------------
 
 
-TextDetector = Detector  # its name in earlier versions
-
-
 def propose_text(
     predictor: ModelLike,
     detector: Detector,
@@ -141,21 +138,21 @@ def propose_text(
     Raises:
         ValueError: If the text is invalid, or nothing is found.
     """
-    found = detector.detect(frame, text, threshold=threshold)
-    if not len(found):
+    detections = detector.detect(frame, text, threshold=threshold)
+    if not len(detections):
         what = f'{text!r}' if text.strip() else 'any class of the detector'
         remedy = (
             f'lower the threshold of {threshold:g}' if threshold else 'look for more'
         )
         msg = f'nothing was found for {what}; {remedy}'
         raise ValueError(msg)
-    found = found.select(slice(MAX_PROPOSALS))
+    detections = detections.select(slice(MAX_PROPOSALS))
     proposals = [
-        Proposal(code=code, score=score, label=found.class_names[label])
+        Proposal(code=code, score=score, label=detections.class_names[label])
         for code, score, label in zip(
-            encode_boxes(predictor, frame, found.boxes),
-            found.scores.tolist(),
-            found.labels.tolist(),
+            encode_boxes(predictor, frame, detections.boxes),
+            detections.scores.tolist(),
+            detections.labels.tolist(),
             strict=True,
         )
     ]

@@ -245,14 +245,15 @@ class DetectorAndSAM2(BaseModel):
         Its weights have to come from a checkpoint, which is loaded after this.
         """
         frozen = set()
-        if self.detector is not None and not _is_trained(self.detector):
+        if self.detector is not None and not is_trained(self.detector):
             frozen.add('detector')
         for name in sorted(self.random_parts - frozen):
             getattr(self, name).init_weights()
         self.random_parts &= frozen
 
 
-def _is_trained(model: nn.Module) -> bool:
+def is_trained(model: nn.Module) -> bool:
+    """Whether any parameter is trained."""
     return any(parameter.requires_grad for parameter in model.parameters())
 
 

@@ -4,6 +4,7 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 
 from ...apis.building import usable_device
 from ...apis.inputs import read_image
-from ...ops import import_optional, suppress_boxes
-from ..mmcv_operators import ensure_operators
+from ...ops import suppress_boxes
+from ..mmcv_operators import import_package
 from .box_prompts import clean_boxes
 from .building import build_detector, load_detector, read_detector_config
 from .detections import Detections
@@ -31,7 +32,7 @@ DEFAULT_THRESHOLD = 0.3
 # Detectors with queries predict the same box for two classes; the better one stays.
 MAX_BOX_IOU = 0.9
 SCOPE = 'mmdet::'
-MMDET = {'purpose': 'A detector', 'install': 'mmsam2[mmdet]'}
+PURPOSE = 'A detector'  # in errors of imports
 NUM_NAMED_CLASSES = 10  # in an error
 
 Text = str | Sequence[str]
@@ -48,8 +49,8 @@ class Detector:
         >>> from projects.sam2.bridges.detection.detector import Detector
         >>> detector = Detector('rtmdet-s', 'rtmdet_s.pth', device='cuda')
         ... # doctest: +SKIP
-        >>> found = detector.detect(image, 'a dog . a ball')  # doctest: +SKIP
-        >>> [found.class_names[label] for label in found.labels]  # doctest: +SKIP
+        >>> detections = detector.detect(image, 'a dog . a ball')  # doctest: +SKIP
+        >>> [detections.class_names[i] for i in detections.labels]  # doctest: +SKIP
         ['dog', 'dog', 'sports ball']
 
     Args:
@@ -80,8 +81,7 @@ class Detector:
         device: str | torch.device | None = None,
         language_model: str | Path | None = None,
     ) -> None:
-        import_optional('mmdet', **MMDET)
-        ensure_operators()
+        import_package('mmdet', purpose=PURPOSE)
         target = usable_device(device)
         path = find_detector_config(config)
         try:
@@ -156,23 +156,16 @@ class Detector:
             result: Any = inference_detector(
                 self._model, bgr, self._pipeline, **options
             )
-        instances = result.pred_instances.cpu()
-        found = Detections.from_instances(instances, names)
-        boxes, is_box = clean_boxes(found.boxes, (image.shape[0], image.shape[1]))
-        certain = (is_box & (found.scores >= threshold)).nonzero()[:, 0]
+        detections = Detections.from_instances(result.pred_instances.cpu(), names)
+        boxes, is_box = clean_boxes(detections.boxes, (image.shape[0], image.shape[1]))
+        certain = is_box & (detections.scores >= threshold)
+        detections = replace(detections, boxes=boxes, masks=None).select(certain)
         # Before the classes that are not wanted are left out: an object that is more
         # probably of another class is not one of the wanted class.
-        best = suppress_boxes(
-            boxes[certain], found.scores[certain], threshold=MAX_BOX_IOU
+        detections = detections.select(
+            suppress_boxes(detections.boxes, detections.scores, threshold=MAX_BOX_IOU)
         )
-        rows = certain[best]
-        rows = rows[torch.isin(found.labels[rows], torch.tensor(wanted))]
-        return Detections(
-            boxes=boxes[rows],
-            scores=found.scores[rows],
-            labels=found.labels[rows],
-            class_names=names,
-        )
+        return detections.select(torch.isin(detections.labels, torch.tensor(wanted)))
 
     def read_text(self, text: Text) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Read what a text names.
@@ -347,7 +340,7 @@ def find_detector_config(config: str | Path) -> Path:
 
 def _mmdet_folder() -> Path:
     """Folder of the configs that mmdetection comes with."""
-    mmdet = import_optional('mmdet', **MMDET)
+    mmdet = import_package('mmdet', purpose=PURPOSE)
     return Path(mmdet.__file__).parent / '.mim'
 
 

@@ -55,13 +55,13 @@ def use_local_language_model(
         raise ImportError(msg)
     name = str(folder or language.name)
     path = Path(name).expanduser()
-    found = str(path) if path.is_dir() else _cached_language_model(name, folder)
-    if not (Path(found) / 'config.json').is_file():
-        msg = f'{found} holds no language model, since it has no config.json; {FETCH}'
+    local = str(path) if path.is_dir() else _cached_language_model(name, folder)
+    if not (Path(local) / 'config.json').is_file():
+        msg = f'{local} holds no language model, since it has no config.json; {FETCH}'
         raise LanguageModelError(msg)
-    language.name = found
+    language.name = local
     if 'lang_model_name' in model_cfg.get('bbox_head', {}):  # of GLIP
-        model_cfg.bbox_head.update(lang_model_name=found)
+        model_cfg.bbox_head.update(lang_model_name=local)
 
 
 def _cached_language_model(name: str, folder: str | Path | None) -> str:

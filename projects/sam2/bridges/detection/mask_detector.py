@@ -31,7 +31,7 @@ from ...structures import ClipBatch, ClipTargets
 from ..mmcv_operators import ensure_operators
 from ..samples import mask_array
 from .box_prompts import BOXES_PER_BATCH, segment_boxes
-from .building import MMDET, DetectorAndSAM2
+from .building import MMDET, DetectorAndSAM2, is_trained
 from .oracle import Oracle, check_oracle, ground_truth
 
 ensure_operators()  # before mmdet.models is imported
@@ -159,7 +159,9 @@ class SAM2MaskDetector(DetectorAndSAM2, BaseDetector):
                 preprocessor = MODELS.build(
                     dict(data_preprocessor or {'type': 'DetDataPreprocessor'})
                 )
-        self.data_preprocessor = _TrainingImages(preprocessor, bgr_to_rgb=bgr_to_rgb)
+        self.data_preprocessor = _KeepTrainingImages(
+            preprocessor, bgr_to_rgb=bgr_to_rgb
+        )
         self.train_detector = train_detector
         if self.detector is not None and not train_detector:
             self.detector.requires_grad_(requires_grad=False)
@@ -278,11 +280,11 @@ class SAM2MaskDetector(DetectorAndSAM2, BaseDetector):
                 for sample in batch_data_samples:
                     sample.gt_instances.pop('masks', None)
                     sample.ignored_instances.pop('masks', None)
-            found = self._detector.loss(batch_inputs, batch_data_samples)
-            losses |= {f'detector.{name}': value for name, value in found.items()}
-        if any(parameter.requires_grad for parameter in self.sam2.parameters()):
-            found = self.sam2.loss(self._clip_batch(images))
-            losses |= {f'sam2.{name}': value for name, value in found.items()}
+            of_part = self._detector.loss(batch_inputs, batch_data_samples)
+            losses |= {f'detector.{name}': value for name, value in of_part.items()}
+        if is_trained(self.sam2):
+            of_part = self.sam2.loss(self._clip_batch(images))
+            losses |= {f'sam2.{name}': value for name, value in of_part.items()}
         if not losses:
             msg = (
                 'Nothing is trained: the detector is frozen, and so is all of SAM 2; '
@@ -412,7 +414,7 @@ class _TrainingImage:
     void: NDArray[np.bool_]
 
 
-class _TrainingImages(BaseDataPreprocessor):
+class _KeepTrainingImages(BaseDataPreprocessor):
     """A detector's preprocessor that keeps the training images for SAM 2."""
 
     def __init__(self, preprocessor: nn.Module, *, bgr_to_rgb: bool) -> None:

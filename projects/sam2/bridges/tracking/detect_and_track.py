@@ -223,7 +223,7 @@ class DetectAndTrack:
             boxes, is_box = clean_boxes(detections.boxes, size)
             return replace(detections, boxes=boxes, masks=None).select(is_box)
 
-    def _observe(self, frame_index: int) -> '_Known':
+    def _observe(self, frame_index: int) -> _Known:
         """Note which tracks are visible; intruders are not."""
         known, masks = self._known, self._low_res_masks(frame_index)
         visible = [key for key, mask in masks.items() if bool(mask.any())]
@@ -244,18 +244,19 @@ class DetectAndTrack:
         return replace(known, tracks=tracks)
 
     def _associate(
-        self, frame_index: int, known: '_Known', detections: Detections
-    ) -> '_Known':
+        self, frame_index: int, known: _Known, detections: Detections
+    ) -> _Known:
         """Match detections with tracks, correct tracks, and begin new ones."""
         logits = self._detection_logits(frame_index, detections)
-        found = logits[:, 0] > 0  # (D, H4, W4)
+        detected = logits[:, 0] > 0  # (D, H4, W4)
         masks = self._low_res_masks(frame_index)
         ids = tuple(known.tracks)
+        track_masks = [masks[key] for key in ids]
         labels, scores = detections.labels.tolist(), detections.scores.tolist()
         result = associate(
-            track_masks=torch.stack([masks[key] for key in ids]) if ids else found[:0],
+            track_masks=torch.stack(track_masks) if ids else detected[:0],
             track_labels=[known.tracks[key].label for key in ids],
-            masks=found,
+            masks=detected,
             labels=labels,
             scores=scores,
             rules=self.rules,
@@ -292,7 +293,7 @@ class DetectAndTrack:
         names = detections.class_names
         return replace(known, tracks=tracks, next_id=new_ids.stop, class_names=names)
 
-    def _end_tracks(self, known: '_Known') -> '_Known':
+    def _end_tracks(self, known: _Known) -> _Known:
         """Remove the tracks that have ended, and their memories."""
         ended = [k for k, track in known.tracks.items() if has_ended(track, self.rules)]
         for key in ended:
@@ -301,7 +302,7 @@ class DetectAndTrack:
             known, tracks={k: t for k, t in known.tracks.items() if k not in ended}
         )
 
-    def _show(self, frame_index: int, known: '_Known') -> FrameTracks:
+    def _show(self, frame_index: int, known: _Known) -> FrameTracks:
         """The visible tracks at the size of the frame."""
         result = self._state.show(frame_index)
         masks = (result.mask_logits[:, 0] > 0).cpu()  # (O, height, width)
@@ -395,7 +396,7 @@ def _check_detections(detections: object, class_names: Sequence[str]) -> None:
         )
         raise ValueError(msg)
     labels = detections.labels.tolist()
-    wrong = [label for label in labels if not 0 <= label < (len(names) or 2**31)]
+    wrong = [label for label in labels if label < 0 or (names and label >= len(names))]
     if wrong:
         msg = (
             f'The detector returned the label {wrong[0]} and names {len(names)} '
