@@ -81,6 +81,23 @@ def test_data_root_of_the_options_reaches_the_datasets(
     assert load_config(str(path)).data_root == 'data/mose'
 
 
+def test_data_root_of_the_options_reaches_the_annotations_of_metrics(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / 'config.py'
+    path.write_text(
+        "data_root = 'data/coco/'\n"
+        'val_dataloader = dict(dataset=dict(data_root=data_root))\n'
+        "val_evaluator = dict(ann_file=data_root + 'annotations/val.json')\n"
+        "test_evaluator = [dict(ann_file='data/coco2/test.json', metric='bbox')]\n"
+    )
+    cfg = load_config(str(path), {'data_root': '/new'})
+    assert cfg.val_evaluator.ann_file == '/new/annotations/val.json'
+    assert cfg.test_evaluator == [
+        {'ann_file': 'data/coco2/test.json', 'metric': 'bbox'}
+    ]
+
+
 @pytest.mark.parametrize(
     ('options', 'expected'), [(None, 'mine'), ({'data_root': 'other'}, 'other')]
 )

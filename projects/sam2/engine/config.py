@@ -17,7 +17,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,7 +226,8 @@ def apply_bfloat16(cfg: Config) -> None:
 def apply_data_root(cfg: Config, old: str | None, parts: Sequence[object] = ()) -> None:
     """Carry a changed top-level ``data_root`` to the datasets that hold the old one.
 
-    A dataset with any other ``data_root`` keeps it: it was set on purpose.
+    A dataset with any other ``data_root`` keeps it: it was set on purpose. The paths of
+    metrics below the old root move as well.
 
     Args:
         old: Top-level ``data_root`` before the options were merged. If None, any value
@@ -257,6 +258,19 @@ def apply_data_root(cfg: Config, old: str | None, parts: Sequence[object] = ()) 
     for node in _nodes_with_data_root([*cfg.values(), *parts]):
         if node['data_root'] in replaced:
             node['data_root'] = new
+    evaluators = [cfg.get('val_evaluator'), cfg.get('test_evaluator')]
+    for node in _dicts([*evaluators, *parts]):
+        _move_paths(node, replaced, new)
+
+
+def _move_paths(node: dict[str, Any], old_roots: Iterable[str], new: str) -> None:
+    """Move the paths below a root, such as ``ann_file`` of mmdetection's metrics."""
+    for key, value in node.items():
+        for old in old_roots:
+            start = old.rstrip('/') + '/'
+            if isinstance(value, str) and value.startswith(start):
+                node[key] = new.rstrip('/') + '/' + value.removeprefix(start)
+                break
 
 
 def apply_runner_data_root(runner: Runner) -> None:
