@@ -5,6 +5,7 @@ _base_ = (
     'cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py'
 )
 
+# The stock config imports mmpretrain, for its ConvNeXt.
 custom_imports = dict(
     imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
 )

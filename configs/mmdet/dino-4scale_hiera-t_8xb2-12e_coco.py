@@ -1,10 +1,9 @@
 """DINO with four levels of SAM 2.1's Hiera tiny on COCO."""
 
-_base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     backbone=dict(

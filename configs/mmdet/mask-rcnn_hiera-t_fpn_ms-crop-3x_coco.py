@@ -1,10 +1,9 @@
 """Mask R-CNN with SAM 2.1's Hiera tiny on COCO; the schedule is that of Swin-T."""
 
-_base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     backbone=dict(

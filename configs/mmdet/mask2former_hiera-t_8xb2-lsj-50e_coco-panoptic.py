@@ -3,11 +3,10 @@
 Needs ``panopticapi``.
 """
 
-_base_ = 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     backbone=dict(

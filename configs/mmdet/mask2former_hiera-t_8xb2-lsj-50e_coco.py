@@ -1,10 +1,9 @@
 """Mask2Former with SAM 2.1's Hiera tiny: instance segmentation on COCO."""
 
-_base_ = 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     backbone=dict(

@@ -1,10 +1,9 @@
 """RTMDet-Ins-l with SAM 2.1's Hiera tiny on COCO."""
 
-_base_ = 'mmdet::rtmdet/rtmdet-ins_l_8xb32-300e_coco.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::rtmdet/rtmdet-ins_l_8xb32-300e_coco.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 norm_cfg = dict(type='GN', num_groups=32)
 model = dict(

@@ -1,10 +1,9 @@
 """RTMDet-l with SAM 2.1's Hiera tiny on COCO; the recipe of Swin-B."""
 
-_base_ = 'mmdet::rtmdet/rtmdet_l_swin_b_4xb32-100e_coco.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::rtmdet/rtmdet_l_swin_b_4xb32-100e_coco.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     # The largest map of a detector's head must be a whole number of strides.

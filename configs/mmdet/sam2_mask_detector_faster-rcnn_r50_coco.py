@@ -1,10 +1,9 @@
 """SAM 2.1 tiny turns the boxes of Faster R-CNN into masks."""
 
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     _delete_=True,

@@ -4,11 +4,11 @@
 metric.
 """
 
-_base_ = ['mmdet::_base_/datasets/coco_instance.py', 'mmdet::_base_/default_runtime.py']
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/default_runtime.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     type='SAM2MaskDetector',

@@ -3,11 +3,10 @@
 The classes may be any words: set ``metainfo=dict(classes=('…',))`` of the dataset.
 """
 
-_base_ = 'mmdet::glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     _delete_=True,

@@ -3,11 +3,10 @@
 The classes may be any words: set ``metainfo=dict(classes=('…',))`` of the dataset.
 """
 
-_base_ = 'mmdet::grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_cap4m.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmdet'], allow_failed_imports=False
-)
+_base_ = [
+    'mmdet::grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_cap4m.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 model = dict(
     _delete_=True,

@@ -4,7 +4,10 @@ Its boxes start the tracks of ``sam2_track_shapes.py``. The data come from
 ``tools/dataset_converters/make_shapes.py``.
 """
 
-_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
+_base_ = [
+    'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+    '../_base_/mmdet/custom_imports.py',
+]
 
 data_root = 'data/shapes/'
 classes = ('disk', 'square', 'triangle', 'star')
@@ -112,4 +115,3 @@ custom_hooks = [
 ]
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(enable=False)
-custom_imports = dict(imports=['projects.sam2.bridges.mmdet'])

@@ -3,11 +3,11 @@
 Data: ``python tools/dataset_converters/make_shapes.py data/shapes``.
 """
 
-_base_ = ['mmseg::_base_/models/upernet_r50.py', 'mmseg::_base_/default_runtime.py']
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmseg'], allow_failed_imports=False
-)
+_base_ = [
+    'mmseg::_base_/models/upernet_r50.py',
+    'mmseg::_base_/default_runtime.py',
+    '../_base_/mmseg/custom_imports.py',
+]
 
 size = (64, 64)
 num_classes = 5  # the background, and four shapes

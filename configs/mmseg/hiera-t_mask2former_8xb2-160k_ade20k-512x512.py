@@ -2,6 +2,7 @@
 
 _base_ = 'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py'
 
+# The stock config imports mmdet.models only, for its head.
 custom_imports = dict(
     imports=['projects.sam2.bridges.mmseg', 'mmdet.models'],
     allow_failed_imports=False,

@@ -5,11 +5,8 @@ _base_ = [
     'mmseg::_base_/datasets/cityscapes.py',
     'mmseg::_base_/default_runtime.py',
     'mmseg::_base_/schedules/schedule_160k.py',
+    '../_base_/mmseg/custom_imports.py',
 ]
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmseg'], allow_failed_imports=False
-)
 
 model = dict(
     data_preprocessor=dict(size=(512, 1024)),

@@ -1,10 +1,9 @@
 """The head of SegFormer on SAM 2.1's Hiera tiny, on ADE20K."""
 
-_base_ = 'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmseg'], allow_failed_imports=False
-)
+_base_ = [
+    'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py',
+    '../_base_/mmseg/custom_imports.py',
+]
 
 model = dict(
     backbone=dict(

@@ -1,10 +1,9 @@
 """UPerNet with SAM 2.1's Hiera tiny on Cityscapes."""
 
-_base_ = 'mmseg::upernet/upernet_r50_4xb2-80k_cityscapes-512x1024.py'
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmseg'], allow_failed_imports=False
-)
+_base_ = [
+    'mmseg::upernet/upernet_r50_4xb2-80k_cityscapes-512x1024.py',
+    '../_base_/mmseg/custom_imports.py',
+]
 
 model = dict(
     pretrained=None,

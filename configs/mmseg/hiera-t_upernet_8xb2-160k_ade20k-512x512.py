@@ -1,12 +1,9 @@
 """UPerNet with SAM 2.1's Hiera tiny on ADE20K; the schedule is that of Swin-T."""
 
-_base_ = (
-    'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
-)
-
-custom_imports = dict(
-    imports=['projects.sam2.bridges.mmseg'], allow_failed_imports=False
-)
+_base_ = [
+    'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py',
+    '../_base_/mmseg/custom_imports.py',
+]
 
 model = dict(
     backbone=dict(

@@ -6,9 +6,9 @@ Images are resized to SAM 2's square, as its own predictors do.
 _base_ = [
     'mmdet::_base_/datasets/coco_instance.py',
     'mmdet::_base_/default_runtime.py',
+    './custom_imports.py',
 ]
 
-custom_imports = dict(imports=['projects.sam2.bridges.mmdet'])
 # Stops where the data has another number of classes than the model.
 custom_hooks = [dict(type='NumClassCheckHook')]
 

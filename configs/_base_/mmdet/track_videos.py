@@ -4,9 +4,10 @@ Configs add the detector and the dataset. Frames are loaded and not resized, sin
 detector has its own test pipeline. They come one at a time.
 """
 
-_base_ = 'mmdet::_base_/default_runtime.py'
-
-custom_imports = dict(imports=['projects.sam2.bridges.mmdet'])
+_base_ = [
+    'mmdet::_base_/default_runtime.py',
+    './custom_imports.py',
+]
 
 model = dict(
     type='SAM2DetectorTracker',

@@ -3,11 +3,10 @@
 _base_ = [
     'mmseg::_base_/default_runtime.py',
     'mmseg::_base_/schedules/schedule_80k.py',
+    './custom_imports.py',
 ]
 
 pretrained = dict(type='Pretrained', checkpoint='checkpoints/sam2.1_hiera_tiny.pt')
-
-custom_imports = dict(imports=['projects.sam2.bridges.mmseg'])
 
 model = dict(
     type='EncoderDecoder',

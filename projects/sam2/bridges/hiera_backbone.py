@@ -126,7 +126,7 @@ class HieraBackbone(Hiera):
         self._freeze(frozen_stages)
         for config in adaptations:
             TASK_UTILS.build(config).adapt(self)
-        self.train(self.training)
+        self.train()  # frozen stages stay in eval mode
 
     def _freeze(self, num_stages: int) -> None:
         frozen: list[nn.Parameter] = []
