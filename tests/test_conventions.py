@@ -36,6 +36,8 @@ DOCUMENTED_PATH = re.compile(
 )
 # Code in Markdown: a block, or a span within a paragraph.
 CODE = re.compile(r'^```\w*\n(.*?)^```|`([^`]+)`', re.DOTALL | re.MULTILINE)
+# The first cell of a row, such as `model.rules.match_iou`, `prompts` or `every=4`.
+OPTION_ROW = re.compile(r'^\| (`[^|]+) \|', re.MULTILINE)
 GOLDEN_TEST = re.compile(r'pytest\.mark\.golden|^from golden_', re.MULTILINE)
 TEXT_SUFFIXES = {'.py', '.md', '.toml', '.txt', '.sh', '.yaml', '.yml', '.cfg', ''}
 IGNORED_FOLDERS = {'work_dirs', 'data', 'build', 'dist', 'golden', 'node_modules'}
@@ -102,9 +104,20 @@ def set_in_configs() -> set[Setting]:
 
 
 def set_in_documents() -> set[Setting]:
-    """Return the settings of examples, ``Part(option=1)`` or the dict of it."""
+    """Return the settings of examples, ``Part(option=1)`` or the dict of it.
+
+    Of a table of options, each option is one of each part that the page names.
+    """
     settings = set()
     texts = [text for name, text in files() if name.endswith('.md')]
+    for text in texts:
+        parts = {w for w in re.findall(r'\w+', text) if w.startswith(PREFIXES)}
+        options = {
+            option
+            for row in OPTION_ROW.findall(text)
+            for option in re.findall(r'`(?:\w+\.)*(\w+)(?:=[^`]*)?`', row)
+        }
+        settings |= {(part, option) for part in parts for option in options}
     for block, span in (code for text in texts for code in CODE.findall(text)):
         try:
             tree = ast.parse((block or span).strip())
@@ -177,13 +190,19 @@ def test_registered_constructors_take_known_keywords_only(
     # A misspelt option must raise an error, not disappear in **kwargs.
     positional = []
     for name, part in parts.items():
-        (owner, *_) = (base for base in part.__mro__ if '__init__' in vars(base))
-        if is_ours(owner):
-            positional += [
-                f'{name}: {parameter}'
-                for parameter in inspect.signature(part).parameters.values()
-                if parameter.kind is not parameter.KEYWORD_ONLY
-            ]
+        owner, *bases = (base for base in part.__mro__ if '__init__' in vars(base))
+        if not is_ours(owner):
+            continue
+        parameters = [*inspect.signature(part).parameters.values()]
+        # Keywords that go on to mmdetection or mmsegmentation, which know theirs.
+        if bases[0].__module__.startswith(('mmdet.', 'mmseg.')):
+            assert not inspect.getfullargspec(bases[0]).varkw
+            parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+        positional += [
+            f'{name}: {parameter}'
+            for parameter in parameters
+            if parameter.kind is not parameter.KEYWORD_ONLY
+        ]
     assert not positional
 
 

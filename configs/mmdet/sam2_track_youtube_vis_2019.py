@@ -1,8 +1,7 @@
 """Detect and track on YouTube-VIS 2019: mAP of masklets, and J&F.
 
 The detector here was trained on COCO and knows 19 of the 40 classes. For all of them
-give one that was trained on frames of YouTube-VIS::
-
+give one that was trained on frames of YouTube-VIS.
 
 The published validation split has no ground truth; a file to submit is written by
 ``test_evaluator=[dict(type='MaskletVISMetric', format_only=True,

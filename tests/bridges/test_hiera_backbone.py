@@ -75,7 +75,7 @@ def test_maps_are_those_of_the_padded_image_cropped_to_its_cells(
     size: tuple[int, int],
 ) -> None:
     torch.manual_seed(0)
-    backbone = HieraBackbone('mini').eval()
+    backbone = HieraBackbone(arch='mini').eval()
     hiera = Hiera(**ARCHS['mini']).eval()
     hiera.load_state_dict(backbone.state_dict())
     image = torch.randn(2, 3, *size)
@@ -91,7 +91,7 @@ def test_maps_are_those_of_the_padded_image_cropped_to_its_cells(
 
 
 def test_stages_after_the_last_output_are_neither_computed_nor_trained() -> None:
-    backbone = HieraBackbone('mini', out_indices=(0, 2), drop_path_rate=0.0)
+    backbone = HieraBackbone(arch='mini', out_indices=(0, 2), drop_path_rate=0.0)
     assert backbone.out_channels == (16, 64)
     backbone.blocks[6].forward = None  # the only block of the last stage
     maps = backbone(torch.randn(1, 3, 32, 32))
@@ -107,7 +107,7 @@ def test_gradients_with_checkpointing_are_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[int] = []
-    backbone = HieraBackbone('mini', drop_path_rate=0.3)
+    backbone = HieraBackbone(arch='mini', drop_path_rate=0.3)
     forward = type(backbone.blocks[0]).forward
 
     def counted(self: Any, maps: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def test_gradients_with_checkpointing_are_the_same(
     ],
 )
 def test_stages_are_frozen_from_the_first(stages: int, frozen: tuple[str, ...]) -> None:
-    backbone = HieraBackbone('mini', frozen_stages=stages, drop_path_rate=0.9)
+    backbone = HieraBackbone(arch='mini', frozen_stages=stages, drop_path_rate=0.9)
     untrained = set(backbone.state_dict()) - trained(backbone)
     parts = {re.sub(r'_embedding.*|(?<=blocks.\d)\..*', '', n) for n in untrained}
     assert parts == {*frozen, *(['blocks.2'] if stages == 2 else [])}
@@ -155,7 +155,7 @@ def test_frozen_backbone_with_adapters_trains_the_adapters_alone(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip('peft')
-    plain = HieraBackbone('mini')
+    plain = HieraBackbone(arch='mini')
     torch.save(plain.state_dict(), tmp_path / 'backbone.pth')
     adapters = {'type': 'SAM2LowRankAdapters', 'layers': ['blocks.*.attention']}
     adapted = HieraBackbone(
@@ -173,9 +173,9 @@ def test_frozen_backbone_with_adapters_trains_the_adapters_alone(
 
 
 def test_whole_frozen_backbone_stays_in_eval_mode() -> None:
-    backbone = HieraBackbone('mini', frozen_stages=4).train()
+    backbone = HieraBackbone(arch='mini', frozen_stages=4).train()
     assert not any(module.training for module in backbone.modules())
-    normed = HieraBackbone('mini', norm_eval=True).train()
+    normed = HieraBackbone(arch='mini', norm_eval=True).train()
     norms = [m for m in normed.modules() if isinstance(m, nn.LayerNorm)]
     assert len(norms) == 14
     assert not any(norm.training for norm in norms)

@@ -91,15 +91,15 @@ class HieraBackbone(Hiera):
         ValueError: If an argument is out of range.
 
     Example:
-        >>> backbone = HieraBackbone('mini', out_indices=(1, 3))
+        >>> backbone = HieraBackbone(arch='mini', out_indices=(1, 3))
         >>> [tuple(maps.shape) for maps in backbone(torch.rand(1, 3, 50, 75))]
         [(1, 32, 7, 10), (1, 128, 2, 3)]
     """
 
     def __init__(
         self,
-        arch: str | Mapping[str, Any] = 'tiny',
         *,
+        arch: str | Mapping[str, Any] = 'tiny',
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         norm_eval: bool = False,
