@@ -69,6 +69,7 @@ def videos_of(root: Path, **changes: Any) -> Any:
 
 def tracker_of(**options: Any) -> Any:
     """A tracker of the ground truth, or of a detector."""
+    torch.manual_seed(0)  # whether an untrained SAM 2 sees an object is left to chance
     settings = {'detector': None, 'oracle': 'masks', 'classes': CLASSES, **SAM2_MINI}
     model: Any = MODELS.build({'type': 'SAM2DetectorTracker', **settings, **options})
     return model.eval()

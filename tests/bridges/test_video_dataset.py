@@ -163,7 +163,7 @@ def test_wrong_datasets_are_refused_with_a_remedy(tmp_path: Path) -> None:
         DATASETS.build(others)
     official = config(tmp_path)
     official['dataset']['ann_file'] = 'train.json'
-    with pytest.raises(ClipDataError, match=r'misses .*; for the official files'):
+    with pytest.raises(ClipDataError, match=r'no field .*; for the official files'):
         DATASETS.build(official)
     images = config(tmp_path, 'CocoDataset')
     images['dataset'] |= {'data_prefix': {'img': 'JPEGImages'}}

@@ -24,7 +24,7 @@ from ..models.pretrained import PretrainedModule
 from ..models.prompt_encoder import PromptEmbeddings
 from .mmcv_operators import ensure_operators
 
-ensure_operators()  # before the imports of mmseg.models
+ensure_operators()  # before mmseg.models is imported
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
 
@@ -97,7 +97,7 @@ class SAM2SemanticHead(PretrainedModule, BaseDecodeHead):
         self.mask_decoder = SAM2MaskDecoder(
             embed_dims=embed_dims, **(mask_decoder or {})
         )
-        # These predict what no class map has. DDP would wait for their gradients.
+        # Not used for class maps; DDP would wait for their gradients.
         for part in (
             self.mask_decoder.hypernetworks,
             self.mask_decoder.iou_head,
@@ -131,7 +131,7 @@ class SAM2SemanticHead(PretrainedModule, BaseDecodeHead):
         height, width = stride_16.shape[-2:]
         size = stride_4.shape[-2:]
         high_res = self.mask_decoder.project_high_res(
-            # The decoder doubles whole maps; those of other sizes end earlier.
+            # The decoder upsamples the stride-16 map by exactly 2 and 4.
             _padded(stride_8, (2 * height, 2 * width)),
             _padded(stride_4, (4 * height, 4 * width)),
         )

@@ -96,7 +96,7 @@ class ClipVideoBridgeDataset(ClipDataset):
         except KeyError as error:
             if not str(error.args[0]).isidentifier():  # no field of the file
                 raise
-            problem = f'mmdetection misses {error.args[0]!r} in it'
+            problem = f'mmdetection finds no field {error.args[0]!r} in it'
             raise ClipDataError.at(where, problem, OTHER_FORM) from error
         records = video_records(dataset, where, boxes_as_masks=self.boxes_as_masks)
         store = RecordStore(records, where)

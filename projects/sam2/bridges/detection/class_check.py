@@ -1,6 +1,5 @@
 """Checks that a detector and a dataset have the same classes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -8,9 +7,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+from .detections import list_classes
+
 PROPOSALS = 'rpn_head'  # tells objects from background alone
 LANGUAGE_MODEL = 'language_model'
-MAX_NAMES = 4  # in an error message
 
 
 @HOOKS.register_module()
@@ -54,8 +54,8 @@ class SAM2ClassCheckHook(Hook):
         if differing and not _takes_text(runner.model):
             msg = (
                 f'The detector was trained on other classes than {_title(dataset)} '
-                f'has: {_shown(differing)}; give the dataset metainfo=dict(classes=…) '
-                f'in the order of the detector'
+                f'has: {list_classes(differing)}; give the dataset '
+                f'metainfo=dict(classes=…) in the order of the detector'
             )
             raise ValueError(msg)
 
@@ -72,8 +72,8 @@ def _check_counts(model: nn.Module, dataset: Any) -> None:
         if count != len(classes):
             msg = (
                 f'{name} predicts {count} classes, but {_title(dataset)} has '
-                f'{len(classes)} ({_shown(classes)}); set its num_classes, or the '
-                f"dataset's metainfo=dict(classes=…)"
+                f'{len(classes)} ({list_classes(classes)}); set its num_classes, or '
+                f"the dataset's metainfo=dict(classes=…)"
             )
             raise ValueError(msg)
 
@@ -88,8 +88,3 @@ def _names(classes: Any) -> tuple[str, ...]:
 
 def _title(dataset: object) -> str:
     return type(dataset).__name__
-
-
-def _shown(names: Sequence[str]) -> str:
-    more = ', …' if names[MAX_NAMES:] else ''
-    return ', '.join(names[:MAX_NAMES]) + more

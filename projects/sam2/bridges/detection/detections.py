@@ -8,6 +8,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from typing_extensions import Self
 
+MAX_CLASSES = 6  # in an error
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detections:
@@ -86,3 +88,10 @@ class Detections:
             labels=self.labels[rows],
             masks=None if self.masks is None else self.masks[rows],
         )
+
+
+def list_classes(names: Sequence[str]) -> str:
+    """Name classes in an error: the first ones, and how many more there are."""
+    shown = ', '.join(names[:MAX_CLASSES])
+    num_more = len(names) - MAX_CLASSES
+    return f'{shown} and {num_more} more' if num_more > 0 else shown or '(none)'

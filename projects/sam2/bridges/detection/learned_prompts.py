@@ -35,7 +35,7 @@ from ...structures import PointLabel, PointPrompt
 from ..mask_losses import SAM2MaskLoss
 from ..mmcv_operators import ensure_operators
 
-ensure_operators()  # before the imports of mmdet.models
+ensure_operators()  # before mmdet.models is imported
 
 from mmdet.models.detectors import TwoStageDetector  # noqa: E402
 from mmdet.models.roi_heads import StandardRoIHead  # noqa: E402

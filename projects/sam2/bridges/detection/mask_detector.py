@@ -39,7 +39,8 @@ ensure_operators()  # before mmdet.models is imported
 from mmdet.models import BaseDetector, DetTTAModel  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 
-KEPT_IMAGE = 'sam2_image'  # of a sample: what SAM2KeepImage kept
+# Fields of a sample: the image that SAM2KeepImage kept, and a _TrainingImage.
+KEPT_IMAGE = 'sam2_image'
 TRAINING_IMAGE = 'sam2_training_image'
 BOX_PROMPTS = {
     'type': 'SAM2PromptSimulator',
@@ -53,13 +54,13 @@ BOX_PROMPTS = {
 class SAM2KeepImage:
     """Keeps the original image for :class:`SAM2MaskDetector`.
 
-    It stands after the transform that loads the image, and ``PackDetInputs`` needs
-    ``'sam2_image'`` among its ``meta_keys``. Without it the detector reads the image
-    again from its file, so it is needed for images that come as arrays.
+    Put it after the transform that loads the image, and ``'sam2_image'`` into the
+    ``meta_keys`` of ``PackDetInputs``. Without it the model reads the image again from
+    its file, so images that come as arrays need it.
     """
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Add ``sam2_image``; later transforms replace ``img``, but do not write it."""
+        """Add ``sam2_image``, a copy, since later transforms may write to ``img``."""
         results[KEPT_IMAGE] = results['img'].copy()
         return results
 
@@ -333,7 +334,7 @@ class SAM2MaskDetector(DetectorAndSAM2, BaseDetector):
             seeds=tuple(torch.randint(2**31, (len(counts),)).tolist()),
         )
 
-    # --------------------------------------------------- what mmdetection also asks
+    # ----------------------------------------- what mmdetection expects of a detector
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Features of the detector."""

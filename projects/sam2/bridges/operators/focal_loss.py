@@ -33,7 +33,7 @@ def sigmoid_focal_loss_forward(
         target: (N,), class, or the number of classes for the background.
         weight: (classes,), or empty.
         output: (N, classes), gets the loss.
-        gamma: Exponent that lowers the loss of what is easy.
+        gamma: Exponent that lowers the loss of easy examples.
         alpha: Weight of the positives.
     """
     probs = computable(input).sigmoid()
@@ -80,7 +80,7 @@ def softmax_focal_loss_forward(
         target: (N,), class; negative targets have no loss.
         weight: (classes,), or empty.
         output: (N,), gets the loss.
-        gamma: Exponent that lowers the loss of what is easy.
+        gamma: Exponent that lowers the loss of easy examples.
         alpha: Weight of the loss.
     """
     probs, is_class = _target_probs(input, target)

@@ -19,7 +19,7 @@ def psamask_forward(
     half_h_mask: int,
     half_w_mask: int,
 ) -> None:
-    """Spread a mask over the offsets to other pixels to all pairs of pixels.
+    """Convert each pixel's mask over offsets to one over all pixels of the map.
 
     Args:
         input: (B, h_mask x w_mask, H, W), the mask of each pixel.

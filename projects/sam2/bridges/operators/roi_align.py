@@ -22,7 +22,8 @@ from .sampling import (
     sum_rows,
 )
 
-# To find the entries of a sum over both axes takes as long as to sum so many channels.
+# Finding the entries of a sum over both axes takes as long as summing this many
+# channels.
 CHANNELS_PER_ENTRY = 150
 
 
@@ -56,7 +57,7 @@ class Axis:
         sampling_ratio: int,
         aligned: bool,
     ) -> 'Axis':
-        """Lay the bins of regions.
+        """Divide regions into bins.
 
         Args:
             spans: (N, 2), start and end of each region, in pixels of the map.
@@ -163,7 +164,7 @@ class Regions:
         sampling_ratio: int,
         aligned: bool,
     ) -> 'Regions':
-        """Lay the bins of regions.
+        """Divide regions into bins.
 
         Args:
             rois: (N, 5), image and corners ``(x0, y0, x1, y1)``.

@@ -1,4 +1,4 @@
-"""Weighted sums of the rows of a matrix, from which most operators are made.
+"""Weighted sums of the rows of a matrix, which most operators are made of.
 
 Pooling a region, deforming a convolution and attending to sampled points all take
 weighted sums of a few pixels of a feature map. With the map as a matrix of pixels by

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from .sampling import computable, operator
 
-# Boxes that are compared with all others at a time: on a CPU what its cache holds,
-# on a GPU many, since it is waited for once or more in each block.
+# Boxes that are compared with all others at once: few enough for a CPU's cache; many on
+# a GPU, which each block synchronizes with.
 BLOCK_ON_CPU, BLOCK_ON_GPU = 128, 2048
 
 

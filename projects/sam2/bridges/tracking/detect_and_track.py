@@ -32,7 +32,7 @@ from ...models.tracking.session import add_context
 from ...ops import boxes_to_points, masks_to_boxes, resize_masks, upsample_logits
 from ...structures import FrameMasks, FramePrompt
 from ..detection.box_prompts import clean_boxes, decode_boxes
-from ..detection.detections import Detections
+from ..detection.detections import Detections, list_classes
 from .association import (
     Track,
     TrackRules,
@@ -103,8 +103,8 @@ class DetectAndTrack:
             options are then used.
         detect: Finds objects in a frame (height, width, 3), uint8, RGB.
         every: Run the detector on frame 0 and every ``every`` frames.
-        prompts: What of a detection prompts SAM 2: ``'boxes'``, or ``'masks'`` of a
-            detector that has masks.
+        prompts: Prompt SAM 2 with the ``'boxes'`` of the detections, or with their
+            ``'masks'`` if the detector predicts them.
         rules: When detections and tracks are the same object.
 
     Raises:
@@ -391,8 +391,8 @@ def _check_detections(detections: object, class_names: Sequence[str]) -> None:
     names = detections.class_names
     if class_names and names != tuple(class_names):
         msg = (
-            f'The detector names the classes {", ".join(names)}, but named them '
-            f'{", ".join(class_names)} before; keep them during a video'
+            f'The detector names the classes {list_classes(names)}, but named them '
+            f'{list_classes(class_names)} before; keep them during a video'
         )
         raise ValueError(msg)
     labels = detections.labels.tolist()

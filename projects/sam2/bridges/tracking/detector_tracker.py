@@ -23,7 +23,7 @@ from torch import Tensor
 from ...apis.inputs import read_number
 from ...apis.video_predictor import SAM2VideoPredictor
 from ..detection.building import MMDET, DetectorAndSAM2, read_detector_config
-from ..detection.detections import Detections
+from ..detection.detections import Detections, list_classes
 from ..detection.detector import build_pipeline, classes_of_config
 from ..detection.oracle import Oracle, check_oracle, ground_truth
 from ..mmcv_operators import ensure_operators
@@ -35,8 +35,6 @@ ensure_operators()  # before mmdet.models is imported
 from mmdet.apis import inference_detector  # noqa: E402
 from mmdet.models import BaseMOTModel  # noqa: E402
 from mmdet.structures import DetDataSample, TrackDataSample  # noqa: E402
-
-MAX_NAMES = 8  # of classes, in an error
 
 
 @MODELS.register_module()
@@ -57,9 +55,9 @@ class SAM2DetectorTracker(DetectorAndSAM2, BaseMOTModel):
             dict(type='PackTrackInputs'),
         ]
 
-    The model is not trained as a whole, only its parts are, each with its own config.
-    A checkpoint that is loaded into it may be one of the whole, of the detector alone
-    or of a SAM 2 alone.
+    The model is not trained as a whole; train each part by its own config. A checkpoint
+    that is loaded into it may be one of the whole, of the detector alone or of a SAM 2
+    alone.
 
     Args:
         detector: Path of a config of mmdetection, or its name, such as
@@ -255,7 +253,8 @@ def map_classes(
     if unknown:
         msg = (
             f'class_map names {unknown[0]!r}, which is not a class; it maps classes of '
-            f'the detector ({_listed(names)}) to some of `classes` ({_listed(wanted)})'
+            f'the detector ({list_classes(names)}) to some of `classes` '
+            f'({list_classes(wanted)})'
         )
         raise ValueError(msg)
     if not names or not wanted:
@@ -264,16 +263,11 @@ def map_classes(
     mapped = [labels.get(class_map.get(name, name) or '', -1) for name in names]
     if max(mapped) < 0:
         msg = (
-            f'The detector knows none of the classes {_listed(wanted)}, but '
-            f'{_listed(names)}; name their counterparts in class_map'
+            f'The detector knows none of the classes {list_classes(wanted)}, but '
+            f'{list_classes(names)}; name their counterparts in class_map'
         )
         raise ValueError(msg)
     return mapped
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ', '.join(names[:MAX_NAMES])
-    return f'{shown} and {len(names) - MAX_NAMES} more' if names[MAX_NAMES:] else shown
 
 
 def _read_config(

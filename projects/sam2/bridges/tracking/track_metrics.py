@@ -24,7 +24,7 @@ from ..mmcv_operators import ensure_operators
 from ..samples import mask_array
 from .association import match, overlap_of
 
-ensure_operators()
+ensure_operators()  # before mmdet.models is imported
 
 from mmdet.evaluation.metrics import (  # noqa: E402
     BaseVideoMetric,
@@ -39,9 +39,9 @@ VIS_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 class MaskletVISMetric(YouTubeVISMetric):
     """YouTube-VIS's mAP of masklets: mmdetection's metric, for NumPy 2 as well.
 
-    It differs from its base in what stops or bends that one: ``np.float``, videos that
-    come frame by frame, no prediction at all (0), and ids of objects that start anew in
-    each video. Arguments and names of the results are those of the base.
+    The base fails where NumPy has no ``np.float``, where videos come frame by frame,
+    and without any prediction (here 0); it takes objects of two videos for one where
+    their ids are equal. Arguments and names of the results are those of the base.
     """
 
     def process_video(self, data_samples: Sequence[DetDataSample]) -> None:
@@ -114,7 +114,7 @@ class MaskletVISMetric(YouTubeVISMetric):
 
 @contextmanager
 def numpy_float() -> Iterator[None]:
-    """Give NumPy back its ``np.float``, which mmdetection's evaluation asks for."""
+    """Restore ``np.float``, which NumPy removed and mmdetection's evaluation uses."""
     if 'float' in vars(np):
         yield
         return
@@ -233,7 +233,7 @@ def match_tracks(frames: Sequence[_Frame]) -> dict[int, int]:
     track_ids = sorted({key for frame in frames for key in frame.tracks})
     true_ids = sorted({key for frame in frames for key in frame.truth})
     intersection = np.zeros((len(track_ids), len(true_ids)))
-    areas = np.zeros(len(track_ids)), np.zeros(len(true_ids))
+    track_areas, true_areas = np.zeros(len(track_ids)), np.zeros(len(true_ids))
     for frame in frames:
         rows = [track_ids.index(key) for key in frame.tracks]
         columns = [true_ids.index(key) for key in frame.truth]
@@ -242,9 +242,9 @@ def match_tracks(frames: Sequence[_Frame]) -> dict[int, int]:
             torch.from_numpy(_decode(frame.truth, frame.size)),
         )
         intersection[np.ix_(rows, columns)] += overlap.intersection
-        areas[0][rows] += overlap.areas[0]
-        areas[1][columns] += overlap.areas[1]
-    union = areas[0][:, None] + areas[1] - intersection
+        track_areas[rows] += overlap.areas[0]
+        true_areas[columns] += overlap.areas[1]
+    union = track_areas[:, None] + true_areas - intersection
     pairs = match(intersection / np.maximum(union, 1), 0.0)
     return {track_ids[row]: true_ids[column] for row, column in pairs}
 

@@ -11,7 +11,7 @@ from ...ops import import_optional
 from ..mmcv_operators import ensure_operators
 from ..samples import mask_array
 
-ensure_operators()
+ensure_operators()  # before mmdet.models is imported
 
 from mmdet.visualization import TrackLocalVisualizer  # noqa: E402
 
@@ -20,8 +20,8 @@ from mmdet.visualization import TrackLocalVisualizer  # noqa: E402
 class MaskletTrackVisualizer(TrackLocalVisualizer):
     """mmdetection's visualizer of tracks, for the ground truth of its pipelines too.
 
-    There ids have another name and masks another type than the visualizer reads. It
-    takes its colours from seaborn.
+    In the ground truth, ids have another name and masks another type than the base
+    reads. Its colours need seaborn.
     """
 
     def _draw_instances(
