@@ -57,7 +57,7 @@ def test_sizes_are_those_of_the_model_configs(size: str) -> None:
     encoder = meta_model(f'_base_/models/sam2_1_{size}.py').image_encoder
     assert isinstance(encoder, nn.Module)
     with torch.device('meta'):
-        backbone = HieraBackbone(size)
+        backbone = HieraBackbone(arch=size)
         neck = HieraPyramid(in_channels=backbone.out_channels)
     expected = encoder.get_submodule('backbone')
     assert isinstance(expected, Hiera)
@@ -93,7 +93,8 @@ def test_maps_are_those_of_the_padded_image_cropped_to_its_cells(
 def test_stages_after_the_last_output_are_neither_computed_nor_trained() -> None:
     backbone = HieraBackbone(arch='mini', out_indices=(0, 2), drop_path_rate=0.0)
     assert backbone.out_channels == (16, 64)
-    backbone.blocks[6].forward = None  # the only block of the last stage
+    last_block: Any = backbone.blocks[6]  # the only one of the last stage
+    last_block.forward = None
     maps = backbone(torch.randn(1, 3, 32, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [(16, 8, 8), (64, 2, 2)]
     sum(m.sum() for m in maps).backward()
@@ -122,7 +123,7 @@ def test_gradients_with_checkpointing_are_the_same(
         backbone.zero_grad()
         torch.manual_seed(1)  # of the dropped paths
         sum(m.square().mean() for m in backbone(image)).backward()
-        gradients.append([p.grad.clone() for p in backbone.parameters()])
+        gradients.append([p.grad for p in backbone.parameters()])
     assert len(calls) == 3 * len(backbone.blocks)
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(recomputed, plain)
@@ -159,7 +160,7 @@ def test_frozen_backbone_with_adapters_trains_the_adapters_alone(
     torch.save(plain.state_dict(), tmp_path / 'backbone.pth')
     adapters = {'type': 'SAM2LowRankAdapters', 'layers': ['blocks.*.attention']}
     adapted = HieraBackbone(
-        'mini',
+        arch='mini',
         frozen_stages=4,
         adaptations=[adapters],
         init_cfg={'type': 'Pretrained', 'checkpoint': str(tmp_path / 'backbone.pth')},
@@ -212,10 +213,10 @@ def test_backbone_and_pyramid_get_the_weights_of_each_kind_of_checkpoint(
         torch.save(below(state, BACKBONE), path)
     else:
         write_checkpoint(path, state, CheckpointKind(kind), small_config(version))
-    init_cfg = {'type': 'Pretrained', 'checkpoint': str(path)}
+    init_cfg: dict[str, object] = {'type': 'Pretrained', 'checkpoint': str(path)}
     config = dict(small_config(version)['image_encoder']['backbone'])
     config.pop('type')
-    backbone = HieraBackbone(config, init_cfg=init_cfg)
+    backbone = HieraBackbone(arch=config, init_cfg=init_cfg)
     backbone.init_weights()
     assert_same_weights(backbone.state_dict(), below(state, BACKBONE))
     if kind == 'no prefix':
@@ -228,19 +229,20 @@ def test_backbone_and_pyramid_get_the_weights_of_each_kind_of_checkpoint(
         add_extra_convs='on_output',
         init_cfg=init_cfg,
     )
-    extra = neck.extra_convs[0].weight.clone()
+    extra_conv: Any = neck.extra_convs[0]
+    extra = extra_conv.weight.clone()
     neck.init_weights()
     finest = ('lateral_convs.3.weight', 'lateral_convs.3.bias')
     wanted = {k: v for k, v in below(state, NECK).items() if k not in finest}
     given = {k: v for k, v in neck.state_dict().items() if 'extra' not in k}
     assert_same_weights(given, wanted)
-    assert torch.equal(neck.extra_convs[0].weight, extra)
+    assert torch.equal(extra_conv.weight, extra)
 
 
 @pytest.mark.parametrize('size', SIZES)
 def test_weights_of_another_size_raise_and_name_both_sizes(size: str) -> None:
     with torch.device('meta'):
-        states = {name: HieraBackbone(name).state_dict() for name in SIZES}
+        states = {name: HieraBackbone(arch=name).state_dict() for name in SIZES}
     for other in {*SIZES} - {size}:
         reason = f'has the weights of {other}, not of {size}'
         with pytest.raises(CheckpointMismatchError, match=reason):
@@ -298,7 +300,8 @@ def test_pyramid_of_odd_maps_adds_the_nearest_cell_and_further_levels(
         for c, size in zip((4, 8, 16), sizes, strict=True)
     ]
     fine, coarse, *extra = neck(maps)
-    coarse_conv, fine_conv = neck.lateral_convs
+    convolutions: Any = neck.lateral_convs
+    coarse_conv, fine_conv = convolutions
     torch.testing.assert_close(
         coarse, functional.conv2d(maps[2], coarse_conv.weight, coarse_conv.bias)
     )
@@ -311,9 +314,10 @@ def test_pyramid_of_odd_maps_adds_the_nearest_cell_and_further_levels(
     source = maps[2] if convs == 'on_input' else coarse
     for index, given in enumerate(extra):
         if convs:
-            weight = neck.extra_convs[index].weight
-            bias = neck.extra_convs[index].bias
-            source = functional.conv2d(source, weight, bias, stride=2, padding=1)
+            conv: Any = neck.extra_convs[index]
+            source = functional.conv2d(
+                source, conv.weight, conv.bias, stride=2, padding=1
+            )
         else:
             source = functional.max_pool2d(source, 1, stride=2)  # as mmdet's FPN
         torch.testing.assert_close(given, source)
@@ -440,22 +444,20 @@ NAME_OF_SIZE = {'t': 'tiny', 's': 'small', 'bplus': 'bplus', 'l': 'large'}
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_config_is_what_its_name_says(path: Path) -> None:
     pytest.importorskip('mmseg')
-    size, head, schedule, data, crop = re.fullmatch(
-        r'hiera-(\w+?)(?:_frozen|_lora)?_(\w+?)_(\d+xb\d+-\d+k)_(\w+)-(\d+x\d+)',
-        path.stem,
-    ).groups()
+    pattern = r'hiera-(\w+?)(?:_frozen|_lora)?_(\w+?)_(\d+xb\d+-\d+k)_(\w+)-(\d+x\d+)'
+    ((size, head, schedule, data, crop),) = re.findall(f'^{pattern}$', path.stem)
     cfg = Config.fromfile(path, import_custom_modules=False)
     backbone, decode_head = cfg.model.backbone, cfg.model.decode_head
     assert backbone.arch == NAME_OF_SIZE[size]
     with torch.device('meta'):
-        channels = HieraBackbone(backbone.arch).out_channels
+        channels = HieraBackbone(arch=backbone.arch).out_channels
     assert tuple(decode_head.in_channels) == channels
     if 'auxiliary_head' in cfg.model:
         assert cfg.model.auxiliary_head.in_channels == channels[2]
     weights = f'sam2.1_hiera_{backbone.arch.replace("bplus", "base_plus")}.pt'
     assert backbone.init_cfg.checkpoint == f'checkpoints/{weights}'
     assert decode_head.type.lower().removesuffix('head') in {head, 'uper'}
-    processes, batch, steps = re.fullmatch(r'(\d+)xb(\d+)-(\d+)k', schedule).groups()
+    ((processes, batch, steps),) = re.findall(r'^(\d+)xb(\d+)-(\d+)k$', schedule)
     assert cfg.train_dataloader.batch_size == int(batch)
     assert cfg.auto_scale_lr.base_batch_size == int(processes) * int(batch)
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == 1000 * int(steps)

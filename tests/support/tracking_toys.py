@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,11 +111,11 @@ class TruthSession:
         assert prompt.mask is not None
         for key, mask in zip(object_ids, prompt.mask, strict=True):
             obj = int((truth & mask).flatten(1).sum(dim=1).argmax())
-            self.objects[key] = TruthObject(
-                lambda frame, obj=obj: truth_masks(self.clip, frame)[
-                    self.follow(obj, frame)
-                ]
-            )
+            self.objects[key] = TruthObject(partial(self.mask_of, obj))
+
+    def mask_of(self, obj: int, frame_index: int) -> Tensor:
+        """Mask of the object that is followed for an object, on a frame."""
+        return truth_masks(self.clip, frame_index)[self.follow(obj, frame_index)]
 
     def remove_object(self, object_id: int) -> None:
         """Remove an object."""

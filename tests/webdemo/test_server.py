@@ -269,7 +269,7 @@ def test_what_a_text_names_becomes_objects_of_that_class(
         detector=detector,
         detector_checkpoint=write_detector_weights(detector, tmp_path / 'weights.pth'),
     )
-    text = {'frame': 1, 'text': 'a red disk. star', 'threshold': 0.0}
+    text: dict[str, Any] = {'frame': 1, 'text': 'a red disk. star', 'threshold': 0.0}
     with running_demo(options) as server:
         page = Page(server, server.new_session(clip_folder))
         refused = page.ask('propose_text', **text | {'text': 'star ' * 80})

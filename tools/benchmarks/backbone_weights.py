@@ -69,7 +69,7 @@ def loads(part: HieraBackbone | HieraPyramid, wanted: dict[str, Tensor]) -> bool
 
 def refuses(size: str, init_cfg: dict[str, object]) -> bool:
     """Whether a backbone of another size raises before it has loaded anything."""
-    backbone = HieraBackbone(size, init_cfg=init_cfg)
+    backbone = HieraBackbone(arch=size, init_cfg=init_cfg)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     try:
         backbone.init_weights()
@@ -99,7 +99,7 @@ def main() -> None:
                         'type': 'Pretrained',
                         'checkpoint': str(file),
                     }
-                    backbone = HieraBackbone(size, init_cfg=init_cfg)
+                    backbone = HieraBackbone(arch=size, init_cfg=init_cfg)
                     is_right = loads(backbone, below(state, BACKBONE))
                     if kind != 'no prefix':
                         neck = HieraPyramid(in_channels=channels, init_cfg=init_cfg)
