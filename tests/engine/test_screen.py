@@ -61,3 +61,23 @@ def test_weights_that_do_not_match_are_warned_of_without_a_line_for_the_path(
     printed = capsys.readouterr().out
     assert 'unexpected key in source state_dict: other' in printed
     assert str(path) not in printed
+
+
+@pytest.mark.parametrize(
+    ('loop', 'when'),
+    [
+        ({'type': 'ClipTrainLoop', 'max_epochs': 1}, 'epoch 1'),
+        ({'type': 'IterBasedTrainLoop', 'max_iters': 2, 'val_interval': 2}, 'step 2'),
+    ],
+)
+def test_validation_says_how_far_the_training_is(
+    loop: dict[str, object],
+    when: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cfg = toy_config(tmp_path, train_cfg={'_delete_': True, **loop}, param_scheduler=[])
+    runner = screen.QuietRunner.from_cfg(cfg)
+    runner.register_hook(screen.ScreenHook('toy.py'))
+    runner.train()
+    assert f'validation after {when}: ' in capsys.readouterr().out

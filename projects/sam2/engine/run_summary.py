@@ -73,7 +73,8 @@ def describe_weights(runner: Runner) -> str:
         return f'{path} (resumed after epoch {runner.epoch}, step {runner.iter})'
     if source and not is_resumed:
         return str(source)
-    pretrained = list(_pretrained_parts(runner.cfg.get('model')))
+    # Parts of a model may read the same file.
+    pretrained = dict.fromkeys(_pretrained_parts(runner.cfg.get('model')))
     return ', '.join(pretrained) if pretrained else 'random'
 
 

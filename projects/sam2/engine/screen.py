@@ -175,8 +175,8 @@ class ScreenHook(Hook):
             numbers = '  '.join(
                 f'{name} {value:.4g}' for name, value in metrics.items()
             )
-            epoch = f'after epoch {runner.epoch}' if is_training(runner) else ''
-            _show(f'{_clock()}  validation {epoch}: {numbers}')
+            when = f' {_training_progress(runner)}' if is_training(runner) else ''
+            _show(f'{_clock()}  validation{when}: {numbers}')
 
     def after_train(self, runner: Runner) -> None:
         """Show how the run ended, and the command of its report."""
@@ -221,6 +221,13 @@ class ScreenHook(Hook):
             write_atomically(path, text)
         except OSError as error:  # a full disk must not end the run
             runner.logger.warning('%s could not be written: %s', path, error)
+
+
+def _training_progress(runner: Runner) -> str:
+    """How far a training is: in epochs, or in steps if its loop counts those."""
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return f'after epoch {runner.epoch}'
+    return f'after step {runner.iter}'
 
 
 def progress_line(runner: Runner, batch_idx: int) -> str:
