@@ -145,7 +145,7 @@ def test_what_is_wrong_with_a_text_or_a_threshold_is_named(
     detector = Detector(*rtmdet, device='cpu')
     with pytest.raises(ValueError, match=r"no class 'dgo'; it knows 5 .* such as Dog"):
         detector.detect(image, 'dgo')
-    with pytest.raises(ValueError, match='threshold must be a number from 0 to 1'):
+    with pytest.raises(ValueError, match='threshold is'):
         detector.detect(image, 'dog', threshold=2)
     with pytest.raises(ValueError, match='float32'):
         detector.detect(image.astype(np.float32), 'dog')

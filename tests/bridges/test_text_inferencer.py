@@ -146,7 +146,7 @@ def test_prompts_by_hand_may_have_a_category(inferencer: SAM2TextInferencer) -> 
     ('text', 'options', 'message'),
     [
         ('dgo', {}, "no class 'dgo'"),
-        ('dog', {'threshold': 1.5}, 'threshold must be'),
+        ('dog', {'threshold': 1.5}, 'threshold is 1.5'),
         ('dog', {'detect_every': 0}, 'detect_every is 0'),
         ('dog', {'max_frames': 0}, 'max_frames is 0'),
         ('dog', {'pred_formats': ['gif']}, "Unknown format 'gif'"),

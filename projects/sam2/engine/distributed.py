@@ -65,7 +65,8 @@ def init_distributed(cfg: Config, launcher: str) -> None:
 
     Args:
         cfg: ``env_cfg.dist_cfg.timeout`` (seconds) is read. Without a GPU,
-            ``model_wrapper_cfg.device_ids`` of a DDP wrapper is set to None in place.
+            ``model_wrapper_cfg.device_ids`` of a DDP wrapper is set to None in place;
+            ``find_unused_parameters`` is kept.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
@@ -79,7 +80,12 @@ def init_distributed(cfg: Config, launcher: str) -> None:
     if launcher == 'none' or torch.cuda.is_available():
         return
     set_rank_variables(launcher, os.environ)
-    wrapper = {'type': 'MMDistributedDataParallel', **cfg.get('model_wrapper_cfg', {})}
+    # MMEngine's own wrapper, which it only builds where there is no config of one.
+    wrapper = cfg.get('model_wrapper_cfg') or {
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+    wrapper = {'type': 'MMDistributedDataParallel', **wrapper}
     wrapper_class = MODEL_WRAPPERS.get(wrapper['type'])
     if wrapper_class and issubclass(wrapper_class, DistributedDataParallel):
         wrapper['device_ids'] = None

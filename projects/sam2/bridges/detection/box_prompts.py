@@ -13,7 +13,7 @@ from ...apis.image_predictor import (
     limit_logits,
     repair_masks,
 )
-from ...apis.inputs import read_points
+from ...apis.inputs import read_points, read_whole_number
 from ...models import SAM2
 from ...ops import at_least_float32, upsample_logits
 
@@ -122,8 +122,9 @@ def segment_boxes(
 
     Raises:
         RuntimeError: If the predictor has no image.
-        ValueError: If the boxes have another shape.
+        ValueError: If the boxes have another shape, or a batch has none.
     """
+    read_whole_number(boxes_per_batch, name='boxes_per_batch', least=1)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         msg = f'boxes have the shape {tuple(boxes.shape)}; give (N, 4)'
         raise ValueError(msg)

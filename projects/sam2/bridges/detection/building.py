@@ -105,16 +105,24 @@ def load_detector(model: nn.Module, checkpoint: str) -> tuple[str, ...]:
         FileNotFoundError: If there is no such file.
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
+    weights = loaded.get('state_dict', loaded)
+    if not isinstance(weights, Mapping):
+        msg = (
+            f'{checkpoint} holds a {type(weights).__name__} as state_dict; give a file '
+            f'with the weights by their names'
+        )
+        raise CheckpointMismatchError(msg)
     state = {
         key.removeprefix('module.'): value
-        for key, value in loaded.get('state_dict', loaded).items()
+        for key, value in weights.items()
         if isinstance(value, Tensor)
     }
     if any(key.startswith(DETECTOR_PART) for key in state):
         state = weights_below(DETECTOR_PART, state)
     load_part(state, model, part=NAMES['detector'], source=checkpoint)
-    meta = loaded.get('meta', {})
-    classes = meta.get('dataset_meta', {}).get('classes', meta.get('CLASSES', ()))
+    meta = loaded.get('meta') or {}
+    dataset_meta = meta.get('dataset_meta') or {}
+    classes = dataset_meta.get('classes', meta.get('CLASSES', ()))
     return (classes,) if isinstance(classes, str) else tuple(classes or ())
 
 

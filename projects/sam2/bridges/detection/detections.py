@@ -31,8 +31,16 @@ class Detections:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the shapes."""
-        count = len(self.scores)
+        """Check the types and shapes."""
+        fields = {'boxes': self.boxes, 'scores': self.scores, 'labels': self.labels}
+        for name, value in fields.items():
+            if not isinstance(value, Tensor):
+                msg = (
+                    f'{name} of detections is a {type(value).__name__}; give a tensor: '
+                    f'torch.as_tensor({name})'
+                )
+                raise TypeError(msg)
+        count = self.scores.numel()
         mask_shape = (count, 0, 0) if self.masks is None else self.masks.shape
         if (
             self.boxes.shape != (count, 4)

@@ -20,7 +20,7 @@ from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
 
 from ...apis.building import usable_device
-from ...apis.inputs import read_image
+from ...apis.inputs import read_image, read_number
 from ...ops import suppress_boxes
 from ..mmcv_operators import import_package
 from .box_prompts import clean_boxes
@@ -141,9 +141,7 @@ class Detector:
         Raises:
             ValueError: If the text is empty or too long, or names an unknown class.
         """
-        if not 0 <= threshold <= 1:
-            msg = f'threshold must be a number from 0 to 1, not {threshold!r}'
-            raise ValueError(msg)
+        least = read_number(threshold, name='threshold', least=0, most=1)
         names, wanted = self.read_text(text)
         from mmdet.apis import inference_detector  # noqa: PLC0415  optional
 
@@ -158,7 +156,7 @@ class Detector:
             )
         detections = Detections.from_instances(result.pred_instances.cpu(), names)
         boxes, is_box = clean_boxes(detections.boxes, (image.shape[0], image.shape[1]))
-        certain = is_box & (detections.scores >= threshold)
+        certain = is_box & (detections.scores >= least)
         detections = replace(detections, boxes=boxes, masks=None).select(certain)
         # Before the classes that are not wanted are left out: an object that is more
         # probably of another class is not one of the wanted class.

@@ -19,13 +19,14 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.fileio import get as read_bytes
-from mmengine.model import BaseDataPreprocessor
+from mmengine.model import BaseDataPreprocessor, revert_sync_batchnorm
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...apis import SAM2ImagePredictor
 from ...apis.image_predictor import preprocess_image
+from ...apis.inputs import read_number, read_whole_number
 from ...ops import resize_masks
 from ...structures import ClipBatch, ClipTargets
 from ..mmcv_operators import ensure_operators
@@ -165,12 +166,18 @@ class SAM2MaskDetector(DetectorAndSAM2, BaseDetector):
         )
         self.train_detector = train_detector
         if self.detector is not None and not train_detector:
+            # Statistics that are frozen need no SyncBN, which DDP refuses on a CPU.
+            self.detector = revert_sync_batchnorm(self.detector)
             self.detector.requires_grad_(requires_grad=False)
         self.oracle = oracle
         self.rescore = rescore
-        self.score_thr = score_thr
-        self.boxes_per_batch = boxes_per_batch
-        self.max_num_objects = max_num_objects
+        self.score_thr = read_number(score_thr, name='score_thr')
+        self.boxes_per_batch = read_whole_number(
+            boxes_per_batch, name='boxes_per_batch', least=1
+        )
+        self.max_num_objects = read_whole_number(
+            max_num_objects, name='max_num_objects', least=1
+        )
         self.bgr_to_rgb = bgr_to_rgb
         self.train()
 

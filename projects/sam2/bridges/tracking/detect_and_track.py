@@ -217,6 +217,8 @@ class DetectAndTrack:
         with add_context(f'while detecting objects on frame {frame_index}'):
             detections = self.detect(pixels)
             _check_detections(detections, self._known.class_names)
+            # A score that overflowed says nothing, and would stay in the track's mean.
+            detections = detections.select(detections.scores.isfinite())
             size = (pixels.shape[0], pixels.shape[1])
             if self.prompts == 'masks':
                 return _with_masks(detections, size)
@@ -290,7 +292,7 @@ class DetectAndTrack:
                 tracks[key] = track.detected(labels[index], scores[index])
             else:  # SAM 2 sees no object in the box
                 self._state.remove_object(key)
-        names = detections.class_names
+        names = detections.class_names or known.class_names
         return replace(known, tracks=tracks, next_id=new_ids.stop, class_names=names)
 
     def _end_tracks(self, known: _Known) -> _Known:
@@ -389,6 +391,8 @@ def _check_detections(detections: object, class_names: Sequence[str]) -> None:
         msg = f'The detector returned a {type(detections).__name__}; return Detections'
         raise TypeError(msg)
     names = detections.class_names
+    if not names and not len(detections):
+        return  # nothing was found, so nothing has to be named
     if class_names and names != tuple(class_names):
         msg = (
             f'The detector names the classes {list_classes(names)}, but named them '
