@@ -157,9 +157,10 @@ def test_what_does_not_fit_together_is_named(
     config, checkpoint = rtmdet
     (tmp_path / 'empty.py').write_text('a = 1\n')
     weights = torch.load(checkpoint)
-    del weights['meta']
+    weights['meta'] = None
     torch.save(weights, tmp_path / 'no_meta.pth')
     assert Detector(config, tmp_path / 'no_meta.pth', device='cpu').classes == CLASSES
+    torch.save({'state_dict': [1]}, tmp_path / 'list.pth')
     (tmp_path / 'four').mkdir()
     four = write_rtmdet(tmp_path / 'four', CLASSES[:4])
     bare = 'grounding_dino_swin-t_pretrain_obj365_goldg_cap4m'
@@ -177,6 +178,7 @@ def test_what_does_not_fit_together_is_named(
             r'does not fit the detector: .* missing',
         ),
         ((four, checkpoint), ValueError, r'not fit the detector: .* shape'),
+        ((config, tmp_path / 'list.pth'), ValueError, 'holds a list as state_dict'),
         ((bare, None), FileNotFoundError, 'language model bert-base-uncased .* not on'),
     ):
         with pytest.raises(error, match=message):

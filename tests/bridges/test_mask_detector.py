@@ -15,6 +15,7 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, DefaultScope
 from mmengine.structures import PixelData
+from torch import nn
 
 from projects.sam2.apis import SAM2ImagePredictor, build_sam2
 from projects.sam2.bridges.detection.box_prompts import segment_boxes
@@ -323,6 +324,9 @@ def test_only_the_chosen_parts_are_trained(folder: Path, train_detector: bool) -
     assert model.detector.training is train_detector
     trainable = [p.requires_grad for p in model.detector.parameters()]
     assert any(trainable) is train_detector
+    # DDP refuses SyncBN on a CPU, and a frozen detector has no use for it.
+    layers = model.detector.modules()
+    assert any(isinstance(m, nn.SyncBatchNorm) for m in layers) is train_detector
     assert not model.sam2.image_encoder.training
     assert ('detector.loss_bbox' in losses) is train_detector
     assert losses['sam2.loss_dice'] > 0

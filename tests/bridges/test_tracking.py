@@ -379,6 +379,24 @@ def test_an_error_of_the_detector_leaves_the_session_as_it_was(
         assert torch.equal(tracks.masks, expected.masks)
 
 
+def test_frames_without_detections_need_no_names_and_nan_begins_no_track(
+    model: SAM2, frames: NDArray[np.uint8]
+) -> None:
+    nothing = replace(boxes_of(), class_names=())
+    uncertain = replace(boxes_of(BOXES[0]), scores=torch.tensor([float('nan')]))
+    detections = iter([nothing, uncertain, boxes_of(BOXES[0]), nothing])
+    tracker = DetectAndTrack(model, lambda f: next(detections), every=1)
+    tracks = [tracker.step(frame) for frame in frames[:4]]
+    assert [each.object_ids for each in tracks[:3]] == [(), (), (1,)]
+    assert tracks[3].class_names == NAMES
+
+
+def test_detections_are_tensors() -> None:
+    boxes, labels = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r'torch.as_tensor\(scores\)'):
+        Detections(boxes=boxes, scores=np.ones(2), labels=labels)  # type: ignore[arg-type]
+
+
 def test_frames_of_another_size_are_refused_until_the_tracker_is_reset(
     model: SAM2, frames: NDArray[np.uint8]
 ) -> None:

@@ -139,6 +139,23 @@ def test_group_of_cpus_is_joined_and_the_wrapper_gets_no_device(
     }
 
 
+def test_a_wrapper_on_cpus_searches_for_unused_parameters_as_the_config_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(distributed, 'init_process_group', lambda *_, **__: None)
+    monkeypatch.setenv('MASTER_ADDR', 'first')
+    # A config of mmdetection has this key in place of model_wrapper_cfg.
+    cfg = Config({'find_unused_parameters': True})
+    init_distributed(cfg, 'pytorch')
+    assert cfg.model_wrapper_cfg == {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': True,
+        'device_ids': None,
+    }
+
+
 @pytest.mark.parametrize(
     ('error', 'is_lost'),
     [
