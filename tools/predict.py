@@ -179,8 +179,8 @@ def build_text_inferencer(options: argparse.Namespace) -> SAM2TextInferencer:
     Raises:
         ValueError: If the detector has no weights.
     """
-    from projects.sam2.bridges.detection.detector import (
-        Detector,
+    from projects.sam2.bridges.detection.detector import Detector
+    from projects.sam2.bridges.detection.detector_configs import (
         download_hint,
         find_detector_config,
     )

@@ -453,7 +453,7 @@ def write_rtmdet_of(folder: Path, classes: tuple[str, ...]) -> str:
         ({'detector': None}, 'neither a detector nor an oracle'),
         ({'oracle': 'box'}, "oracle is 'box'"),
         ({'sam2': {'image_size': 3}}, 'neither `type` nor `config`'),
-        ({'detector': 'nowhere.py'}, 'nowhere.py of the detector does not exist'),
+        ({'detector': 'nowhere.py'}, 'no config nowhere.py of a detector'),
     ],
 )
 def test_invalid_options_are_errors(

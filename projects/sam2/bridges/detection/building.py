@@ -3,7 +3,6 @@
 import copy
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -23,6 +22,7 @@ from ...checkpoints import (
 )
 from ...models import SAM2
 from ..mmcv_operators import ensure_operators
+from .detector_configs import read_detector_config
 from .language_models import use_local_language_model
 
 MMDET = 'mmdet'
@@ -39,8 +39,8 @@ def build_detector(
     """Build a detector of mmdetection and load its weights.
 
     Args:
-        detector: Config of the model; or the path of a config; or its name in a
-            package, such as ``'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'``.
+        detector: Config of the model; or the path of a config or its name, see
+            :func:`read_detector_config`.
         checkpoint: Weights of the detector, or of a model with a part ``detector``;
             None leaves them random.
 
@@ -71,30 +71,6 @@ def build_detector(
     if checkpoint is None:
         return model, ()
     return model, load_detector(model, checkpoint)
-
-
-def read_detector_config(name: str) -> Config:
-    """Read the config of a detector by its path, or by its name in a package.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
-        ValueError: If it has no model.
-    """
-    if '::' in name:
-        # As the base of a config: get_config would install a missing package.
-        cfg = Config.fromstring(f'_base_ = {name!r}', '.py')
-    elif not Path(name).is_file():
-        msg = (
-            f'The config {name} of the detector does not exist; give its path, or its '
-            f"name in a package, as 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'"
-        )
-        raise FileNotFoundError(msg)
-    else:
-        cfg = Config.fromfile(name)
-    if 'model' not in cfg:
-        msg = f'The config {name} of the detector has no `model`; give one that has'
-        raise ValueError(msg)
-    return cfg
 
 
 def load_detector(model: nn.Module, checkpoint: str) -> tuple[str, ...]:

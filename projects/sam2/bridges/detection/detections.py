@@ -32,7 +32,11 @@ class Detections:
 
     def __post_init__(self) -> None:
         """Check the types and shapes."""
-        fields = {'boxes': self.boxes, 'scores': self.scores, 'labels': self.labels}
+        fields: dict[str, object] = {
+            'boxes': self.boxes,
+            'scores': self.scores,
+            'labels': self.labels,
+        }
         for name, value in fields.items():
             if not isinstance(value, Tensor):
                 msg = (

@@ -6,14 +6,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.fileio import load as load_yaml
 from mmengine.logging import print_log
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
@@ -24,15 +21,21 @@ from ...apis.inputs import read_image, read_number
 from ...ops import suppress_boxes
 from ..mmcv_operators import import_package
 from .box_prompts import clean_boxes
-from .building import build_detector, load_detector, read_detector_config
+from .building import build_detector, load_detector
 from .detections import Detections
+from .detector_configs import (
+    PURPOSE,
+    build_pipeline,
+    classes_of_config,
+    download_hint,
+    find_detector_config,
+    read_detector_config,
+)
 from .language_models import LanguageModelError, use_local_language_model
 
 DEFAULT_THRESHOLD = 0.3
 # Detectors with queries predict the same box for two classes; the better one stays.
 MAX_BOX_IOU = 0.9
-SCOPE = 'mmdet::'
-PURPOSE = 'A detector'  # in errors of imports
 NUM_NAMED_CLASSES = 10  # in an error
 
 Text = str | Sequence[str]
@@ -91,7 +94,7 @@ class Detector:
                 warnings.catch_warnings(),
             ):
                 warnings.simplefilter('ignore')  # of classes and parts of mmcv
-                cfg = read_detector_config(str(path))
+                cfg = read_detector_config(path)
                 use_local_language_model(cfg.model, language_model)
                 model, _ = build_detector(cfg.model)
                 self._model = revert_sync_batchnorm(model)
@@ -275,89 +278,3 @@ def _as_class(name: str) -> str:
     """A name by which a class is looked up: 'A traffic_light' is 'traffic light'."""
     name = ' '.join(name.replace('_', ' ').split()).casefold()
     return re.sub(r'^(a|an|the) (?=\w)', '', name)
-
-
-# ---------------------------------------------------------------- building a detector
-
-
-def build_pipeline(cfg: Config) -> Any:
-    """Build the test pipeline of a config for images in memory."""
-    from mmcv.transforms import Compose  # noqa: PLC0415  optional
-    from mmdet.utils import get_test_pipeline_cfg  # noqa: PLC0415  optional
-
-    pipeline = list(get_test_pipeline_cfg(cfg.copy()))
-    loads = [str(step['type']).endswith('LoadImageFromFile') for step in pipeline]
-    first = loads.index(True) if True in loads else 0
-    pipeline[first] = {'type': 'mmdet.LoadImageFromNDArray'}
-    return Compose(pipeline)
-
-
-def classes_of_config(cfg: Config) -> tuple[str, ...]:
-    """Classes of the dataset that a config tests on."""
-    from mmdet.registry import DATASETS  # noqa: PLC0415  optional
-
-    dataset = cfg.get('test_dataloader', {}).get('dataset')
-    if dataset is None:
-        return ()
-    # A lazy dataset does not read its files.
-    metainfo = DATASETS.build({**dataset, 'lazy_init': True}).metainfo
-    return tuple(metainfo.get('classes') or ())
-
-
-# ----------------------------------------------------------------- released configs
-
-
-def find_detector_config(config: str | Path) -> Path:
-    """Find the config of a detector by its path or its name in mmdetection.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    name = str(config)
-    path = Path(name.removeprefix(SCOPE)).expanduser()
-    if path.is_file() and not name.startswith(SCOPE):
-        return path
-    folder = _mmdet_folder() / 'configs'
-    if (folder / path).is_file():
-        return folder / path
-    by_name = {file.stem: file for file in folder.rglob('*.py')}
-    for model in _released_detectors():
-        for alias in model.get('Alias', ()):
-            by_name[alias] = _mmdet_folder() / model['Config']
-    stem = path.name.removesuffix('.py')
-    if stem in by_name:
-        return by_name[stem]
-    near = get_close_matches(stem, by_name, n=3, cutoff=0.7)
-    hint = f'; did you mean {" or ".join(near)}?' if near else ''
-    msg = (
-        f'there is no config {config} of a detector: give the path of one, or its name '
-        f'in mmdetection, such as rtmdet-s{hint}'
-    )
-    raise FileNotFoundError(msg)
-
-
-def _mmdet_folder() -> Path:
-    """Folder of the configs that mmdetection comes with."""
-    mmdet = import_package('mmdet', purpose=PURPOSE)
-    return Path(mmdet.__file__).parent / '.mim'
-
-
-@lru_cache(maxsize=1)
-def _released_detectors() -> tuple[dict[str, Any], ...]:
-    """What mmdetection says of its released models; empty if its list is missing."""
-    folder = _mmdet_folder()
-    if not (folder / 'model-index.yml').is_file():
-        return ()
-    models: list[dict[str, Any]] = []
-    for name in load_yaml(folder / 'model-index.yml')['Import']:
-        content = load_yaml(folder / name)
-        models += content['Models'] if isinstance(content, dict) else content
-    return tuple(models)
-
-
-def download_hint(config: Path) -> str:
-    """Say where the weights of a config were published; ``''`` if they were not."""
-    for model in _released_detectors():
-        if Path(model['Config']).name == config.name and model.get('Weights'):
-            return f'; download {model["Weights"]}'
-    return ''

@@ -82,9 +82,9 @@ class SAM2MaskDetector(DetectorAndSAM2, BaseDetector):
     of a SAM 2 alone.
 
     Args:
-        detector: Config of a model of mmdetection; or the path of a config, or its name
-            in a package, such as ``'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'``.
-            None with an oracle.
+        detector: Config of a model of mmdetection; or the path of a config, or its
+            name, such as ``'rtmdet-s'`` or
+            ``'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'``. None with an oracle.
         sam2: Name or path of a config, such as ``'sam2.1_hiera_tiny'``; a dict with
             this ``config`` and with options of the model that replace those in it; or
             the config of a model (``type='SAM2'``).

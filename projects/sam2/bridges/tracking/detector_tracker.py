@@ -22,9 +22,13 @@ from torch import Tensor
 
 from ...apis.inputs import read_number
 from ...apis.video_predictor import SAM2VideoPredictor
-from ..detection.building import MMDET, DetectorAndSAM2, read_detector_config
+from ..detection.building import MMDET, DetectorAndSAM2
 from ..detection.detections import Detections, list_classes
-from ..detection.detector import build_pipeline, classes_of_config
+from ..detection.detector_configs import (
+    build_pipeline,
+    classes_of_config,
+    read_detector_config,
+)
 from ..detection.oracle import Oracle, check_oracle, ground_truth
 from ..mmcv_operators import ensure_operators
 from .association import TrackRules
@@ -60,8 +64,8 @@ class SAM2DetectorTracker(DetectorAndSAM2, BaseMOTModel):
     alone.
 
     Args:
-        detector: Path of a config of mmdetection, or its name, such as
-            ``'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'``; or the config of a
+        detector: Path of a config of mmdetection, or its name, such as ``'rtmdet-s'``
+            or ``'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'``; or the config of a
             model. None with an oracle.
         sam2: Name or path of a config, such as ``'sam2.1_hiera_tiny'``; a dict with
             this ``config`` and with options of the model that replace those in it; or
