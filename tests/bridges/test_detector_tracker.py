@@ -133,6 +133,8 @@ def test_a_detector_of_another_dataset_is_mapped_to_the_classes(
 
 def test_a_checkpoint_must_fill_every_part_that_has_no_weights(tmp_path: Path) -> None:
     detector = write_rtmdet(tmp_path, classes=CLASSES)
+    with pytest.raises(ValueError, match='predicts 4 classes, but 2 are named'):
+        tracker_of(detector=detector, oracle=None, detector_classes=CLASSES[:2])
     model = tracker_of(detector=detector, oracle=None)
     weights = {k: v + 1 for k, v in model.detector.state_dict().items()}
     sam2 = {key: value.clone() for key, value in model.sam2.state_dict().items()}

@@ -482,6 +482,14 @@ def test_the_classes_of_detector_and_dataset_are_compared(
     runner.test_dataloader.dataset = SimpleNamespace(metainfo=metainfo)
     with pytest.raises(ValueError, match='bbox_head predicts 4 classes'):
         hook.before_test(runner)
+    # A semantic head of HTC predicts stuff as well, and SSD's backbone has -1 classes.
+    runner.model = nn.ModuleDict()
+    for name, count in {'semantic_head': 183, 'backbone': -1}.items():
+        module: Any = nn.Identity()
+        module.num_classes = count
+        runner.model[name] = module
+    runner.val_dataloader = runner.test_dataloader
+    hook.before_val(runner)
 
 
 @pytest.mark.parametrize('name', ['rtmdet-tiny_coco_finetune', 'faster-rcnn_r50_coco'])

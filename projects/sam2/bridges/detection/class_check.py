@@ -1,5 +1,6 @@
 """Checks that a detector and a dataset have the same classes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -9,7 +10,8 @@ from torch import nn
 
 from .detections import list_classes
 
-PROPOSALS = 'rpn_head'  # tells objects from background alone
+# They have other classes: objects at all; stuff, in HTC; those of ImageNet, in SSD.
+OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
 LANGUAGE_MODEL = 'language_model'
 
 
@@ -60,6 +62,32 @@ class SAM2ClassCheckHook(Hook):
             raise ValueError(msg)
 
 
+def check_class_names(
+    detector: nn.Module, names: Sequence[str], *, remedy: str
+) -> None:
+    """Check that there is a name for each class that a detector predicts.
+
+    Args:
+        detector: A detector; one that takes text predicts no classes of its own.
+        names: Names of its classes.
+        remedy: The option that names them, for the error.
+
+    Raises:
+        ValueError: If there are more or fewer names.
+    """
+    counts = [
+        head.num_classes
+        for name, head in detector.named_modules()
+        if name.rpartition('.')[2] == 'bbox_head' and hasattr(head, 'num_classes')
+    ]
+    if counts and counts[0] != len(names) and not _takes_text(detector):
+        msg = (
+            f'The detector predicts {counts[0]} classes, but {len(names)} are named '
+            f'({list_classes(names)}); name them all in {remedy}'
+        )
+        raise ValueError(msg)
+
+
 def _check_counts(model: nn.Module, dataset: Any) -> None:
     """Compare the number of classes of all heads with that of a dataset."""
     classes = _names(dataset.metainfo.get('classes'))
@@ -67,7 +95,7 @@ def _check_counts(model: nn.Module, dataset: Any) -> None:
         return
     for name, module in model.named_modules():
         count = getattr(module, 'num_classes', None)
-        if not isinstance(count, int) or name.endswith(PROPOSALS):
+        if not isinstance(count, int) or name.endswith(OTHER_CLASSES):
             continue
         if count != len(classes):
             msg = (

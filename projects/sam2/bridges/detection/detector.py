@@ -22,6 +22,7 @@ from ...ops import suppress_boxes
 from ..mmcv_operators import import_package
 from .box_prompts import clean_boxes
 from .building import build_detector, load_detector
+from .class_check import check_class_names
 from .detections import Detections
 from .detector_configs import (
     PURPOSE,
@@ -118,7 +119,11 @@ class Detector:
             classes = load_detector(self._model, str(checkpoint)) or classes
         self.classes: tuple[str, ...] = () if self.takes_any_text else classes
         if not self.takes_any_text:
-            self._check_classes(config)
+            check_class_names(
+                self._model,
+                self.classes,
+                remedy='test_dataloader.dataset.metainfo=dict(classes=…) of its config',
+            )
         self._model.to(target).eval()
 
     def detect(
@@ -223,21 +228,6 @@ class Detector:
                     f'model.test_cfg.chunked_size in the config of the detector'
                 )
                 raise ValueError(msg)
-
-    def _check_classes(self, config: str | Path) -> None:
-        """Check that there is a name for each class that the detector predicts."""
-        heads = [
-            head
-            for name, head in self._model.named_modules()
-            if name.rpartition('.')[2] == 'bbox_head' and hasattr(head, 'num_classes')
-        ]
-        if heads and heads[0].num_classes != len(self.classes):
-            msg = (
-                f'the detector {config} predicts {heads[0].num_classes} classes, but '
-                f'its checkpoint or config names {len(self.classes)}; name them in '
-                f"test_dataloader.dataset.metainfo=dict(classes=('…', '…'))"
-            )
-            raise ValueError(msg)
 
 
 def split_phrases(text: Text) -> tuple[str, ...]:

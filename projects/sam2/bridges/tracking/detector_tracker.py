@@ -23,6 +23,7 @@ from torch import Tensor
 from ...apis.inputs import read_number
 from ...apis.video_predictor import SAM2VideoPredictor
 from ..detection.building import MMDET, DetectorAndSAM2
+from ..detection.class_check import check_class_names
 from ..detection.detections import Detections, list_classes
 from ..detection.detector_configs import (
     build_pipeline,
@@ -142,6 +143,8 @@ class SAM2DetectorTracker(DetectorAndSAM2, BaseMOTModel):
             self.detector = revert_sync_batchnorm(self.detector)
             self._pipeline, names = _read_config(detector, detector_pipeline, names)
             names = tuple(detector_classes) or names
+            if names:
+                check_class_names(self.detector, names, remedy='detector_classes')
             self.labels = map_classes(names, tuple(classes), class_map or {})
         self.class_names = tuple(classes) or names
         self.tracker = DetectAndTrack(
