@@ -22,6 +22,7 @@ from ...checkpoints import (
 )
 from ...models import SAM2
 from ..mmcv_operators import ensure_operators
+from .detections import classes_of_checkpoint
 from .detector_configs import read_detector_config
 from .language_models import use_local_language_model
 
@@ -96,10 +97,7 @@ def load_detector(model: nn.Module, checkpoint: str) -> tuple[str, ...]:
     if any(key.startswith(DETECTOR_PART) for key in state):
         state = weights_below(DETECTOR_PART, state)
     load_part(state, model, part=NAMES['detector'], source=checkpoint)
-    meta = loaded.get('meta') or {}
-    dataset_meta = meta.get('dataset_meta') or {}
-    classes = dataset_meta.get('classes', meta.get('CLASSES', ()))
-    return (classes,) if isinstance(classes, str) else tuple(classes or ())
+    return classes_of_checkpoint(loaded)
 
 
 def build_sam2_part(

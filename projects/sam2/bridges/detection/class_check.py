@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from .detections import list_classes
+from .detections import classes_of_checkpoint, list_classes, read_classes
 
 # They have other classes: objects at all; stuff, in HTC; those of ImageNet, in SSD.
 OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
@@ -31,9 +31,7 @@ class SAM2ClassCheckHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note the names of the classes that the detector was trained on."""
         del runner
-        meta = checkpoint.get('meta') or {}
-        dataset_meta = meta.get('dataset_meta') or {}
-        self._names = _names(dataset_meta.get('classes', meta.get('CLASSES')))
+        self._names = classes_of_checkpoint(checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Check the training dataset; training may begin with other names."""
@@ -47,7 +45,7 @@ class SAM2ClassCheckHook(Hook):
         """Check the test dataset."""
         dataset: Any = runner.test_dataloader.dataset
         _check_counts(runner.model, dataset)
-        classes = _names(dataset.metainfo.get('classes'))
+        classes = read_classes(dataset.metainfo.get('classes'))
         differing = [
             f'{theirs!r} in place of {ours!r}'
             for theirs, ours in zip(self._names, classes, strict=False)
@@ -90,7 +88,7 @@ def check_class_names(
 
 def _check_counts(model: nn.Module, dataset: Any) -> None:
     """Compare the number of classes of all heads with that of a dataset."""
-    classes = _names(dataset.metainfo.get('classes'))
+    classes = read_classes(dataset.metainfo.get('classes'))
     if not classes or _takes_text(model):
         return
     for name, module in model.named_modules():
@@ -108,10 +106,6 @@ def _check_counts(model: nn.Module, dataset: Any) -> None:
 
 def _takes_text(model: nn.Module) -> bool:
     return any(name.endswith(LANGUAGE_MODEL) for name, _ in model.named_modules())
-
-
-def _names(classes: Any) -> tuple[str, ...]:
-    return (classes,) if isinstance(classes, str) else tuple(classes or ())
 
 
 def _title(dataset: object) -> str:

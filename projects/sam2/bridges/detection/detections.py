@@ -1,7 +1,8 @@
 """What a detector found in an image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -100,6 +101,18 @@ class Detections:
             labels=self.labels[rows],
             masks=None if self.masks is None else self.masks[rows],
         )
+
+
+def classes_of_checkpoint(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes that a checkpoint of mmdetection notes; maybe none."""
+    meta = checkpoint.get('meta') or {}
+    dataset_meta = meta.get('dataset_meta') or {}
+    return read_classes(dataset_meta.get('classes', meta.get('CLASSES')))
+
+
+def read_classes(classes: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Class names of ``metainfo``, where one class may be a string."""
+    return (classes,) if isinstance(classes, str) else tuple(classes or ())
 
 
 def list_classes(names: Sequence[str]) -> str:
