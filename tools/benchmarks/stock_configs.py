@@ -318,6 +318,15 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
     write_atomically(path, json.dumps(content, indent=1))
 
 
+def read_outcomes(path: Path) -> list[Outcome]:
+    """Outcomes of an earlier run without those that failed; none without a file."""
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text(encoding='utf-8'))
+    outcomes = [Outcome(**each) for each in content['outcomes']]
+    return [each for each in outcomes if not each.problem]
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -327,7 +336,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--ours', action='store_true', help="run this project's configs instead")
     add('--only', nargs='+', metavar='WORD', help='run configs with one of these words')
     add('--list', action='store_true', help='list the configs and end')
-    add('--json', type=Path, metavar='FILE', help='write the outcomes to FILE')
+    add(
+        '--json',
+        type=Path,
+        metavar='FILE',
+        help='write the outcomes to FILE; what ran according to it is not run again',
+    )
     add(
         '--work-dir',
         type=Path,
@@ -373,8 +387,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     root: Path = options.work_dir.resolve()
     make_data(root / 'data')
-    outcomes = []
+    outcomes = read_outcomes(options.json) if options.json else []
+    num_earlier = len(outcomes)
+    earlier = {each.config for each in outcomes}
     for task in tasks:
+        if task.name in earlier:
+            continue
         work_dir = root / task.package / Path(task.name).name
         outcome = run_in_child(task, root / 'data', work_dir, options.time_limit)
         outcomes.append(outcome)
@@ -382,8 +400,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             write_outcomes(options.json, outcomes)
     failed = [each.config for each in outcomes if each.problem]
-    seconds = sum(each.seconds for each in outcomes)
-    print(f'{len(outcomes) - len(failed)} of {len(outcomes)} ran, in {seconds:.0f} s')
+    seconds = sum(each.cpu_seconds for each in outcomes)
+    print(
+        f'{len(outcomes) - len(failed)} of {len(outcomes)} ran, in {seconds:.0f} s of '
+        f'CPU; {num_earlier} of them earlier'
+    )
     return int(bool(failed))
 
 
