@@ -230,7 +230,7 @@ def _send_outcome(task: Task, data: Path, work_dir: Path, out: Connection) -> No
     except Exception as error:  # noqa: BLE001  the other configs are of interest
         traceback.print_exc()
         outcome = _failed(task, _describe(error), begin)
-    out.send(outcome)
+    out.send(asdict(outcome))
 
 
 def _describe(error: Exception) -> str:
@@ -268,7 +268,7 @@ def run_in_child(task: Task, data: Path, work_dir: Path, time_limit: int) -> Out
     try:
         if not inside.poll(time_limit):
             return _failed(task, f'takes longer than {time_limit} s', begin)
-        outcome: Outcome = inside.recv()
+        outcome = Outcome(**inside.recv())
     except EOFError:
         child.join()
         return _failed(task, f'the process ended with status {child.exitcode}', begin)
