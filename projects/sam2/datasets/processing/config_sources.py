@@ -54,7 +54,8 @@ def find_sources(config: Mapping[str, Any]) -> list[DatasetConfig]:
             types, inner = [*types, inner.get('type')], inner.get('dataset')
         msg = (
             f'{" of ".join(map(str, types))} lists no clips: check the spelling of the '
-            f'type, and give a dataset with list_videos and open_video'
+            f'type, and give a dataset with list_videos and open_video (one of '
+            f'mmdetection or mmsegmentation inside a ClipBridgeDataset)'
         )
         raise ValueError(msg)
     return _unique(sources)
