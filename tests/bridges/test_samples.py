@@ -247,6 +247,8 @@ def test_prompts_are_clean_and_carry_ids_frames_and_classes() -> None:
     prompts = object_prompts(with_masks, kind='masks')
     assert [each.object_id for each in prompts] == [1, 2]
     np.testing.assert_array_equal(prompts[1].mask, some_masks()[1])
+    with pytest.raises(ValueError, match="kind is 'box'; give one of 'boxes', 'masks'"):
+        object_prompts(with_masks, kind='box')  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='no gt_instances'):
         object_prompts(with_masks, truth=True)
     with pytest.raises(ValueError, match='needs masks or boxes'):

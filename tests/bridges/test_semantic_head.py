@@ -11,6 +11,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from projects.sam2.apis import build_sam2
+from projects.sam2.checkpoints import CheckpointMismatchError
 from projects.sam2.models.prompt_encoder import PromptEmbeddings
 
 pytest.importorskip('mmseg.version')
@@ -120,6 +121,17 @@ def test_the_mask_decoder_can_be_frozen_or_adapted() -> None:
     assert in_decoder
     assert all('.lora_' in name for name in in_decoder)
     assert 'class_tokens.weight' in names
+
+
+def test_a_mask_decoder_alone_is_no_start(tmp_path: Path) -> None:
+    weights = torch.load(PRETRAINED['checkpoint'])['state_dict']
+    decoder = {k: v for k, v in weights.items() if k.startswith('mask_decoder.')}
+    torch.save({'state_dict': decoder}, tmp_path / 'decoder.pth')
+    head = build().decode_head
+    head.init_cfg = PRETRAINED | {'checkpoint': str(tmp_path / 'decoder.pth')}
+    head._is_init = False
+    with pytest.raises(CheckpointMismatchError, match='give a checkpoint of a whole'):
+        head.init_weights()
 
 
 def test_labels_beyond_the_classes_are_named() -> None:

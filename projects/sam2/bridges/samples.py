@@ -35,6 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..apis import ObjectPrompt, PromptableDataSample
+from ..apis.inputs import read_choice
 from ..apis.video_predictor import VideoFrameResult
 from ..datasets.annotated_video import pick_objects
 from ..datasets.sources.segmentations import decode_segmentation
@@ -380,6 +381,7 @@ def object_prompts(
         ValueError: If the sample has no such instances or no ``ori_shape``, or an id is
             less than 1.
     """
+    read_choice(kind, name='kind', choices=('boxes', 'masks'))
     instances = _instances(sample, truth=truth, threshold=threshold)
     ids = [number + id_offset for number in _object_ids(instances)]
     if any(number < 1 for number in ids):

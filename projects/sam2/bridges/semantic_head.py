@@ -17,7 +17,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..checkpoints import part_weights, weights_of
+from ..checkpoints import CheckpointMismatchError, part_weights, weights_of
 from ..models import SAM2MaskDecoder
 from ..models.layers import MLP, FourierPositionEncoding
 from ..models.pretrained import PretrainedModule
@@ -30,6 +30,12 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
 
 MIN_CLASSES = 2
 STRIDES = (4, 8, 16)
+# What the head takes from a SAM 2 beside its mask decoder.
+EMBEDDINGS = (
+    'prompt_encoder.position_encoding.gaussian_matrix',
+    'prompt_encoder.no_mask_embedding.weight',  # (1, C)
+    'tracker.no_memory_embedding',  # (1, 1, C)
+)
 
 
 @MODELS.register_module()
@@ -189,14 +195,19 @@ class SAM2SemanticHead(PretrainedModule, BaseDecodeHead):
         )
         self.mask_decoder.load_state_dict(decoder)
         whole = weights_of(loaded, source=checkpoint)
-        with torch.no_grad():
-            self.position_encoding.gaussian_matrix.copy_(
-                whole['prompt_encoder.position_encoding.gaussian_matrix']
+        missing = [name for name in EMBEDDINGS if name not in whole]
+        if missing:
+            msg = (
+                f'{checkpoint} has a mask decoder, but not {missing[0]}; give a '
+                f'checkpoint of a whole SAM 2'
             )
+            raise CheckpointMismatchError(msg)
+        position, no_mask, no_memory = (whole[name] for name in EMBEDDINGS)
+        with torch.no_grad():
+            self.position_encoding.gaussian_matrix.copy_(position)
             # In float32: a file may hold half precision.
-            no_mask = whole['prompt_encoder.no_mask_embedding.weight'].float()  # (1, C)
-            no_memory = whole['tracker.no_memory_embedding'].float()  # (1, 1, C)
-            self.image_embedding.copy_((no_mask + no_memory[0]).T[..., None])
+            embedding = no_mask.float() + no_memory[0].float()  # (1, C)
+            self.image_embedding.copy_(embedding.T[..., None])
         # The network of the single mask is a good start for the kernels of classes.
         self.class_kernels.load_state_dict(
             self.mask_decoder.hypernetworks[0].state_dict()
