@@ -127,11 +127,9 @@ def test_a_mask_decoder_alone_is_no_start(tmp_path: Path) -> None:
     weights = torch.load(PRETRAINED['checkpoint'])['state_dict']
     decoder = {k: v for k, v in weights.items() if k.startswith('mask_decoder.')}
     torch.save({'state_dict': decoder}, tmp_path / 'decoder.pth')
-    head = build().decode_head
-    head.init_cfg = PRETRAINED | {'checkpoint': str(tmp_path / 'decoder.pth')}
-    head._is_init = False
+    given = PRETRAINED | {'checkpoint': str(tmp_path / 'decoder.pth')}
     with pytest.raises(CheckpointMismatchError, match='give a checkpoint of a whole'):
-        head.init_weights()
+        build(init_cfg=given)
 
 
 def test_labels_beyond_the_classes_are_named() -> None:
