@@ -392,6 +392,46 @@ MUTANTS = (
         ('remove_object',),
     ),
     Mutant('fill_small_holes', 'max_area=max_area', 'max_area=0', ('fill_hole_area',)),
+    # inside mmdetection and mmsegmentation
+    Mutant('_overlap', 'ious > torch', 'ious >= 0.1 + torch', ('ensure_operators',)),
+    Mutant('_ious', '(right - left + offset)', '(right - left)', ('softnms',)),
+    Mutant('Regions.of', '0.5 if aligned else 0.0', '0.0', ('operator_cases',)),
+    Mutant('HieraBackbone._freeze', '[num_stages - 1] + 1', '[num_stages - 1]'),
+    Mutant('HieraBackbone.forward', '-(-height // stride)', 'height // stride'),
+    Mutant('HieraPyramid.forward', 'maps[self.start_level :]', 'maps'),
+    Mutant('SAM2SegLoss.forward', 'seg_label == ignore_index', 'seg_label < 0'),
+    Mutant('SAM2SemanticHead.forward', 'stride_16 + self.image_embedding', 'stride_16'),
+    Mutant('SAM2PromptMaskHead.forward', 'shift * size', 'shift'),
+    Mutant('clean_boxes', 'corners.clamp(min=0)', 'corners', ('segment_boxes',)),
+    Mutant(
+        'decode_boxes',
+        'start : start + boxes_per_batch',
+        'start : start + 1',
+        ('segment_boxes',),
+    ),
+    Mutant(
+        'SAM2MaskDetector.add_masks',
+        'instances.scores * segmented.ious',
+        'segmented.ious',
+    ),
+    Mutant(
+        'Detector.detect', 'detections.scores >= least', 'detections.scores > least'
+    ),
+    Mutant('split_phrases', r'\.(?!\d)', r'\.'),
+    Mutant('seg_sample', '.flip(0)', ''),
+    Mutant('associate', 'ious >= rules.match_iou', 'ious > 2', ('TrackRules',)),
+    Mutant('associate', '< rules.correct_iou', '< 0', ('TrackRules',)),
+    Mutant('Track.seen', '0 if visible else', '1 if visible else', ('TrackRules',)),
+    Mutant('find_intruders', '-moved[row]', 'moved[row]', ('TrackRules',)),
+    Mutant('make_room', '-track.num_absent', 'track.num_absent', ('TrackRules',)),
+    Mutant(
+        'DetectAndTrack._end_tracks',
+        'self._state.remove_object(key)',
+        'pass',
+        ('TrackRules',),
+    ),
+    Mutant('match_tracks', 'np.maximum(union, 1)', '1', ('JFTrackMetric',)),
+    Mutant('_read_frame', 'if not i.get', 'if i.get', ('JFTrackMetric',)),
 )
 
 
