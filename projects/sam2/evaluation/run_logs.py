@@ -55,7 +55,16 @@ def read_records(logs: Iterable[Path]) -> list[dict[str, Any]]:
     for log in logs:
         is_events = '.tfevents.' in log.name
         records += _event_records(log) if is_events else _json_records(log)
-    return records
+    return [_without_missing_scores(record) for record in records]
+
+
+def _without_missing_scores(record: dict[str, Any]) -> dict[str, Any]:
+    """Drop the -1 of COCO's metrics, which says that no object had the size."""
+    return {
+        name: value
+        for name, value in record.items()
+        if not (value == -1 and ('mAP' in name or 'AR@' in name))
+    }
 
 
 def _json_records(log: Path) -> Iterator[dict[str, Any]]:

@@ -62,6 +62,14 @@ def test_parts_of_a_run_are_read_in_their_order(
     assert tool.find_logs(late) == [late]
 
 
+def test_score_of_a_size_that_no_object_has_is_no_point(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    log = tmp_path / 'scalars.json'
+    log.write_text('{"step": 1, "coco/bbox_mAP": 0.2, "coco/bbox_mAP_l": -1.0}\n')
+    assert tool.read_records([log]) == [{'step': 1, 'coco/bbox_mAP': 0.2}]
+
+
 def test_line_of_a_killed_run_is_skipped(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
