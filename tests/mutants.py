@@ -394,14 +394,19 @@ MUTANTS = (
     Mutant('fill_small_holes', 'max_area=max_area', 'max_area=0', ('fill_hole_area',)),
     # inside mmdetection and mmsegmentation
     Mutant('_overlap', 'ious > torch', 'ious >= 0.1 + torch', ('ensure_operators',)),
-    Mutant('_ious', '(right - left + offset)', '(right - left)', ('softnms',)),
+    Mutant('_ious', '(right - left + offset)', '(right - left)', ('operator_cases',)),
     Mutant('Regions.of', '0.5 if aligned else 0.0', '0.0', ('operator_cases',)),
     Mutant('HieraBackbone._freeze', '[num_stages - 1] + 1', '[num_stages - 1]'),
     Mutant('HieraBackbone.forward', '-(-height // stride)', 'height // stride'),
     Mutant('HieraPyramid.forward', 'maps[self.start_level :]', 'maps'),
     Mutant('SAM2SegLoss.forward', 'seg_label == ignore_index', 'seg_label < 0'),
-    Mutant('SAM2SemanticHead.forward', 'stride_16 + self.image_embedding', 'stride_16'),
-    Mutant('SAM2PromptMaskHead.forward', 'shift * size', 'shift'),
+    Mutant(
+        'SAM2SemanticHead.forward',
+        'stride_16 + self.image_embedding',
+        'stride_16',
+        ('sam2_semantic_',),
+    ),
+    Mutant('SAM2PromptMaskHead.forward', 'shift * size', 'shift', ('sam2_prompt_',)),
     Mutant('clean_boxes', 'corners.clamp(min=0)', 'corners', ('segment_boxes',)),
     Mutant(
         'decode_boxes',

@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore::FutureWarning'),
 ]
 Masks = NDArray[np.bool_]
+FLOOD = 99  # id of a track that covers every frame
 
 
 @pytest.fixture(scope='module')
@@ -55,6 +56,7 @@ def samples_of(
     *,
     shift: int = 0,
     rename: Sequence[int] | None = None,
+    is_flooded: bool = False,
     is_empty: bool = False,
 ) -> Any:
     """The truth of a clip, as annotations and as the prediction.
@@ -62,6 +64,7 @@ def samples_of(
     Args:
         shift: Shifts the predictions.
         rename: Id of the track of each object.
+        is_flooded: A further track covers every frame.
         is_empty: There are no tracks.
     """
     frames = []
@@ -87,11 +90,12 @@ def samples_of(
                 }
             )
         kept = visible & (not is_empty)
+        flood = np.ones((int(is_flooded), *truth.shape[1:]), bool)
         frames.append(
             det_sample(
-                shifted(truth[kept], shift),
-                labels=np.array(clip.classes)[kept],
-                object_ids=ids[kept],
+                np.concatenate([shifted(truth[kept], shift), flood]),
+                labels=[*np.array(clip.classes)[kept], *[0] * len(flood)],
+                object_ids=[*ids[kept], *[FLOOD] * len(flood)],
                 metainfo={
                     'img_id': 100 * video_id + frame_index,
                     'img_path': f'mot/train/{clip.name}/img1/{frame_index:06d}.jpg',
@@ -188,7 +192,7 @@ def test_j_and_f_of_tracks_is_that_of_jf_metric(
         # Trackers number objects on their own; some objects change places.
         backwards = range(len(clip.classes), 0, -1)
         rename = [*backwards] if match == 'masks' else None
-        videos.append(samples_of(clip, number, shift=2, rename=rename))
+        videos.append(samples_of(clip, number, shift=2, rename=rename, is_flooded=True))
     scores = score(metric, videos, by_frame=True)
     assert scores == pytest.approx(expected, abs=1e-9)
 

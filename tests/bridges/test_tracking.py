@@ -172,10 +172,11 @@ def test_of_two_tracks_on_one_object_the_one_that_jumped_there_intrudes() -> Non
 
 
 def test_absent_tracks_make_room_for_new_objects() -> None:
-    tracks = {
-        key: Track(object_id=key, num_absent=absent)
-        for key, absent in ((1, 0), (2, 5), (3, 9))
-    }
+    tracks = {key: Track(object_id=key) for key in (1, 2, 3)}
+    for frame_index in range(9):  # 1 returned, 2 has left, 3 left before it
+        for key, last_frame in ((1, 9), (2, 3), (3, 0)):
+            visible = frame_index < last_frame and frame_index != 5
+            tracks[key] = tracks[key].seen(visible=visible)
     rules = TrackRules(max_objects=4)
     assert make_room(tracks, [7], rules) == ([7], [])
     assert make_room(tracks, [7, 8], rules) == ([7, 8], [3])
@@ -279,6 +280,22 @@ def test_the_class_of_a_track_is_voted_by_scores(model: SAM2) -> None:
 
 
 # -------------------------------------------------------------------- with SAM 2
+
+
+def test_a_track_that_ends_leaves_nothing_behind(
+    model: SAM2, frames: NDArray[np.uint8]
+) -> None:
+    found = iter([boxes_of(*BOXES), boxes_of(BOXES[1])])
+    tracker = DetectAndTrack(
+        model,
+        lambda frame: next(found),
+        every=1,
+        rules=TrackRules(max_missed=0, match_iou=0.1),
+    )
+    before, after = (tracker.step(frame) for frame in frames[:2])
+    assert before.object_ids == (1, 2)
+    assert after.object_ids == (2,)
+    assert [*tracker._state.objects] == [2]
 
 
 def test_tracks_are_those_of_the_predictor_with_the_same_box(
