@@ -84,8 +84,9 @@ def is_ours(part: Any) -> bool:
     return inspect.isclass(part) and part.__module__.startswith('projects.sam2')
 
 
+@pytest.fixture(scope='module')
 def set_in_configs() -> set[Setting]:
-    """Return the settings of all configs, with their bases."""
+    """The settings of all configs, with their bases."""
 
     def settings(node: object) -> Iterator[Setting]:
         if isinstance(node, dict):
@@ -207,7 +208,7 @@ def test_registered_constructors_take_known_keywords_only(
 
 
 def test_every_option_is_set_by_a_config_a_golden_test_or_an_example(
-    parts: dict[str, type],
+    parts: dict[str, type], set_in_configs: set[Setting]
 ) -> None:
     # What only other tests set is used by nobody.
     users = defaultdict(set)
@@ -217,7 +218,7 @@ def test_every_option_is_set_by_a_config_a_golden_test_or_an_example(
             *_, owner = (base for base in part.__mro__ if has_option(base, option))
             if parameter.default is not parameter.empty and is_ours(owner):
                 users[owner.__name__, option].add((name, option))
-    settings = set_in_configs() | set_in_documents() | set_in_golden_tests()
+    settings = set_in_configs | set_in_documents() | set_in_golden_tests()
     mmengine_sets = {('ClipSampler', 'seed'), ('ClipVideoSampler', 'seed')}
     unused = [user for user, any_of in users.items() if not any_of & settings]
     assert set(unused) <= mmengine_sets, 'make each a constant'
@@ -231,8 +232,10 @@ def has_option(class_: type, option: str) -> bool:
         return False
 
 
-def test_every_type_of_ours_in_a_config_is_registered(parts: dict[str, type]) -> None:
-    types = {name for name, _ in set_in_configs() if name.startswith(PREFIXES)}
+def test_every_type_of_ours_in_a_config_is_registered(
+    parts: dict[str, type], set_in_configs: set[Setting]
+) -> None:
+    types = {name for name, _ in set_in_configs if name.startswith(PREFIXES)}
     assert types
     # MMEngine has a few names that begin like ours.
     others = {
