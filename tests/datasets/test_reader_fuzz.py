@@ -23,7 +23,7 @@ from reader_fuzz import (
 )
 
 SUPPORT = Path(__file__).resolve().parents[1] / 'support'
-NUM_INPUTS = 2500
+NUM_INPUTS = 1500
 NUM_PROCESSES = 2
 
 

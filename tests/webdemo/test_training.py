@@ -45,6 +45,9 @@ MINI = ModelChoice(
     checkpoint=WEIGHTS / 'sam2_mini.pth',
 )
 ENDED = {'done', 'failed', 'stopped'}
+runs_real_programs = pytest.mark.skipif(
+    'SAM2_DEMO_LOOP' not in os.environ, reason='takes minutes; set SAM2_DEMO_LOOP=1'
+)
 
 
 def ignore(_share: float) -> None:
@@ -463,6 +466,7 @@ class ShortRuns(TrainingRuns):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@runs_real_programs
 def test_a_short_run_trains_the_running_model_and_its_checkpoint_loads(
     tmp_path: Path,
 ) -> None:
@@ -602,9 +606,7 @@ def bright_clips() -> list[SyntheticClip]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(
-    'SAM2_DEMO_LOOP' not in os.environ, reason='takes minutes; set SAM2_DEMO_LOOP=1'
-)
+@runs_real_programs
 def test_the_loop_annotate_train_annotate_ends_with_a_better_model(
     tmp_path: Path,
 ) -> None:
