@@ -35,7 +35,7 @@ SIZE_KEYS = (
     'size',
     'stride',
 )
-COUNTS = {'max_per_img': 50, 'nms_pre': 200, 'num_queries': 60}
+COUNTS = {'max_per_img': 50, 'nms_pre': 200, 'num_proposals': 50, 'num_queries': 60}
 COCO_THINGS, COCO_STUFF = 80, 53
 # Where text models are named.
 LANGUAGE_KEYS = ('lang_model_name', 'name')
@@ -195,9 +195,9 @@ def _shrink_segmenter(cfg: Config, data: Path) -> None:
     # Then the background is no class but ignored.
     is_reduced = any(part.get('reduce_zero_label') for part in _dicts(loaders))
     names = CLASSES if is_reduced else ('background', *CLASSES)
-    heads = cfg.model.decode_head
-    head = heads[-1] if isinstance(heads, list) else heads
-    _set_classes(cfg.model, {head.num_classes: len(names)})
+    parts = _dicts(cfg.model.decode_head)
+    num_classes = next(part['num_classes'] for part in parts if 'num_classes' in part)
+    _set_classes(cfg.model, {num_classes: len(names)})
     palette = [[50 * index, 255 - 50 * index, 90] for index in range(len(names))]
     for split in ('train', 'val', 'test'):
         dataset = _innermost(cfg, split)
