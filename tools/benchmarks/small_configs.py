@@ -137,7 +137,7 @@ def _limit_counts(part: dict[str, Any]) -> None:
             part[key] = min(part[key], most)
     if str(part.get('type')).endswith('Sampler') and 'num' in part:
         part['num'] = min(part['num'], COUNTS['max_per_img'])
-    for key in ('score_thr', 'conf_thr'):
+    for key in ('score_thr', 'conf_thr', 'filter_thr', 'mask_thr'):
         if key in part:
             part[key] = 0.0
     if 'num_cp' in part:
@@ -172,12 +172,13 @@ def _shrink_detector(cfg: Config, data: Path) -> None:
     annotations = str(data / 'instances_val.json')
     for stage in ('val_evaluator', 'test_evaluator'):
         metrics = cfg.get(stage) or []
-        for metric in [metrics] if isinstance(metrics, dict) else metrics:
-            if metric['type'] == 'CocoPanopticMetric':
-                metric.clear()
-                metric.update(type='CocoMetric', metric=['bbox', 'segm'])
-            if metric['type'] == 'CocoMetric':
-                metric['ann_file'] = annotations
+        metrics = [metrics] if isinstance(metrics, dict) else metrics
+        coco = [metric for metric in metrics if metric['type'] == 'CocoMetric']
+        if len(coco) < len(metrics):  # CocoPanopticMetric needs `panopticapi`
+            coco = [{'type': 'CocoMetric', 'metric': ['bbox', 'segm']}]
+        for metric in coco:
+            metric['ann_file'] = annotations
+        cfg[stage] = coco
 
 
 def _load_stuff_as_labels(cfg: Config) -> None:

@@ -55,7 +55,6 @@ MMDET = {
     'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco': 'instance, cascade',
     'htc/htc_r50_fpn_1x_coco': 'instance, cascade with a semantic branch',
     'point_rend/point-rend_r50-caffe_fpn_ms-1x_coco': 'instance, point sampling',
-    'queryinst/queryinst_r50_fpn_1x_coco': 'instance, queries and RoIs',
     'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco': 'queries and RoIs',
     'retinanet/retinanet_r50_fpn_1x_coco': 'one-stage, focal loss',
     'guided_anchoring/ga-retinanet_r50_fpn_1x_coco': (
@@ -83,7 +82,6 @@ MMDET = {
     'ddq/ddq-detr-4scale_r50_8xb2-12e_coco': 'DETR, distinct queries',
     'mask2former/mask2former_r50_8xb2-lsj-50e_coco': 'instance, Mask2Former',
     'mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic': 'panoptic, Mask2Former',
-    'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco': 'panoptic, two-stage',
     'glip/glip_atss_swin-t_a_fpn_dyhead_16xb2_ms-2x_funtune_coco': 'text, GLIP',
     'grounding_dino/grounding_dino_swin-t_finetune_16xb2_1x_coco': (
         'text, Grounding DINO'
