@@ -117,6 +117,7 @@ setup(
         'adapters': ['peft>=0.15'],
         'mmdet': requirements('mmdet'),
         'mmseg': requirements('mmseg'),
+        'onnx': requirements('onnx'),
         'slurm': ['submitit>=1.5'],
         'text': [*requirements('mmdet'), 'transformers>=4.56,<5'],
         'mot': [*requirements('mmdet'), 'trackeval==1.3.0'],
