@@ -80,7 +80,7 @@ MUTANTS = (
     ),
     # the frame: memory attention, heads, memory encoder
     Mutant(
-        'SAM2Tracker._memory_tokens',
+        'SAM2Tracker.condition_on_memory',
         'self.temporal_embedding[memory.age - 1]',
         'self.temporal_embedding[memory.age]',
     ),

@@ -158,8 +158,25 @@ class SAM2MaskDecoder(nn.Module):
             M = 3 or M = 1 masks for each object.
         """
         decoded = checkpoint(
-            self._decode, embedding, position, prompts, high_res, enabled=self.with_cp
+            self.decode_all,
+            embedding,
+            position,
+            prompts,
+            high_res,
+            enabled=self.with_cp,
         )
+        return self.select(
+            decoded, multimask=multimask, select_by_stability=select_by_stability
+        )
+
+    def select(
+        self, decoded: MaskDecoderOutput, *, multimask: bool, select_by_stability: bool
+    ) -> MaskDecoderOutput:
+        """Select the single mask or the three candidates of :meth:`decode_all`.
+
+        Args:
+            multimask: As for :meth:`forward`, as is ``select_by_stability``.
+        """
         if multimask:
             return _select_masks(decoded, slice(1, None))
         if select_by_stability and self.stability_selection:
@@ -183,14 +200,18 @@ class SAM2MaskDecoder(nn.Module):
         )
         return tokens[:, self._iou_index + 1], self._object_score_logits(tokens)
 
-    def _decode(
+    def decode_all(
         self,
         embedding: Tensor,
         position: Tensor,
         prompts: PromptEmbeddings,
         high_res: tuple[Tensor, Tensor] | None,
     ) -> MaskDecoderOutput:
-        """Decode the masks of all mask tokens."""
+        """Decode the single mask and the three candidates together, M = 4.
+
+        Args:
+            embedding: As for :meth:`forward`, as are the others.
+        """
         tokens, image = self.transform(embedding, position, prompts)
         mask_tokens = tokens[:, self._iou_index + 1 :][:, :NUM_MASK_TOKENS]  # (O, M, C)
         kernels = torch.stack(
@@ -226,7 +247,7 @@ class SAM2MaskDecoder(nn.Module):
         learned = [self.iou_token.weight, self.mask_tokens.weight]
         if self.object_score_token is not None:
             learned.insert(0, self.object_score_token.weight)
-        output_tokens = torch.cat(learned).expand(len(prompts.sparse), -1, -1)
+        output_tokens = torch.cat(learned).expand(prompts.sparse.shape[0], -1, -1)
         tokens, image = self.transformer(
             tokens=torch.cat([output_tokens, prompts.sparse], dim=1),  # (O, N, C)
             image=embedding + prompts.dense,
@@ -269,7 +290,7 @@ class SAM2MaskDecoder(nn.Module):
     def _object_score_logits(self, tokens: Tensor) -> Tensor:
         """(O, N, C) -> (O, 1)."""
         if self.object_score_head is None:
-            return tokens.new_full((len(tokens), 1), CERTAIN_OBJECT_LOGIT)
+            return tokens.new_full((tokens.shape[0], 1), CERTAIN_OBJECT_LOGIT)
         logits: Tensor = self.object_score_head(tokens[:, 0])
         return logits
 
@@ -301,7 +322,7 @@ def _select_stable_mask(decoded: MaskDecoderOutput) -> MaskDecoderOutput:
     is_stable = stability_scores(decoded.mask_logits[:, 0]) >= STABILITY_THRESHOLD
     best_other = 1 + decoded.ious[:, 1:].argmax(dim=1)
     index = torch.where(is_stable, 0, best_other)
-    objects = torch.arange(len(index), device=index.device)
+    objects = torch.arange(index.shape[0], device=index.device)
     return MaskDecoderOutput(
         mask_logits=decoded.mask_logits[objects, index][:, None],
         ious=decoded.ious[objects, index][:, None],

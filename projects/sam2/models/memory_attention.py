@@ -156,7 +156,7 @@ class MemoryAttentionLayer(nn.Module):
         """
         num_objects, num_memory_tokens, _ = memory.shape
         # Objects share the self-attention until they attend to different memories.
-        is_shared = len(tokens) < num_objects
+        is_shared = tokens.shape[0] < num_objects
         if is_shared:
             tokens = self._attend_to_frame(tokens, feature_size)
             tokens = tokens.expand(num_objects, -1, -1)  # (1, N, C) -> (O, N, C)

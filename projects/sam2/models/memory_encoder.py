@@ -73,7 +73,7 @@ class MemoryEncoder(nn.Module):
         return checkpoint(self._encode, embedding, mask, enabled=self.with_cp)
 
     def _encode(self, embedding: Tensor, mask: Tensor) -> Tensor:
-        features = self.pixel_projection(embedding).expand(len(mask), -1, -1, -1)
+        features = self.pixel_projection(embedding).expand(mask.shape[0], -1, -1, -1)
         return map_in_chunks(
             lambda features, mask: self.output(
                 self.fuser(features + self.mask_downsampler(mask))
@@ -214,23 +214,38 @@ class SAM2ObjectPointer(nn.Module):
             pointers of all objects are equally old, else (O, N, Cm).
         """
         pointers = torch.stack([p.pointer for p in selection.pointers], dim=1)
-        num_objects, num_pointers, _ = pointers.shape
-        num_parts = self.embed_dims // self.memory_dims
-        # (O, pointers, C) -> (O, pointers * C / Cm, Cm)
-        tokens = pointers.reshape(num_objects, num_pointers * num_parts, -1)
-        if self.time_projection is None:
-            return tokens, tokens.new_zeros(1, tokens.shape[1], self.memory_dims)
         is_shared = all(isinstance(p.time_offset, int) for p in selection.pointers)
-        num_rows = 1 if is_shared else num_objects
+        num_rows = 1 if is_shared else pointers.shape[0]
         columns = [p.offsets(num_rows) for p in selection.pointers]
         # Copied without waiting for the device.
         offsets = torch.tensor(columns, dtype=torch.float32).T
-        offsets = offsets.to(tokens.device, non_blocking=True)
-        if self.time_encoding == 'unsigned':
-            offsets = offsets.abs()
+        offsets = offsets.to(pointers.device, non_blocking=True)
         # A bank of one pointer has no distance to scale by.
-        times = offsets / max(selection.max_pointers - 1, 1)  # (1 | O, pointers)
+        times = offsets / max(selection.max_pointers - 1, 1)  # (1 | O, K)
+        return self.tokens_at(pointers, times)
+
+    def tokens_at(self, pointers: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Convert K pointers of each object to K * C / Cm memory tokens.
+
+        Args:
+            pointers: (O, K, C).
+            times: Frames back along the pass, negative for later frames, over the
+                largest distance, (1 | O, K).
+
+        Returns:
+            Tokens (O, N, Cm) and their position encoding, (1 | O, N, Cm).
+        """
+        num_objects, num_pointers, _ = pointers.shape
+        num_parts = self.embed_dims // self.memory_dims
+        # (O, K, C) -> (O, K * C / Cm, Cm)
+        tokens = pointers.reshape(
+            num_objects, num_pointers * num_parts, self.memory_dims
+        )
+        if self.time_projection is None:
+            return tokens, tokens.new_zeros(1, tokens.shape[1], self.memory_dims)
+        if self.time_encoding == 'unsigned':
+            times = times.abs()
         encoding = sine_encoding_1d(times.flatten(), self.embed_dims)
         position = self.time_projection(encoding.to(tokens.dtype))
-        position = position.unflatten(0, times.shape)  # (1 | O, pointers, Cm)
+        position = position.unflatten(0, times.shape)  # (1 | O, K, Cm)
         return tokens, position.repeat_interleave(num_parts, dim=1)

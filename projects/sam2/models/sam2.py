@@ -11,7 +11,6 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from ..checkpoints import check_weights, fit_adapters, weights_of
-from ..ops import match_weights
 from ..structures import (
     ClipBatch,
     FrameOutput,
@@ -30,7 +29,6 @@ from .layers import (
     recompute_activations,
     recompute_norms_and_activations,
     set_activation_checkpointing,
-    sine_encoding_2d,
 )
 from .pretrained import PretrainedModule
 from .prompt_simulator import PromptPlan
@@ -352,13 +350,9 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
             stride_16: (B, C, H16, W16).
         """
         high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)
-        _, channels, height, width = stride_16.shape
-        position = sine_encoding_2d(
-            channels=channels, size=(height, width), device=stride_16.device
-        )
         return ImageFeatures(
             embedding=stride_16,
-            position=match_weights(position, self.tracker.no_memory_embedding),
+            position=self.tracker.position(stride_16),
             high_res_8=high_res_8,
             high_res_4=high_res_4,
         )

@@ -305,7 +305,8 @@ def map_in_chunks(
         object_size: Number of elements of an object in the largest tensor inside.
     """
     batch = batches[0]
-    if torch.is_grad_enabled() or not batch.is_cpu:
+    # A traced graph must take any number of objects.
+    if torch.is_grad_enabled() or not batch.is_cpu or torch.compiler.is_compiling():
         return function(*batches)
     object_bytes = object_size * batch.element_size()
     chunk_size = max((MAX_TENSOR_BYTES - 1) // object_bytes, 1)

@@ -50,6 +50,7 @@ from ..memory_bank import (
 )
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 
+MemoryTokens = tuple[Tensor, Tensor]  # (O, L, Cm) and position encoding (1 | O, L, Cm)
 # Mask probabilities are scaled to [-10, 10] for the memory encoder.
 MEMORY_MASK_SCALE = 20.0
 MEMORY_MASK_BIAS = -10.0
@@ -142,14 +143,74 @@ class SAM2Tracker(nn.Module):
         embedding = features.embedding
         if selection is None or not selection.memories:
             return embedding + self.no_memory_embedding.transpose(1, 2)[..., None]
-        memory, position, num_pointer_tokens = self._memory_tokens(selection)
+        spatial = [
+            self.spatial_tokens(
+                memory.spatial[:, None],
+                self.temporal_embedding[memory.age - 1][None],  # age 0: the last row
+            )
+            for memory in selection.memories
+        ]
+        pointers = self.object_pointer.tokens(selection) if selection.pointers else None
+        return self._attend_to_tokens(embedding, features.position, spatial, pointers)
+
+    def condition_on_tensors(
+        self,
+        embedding: Tensor,
+        memory: Tensor,
+        ages: Tensor,
+        pointers: Tensor,
+        pointer_times: Tensor,
+    ) -> Tensor:
+        """Condition a frame on memories and pointers that are given as tensors.
+
+        Exported graphs call this: the numbers of memories and pointers are free there.
+
+        Args:
+            embedding: Features of the frame, (O | 1, C, H16, W16).
+            memory: R spatial memories of each object, (O, R, Cm, H16, W16).
+            ages: As in :class:`SelectedMemory`, (R,), int64.
+            pointers: (O, K, C), where K may be 0.
+            pointer_times: As for :meth:`SAM2ObjectPointer.tokens_at`, (O, K).
+
+        Returns:
+            (O, C, H16, W16).
+        """
+        spatial = self.spatial_tokens(memory, self.temporal_embedding[ages - 1])
+        return self._attend_to_tokens(
+            embedding,
+            self.position(embedding),
+            [spatial],
+            self.object_pointer.tokens_at(pointers, pointer_times),
+        )
+
+    def position(self, embedding: Tensor) -> Tensor:
+        """Sine position encoding of the features of a frame, (1, C, H16, W16)."""
+        _, channels, height, width = embedding.shape
+        encoding = sine_encoding_2d(
+            channels=channels, size=(height, width), device=embedding.device
+        )
+        return match_weights(encoding, self.no_memory_embedding)
+
+    def _attend_to_tokens(
+        self,
+        embedding: Tensor,
+        position: Tensor,
+        spatial: list[MemoryTokens],
+        pointers: MemoryTokens | None,
+    ) -> Tensor:
+        """Attend to spatial memories, then to pointers: (O, C, H16, W16)."""
+        all_tokens = spatial if pointers is None else [*spatial, pointers]
+        tokens, positions = zip(*all_tokens, strict=True)
+        num_rows = max(part.shape[0] for part in positions)  # 1, or O
         height, width = embedding.shape[-2:]
         attended: Tensor = self.memory_attention(
             tokens=embedding.flatten(2).transpose(1, 2),  # (O, C, h, w) -> (O, N, C)
-            position=features.position.flatten(2).transpose(1, 2),
-            memory=memory,
-            memory_position=position,
-            num_pointer_tokens=num_pointer_tokens,
+            position=position.flatten(2).transpose(1, 2),
+            memory=torch.cat(tokens, dim=1),
+            memory_position=torch.cat(
+                [part.expand(num_rows, -1, -1) for part in positions], dim=1
+            ),
+            num_pointer_tokens=0 if pointers is None else pointers[0].shape[1],
             feature_size=(height, width),
         )
         conditioned: Tensor = attended.transpose(1, 2).unflatten(2, (height, width))
@@ -189,31 +250,26 @@ class SAM2Tracker(nn.Module):
         """
         return non_overlapping(logits) if self.non_overlapping_memories else logits
 
-    def _memory_tokens(self, selection: MemorySelection) -> tuple[Tensor, Tensor, int]:
-        """Memory tokens (O, N, Cm), their positions, and how many are pointers."""
-        tokens: list[Tensor] = []
-        positions: list[Tensor] = []
-        for memory in selection.memories:
-            spatial = memory.spatial.to(self.temporal_embedding.dtype)
-            encoding = sine_encoding_2d(
-                channels=spatial.shape[1],
-                size=(spatial.shape[2], spatial.shape[3]),
-                device=spatial.device,
-            )
-            temporal = self.temporal_embedding[memory.age - 1]  # age 0: the last row
-            # (O, Cm, h, w) -> (O, N, Cm)
-            tokens.append(spatial.flatten(2).transpose(1, 2))
-            encoding = match_weights(encoding, temporal)
-            positions.append(encoding.flatten(2).transpose(1, 2) + temporal)
-        num_pointer_tokens = 0
-        if selection.pointers:
-            pointer_tokens, pointer_position = self.object_pointer.tokens(selection)
-            num_pointer_tokens = pointer_tokens.shape[1]
-            tokens.append(pointer_tokens)
-            positions.append(pointer_position)
-        num_rows = max(len(position) for position in positions)  # 1, or O
-        position = torch.cat([p.expand(num_rows, -1, -1) for p in positions], dim=1)
-        return torch.cat(tokens, dim=1), position, num_pointer_tokens
+    def spatial_tokens(self, memory: Tensor, temporal: Tensor) -> MemoryTokens:
+        """Convert R spatial memories of each object to memory tokens.
+
+        Args:
+            memory: (O, R, Cm, H16, W16).
+            temporal: Temporal embedding of each memory, (R, 1, 1, Cm).
+
+        Returns:
+            Tokens (O, R * N, Cm) and their position encoding, (1, R * N, Cm).
+        """
+        encoding = sine_encoding_2d(
+            channels=memory.shape[2],
+            size=(memory.shape[3], memory.shape[4]),
+            device=memory.device,
+        )
+        encoding = match_weights(encoding, temporal).flatten(2).transpose(1, 2)
+        position = encoding + temporal.flatten(1, 2)  # (R, N, Cm)
+        # (O, R, Cm, h, w) -> (O, R * N, Cm)
+        tokens = memory.to(temporal.dtype).flatten(3).transpose(2, 3).flatten(1, 2)
+        return tokens, position.flatten(0, 1)[None]
 
 
 def _embedding(*shape: int) -> nn.Parameter:
