@@ -42,6 +42,15 @@ class MaskDecoderOutput:
     mask_tokens: Tensor
     object_score_logits: Tensor
 
+    @property
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Index of each object's candidate with the highest estimated IoU.
+
+        ``mask_logits[decoded.best]`` is (O, H4, W4).
+        """
+        best = self.ious.argmax(dim=1)
+        return torch.arange(best.shape[0], device=best.device), best
+
 
 @MODELS.register_module()
 class SAM2MaskDecoder(nn.Module):

@@ -89,7 +89,7 @@ class SAM2PromptEncoder(nn.Module):
             sparse = self.embed_points(padded, embedding_size)  # (O, P + 1, C)
         return PromptEmbeddings(
             sparse=sparse,
-            dense=self._embed_masks(mask_logits, embedding_size, num_objects),
+            dense=self.embed_masks(mask_logits, embedding_size, num_objects),
         )
 
     def embed_points(
@@ -121,13 +121,23 @@ class SAM2PromptEncoder(nn.Module):
         """Position encoding of the image embedding, (1, C, H16, W16)."""
         return self.position_encoding.grid(embedding_size)[None]
 
-    def _embed_masks(
+    def embed_masks(
         self,
         mask_logits: Tensor | None,
         embedding_size: tuple[int, int],
         num_objects: int,
     ) -> Tensor:
-        """Embed masks, or their absence: (O, C, H16, W16)."""
+        """Embed masks of an earlier step, or their absence.
+
+        Args:
+            mask_logits: As for :meth:`forward`, as are the others.
+
+        Returns:
+            (O, C, H16, W16).
+
+        Raises:
+            ValueError: If the masks are not four times the size of the embedding.
+        """
         if mask_logits is None:
             embedding = self.no_mask_embedding.weight[..., None, None]
             return embedding.expand(num_objects, -1, *embedding_size)
