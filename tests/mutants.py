@@ -85,12 +85,12 @@ MUTANTS = (
         'self.temporal_embedding[memory.age]',
     ),
     Mutant(
-        'SAM2Tracker.encode_memory',
-        'mask * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS',
-        'mask * MEMORY_MASK_SCALE',
+        'SAM2Tracker.encode_mask_memory',
+        'mask_probs * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS',
+        'mask_probs * MEMORY_MASK_SCALE',
     ),
     Mutant(
-        'SAM2Tracker.encode_memory',
+        'SAM2Tracker.encode_mask_memory',
         '1 - present.to(memory.dtype)',
         'present.to(memory.dtype)',
     ),
@@ -98,13 +98,11 @@ MUTANTS = (
         'SAMHeads.decode', 'decoded.ious.argmax(dim=1)', 'decoded.ious.argmin(dim=1)'
     ),
     Mutant(
-        'SAMHeads._decode',
+        'is_ambiguous',
         'points.num_points <= MAX_AMBIGUOUS_POINTS',
         'points.num_points < MAX_AMBIGUOUS_POINTS',
     ),
-    Mutant(
-        'SAMHeads.use_mask_as_output', 'pointers.blend(pointer, present)', 'pointer'
-    ),
+    Mutant('SAMHeads.mask_pointer', 'pointers.blend(pointer, present)', 'pointer'),
     Mutant(
         'decode_frame',
         'steps[-1].mask_logits.detach()',

@@ -25,7 +25,7 @@ from projects.sam2.models.tracking.frame import (
     track_frame,
     track_objects,
 )
-from projects.sam2.ops import downsample_logits, upsample_logits
+from projects.sam2.ops import downsample_logits, non_overlapping, upsample_logits
 from projects.sam2.structures import (
     DecoderStep,
     EncodedFrame,
@@ -186,17 +186,15 @@ def test_masks_are_float32_under_autocast() -> None:
 def test_memory_of_masks_equals_the_released_one(
     case: GoldenCase, name: str, *, binary: bool, separate: bool
 ) -> None:
-    tracker = golden_model(
-        case.spec['salt'], tracker={'non_overlapping_memories': separate}
-    ).tracker
+    tracker = golden_model(case.spec['salt']).tracker
     tokens = case.input('f2', (256, 3, EMBED_DIMS))
     features = _image_features(tokens.permute(1, 2, 0).unflatten(2, (16, 16)))
     logits = case.input('hm', (3, 1, IMAGE_SIZE, IMAGE_SIZE), 4.0)
     present = torch.tensor([[3.0], [-2.0], [0.5]]) > 0
+    if separate:  # as encode_frame_memory does with non_overlapping_memories
+        logits = non_overlapping(logits)
     with torch.no_grad():
-        memory = tracker.encode_memory(
-            features, tracker.non_overlapping_logits(logits), present, binary=binary
-        )
+        memory = tracker.encode_memory(features, logits, present, binary=binary)
     assert_close(memory, case.arrays[name], 1e-4, f'{case.name}/{name}')
 
 

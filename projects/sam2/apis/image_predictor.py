@@ -584,22 +584,13 @@ def decode_low_res(
     Returns:
         Mask logits (O, M, H4, W4) and their estimated IoU (O, M).
     """
-    cells = (image.embedding.shape[-2], image.embedding.shape[-1])
-    prompts = model.prompt_encoder(
-        points=points,
-        mask_logits=previous_logits,
-        embedding_size=cells,
-        num_objects=1 if points is None else len(points.coords),
-    )
-    decoded = model.mask_decoder(
+    return model.heads.decode_image(
         embedding=image.embedding,
-        position=model.prompt_encoder.dense_position(cells),
-        prompts=prompts,
         high_res=image.high_res,
+        points=points,
+        previous_logits=previous_logits,
         multimask=multimask,
-        select_by_stability=True,
     )
-    return at_least_float32(decoded.mask_logits), decoded.ious
 
 
 def limit_logits(logits: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from ..models.data_preprocessor import ClipDataPreprocessor
 from ..models.layers import sine_encoding_2d
 from ..models.released_names import check_settable, instead_of
 from ..models.tracking.memory_store import ObjectMemory, OffloadedMemoryStore
+from ..models.tracking.promptable import PromptableModel
 from ..models.tracking.session import TrackedObject
 from ..ops import non_overlapping
 from ..structures import FrameMemory
@@ -301,7 +302,7 @@ class ReleasedState(ReadOnly[str]):
 
     if TYPE_CHECKING:
         frames: FrameReader
-        model: SAM2
+        model: PromptableModel
         objects: dict[int, TrackedObject]
 
     def __getitem__(self, name: str) -> Any:

@@ -49,6 +49,7 @@ from ..memory_bank import (
     join_selections,
 )
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
+from .promptable import PromptableHeads
 
 MemoryTokens = tuple[Tensor, Tensor]  # (O, L, Cm) and position encoding (1 | O, L, Cm)
 # Mask probabilities are scaled to [-10, 10] for the memory encoder.
@@ -229,26 +230,30 @@ class SAM2Tracker(nn.Module):
         Returns:
             (O, Cm, H16, W16).
         """
-        mask = (logits > 0).to(logits.dtype) if binary else logits.sigmoid()
-        scaled = mask * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
+        probs = mask_probs_of(logits, binary=binary)
+        return self.encode_mask_memory(features.embedding, probs, present)
+
+    def encode_mask_memory(
+        self, embedding: Tensor, mask_probs: Tensor, present: Tensor
+    ) -> Tensor:
+        """Encode mask probabilities as spatial memories.
+
+        Args:
+            embedding: Features of the frame, (O | 1, C, H16, W16).
+            mask_probs: (O, 1, H, W), in [0, 1].
+            present: Whether the object is in the frame, (O, 1), bool.
+
+        Returns:
+            (O, Cm, H16, W16).
+        """
+        scaled = mask_probs * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
         memory: Tensor = self.memory_encoder(
-            features.embedding, match_weights(scaled, self.no_memory_embedding)
+            embedding, match_weights(scaled, self.no_memory_embedding)
         )
         if self.no_object_embedding is None:
             return memory
         absent = 1 - present.to(memory.dtype)
         return memory + (absent * self.no_object_embedding)[..., None, None]
-
-    def non_overlapping_logits(self, logits: Tensor) -> Tensor:
-        """Let each pixel belong to one object, if the tracker is configured so.
-
-        Args:
-            logits: Masks of the objects of one video, (O, 1, H, W).
-
-        Returns:
-            (O, 1, H, W).
-        """
-        return non_overlapping(logits) if self.non_overlapping_memories else logits
 
     def spatial_tokens(self, memory: Tensor, temporal: Tensor) -> MemoryTokens:
         """Convert R spatial memories of each object to memory tokens.
@@ -276,6 +281,11 @@ def _embedding(*shape: int) -> nn.Parameter:
     parameter = nn.Parameter(torch.zeros(shape))
     nn.init.trunc_normal_(parameter, std=0.02)
     return parameter
+
+
+def mask_probs_of(logits: Tensor, *, binary: bool) -> Tensor:
+    """Probabilities of masks, thresholded if they are to be binary, (O, 1, H, W)."""
+    return (logits > 0).to(logits.dtype) if binary else logits.sigmoid()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +323,7 @@ class SAMHeads:
         # In float32 under autocast as well: masks are up-sampled or fed back.
         logits = at_least_float32(decoded.mask_logits)  # (O, M, H4, W4)
         if mode is TrackingMode.EVALUATION or self.tracker.gate_training_masks:
-            logits = torch.where(present[..., None, None], logits, NO_OBJECT_LOGIT)
+            logits = gate_masks(logits, present)
         best = decoded.ious.argmax(dim=1)
         objects = torch.arange(len(best), device=best.device)
         # A single candidate has a single token; then `best` is 0.
@@ -328,28 +338,41 @@ class SAMHeads:
             points=points,
         )
 
-    def predict_masks(
+    def decode_image(
         self,
         *,
         embedding: Tensor,
-        features: ImageFeatures,
-        points: PointPrompt,
-        previous_logits: Tensor | None = None,
-    ) -> Tensor:
+        high_res: tuple[Tensor, Tensor],
+        points: PointPrompt | None,
+        previous_logits: Tensor | None,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
         """Decode the masks of an image, ignoring the object score.
 
         Args:
-            embedding: Features of a frame without memory, (O, C, H16, W16).
-            previous_logits: Masks of the previous step, (O, 1, H4, W4), or None.
+            embedding: Features of a frame without memory, (O | 1, C, H16, W16).
+            high_res: Features of stride 8 and 4, of :class:`ImageFeatures`.
+            points: Points and boxes; None adds no padding point either.
+            previous_logits: Masks of the previous step, (O | 1, 1, H4, W4), or None.
+            multimask: Decode three masks for an ambiguous prompt, not one.
 
         Returns:
-            The mask with the highest estimated IoU, (O, 1, H4, W4), logits.
+            Mask logits (O, M, H4, W4) and their estimated IoU (O, M).
         """
-        mode = TrackingMode.EVALUATION
-        decoded = self._decode(embedding, features, points, previous_logits, mode)
-        best = decoded.ious.argmax(dim=1)
-        objects = torch.arange(len(best), device=best.device)
-        return at_least_float32(decoded.mask_logits)[objects, best][:, None]
+        decoded = self.mask_decoder(
+            embedding=embedding,
+            position=self._position(embedding),
+            prompts=self._prompts(
+                embedding,
+                points,
+                previous_logits,
+                num_objects=1 if points is None else len(points.coords),
+            ),
+            high_res=high_res,
+            multimask=multimask,
+            select_by_stability=True,
+        )
+        return at_least_float32(decoded.mask_logits), decoded.ious
 
     def use_mask_as_output(
         self, *, mask: Tensor, features: ImageFeatures
@@ -362,30 +385,36 @@ class SAMHeads:
         Returns:
             The mask as logits; only the object pointer comes from the decoder.
         """
-        given = mask.to(features.embedding.dtype)
-        full_logits = at_least_float32(given) * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
-        height, width = mask.shape[-2:]
-        logits = downsample_logits(full_logits, (height // 4, width // 4))
-        embedding = features.embedding
+        pointer = self.mask_pointer(embedding=features.embedding, mask=mask)
+        return given_mask_step(mask, pointer)
+
+    def mask_pointer(self, *, embedding: Tensor, mask: Tensor) -> Tensor:
+        """Object pointers of given masks.
+
+        Args:
+            embedding: Features of the frame, (O | 1, C, H16, W16).
+            mask: (O, 1, H, W), of 0 and 1.
+
+        Returns:
+            (O, C); the no-object pointer where the mask is empty or the decoder judges
+            the object absent.
+        """
+        given = mask.to(embedding.dtype)
         token, object_score = self.mask_decoder.encode_mask_prompt(
             embedding=embedding,
             position=self._position(embedding),
             prompts=self._prompts(
-                embedding, None, self.tracker.mask_prompt_downsample(given)
+                embedding,
+                _padding_point(given),
+                self.tracker.mask_prompt_downsample(given),
+                num_objects=given.shape[0],
             ),
         )
         pointers = self.tracker.object_pointer
         pointer = pointers(token, object_score > 0)
         present = mask.flatten(1).any(dim=1, keepdim=True)
-        return DecoderStep(
-            candidate_logits=logits,
-            candidate_ious=torch.ones_like(object_score),
-            mask_logits=logits,
-            # Absent if the decoder says so (above) or if the given mask is empty.
-            object_pointer=pointers.blend(pointer, present),
-            object_score_logits=present * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS,
-            full_logits=full_logits,
-        )
+        blended: Tensor = pointers.blend(pointer, present)
+        return blended
 
     def _decode(
         self,
@@ -398,9 +427,14 @@ class SAMHeads:
         output: MaskDecoderOutput = self.mask_decoder(
             embedding=embedding,
             position=self._position(embedding),
-            prompts=self._prompts(embedding, points, previous_logits),
+            prompts=self._prompts(
+                embedding,
+                _padding_point(embedding) if points is None else points,
+                previous_logits,
+                num_objects=embedding.shape[0],
+            ),
             high_res=(features.high_res_8, features.high_res_4),
-            multimask=points is None or points.num_points <= MAX_AMBIGUOUS_POINTS,
+            multimask=is_ambiguous(points),
             select_by_stability=mode is TrackingMode.EVALUATION,
         )
         return output
@@ -415,24 +449,78 @@ class SAMHeads:
         embedding: Tensor,
         points: PointPrompt | None,
         previous_logits: Tensor | None,
+        *,
+        num_objects: int,
     ) -> PromptEmbeddings:
         prompts: PromptEmbeddings = self.prompt_encoder(
-            points=_padding_point(embedding) if points is None else points,
+            points=points,
             mask_logits=previous_logits,
             embedding_size=(embedding.shape[-2], embedding.shape[-1]),
-            num_objects=embedding.shape[0],
+            num_objects=num_objects,
         )
         return prompts
 
 
-def _padding_point(embedding: Tensor) -> PointPrompt:
+def _padding_point(objects: Tensor) -> PointPrompt:
     """One padding point for each object: the model was trained to expect a point."""
-    num_objects, device = embedding.shape[0], embedding.device
+    num_objects, device = objects.shape[0], objects.device
     return PointPrompt(
         coords=torch.zeros(num_objects, 1, 2, device=device),
         labels=torch.full(
             (num_objects, 1), PointLabel.PADDING, dtype=torch.int32, device=device
         ),
+    )
+
+
+def is_ambiguous(points: PointPrompt | None) -> bool:
+    """Whether a prompt is ambiguous, so that several candidates are decoded."""
+    return points is None or points.num_points <= MAX_AMBIGUOUS_POINTS
+
+
+def gate_masks(logits: Tensor, present: Tensor) -> Tensor:
+    """Replace the masks of objects judged absent by ``NO_OBJECT_LOGIT``.
+
+    Args:
+        logits: (O, M, H4, W4).
+        present: (O, 1), bool.
+    """
+    return torch.where(present[..., None, None], logits, NO_OBJECT_LOGIT)
+
+
+def best_masks(logits: Tensor, ious: Tensor) -> Tensor:
+    """Choose the mask with the highest estimated IoU.
+
+    Args:
+        logits: (O, M, H4, W4).
+        ious: (O, M).
+
+    Returns:
+        (O, 1, H4, W4).
+    """
+    objects = torch.arange(len(ious), device=ious.device)
+    return logits[objects, ious.argmax(dim=1)][:, None]
+
+
+def given_mask_step(mask: Tensor, object_pointer: Tensor) -> DecoderStep:
+    """The output of a frame whose masks are given.
+
+    Args:
+        mask: (O, 1, H, W), bool.
+        object_pointer: Of :meth:`SAMHeads.mask_pointer`, (O, C).
+    """
+    given = at_least_float32(mask.to(object_pointer.dtype))
+    full_logits = given * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
+    height, width = mask.shape[-2:]
+    logits = downsample_logits(full_logits, (height // 4, width // 4))
+    present = mask.flatten(1).any(dim=1, keepdim=True)  # (O, 1)
+    scores = present * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
+    return DecoderStep(
+        candidate_logits=logits,
+        candidate_ious=torch.ones_like(scores),
+        mask_logits=logits,
+        object_pointer=object_pointer,
+        object_score_logits=scores,
+        full_logits=full_logits,
     )
 
 
@@ -474,7 +562,7 @@ class FrameTask:
 
 
 def track_frame(
-    heads: SAMHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
+    heads: PromptableHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
 ) -> EncodedFrame:
     """Segment the objects of a frame and encode their memory."""
     steps = segment_frame(heads, features, store, task).steps
@@ -482,7 +570,7 @@ def track_frame(
 
 
 def segment_frame(
-    heads: SAMHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
+    heads: PromptableHeads, features: ImageFeatures, store: MemoryStore, task: FrameTask
 ) -> FrameOutput:
     """Segment the objects of a frame that no other frame attends to."""
     selection = select_memories(heads, store, task)
@@ -491,7 +579,7 @@ def segment_frame(
 
 
 def select_memories(
-    heads: SAMHeads, store: MemoryStore, task: FrameTask
+    heads: PromptableHeads, store: MemoryStore, task: FrameTask
 ) -> MemorySelection | None:
     """Select the memories that a frame attends to; None where it attends to none.
 
@@ -504,7 +592,7 @@ def select_memories(
 
 
 def decode_frame(
-    heads: SAMHeads,
+    heads: PromptableHeads,
     features: ImageFeatures,
     selection: MemorySelection | None,
     task: FrameTask,
@@ -541,7 +629,7 @@ def decode_frame(
 
 
 def encode_frame_memory(
-    heads: SAMHeads,
+    heads: PromptableHeads,
     features: ImageFeatures,
     steps: tuple[DecoderStep, ...],
     task: FrameTask,
@@ -553,7 +641,8 @@ def encode_frame_memory(
         full_logits = upsample_logits(last.mask_logits, features.frame_size)
     tracker, binary = heads.tracker, False
     if task.query.mode is TrackingMode.EVALUATION:
-        full_logits = tracker.non_overlapping_logits(full_logits)
+        if tracker.non_overlapping_memories:
+            full_logits = non_overlapping(full_logits)
         is_reread_prompt = task.reread_prompt and task.prompt is not None
         is_prompted = last.points is not None or is_reread_prompt
         binary = tracker.binary_clicked_memories and is_prompted
@@ -595,7 +684,7 @@ class ObjectBatch:
 
 
 def track_objects(
-    heads: SAMHeads,
+    heads: PromptableHeads,
     stores: Mapping[int, MemoryStore],
     features: ImageFeatures,
     query: MemoryQuery,

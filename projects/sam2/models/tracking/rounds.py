@@ -16,7 +16,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -47,15 +46,14 @@ from ...structures import (
     marks_of_points,
 )
 from ..prompt_simulator import ClickGenerators, PromptKind, SAM2PromptSimulator
+from .frame import best_masks, is_ambiguous
+from .promptable import PromptableModel
 from .session import (
     PREVIOUS_LOGIT_LIMIT,
     SessionOptions,
     TrackedObject,
     VideoSession,
 )
-
-if TYPE_CHECKING:
-    from ..sam2 import SAM2
 
 BOX_ROUND = 'box'
 PROBABILITY_THRESHOLD = 0.5  # of a mask
@@ -96,7 +94,7 @@ class SourceFrames:
         return self.source.read_frame(frame_index)
 
 
-def open_session(model: 'SAM2', frames: SourceFrames) -> VideoSession:
+def open_session(model: PromptableModel, frames: SourceFrames) -> VideoSession:
     """Open a session for one forward pass; memories out of its reach are deleted.
 
     Offline rounds open one for each pass.
@@ -107,7 +105,7 @@ def open_session(model: 'SAM2', frames: SourceFrames) -> VideoSession:
 
 
 def track_video(
-    model: 'SAM2', simulator: SAM2PromptSimulator, source: VideoSource
+    model: PromptableModel, simulator: SAM2PromptSimulator, source: VideoSource
 ) -> Iterator[FramePrediction]:
     """Prompt each object where it appears first and track it to the end.
 
@@ -141,7 +139,7 @@ def track_video(
 
 
 def _new_at_model_size(
-    model: 'SAM2', truth: FrameMasks | None, known: Collection[int]
+    model: PromptableModel, truth: FrameMasks | None, known: Collection[int]
 ) -> FrameMasks | None:
     """The objects of a frame that are new, or None.
 
@@ -259,7 +257,7 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def points_at_model_size(
-    model: 'SAM2', points: PointPrompt, size: tuple[int, int]
+    model: PromptableModel, points: PointPrompt, size: tuple[int, int]
 ) -> PointPrompt:
     """Scale points from pixels of a file, of the given size, to the model's image."""
     shares = points.coords / points.coords.new_tensor([size[1], size[0]])
@@ -275,7 +273,7 @@ class ImageView:
         mirrored: Whether images are mirrored; prompts and masks outside are not.
     """
 
-    model: 'SAM2'
+    model: PromptableModel
     mirrored: bool = False
 
     def encode(self, pixels: NDArray[np.uint8]) -> ImageFeatures:
@@ -304,12 +302,15 @@ class ImageView:
         heads, limit = self.model.heads, PREVIOUS_LOGIT_LIMIT
         if self.mirrored:
             points = mirror_points(points, size[1])
-        return heads.predict_masks(
+        seen = points_at_model_size(self.model, points, size)
+        logits, ious = heads.decode_image(
             embedding=heads.tracker.condition_on_memory(features, None),
-            features=features,
-            points=points_at_model_size(self.model, points, size),
+            high_res=(features.high_res_8, features.high_res_4),
+            points=seen,
             previous_logits=None if previous is None else previous.clamp(-limit, limit),
+            multimask=is_ambiguous(seen),
         )
+        return best_masks(logits, ious)
 
 
 def mirror_points(points: PointPrompt, width: int) -> PointPrompt:
@@ -371,7 +372,9 @@ class SAM2PromptRounds(SAM2PromptSimulator):
         self.num_clicks = num_clicks
 
     @abstractmethod
-    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+    def run(
+        self, model: PromptableModel, source: VideoSource
+    ) -> Iterator[FramePrediction]:
         """Prompt the objects of a video, round by round."""
 
 
@@ -413,7 +416,9 @@ class SAM2ImageRounds(SAM2PromptRounds):
             raise ValueError(msg)
         self.click_counts = tuple(click_counts)
 
-    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+    def run(
+        self, model: PromptableModel, source: VideoSource
+    ) -> Iterator[FramePrediction]:
         """Prompt the objects of each annotated frame."""
         return self.run_views([ImageView(model=model)], source)
 
@@ -551,7 +556,7 @@ class SAM2VideoRounds(SAM2PromptRounds):
 
     def prediction(
         self,
-        model: 'SAM2',
+        model: PromptableModel,
         objects: dict[int, TrackedObject],
         frame_index: int,
         size: tuple[int, int],
@@ -601,7 +606,10 @@ def _shown(obj: TrackedObject, frame_index: int, size: tuple[int, int]) -> Tenso
 
 
 def _truth_of(
-    truth: FrameMasks | None, object_id: int, size: tuple[int, int], model: 'SAM2'
+    truth: FrameMasks | None,
+    object_id: int,
+    size: tuple[int, int],
+    model: PromptableModel,
 ) -> GroundTruth | None:
     """Ground truth of one object, empty if it is absent; None if not annotated."""
     if truth is None:
@@ -634,7 +642,9 @@ class SAM2OfflineRounds(SAM2VideoRounds):
     :class:`SAM2VideoRounds`.
     """
 
-    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+    def run(
+        self, model: PromptableModel, source: VideoSource
+    ) -> Iterator[FramePrediction]:
         """Track the video once in every round."""
         frames = SourceFrames(source)
         session = open_session(model, frames)
@@ -708,7 +718,9 @@ class SAM2OnlineRounds(SAM2VideoRounds):
             raise ValueError(msg)
         self.min_iou = min_iou
 
-    def run(self, model: 'SAM2', source: VideoSource) -> Iterator[FramePrediction]:
+    def run(
+        self, model: PromptableModel, source: VideoSource
+    ) -> Iterator[FramePrediction]:
         """Track the video once."""
         frames = SourceFrames(source)
         session = open_session(model, frames)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -55,9 +55,7 @@ from .memory_store import (
     OffloadedMemoryStore,
     OffloadFile,
 )
-
-if TYPE_CHECKING:
-    from ..sam2 import SAM2
+from .promptable import PromptableModel
 
 PREVIOUS_LOGIT_LIMIT = 32.0  # masks that a click refines are clamped to it
 MAX_LISTED = 8  # objects in an error
@@ -247,7 +245,7 @@ class VideoSession:
 
     def __init__(
         self,
-        model: 'SAM2',
+        model: PromptableModel,
         read_frame: Callable[[int], NDArray[np.uint8]],
         num_frames: int,
         *,
