@@ -236,7 +236,7 @@ class RememberGraph(SAM2Graph):
         self, embedding: Tensor, mask_probs: Tensor, present: Tensor
     ) -> tuple[Tensor, ...]:
         """Run the memory encoder."""
-        return (self.model.tracker.remember(embedding, mask_probs, present),)
+        return (self.model.tracker.encode_mask_memory(embedding, mask_probs, present),)
 
 
 GRAPHS: dict[str, type[SAM2Graph]] = {
