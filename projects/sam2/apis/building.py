@@ -27,6 +27,7 @@ from ..datasets.io.listing import scan_folder
 from ..engine.config import read_config
 from ..installation import CONFIGS, near_configs, own_config, tool_command
 from ..models import SAM2
+from ..models.compiling import compile_model
 from ..ops import import_optional
 from .inputs import read_whole_number
 from .released_overrides import read_overrides
@@ -194,13 +195,7 @@ def build_video_model(
         **options,
     )
     if vos_optimized:
-        model.image_encoder.compile()
-        for part in (
-            model.mask_decoder,
-            model.tracker.memory_attention,
-            model.tracker.memory_encoder,
-        ):
-            part.compile(dynamic=True)  # the number of objects varies
+        compile_model(model)
     return model, predictor_options
 
 

@@ -1,5 +1,6 @@
 """Memory attention: the features of a frame attend to memories of other frames."""
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -174,7 +175,8 @@ class MemoryAttentionLayer(nn.Module):
             )
             tokens = tokens + self.dropout(attended)
             forwarded: Tensor
-            if num_maps > MAX_MAPS_KEPT:
+            # A compiler, which decides itself, would compile either case on its own.
+            if not torch.compiler.is_compiling() and num_maps > MAX_MAPS_KEPT:
                 forwarded = checkpoint(self._feed_forward, tokens)
             else:
                 forwarded = self._feed_forward(tokens)

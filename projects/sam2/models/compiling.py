@@ -1,0 +1,160 @@
+"""Which parts of SAM 2 ``torch.compile`` compiles, and how, so that it does so once.
+
+:func:`compile_model` compiles the parts with most of the work, the regions. Sessions,
+the memory bank and the choice of prompts run eagerly. Each region is traced without a
+graph break. torch takes sizes for constants and compiles again for others, so a region
+declares what changes within a video: the numbers of objects, points and memories.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from fnmatch import fnmatchcase
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Backend = str | Callable[..., Any]
+
+# Names of modules; `*` matches one level. Blocks and layers are compiled one by one:
+# equal ones share what was compiled, so that 48 blocks take no longer than four.
+REGIONS = (
+    'image_encoder.backbone.blocks.*',
+    'tracker.memory_attention.layers.*',
+    'tracker.memory_encoder',
+    'tracker.object_pointer',
+    'prompt_encoder',
+    'mask_decoder',
+)
+# Arguments whose second dimension changes (points, memories), beside the first.
+OF_VARIABLE_LENGTH = frozenset({'coords', 'labels', 'sparse', 'memory', 'memory_keys'})
+# Compiled variants of a region: blocks of different sizes, one object or several,
+# training and evaluation. torch's own limit is 8.
+MAX_VARIANTS = 64
+
+
+def compile_model(model: nn.Module, *, backend: Backend = 'inductor') -> None:
+    """Compile the regions of a SAM 2, each when it is first called.
+
+    Results differ by rounding. A second call changes nothing, and copies of the model
+    are not compiled. Threads may share the model. Compiling needs a C++ compiler, and
+    Triton on a GPU.
+
+    Args:
+        model: The model, on its device.
+        backend: Of ``torch.compile``.
+
+    Example:
+        >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
+        >>> compile_model(model)
+    """
+    for pattern in REGIONS:
+        compiled = compile_variants(_call, backend=backend)
+        for module in find_modules(model, pattern):
+            if not isinstance(module._compiled_call_impl, CompiledRegion):  # noqa: SLF001
+                # What nn.Module.compile sets: copies of the module and pickles lack it.
+                module._compiled_call_impl = CompiledRegion(module, compiled)  # noqa: SLF001
+
+
+def find_modules(model: nn.Module, pattern: str) -> list[nn.Module]:
+    """Find the modules whose names match a pattern; ``*`` matches one level."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if fnmatchcase(name, pattern) and name.count('.') == pattern.count('.')
+    ]
+
+
+def compile_variants(
+    function: Callable[..., Any], *, backend: Backend
+) -> Callable[..., Any]:
+    """Compile a function as one graph, for all sizes that are marked."""
+    limits: dict[str, Any] = {
+        'recompile_limit': MAX_VARIANTS,
+        'isolate_recompiles': True,
+    }
+    if not limits.keys() <= signature(torch.compile).parameters.keys():
+        limits = {}  # older than torch 2.13
+        raise_recompile_limit(MAX_VARIANTS * len(REGIONS))
+    return torch.compile(
+        function, backend=backend, fullgraph=True, dynamic=False, **limits
+    )
+
+
+def raise_recompile_limit(limit: int) -> None:
+    """Raise torch's limit of compiled variants, beyond which it runs eagerly."""
+    import torch._dynamo.config as settings  # noqa: PLC0415  takes half a second
+
+    # torch 2.5 does not know their new names, such as recompile_limit.
+    for name in ('cache_size_limit', 'accumulated_cache_size_limit'):
+        setattr(settings, name, max(limit, getattr(settings, name)))
+
+
+def _call(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    numbers: dict[str, Tensor],
+) -> Any:
+    """Call a module as ``nn.Module`` does, with its hooks."""
+    lengths = {name: empty.shape[0] for name, empty in numbers.items()}
+    return module._call_impl(*args, **kwargs, **lengths)  # noqa: SLF001
+
+
+class CompiledRegion:
+    """Calls a module compiled, with the sizes declared that change between calls.
+
+    Args:
+        module: A module whose tensors all begin with a dimension of frames or objects.
+        compiled: The compiled :func:`_call`.
+    """
+
+    def __init__(self, module: nn.Module, compiled: Callable[..., Any]) -> None:
+        self.module = module
+        self.compiled = compiled
+        self.names = tuple(signature(module.forward).parameters)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module."""
+        args = tuple(
+            _declare(value, name)
+            for name, value in zip(self.names[: len(args)], args, strict=True)
+        )
+        # A number would be a constant, but the length of a tensor may vary.
+        numbers = {
+            name: _declare(torch.empty(value, 0), name)
+            for name, value in kwargs.items()
+            if type(value) is int
+        }
+        kwargs = {
+            name: _declare(value, name)
+            for name, value in kwargs.items()
+            if name not in numbers
+        }
+        return self.compiled(self.module, args, kwargs, numbers)
+
+
+def _declare(value: Any, name: str) -> Any:
+    """Declare the sizes of an argument that change between calls."""
+    if isinstance(value, tuple):
+        return tuple(_declare(item, name) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        declared = {
+            f.name: _declare(getattr(value, f.name), f.name) for f in fields(value)
+        }
+        return replace(value, **declared)
+    if not isinstance(value, Tensor):
+        return value
+    # Variants are also told apart by strides, even where they mean nothing: those of a
+    # single object depend on where it comes from, and an expanded map has none.
+    if name == 'dense':
+        value = value.contiguous()
+    elif value.shape[0] == 1:
+        value = value[0][None]
+    dims = (0, 1) if name in OF_VARIABLE_LENGTH else (0,)
+    # torch compiles sizes of 1, which broadcast, on their own.
+    for dim in dims:
+        if value.shape[dim] > 1:
+            torch._dynamo.maybe_mark_dynamic(value, dim)  # noqa: SLF001
+    return value
