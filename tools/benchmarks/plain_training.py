@@ -25,12 +25,18 @@ __all__ = ['plain_way']
 
 
 @contextmanager
-def plain_way() -> Iterator[None]:
-    """Let models train in the plain way inside a ``with`` block."""
+def plain_way(*, fused_attention: bool = False) -> Iterator[None]:
+    """Let models train in the plain way inside a ``with`` block.
+
+    Args:
+        fused_attention: Attend with torch's kernel, as is usual on a GPU, where the
+            matrices of weights would fill the memory.
+    """
+    attend = fused_kernel if fused_attention else plain_attention
     with ExitStack() as changes:
         for owner, name, plain in (
             (checkpointing, 'SMALLEST_BYTES', math.inf),
-            (attention, 'attend', plain_attention),
+            (attention, 'attend', attend),
             (cpu, 'prefers_narrow_values', lambda *_: False),
             (HieraAttention, 'forward', plain_windows),
             (Dropout, 'forward', plain_dropout),
@@ -49,6 +55,13 @@ def plain_attention(
     return functional.dropout(logits.softmax(dim=-1), dropout) @ value
 
 
+def fused_kernel(
+    query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """Compute attention with the kernel that torch chooses."""
+    return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+
+
 def plain_windows(self: HieraAttention, maps: Tensor, *, window_size: int) -> Tensor:
     """Compute attention in windows that are padded before they are projected."""
     height, width = maps.shape[1:3]
@@ -57,7 +70,7 @@ def plain_windows(self: HieraAttention, maps: Tensor, *, window_size: int) -> Te
     windows = split_windows(functional.pad(maps, padding), window)
     query, key, value = self.qkv(windows).chunk(3, dim=-1)
     query = pool(query) if self.pools else query
-    gathered = plain_attention(
+    gathered = attention.attend(  # the one that plain_way chose
         *(
             part.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for part in (query, key, value)

@@ -12,10 +12,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS
 from plain_training import plain_way  # type: ignore[import-not-found]
+from torch import Tensor
 
 import projects.sam2.registration  # noqa: F401  registers the parts
 from projects.sam2.models import SAM2
-from projects.sam2.structures import ClipBatch, ClipTargets
+from projects.sam2.structures import ClipBatch, ClipSample, ClipTargets
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = ('plain', 'ours', 'low_memory')
@@ -95,6 +96,49 @@ def build(setting: Setting, way: str) -> SAM2:
 
 def make_clip(setting: Setting) -> ClipBatch:
     """Generate a clip of noise with moving rectangles as objects."""
+    masks = moving_rectangles(setting)
+    num_frames, num_objects, size, _ = masks.shape
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(num_frames, 3, size, size, generator=generator)
+    device = setting.device
+    return ClipBatch(
+        frames=frames.to(device),
+        num_frames=num_frames,
+        targets=ClipTargets(
+            masks=masks.to(device),
+            void=None,
+            annotated=torch.ones(masks.shape[:2], dtype=torch.bool, device=device),
+        ),
+        objects_per_clip=(num_objects,),
+        annotated_frames=frozenset(range(num_frames)),
+        seeds=(0,),
+    )
+
+
+def make_sample(setting: Setting) -> ClipSample:
+    """Generate the same objects in noise of 8 bits, as the data loader returns it."""
+    masks = moving_rectangles(setting)
+    num_frames, num_objects, size, _ = masks.shape
+    generator = torch.Generator().manual_seed(0)
+    shape = (num_frames, 3, size, size)
+    sample = ClipSample(
+        metainfo={
+            'video_name': 'noise',
+            'frame_indices': tuple(range(num_frames)),
+            'sample_index': 0,
+            'seed': 0,
+        }
+    )
+    sample.frames = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    sample.masklets = masks
+    sample.void = torch.zeros(num_frames, size, size, dtype=torch.bool)
+    sample.annotated = torch.ones(num_frames, dtype=torch.bool)
+    sample.object_ids = torch.arange(1, num_objects + 1)
+    return sample
+
+
+def moving_rectangles(setting: Setting) -> Tensor:
+    """Masks of objects that move through a clip, (T, O, H, W), bool."""
     size, num_objects = setting.image_size, setting.num_objects
     shape = (setting.num_frames, num_objects)
     masks = torch.zeros(*shape, size, size, dtype=torch.bool)
@@ -104,21 +148,7 @@ def make_clip(setting: Setting) -> ClipBatch:
             top = (size - side) * index // max(num_objects - 1, 1)
             left = (size - side) * frame // max(setting.num_frames - 1, 1)
             masks[frame, index, top : top + side, left : left + side] = True
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.randn(setting.num_frames, 3, size, size, generator=generator)
-    device = setting.device
-    return ClipBatch(
-        frames=frames.to(device),
-        num_frames=setting.num_frames,
-        targets=ClipTargets(
-            masks=masks.to(device),
-            void=None,
-            annotated=torch.ones(*shape, dtype=torch.bool, device=device),
-        ),
-        objects_per_clip=(num_objects,),
-        annotated_frames=frozenset(range(setting.num_frames)),
-        seeds=(0,),
-    )
+    return masks
 
 
 def run_step(
