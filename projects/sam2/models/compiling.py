@@ -6,14 +6,19 @@ graph break. torch takes sizes for constants and compiles again for others, so a
 declares what changes within a video: the numbers of objects, points and memories.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ..structures import FramePrompt, PointPrompt
+from .tracking.promptable import PromptableModel
+from .tracking.session import SessionOptions, VideoSession
 
 Backend = str | Callable[..., Any]
 
@@ -29,6 +34,7 @@ REGIONS = (
 )
 # Arguments whose second dimension changes (points, memories), beside the first.
 OF_VARIABLE_LENGTH = frozenset({'coords', 'labels', 'sparse', 'memory', 'memory_keys'})
+NUM_MAPS = 'num_maps'  # of memories in the tokens that a layer attends to
 # Compiled variants of a region: blocks of different sizes, one object or several,
 # training and evaluation. torch's own limit is 8.
 MAX_VARIANTS = 64
@@ -39,7 +45,7 @@ def compile_model(model: nn.Module, *, backend: Backend = 'inductor') -> None:
 
     Results differ by rounding. A second call changes nothing, and copies of the model
     are not compiled. Threads may share the model. Compiling needs a C++ compiler, and
-    Triton on a GPU.
+    Triton on a GPU; :func:`warm_up` does it before the first prompt.
 
     Args:
         model: The model, on its device.
@@ -55,6 +61,52 @@ def compile_model(model: nn.Module, *, backend: Backend = 'inductor') -> None:
             if not isinstance(module._compiled_call_impl, CompiledRegion):  # noqa: SLF001
                 # What nn.Module.compile sets: copies of the module and pickles lack it.
                 module._compiled_call_impl = CompiledRegion(module, compiled)  # noqa: SLF001
+
+
+@torch.no_grad()
+def warm_up(model: PromptableModel, options: SessionOptions | None = None) -> None:
+    """Run a short session of noise, so that all that a video needs is compiled.
+
+    What is compiled depends on autocast and on inference mode: call this within the
+    same contexts as the predictor.
+
+    Args:
+        model: A model in evaluation mode; see :func:`compile_model`.
+        options: Those of the sessions that follow.
+    """
+    height, width = size = model.data_preprocessor.image_size
+    frame = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    session = VideoSession(model, lambda _: frame, num_frames=7, options=options)
+    device = model.device
+    masks = torch.zeros(2, 1, height, width, dtype=torch.bool, device=device)
+    masks[..., : height // 2, :] = True
+
+    def prompt(frame_index: int, object_ids: Sequence[int], num_clicks: int) -> None:
+        shape = len(object_ids), num_clicks
+        clicks = PointPrompt(
+            coords=torch.full((*shape, 2), min(size) / 2, device=device),
+            labels=torch.ones(shape, dtype=torch.int32, device=device),
+        )
+        session.add_prompt(
+            frame_index,
+            object_ids,
+            FramePrompt(points=clicks) if num_clicks else FramePrompt(mask=masks),
+        )
+
+    # One object is prompted by clicks and two by masks, on two frames each: a frame
+    # between them attends to one memory or to several, and a frame after them in a
+    # reverse pass has no pointer.
+    for objects, num_clicks in (([0], 1), ([1, 2], 0)):
+        prompt(0, objects, num_clicks)
+        if num_clicks:
+            prompt(0, objects, 2)  # refines the first mask
+        session.step(1, object_ids=objects)
+        session.step(2, object_ids=objects)
+        if num_clicks:
+            prompt(2, objects, 1)  # a correction
+        session.step(5, object_ids=objects, reverse=True)
+        prompt(4, objects, 2 * num_clicks)
+        session.step(6, object_ids=objects, reverse=True)
 
 
 def find_modules(model: nn.Module, pattern: str) -> list[nn.Module]:
@@ -99,6 +151,13 @@ def _call(
 ) -> Any:
     """Call a module as ``nn.Module`` does, with its hooks."""
     lengths = {name: empty.shape[0] for name, empty in numbers.items()}
+    num_maps = lengths.pop(NUM_MAPS, None)
+    if num_maps is not None:
+        # torch would derive this number by divisions and check each in every call,
+        # which takes as long as the layer on a GPU.
+        num_tokens = num_maps * args[0].shape[1] + lengths['num_pointer_tokens']
+        torch._check(kwargs['memory'].shape[1] == num_tokens)  # noqa: SLF001
+        torch._check(kwargs['memory_keys'].shape[1] == num_tokens)  # noqa: SLF001
     return module._call_impl(*args, **kwargs, **lengths)  # noqa: SLF001
 
 
@@ -117,20 +176,23 @@ class CompiledRegion:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module."""
+        lengths = {name: value for name, value in kwargs.items() if type(value) is int}
+        if 'num_pointer_tokens' in lengths:
+            num_tokens = kwargs['memory'].shape[1] - lengths['num_pointer_tokens']
+            num_maps, rest = divmod(num_tokens, args[0].shape[1])
+            lengths |= {} if rest else {NUM_MAPS: num_maps}
         args = tuple(
             _declare(value, name)
             for name, value in zip(self.names[: len(args)], args, strict=True)
         )
         # A number would be a constant, but the length of a tensor may vary.
         numbers = {
-            name: _declare(torch.empty(value, 0), name)
-            for name, value in kwargs.items()
-            if type(value) is int
+            n: _declare(torch.empty(length, 0), n) for n, length in lengths.items()
         }
         kwargs = {
             name: _declare(value, name)
             for name, value in kwargs.items()
-            if name not in numbers
+            if name not in lengths
         }
         return self.compiled(self.module, args, kwargs, numbers)
 
