@@ -27,7 +27,6 @@ from ..datasets.io.listing import scan_folder
 from ..engine.config import read_config
 from ..installation import CONFIGS, near_configs, own_config, tool_command
 from ..models import SAM2
-from ..models.compiling import compile_model
 from ..ops import import_optional
 from .inputs import read_whole_number
 from .released_overrides import read_overrides
@@ -60,6 +59,7 @@ def build_sam2(
     apply_postprocessing: bool = True,
     *,
     image_size: tuple[int, int] | None = None,
+    compile: bool = False,  # noqa: A002  as torch and MMEngine name it
 ) -> SAM2:
     """Build a model and load its weights.
 
@@ -79,6 +79,8 @@ def build_sam2(
             config says so; False does neither.
         image_size: Height and width that images and frames are resized to, multiples
             of 32; by default that of the config.
+        compile: Compile the parts with most of the work, on their first use; see
+            :func:`~projects.sam2.models.compiling.compile_model`.
 
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
@@ -103,6 +105,7 @@ def build_sam2(
         mode=mode,
         apply_postprocessing=apply_postprocessing,
         image_size=image_size,
+        compile=compile,
     )
 
 
@@ -116,6 +119,7 @@ def build_sam2_video_predictor(
     vos_optimized: bool = False,
     *,
     image_size: tuple[int, int] | None = None,
+    compile: bool = False,  # noqa: A002  as torch and MMEngine name it
 ) -> 'SAM2VideoPredictor':
     """Build a video predictor; arguments and errors are those of :func:`build_sam2`.
 
@@ -125,7 +129,7 @@ def build_sam2_video_predictor(
         hydra_overrides_extra: May also have options of the predictor, such as
             ``'++model.non_overlap_masks=true'``.
         apply_postprocessing: Also fill holes of up to 8 pixels of the stride-4 mask.
-        vos_optimized: Compile the parts that run on each frame, on their first use.
+        vos_optimized: The same as ``compile``, as the release names it.
     """
     from .video_predictor import SAM2VideoPredictor  # noqa: PLC0415  avoids a cycle
 
@@ -136,8 +140,8 @@ def build_sam2_video_predictor(
         mode=mode,
         hydra_overrides_extra=hydra_overrides_extra,
         apply_postprocessing=apply_postprocessing,
-        vos_optimized=vos_optimized,
         image_size=image_size,
+        compile=compile or vos_optimized,
     )
     return SAM2VideoPredictor(model, **options)
 
@@ -177,6 +181,7 @@ def build_video_model(
     hydra_overrides_extra: Sequence[str] = (),
     apply_postprocessing: bool = True,
     vos_optimized: bool = False,
+    compile: bool = False,  # noqa: A002  as torch and MMEngine name it
     **options: Any,
 ) -> tuple[SAM2, dict[str, Any]]:
     """Build the model of a video predictor and collect the predictor's options.
@@ -192,10 +197,9 @@ def build_video_model(
         ckpt_path,
         changes,
         apply_postprocessing=apply_postprocessing,
+        compile=compile or vos_optimized,
         **options,
     )
-    if vos_optimized:
-        compile_model(model)
     return model, predictor_options
 
 
@@ -208,6 +212,7 @@ def _build(
     device: Device | None = None,
     mode: Literal['eval', 'train'] = 'eval',
     image_size: tuple[int, int] | None = None,
+    compile: bool = False,  # noqa: A002  as torch and MMEngine name it
 ) -> SAM2:
     """Build a model from a config with changed values, and load its weights."""
     if not apply_postprocessing:
@@ -235,6 +240,8 @@ def _build(
         check_weights(weights, model, source=source)
         model.load_state_dict(weights)
     model.to(target).train(mode == 'train')
+    if compile:
+        model.compile_regions()
     return model
 
 

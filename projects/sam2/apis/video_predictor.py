@@ -24,6 +24,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..models import SAM2
+from ..models.compiling import warm_up
 from ..models.tracking.frame import NO_OBJECT_LOGIT
 from ..models.tracking.session import SessionOptions, VideoSession, add_context
 from ..ops import non_overlapping, upsample_logits
@@ -325,6 +326,14 @@ class SAM2VideoPredictor(ReleasedModule):
             *find_pretrained(model_id), **options
         )
         return cls(model, **predictor_options)
+
+    def warm_up(self) -> None:
+        """Run a short session of noise, so that the first real click is fast.
+
+        For a model that was built with ``compile=True``: it is compiled now. Call it
+        within the same autocast and inference mode as the calls that follow.
+        """
+        warm_up(self.model, self.options)
 
     @property
     def model(self) -> SAM2:

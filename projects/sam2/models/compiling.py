@@ -107,6 +107,14 @@ def warm_up(model: PromptableModel, options: SessionOptions | None = None) -> No
         session.step(5, object_ids=objects, reverse=True)
         prompt(4, objects, 2 * num_clicks)
         session.step(6, object_ids=objects, reverse=True)
+    # On a CPU, torch chooses a convolution by whether there are 16 objects or fewer.
+    num_objects = min(session.options.max_batch_objects, 16)
+    model.tracker.encode_memory(
+        session.features(0),
+        torch.zeros(num_objects, 1, height, width, device=device),
+        torch.ones(num_objects, 1, dtype=torch.bool, device=device),
+        binary=False,
+    )
 
 
 def find_modules(model: nn.Module, pattern: str) -> list[nn.Module]:

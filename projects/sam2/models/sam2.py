@@ -23,6 +23,7 @@ from ..structures import (
     VideoSource,
 )
 from .adaptation import frozen_modules
+from .compiling import Backend, compile_model
 from .data_preprocessor import ClipDataPreprocessor
 from .layers import (
     ActivationCheckpointing,
@@ -174,6 +175,10 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
     def set_activation_checkpointing(self, setting: ActivationCheckpointing) -> None:
         """Choose what the backward pass recomputes; see the argument of the class."""
         set_activation_checkpointing(self, setting)
+
+    def compile_regions(self, backend: Backend = 'inductor') -> None:
+        """Compile the parts with most of the work; see :func:`compile_model`."""
+        compile_model(self, backend=backend)
 
     @property
     def heads(self) -> SAMHeads:

@@ -20,33 +20,36 @@ NUM_VARIANTS = 8
 
 @HOOKS.register_module()
 class SAM2CompileHook(Hook):
-    """Compiles modules with ``torch.compile`` and warms them up.
+    """Compiles a SAM 2 with ``torch.compile`` and warms it up.
 
-    The rest of the model (memory selection, prompts, the loss) runs eagerly. Results
-    differ by rounding. Compiling needs a C++ compiler, and Triton on a GPU.
+    By default :meth:`SAM2.compile_regions` does it, of each SAM 2 in the model; names
+    of modules are for parts that it does not know, such as another backbone. The rest
+    of the model (memory selection, prompts, the loss) runs eagerly. Results differ by
+    rounding. Compiling needs a C++ compiler, and Triton on a GPU.
 
     Args:
         static: Names of modules whose inputs have the same shape in every step; ``*``
             matches any characters, as in ``image_encoder.backbone.blocks.*``.
-        dynamic: Names of modules whose inputs vary in length: the memory grows from
-            frame to frame, and clips differ in their number of objects.
+        dynamic: Names of modules whose inputs vary in length.
         warm_up: Number of forward and backward passes before the first step: its batch
             runs with the prompts of that many steps, so that they are compiled.
             Weights, gradients and random states do not change.
 
     Raises:
-        ValueError: In ``before_train``, if a name matches no module.
+        ValueError: In ``before_train``, if a name matches no module, or there is
+            neither a name nor a SAM 2.
     """
 
     def __init__(
         self,
         *,
-        static: Sequence[str] = (),
-        dynamic: Sequence[str] = (),
+        static: Sequence[str] | None = None,
+        dynamic: Sequence[str] | None = None,
         warm_up: int = 0,
     ) -> None:
-        self.static = tuple(static)
-        self.dynamic = tuple(dynamic)
+        self.has_names = static is not None or dynamic is not None
+        self.static = tuple(static or ())
+        self.dynamic = tuple(dynamic or ())
         self.warm_up = warm_up
         self._is_warm = warm_up == 0
 
@@ -58,8 +61,12 @@ class SAM2CompileHook(Hook):
         """Compile parts of a model without a runner.
 
         Raises:
-            ValueError: If a name matches no module.
+            ValueError: If a name matches no module, or there is neither a name nor a
+                SAM 2.
         """
+        if not self.has_names:
+            _compile_regions(model)
+            return
         parts = [
             (part, is_dynamic)
             for patterns, is_dynamic in ((self.static, False), (self.dynamic, True))
@@ -88,6 +95,19 @@ class SAM2CompileHook(Hook):
         runner.logger.info(
             'Warmed up the compiled parts in %.0f s', perf_counter() - start
         )
+
+
+def _compile_regions(model: nn.Module) -> None:
+    """Compile each SAM 2 in a model."""
+    models: list[Any] = [m for m in model.modules() if hasattr(m, 'compile_regions')]
+    if not models:
+        msg = (
+            f'There is no SAM 2 in the {type(model).__name__}; name the modules to be '
+            f'compiled in the static or dynamic of SAM2CompileHook'
+        )
+        raise ValueError(msg)
+    for sam2 in models:
+        sam2.compile_regions()
 
 
 def _raise_recompile_limit(limit: int) -> None:
