@@ -32,7 +32,11 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import call_tool, whole_number
+from projects.sam2.engine.command_line import (
+    add_compile_option,
+    call_tool,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -76,6 +80,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--config', help='config file or released name')
     add('--checkpoint', help='released weights or a checkpoint of ours')
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
+    add_compile_option(group)
     add('--detector', metavar='CONFIG', help='of mmdetection, for prompts by text')
     add('--detector-checkpoint', metavar='FILE', help='weights of the detector')
     add('--language-model', metavar='FOLDER', help='language model of the detector')
@@ -229,6 +234,7 @@ def build_options(options: argparse.Namespace, token: str | None) -> DemoOptions
         config=options.config,
         checkpoint=options.checkpoint,
         device=options.device,
+        compile=options.compile,
         sessions=options.sessions,
         roots=tuple(options.root or [Path()]),
         sources=tuple(options.sources),

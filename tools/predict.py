@@ -35,7 +35,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import add_compile_option, call_tool
 
 if TYPE_CHECKING:
     from projects.sam2.apis import InferenceResult, ObjectPrompt
@@ -101,6 +101,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--formats', nargs='+', choices=FORMATS, default=['png', 'json'])
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add('--show', action='store_true', help='show the overlays in a window')
+    add_compile_option(parser)
     group = parser.add_argument_group('text')
     add_text = group.add_argument
     add_text('--text', help="phrases or classes, such as 'a dog . a ball .'")
@@ -201,6 +202,7 @@ def build_text_inferencer(options: argparse.Namespace) -> SAM2TextInferencer:
         model=options.config,
         weights=options.checkpoint,
         device=options.device,
+        compile=options.compile,
     )
 
 
@@ -305,6 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
             weights=options.checkpoint,
             device=options.device,
             automatic_masks=read_settings(options),
+            compile=options.compile,
         )
         call = partial(inferencer, prompts=read_prompts(options.prompts))
     results = call(

@@ -8,7 +8,11 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import add_run_arguments, call_tool
+from projects.sam2.engine.command_line import (
+    add_compile_option,
+    add_run_arguments,
+    call_tool,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -38,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         action='store_true',
         help="average mirrored views of each frame, as the config's tta_model says",
     )
+    add_compile_option(parser)
     options = parser.parse_args(arguments)
     from mmengine.dist import is_main_process
 
@@ -63,6 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if options.tta:
         apply_tta(cfg)
     with launched_runner(cfg, options) as runner:
+        if options.compile:
+            from projects.sam2.engine.distributed import unwrap_model
+            from projects.sam2.engine.hooks import SAM2CompileHook
+
+            SAM2CompileHook().apply(unwrap_model(runner.model))
         metrics: dict[str, float] = runner.test()
         if is_main_process():
             print(json.dumps(metrics, indent=2, default=float))

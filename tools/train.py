@@ -7,7 +7,11 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import add_run_arguments, call_tool
+from projects.sam2.engine.command_line import (
+    add_compile_option,
+    add_run_arguments,
+    call_tool,
+)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -34,6 +38,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help='scale the learning rate by the clips of an optimizer step over '
         'auto_scale_lr.base_batch_size of the config',
     )
+    add_compile_option(parser)
     return parser.parse_args(arguments)
 
 
@@ -43,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from projects.sam2.engine.config import apply_bfloat16, apply_work_dir, load_config
     from projects.sam2.engine.launching import launched_runner
     from projects.sam2.engine.resume import apply_resume
-    from projects.sam2.engine.run_options import apply_auto_scale_lr
+    from projects.sam2.engine.run_options import apply_auto_scale_lr, apply_compile
 
     cfg = load_config(options.config, options.cfg_options)
     apply_work_dir(cfg, options.work_dir)
@@ -51,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         apply_bfloat16(cfg)
     if options.auto_scale_lr:
         apply_auto_scale_lr(cfg)
+    if options.compile:
+        apply_compile(cfg)
     warnings = apply_resume(cfg, options.resume)
     with launched_runner(cfg, options) as runner:
         for warning in warnings:

@@ -30,7 +30,7 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import add_compile_option, call_tool
 
 if TYPE_CHECKING:
     from projects.sam2.apis.vos import VOSPlan
@@ -63,7 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--per-object-png', action='store_true', help='write a folder for each object')
     add('--score-threshold', type=float, default=0.0, help='of logits (default 0)')
     add('--apply-postprocessing', action='store_true', help='fill small holes')
-    add('--vos-optimized', action='store_true', help='compile the model first')
+    add_compile_option(parser, '--vos-optimized')
     add('--image-size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
     add('--device', help='cpu, cuda or cuda:N (default: a GPU per process)')
     add('--num-processes', type=int, default=1, help='on this rank (default 1)')
@@ -94,7 +94,7 @@ def make_plan(options: argparse.Namespace) -> 'VOSPlan':
         build={
             'device': options.device,
             'apply_postprocessing': options.apply_postprocessing,
-            'vos_optimized': options.vos_optimized,
+            'vos_optimized': options.compile,
             'image_size': size,
         },
     )

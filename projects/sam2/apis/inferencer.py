@@ -176,6 +176,7 @@ class SAM2Inferencer(BaseInferencer):
         show_progress: Show a progress bar.
         automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator` for inputs
             without a prompt, such as ``dict(points_per_side=16)``.
+        compile: As for :func:`build_sam2`.
 
     Raises:
         ValueError: If neither model nor weights are given.
@@ -192,6 +193,7 @@ class SAM2Inferencer(BaseInferencer):
         device: str | None = None,
         show_progress: bool = True,
         automatic_masks: Mapping[str, Any] | None = None,
+        compile: bool = False,  # noqa: A002  as torch and MMEngine name it
     ) -> None:
         checkpoint = None if weights is None else str(weights)
         super().__init__(
@@ -201,6 +203,8 @@ class SAM2Inferencer(BaseInferencer):
             scope='mmengine',
             show_progress=show_progress,
         )
+        if compile:
+            self.model.compile_regions()
         self.image_predictor = SAM2ImagePredictor(self.model)
         self.video_predictor = SAM2VideoPredictor(
             self.model, fill_hole_area=FILL_HOLE_AREA

@@ -60,6 +60,7 @@ class SAM2TextInferencer(SAM2Inferencer):
         weights: A checkpoint of SAM 2; None leaves the weights random.
         device: Device of SAM 2; None selects the best available one.
         show_progress: Show a progress bar.
+        compile: As for :func:`build_sam2`.
 
     Raises:
         ValueError: If neither model nor weights are given.
@@ -73,9 +74,14 @@ class SAM2TextInferencer(SAM2Inferencer):
         weights: str | Path | None = None,
         device: str | None = None,
         show_progress: bool = True,
+        compile: bool = False,  # noqa: A002  as torch and MMEngine name it
     ) -> None:
         super().__init__(
-            model=model, weights=weights, device=device, show_progress=show_progress
+            model=model,
+            weights=weights,
+            device=device,
+            show_progress=show_progress,
+            compile=compile,
         )
         self.detector = detector
 

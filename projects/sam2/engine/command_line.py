@@ -213,6 +213,23 @@ def add_cfg_options(
     parser.add_argument('--cfg-options', nargs='+', action=_ConfigOptions, help=text)
 
 
+def add_compile_option(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    *other_names: str,
+) -> None:
+    """Add ``--compile``.
+
+    Args:
+        other_names: Of the same option.
+    """
+    parser.add_argument(
+        '--compile',
+        *other_names,
+        action='store_true',
+        help='compile the model first, with torch.compile: slow to start, then faster',
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that every MM tool has."""
     parser.add_argument(

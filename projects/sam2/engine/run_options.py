@@ -24,6 +24,7 @@ FOREIGN_HOOKS = {
 # Scopes whose metric that dumps results differs from MMEngine's.
 DUMP_METRICS = {'mmdet': 'DumpDetResults'}
 RECORDER = 'MaskletRecorder'
+COMPILE_HOOK = 'SAM2CompileHook'
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
 DUMP_SUFFIXES = (*PICKLE_SUFFIXES, '.json')
 EVERYTHING = 1_000_000_000  # videos, or frames of a video
@@ -152,6 +153,16 @@ def apply_auto_scale_lr(cfg: Config) -> None:
         )
         raise ValueError(msg)
     cfg.auto_scale_lr = dict(enable=True, base_batch_size=base / accumulated)
+
+
+def apply_compile(cfg: Config) -> None:
+    """Compile the model in training, as :class:`SAM2CompileHook` does by default.
+
+    A hook of the config stays as it is.
+    """
+    hooks = list(cfg.get('custom_hooks') or ())
+    if COMPILE_HOOK not in map(part_name, hooks):
+        cfg.custom_hooks = [*hooks, ConfigDict(type=COMPILE_HOOK)]
 
 
 def _foreign_scope(cfg: Config) -> str | None:

@@ -114,6 +114,7 @@ class ModelStore:
         checkpoint: Likewise. Without both, the first model that is found: a small one
             on a CPU.
         device: Such as ``'cuda'`` or ``'cpu'``; None for the default device.
+        compile: Compile each model when it is built, which takes minutes.
         find_run: Returns the model of a training run for ``RUN/CHECKPOINT``.
         list_runs: Returns the best model of each training run.
 
@@ -128,10 +129,12 @@ class ModelStore:
         config: str | None = None,
         checkpoint: str | None = None,
         device: str | None = None,
+        compile: bool = False,  # noqa: A002  as torch and MMEngine name it
         find_run: Callable[[str], ModelChoice] | None = None,
         list_runs: Callable[[], Sequence[ModelChoice]] = tuple,
     ) -> None:
         self.device = str(usable_device(device))
+        self._compile = compile
         self._find_run, self._list_runs = find_run, list_runs
         self._given = given_model(config, checkpoint)
         choices = self.choices()
@@ -204,9 +207,15 @@ class ModelStore:
 
     def _build(self, choice: ModelChoice) -> SAM2VideoPredictor:
         try:
-            return build_sam2_video_predictor(
-                choice.config, choice.checkpoint, device=self.device
+            predictor = build_sam2_video_predictor(
+                choice.config,
+                choice.checkpoint,
+                device=self.device,
+                compile=self._compile,
             )
+            if self._compile:
+                predictor.warm_up()
         except RuntimeError as error:  # such as torch.OutOfMemoryError
             msg = f'the model {choice.name} cannot be loaded on {self.device}: {error}'
             raise ValueError(msg) from error
+        return predictor

@@ -97,6 +97,7 @@ class DemoOptions:
         config: Config of the model, see :class:`ModelStore`.
         checkpoint: Its weights.
         device: Where it runs; None for the best device.
+        compile: Compile it; see :class:`ModelStore`.
         sessions: Folder of the sessions, uploads and generated clips.
         roots: Folders and files that pages may open, by path.
         sources: What the command line names: videos, folders, images. Each opens its
@@ -117,6 +118,7 @@ class DemoOptions:
     config: str | None = None
     checkpoint: str | None = None
     device: str | None = None
+    compile: bool = False
     sessions: Path = Path('work_dirs') / 'demo'
     roots: tuple[Path, ...] = ()
     sources: tuple[Path, ...] = ()
@@ -262,6 +264,7 @@ class Demo:
             config=options.config,
             checkpoint=options.checkpoint,
             device=device,
+            compile=options.compile,
             find_run=self.runs.model,
             list_runs=self.runs.best_models,
         )
