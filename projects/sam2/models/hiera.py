@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import MLP, DropPath, attend_in_windows, checkpoint, pool
+from .layers import MLP, DropPath, Linear, attend_in_windows, checkpoint, pool
 from .pretrained import PretrainedModule
 
 PATCH_STRIDE = 4
@@ -206,7 +206,7 @@ class HieraBlock(nn.Module):
             num_layers=2,
             activation='gelu',
         )
-        self.shortcut = nn.Linear(in_dims, out_dims) if pools else None
+        self.shortcut = Linear(in_dims, out_dims) if pools else None
         self.drop_path = DropPath(rate=drop_path_rate)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -249,8 +249,8 @@ class HieraAttention(nn.Module):
             raise ValueError(msg)
         self.num_heads = num_heads
         self.pools = pools
-        self.qkv = nn.Linear(in_dims, 3 * out_dims)
-        self.output = nn.Linear(out_dims, out_dims)
+        self.qkv = Linear(in_dims, 3 * out_dims)
+        self.output = Linear(out_dims, out_dims)
 
     def forward(self, maps: Tensor, *, window_size: int = 0) -> Tensor:
         """Attend within each window.

@@ -15,6 +15,7 @@ from ..structures import EMBEDDING_STRIDE
 from .layers import (
     MLP,
     LayerNorm2d,
+    Linear,
     PixelLinear,
     checkpoint,
     map_in_chunks,
@@ -124,9 +125,9 @@ class ConvNeXtBlock(nn.Module):
             embed_dims, embed_dims, kernel_size=7, padding=3, groups=embed_dims
         )
         self.norm = LayerNorm2d(embed_dims)
-        self.expand = nn.Linear(embed_dims, EXPANSION * embed_dims)
+        self.expand = Linear(embed_dims, EXPANSION * embed_dims)
         self.activation = nn.GELU()
-        self.reduce = nn.Linear(EXPANSION * embed_dims, embed_dims)
+        self.reduce = Linear(EXPANSION * embed_dims, embed_dims)
         self.scale = nn.Parameter(torch.full((embed_dims,), LAYER_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from .checkpointing import (
     set_activation_checkpointing,
 )
 from .cpu import map_in_chunks
-from .mlp import MLP, Dropout, DropPath, LayerNorm2d, PixelLinear
+from .linear import Linear, PixelLinear, multiply_in_bfloat16
+from .mlp import MLP, Dropout, DropPath, LayerNorm2d
 from .position_encoding import (
     FourierPositionEncoding,
     sine_encoding_1d,
@@ -25,12 +26,14 @@ __all__ = [
     'Dropout',
     'FourierPositionEncoding',
     'LayerNorm2d',
+    'Linear',
     'PixelLinear',
     'RotaryAttention',
     'attend',
     'attend_in_windows',
     'checkpoint',
     'map_in_chunks',
+    'multiply_in_bfloat16',
     'pool',
     'recompute_activations',
     'recompute_norms_and_activations',

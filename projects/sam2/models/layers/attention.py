@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from . import cpu
 from .checkpointing import recomputable, recompute_output
+from .linear import Linear
 from .position_encoding import rotary_table, rotate
 
 
@@ -22,7 +23,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> T
     Returns:
         (O, heads, N, Cv).
     """
-    if cpu.is_plain_cpu(query):
+    if cpu.suits(query):
         return cpu.attention(query, key, value, dropout)
     return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
 
@@ -62,10 +63,10 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.internal_dims = internal_dims
         self.dropout = dropout
-        self.query = nn.Linear(embed_dims, internal_dims)
-        self.key = nn.Linear(kv_dims, internal_dims)
-        self.value = nn.Linear(kv_dims, internal_dims)
-        self.output = nn.Linear(internal_dims, embed_dims)
+        self.query = Linear(embed_dims, internal_dims)
+        self.key = Linear(kv_dims, internal_dims)
+        self.value = Linear(kv_dims, internal_dims)
+        self.output = Linear(internal_dims, embed_dims)
         self.has_narrow_values = num_heads == 1 and kv_dims < internal_dims
         if kv_dims < internal_dims:
             recompute_output(self.key)  # the tokens take less memory than the keys

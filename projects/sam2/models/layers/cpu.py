@@ -5,6 +5,7 @@ The model calls ``attend`` (``attention.py``), ``Dropout`` and ``ReLUDropout``
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,61 @@ def is_plain_cpu(tensor: Tensor) -> bool:
     return is_precise and tensor.is_cpu and not torch.compiler.is_compiling()
 
 
+# --- Products of matrices ---
+
+# Below this number of products the call of oneDNN takes longer than it saves.
+FEW_PRODUCTS = 2**18
+
+
+def multiplies_by_onednn(tensor: Tensor) -> bool:
+    """Whether :func:`multiply` gains from oneDNN's kernels, in place of torch's choice.
+
+    For float32 torch calls MKL, which does not use AVX-512 on processors of AMD: there
+    oneDNN is twice as fast. Without a graph, since its kernels record no gradients.
+    """
+    if not tensor.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    if tensor.dtype is torch.bfloat16:
+        return supports_bfloat16()
+    is_float32 = tensor.dtype is torch.float32
+    return (
+        is_float32 and _has_onednn('avx512_f') and not torch.is_autocast_enabled('cpu')
+    )
+
+
+def prefers_bfloat16(tensor: Tensor) -> bool:
+    """Whether products of a tensor gain from bfloat16."""
+    return supports_bfloat16() and (
+        tensor.dtype is torch.bfloat16 or multiplies_by_onednn(tensor)
+    )
+
+
+def supports_bfloat16() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 faster than those of float32."""
+    return _has_onednn('avx512_bf16') or _has_onednn('amx_tile')
+
+
+@cache
+def _has_onednn(instructions: str) -> bool:
+    is_supported = bool(torch.cpu.get_capabilities().get(instructions, False))
+    return is_supported and torch.backends.mkldnn.is_available()
+
+
+def multiply(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply rows by the weights of a linear layer: (..., C), (D, C) -> (..., D)."""
+    is_large = rows.numel() * len(weight) >= FEW_PRODUCTS
+    if is_large and rows.dtype == weight.dtype and multiplies_by_onednn(rows):
+        # The operator that torch.compile puts in place of a linear layer.
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
+            rows, weight, bias, 'none', [], ''
+        )
+        return product
+    return functional.linear(rows, weight, bias)
+
+
 # --- Attention ---
 
-# Below this number of attention weights, torch's kernel for values as wide as the keys
-# is faster than ours for narrow values.
+# Below this number of attention weights torch's kernel is faster than ours.
 FEW_WEIGHTS = 2**18
 
 
@@ -35,8 +87,18 @@ def prefers_narrow_values(query: Tensor, key: Tensor, dropout: float) -> bool:
         query: (O, heads, N, C).
         key: (O, heads, L, C).
     """
-    is_large = query.shape[-2] * key.shape[-2] >= FEW_WEIGHTS
-    return is_plain_cpu(query) and (dropout > 0 or is_large)
+    if dropout:
+        return is_plain_cpu(query)
+    return suits(query) and _is_large(query, key)
+
+
+def _is_large(query: Tensor, key: Tensor) -> bool:
+    return query.shape[-2] * key.shape[-2] >= FEW_WEIGHTS
+
+
+def suits(query: Tensor) -> bool:
+    """Whether :func:`attention` takes queries of this type."""
+    return is_plain_cpu(query) or multiplies_by_onednn(query)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
@@ -44,6 +106,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tens
 
     torch's fast kernel for CPUs supports neither dropout nor values whose width differs
     from that of the keys, and its slow one keeps three copies of the attention weights.
+    Without a graph the products of :func:`multiply` make up for a second pass over the
+    weights.
 
     Args:
         query: (O, heads, N, C).
@@ -54,15 +118,17 @@ def attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tens
     Returns:
         (O, heads, N, Cv).
     """
-    if not dropout and value.shape[-1] == key.shape[-1]:
+    needs_graph = torch.is_grad_enabled()
+    is_usual = not dropout and value.shape[-1] == key.shape[-1]
+    if is_usual and (needs_graph or not _is_large(query, key)):
         return functional.scaled_dot_product_attention(query, key, value)
     heads = query.shape[:-2]
     query, key, value = (tensor.flatten(0, -3) for tensor in (query, key, value))
-    if dropout or torch.is_grad_enabled():
+    if dropout or needs_graph:
         masks = DropoutMasks(draw_seed(), dropout) if dropout else None
         output: Tensor = _RowAttention.apply(query, key, value, masks)  # type: ignore[no-untyped-call]  # torch
     else:
-        output = torch.stack([*map(_tile_attention, query, key, value)])
+        output = torch.stack([*map(_attention_by_rows, query, key, value)])
     restored: Tensor = output.unflatten(0, heads)
     return restored
 
@@ -164,14 +230,12 @@ def _row_blocks(num_heads: int, num_rows: int) -> Iterator[tuple[int, slice]]:
             yield head, slice(start, min(start + NUM_ROWS, num_rows))
 
 
-# Sides of the tiles of attention weights: they fit into the cache.
-TILE_ROWS, TILE_COLUMNS = 256, 1024
+# Rows of attention weights that are computed at a time without a graph.
+ROWS_AT_ONCE = 256
 
 
-def _tile_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of one head without a graph, one tile of its weights after another.
-
-    The softmax is accumulated over the tiles of a row (Milakov and Gimelshein, 2018).
+def _attention_by_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of one head without a graph, one block of rows of weights at a time.
 
     Args:
         query: (N, C).
@@ -181,29 +245,15 @@ def _tile_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (N, Cv).
     """
-    num_rows = TILE_ROWS * torch.get_num_threads()  # the threads share a tile
+    row_bytes = len(key) * query.element_size()
+    num_rows = min(ROWS_AT_ONCE, max((MAX_TENSOR_BYTES - 1) // row_bytes, 1))
     query = query * query.shape[1] ** -0.5
-    output = query.new_zeros(len(query), value.shape[1])
-    row_max = query.new_full((len(query), 1), -torch.inf)
-    row_sum = torch.zeros_like(row_max)
-    buffer = query.new_empty(min(num_rows, len(query)) * min(TILE_COLUMNS, len(key)))
-    for keys, values in zip(
-        key.split(TILE_COLUMNS), value.split(TILE_COLUMNS), strict=True
-    ):
-        for start in range(0, len(query), num_rows):
-            rows = slice(start, start + num_rows)
-            queries = query[rows]
-            shape = len(queries), len(keys)
-            weights = buffer[: shape[0] * shape[1]].view(shape)
-            torch.mm(queries, keys.t(), out=weights)
-            new_max = torch.maximum(row_max[rows], weights.amax(dim=1, keepdim=True))
-            weights.sub_(new_max).exp_()
-            # Earlier tiles were measured against a lower maximum.
-            correction = row_max[rows].sub_(new_max).exp_()
-            row_sum[rows].mul_(correction).add_(weights.sum(dim=1, keepdim=True))
-            output[rows].mul_(correction).addmm_(weights, values)
-            row_max[rows] = new_max
-    return output.div_(row_sum)
+    columns = value.t().to(query.dtype).contiguous()  # (Cv, L), as weights of a layer
+    blocks = []
+    for queries in query.split(num_rows):
+        weights = multiply(queries, key).softmax(dim=1)  # (R, L)
+        blocks.append(multiply(weights, columns))
+    return torch.cat(blocks)
 
 
 # --- Dropout ---
@@ -295,22 +345,50 @@ class _Dropout(torch.autograd.Function):
 MAX_TENSOR_BYTES = 2**25
 
 
+# Hidden units of a block of rows that fit into the cache of a core.
+MAX_CACHED_BYTES = 2**21
+
+
 def map_in_chunks(
-    function: Callable[..., Tensor], *batches: Tensor, object_size: int
+    function: Callable[..., Tensor],
+    *batches: Tensor,
+    object_size: int,
+    max_bytes: int | None = None,
 ) -> Tensor:
     """Apply a function to batches of objects; in chunks on a CPU without a graph.
 
     Args:
         function: Takes batches (O, ...) and returns a batch (O, ...).
         object_size: Number of elements of an object in the largest tensor inside.
+        max_bytes: Limit of this tensor, by default ``MAX_TENSOR_BYTES``.
     """
     batch = batches[0]
-    # A traced graph must take any number of objects.
-    if torch.is_grad_enabled() or not batch.is_cpu or torch.compiler.is_compiling():
+    if not _needs_chunks(batch):
         return function(*batches)
     object_bytes = object_size * batch.element_size()
-    chunk_size = max((MAX_TENSOR_BYTES - 1) // object_bytes, 1)
+    chunk_size = max(((max_bytes or MAX_TENSOR_BYTES) - 1) // object_bytes, 1)
     if chunk_size >= len(batch):
         return function(*batches)
     chunks = zip(*(batch.split(chunk_size) for batch in batches), strict=True)
     return torch.cat([function(*chunk) for chunk in chunks])
+
+
+def map_rows(
+    function: Callable[[Tensor], Tensor], rows: Tensor, *, row_size: int
+) -> Tensor:
+    """Apply a function to rows (N, C); on a CPU in blocks that stay in the cache.
+
+    Args:
+        function: Maps each row independently.
+        row_size: Number of elements of a row in the largest tensor inside.
+    """
+    if not _needs_chunks(rows):
+        return function(rows)
+    max_bytes = MAX_CACHED_BYTES * torch.get_num_threads()  # each has a cache
+    return map_in_chunks(function, rows, object_size=row_size, max_bytes=max_bytes)
+
+
+def _needs_chunks(batch: Tensor) -> bool:
+    # A traced graph must take any number of objects.
+    is_traced = torch.compiler.is_compiling()
+    return batch.is_cpu and not torch.is_grad_enabled() and not is_traced

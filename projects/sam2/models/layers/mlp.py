@@ -1,4 +1,4 @@
-"""Small layers: MLP, norm, pixel-wise linear layer, dropout and stochastic depth."""
+"""Small layers: MLP, norm, dropout and stochastic depth."""
 
 from itertools import pairwise
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from . import cpu
 from .checkpointing import checkpoint, recompute_output
+from .linear import Linear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {'relu': nn.ReLU, 'gelu': nn.GELU}
 
@@ -40,7 +41,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         dims = [in_dims, *[hidden_dims] * (num_layers - 1), out_dims]
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(dims))
+        self.hidden_dims = hidden_dims
+        self.layers = nn.ModuleList(Linear(*pair) for pair in pairwise(dims))
         self.activation = ReLUDropout(dropout) if dropout else ACTIVATIONS[activation]()
         self.sigmoid_output = sigmoid_output
 
@@ -49,11 +51,16 @@ class MLP(nn.Module):
         # As rows of a matrix, so that the output of a linear layer is not a view and
         # ReLUDropout may overwrite it.
         rows = tokens.reshape(-1, tokens.shape[-1])
+        output = cpu.map_rows(self._map, rows, row_size=self.hidden_dims)
+        output = output.reshape(*tokens.shape[:-1], -1)
+        return output.sigmoid() if self.sigmoid_output else output
+
+    def _map(self, rows: Tensor) -> Tensor:
         *hidden_layers, last = self.layers
         for layer in hidden_layers:
             rows = self.activation(layer(rows))
-        output: Tensor = last(rows).reshape(*tokens.shape[:-1], -1)
-        return output.sigmoid() if self.sigmoid_output else output
+        output: Tensor = last(rows)
+        return output
 
 
 class LayerNorm2d(nn.Module):
@@ -90,27 +97,6 @@ class LayerNorm2d(nn.Module):
         variance = centred.square().mean(dim=1, keepdim=True)
         normalised = centred / torch.sqrt(variance + self.eps)
         return self.weight[:, None, None] * normalised + self.bias[:, None, None]
-
-
-class PixelLinear(nn.Conv2d):
-    """A 1 x 1 convolution, computed as a product of matrices.
-
-    For maps in channels-last layout, as the backbone's are: there a convolution on a
-    CPU takes three times as long.
-
-    Args:
-        in_channels: Channels of the maps.
-        out_channels: Channels of the results.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=1)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, Cout, H, W), in channels-last layout."""
-        pixels = maps.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
-        projected = functional.linear(pixels, self.weight.flatten(1), self.bias)
-        return projected.permute(0, 3, 1, 2)
 
 
 class Dropout(nn.Module):

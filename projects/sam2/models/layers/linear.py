@@ -1,0 +1,74 @@
+"""Linear layers, on tokens and on the pixels of a map."""
+
+import torch
+from torch import Tensor, nn
+
+from . import cpu
+
+# Address and version of a weight, and the weight in bfloat16.
+CastWeight = tuple[tuple[int, int], Tensor]
+
+
+class Linear(nn.Linear):
+    """A linear layer, by the kernel that suits the device.
+
+    Attributes:
+        in_bfloat16: Without gradients, multiply in bfloat16 where the CPU gains from
+            it; the output is then bfloat16, as under autocast.
+    """
+
+    in_bfloat16 = False
+    cast_weight: CastWeight | None = None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return _multiply(self, tokens, self.weight)
+
+
+class PixelLinear(nn.Conv2d):
+    """A 1 x 1 convolution, computed as a product of matrices.
+
+    For maps in channels-last layout, as the backbone's are: there a convolution on a
+    CPU takes three times as long.
+
+    Args:
+        in_channels: Channels of the maps.
+        out_channels: Channels of the results.
+
+    Attributes:
+        in_bfloat16: As in :class:`Linear`.
+    """
+
+    in_bfloat16 = False
+    cast_weight: CastWeight | None = None
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, Cout, H, W), in channels-last layout."""
+        pixels = maps.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+        projected = _multiply(self, pixels, self.weight.flatten(1))
+        return projected.permute(0, 3, 1, 2)
+
+
+def _multiply(layer: Linear | PixelLinear, rows: Tensor, weight: Tensor) -> Tensor:
+    """(..., C) -> (..., Cout)."""
+    if not layer.in_bfloat16 or not cpu.prefers_bfloat16(rows):
+        return cpu.multiply(rows, weight, layer.bias)
+    bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
+    # An MLP calls its layers for one block of rows after another.
+    source = weight.data_ptr(), weight._version  # noqa: SLF001  as autograd counts
+    if layer.cast_weight is None or layer.cast_weight[0] != source:
+        layer.cast_weight = source, weight.to(torch.bfloat16)
+    return cpu.multiply(rows.to(torch.bfloat16), layer.cast_weight[1], bias)
+
+
+def multiply_in_bfloat16(model: nn.Module) -> None:
+    """Let all linear layers of a model multiply in bfloat16, see :class:`Linear`.
+
+    On a CPU without instructions for it they stay in float32.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear | PixelLinear):
+            module.in_bfloat16 = True
