@@ -23,6 +23,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..models import SAM2
+from ..models.tracking.promptable import PromptableModel
 from ..ops import (
     OVERLAP_RATIO,
     Crop,
@@ -472,7 +473,7 @@ def _without_duplicates(
     return [masks[index] for index in kept.tolist()]
 
 
-def _single_points(model: SAM2, shares: Tensor) -> PointPrompt:
+def _single_points(model: PromptableModel, shares: Tensor) -> PointPrompt:
     """Prompt with points, (P, 2) shares of the sides, each for a separate object."""
     labels = torch.full((len(shares), 1), PointLabel.POSITIVE, dtype=torch.int32)
     points = PointPrompt(coords=shares[:, None], labels=labels)  # (P, 1, 2), (P, 1)

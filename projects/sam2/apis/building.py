@@ -7,7 +7,7 @@ are found by path or by released name; weights are checked against the model.
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -24,9 +24,11 @@ from ..checkpoints import (
 )
 from ..checkpoints.released import find_file, released_weights
 from ..datasets.io.listing import scan_folder
+from ..deployment import ExportedSAM2, is_export, load_exported
 from ..engine.config import read_config
 from ..installation import CONFIGS, near_configs, own_config, tool_command
 from ..models import SAM2
+from ..models.tracking.promptable import PromptableModel
 from ..ops import import_optional
 from .inputs import read_whole_number
 from .released_overrides import read_overrides
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .video_predictor import SAM2VideoPredictor
 
 Device = str | torch.device
+Provider = str | Sequence[str]
 
 FILL_HOLE_AREA = 8.0  # pixels of the stride-4 mask, as in the released predictor
 
@@ -60,15 +63,19 @@ def build_sam2(
     *,
     image_size: tuple[int, int] | None = None,
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+    provider: Provider | None = None,
 ) -> SAM2:
     """Build a model and load its weights.
 
     Example:
         >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
         >>> untrained = build_sam2('configs/sam2_mini_davis.py', device='cpu')
+        >>> exported = build_sam2('work_dirs/sam2_onnx')  # of tools/export_onnx.py
 
     Args:
-        config_file: As for :func:`load_model_config`, such as ``'sam2.1_hiera_t'``.
+        config_file: As for :func:`load_model_config`, such as ``'sam2.1_hiera_t'``. Or
+            the folder of an exported model, without ``ckpt_path``: the result is an
+            :class:`ExportedSAM2`, which predictors take like a :class:`SAM2`.
         ckpt_path: A released file, a SAM 2 folder of Hugging Face's transformers, or
             a checkpoint of ours; None leaves the weights random.
         device: Device of the model; by default ``'cuda'`` if there is one.
@@ -76,18 +83,21 @@ def build_sam2(
         hydra_overrides_extra: As in the release, ``['++model.image_size=512']``.
         apply_postprocessing: Select between the single mask and the best of three by
             stability, and encode clicked masks into the memory as binary masks, if the
-            config says so; False does neither.
+            config says so; False does neither. The graphs of an exported model select
+            as it was exported.
         image_size: Height and width that images and frames are resized to, multiples
             of 32; by default that of the config.
         compile: Compile the parts with most of the work, on their first use; see
             :func:`~projects.sam2.models.compiling.compile_model`.
+        provider: Of ONNX Runtime for an exported model, such as ``'cuda'``; see
+            :class:`OnnxRunner`.
 
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the config has no model, the checkpoint is damaged, a side is no
             multiple of 32, the device does not exist, or the mode or an override is
-            unknown.
+            unknown; or if an exported model cannot have an option.
     """
     if mode not in {'eval', 'train'}:
         msg = f"mode is {mode!r}; give 'eval' or 'train'"
@@ -106,6 +116,7 @@ def build_sam2(
         apply_postprocessing=apply_postprocessing,
         image_size=image_size,
         compile=compile,
+        provider=provider,
     )
 
 
@@ -120,6 +131,7 @@ def build_sam2_video_predictor(
     *,
     image_size: tuple[int, int] | None = None,
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+    provider: Provider | None = None,
 ) -> 'SAM2VideoPredictor':
     """Build a video predictor; arguments and errors are those of :func:`build_sam2`.
 
@@ -142,6 +154,7 @@ def build_sam2_video_predictor(
         apply_postprocessing=apply_postprocessing,
         image_size=image_size,
         compile=compile or vos_optimized,
+        provider=provider,
     )
     return SAM2VideoPredictor(model, **options)
 
@@ -213,16 +226,43 @@ def _build(
     mode: Literal['eval', 'train'] = 'eval',
     image_size: tuple[int, int] | None = None,
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+    provider: Provider | None = None,
 ) -> SAM2:
     """Build a model from a config with changed values, and load its weights."""
+    if image_size is not None:
+        changes['data_preprocessor.image_size'] = _read_size(image_size)
+    target = usable_device(device)
+    if not isinstance(config_file, Config) and is_export(config_file):
+        given = {
+            'ckpt_path': ckpt_path is not None,
+            "mode='train'": mode == 'train',
+            'compile': compile,
+        }
+        if any(given.values()):
+            names = ', '.join(name for name, is_given in given.items() if is_given)
+            msg = (
+                f'{config_file} is an exported model: it has its weights, is compiled '
+                f'for its runtime and only predicts; leave out {names}'
+            )
+            raise ValueError(msg)
+        if not apply_postprocessing:
+            changes = {'tracker.binary_clicked_memories': False} | changes
+        exported: PromptableModel = load_exported(
+            config_file, device=device, provider=provider, changes=changes
+        )
+        # Typed as the model that it stands for: predictors use what both have.
+        return cast('SAM2', exported)
+    if provider is not None:
+        msg = f'provider={provider!r} is of exported models; {config_file} is a config'
+        raise ValueError(msg)
+    if ckpt_path is not None and is_export(ckpt_path):
+        msg = f'{ckpt_path} is an exported model; give it alone, without a config'
+        raise ValueError(msg)
     if not apply_postprocessing:
         changes = {
             'mask_decoder.stability_selection': False,
             'tracker.binary_clicked_memories': False,
         } | changes
-    if image_size is not None:
-        changes['data_preprocessor.image_size'] = _read_size(image_size)
-    target = usable_device(device)
     config = copy.deepcopy(load_model_config(config_file).model)
     for path, value in changes.items():
         *parents, name = path.split('.')
@@ -290,10 +330,10 @@ def model_of(model: object) -> SAM2:
     """Unwrap a model that is compiled, wrapped for several devices, or a predictor's.
 
     Raises:
-        TypeError: If there is no :class:`SAM2` inside.
+        TypeError: If there is no :class:`SAM2` or :class:`ExportedSAM2` inside.
     """
     inner: Any = model
-    while not isinstance(inner, SAM2):
+    while not isinstance(inner, SAM2 | ExportedSAM2):
         for name in ('_orig_mod', 'module', 'model'):  # compiled, DDP, a predictor
             if getattr(inner, name, None) is not None:
                 inner = getattr(inner, name)
@@ -304,7 +344,7 @@ def model_of(model: object) -> SAM2:
                 f'build_sam2_video_predictor returns'
             )
             raise TypeError(msg)
-    return inner
+    return cast('SAM2', inner)
 
 
 def load_model_config(config: str | Path | Config) -> Config:
@@ -422,18 +462,19 @@ def _check_is_sam2(config: Config) -> None:
         raise ValueError(msg)
 
 
-def find_pretrained(model_id: str) -> tuple[Config, str]:
+def find_pretrained(model_id: str) -> tuple[Config | str, str | None]:
     """Find the config and the checkpoint of a pretrained model.
 
     Args:
         model_id: A checkpoint on this machine, a folder of Hugging Face's transformers,
-            or a folder with a released file. Otherwise the id of a model on Hugging
-            Face, like ``facebook/sam2.1-hiera-tiny``: a released file that was
-            downloaded, or what the cache of ``huggingface_hub`` has, or is fetched
-            into it.
+            a folder with a released file, or one of an exported model. Otherwise the
+            id of a model on Hugging Face, like ``facebook/sam2.1-hiera-tiny``: a
+            released file that was downloaded, or what the cache of ``huggingface_hub``
+            has, or is fetched into it.
 
     Returns:
-        The config, and the path of the checkpoint.
+        The config, and the path of the checkpoint; of an exported model its folder and
+        None. Both are the first arguments of :func:`build_sam2`.
 
     Raises:
         CheckpointMismatchError: If no released config fits the weights.
@@ -442,6 +483,8 @@ def find_pretrained(model_id: str) -> tuple[Config, str]:
         ValueError: If a folder has several released files.
     """
     path = Path(model_id).expanduser()
+    if is_export(path):
+        return str(path), None
     if path.exists():
         return _with_config(_checkpoint_in(path))
     try:

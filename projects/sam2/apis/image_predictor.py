@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from ..models import SAM2
 from ..models.data_preprocessor import ClipDataPreprocessor
 from ..models.released_names import Alias
+from ..models.tracking.promptable import PromptableModel
 from ..ops import (
     at_least_float32,
     boxes_to_points,
@@ -147,7 +147,8 @@ class SAM2ImagePredictor:
     @property
     def device(self) -> torch.device:
         """Device of the model."""
-        return next(self.model.parameters()).device
+        device: torch.device = self.model.device
+        return device
 
     def set_image(self, image: ImageLike) -> None:
         """Encode an image; prompts then refer to it.
@@ -549,7 +550,7 @@ def preprocess_image(
 
 
 def encode_images(
-    model: SAM2, images: Sequence[NDArray[np.uint8]]
+    model: PromptableModel, images: Sequence[NDArray[np.uint8]]
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Encode RGB images (height, width, 3) of any sizes in one batch.
 
@@ -565,7 +566,7 @@ def encode_images(
 
 
 def decode_low_res(
-    model: SAM2,
+    model: PromptableModel,
     image: EncodedImage,
     points: PointPrompt | None,
     previous_logits: Tensor | None,

@@ -26,6 +26,7 @@ from typing_extensions import Self
 from ..models import SAM2
 from ..models.compiling import warm_up
 from ..models.tracking.frame import NO_OBJECT_LOGIT
+from ..models.tracking.promptable import PromptableModel
 from ..models.tracking.session import SessionOptions, VideoSession, add_context
 from ..ops import non_overlapping, upsample_logits
 from ..structures import FrameMasks, FramePrompt
@@ -135,7 +136,9 @@ class VideoState(VideoSession, ReleasedState):
 
     options: VideoOptions
 
-    def __init__(self, model: SAM2, frames: FrameReader, **options: Any) -> None:
+    def __init__(
+        self, model: PromptableModel, frames: FrameReader, **options: Any
+    ) -> None:
         super().__init__(model, **options)
         self.frames = frames
         self.num_cancelled = 0
@@ -347,7 +350,8 @@ class SAM2VideoPredictor(ReleasedModule):
     @property
     def device(self) -> torch.device:
         """Device of the model."""
-        return next(self.model.parameters()).device
+        device: torch.device = self.model.device
+        return device
 
     def init_state(
         self,

@@ -1,4 +1,6 @@
+from .backend import ExportedSAM2, GraphRunner, ModuleRunner, check_inputs
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
+from .loading import load_exported
 from .manifest import (
     MANIFEST_FILE,
     ExportedGraph,
@@ -8,6 +10,7 @@ from .manifest import (
     is_export,
     read_manifest,
 )
+from .onnx_runner import OnnxRunner
 
 __all__ = [
     'FREE_DIMENSIONS',
@@ -15,11 +18,17 @@ __all__ = [
     'MANIFEST_FILE',
     'ExportManifest',
     'ExportedGraph',
+    'ExportedSAM2',
+    'GraphRunner',
+    'ModuleRunner',
+    'OnnxRunner',
     'SAM2Graph',
     'TensorSpec',
+    'check_inputs',
     'describe_export',
     'example_inputs',
     'fixed_sizes',
     'is_export',
+    'load_exported',
     'read_manifest',
 ]

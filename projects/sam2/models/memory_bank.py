@@ -96,6 +96,23 @@ class MemorySelection:
         ages = tuple(memory.age for memory in self.memories)
         return ages, len(self.pointers), self.max_pointers
 
+    def stacked_pointers(self) -> tuple[Tensor, Tensor]:
+        """Stack the K pointers, of which there is at least one.
+
+        Returns:
+            Pointers (O, K, C), and their distances in time over the largest one,
+            (1 | O, K); one row where the pointers of all objects are equally old.
+        """
+        pointers = torch.stack([p.pointer for p in self.pointers], dim=1)
+        is_shared = all(isinstance(p.time_offset, int) for p in self.pointers)
+        num_rows = 1 if is_shared else pointers.shape[0]
+        columns = [p.offsets(num_rows) for p in self.pointers]
+        # Copied without waiting for the device.
+        offsets = torch.tensor(columns, dtype=torch.float32).T
+        offsets = offsets.to(pointers.device, non_blocking=True)
+        # A bank of one pointer has no distance to scale by.
+        return pointers, offsets / max(self.max_pointers - 1, 1)
+
 
 def join_selections(selections: Sequence[MemorySelection]) -> MemorySelection:
     """Join the selections of several objects, to track them in one batch.

@@ -214,16 +214,7 @@ class SAM2ObjectPointer(nn.Module):
             Tokens (O, N, Cm) and their position encoding, (1, N, Cm) where the
             pointers of all objects are equally old, else (O, N, Cm).
         """
-        pointers = torch.stack([p.pointer for p in selection.pointers], dim=1)
-        is_shared = all(isinstance(p.time_offset, int) for p in selection.pointers)
-        num_rows = 1 if is_shared else pointers.shape[0]
-        columns = [p.offsets(num_rows) for p in selection.pointers]
-        # Copied without waiting for the device.
-        offsets = torch.tensor(columns, dtype=torch.float32).T
-        offsets = offsets.to(pointers.device, non_blocking=True)
-        # A bank of one pointer has no distance to scale by.
-        times = offsets / max(selection.max_pointers - 1, 1)  # (1 | O, K)
-        return self.tokens_at(pointers, times)
+        return self.tokens_at(*selection.stacked_pointers())
 
     def tokens_at(self, pointers: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Convert K pointers of each object to K * C / Cm memory tokens.

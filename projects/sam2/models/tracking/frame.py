@@ -405,7 +405,7 @@ class SAMHeads:
             position=self._position(embedding),
             prompts=self._prompts(
                 embedding,
-                _padding_point(given),
+                padding_point(given),
                 self.tracker.mask_prompt_downsample(given),
                 num_objects=given.shape[0],
             ),
@@ -429,7 +429,7 @@ class SAMHeads:
             position=self._position(embedding),
             prompts=self._prompts(
                 embedding,
-                _padding_point(embedding) if points is None else points,
+                padding_point(embedding) if points is None else points,
                 previous_logits,
                 num_objects=embedding.shape[0],
             ),
@@ -461,7 +461,7 @@ class SAMHeads:
         return prompts
 
 
-def _padding_point(objects: Tensor) -> PointPrompt:
+def padding_point(objects: Tensor) -> PointPrompt:
     """One padding point for each object: the model was trained to expect a point."""
     num_objects, device = objects.shape[0], objects.device
     return PointPrompt(

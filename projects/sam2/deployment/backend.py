@@ -1,0 +1,446 @@
+"""Predict with an exported model in place of :class:`SAM2`.
+
+::
+
+    SAM2ImagePredictor, SAM2AutomaticMaskGenerator, SAM2VideoPredictor, SAM2Stream
+      └─ ExportedSAM2           encode, heads, tracker: what they use of a SAM2
+           └─ GraphRunner.run   ModuleRunner, OnnxRunner, PackageRunner
+
+Sessions, memory bank and predictors are those of torch, so their tensors are torch's;
+only the five networks run elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, Protocol
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from ..models import SAM2, ClipDataPreprocessor
+from ..models.layers import sine_encoding_2d
+from ..models.memory_bank import MemoryBank, MemorySelection
+from ..models.tracking.frame import (
+    best_masks,
+    gate_masks,
+    given_mask_step,
+    is_ambiguous,
+    mask_probs_of,
+    padding_point,
+)
+from ..structures import (
+    DecoderStep,
+    ImageFeatures,
+    PointPrompt,
+    TrackingMode,
+)
+from .graphs import GRAPHS
+from .manifest import ExportManifest, TensorSpec
+
+BANK = 'tracker.memory_bank'
+# Options of a model that act outside of its graphs, and so on an export too.
+HOST_OPTIONS = ('tracker.binary_clicked_memories', 'tracker.non_overlapping_memories')
+
+
+class GraphRunner(Protocol):
+    """Runs the graphs of an exported model."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of inputs and outputs."""
+
+    def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run a graph.
+
+        Args:
+            graph: A key of :data:`GRAPHS`.
+            inputs: Its inputs by name, of the type and shape that the manifest has.
+
+        Returns:
+            Its outputs by name.
+
+        Raises:
+            ValueError: If an input is missing, or of another type or shape.
+        """
+
+
+class ModuleRunner:
+    """Runs the graphs as torch modules, without an export.
+
+    Args:
+        model: The model, in evaluation mode.
+    """
+
+    def __init__(self, model: SAM2) -> None:
+        self.device: torch.device = model.device
+        self._graphs = {name: graph(model).eval() for name, graph in GRAPHS.items()}
+
+    @torch.no_grad()
+    def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run a graph; see :class:`GraphRunner`."""
+        return self._graphs[graph].run(inputs)
+
+
+def check_inputs(
+    graph: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Tensor]
+) -> dict[str, int]:
+    """Check the inputs of a graph against the manifest.
+
+    Args:
+        graph: Name of the graph, for the error.
+        specs: The inputs that it takes.
+        inputs: The inputs that it is given.
+
+    Returns:
+        The free sizes of the call, such as O, by their letters.
+
+    Raises:
+        ValueError: If an input is missing or unknown, or its type or shape differs.
+    """
+    names = [spec.name for spec in specs]
+    if set(names) != set(inputs):
+        msg = f'{graph} takes {", ".join(names)}, but got {", ".join(inputs)}'
+        raise ValueError(msg)
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        tensor = inputs[spec.name]
+        dtype = str(tensor.dtype).removeprefix('torch.')
+        expected = tuple(
+            sizes.setdefault(size, given) if isinstance(size, str) else size
+            for size, given in zip(spec.shape, tensor.shape, strict=False)
+        )
+        if dtype != spec.dtype or expected != tuple(tensor.shape):
+            shape = ', '.join(map(str, spec.shape))
+            free = ', '.join(f'{name}={size}' for name, size in sizes.items())
+            msg = (
+                f'{graph} takes {spec.name} as {spec.dtype} of ({shape})'
+                f'{f" with {free}" if free else ""}, but got {dtype} of '
+                f'{tuple(tensor.shape)}; convert it, or export the model at the size '
+                f'that is needed'
+            )
+            raise ValueError(msg)
+    return sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedFeatures(ImageFeatures):
+    """Features of an exported encoder.
+
+    Attributes:
+        without_memory: ``embedding`` with the no-memory embedding, (B, C, H16, W16).
+    """
+
+    without_memory: Tensor
+
+    def select(self, index: Tensor) -> 'ExportedFeatures':
+        """Select the frame of each object; see :meth:`ImageFeatures.select`."""
+        return replace(
+            self,
+            embedding=self.embedding[index],
+            high_res_8=self.high_res_8[index],
+            high_res_4=self.high_res_4[index],
+            without_memory=self.without_memory[index],
+        )
+
+
+class ExportedTracker:
+    """The memory path of an exported model; see :class:`SAM2Tracker`.
+
+    Args:
+        manifest: Of the export.
+        runner: Runs its graphs.
+        memory_bank: Selects the memories to attend to.
+    """
+
+    def __init__(
+        self, manifest: ExportManifest, runner: GraphRunner, memory_bank: MemoryBank
+    ) -> None:
+        self.memory_bank = memory_bank
+        self.non_overlapping_memories = manifest.constants.non_overlapping_memories
+        self.binary_clicked_memories = manifest.constants.binary_clicked_memories
+        self._embed_dims = manifest.embed_dims
+        self._runner = runner
+
+    def condition_on_memory(
+        self, features: ImageFeatures, selection: MemorySelection | None
+    ) -> Tensor:
+        """Condition the features of a frame on memories, (O, C, H16, W16)."""
+        if selection is None or not selection.memories:
+            if not isinstance(features, ExportedFeatures):
+                msg = 'These features are of another model; encode the image again'
+                raise ValueError(msg)
+            return features.without_memory
+        memory = torch.stack([m.spatial for m in selection.memories], dim=1)
+        num_objects, device = memory.shape[0], memory.device
+        if selection.pointers:
+            pointers, times = selection.stacked_pointers()
+        else:
+            pointers = memory.new_empty(num_objects, 0, self._embed_dims)
+            times = memory.new_empty(num_objects, 0)
+        ages = torch.tensor([m.age for m in selection.memories]).to(device)
+        outputs = self._runner.run(
+            'attend',
+            {
+                'embedding': features.embedding[:1],  # of one frame
+                'memory': memory.float(),  # (O, R, Cm, H16, W16)
+                'ages': ages,
+                'pointers': pointers.float(),  # (O, K, C)
+                'pointer_times': times.float().expand(num_objects, -1),
+            },
+        )
+        return outputs['conditioned']
+
+    def encode_memory(
+        self, features: ImageFeatures, logits: Tensor, present: Tensor, *, binary: bool
+    ) -> Tensor:
+        """Encode the masks of a frame as spatial memories, (O, Cm, H16, W16)."""
+        outputs = self._runner.run(
+            'remember',
+            {
+                'embedding': features.embedding[:1],
+                'mask_probs': mask_probs_of(logits.float(), binary=binary),
+                'present': present,
+            },
+        )
+        return outputs['memory']
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedMasks:
+    """Masks of the decoder: one of each object, or three candidates.
+
+    Attributes:
+        mask_logits: (O, M, H4, W4), not yet replaced where an object is absent.
+        ious: Estimated IoU, (O, M).
+        pointer: Object pointer of the best mask, (O, C).
+        object_score_logits: (O, 1).
+    """
+
+    mask_logits: Tensor
+    ious: Tensor
+    pointer: Tensor
+    object_score_logits: Tensor
+
+
+class ExportedHeads:
+    """Prompt encoder and mask decoder of an exported model; see :class:`SAMHeads`.
+
+    Args:
+        runner: Runs its graphs.
+        tracker: Its memory path.
+    """
+
+    def __init__(self, runner: GraphRunner, tracker: ExportedTracker) -> None:
+        self.tracker = tracker
+        self._runner = runner
+
+    def decode(
+        self,
+        *,
+        embedding: Tensor,
+        features: ImageFeatures,
+        mode: TrackingMode,
+        points: PointPrompt | None = None,
+        previous_logits: Tensor | None = None,
+    ) -> DecoderStep:
+        """Decode the masks of a frame of a video."""
+        if mode is TrackingMode.TRAINING:
+            msg = 'An exported model only predicts; train the one it was exported from'
+            raise ValueError(msg)
+        decoded = self._decode(
+            embedding,
+            (features.high_res_8, features.high_res_4),
+            padding_point(embedding) if points is None else points,
+            previous_logits,
+            multimask=is_ambiguous(points),
+        )
+        present = decoded.object_score_logits > 0
+        logits = gate_masks(decoded.mask_logits, present)
+        return DecoderStep(
+            candidate_logits=logits,
+            candidate_ious=decoded.ious,
+            mask_logits=best_masks(logits, decoded.ious),
+            object_pointer=decoded.pointer,
+            object_score_logits=decoded.object_score_logits,
+            points=points,
+        )
+
+    def decode_image(
+        self,
+        *,
+        embedding: Tensor,
+        high_res: tuple[Tensor, Tensor],
+        points: PointPrompt | None,
+        previous_logits: Tensor | None,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode masks (O, M, H4, W4) of an image, and their estimated IoU (O, M)."""
+        decoded = self._decode(
+            embedding, high_res, points, previous_logits, multimask=multimask
+        )
+        return decoded.mask_logits, decoded.ious
+
+    def use_mask_as_output(
+        self, *, mask: Tensor, features: ImageFeatures
+    ) -> DecoderStep:
+        """Take a mask prompt as the mask of the frame."""
+        inputs = {'embedding': features.embedding[:1], 'mask': mask.float()}
+        pointer = self._runner.run('mask_prompt', inputs)['pointer']
+        return given_mask_step(mask, pointer)
+
+    def _decode(
+        self,
+        embedding: Tensor,
+        high_res: tuple[Tensor, Tensor],
+        points: PointPrompt | None,
+        previous_logits: Tensor | None,
+        *,
+        multimask: bool,
+    ) -> DecodedMasks:
+        """Decode prompts; a padding point is appended where there are points."""
+        counts = [len(embedding)]
+        counts += [] if points is None else [len(points.coords)]
+        counts += [] if previous_logits is None else [len(previous_logits)]
+        num_objects = max(counts)
+        embedding = embedding.expand(num_objects, -1, -1, -1)
+        if points is None:
+            coords = embedding.new_empty(num_objects, 0, 2)
+            labels = torch.empty_like(coords[..., 0], dtype=torch.int32)
+        else:
+            padded = points.followed_by(padding_point(points.coords))
+            coords, labels = padded.coords.float(), padded.labels.int()
+        height, width = (4 * cells for cells in embedding.shape[-2:])
+        if previous_logits is None:
+            mask_input = embedding.new_zeros(num_objects, 1, height, width)
+        else:
+            mask_input = previous_logits.float().expand(num_objects, -1, -1, -1)
+        outputs = self._runner.run(
+            'decode',
+            {
+                'embedding': embedding,
+                'high_res_8': high_res[0][:1],  # all objects are on one frame
+                'high_res_4': high_res[1][:1],
+                'point_coords': coords,
+                'point_labels': labels,
+                'mask_input': mask_input,
+                'has_mask_input': torch.full(
+                    (num_objects,), previous_logits is not None, device=coords.device
+                ),
+            },
+        )
+        return DecodedMasks(
+            mask_logits=outputs['multi_mask_logits' if multimask else 'mask_logits'],
+            ious=outputs['multi_ious' if multimask else 'iou'],
+            pointer=outputs['multi_pointer' if multimask else 'pointer'],
+            object_score_logits=outputs['object_score_logits'],
+        )
+
+
+class ExportedSAM2:
+    """A SAM 2 whose networks are exported graphs: it predicts, and cannot be trained.
+
+    Predictors, automatic masks, sessions and streams take it in place of
+    :class:`SAM2`; ``build_sam2('folder/')`` builds it.
+
+    Args:
+        manifest: Of the export.
+        runner: Runs its graphs.
+        changes: Options of the model to change, as ``'tracker.memory_bank.stride'``.
+
+    Raises:
+        ValueError: If an option is inside the graphs.
+
+    Example:
+        >>> model = load_exported('work_dirs/sam2_onnx', device='cpu')
+        >>> predictor = SAM2VideoPredictor(model)
+    """
+
+    training = False
+
+    def __init__(
+        self,
+        manifest: ExportManifest,
+        runner: GraphRunner,
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.runner = runner
+        self.data_preprocessor = ClipDataPreprocessor(
+            image_size=manifest.image_size, mean=manifest.mean, std=manifest.std
+        )
+        self.data_preprocessor.to(runner.device)
+        self.tracker = ExportedTracker(
+            manifest, runner, _memory_bank(manifest, changes or {})
+        )
+        in_graphs = {
+            'data_preprocessor.image_size': manifest.image_size,
+            'mask_decoder.stability_selection': manifest.constants.stability_selection,
+        }
+        for path, value in (changes or {}).items():
+            if path in HOST_OPTIONS:
+                setattr(self.tracker, path.removeprefix('tracker.'), value)
+            elif not path.startswith(f'{BANK}.') and in_graphs.get(path) != value:
+                msg = (
+                    f'{path} of an exported model cannot become {value!r}: it is '
+                    f'{in_graphs.get(path, "fixed")} in its graphs; export the model '
+                    f'again with another'
+                )
+                raise ValueError(msg)
+        self.heads = ExportedHeads(runner, self.tracker)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the features."""
+        return self.runner.device
+
+    def encode(self, frames: Tensor) -> ExportedFeatures:
+        """Encode normalised frames, (B, 3, H, W), one by one."""
+        outputs = [
+            self.runner.run('encode', {'image': frame[None].float()})
+            for frame in frames
+        ]
+        batch = {name: torch.cat([o[name] for o in outputs]) for name in outputs[0]}
+        embedding = batch['embedding']
+        _, channels, height, width = embedding.shape
+        return ExportedFeatures(
+            embedding=embedding,
+            position=sine_encoding_2d(
+                channels=channels, size=(height, width), device=embedding.device
+            ),
+            high_res_8=batch['high_res_8'],
+            high_res_4=batch['high_res_4'],
+            without_memory=batch['embedding_without_memory'],
+        )
+
+    def eval(self) -> 'ExportedSAM2':
+        """Do nothing, since an exported model is always in evaluation mode."""
+        return self
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse what only a model with weights can do."""
+        if name.startswith('_'):
+            raise AttributeError(name)
+        source = self.manifest.model
+        msg = (
+            f'An exported model has no {name!r}: its weights are inside its graphs. '
+            f'Build the model that it was exported from ({source.config}, '
+            f'{source.checkpoint or "random weights"}) to train, move or change it'
+        )
+        raise AttributeError(msg)
+
+
+def _memory_bank(manifest: ExportManifest, changes: Mapping[str, Any]) -> MemoryBank:
+    """Build the memory bank of the exported model, with changed options."""
+    config = dict(manifest.constants.memory_bank)
+    for path, value in changes.items():
+        if path.startswith(f'{BANK}.'):
+            config[path.removeprefix(f'{BANK}.')] = value
+    bank: MemoryBank = MODELS.build(config)
+    if bank.num_frames != manifest.constants.num_frames:
+        msg = (
+            f'{BANK}.num_frames is {bank.num_frames}, but the graphs were exported for '
+            f'{manifest.constants.num_frames}; leave it out, or export the model again'
+        )
+        raise ValueError(msg)
+    return bank

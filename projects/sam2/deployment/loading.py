@@ -1,0 +1,40 @@
+"""Loads an exported model, whatever runs its graphs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .backend import ExportedSAM2, GraphRunner
+from .manifest import read_manifest
+from .onnx_runner import OnnxRunner
+
+
+def load_exported(
+    folder: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    provider: str | Sequence[str] | None = None,
+    num_threads: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> ExportedSAM2:
+    """Load an exported model; its graphs are opened when they are first used.
+
+    Args:
+        folder: Folder with ``sam2.json``.
+        device: As for :class:`OnnxRunner`.
+        provider: Likewise.
+        num_threads: Likewise.
+        changes: As for :class:`ExportedSAM2`.
+
+    Raises:
+        FileNotFoundError: If there is no export.
+        ImportError: If the runtime is not installed.
+        ValueError: If the export is damaged, or an option cannot be used.
+    """
+    manifest = read_manifest(folder)
+    runner: GraphRunner = OnnxRunner(
+        folder, device=device, provider=provider, num_threads=num_threads
+    )
+    return ExportedSAM2(manifest, runner, changes)
