@@ -102,12 +102,9 @@ class HostDevice:
         yield []
 
     def profile(self, job: Callable[[], object]) -> Profile:
-        """Run a job once and record what the device does."""
-        activities = [ProfilerActivity.CPU, *self._activities()]
-        with torch.profiler.profile(activities=activities) as profiler:
-            job()
-            self.synchronize()
-        return summary(profiler.events() or [])
+        """Record what the device does while a job runs; nothing for a CPU."""
+        del job
+        return Profile()
 
     def describe(self) -> dict[str, Any]:
         """Versions, and what the machine is."""
@@ -117,9 +114,6 @@ class HostDevice:
             'python': platform.python_version(),
             'torch': torch.__version__,
         }
-
-    def _activities(self) -> list[ProfilerActivity]:
-        return []
 
 
 class CudaDevice(HostDevice):
@@ -187,6 +181,14 @@ class CudaDevice(HostDevice):
             finally:
                 self.cuda.set_sync_debug_mode(before)
 
+    def profile(self, job: Callable[[], object]) -> Profile:
+        """Record what the device does while a job runs."""
+        activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as profiler:
+            job()
+            self.synchronize()
+        return summary(profiler.events() or [])
+
     def describe(self) -> dict[str, Any]:
         """Versions, what the machine is, and the clocks of the card."""
         card = self.cuda.get_device_properties(0)
@@ -199,9 +201,6 @@ class CudaDevice(HostDevice):
             'cudnn': torch.backends.cudnn.version(),
             'state': card_state(),
         }
-
-    def _activities(self) -> list[ProfilerActivity]:
-        return [ProfilerActivity.CUDA]
 
 
 def find_device() -> HostDevice:

@@ -38,9 +38,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from projects.sam2.apis import SAM2ImagePredictor, SAM2VideoPredictor, build_sam2
 from projects.sam2.apis.video_predictor import VideoState
-from projects.sam2.engine.hooks import SAM2CompileHook
 from projects.sam2.engine.optim import FiniteGuard
 from projects.sam2.models import SAM2
+from projects.sam2.models.compiling import warm_up
 
 Job = Callable[[], object]
 LEARNED = CONFIGS.parent / 'docs/weights'  # a small model with trained weights
@@ -62,12 +62,11 @@ def run_section(name: str, run: SectionRun) -> None:
         MEASURES[name](run)
 
 
-def compile_model(model: SAM2) -> None:
-    """Compile the parts of a model."""
-    SAM2CompileHook(
-        static=['image_encoder.backbone.blocks.*'],
-        dynamic=['tracker.memory_attention.layers.*', 'mask_decoder'],
-    ).apply(model)
+def compile_for_prediction(run: SectionRun, model: SAM2) -> None:
+    """Compile a model, with all variants that a video needs."""
+    model.compile_regions()
+    with run.device.autocast():
+        warm_up(model)
 
 
 def build_model(run: SectionRun, config: str) -> SAM2:
@@ -104,15 +103,12 @@ def measure_card(run: SectionRun) -> None:
     run.row(multiply, what=f'matrix product of {sizes.matrix_side}, bfloat16')
     for name, half in (('float32', False), ('bfloat16', True)):
         run.row(
-            lambda half=half: {
-                'value': difference_to_host(run, half),
-                'unit': 'of rms',
-            },
+            partial(difference_to_host, run, half=half),
             what=f'masks of a video against those of a CPU, {name}',
         )
 
 
-def difference_to_host(run: SectionRun, half: bool) -> Row:
+def difference_to_host(run: SectionRun, *, half: bool) -> Row:
     """Compare the masks of a video with those of a CPU in float32."""
     masks = []
     for name, context in (
@@ -200,7 +196,7 @@ class Trainer:
         model = build(setting, 'plain' if way == 'plain' else 'ours')
         model.data_preprocessor.image_size = (sizes.image_size,) * 2
         if way == 'compiled':
-            compile_model(model)
+            model.compile_regions()
         sample = make_sample(setting)
         for key, value in sample.items():
             sample.set_data({key: device.send(value)})
@@ -233,9 +229,13 @@ def track_with(run: SectionRun, name: str, config: str, ways: list[str]) -> None
     def measure(way: str, count: int) -> Row:
         if not opened:
             opened.append(open_bench(run, config))
+        row: Row = {}
         if way == 'compiled' and count == run.sizes.object_counts[0]:
-            compile_model(opened[0].predictor.model)
-        return tracked_frame(run, opened[0], count, with_loop=way == 'ours')
+            model = opened[0].predictor.model
+            row['compile_s'], _ = run.device.timed(
+                lambda: compile_for_prediction(run, model)
+            )
+        return row | tracked_frame(run, opened[0], count, with_loop=way == 'ours')
 
     for way in ways:
         for count in run.sizes.object_counts:
@@ -269,7 +269,6 @@ def tracked_frame(run: SectionRun, bench: Any, count: int, *, with_loop: bool) -
         features, session = bench.features(), bench.session(count)
         batch = run.times(lambda: bench.together(session, features))
         row['batch_ms'] = batch.median * MILLI
-        row['first_s'] = batch.first
         if with_loop:
             loop = run.times(lambda: bench.one_by_one(session, features), warm_up=0)
             row['loop_ms'] = loop.median * MILLI
@@ -338,9 +337,12 @@ def predict_with(run: SectionRun, name: str, config: str, ways: list[str]) -> No
     def measure(way: str) -> Row:
         if not built:
             built.append(build_model(run, config))
+        row: Row = {}
         if way == 'compiled':
-            compile_model(built[0])
-        return image_times(run, SAM2ImagePredictor(built[0]))
+            row['compile_s'], _ = run.device.timed(
+                lambda: compile_for_prediction(run, built[0])
+            )
+        return row | image_times(run, SAM2ImagePredictor(built[0]))
 
     for way in ways:
         run.row(partial(measure, way), num_jobs=3, model=name, way=way)
@@ -358,7 +360,6 @@ def image_times(run: SectionRun, predictor: SAM2ImagePredictor) -> Row:
         'image_ms': image.median * MILLI,
         'batch_ms': batch.median * MILLI / len(images),
         'click_ms': click.median * MILLI,
-        'first_s': batch.first,
         'peak_gb': peak.gb,
     }
 

@@ -83,6 +83,7 @@ def measure_section(
     Args:
         tell: Receives ``machine=...`` once, then ``row=...`` for each row.
     """
+    import torch
     from gpu_device import (  # type: ignore[import-not-found]
         HostDevice,
         find_device,
@@ -96,6 +97,8 @@ def measure_section(
 
     device = HostDevice() if options.toy else find_device()
     is_toy = device.name == 'cpu'
+    if is_toy:
+        torch.set_num_threads(1)  # more would wait for each other on such sizes
     tell(machine=device.describe(), is_toy=is_toy)
     run = SectionRun(
         device,
@@ -184,35 +187,39 @@ class Suite:
         command = [sys.executable, __file__, '--section', name, f'--seconds={seconds}']
         command += ['--toy'] * self.options.toy
         command += ['--no-compile'] * self.options.no_compile
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors='replace',
             start_new_session=True,  # ends with the compiler's processes
-        )
-        timer = threading.Timer(limit, kill, [process])
-        timer.start()
-        last = ''
-        try:
-            for line in process.stdout or ():
-                if line.startswith(MARK):
-                    yield json.loads(line.removeprefix(MARK))
-                else:
-                    log.write(line)
-                    log.flush()
-                    last = line.strip() or last
-            code = process.wait()
-        finally:
-            timer.cancel()
-            kill(process)
-            process.wait()
-        if code == -signal.SIGKILL and timer.finished.is_set() and not last:
-            last = f'it did not end within {limit:.0f} s'
-        if code:
-            reason = f'stopped after {limit:.0f} s' if code == -signal.SIGKILL else last
-            entry['failure'] = f'The section ended with code {code}: {reason}'
+        ) as process:
+            too_late = threading.Event()
+
+            def stop() -> None:
+                too_late.set()
+                kill(process)
+
+            timer = threading.Timer(limit, stop)
+            timer.start()
+            last = ''
+            try:
+                for line in process.stdout or ():
+                    if line.startswith(MARK):
+                        yield json.loads(line.removeprefix(MARK))
+                    else:
+                        log.write(line)
+                        log.flush()
+                        last = line.strip() or last
+                code = process.wait()
+            finally:
+                timer.cancel()
+                kill(process)
+        if too_late.is_set():
+            entry['failure'] = f'The section did not end within {limit:.0f} s'
+        elif code:
+            entry['failure'] = f'The section ended with code {code}: {last}'
 
     def write(self) -> None:
         """Write the results so far, and their tables."""
