@@ -78,7 +78,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group('model')
     add = group.add_argument
     add('--config', help='config file or released name')
-    add('--checkpoint', help='released weights or a checkpoint of ours')
+    add(
+        '--checkpoint',
+        help='released weights, a checkpoint of ours, or folder of an exported model',
+    )
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add_compile_option(group)
     add('--detector', metavar='CONFIG', help='of mmdetection, for prompts by text')

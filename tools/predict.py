@@ -5,13 +5,15 @@
     python tools/predict.py clip.mp4 CONFIG CHECKPOINT --point 95 70 --negative 20 20 \
         --object 2 --box 200 80 260 160 --frame 40 --box 190 85 250 170
     python tools/predict.py 0 CONFIG CHECKPOINT --point 320 240 --show
+    python tools/predict.py clip.mp4 work_dirs/sam2_onnx --box 60 30 130 120
     python tools/predict.py clip.mp4 CONFIG CHECKPOINT --text 'a dog . a ball .' \
         --detector grounding_dino_swin-t_pretrain_obj365_goldg_cap4m \
         --detector-checkpoint groundingdino_swint_ogc_mmdet-822d7e9d.pth
 
 INPUT is a file, a folder of images (with --video: frames of one video), an http or
 rtsp address, or the number of a camera. CONFIG is a file or a name that the model was
-released under. Prompts are read from left to right: --frame N and --object N apply to
+released under; the folder of an exported model takes the place of CONFIG and
+CHECKPOINT. Prompts are read from left to right: --frame N and --object N apply to
 the prompts that follow; --box starts a new object if the current one has a box on the
 frame. A --mask holds an object for each label. Without a prompt everything is
 segmented; the last group of options configures SAM2AutomaticMaskGenerator.
@@ -35,7 +37,12 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import add_compile_option, call_tool
+from projects.sam2.engine.command_line import (
+    add_compile_option,
+    add_model_arguments,
+    call_tool,
+    parse_model_arguments,
+)
 
 if TYPE_CHECKING:
     from projects.sam2.apis import InferenceResult, ObjectPrompt
@@ -83,8 +90,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('input', help='file, folder, address, or number of a camera')
-    add('config', help='config file or released name')
-    add('checkpoint', help='released weights or a checkpoint of ours')
+    add_model_arguments(parser)
     parser.set_defaults(prompts=[])
     numbers: dict[str, Any] = {'type': float, 'action': PromptOption}
     corners = ('X1', 'Y1', 'X2', 'Y2')
@@ -127,7 +133,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=None,
         help='feed each mask back to the model once, to refine it',
     )
-    return parser.parse_args(arguments)
+    return parse_model_arguments(parser, arguments)
 
 
 def read_settings(options: argparse.Namespace) -> dict[str, float]:

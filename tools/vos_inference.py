@@ -17,6 +17,7 @@ start.
         --video-list data/DAVIS/ImageSets/2017/val.txt
     torchrun --nproc-per-node 8 tools/vos_inference.py CONFIG CHECKPOINT FRAMES MASKS \
         OUT --launcher pytorch
+    python tools/vos_inference.py work_dirs/sam2_onnx FRAMES MASKS OUT  # exported
 """
 
 import argparse
@@ -30,7 +31,12 @@ use_repository_root()
 
 from progress_bar import progress_bar  # type: ignore[import-not-found]
 
-from projects.sam2.engine.command_line import add_compile_option, call_tool
+from projects.sam2.engine.command_line import (
+    add_compile_option,
+    add_model_arguments,
+    call_tool,
+    parse_model_arguments,
+)
 
 if TYPE_CHECKING:
     from projects.sam2.apis.vos import VOSPlan
@@ -46,8 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('config', help='config, or a name like sam2.1_hiera_b+')
-    add('checkpoint', help='released file, folder of transformers, or one of ours')
+    add_model_arguments(parser)
     add('frames', type=Path, help='folder of the videos')
     add('masks', type=Path, help='folder of the given masks')
     add('out', type=Path, help='folder of the masks to be written')
@@ -73,7 +78,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default='none',
         help='launcher of several ranks (default none)',
     )
-    return parser.parse_args(arguments)
+    return parse_model_arguments(parser, arguments)
 
 
 def make_plan(options: argparse.Namespace) -> 'VOSPlan':

@@ -22,13 +22,20 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from ..checkpoints import weights_of
+from ..deployment import is_export
 from ..models import SAM2
 from ..ops import downsample_logits
 from ..structures import PointLabel, PromptMark
 from ..visualization import ClipVisualizer, Overlay
 from ..visualization.drawing import Picture
 from .automatic_mask_generator import SAM2AutomaticMaskGenerator
-from .building import FILL_HOLE_AREA, build_sam2, fitting_config, load_model_config
+from .building import (
+    FILL_HOLE_AREA,
+    Provider,
+    build_sam2,
+    fitting_config,
+    load_model_config,
+)
 from .image_predictor import SAM2ImagePredictor
 from .inference_io import (
     FrameResult,
@@ -169,14 +176,15 @@ class SAM2Inferencer(BaseInferencer):
         [(1,), (1,), (1,)]
 
     Args:
-        model: As for :func:`load_model_config`; None finds the config that fits the
-            weights.
+        model: As for :func:`load_model_config`, or the folder of an exported model;
+            None finds the config that fits the weights.
         weights: A checkpoint as for :func:`build_sam2`; None leaves them random.
         device: Device of the model; None selects the best available one.
         show_progress: Show a progress bar.
         automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator` for inputs
             without a prompt, such as ``dict(points_per_side=16)``.
         compile: As for :func:`build_sam2`.
+        provider: Likewise.
 
     Raises:
         ValueError: If neither model nor weights are given.
@@ -194,8 +202,12 @@ class SAM2Inferencer(BaseInferencer):
         show_progress: bool = True,
         automatic_masks: Mapping[str, Any] | None = None,
         compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+        provider: Provider | None = None,
     ) -> None:
+        if model is None and weights is not None and is_export(weights):
+            model, weights = weights, None
         checkpoint = None if weights is None else str(weights)
+        self._build_options: dict[str, Any] = {'compile': compile, 'provider': provider}
         super().__init__(
             model=_config_of(model, checkpoint),
             weights=checkpoint,
@@ -203,8 +215,6 @@ class SAM2Inferencer(BaseInferencer):
             scope='mmengine',
             show_progress=show_progress,
         )
-        if compile:
-            self.model.compile_regions()
         self.image_predictor = SAM2ImagePredictor(self.model)
         self.video_predictor = SAM2VideoPredictor(
             self.model, fill_hole_area=FILL_HOLE_AREA
@@ -513,7 +523,9 @@ class SAM2Inferencer(BaseInferencer):
     # --------------------------------------------- called by MMEngine's constructor
 
     def _init_model(self, cfg: Config, weights: str | None, device: str) -> SAM2:  # type: ignore[override]
-        return build_sam2(cfg, weights, device)
+        return build_sam2(
+            cfg.get('exported', cfg), weights, device, **self._build_options
+        )
 
     def _init_pipeline(self, cfg: Config) -> Callable[[Any], Any]:  # type: ignore[override]
         """Not needed, since the predictors preprocess their images."""
@@ -642,7 +654,12 @@ def _categories(
 
 
 def _config_of(model: str | Path | Config | None, weights: str | None) -> Config:
-    """The given config, or else the one that fits the weights."""
+    """The given config, or else the one that fits the weights.
+
+    MMEngine passes it on to :meth:`SAM2Inferencer._init_model`.
+    """
+    if not isinstance(model, Config | None) and is_export(model):
+        return Config({'exported': str(model)})
     if model is not None:
         return load_model_config(model)
     if weights is None:

@@ -273,7 +273,7 @@ class VOSPlan:
 
     Attributes:
         config: As for :func:`build_sam2`.
-        checkpoint: As for :func:`build_sam2`.
+        checkpoint: As for :func:`build_sam2`; None for an exported model.
         frames: Folder with ``<video>/*.jpg`` or ``<video>.mp4``.
         masks: Folder with ``<video>/<frame>.png``, or
             ``<video>/<object>/<frame>.png``.
@@ -286,7 +286,7 @@ class VOSPlan:
     """
 
     config: str
-    checkpoint: str
+    checkpoint: str | None
     frames: Path
     masks: Path
     out: MaskFolder

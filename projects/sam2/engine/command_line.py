@@ -34,6 +34,8 @@ TRACEBACK_VARIABLE = 'SAM2_TRACEBACK'
 VERBOSE_VARIABLE = 'SAM2_VERBOSE'
 # Values of checkpoints.CheckpointKind.
 CHECKPOINT_KINDS = ('released', 'huggingface', 'mmsam2')
+# File of an exported model: deployment.MANIFEST_FILE, whose import takes seconds.
+EXPORT_FILE = 'sam2.json'
 MAX_LINES = 3  # of an error message; they are joined into one
 OWN_FOLDERS = (PACKAGE, TOOLS)
 CONFIG_READERS = ('config', 'registry', 'runner')  # folders of MMEngine
@@ -211,6 +213,44 @@ def add_cfg_options(
         text: Help of the option.
     """
     parser.add_argument('--cfg-options', nargs='+', action=_ConfigOptions, help=text)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add CONFIG and CHECKPOINT, or an exported model alone.
+
+    Parse with :func:`parse_model_arguments`.
+    """
+    parser.add_argument(
+        'config', help='config file or released name; or folder of an exported model'
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='released file, folder of transformers, or a checkpoint of ours; none for '
+        'an exported model',
+    )
+
+
+def parse_model_arguments(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """Parse a command line with the arguments of :func:`add_model_arguments`.
+
+    Options may stand between the arguments.
+    """
+    # With parse_args, an option after CONFIG would end the arguments.
+    options = parser.parse_intermixed_args(arguments)
+    if options.checkpoint is None and not is_export_folder(options.config):
+        parser.error(
+            'the following arguments are required: checkpoint (only the folder of an '
+            'exported model needs none)'
+        )
+    return options
+
+
+def is_export_folder(path: str | Path) -> bool:
+    """Whether a path is the folder of an exported model."""
+    return (Path(path).expanduser() / EXPORT_FILE).is_file()
 
 
 def add_compile_option(

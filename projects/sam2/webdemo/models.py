@@ -15,6 +15,7 @@ from ..checkpoints.released import (
     missing_file_message,
     released_weights,
 )
+from ..deployment import is_export
 from ..installation import CONFIGS, WEIGHTS
 
 QUICKSTART = Path('work_dirs/quickstart')  # where the quickstart trains
@@ -29,8 +30,8 @@ class ModelChoice:
 
     Attributes:
         name: By which the page knows it.
-        config: As for :func:`build_sam2`.
-        checkpoint: Its weights; None leaves them random.
+        config: As for :func:`build_sam2`, which may be the folder of an export.
+        checkpoint: Its weights; None leaves them random. An export has its own.
     """
 
     name: str
@@ -43,6 +44,13 @@ class ModelChoice:
         if isinstance(self.config, Config):
             return str(self.config.filename or 'config')
         return self.config
+
+    @property
+    def weights(self) -> Path | None:
+        """Path of the weights, for a reader."""
+        if isinstance(self.config, str) and is_export(self.config):
+            return Path(self.config)
+        return self.checkpoint
 
 
 def find_models() -> list[ModelChoice]:
@@ -77,7 +85,8 @@ def given_model(config: str | None, checkpoint: str | None) -> ModelChoice | Non
     Args:
         config: As for :func:`build_sam2`; None tells it from the weights.
         checkpoint: Path or released name; None takes the released weights of the
-            config, and leaves those of another config random.
+            config, and leaves those of another config random. Either may be the folder
+            of an exported model, alone.
 
     Returns:
         None if neither is given.
@@ -88,6 +97,13 @@ def given_model(config: str | None, checkpoint: str | None) -> ModelChoice | Non
     """
     if config is None and checkpoint is None:
         return None
+    for folder in (config, checkpoint):
+        if folder is not None and is_export(folder):
+            if config is not None and checkpoint is not None:
+                msg = f'{folder} is an exported model; give it alone'
+                raise ValueError(msg)
+            export = Path(folder).expanduser().absolute()
+            return ModelChoice(name=export.name, config=str(export), checkpoint=None)
     if checkpoint is None:
         released = released_weights(str(config))
         if released is None:
@@ -165,7 +181,7 @@ class ModelStore:
         size = None
         if predictor is not None:
             size = list(predictor.model.data_preprocessor.image_size)
-        path = self.current.checkpoint
+        path = self.current.weights
         return {
             'name': self.current.name,
             'config': self.current.config_name,
