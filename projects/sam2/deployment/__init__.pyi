@@ -10,6 +10,7 @@ from .manifest import (
     is_export,
     read_manifest,
 )
+from .onnx_export import GraphReport, export_onnx, load_for_export
 from .onnx_runner import OnnxRunner
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     'ExportManifest',
     'ExportedGraph',
     'ExportedSAM2',
+    'GraphReport',
     'GraphRunner',
     'ModuleRunner',
     'OnnxRunner',
@@ -27,8 +29,10 @@ __all__ = [
     'check_inputs',
     'describe_export',
     'example_inputs',
+    'export_onnx',
     'fixed_sizes',
     'is_export',
     'load_exported',
+    'load_for_export',
     'read_manifest',
 ]

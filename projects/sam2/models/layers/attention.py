@@ -42,6 +42,10 @@ class Attention(nn.Module):
         ValueError: If the heads do not divide the channels.
     """
 
+    # Whether values are gathered before they are projected, if they may be; an exporter
+    # that knows its kernels sets it on the instance.
+    prefers_narrow_values = staticmethod(cpu.prefers_narrow_values)
+
     def __init__(
         self,
         *,
@@ -80,7 +84,7 @@ class Attention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, value: Tensor) -> Tensor:
         """Attend within each head and project the output."""
         dropout = self.dropout if self.training else 0.0
-        if self.has_narrow_values and cpu.prefers_narrow_values(q, k, dropout):
+        if self.has_narrow_values and self.prefers_narrow_values(q, k, dropout):
             gathered = self._attend_before_projection(q, k, value, dropout)
         else:
             v = self._split_heads(self.value(value))  # (O, heads, L, C / heads)

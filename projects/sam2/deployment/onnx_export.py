@@ -1,0 +1,371 @@
+"""Exports the graphs of a model to ONNX files, and checks them in ONNX Runtime."""
+
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from ..apis.building import build_sam2, load_model_config
+from ..checkpoints import is_adapter_key
+from ..models import SAM2
+from ..models.adaptation import merged_weights
+from ..models.layers import Attention
+from ..ops import atomic_write, import_optional
+from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
+from .manifest import (
+    MANIFEST_FILE,
+    ExportedGraph,
+    ExportManifest,
+    Precision,
+    describe_export,
+)
+
+# What torch's exporter translates to.
+OPSETS = range(18, 24)
+DEFAULT_OPSET = 20
+PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+# Sizes of the free dimensions in a check: other ones than the example's, the smallest
+# included.
+CHECKED_SIZES = (
+    {'num_objects': 1, 'num_memories': 1, 'num_pointers': 0, 'num_points': 0},
+    {'num_objects': 3, 'num_memories': 2, 'num_pointers': 4, 'num_points': 6},
+)
+# Largest difference from torch, over the root mean square, in float32.
+MAX_ERROR = 1e-3
+# Operators that compute in float16, with the float32 of all others around them: the
+# rule of torch.autocast. Norms square their input, and coordinates need more bits.
+HALF_OPERATORS = {
+    'Attention',
+    'Conv',
+    'ConvTranspose',
+    'Gemm',
+    'MatMul',
+    'MultiHeadAttention',
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphReport:
+    """A graph that was exported.
+
+    Attributes:
+        name: Name of the graph.
+        path: Its file.
+        num_bytes: Size of the file.
+        seconds: Time of the export, without the check.
+        error: Largest difference of an output from torch over its root mean square;
+            None if it was not checked.
+    """
+
+    name: str
+    path: Path
+    num_bytes: int
+    seconds: float
+    error: float | None
+
+    def __str__(self) -> str:
+        error = 'not checked' if self.error is None else f'error {self.error:.1e}'
+        megabytes = self.num_bytes / 1e6
+        return f'{self.path}: {megabytes:.1f} MB, {self.seconds:.1f} s, {error}'
+
+
+def load_for_export(
+    config: str | Path | Config,
+    checkpoint: str | Path | None,
+    image_size: tuple[int, int] | None = None,
+) -> tuple[SAM2, Config]:
+    """Build a model on the CPU, with adapters merged into its weights.
+
+    Args:
+        config: As for :func:`build_sam2`, as are the others.
+
+    Returns:
+        The model and its config.
+
+    Raises:
+        CheckpointMismatchError: If the weights are of another version or size.
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the config has no model, the checkpoint is damaged, or a side of
+            the image is no multiple of 32.
+    """
+    loaded = copy.deepcopy(load_model_config(config))
+    model = build_sam2(loaded, checkpoint, device='cpu', image_size=image_size)
+    if any(map(is_adapter_key, model.state_dict())):
+        weights = merged_weights(model)
+        loaded.model.adaptations = []
+        model = build_sam2(loaded, None, device='cpu', image_size=image_size)
+        model.load_state_dict(weights)
+    return model, loaded
+
+
+def export_onnx(
+    model: SAM2,
+    folder: str | Path,
+    *,
+    config: Config,
+    checkpoint: str | Path | None = None,
+    precision: Precision = 'float32',
+    opset: int = DEFAULT_OPSET,
+    standard_operators: bool = False,
+    check: bool = True,
+    report: Callable[[GraphReport], object] = print,
+) -> ExportManifest:
+    """Export the graphs of a model to a folder.
+
+    The manifest is written last: a folder with ``sam2.json`` is complete.
+
+    Args:
+        model: A model in evaluation mode.
+        folder: Gets a file for each graph and ``sam2.json``; earlier ones are replaced.
+        config: Config of the model.
+        checkpoint: Checkpoint of the model, for the manifest; None for random weights.
+        precision: ``'float16'`` halves the files, for GPUs: products of matrices
+            compute in float16, all else, inputs and outputs in float32.
+        opset: Opset of the files, 18 to 23.
+        standard_operators: Write attention in operators of the ONNX standard, for other
+            runtimes and TensorRT. By default it is the operator of ONNX Runtime, which
+            does not hold all attention weights in memory.
+        check: Run the graphs in ONNX Runtime and compare them with torch.
+        report: Called with the result of each graph.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ModuleNotFoundError: If onnx, onnxscript or onnxruntime is not installed.
+        NotADirectoryError: If the folder is a file.
+        OSError: If the folder cannot be written.
+        ValueError: If the opset is not supported, the model is in training mode, or a
+            graph differs from torch.
+    """
+    if opset not in OPSETS:
+        msg = (
+            f'Opset {opset} is not supported: torch exports opsets {OPSETS[0]} to '
+            f'{OPSETS[-1]}; leave it out for {DEFAULT_OPSET}'
+        )
+        raise ValueError(msg)
+    if model.training:
+        msg = 'The model is in training mode; call model.eval() before exporting it'
+        raise ValueError(msg)
+    for package in PACKAGES:
+        _import(package)
+    folder = Path(folder).expanduser()
+    if folder.exists() and not folder.is_dir():
+        msg = f'{folder} is a file; give the folder of the export'
+        raise NotADirectoryError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    sizes = fixed_sizes(model)
+    examples = example_inputs(model)
+    checked = [example_inputs(model, **free) for free in CHECKED_SIZES if check]
+    graphs: dict[str, ExportedGraph] = {}
+    for name, kind in GRAPHS.items():
+        graph, path = kind(model).eval(), folder / f'{name}.onnx'
+        start = time.perf_counter()
+        program = _translate(
+            graph, examples[name], opset, standard_operators=standard_operators
+        )
+        with atomic_write(path) as partial:
+            if precision == 'float16':
+                _import('onnx').save(_to_half(program.model_proto), partial)
+            else:
+                program.save(partial, external_data=False)
+        seconds = time.perf_counter() - start
+        error = None
+        if check:
+            error = largest_error(graph, path, [inputs[name] for inputs in checked])
+        graphs[name] = ExportedGraph.from_file(
+            path,
+            inputs=tuple(spec.with_sizes(sizes) for spec in kind.inputs),
+            outputs=tuple(spec.with_sizes(sizes) for spec in kind.outputs),
+        )
+        report(
+            GraphReport(
+                name=name,
+                path=path,
+                num_bytes=graphs[name].num_bytes,
+                seconds=seconds,
+                error=error,
+            )
+        )
+        if error is not None and precision == 'float32' and not error <= MAX_ERROR:
+            msg = (
+                f'{path} differs from torch by {error:.1e} of the root mean square, '
+                f'more than {MAX_ERROR:g}; try another opset, or other versions of '
+                f'torch and onnxscript'
+            )
+            raise ValueError(msg)
+    manifest = describe_export(
+        model,
+        graphs,
+        config=config,
+        checkpoint=checkpoint,
+        runtime='onnx',
+        precision=precision,
+        opset=opset,
+        versions={package: version(package) for package in ('onnx', 'onnxscript')},
+    )
+    manifest.write(folder)
+    return manifest
+
+
+@torch.no_grad()
+def largest_error(
+    graph: SAM2Graph, path: Path, samples: list[dict[str, Tensor]]
+) -> float:
+    """Compare a file in ONNX Runtime with its graph in torch.
+
+    Args:
+        samples: Inputs of the graph, one after another.
+
+    Returns:
+        The largest difference of an output over its root mean square.
+    """
+    runtime = _import('onnxruntime')
+    session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    errors = []
+    for inputs in samples:
+        outputs = session.run(None, {k: v.cpu().numpy() for k, v in inputs.items()})
+        for expected, output in zip(graph(**inputs), outputs, strict=True):
+            scale = expected.square().mean().sqrt().clamp(min=1e-6)
+            difference = (torch.from_numpy(output) - expected.cpu()).abs().max()
+            errors.append(float(difference / scale.cpu()))
+    return max(errors)  # NaN is never below a limit
+
+
+def _import(package: str) -> Any:
+    return import_optional(
+        package,
+        purpose='Exporting to ONNX',
+        # Without a version, pip may replace the installed torch.
+        install=f'"torch=={torch.__version__.partition("+")[0]}" {" ".join(PACKAGES)}',
+    )
+
+
+def _translate(
+    graph: SAM2Graph,
+    inputs: dict[str, Tensor],
+    opset: int,
+    *,
+    standard_operators: bool,
+) -> torch.onnx.ONNXProgram:
+    """Translate a graph to ONNX; the dimensions of the example that are free vary."""
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    table: dict[Callable[..., Any], Callable[..., Any]] = {}
+    if not standard_operators:
+        table[attention] = _attention_of_onnxruntime()
+    with _quiet(), _narrow_values(graph), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            kwargs=inputs,
+            input_names=[spec.name for spec in graph.inputs],
+            output_names=[spec.name for spec in graph.outputs],
+            dynamic_shapes={
+                spec.name: {
+                    axis: letter
+                    for axis, letter in enumerate(spec.shape)
+                    if letter in FREE_DIMENSIONS
+                }
+                for spec in graph.inputs
+            },
+            opset_version=opset,
+            custom_translation_table=table,
+            verbose=False,
+        )
+    return cast('torch.onnx.ONNXProgram', program)  # None without dynamo only
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says about itself."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _narrow_values(graph: SAM2Graph) -> Iterator[None]:
+    """Let attention gather the values before it projects them, where it can.
+
+    A third of the products of the cross-attention is saved. torch chooses by itself for
+    the kernels that it has.
+    """
+    layers = [module for module in graph.modules() if isinstance(module, Attention)]
+    for layer in layers:
+        layer.prefers_narrow_values = lambda *_: True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.prefers_narrow_values
+
+
+def _attention_of_onnxruntime() -> Callable[..., Any]:
+    """Translation of torch's attention to MultiHeadAttention of ONNX Runtime.
+
+    Written in standard operators, attention holds all weights: of a frame at 1024
+    pixels and seven memories 470 MB for each object.
+    """
+    defs = _import('onnx').defs
+    values = _import('onnxscript.values')
+    schema = defs.OpSchema
+    types = ['tensor(float)', 'tensor(float16)']
+    operator = values.Op(
+        values.Opset('com.microsoft', 1),
+        'MultiHeadAttention',
+        schema(
+            'MultiHeadAttention',
+            'com.microsoft',
+            1,
+            inputs=[schema.FormalParameter(x, 'T') for x in ('query', 'key', 'value')],
+            outputs=[schema.FormalParameter('output', 'T')],
+            type_constraints=[('T', types, '')],
+            attributes=[
+                schema.Attribute('num_heads', schema.AttrType.INT, required=True)
+            ],
+        ),
+    )
+    op = _import('onnxscript').opset18
+
+    def attention(query: Any, key: Any, value: Any) -> Any:
+        """As :func:`projects.sam2.models.layers.attend`."""
+        num_heads = query.shape[1]
+        joined = [
+            # (O, heads, N, C) -> (O, N, heads * C)
+            op.Reshape(
+                op.Transpose(tokens, perm=[0, 2, 1, 3]),
+                op.Constant(value_ints=[0, 0, -1]),
+            )
+            for tokens in (query, key, value)
+        ]
+        output = operator(*joined, num_heads=num_heads)
+        split = op.Reshape(output, op.Constant(value_ints=[0, 0, num_heads, -1]))
+        return op.Transpose(split, perm=[0, 2, 1, 3])
+
+    return attention
+
+
+def _to_half(model: Any) -> Any:
+    """Convert the weights and products of an ONNX model to float16."""
+    operators = {node.op_type for node in model.graph.node}
+    return _import('onnxruntime.transformers.float16').convert_float_to_float16(
+        model,
+        keep_io_types=True,
+        op_block_list=sorted(operators - HALF_OPERATORS),
+    )

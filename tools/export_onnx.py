@@ -1,0 +1,102 @@
+"""Export a model to ONNX: five graphs for images and videos.
+
+    python tools/export_onnx.py sam2.1_hiera_t sam2.1_hiera_tiny.pt exported/tiny
+    python tools/export_onnx.py CONFIG CHECKPOINT OUT --image-size 512 512
+    python tools/export_onnx.py CONFIG CHECKPOINT OUT --precision float16
+    python tools/predict.py photo.jpg exported/tiny none --point 210 160
+
+CONFIG is a file or a name that the model was released under; CHECKPOINT is a released
+file, a folder of transformers, one of ours, or `none` for random weights. Adapters are
+merged into the weights. OUT gets encode.onnx, decode.onnx, mask_prompt.onnx,
+attend.onnx, remember.onnx and sam2.json, which describes them. The size of the image
+is fixed; the numbers of objects, points, memories and object pointers are free.
+
+A line for each graph tells its file, size, time and largest error. For the error, the
+graph runs in ONNX Runtime on a CPU, and the largest difference of an output from
+torch's is divided by the output's root mean square. Needs the packages onnx,
+onnxscript and onnxruntime.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from repository_root import use_repository_root  # type: ignore[import-not-found]
+
+use_repository_root()
+
+from projects.sam2.engine.command_line import call_tool
+
+NO_CHECKPOINT = 'none'
+PRECISIONS = ('float32', 'float16')
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; None reads that of the process."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('config', help='config, or a name like sam2.1_hiera_b+')
+    add('checkpoint', help='released file, folder of transformers, one of ours, none')
+    add('out', type=Path, help='folder of the graphs')
+    add(
+        '--image-size',
+        type=int,
+        nargs='+',
+        metavar='SIDE',
+        help='height and width of the image, or the side of a square (default: those '
+        'of the config)',
+    )
+    add(
+        '--precision',
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help='of weights and products of matrices; float16 is for GPUs (default '
+        'float32)',
+    )
+    add('--opset', type=int, help='opset of ONNX, 18 to 23 (default 20)')
+    add(
+        '--standard-operators',
+        action='store_true',
+        help='no operator of ONNX Runtime alone: for TensorRT and other runtimes; '
+        'attention then takes more memory',
+    )
+    add(
+        '--check',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='compare the graphs with torch (default: yes)',
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the tool."""
+    options = parse_arguments(arguments)
+    import projects.sam2.registration  # noqa: F401  registers the parts
+    from projects.sam2.deployment.onnx_export import (
+        DEFAULT_OPSET,
+        export_onnx,
+        load_for_export,
+    )
+
+    checkpoint = None if options.checkpoint == NO_CHECKPOINT else options.checkpoint
+    size = options.image_size
+    if size is not None and len(size) == 1:
+        size = size * 2
+    model, config = load_for_export(options.config, checkpoint, size)
+    export_onnx(
+        model,
+        options.out,
+        config=config,
+        checkpoint=checkpoint,
+        precision=options.precision,
+        opset=DEFAULT_OPSET if options.opset is None else options.opset,
+        standard_operators=options.standard_operators,
+        check=options.check,
+    )
+
+
+if __name__ == '__main__':
+    call_tool(main)
