@@ -1,4 +1,4 @@
-"""Nothing in a training step waits for a GPU, but where it logs."""
+"""Nothing in a training step or a tracked frame waits for a GPU, but where it logs."""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from mmengine.hooks import LoggerHook
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from device_waits import DEVICE, DeviceTensor, StandInDevice, move_to_stand_in
 from golden_models import golden_model
+from projects.sam2.apis import SAM2ImagePredictor, SAM2VideoPredictor
 from projects.sam2.engine.hooks import ClipNonFiniteHook, SAM2RuntimeInfoHook
 from projects.sam2.engine.hooks.diagnostics_hook import LossParts
 from projects.sam2.engine.optim import FiniteGuard
 from projects.sam2.models import SAM2
+from projects.sam2.models.tracking import memory_store
 from projects.sam2.structures import ClipSample
 
 SIDE = 64
@@ -111,6 +114,54 @@ def test_objects_trained_in_groups_do_not_wait_for_the_device(
     with StandInDevice() as device:
         model.train_step([clip(0, void=False)], guard)
     assert device.waits == []
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> SAM2VideoPredictor:
+    """A video predictor on the stand-in device, whose objects are all present."""
+    model = golden_model('waits:', data_preprocessor={'image_size': (SIDE, SIDE)})
+    with torch.no_grad():
+        model.mask_decoder.object_score_head.layers[-1].bias += 10
+    move_to_stand_in(model)
+    model.data_preprocessor._device = DEVICE
+    # Copies off the device are asynchronous, as on a GPU.
+    monkeypatch.setattr(memory_store, 'ASYNCHRONOUS_DEVICES', (DEVICE.type,))
+    monkeypatch.setattr(torch.cuda, 'Event', Mock())
+    monkeypatch.setattr(torch.cuda, 'current_stream', Mock())
+    return SAM2VideoPredictor(model, fill_hole_area=8.0)
+
+
+def test_a_tracked_frame_never_waits_for_the_device(
+    predictor: SAM2VideoPredictor,
+) -> None:
+    frames = [np.full((48, 80, 3), 10 * n, np.uint8) for n in range(20)]
+    waits: dict[int, list[str]] = {}
+    with StandInDevice() as device:
+        state = predictor.init_state(frames)
+        predictor.add_new_points_or_box(state, 0, 1, points=[[20, 20]], labels=[1])
+        predictor.add_new_points_or_box(state, 0, 2, box=[10, 10, 40, 40])
+        predictor.add_new_points_or_box(state, 3, 3, points=[[60, 20]], labels=[1])
+        assert device.waits == []
+        for result in predictor.propagate_in_video(state):
+            waits[result.frame_index], device.waits = device.waits, []
+        # A click on a frame whose memories were offloaded.
+        predictor.add_new_points_or_box(state, 1, 2, points=[[30, 30]], labels=[1])
+    assert len(waits) == len(frames)
+    assert not any(waits.values()), waits
+    assert device.waits == []
+    assert any(obj.store.offloaded for obj in state.objects.values())  # type: ignore[attr-defined]
+
+
+def test_a_click_on_an_image_waits_for_its_results_alone(
+    predictor: SAM2VideoPredictor,
+) -> None:
+    images = SAM2ImagePredictor(predictor)
+    with StandInDevice() as device:
+        images.set_image(np.full((48, 80, 3), 10, np.uint8))
+        assert device.waits == []
+        images.predict([[20, 20]], [1])
+    assert len(device.waits) == 3  # masks, estimated IoU and logits to be fed back
+    assert all('.cpu()' in line for line in device.waits)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from ..ops import (
     mask_stability,
     masks_to_boxes,
     plain_runs,
+    send_to_device,
     suppress_boxes,
     upsample_logits,
     without_small_regions,
@@ -327,13 +328,12 @@ class SAM2AutomaticMaskGenerator:
         masks: list[_Mask] = []
         for shares in torch.from_numpy(grid).float().split(self.points_per_batch):
             logits, ious, points = self._decode(encoded, shares)
-            for chunk in torch.arange(len(ious)).split(MASKS_PER_CHUNK):
-                repaired = repair_masks(
-                    logits[chunk], max_hole_area=area, max_speck_area=area
-                )
+            columns = (x.split(MASKS_PER_CHUNK) for x in (logits, ious, points))
+            for chunk, chunk_ious, chunk_points in zip(*columns, strict=True):
+                repaired = repair_masks(chunk, max_hole_area=area, max_speck_area=area)
                 enlarged = upsample_logits(repaired, crop.size)[:, 0]  # (N, h, w)
                 masks += self._keep_stable(
-                    enlarged, ious[chunk], points[chunk], crop, image.shape[:2]
+                    enlarged, chunk_ious, chunk_points, crop, image.shape[:2]
                 )
         return _without_duplicates(
             masks, [mask.iou for mask in masks], self.box_nms_thresh
@@ -359,25 +359,29 @@ class SAM2AutomaticMaskGenerator:
         # (P, M, H4, W4) and (P, M) -> (P * M, 1, H4, W4) and (P * M,)
         logits, ious = logits.flatten(0, 1)[:, None], ious.flatten()
         if self.use_m2m:
-            previous = limit_logits(logits)
+            size = self.points_per_batch
+            pairs = zip(
+                shares.split(size), limit_logits(logits).split(size), strict=True
+            )
             refined = [
                 decode_low_res(
                     model,
                     image,
-                    _single_points(model, shares[chunk]),
-                    previous[chunk],
+                    _single_points(model, chunk),
+                    previous,
                     multimask=False,
                 )
-                for chunk in torch.arange(len(shares)).split(self.points_per_batch)
+                for chunk, previous in pairs
             ]
             logits = torch.cat([masks for masks, _ in refined])
             ious = torch.cat([iou for _, iou in refined])[:, 0]
         ious = ious.float().cpu()
-        promising = ious > self.pred_iou_thresh
+        promising = torch.nonzero(ious > self.pred_iou_thresh)[:, 0]
         self._counts.num_decoded += len(ious)
         self._counts.best_iou = max(self._counts.best_iou, _largest(ious))
-        self._counts.num_promising += int(promising.sum())
-        return logits[promising], ious[promising], shares[promising]
+        self._counts.num_promising += len(promising)
+        kept = logits[send_to_device(promising, logits.device)]
+        return kept, ious[promising], shares[promising]
 
     def _keep_stable(
         self,
@@ -397,7 +401,7 @@ class SAM2AutomaticMaskGenerator:
             self._counts.best_stability, _largest(stabilities)
         )
         self._counts.num_stable += len(stable)
-        binary = logits[stable.to(logits.device)] > threshold
+        binary = logits[send_to_device(stable, logits.device)] > threshold
         left, top, right, bottom = crop.box
         boxes = _zero_if_empty(masks_to_boxes(binary[:, None]).cpu())
         boxes = boxes + torch.tensor([left, top, left, top], dtype=boxes.dtype)

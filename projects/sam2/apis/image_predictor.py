@@ -27,6 +27,7 @@ from ..ops import (
     downsample_logits,
     fill_holes,
     remove_specks,
+    send_to_device,
     upsample_logits,
 )
 from ..structures import PointPrompt
@@ -370,7 +371,7 @@ class SAM2ImagePredictor:
         logits = read_mask_logits(
             mask_input, size=image.low_res_size, name='mask_input'
         )
-        return logits.to(self.device)
+        return send_to_device(logits, self.device)
 
     @torch.no_grad()
     def _segment(
@@ -545,7 +546,7 @@ def preprocess_image(
 ) -> Tensor:
     """Resize and normalise an RGB image to (1, 3, H, W), as the released predictor."""
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    on_device = pixels[None].to(preprocessor.mean.device).float()
+    on_device = send_to_device(pixels[None], preprocessor.mean.device).float()
     return preprocessor.normalise(downsample_logits(on_device, preprocessor.image_size))
 
 

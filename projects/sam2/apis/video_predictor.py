@@ -163,7 +163,9 @@ class VideoState(VideoSession, ReleasedState):
         device = preprocessor.mean.device
         height, width = preprocessor.image_size
         # An object without a mask on this frame is shown absent.
-        absent = torch.full((1, 1, height // 4, width // 4), NO_OBJECT_LOGIT).to(device)
+        absent = torch.full(
+            (1, 1, height // 4, width // 4), NO_OBJECT_LOGIT, device=device
+        )
         unknown = torch.full((1, 1), torch.nan, device=device)
         # The empty tensors come first, since there may be no object.
         masks, scores, ious = [absent[:0]], [unknown[:0]], [unknown[:0]]

@@ -29,6 +29,7 @@ from ..models.tracking.frame import (
     mask_probs_of,
     padding_point,
 )
+from ..ops import send_to_device
 from ..structures import (
     DecoderStep,
     ImageFeatures,
@@ -178,13 +179,13 @@ class ExportedTracker:
         else:
             pointers = memory.new_empty(num_objects, 0, self._embed_dims)
             times = memory.new_empty(num_objects, 0)
-        ages = torch.tensor([m.age for m in selection.memories]).to(device)
+        ages = torch.tensor([m.age for m in selection.memories])
         outputs = self._runner.run(
             'attend',
             {
                 'embedding': features.embedding[:1],  # of one frame
                 'memory': memory.float(),  # (O, R, Cm, H16, W16)
-                'ages': ages,
+                'ages': send_to_device(ages, device),
                 'pointers': pointers.float(),  # (O, K, C)
                 'pointer_times': times.float().expand(num_objects, -1),
             },

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ..ops import match_weights, resize_masks
+from ..ops import match_weights, resize_masks, send_to_device
 from ..structures import (
     ClipBatch,
     ClipSample,
@@ -144,7 +144,9 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         mean, std = self.mean, self.std
         if mean.dtype.itemsize < torch.float32.itemsize:
             # In a model of half precision the buffers are rounded; these are not.
-            mean, std = (exact.to(mean.device) for exact in (self._mean, self._std))
+            mean, std = (
+                send_to_device(exact, mean.device) for exact in (self._mean, self._std)
+            )
         return match_weights((frames.float() - mean) / std, self.mean)
 
     def frame(self, frame: NDArray[np.uint8]) -> Tensor:
@@ -164,14 +166,17 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             )
             frame = np.asarray(resized)
         pixels = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
-        return self.normalise(pixels.to(self.device)[None])
+        return self.normalise(send_to_device(pixels, self.device)[None])
 
     def point_prompt(self, shares: PointPrompt) -> PointPrompt:
         """Scale points from shares of the image's sides to pixels of the input."""
         height, width = self.image_size
         coords = shares.coords * shares.coords.new_tensor([width, height])
         device = self.mean.device
-        return PointPrompt(coords=coords.to(device), labels=shares.labels.to(device))
+        return PointPrompt(
+            coords=send_to_device(coords, device),
+            labels=send_to_device(shares.labels, device),
+        )
 
     def mask_prompt(self, truth: FrameMasks) -> Tensor:
         """Resize the masks of a frame for mask prompts, (O, 1, H, W), bool."""

@@ -16,6 +16,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ..ops import send_to_device
 from ..structures import FrameMemory, TrackingMode
 
 
@@ -107,9 +108,8 @@ class MemorySelection:
         is_shared = all(isinstance(p.time_offset, int) for p in self.pointers)
         num_rows = 1 if is_shared else pointers.shape[0]
         columns = [p.offsets(num_rows) for p in self.pointers]
-        # Copied without waiting for the device.
         offsets = torch.tensor(columns, dtype=torch.float32).T
-        offsets = offsets.to(pointers.device, non_blocking=True)
+        offsets = send_to_device(offsets, pointers.device)
         # A bank of one pointer has no distance to scale by.
         return pointers, offsets / max(self.max_pointers - 1, 1)
 

@@ -15,7 +15,12 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from ..ops import center_error_points, jittered_boxes, sample_error_points
+from ..ops import (
+    center_error_points,
+    jittered_boxes,
+    sample_error_points,
+    send_to_device,
+)
 from ..structures import FramePrompt, PointPrompt
 
 ClickMethod = Literal['uniform', 'center']
@@ -104,9 +109,7 @@ class ClickGenerators:
         return self._to_device(torch.cat(draws))
 
     def _to_device(self, numbers: Tensor) -> Tensor:
-        if self.device.type == 'cuda':
-            numbers = numbers.pin_memory()  # a copy from pageable memory would wait
-        return numbers.to(self.device, non_blocking=True)
+        return send_to_device(numbers, self.device)
 
 
 @MODELS.register_module()

@@ -47,6 +47,7 @@ from .rle import (
     encode_masks,
     plain_runs,
 )
+from .transfer import send_to_device
 
 __all__ = [
     'NON_OVERLAPPING_LOGIT',
@@ -84,6 +85,7 @@ __all__ = [
     'resize_masks',
     'sample_error_points',
     'seeks_exactly',
+    'send_to_device',
     'small_components',
     'suppress_boxes',
     'upsample_logits',

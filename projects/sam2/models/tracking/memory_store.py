@@ -26,7 +26,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ...ops import at_least_float32
+from ...ops import at_least_float32, send_to_device
 from ...structures import FrameMemory
 from ..memory_bank import MemoryStore
 from .frame import fill_small_holes
@@ -371,7 +371,7 @@ class OffloadedTensors:
             raw = self.copied[: sum(sizes)]
         # A clone of each part, since a slice may not be aligned for its type.
         return [
-            part.clone().view(dtype).view(shape).to(self.device)
+            send_to_device(part.clone().view(dtype).view(shape), self.device)
             for part, (dtype, shape) in zip(raw.split(sizes), layout, strict=True)
         ]
 
