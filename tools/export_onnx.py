@@ -75,17 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tool."""
     options = parse_arguments(arguments)
     import projects.sam2.registration  # noqa: F401  registers the parts
-    from projects.sam2.deployment.onnx_export import (
-        DEFAULT_OPSET,
-        export_onnx,
-        load_for_export,
-    )
+    from projects.sam2.apis.building import build_for_export
+    from projects.sam2.deployment.onnx_export import DEFAULT_OPSET, export_onnx
 
     checkpoint = None if options.checkpoint == NO_CHECKPOINT else options.checkpoint
     size = options.image_size
     if size is not None and len(size) == 1:
         size = size * 2
-    model, config = load_for_export(options.config, checkpoint, size)
+    model, config = build_for_export(options.config, checkpoint, size)
     export_onnx(
         model,
         options.out,

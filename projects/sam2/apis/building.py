@@ -19,6 +19,7 @@ from ..checkpoints import (
     CheckpointMismatchError,
     check_weights,
     fit_adapters,
+    is_adapter_key,
     recognise_model,
     weights_of,
 )
@@ -28,6 +29,7 @@ from ..deployment import ExportedSAM2, is_export, load_exported
 from ..engine.config import read_config
 from ..installation import CONFIGS, near_configs, own_config, tool_command
 from ..models import SAM2
+from ..models.adaptation import merged_weights
 from ..models.tracking.promptable import PromptableModel
 from ..ops import import_optional
 from .inputs import read_whole_number
@@ -157,6 +159,35 @@ def build_sam2_video_predictor(
         provider=provider,
     )
     return SAM2VideoPredictor(model, **options)
+
+
+def build_for_export(
+    config: str | Path | Config,
+    checkpoint: str | Path | None,
+    image_size: tuple[int, int] | None = None,
+) -> tuple[SAM2, Config]:
+    """Build a model on the CPU, with adapters merged into its weights.
+
+    Args:
+        config: As for :func:`build_sam2`, as are the others.
+
+    Returns:
+        The model and its config.
+
+    Raises:
+        CheckpointMismatchError: If the weights are of another version or size.
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the config has no model, the checkpoint is damaged, or a side of
+            the image is no multiple of 32.
+    """
+    loaded = copy.deepcopy(load_model_config(config))
+    model = build_sam2(loaded, checkpoint, device='cpu', image_size=image_size)
+    if any(map(is_adapter_key, model.state_dict())):
+        weights = merged_weights(model)
+        loaded.model.adaptations = []
+        model = build_sam2(loaded, None, device='cpu', image_size=image_size)
+        model.load_state_dict(weights)
+    return model, loaded
 
 
 def build_sam2_hf(model_id: str, **options: Any) -> SAM2:

@@ -10,7 +10,7 @@ from .manifest import (
     is_export,
     read_manifest,
 )
-from .onnx_export import GraphReport, export_onnx, load_for_export
+from .onnx_export import GraphReport, export_onnx
 from .onnx_runner import OnnxRunner
 
 __all__ = [
@@ -33,6 +33,5 @@ __all__ = [
     'fixed_sizes',
     'is_export',
     'load_exported',
-    'load_for_export',
     'read_manifest',
 ]

@@ -1,6 +1,5 @@
 """Exports the graphs of a model to ONNX files, and checks them in ONNX Runtime."""
 
-import copy
 import logging
 import time
 import warnings
@@ -15,10 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from ..apis.building import build_sam2, load_model_config
-from ..checkpoints import is_adapter_key
 from ..models import SAM2
-from ..models.adaptation import merged_weights
 from ..models.layers import Attention
 from ..ops import atomic_write, import_optional
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
@@ -77,35 +73,6 @@ class GraphReport:
         error = 'not checked' if self.error is None else f'error {self.error:.1e}'
         megabytes = self.num_bytes / 1e6
         return f'{self.path}: {megabytes:.1f} MB, {self.seconds:.1f} s, {error}'
-
-
-def load_for_export(
-    config: str | Path | Config,
-    checkpoint: str | Path | None,
-    image_size: tuple[int, int] | None = None,
-) -> tuple[SAM2, Config]:
-    """Build a model on the CPU, with adapters merged into its weights.
-
-    Args:
-        config: As for :func:`build_sam2`, as are the others.
-
-    Returns:
-        The model and its config.
-
-    Raises:
-        CheckpointMismatchError: If the weights are of another version or size.
-        FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If the config has no model, the checkpoint is damaged, or a side of
-            the image is no multiple of 32.
-    """
-    loaded = copy.deepcopy(load_model_config(config))
-    model = build_sam2(loaded, checkpoint, device='cpu', image_size=image_size)
-    if any(map(is_adapter_key, model.state_dict())):
-        weights = merged_weights(model)
-        loaded.model.adaptations = []
-        model = build_sam2(loaded, None, device='cpu', image_size=image_size)
-        model.load_state_dict(weights)
-    return model, loaded
 
 
 def export_onnx(
