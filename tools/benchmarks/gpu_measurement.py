@@ -159,6 +159,10 @@ class SectionRun:
         self.device.release()
         self._emit({**labels, **figures})
 
+    def skip(self, reason: str) -> None:
+        """Leave the section out, which is no failure."""
+        self._emit({'skipped': reason})
+
     def times(self, job: Callable[[], object], *, warm_up: int = 1) -> Times:
         """Time a job, for as many rounds as its share of the row's time allows.
 

@@ -38,9 +38,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from projects.sam2.apis import SAM2ImagePredictor, SAM2VideoPredictor, build_sam2
 from projects.sam2.apis.video_predictor import VideoState
+from projects.sam2.deployment import ExportedSAM2, load_exported
+from projects.sam2.deployment.manifest import Precision
+from projects.sam2.deployment.onnx_export import export_onnx, load_for_export
 from projects.sam2.engine.optim import FiniteGuard
 from projects.sam2.models import SAM2
 from projects.sam2.models.compiling import warm_up
+from projects.sam2.ops import import_optional
 
 Job = Callable[[], object]
 LEARNED = CONFIGS.parent / 'docs/weights'  # a small model with trained weights
@@ -462,6 +466,57 @@ def click_job(run: SectionRun, _: Path) -> Job:
     return click
 
 
+def measure_onnx(run: SectionRun) -> None:
+    """Measure a model that ONNX Runtime runs on the device, in both precisions."""
+    runtime = import_optional('onnxruntime', purpose='Measuring ONNX')
+    providers = runtime.get_available_providers()
+    wanted = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
+    if wanted[run.device.name] not in providers:
+        run.skip(
+            f'onnxruntime {runtime.__version__} has no provider for a GPU; pip install '
+            f'onnxruntime-gpu in place of onnxruntime'
+        )
+        return
+    name, config = next(iter(run.sizes.models.items()))
+    precisions: tuple[Precision, ...] = ('float32', 'float16')
+    run.rows_left = len(precisions) * len(run.sizes.object_counts)
+    for precision in precisions:
+        with tempfile.TemporaryDirectory() as folder:
+            export_and_run(run, name, config, precision, Path(folder))
+
+
+def export_and_run(
+    run: SectionRun, name: str, config: str, precision: Precision, folder: Path
+) -> None:
+    """Export a model with random weights, and measure its predictors."""
+    exported: list[ExportedSAM2] = []
+
+    def measure(count: int) -> Row:
+        row: Row = {}
+        if not exported:
+            row['export_s'], _ = run.device.timed(export)
+            exported.append(load_exported(folder, device=run.device.name))
+        if count == run.sizes.object_counts[0]:
+            row |= image_times(run, SAM2ImagePredictor(exported[0]))
+        predictor = SAM2VideoPredictor(exported[0])
+        return row | {'frames_s': frames_per_second(run, predictor, count)}
+
+    def export() -> None:
+        side = run.sizes.image_size
+        torch.manual_seed(0)
+        model, loaded = load_for_export(config, None, (side, side))
+        export_onnx(model, folder, config=loaded, precision=precision, check=False)
+
+    for count in run.sizes.object_counts:
+        run.row(
+            partial(measure, count),
+            num_jobs=4 if count == run.sizes.object_counts[0] else 1,
+            model=name,
+            precision=precision,
+            objects=count,
+        )
+
+
 def measure_operators(run: SectionRun) -> None:
     """Measure the operators of mmcv."""
     import mmcv_operators  # type: ignore[import-not-found]
@@ -515,6 +570,7 @@ MEASURES: dict[str, Callable[[SectionRun], None]] = {
     'waits': measure_waits,
     'training': measure_training,
     'video': measure_video,
+    'onnx': measure_onnx,
     'operators': measure_operators,
     'tests': measure_tests,
 }

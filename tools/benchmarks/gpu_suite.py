@@ -160,6 +160,9 @@ class Suite:
                 entry['state'] = news['machine'].pop('state', None)
                 self.results.setdefault('machine', news['machine'])
                 self.results['is_toy'] = news['is_toy']
+            elif 'skipped' in news['row']:
+                entry['skipped'] = news['row']['skipped']
+                print(f'  skipped: {entry["skipped"]}', flush=True)
             else:
                 entry['rows'].append(news['row'])
                 show(section, news['row'])

@@ -114,6 +114,22 @@ SECTIONS = {
         },
         share=6,
     ),
+    'onnx': Section(
+        title='ONNX Runtime',
+        text='The exported model in the same predictors, from pixels of 1280x720 to '
+        'masks on the host.',
+        columns={
+            'model': 'model',
+            'precision': 'precision',
+            'objects': 'objects',
+            'image_ms': 'one image, ms',
+            'click_ms': 'click, ms',
+            'frames_s': 'frames/s',
+            'export_s': 'exporting, s',
+            'peak_gb': "peak of torch's memory, GB",
+        },
+        share=3,
+    ),
     'operators': Section(
         title="mmcv's operators",
         text='As `tools/benchmarks/mmcv_operators.py` measures them.',
@@ -152,7 +168,8 @@ def tables(results: Mapping[str, Any]) -> str:
         entry = results['sections'].get(name)
         if entry is not None:
             parts += [f'### {section.title}', section.text]
-            parts += [table(section, entry['rows']), entry.get('failure')]
+            parts += [table(section, entry['rows'])]
+            parts += [entry.get('skipped'), entry.get('failure')]
     return '\n\n'.join(part for part in parts if part) + '\n'
 
 
