@@ -9,6 +9,7 @@ import torch
 from .backend import ExportedSAM2, GraphRunner
 from .manifest import read_manifest
 from .onnx_runner import OnnxRunner
+from .torch_package import PackageRunner
 
 
 def load_exported(
@@ -23,8 +24,8 @@ def load_exported(
 
     Args:
         folder: Folder with ``sam2.json``.
-        device: As for :class:`OnnxRunner`.
-        provider: Likewise.
+        device: As for :class:`OnnxRunner` or :class:`PackageRunner`.
+        provider: As for :class:`OnnxRunner`; not for graphs that torch runs.
         num_threads: Likewise.
         changes: As for :class:`ExportedSAM2`.
 
@@ -34,7 +35,17 @@ def load_exported(
         ValueError: If the export is damaged, or an option cannot be used.
     """
     manifest = read_manifest(folder)
-    runner: GraphRunner = OnnxRunner(
-        folder, device=device, provider=provider, num_threads=num_threads
-    )
+    runner: GraphRunner
+    if manifest.runtime == 'onnx':
+        runner = OnnxRunner(
+            folder, device=device, provider=provider, num_threads=num_threads
+        )
+    elif provider is not None or num_threads is not None:
+        msg = (
+            f'provider and num_threads are of ONNX Runtime, and torch runs {folder}; '
+            f'leave them out, and call torch.set_num_threads'
+        )
+        raise ValueError(msg)
+    else:
+        runner = PackageRunner(folder, device=device)
     return ExportedSAM2(manifest, runner, changes)

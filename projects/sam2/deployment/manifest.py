@@ -26,7 +26,7 @@ MANIFEST_FILE = 'sam2.json'
 FORMAT = 'mmsam2-export'
 FORMAT_NUMBER = 1
 HASHED_BYTES = 2**24  # read at a time
-Runtime = Literal['onnx', 'aotinductor']
+Runtime = Literal['onnx', 'aotinductor', 'export']
 Precision = Literal['float32', 'float16']
 
 
@@ -157,6 +157,67 @@ class ExportedConstants:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportTarget:
+    """The kind of device that graphs were compiled for.
+
+    Attributes:
+        device: ``'cpu'`` or ``'cuda'``.
+        architecture: Of the CPU, ``'x86_64'``; of the GPU its compute capability,
+            ``'9.0'``.
+        capabilities: Instruction sets of the CPU, which the graphs may use.
+    """
+
+    device: str
+    architecture: str
+    capabilities: tuple[str, ...]
+
+    @classmethod
+    def of(cls, device: torch.device) -> Self:
+        """Describe a device of this machine."""
+        if device.type == 'cuda':
+            major, minor = torch.cuda.get_device_capability(device)
+            return cls(device='cuda', architecture=f'{major}.{minor}', capabilities=())
+        found = torch.cpu.get_capabilities()
+        return cls(
+            device=device.type,
+            architecture=found['architecture'],
+            capabilities=tuple(sorted(k for k, v in found.items() if v is True)),
+        )
+
+    def check(self, device: torch.device, *, source: str) -> None:
+        """Check that graphs for this target run on a device of this machine.
+
+        Raises:
+            ValueError: If they do not; they would crash the process.
+        """
+        if device.type != self.device:
+            msg = (
+                f'{source} was compiled for {self.device} and cannot run on {device}; '
+                f'export the model on that device'
+            )
+            raise ValueError(msg)
+        here = type(self).of(device)
+        missing = set(self.capabilities) - set(here.capabilities)
+        if here.architecture != self.architecture or missing:
+            what = ', '.join(sorted(missing)) or self.architecture
+            msg = (
+                f'{source} was compiled for a {self.device} with {what}, which this '
+                f'one ({here.architecture}) lacks; export the model on a machine like '
+                f'this one'
+            )
+            raise ValueError(msg)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what ``asdict`` returned."""
+        return cls(
+            device=data['device'],
+            architecture=data['architecture'],
+            capabilities=tuple(data['capabilities']),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportManifest:
     """The content of ``sam2.json``.
 
@@ -164,6 +225,8 @@ class ExportManifest:
         runtime: What runs the graphs.
         precision: Type of the weights. Inputs and outputs are float32 with either.
         opset: Opset of ONNX graphs.
+        target: What compiled graphs were compiled for; None for graphs that run on
+            any device.
         model: The model that was exported.
         image_size: Height and width of the model's image.
         mean: Mean of red, green and blue, in 0..255.
@@ -178,6 +241,7 @@ class ExportManifest:
     runtime: Runtime
     precision: Precision
     opset: int | None
+    target: ExportTarget | None
     model: ExportedModel
     image_size: tuple[int, int]
     mean: tuple[float, ...]
@@ -229,6 +293,7 @@ def describe_export(
     runtime: Runtime,
     precision: Precision = 'float32',
     opset: int | None = None,
+    target: ExportTarget | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> ExportManifest:
     """Describe the graphs of a model.
@@ -236,6 +301,7 @@ def describe_export(
     Args:
         config: Config that the model was built from.
         checkpoint: Its checkpoint; None for random weights.
+        target: What the graphs were compiled for, if they were.
         versions: Versions of the packages that exported, besides torch and mmsam2.
     """
     kind = recognise_model({k: tuple(v.shape) for k, v in model.state_dict().items()})
@@ -246,6 +312,7 @@ def describe_export(
         runtime=runtime,
         precision=precision,
         opset=opset,
+        target=target,
         model=ExportedModel(
             version=kind.version if kind else None,
             size=kind.size if kind else None,
@@ -333,6 +400,8 @@ def _from_json(data: dict[str, Any]) -> ExportManifest:
             for name, graph in data['graphs'].items()
         },
     }
+    if data['target'] is not None:
+        values |= {'target': ExportTarget.from_json(data['target'])}
     height, width = data['image_size']
     values |= {'image_size': (height, width)}
     values |= {name: tuple(map(float, data[name])) for name in ('mean', 'std')}

@@ -64,8 +64,12 @@ def _has_onednn(instructions: str) -> bool:
 
 def multiply(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply rows by the weights of a linear layer: (..., C), (D, C) -> (..., D)."""
-    is_large = rows.numel() * len(weight) >= FEW_PRODUCTS
-    if is_large and rows.dtype == weight.dtype and multiplies_by_onednn(rows):
+    # Sizes come last: a compiler would compile again where one exceeds the limit.
+    if (
+        multiplies_by_onednn(rows)
+        and rows.dtype == weight.dtype
+        and rows.numel() * len(weight) >= FEW_PRODUCTS
+    ):
         # The operator that torch.compile puts in place of a linear layer.
         product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
             rows, weight, bias, 'none', [], ''

@@ -1,0 +1,292 @@
+"""Exports a model with ``torch.export``, compiled by AOTInductor or not, and runs it.
+
+================  ======================================================================
+``aotinductor``   each graph is compiled to a library for one kind of device; Python and
+                  C++ programs run it through libtorch
+``export``        each graph is a program of torch operators that any device runs, and
+                  that can be compiled later
+================  ======================================================================
+
+Either is a folder with a file ``<graph>.pt2`` for each of the :data:`GRAPHS`, which
+``torch.export.load`` and ``torch._inductor.aoti_load_package`` open, and ``sam2.json``.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from ..models import SAM2
+from ..ops import atomic_write
+from .backend import check_inputs
+from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
+from .manifest import (
+    ExportedGraph,
+    ExportTarget,
+    describe_export,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+TorchRuntime = Literal['aotinductor', 'export']
+Graph = Callable[..., tuple[Tensor, ...]]
+SUFFIX = '.pt2'
+CPU_SETTINGS = {
+    # As many threads as the program has when it runs, not when it was compiled.
+    'cpp.dynamic_threads': True,
+    # Weights in the layout of oneDNN's kernels: the encoder takes half the time.
+    'freezing': True,
+}
+
+
+def export_torch(
+    model: SAM2,
+    folder: Path,
+    *,
+    config: Config,
+    checkpoint: str | Path | None,
+    runtime: TorchRuntime = 'aotinductor',
+    on_graph: Callable[[str, ExportedGraph, float], None] | None = None,
+) -> None:
+    """Export the graphs of a model into a new folder.
+
+    Args:
+        model: The model, in evaluation mode, on the device that will run the graphs.
+        folder: Must be empty or not exist.
+        config: Config that the model was built from.
+        checkpoint: Its checkpoint; None for random weights.
+        runtime: ``'aotinductor'`` compiles the graphs, which takes a minute or more and
+            a C++ compiler; ``'export'`` does not.
+        on_graph: Called after each graph with its name, its file and the seconds that
+            it took.
+
+    Raises:
+        RuntimeError: If this torch cannot export free sizes.
+        ValueError: If there is no C++ compiler, or the runtime is unknown.
+        OSError: If the folder cannot be written, or is not empty.
+    """
+    if runtime not in get_args(TorchRuntime):
+        msg = f'runtime is {runtime!r}; give one of {", ".join(get_args(TorchRuntime))}'
+        raise ValueError(msg)
+    if runtime == 'aotinductor':
+        _check_compiler(model.device)
+    inputs = example_inputs(model)
+    sizes = fixed_sizes(model)
+    graphs: dict[str, ExportedGraph] = {}
+    with atomic_write(folder) as partial:
+        partial.mkdir()
+        for name, graph_class in GRAPHS.items():
+            start = perf_counter()
+            program = trace(graph_class(model).eval(), inputs[name])
+            path = partial / f'{name}{SUFFIX}'
+            if runtime == 'aotinductor':
+                _compile(program, path, model.device)
+            else:
+                torch.export.save(program, path)
+            graphs[name] = ExportedGraph.from_file(
+                path,
+                inputs=tuple(spec.with_sizes(sizes) for spec in graph_class.inputs),
+                outputs=tuple(spec.with_sizes(sizes) for spec in graph_class.outputs),
+            )
+            if on_graph is not None:
+                on_graph(name, graphs[name], perf_counter() - start)
+        manifest = describe_export(
+            model,
+            graphs,
+            config=config,
+            checkpoint=checkpoint,
+            runtime=runtime,
+            target=ExportTarget.of(model.device) if runtime == 'aotinductor' else None,
+        )
+        manifest.write(partial)
+
+
+@torch.no_grad()
+def trace(graph: SAM2Graph, inputs: Mapping[str, Tensor]) -> 'ExportedProgram':
+    """Trace a graph by ``torch.export``, with its dimensions free.
+
+    Args:
+        graph: The graph, in evaluation mode.
+        inputs: Example inputs, all of whose free dimensions are at least 2.
+
+    Raises:
+        RuntimeError: If this torch cannot export free sizes.
+    """
+    # torch takes sizes of 0 and 1 for constants, except with this setting. Its rules
+    # for memory layouts still compare sizes with 1, so the least size stated is 2; the
+    # program has no such constant, and `largest_errors` runs it at 0 and 1.
+    dimensions = {
+        letter: torch.export.Dim(letter, min=2 if least else 0)
+        for letter, least in FREE_DIMENSIONS.items()
+    }
+    shapes = {
+        spec.name: {
+            index: dimensions[size]
+            for index, size in enumerate(spec.shape)
+            if size in dimensions
+        }
+        for spec in graph.inputs
+    }
+    # Compiled graphs read inputs by the strides of the example, without a check.
+    example = {name: tensor.contiguous() for name, tensor in inputs.items()}
+    with _free_sizes():
+        program = torch.export.export(
+            graph, (), kwargs=example, dynamic_shapes=shapes, strict=False
+        )
+    # A graph is traced with the whole model, and uses the weights of some parts.
+    names = program.graph_signature.inputs_to_parameters
+    for node in program.graph.find_nodes(op='placeholder'):
+        if node.name in names and not node.users:
+            weight = program.state_dict[names[node.name]]
+            program.state_dict[names[node.name]] = nn.Parameter(weight.new_empty(0))
+    return program
+
+
+@contextmanager
+def _free_sizes() -> Iterator[None]:
+    """Sizes of 0 and 1, and sizes that are equal by chance, do not become constants."""
+    from torch.fx.experimental import _config  # noqa: PLC0415  takes a second
+
+    settings: Any = _config
+
+    if not hasattr(settings, 'backed_size_oblivious'):
+        msg = (
+            f'torch {torch.__version__} exports no sizes of 0 and 1; install a later '
+            f'one, such as 2.13'
+        )
+        raise RuntimeError(msg)
+    with settings.patch(backed_size_oblivious=True, use_duck_shape=False):
+        yield
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Check that there is a C++ compiler, before minutes of tracing."""
+    from torch._inductor import exc  # noqa: PLC0415  takes seconds
+    from torch._inductor.cpp_builder import get_cpp_compiler  # noqa: PLC0415
+
+    try:
+        get_cpp_compiler()
+    except exc.InvalidCxxCompiler as error:
+        msg = (
+            f'AOTInductor compiles for {device} with a C++ compiler, and there is '
+            f"none; install g++, or export with runtime 'export'"
+        )
+        raise ValueError(msg) from error
+
+
+def _compile(program: 'ExportedProgram', path: Path, device: torch.device) -> None:
+    """Compile a program to a package."""
+    from torch._inductor import aoti_compile_and_package  # noqa: PLC0415  takes seconds
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)  # of torch to itself
+        aoti_compile_and_package(
+            program,
+            package_path=str(path),
+            inductor_configs=dict(CPU_SETTINGS) if device.type == 'cpu' else {},
+        )
+
+
+class PackageRunner:
+    """Runs the graphs of a folder that :func:`export_torch` wrote.
+
+    A graph is loaded, and its file checked, when it is first run. A package of
+    AOTInductor is a program: load only those that you trust.
+
+    Args:
+        folder: Folder of the export.
+        device: Device of inputs and outputs; by default the one that the package was
+            compiled for, and for programs that were not, ``'cuda'`` if there is a GPU.
+
+    Raises:
+        FileNotFoundError: If there is no export.
+        ValueError: If the export is damaged, of another runtime, or compiled for
+            another device.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, device: str | torch.device | None = None
+    ) -> None:
+        self._folder = Path(folder).expanduser()
+        self._manifest = read_manifest(folder)
+        runtime, target = self._manifest.runtime, self._manifest.target
+        if runtime not in get_args(TorchRuntime):
+            msg = f'{folder} holds no graphs of torch, but {runtime}'
+            raise ValueError(msg)
+        if device is None:
+            default = 'cuda' if torch.cuda.is_available() else 'cpu'
+            device = default if target is None else target.device
+        self.device = torch.device(device)
+        if target is not None:
+            target.check(self.device, source=str(folder))
+        self._graphs: dict[str, Graph] = {}
+        self._lock = threading.Lock()
+
+    @torch.no_grad()
+    def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run a graph; see :class:`GraphRunner`."""
+        exported = self._manifest.graphs[graph]
+        check_inputs(graph, exported.inputs, inputs)
+        # Contiguous, as the example in `trace`.
+        tensors = {
+            spec.name: inputs[spec.name].to(self.device).contiguous()
+            for spec in exported.inputs
+        }
+        outputs = self._graph(graph)(**tensors)
+        return {
+            spec.name: output
+            for spec, output in zip(exported.outputs, outputs, strict=True)
+        }
+
+    def _graph(self, name: str) -> Graph:
+        """A graph, loaded on its first use."""
+        with self._lock:
+            if name not in self._graphs:
+                path = self._manifest.check_file(self._folder, name)
+                self._graphs[name] = self._load(path)
+            return self._graphs[name]
+
+    def _load(self, path: Path) -> Graph:
+        """Load a graph.
+
+        Raises:
+            ValueError: If this version of torch cannot load it.
+        """
+        try:
+            return self._load_as_written(path)
+        except Exception as error:  # its errors have no common base class
+            version = self._manifest.versions.get('torch')
+            msg = (
+                f'torch {torch.__version__} cannot load {path}, which torch {version} '
+                f'exported ({_first_line(error)}); export the model with the torch '
+                f'that runs it'
+            )
+            raise ValueError(msg) from error
+
+    def _load_as_written(self, path: Path) -> Graph:
+        if self._manifest.runtime == 'aotinductor':
+            from torch._inductor import aoti_load_package  # noqa: PLC0415  takes seconds
+
+            index = -1 if self.device.index is None else self.device.index
+            package: Graph = aoti_load_package(str(path), device_index=index)
+            return package
+        from torch.export.passes import move_to_device_pass  # noqa: PLC0415
+
+        program = torch.export.load(path)
+        moved = move_to_device_pass(program, str(self.device))
+        # Its guards want O > 1 (see `trace`); `run` checks the shapes instead.
+        module: Graph = moved.module(check_guards=False)
+        return module
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition('\n')[0] or type(error).__name__
