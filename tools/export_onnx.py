@@ -19,15 +19,17 @@ onnxscript and onnxruntime.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from repository_root import use_repository_root  # type: ignore[import-not-found]
 
 use_repository_root()
 
-from projects.sam2.engine.command_line import call_tool
+from projects.sam2.engine.command_line import (
+    add_export_arguments,
+    call_tool,
+    read_export_arguments,
+)
 
-NO_CHECKPOINT = 'none'
 PRECISIONS = ('float32', 'float16')
 
 
@@ -36,18 +38,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_export_arguments(parser)
     add = parser.add_argument
-    add('config', help='config, or a name like sam2.1_hiera_b+')
-    add('checkpoint', help='released file, folder of transformers, one of ours, none')
-    add('out', type=Path, help='folder of the graphs')
-    add(
-        '--image-size',
-        type=int,
-        nargs='+',
-        metavar='SIDE',
-        help='height and width of the image, or the side of a square (default: those '
-        'of the config)',
-    )
     add(
         '--precision',
         choices=PRECISIONS,
@@ -62,12 +54,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help='no operator of ONNX Runtime alone: for TensorRT and other runtimes; '
         'attention then takes more memory',
     )
-    add(
-        '--check',
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help='compare the graphs with torch (default: yes)',
-    )
     return parser.parse_args(arguments)
 
 
@@ -78,11 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from projects.sam2.apis.building import build_for_export
     from projects.sam2.deployment.onnx_export import DEFAULT_OPSET, export_onnx
 
-    checkpoint = None if options.checkpoint == NO_CHECKPOINT else options.checkpoint
-    size = options.image_size
-    if size is not None and len(size) == 1:
-        size = size * 2
-    model, config = build_for_export(options.config, checkpoint, size)
+    name, checkpoint, size = read_export_arguments(options)
+    model, config = build_for_export(name, checkpoint, size)
     export_onnx(
         model,
         options.out,

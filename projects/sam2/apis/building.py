@@ -165,8 +165,9 @@ def build_for_export(
     config: str | Path | Config,
     checkpoint: str | Path | None,
     image_size: tuple[int, int] | None = None,
+    device: Device | None = 'cpu',
 ) -> tuple[SAM2, Config]:
-    """Build a model on the CPU, with adapters merged into its weights.
+    """Build a model, with adapters merged into its weights.
 
     Args:
         config: As for :func:`build_sam2`, as are the others.
@@ -177,15 +178,15 @@ def build_for_export(
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If the config has no model, the checkpoint is damaged, or a side of
-            the image is no multiple of 32.
+        ValueError: If the config has no model, the checkpoint is damaged, the device
+            does not exist, or a side of the image is no multiple of 32.
     """
     loaded = copy.deepcopy(load_model_config(config))
-    model = build_sam2(loaded, checkpoint, device='cpu', image_size=image_size)
+    model = build_sam2(loaded, checkpoint, device=device, image_size=image_size)
     if any(map(is_adapter_key, model.state_dict())):
         weights = merged_weights(model)
         loaded.model.adaptations = []
-        model = build_sam2(loaded, None, device='cpu', image_size=image_size)
+        model = build_sam2(loaded, None, device=device, image_size=image_size)
         model.load_state_dict(weights)
     return model, loaded
 

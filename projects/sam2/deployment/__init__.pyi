@@ -1,5 +1,5 @@
 from .backend import ExportedSAM2, GraphRunner, ModuleRunner, check_inputs
-from .checking import largest_errors
+from .exporting import GraphReport
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
 from .loading import load_exported
 from .manifest import (
@@ -12,7 +12,7 @@ from .manifest import (
     is_export,
     read_manifest,
 )
-from .onnx_export import GraphReport, export_onnx
+from .onnx_export import export_onnx
 from .onnx_runner import OnnxRunner
 from .torch_package import PackageRunner, export_torch
 
@@ -38,7 +38,6 @@ __all__ = [
     'export_torch',
     'fixed_sizes',
     'is_export',
-    'largest_errors',
     'load_exported',
     'read_manifest',
 ]

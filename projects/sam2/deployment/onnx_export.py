@@ -3,9 +3,8 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ from torch import Tensor
 from ..models import SAM2
 from ..models.layers import Attention
 from ..ops import atomic_write, import_optional
+from .exporting import CHECKED_SIZES, GraphReport, check_error, largest_error
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
 from .manifest import (
     MANIFEST_FILE,
@@ -30,14 +30,6 @@ from .manifest import (
 OPSETS = range(18, 24)
 DEFAULT_OPSET = 20
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
-# Sizes of the free dimensions in a check: other ones than the example's, the smallest
-# included.
-CHECKED_SIZES = (
-    {'num_objects': 1, 'num_memories': 1, 'num_pointers': 0, 'num_points': 0},
-    {'num_objects': 3, 'num_memories': 2, 'num_pointers': 4, 'num_points': 6},
-)
-# Largest difference from torch, over the root mean square, in float32.
-MAX_ERROR = 1e-3
 # Operators that compute in float16, with the float32 of all others around them: the
 # rule of torch.autocast. Norms square their input, and coordinates need more bits.
 HALF_OPERATORS = {
@@ -48,31 +40,6 @@ HALF_OPERATORS = {
     'MatMul',
     'MultiHeadAttention',
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphReport:
-    """A graph that was exported.
-
-    Attributes:
-        name: Name of the graph.
-        path: Its file.
-        num_bytes: Size of the file.
-        seconds: Time of the export, without the check.
-        error: Largest difference of an output from torch over its root mean square;
-            None if it was not checked.
-    """
-
-    name: str
-    path: Path
-    num_bytes: int
-    seconds: float
-    error: float | None
-
-    def __str__(self) -> str:
-        error = 'not checked' if self.error is None else f'error {self.error:.1e}'
-        megabytes = self.num_bytes / 1e6
-        return f'{self.path}: {megabytes:.1f} MB, {self.seconds:.1f} s, {error}'
 
 
 def export_onnx(
@@ -150,7 +117,8 @@ def export_onnx(
         seconds = time.perf_counter() - start
         error = None
         if check:
-            error = largest_error(graph, path, [inputs[name] for inputs in checked])
+            run = _open(path)
+            error = largest_error(graph, run, [inputs[name] for inputs in checked])
         graphs[name] = ExportedGraph.from_file(
             path,
             inputs=tuple(spec.with_sizes(sizes) for spec in kind.inputs),
@@ -165,13 +133,12 @@ def export_onnx(
                 error=error,
             )
         )
-        if error is not None and precision == 'float32' and not error <= MAX_ERROR:
-            msg = (
-                f'{path} differs from torch by {error:.1e} of the root mean square, '
-                f'more than {MAX_ERROR:g}; try another opset, or other versions of '
-                f'torch and onnxscript'
+        if error is not None and precision == 'float32':
+            check_error(
+                path,
+                error,
+                'try another opset, or other versions of torch and onnxscript',
             )
-            raise ValueError(msg)
     manifest = describe_export(
         model,
         graphs,
@@ -186,28 +153,16 @@ def export_onnx(
     return manifest
 
 
-@torch.no_grad()
-def largest_error(
-    graph: SAM2Graph, path: Path, samples: list[dict[str, Tensor]]
-) -> float:
-    """Compare a file in ONNX Runtime with its graph in torch.
-
-    Args:
-        samples: Inputs of the graph, one after another.
-
-    Returns:
-        The largest difference of an output over its root mean square.
-    """
+def _open(path: Path) -> Callable[[Mapping[str, Tensor]], list[Tensor]]:
+    """Open a graph in ONNX Runtime."""
     runtime = _import('onnxruntime')
     session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
-    errors = []
-    for inputs in samples:
-        outputs = session.run(None, {k: v.cpu().numpy() for k, v in inputs.items()})
-        for expected, output in zip(graph(**inputs), outputs, strict=True):
-            scale = expected.square().mean().sqrt().clamp(min=1e-6)
-            difference = (torch.from_numpy(output) - expected.cpu()).abs().max()
-            errors.append(float(difference / scale.cpu()))
-    return max(errors)  # NaN is never below a limit
+
+    def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        arrays = {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
+        return [torch.from_numpy(output) for output in session.run(None, arrays)]
+
+    return run
 
 
 def _import(package: str) -> Any:

@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -26,9 +27,12 @@ from torch import Tensor, nn
 from ..models import SAM2
 from ..ops import atomic_write
 from .backend import check_inputs
+from .exporting import CHECKED_SIZES, GraphReport, check_error, largest_error
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
 from .manifest import (
+    MANIFEST_FILE,
     ExportedGraph,
+    ExportManifest,
     ExportTarget,
     describe_export,
     read_manifest,
@@ -50,64 +54,99 @@ CPU_SETTINGS = {
 
 def export_torch(
     model: SAM2,
-    folder: Path,
+    folder: str | Path,
     *,
     config: Config,
-    checkpoint: str | Path | None,
+    checkpoint: str | Path | None = None,
     runtime: TorchRuntime = 'aotinductor',
-    on_graph: Callable[[str, ExportedGraph, float], None] | None = None,
-) -> None:
-    """Export the graphs of a model into a new folder.
+    check: bool = True,
+    report: Callable[[GraphReport], object] = print,
+) -> ExportManifest:
+    """Export the graphs of a model to a folder.
+
+    The manifest is written last: a folder with ``sam2.json`` is complete.
 
     Args:
-        model: The model, in evaluation mode, on the device that will run the graphs.
-        folder: Must be empty or not exist.
-        config: Config that the model was built from.
-        checkpoint: Its checkpoint; None for random weights.
+        model: A model in evaluation mode, on the device that will run the graphs.
+        folder: Gets a file for each graph and ``sam2.json``; earlier ones are replaced.
+        config: Config of the model.
+        checkpoint: Checkpoint of the model, for the manifest; None for random weights.
         runtime: ``'aotinductor'`` compiles the graphs, which takes a minute or more and
             a C++ compiler; ``'export'`` does not.
-        on_graph: Called after each graph with its name, its file and the seconds that
-            it took.
+        check: Run the graphs and compare them with the model.
+        report: Called with the result of each graph.
+
+    Returns:
+        The manifest.
 
     Raises:
-        RuntimeError: If this torch cannot export free sizes.
-        ValueError: If there is no C++ compiler, or the runtime is unknown.
-        OSError: If the folder cannot be written, or is not empty.
+        NotADirectoryError: If the folder is a file.
+        OSError: If the folder cannot be written.
+        RuntimeError: If this version of torch cannot export free sizes.
+        ValueError: If there is no C++ compiler, the runtime is unknown, the model is in
+            training mode, or a graph differs from it.
     """
     if runtime not in get_args(TorchRuntime):
         msg = f'runtime is {runtime!r}; give one of {", ".join(get_args(TorchRuntime))}'
         raise ValueError(msg)
+    if model.training:
+        msg = 'The model is in training mode; call model.eval() before exporting it'
+        raise ValueError(msg)
     if runtime == 'aotinductor':
-        _check_compiler(model.device)
-    inputs = example_inputs(model)
+        _check_compiler()
+    folder = Path(folder).expanduser()
+    if folder.exists() and not folder.is_dir():
+        msg = f'{folder} is a file; give the folder of the export'
+        raise NotADirectoryError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    device = model.device
     sizes = fixed_sizes(model)
+    examples = example_inputs(model)
+    checked = [example_inputs(model, **free) for free in CHECKED_SIZES if check]
     graphs: dict[str, ExportedGraph] = {}
-    with atomic_write(folder) as partial:
-        partial.mkdir()
-        for name, graph_class in GRAPHS.items():
-            start = perf_counter()
-            program = trace(graph_class(model).eval(), inputs[name])
-            path = partial / f'{name}{SUFFIX}'
+    for name, kind in GRAPHS.items():
+        graph, path = kind(model).eval(), folder / f'{name}{SUFFIX}'
+        start = perf_counter()
+        program = trace(graph, examples[name])
+        with atomic_write(path) as temporary:
             if runtime == 'aotinductor':
-                _compile(program, path, model.device)
+                _compile(program, temporary, device)
             else:
-                torch.export.save(program, path)
-            graphs[name] = ExportedGraph.from_file(
-                path,
-                inputs=tuple(spec.with_sizes(sizes) for spec in graph_class.inputs),
-                outputs=tuple(spec.with_sizes(sizes) for spec in graph_class.outputs),
-            )
-            if on_graph is not None:
-                on_graph(name, graphs[name], perf_counter() - start)
-        manifest = describe_export(
-            model,
-            graphs,
-            config=config,
-            checkpoint=checkpoint,
-            runtime=runtime,
-            target=ExportTarget.of(model.device) if runtime == 'aotinductor' else None,
+                torch.export.save(program, temporary)
+        seconds = perf_counter() - start
+        error = None
+        if check:
+            loaded = load_graph(path, runtime, device)
+            samples = [inputs[name] for inputs in checked]
+            run = partial(call_graph, loaded, device=device)
+            error = largest_error(graph, run, samples)
+        graphs[name] = ExportedGraph.from_file(
+            path,
+            inputs=tuple(spec.with_sizes(sizes) for spec in kind.inputs),
+            outputs=tuple(spec.with_sizes(sizes) for spec in kind.outputs),
         )
-        manifest.write(partial)
+        report(
+            GraphReport(
+                name=name,
+                path=path,
+                num_bytes=graphs[name].num_bytes,
+                seconds=seconds,
+                error=error,
+            )
+        )
+        if error is not None:
+            check_error(path, error, 'try another version of torch')
+    manifest = describe_export(
+        model,
+        graphs,
+        config=config,
+        checkpoint=checkpoint,
+        runtime=runtime,
+        target=ExportTarget.of(device) if runtime == 'aotinductor' else None,
+    )
+    manifest.write(folder)
+    return manifest
 
 
 @torch.no_grad()
@@ -123,7 +162,7 @@ def trace(graph: SAM2Graph, inputs: Mapping[str, Tensor]) -> 'ExportedProgram':
     """
     # torch takes sizes of 0 and 1 for constants, except with this setting. Its rules
     # for memory layouts still compare sizes with 1, so the least size stated is 2; the
-    # program has no such constant, and `largest_errors` runs it at 0 and 1.
+    # program has no such constant, and the check runs it at 0 and 1.
     dimensions = {
         letter: torch.export.Dim(letter, min=2 if least else 0)
         for letter, least in FREE_DIMENSIONS.items()
@@ -168,7 +207,7 @@ def _free_sizes() -> Iterator[None]:
         yield
 
 
-def _check_compiler(device: torch.device) -> None:
+def _check_compiler() -> None:
     """Check that there is a C++ compiler, before minutes of tracing."""
     from torch._inductor import exc  # noqa: PLC0415  takes seconds
     from torch._inductor.cpp_builder import get_cpp_compiler  # noqa: PLC0415
@@ -177,8 +216,8 @@ def _check_compiler(device: torch.device) -> None:
         get_cpp_compiler()
     except exc.InvalidCxxCompiler as error:
         msg = (
-            f'AOTInductor compiles for {device} with a C++ compiler, and there is '
-            f"none; install g++, or export with runtime 'export'"
+            'AOTInductor needs a C++ compiler, and there is none; install g++ (Debian: '
+            "apt install g++), or give the format 'export'"
         )
         raise ValueError(msg) from error
 
@@ -236,12 +275,7 @@ class PackageRunner:
         """Run a graph; see :class:`GraphRunner`."""
         exported = self._manifest.graphs[graph]
         check_inputs(graph, exported.inputs, inputs)
-        # Contiguous, as the example in `trace`.
-        tensors = {
-            spec.name: inputs[spec.name].to(self.device).contiguous()
-            for spec in exported.inputs
-        }
-        outputs = self._graph(graph)(**tensors)
+        outputs = call_graph(self._graph(graph), inputs, self.device)
         return {
             spec.name: output
             for spec, output in zip(exported.outputs, outputs, strict=True)
@@ -262,31 +296,43 @@ class PackageRunner:
             ValueError: If this version of torch cannot load it.
         """
         try:
-            return self._load_as_written(path)
+            return load_graph(path, self._manifest.runtime, self.device)
         except Exception as error:  # its errors have no common base class
-            version = self._manifest.versions.get('torch')
+            reason = str(error).strip().partition('\n')[0]
             msg = (
-                f'torch {torch.__version__} cannot load {path}, which torch {version} '
-                f'exported ({_first_line(error)}); export the model with the torch '
-                f'that runs it'
+                f'torch {torch.__version__} cannot load {path}, which torch '
+                f'{self._manifest.versions.get("torch")} exported ({reason}); export '
+                f'the model with the torch that runs it'
             )
             raise ValueError(msg) from error
 
-    def _load_as_written(self, path: Path) -> Graph:
-        if self._manifest.runtime == 'aotinductor':
-            from torch._inductor import aoti_load_package  # noqa: PLC0415  takes seconds
 
-            index = -1 if self.device.index is None else self.device.index
-            package: Graph = aoti_load_package(str(path), device_index=index)
-            return package
-        from torch.export.passes import move_to_device_pass  # noqa: PLC0415
+def load_graph(path: Path, runtime: str, device: torch.device) -> Graph:
+    """Load the file of a graph.
 
-        program = torch.export.load(path)
-        moved = move_to_device_pass(program, str(self.device))
-        # Its guards want O > 1 (see `trace`); `run` checks the shapes instead.
-        module: Graph = moved.module(check_guards=False)
-        return module
+    Args:
+        runtime: A :data:`TorchRuntime`.
+        device: The device that it was compiled for; a program moves to any.
+
+    Returns:
+        A function that takes the inputs by name, contiguous, on the device.
+    """
+    if runtime == 'aotinductor':
+        from torch._inductor import aoti_load_package  # noqa: PLC0415  takes seconds
+
+        index = -1 if device.index is None else device.index
+        graph: Graph = aoti_load_package(str(path), device_index=index)
+        return graph
+    from torch.export.passes import move_to_device_pass  # noqa: PLC0415
+
+    program = move_to_device_pass(torch.export.load(path), str(device))
+    # Its guards want O > 1 (see `trace`); `PackageRunner` checks the shapes instead.
+    module: Graph = program.module(check_guards=False)
+    return module
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0] or type(error).__name__
+def call_graph(
+    graph: Graph, inputs: Mapping[str, Tensor], device: torch.device
+) -> tuple[Tensor, ...]:
+    """Call a graph with its inputs as it reads them: on its device, contiguous."""
+    return graph(**{k: v.to(device).contiguous() for k, v in inputs.items()})

@@ -290,3 +290,39 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # Old launchers pass it; the environment variable LOCAL_RANK is what is read.
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+
+
+NO_CHECKPOINT = 'none'
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that the exporters share; see :func:`read_export_arguments`."""
+    add = parser.add_argument
+    add('config', help='config, or a name like sam2.1_hiera_b+')
+    add('checkpoint', help='released file, folder of transformers, one of ours, none')
+    add('out', type=Path, help='folder of the graphs')
+    add(
+        '--image-size',
+        type=int,
+        nargs='+',
+        metavar='SIDE',
+        help='height and width of the image, or the side of a square (default: those '
+        'of the config)',
+    )
+    add(
+        '--check',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='compare the graphs with torch (default: yes)',
+    )
+
+
+def read_export_arguments(
+    options: argparse.Namespace,
+) -> tuple[str, str | None, tuple[int, ...] | None]:
+    """Read config, checkpoint (None for random weights) and size, as builders do."""
+    checkpoint = None if options.checkpoint == NO_CHECKPOINT else options.checkpoint
+    size = options.image_size
+    if size is not None:
+        size = (size[0], size[0]) if len(size) == 1 else tuple(size)
+    return options.config, checkpoint, size
