@@ -37,10 +37,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from projects.sam2.apis import SAM2ImagePredictor, SAM2VideoPredictor, build_sam2
+from projects.sam2.apis.building import build_for_export
 from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.deployment import ExportedSAM2, load_exported
 from projects.sam2.deployment.manifest import Precision
-from projects.sam2.deployment.onnx_export import export_onnx, load_for_export
+from projects.sam2.deployment.onnx_export import export_onnx
 from projects.sam2.engine.optim import FiniteGuard
 from projects.sam2.models import SAM2
 from projects.sam2.models.compiling import warm_up
@@ -504,7 +505,7 @@ def export_and_run(
     def export() -> None:
         side = run.sizes.image_size
         torch.manual_seed(0)
-        model, loaded = load_for_export(config, None, (side, side))
+        model, loaded = build_for_export(config, None, (side, side))
         export_onnx(model, folder, config=loaded, precision=precision, check=False)
 
     for count in run.sizes.object_counts:
