@@ -12,6 +12,7 @@ from projects.sam2.engine.command_line import (
     add_compile_option,
     add_run_arguments,
     call_tool,
+    is_export_folder,
 )
 
 
@@ -19,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Evaluate as the command line says, and print the metrics as JSON."""
     parser = argparse.ArgumentParser(description='Evaluate a checkpoint.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='released weights or a checkpoint of a run')
+    parser.add_argument(
+        'checkpoint',
+        help='released weights, a checkpoint of a run, or folder of an exported model',
+    )
     add_run_arguments(parser)
     parser.add_argument(
         '--out', metavar='FILE', help='write scores and masks to FILE, .pkl or .json'
@@ -50,12 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     from projects.sam2.engine.launching import launched_runner
     from projects.sam2.engine.run_options import (
         apply_dump,
+        apply_export,
         apply_tta,
         apply_visualization,
     )
 
     cfg = load_config(options.config, options.cfg_options)
     cfg.load_from, cfg.resume = options.checkpoint, False
+    if is_export_folder(options.checkpoint):
+        if options.tta or options.compile:
+            msg = (
+                f'{options.checkpoint} is an exported model, which has neither '
+                f'augmentation nor anything to compile; leave out --tta and --compile'
+            )
+            raise ValueError(msg)
+        apply_export(cfg, options.checkpoint)
     if options.show or options.show_dir:
         apply_visualization(
             cfg,

@@ -25,6 +25,7 @@ from .datasets.sources import (
     synthetic,
     youtube_vis,
 )
+from .deployment import validation
 from .engine import config, files, hooks, loops, optim, samplers
 
 registry.add_root_parts()
@@ -52,6 +53,7 @@ __all__ = [
     'sav',
     'synthetic',
     'transforms',
+    'validation',
     'visualization',
     'wrappers',
     'youtube_vis',

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from ..datasets.processing.worker_pool import (
 from ..datasets.sources.object_folders import ObjectFolderMasks
 from ..engine.distributed import process_rank
 from ..engine.samplers import balance_videos
+from ..installation import NAME
 from ..ops import atomic_write, write_atomically
 from ..structures import VOID_LABEL, FrameMasks, VideoSource
 from .building import build_sam2_video_predictor, default_device
@@ -366,6 +368,8 @@ class VOSWorker:
     def prepare(self) -> tuple[SAM2VideoPredictor, Dataset]:
         """Build the predictor on this process's device and open the dataset, once."""
         if self._prepared is None:
+            # The model's config may name any part, and a tool registers none.
+            import_module(f'{NAME}.registration')
             if self.num_threads is not None:
                 torch.set_num_threads(self.num_threads)
             index = self.first_device

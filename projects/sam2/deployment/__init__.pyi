@@ -15,6 +15,7 @@ from .manifest import (
 from .onnx_export import export_onnx
 from .onnx_runner import OnnxRunner
 from .torch_package import PackageRunner, export_torch
+from .validation import SAM2Exported
 
 __all__ = [
     'FREE_DIMENSIONS',
@@ -29,6 +30,7 @@ __all__ = [
     'ModuleRunner',
     'OnnxRunner',
     'PackageRunner',
+    'SAM2Exported',
     'SAM2Graph',
     'TensorSpec',
     'check_inputs',

@@ -381,7 +381,9 @@ class ExportedSAM2:
         for path, value in (changes or {}).items():
             if path in HOST_OPTIONS:
                 setattr(self.tracker, path.removeprefix('tracker.'), value)
-            elif not path.startswith(f'{BANK}.') and in_graphs.get(path) != value:
+            elif not path.startswith(f'{BANK}.') and in_graphs.get(path) != (
+                tuple(value) if isinstance(value, list) else value
+            ):
                 msg = (
                     f'{path} of an exported model cannot become {value!r}: it is '
                     f'{in_graphs.get(path, "fixed")} in its graphs; export the model '

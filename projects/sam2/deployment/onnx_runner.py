@@ -112,6 +112,10 @@ class OnnxRunner:
         session.run_with_iobinding(binding)
         return outputs
 
+    def __deepcopy__(self, memo: dict[int, object]) -> 'OnnxRunner':
+        """Return the runner itself: sessions have no state, and cannot be copied."""
+        return self
+
     def _memory(self, tensor: Tensor, dtype: str) -> tuple[Any, ...]:
         """Where a tensor lies, as ONNX Runtime binds it."""
         device = self.device

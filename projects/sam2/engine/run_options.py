@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from .config import OWN_SCOPES, part_name
+from .config import EXPORTED_MODEL, OWN_SCOPES, part_name
 
 CLIP_HOOK = 'ClipVisualizationHook'
 # Hooks of other packages that draw, and the option that names the folder they draw in;
@@ -25,6 +25,13 @@ FOREIGN_HOOKS = {
 DUMP_METRICS = {'mmdet': 'DumpDetResults'}
 RECORDER = 'MaskletRecorder'
 COMPILE_HOOK = 'SAM2CompileHook'
+# Options of a model that change what an exported one predicts, besides the memory bank.
+EXPORT_OPTIONS = (
+    ('data_preprocessor', 'image_size'),
+    ('mask_decoder', 'stability_selection'),
+    ('tracker', 'binary_clicked_memories'),
+    ('tracker', 'non_overlapping_memories'),
+)
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
 DUMP_SUFFIXES = (*PICKLE_SUFFIXES, '.json')
 EVERYTHING = 1_000_000_000  # videos, or frames of a video
@@ -163,6 +170,32 @@ def apply_compile(cfg: Config) -> None:
     hooks = list(cfg.get('custom_hooks') or ())
     if COMPILE_HOOK not in map(part_name, hooks):
         cfg.custom_hooks = [*hooks, ConfigDict(type=COMPILE_HOOK)]
+
+
+def apply_export(cfg: Config, folder: str) -> None:
+    """Evaluate an exported model in place of the config's.
+
+    Args:
+        folder: Folder of the export. It must have been exported with the image size
+            and the choice of masks of this config; the memory bank is the config's.
+    """
+    model = cfg.model
+    options = {
+        f'{part}.{name}': model[part][name]
+        for part, name in EXPORT_OPTIONS
+        if name in (model.get(part) or {})
+    }
+    bank = model.tracker.memory_bank
+    options |= {f'tracker.memory_bank.{name}': value for name, value in bank.items()}
+    cfg.model = ConfigDict(
+        type=EXPORTED_MODEL,
+        folder=folder,
+        val_prompt_simulator=model.get('val_prompt_simulator')
+        or model.prompt_simulator,
+        accumulators=model.get('accumulators') or (),
+        options=options,
+    )
+    cfg.load_from = None
 
 
 def _foreign_scope(cfg: Config) -> str | None:

@@ -14,6 +14,7 @@ from mmengine.version import __version__ as mmengine_version
 from torch import nn
 
 from ..version import __version__
+from .config import EXPORTED_MODEL, part_name
 from .distributed import unwrap_model
 from .loops import CLIPS_PER_STEP
 
@@ -53,7 +54,9 @@ def describe_model(runner: Runner) -> str:
     sizes = [(part.numel(), part.requires_grad) for part in model.parameters()]
     total = sum(size for size, _ in sizes)
     trained = sum(size for size, is_trained in sizes if is_trained)
-    words = [type(model).__name__, f'{_millions(total)} parameters']
+    words = [type(model).__name__]
+    if total:  # an exported model has none
+        words.append(f'{_millions(total)} parameters')
     if is_training(runner):
         words.append(
             'all trained' if trained == total else f'{_millions(trained)} trained'
@@ -73,8 +76,11 @@ def describe_weights(runner: Runner) -> str:
         return f'{path} (resumed after epoch {runner.epoch}, step {runner.iter})'
     if source and not is_resumed:
         return str(source)
+    model = runner.cfg.get('model') or {}
+    if part_name(model) == EXPORTED_MODEL:
+        return str(model['folder'])
     # Parts of a model may read the same file.
-    pretrained = dict.fromkeys(_pretrained_parts(runner.cfg.get('model')))
+    pretrained = dict.fromkeys(_pretrained_parts(model))
     return ', '.join(pretrained) if pretrained else 'random'
 
 

@@ -1,6 +1,6 @@
 """SAM 2: the model that MMEngine's Runner trains, validates and predicts with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -14,13 +14,10 @@ from ..checkpoints import check_weights, fit_adapters, weights_of
 from ..structures import (
     ClipBatch,
     FrameOutput,
-    FramePrediction,
     ImageFeatures,
-    RoundObserver,
     TrackingMode,
     VideoRecord,
     VideoResult,
-    VideoSource,
 )
 from .adaptation import frozen_modules
 from .compiling import Backend, compile_model
@@ -36,7 +33,7 @@ from .prompt_simulator import PromptPlan
 from .released_names import ReleasedNames, instead_of
 from .tracking.clip import losses_in_groups, split_objects, track_clip
 from .tracking.frame import SAMHeads
-from .tracking.rounds import SAM2PromptRounds, track_video
+from .tracking.rounds import collect_predictions, predict_video
 
 PartConfig = dict[str, Any]
 
@@ -307,32 +304,8 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         Each object is prompted on the frame where it appears first. If the prompts
         of validation come in rounds, it may be prompted again.
         """
-        return self.collect(record, self._predictions(record.source))
-
-    def collect(
-        self, record: VideoRecord, predictions: Iterator[FramePrediction]
-    ) -> VideoResult:
-        """Give the predictions of a video to the accumulators, frame by frame."""
-        name, index = record.source.name, record.sample_index
-        result = VideoResult(metainfo={'sample_index': index, 'video_name': name})
-        for accumulator in self.accumulators:
-            accumulator.begin(record)
-        for prediction in predictions:
-            for accumulator in self.accumulators:
-                if isinstance(accumulator, RoundObserver):
-                    accumulator.add_round(prediction)
-                elif prediction.prompt_round.is_final:
-                    accumulator.add(prediction)
-        for accumulator in self.accumulators:
-            accumulator.finish(result)
-        return result
-
-    def _predictions(self, source: VideoSource) -> Iterator[FramePrediction]:
-        """Track a video: once, or once for each round of prompts."""
-        simulator = self.val_prompt_simulator
-        if isinstance(simulator, SAM2PromptRounds):
-            return simulator.run(self, source)
-        return track_video(self, simulator, source)
+        predictions = predict_video(self, self.val_prompt_simulator, record.source)
+        return collect_predictions(self.accumulators, record, predictions)
 
     def encode(self, frames: Tensor) -> ImageFeatures:
         """Encode frames to the features that tracker and mask decoder read.

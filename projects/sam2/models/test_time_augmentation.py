@@ -26,7 +26,13 @@ from ..structures import (
 from .data_preprocessor import ClipDataPreprocessor
 from .prompt_simulator import PromptKind, SAM2PromptSimulator
 from .sam2 import SAM2
-from .tracking.rounds import ImageView, SAM2ImageRounds, SAM2PromptRounds, track_video
+from .tracking.rounds import (
+    ImageView,
+    SAM2ImageRounds,
+    SAM2PromptRounds,
+    collect_predictions,
+    track_video,
+)
 
 SIZE_STEP = 32  # of the model's input, in pixels
 MAX_SCALE = 8  # of it; larger ones are mistakes, and fill the memory
@@ -137,7 +143,9 @@ class SAM2TTAModel(BaseTTAModel):
         """
         records = self.module.data_preprocessor(data, training=False)['inputs']
         return [
-            self.module.collect(record, self._predictions(record.source))
+            collect_predictions(
+                self.module.accumulators, record, self._predictions(record.source)
+            )
             for record in records
         ]
 

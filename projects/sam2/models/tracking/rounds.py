@@ -2,7 +2,7 @@
 
 ::
 
-    SAM2.predict
+    SAM2.predict ▶ predict_video, collect_predictions
     ├─ track_video           each object is prompted once, where it appears first
     └─ SAM2PromptRounds.run  a user who adds prompts from round to round
         ├─ SAM2ImageRounds   boxes and clicks on single images, without memory
@@ -16,6 +16,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,9 @@ from ...structures import (
     PointPrompt,
     PromptMark,
     PromptRound,
+    RoundObserver,
+    VideoRecord,
+    VideoResult,
     VideoSource,
     marks_of_points,
 )
@@ -102,6 +106,36 @@ def open_session(model: PromptableModel, frames: SourceFrames) -> VideoSession:
     options = SessionOptions(corrections_condition=True, num_cached_embeddings=1)
     num_frames = frames.source.num_frames
     return VideoSession(model, frames.read, num_frames, options=options)
+
+
+def predict_video(
+    model: PromptableModel, simulator: SAM2PromptSimulator, source: VideoSource
+) -> Iterator[FramePrediction]:
+    """Track a video: once, or once for each round of prompts."""
+    if isinstance(simulator, SAM2PromptRounds):
+        return simulator.run(model, source)
+    return track_video(model, simulator, source)
+
+
+def collect_predictions(
+    accumulators: Sequence[Any],
+    record: VideoRecord,
+    predictions: Iterator[FramePrediction],
+) -> VideoResult:
+    """Give the predictions of a video to accumulators, frame by frame."""
+    name, index = record.source.name, record.sample_index
+    result = VideoResult(metainfo={'sample_index': index, 'video_name': name})
+    for accumulator in accumulators:
+        accumulator.begin(record)
+    for prediction in predictions:
+        for accumulator in accumulators:
+            if isinstance(accumulator, RoundObserver):
+                accumulator.add_round(prediction)
+            elif prediction.prompt_round.is_final:
+                accumulator.add(prediction)
+    for accumulator in accumulators:
+        accumulator.finish(result)
+    return result
 
 
 def track_video(
