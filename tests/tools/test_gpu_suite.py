@@ -19,7 +19,7 @@ from torch.nn import functional
 from projects.sam2.ops import upsample_logits
 from tool_modules import TOOLS, load_tool
 
-OF_SOME_ROWS = {'loop_ms', 'compile_s'}
+OF_SOME_ROWS = {'compile_s', 'difference'}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 
 def test_every_row_has_its_figures(suite: ModuleType, tmp_path: Path) -> None:
-    names = ['images', 'masks', 'waits', 'training', 'video']
+    names = ['images', 'masks', 'waits', 'training', 'video', 'compiled']
     words = ['--toy', '--one-process', '--out', str(tmp_path), '--only', *names]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of torch, about what the toys are
@@ -48,7 +48,7 @@ def test_every_row_has_its_figures(suite: ModuleType, tmp_path: Path) -> None:
             assert columns - row.keys() <= OF_SOME_ROWS
             assert None not in row.values()
     training = results['sections']['training']['rows']
-    assert {row['way'] for row in training} == {'plain', 'ours', 'compiled'}
+    assert {row['way'] for row in training} == {'plain', 'ours'}
     for row in training:
         assert row['clips_s'] == pytest.approx(1 / row['step_s'])
     page = (tmp_path / 'tables.md').read_text()
@@ -118,7 +118,7 @@ def test_the_process_of_a_section_prints_its_rows(
 ) -> None:
     write_interpreter(tmp_path / 'python', f'printf "%s\\n" "$@" > {tmp_path}/words')
     monkeypatch.setattr(suite.sys, 'executable', str(tmp_path / 'python'))
-    words = ['--toy', '--no-compile', '--out', str(tmp_path), '--only', 'masks']
+    words = ['--toy', '--out', str(tmp_path), '--only', 'masks']
     assert suite.main(words) == 0
     program, *words = (tmp_path / 'words').read_text().split()
     assert program == suite.__file__
@@ -158,6 +158,10 @@ def fake_cuda() -> Any:
         modes=modes,
         Event=lambda enable_timing: FakeEvent(calls) if enable_timing else None,
         max_memory_allocated=lambda: 3 * 2**30,
+        current_device=lambda: 0,
+        get_device_properties=lambda _: SimpleNamespace(
+            name='card', total_memory=24 * 2**30, multi_processor_count=80
+        ),
         get_sync_debug_mode=lambda: modes[-1],
         set_sync_debug_mode=modes.append,
         **{name: partial(calls.append, name) for name in names},
@@ -185,6 +189,8 @@ def test_a_gpu_is_timed_by_events_once_it_is_done(gpu_device: ModuleType) -> Non
     with device.peak() as peak:
         assert cuda.calls[-1] == 'reset_peak_memory_stats'
     assert peak.gb == 3
+    machine = device.describe()
+    assert (machine['device'], machine['memory_gb']) == ('card', 24)
 
 
 def test_waits_are_listed_by_the_line_of_the_package(
@@ -259,9 +265,7 @@ def test_short_time_drops_rounds_but_no_row(seconds: float, num_rounds: int) -> 
     )
     rows: list[dict[str, Any]] = []
     sizes = measurement.Sizes(models={}, recipes={}, rounds=4)
-    run = measurement.SectionRun(
-        device, sizes, seconds=seconds, compiles=False, emit=rows.append
-    )
+    run = measurement.SectionRun(device, sizes, seconds=seconds, emit=rows.append)
     run.rows_left = 3
 
     def measure() -> dict[str, Any]:

@@ -191,7 +191,7 @@ class CudaDevice(HostDevice):
 
     def describe(self) -> dict[str, Any]:
         """Versions, what the machine is, and the clocks of the card."""
-        card = self.cuda.get_device_properties(0)
+        card = self.cuda.get_device_properties(self.cuda.current_device())
         return {
             **super().describe(),
             'device': card.name,
@@ -199,7 +199,7 @@ class CudaDevice(HostDevice):
             'multiprocessors': card.multi_processor_count,
             'cuda': torch.version.cuda,
             'cudnn': torch.backends.cudnn.version(),
-            'state': card_state(),
+            'state': card_state(f'GPU-{getattr(card, "uuid", "")}'),
         }
 
 
@@ -208,18 +208,19 @@ def find_device() -> HostDevice:
     return CudaDevice() if torch.cuda.is_available() else HostDevice()
 
 
-def card_state() -> str:
-    """Clocks, temperature and power of the card, which explain a slow run."""
+def card_state(card: str) -> str:
+    """Clocks, temperature and power of a card, which explain a slow run."""
     program = shutil.which('nvidia-smi')
     if program is None:
         return ''
     done = subprocess.run(
-        [program, f'--query-gpu={QUERY}', '--format=csv,noheader', '--id=0'],
+        [program, f'--query-gpu={QUERY}', '--format=csv,noheader', f'--id={card}'],
         check=False,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     )
-    return done.stdout.strip()
+    return '' if done.returncode else done.stdout.strip()
 
 
 def project_line() -> str:
@@ -237,8 +238,8 @@ def summary(events: Any) -> Profile:
     seconds: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for event in events:
-        if event.is_user_annotation:  # spans the kernels that are counted below
-            continue
+        if getattr(event, 'is_user_annotation', False):
+            continue  # it spans kernels that are counted themselves
         if event.device_type.name == 'CUDA':
             took = event.time_range.elapsed_us() / 1e6
             result.busy_s += took

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_device import HostDevice  # type: ignore[import-not-found]
+from gpu_tables import OUT_OF_MEMORY  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 
 Row = dict[str, Any]
@@ -47,7 +48,7 @@ class Sizes:
     object_counts: tuple[int, ...] = (1, 3, 10, 30)
     points_per_side: int = 32
     matrix_side: int = 8192
-    copied_bytes: int = 2**32
+    copied_bytes: int = 2**30
     rounds: int = 20
     skip_compiler: bool = False
 
@@ -109,7 +110,6 @@ class SectionRun:
         device: The device.
         sizes: Sizes of what is measured.
         seconds: Time for the section. Rounds are dropped where it is short, rows never.
-        compiles: Measure compiled models too.
         emit: Receives each row.
 
     Attributes:
@@ -122,12 +122,10 @@ class SectionRun:
         sizes: Sizes,
         *,
         seconds: float,
-        compiles: bool,
         emit: Callable[[Row], None],
     ) -> None:
         self.device = device
         self.sizes = sizes
-        self.compiles = compiles
         self.rows_left = 1
         self._emit = emit
         self._end = time.monotonic() + seconds
@@ -150,7 +148,7 @@ class SectionRun:
         try:
             figures = measure()
         except torch.OutOfMemoryError:
-            figures = {'note': 'out of memory'}
+            figures = {'note': OUT_OF_MEMORY}
         except Exception as error:  # noqa: BLE001  the other rows are worth having
             traceback.print_exc()
             lines = str(error).strip().splitlines() or ['']

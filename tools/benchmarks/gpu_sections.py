@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
@@ -67,11 +68,22 @@ def run_section(name: str, run: SectionRun) -> None:
         MEASURES[name](run)
 
 
-def compile_for_prediction(run: SectionRun, model: SAM2) -> None:
-    """Compile a model, with all variants that a video needs."""
-    model.compile_regions()
-    with run.device.autocast():
-        warm_up(model)
+class Once:
+    """Builds something when it is first needed, so that a failure is one of a row.
+
+    Args:
+        build: Builds it.
+    """
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+        self._built: list[Any] = []
+
+    def __call__(self) -> Any:
+        """What was built."""
+        if not self._built:
+            self._built.append(self._build())
+        return self._built[0]
 
 
 def build_model(run: SectionRun, config: str) -> SAM2:
@@ -138,8 +150,6 @@ def measure_training(run: SectionRun) -> None:
     """Measure a training step of each recipe, as the Runner takes it."""
     recipes = run.sizes.recipes
     ways = [('plain', next(iter(recipes))), *(('ours', name) for name in recipes)]
-    if run.compiles:
-        ways.append(('compiled', next(iter(recipes))))
     run.rows_left = len(ways)
     with tempfile.TemporaryDirectory() as folder:
         for way, name in ways:
@@ -200,8 +210,6 @@ class Trainer:
         )
         model = build(setting, 'plain' if way == 'plain' else 'ours')
         model.data_preprocessor.image_size = (sizes.image_size,) * 2
-        if way == 'compiled':
-            model.compile_regions()
         sample = make_sample(setting)
         for key, value in sample.items():
             sample.set_data({key: device.send(value)})
@@ -221,36 +229,12 @@ class Trainer:
 
 def measure_video(run: SectionRun) -> None:
     """Measure the time to track objects: one by one, in a batch, and end to end."""
-    ways = ['ours', *(['compiled'] if run.compiles else [])]
-    run.rows_left = len(run.sizes.models) * len(ways) * len(run.sizes.object_counts)
+    run.rows_left = len(run.sizes.models) * len(run.sizes.object_counts)
     for name, config in run.sizes.models.items():
-        track_with(run, name, config, ways)
-
-
-def track_with(run: SectionRun, name: str, config: str, ways: list[str]) -> None:
-    """Measure the time to track objects with a model, then with its compiled parts."""
-    opened: list[Any] = []
-
-    def measure(way: str, count: int) -> Row:
-        if not opened:
-            opened.append(open_bench(run, config))
-        row: Row = {}
-        if way == 'compiled' and count == run.sizes.object_counts[0]:
-            model = opened[0].predictor.model
-            row['compile_s'], _ = run.device.timed(
-                lambda: compile_for_prediction(run, model)
-            )
-        return row | tracked_frame(run, opened[0], count, with_loop=way == 'ours')
-
-    for way in ways:
+        bench = Once(partial(open_bench, run, config))
         for count in run.sizes.object_counts:
-            run.row(
-                partial(measure, way, count),
-                num_jobs=4,
-                model=name,
-                way=way,
-                objects=count,
-            )
+            measure = partial(tracked_frame, run, bench, count)
+            run.row(measure, num_jobs=4, model=name, objects=count)
 
 
 def open_bench(run: SectionRun, config: str) -> Any:
@@ -266,20 +250,22 @@ def open_bench(run: SectionRun, config: str) -> Any:
 
 
 @torch.no_grad()
-def tracked_frame(run: SectionRun, bench: Any, count: int, *, with_loop: bool) -> Row:
+def tracked_frame(run: SectionRun, opened: Once, count: int) -> Row:
     """Time a frame with full memories, and whole frames of the predictor."""
-    row: Row = {}
+    bench = opened()
     with run.device.autocast(), run.device.peak() as peak:
-        row['encode_ms'] = run.times(bench.features).median * MILLI
+        encode = run.times(bench.features)
         features, session = bench.features(), bench.session(count)
         batch = run.times(lambda: bench.together(session, features))
-        row['batch_ms'] = batch.median * MILLI
-        if with_loop:
-            loop = run.times(lambda: bench.one_by_one(session, features), warm_up=0)
-            row['loop_ms'] = loop.median * MILLI
-        row['frames_s'] = frames_per_second(run, bench.predictor, count)
-    row['peak_gb'] = peak.gb
-    return row
+        loop = run.times(lambda: bench.one_by_one(session, features), warm_up=0)
+        frames_s = frames_per_second(run, bench.predictor, count)
+    return {
+        'encode_ms': encode.median * MILLI,
+        'loop_ms': loop.median * MILLI,
+        'batch_ms': batch.median * MILLI,
+        'frames_s': frames_s,
+        'peak_gb': peak.gb,
+    }
 
 
 def frames_per_second(
@@ -329,28 +315,14 @@ def prompt_objects(
 
 def measure_images(run: SectionRun) -> None:
     """Measure the image predictor: an image, a batch of images, and a click."""
-    ways = ['ours', *(['compiled'] if run.compiles else [])]
-    run.rows_left = len(run.sizes.models) * len(ways)
+    run.rows_left = len(run.sizes.models)
     for name, config in run.sizes.models.items():
-        predict_with(run, name, config, ways)
+        run.row(partial(built_image_times, run, config), num_jobs=3, model=name)
 
 
-def predict_with(run: SectionRun, name: str, config: str, ways: list[str]) -> None:
-    """Measure the image predictor with a model, then with its compiled parts."""
-    built: list[SAM2] = []
-
-    def measure(way: str) -> Row:
-        if not built:
-            built.append(build_model(run, config))
-        row: Row = {}
-        if way == 'compiled':
-            row['compile_s'], _ = run.device.timed(
-                lambda: compile_for_prediction(run, built[0])
-            )
-        return row | image_times(run, SAM2ImagePredictor(built[0]))
-
-    for way in ways:
-        run.row(partial(measure, way), num_jobs=3, model=name, way=way)
+def built_image_times(run: SectionRun, config: str) -> Row:
+    """Build a model, and time the calls of its image predictor."""
+    return image_times(run, SAM2ImagePredictor(build_model(run, config)))
 
 
 def image_times(run: SectionRun, predictor: SAM2ImagePredictor) -> Row:
@@ -467,6 +439,90 @@ def click_job(run: SectionRun, _: Path) -> Job:
     return click
 
 
+def measure_compiled(run: SectionRun) -> None:
+    """Compare compiled models with eager ones: frames, and a training step."""
+    jobs = ['encoding a frame']
+    jobs += [f'tracked frame of {count}' for count in run.sizes.object_counts]
+    recipe = next(iter(run.sizes.recipes))
+    run.rows_left = len(jobs) * len(run.sizes.models) + 1
+    for name, config in run.sizes.models.items():
+        frames = Once(partial(CompiledFrames.of, run, config))
+        for index, job in enumerate(jobs):
+            measure = partial(compiled_frame, run, frames, index)
+            run.row(measure, num_jobs=1 if index else len(jobs), model=name, job=job)
+    with tempfile.TemporaryDirectory() as folder:
+        measure = partial(compiled_step, run, recipe, Path(folder))
+        trained = list(run.sizes.models)[-1]  # base+, in the recipes
+        run.row(measure, num_jobs=2, model=trained, job=f'training step, {recipe}')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledFrames:
+    """Jobs of a model that was compiled, and what they took and gave before.
+
+    Attributes:
+        jobs: Each returns a tensor.
+        eager: Seconds and result of each job without compiling.
+        compile_s: Seconds to compile all that a video needs.
+    """
+
+    jobs: list[Callable[[], Tensor]]
+    eager: list[tuple[float, Tensor]]
+    compile_s: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, run: SectionRun, config: str) -> 'CompiledFrames':
+        """Measure a model, then compile it."""
+        bench = open_bench(run, config)
+        with run.device.autocast():
+            features = bench.features()
+            jobs: list[Callable[[], Tensor]] = [
+                lambda: bench.features().embedding,
+                *(
+                    partial(bench.together, bench.session(count), features)
+                    for count in run.sizes.object_counts
+                ),
+            ]
+            eager = [(run.times(job).median, job()) for job in jobs]
+            model = bench.predictor.model
+            model.compile_regions()
+            compile_s, _ = run.device.timed(lambda: warm_up(model))
+        return cls(jobs=jobs, eager=eager, compile_s=compile_s)
+
+
+@torch.no_grad()
+def compiled_frame(run: SectionRun, frames: Once, index: int) -> Row:
+    """Time a job of a compiled model, and compare its result with the eager one."""
+    compiled: CompiledFrames = frames()
+    job = compiled.jobs[index]
+    eager_s, expected = compiled.eager[index]
+    with run.device.autocast():
+        seconds = run.times(job).median
+        difference = (job() - expected).norm() / expected.norm()
+    row = {
+        'eager_ms': eager_s * MILLI,
+        'compiled_ms': seconds * MILLI,
+        'ratio': seconds / eager_s,
+        'difference': difference.item(),
+    }
+    return row if index else {**row, 'compile_s': compiled.compile_s}
+
+
+def compiled_step(run: SectionRun, recipe: str, folder: Path) -> Row:
+    """Time a training step with and without compiling."""
+    trainer = Trainer.of(run, 'ours', recipe, folder)
+    eager = run.times(trainer.step).median
+    trainer.model.compile_regions()
+    compiled = run.times(trainer.step)
+    return {
+        'eager_ms': eager * MILLI,
+        'compiled_ms': compiled.median * MILLI,
+        'ratio': compiled.median / eager,
+        'compile_s': compiled.first,
+    }
+
+
 def measure_onnx(run: SectionRun) -> None:
     """Measure a model that ONNX Runtime runs on the device, in both precisions."""
     runtime = import_optional('onnxruntime', purpose='Measuring ONNX')
@@ -490,23 +546,26 @@ def export_and_run(
     run: SectionRun, name: str, config: str, precision: Precision, folder: Path
 ) -> None:
     """Export a model with random weights, and measure its predictors."""
-    exported: list[ExportedSAM2] = []
 
-    def measure(count: int) -> Row:
-        row: Row = {}
-        if not exported:
-            row['export_s'], _ = run.device.timed(export)
-            exported.append(load_exported(folder, device=run.device.name))
-        if count == run.sizes.object_counts[0]:
-            row |= image_times(run, SAM2ImagePredictor(exported[0]))
-        predictor = SAM2VideoPredictor(exported[0])
-        return row | {'frames_s': frames_per_second(run, predictor, count)}
-
-    def export() -> None:
+    def export() -> tuple[ExportedSAM2, float]:
         side = run.sizes.image_size
         torch.manual_seed(0)
         model, loaded = build_for_export(config, None, (side, side))
+        start = time.perf_counter()
         export_onnx(model, folder, config=loaded, precision=precision, check=False)
+        seconds = time.perf_counter() - start
+        return load_exported(folder, device=run.device.name), seconds
+
+    exported = Once(export)
+
+    def measure(count: int) -> Row:
+        model, export_s = exported()
+        row: Row = {}
+        if count == run.sizes.object_counts[0]:
+            images = image_times(run, SAM2ImagePredictor(model))
+            row = {**images, 'export_s': export_s}
+        frames_s = frames_per_second(run, SAM2VideoPredictor(model), count)
+        return {**row, 'frames_s': frames_s}
 
     for count in run.sizes.object_counts:
         run.row(
@@ -572,6 +631,7 @@ MEASURES: dict[str, Callable[[SectionRun], None]] = {
     'training': measure_training,
     'video': measure_video,
     'onnx': measure_onnx,
+    'compiled': measure_compiled,
     'operators': measure_operators,
     'tests': measure_tests,
 }
