@@ -18,6 +18,7 @@ from ..models.layers import Attention
 from ..ops import atomic_write, import_optional
 from .exporting import CHECKED_SIZES, GraphReport, check_error, largest_error
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
+from .half_precision import use_half_precision
 from .manifest import (
     MANIFEST_FILE,
     ExportedGraph,
@@ -30,16 +31,6 @@ from .manifest import (
 OPSETS = range(18, 24)
 DEFAULT_OPSET = 20
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
-# Operators that compute in float16, with the float32 of all others around them: the
-# rule of torch.autocast. Norms square their input, and coordinates need more bits.
-HALF_OPERATORS = {
-    'Attention',
-    'Conv',
-    'ConvTranspose',
-    'Gemm',
-    'MatMul',
-    'MultiHeadAttention',
-}
 
 
 def export_onnx(
@@ -109,11 +100,10 @@ def export_onnx(
         program = _translate(
             graph, examples[name], opset, standard_operators=standard_operators
         )
+        if precision == 'float16':
+            use_half_precision(program.model)
         with atomic_write(path) as partial:
-            if precision == 'float16':
-                _import('onnx').save(_to_half(program.model_proto), partial)
-            else:
-                program.save(partial, external_data=False)
+            program.save(partial, external_data=False)
         seconds = time.perf_counter() - start
         error = None
         if check:
@@ -277,17 +267,8 @@ def _attention_of_onnxruntime() -> Callable[..., Any]:
             for tokens in (query, key, value)
         ]
         output = operator(*joined, num_heads=num_heads)
+        output.dtype = query.dtype  # unknown of an operator outside of the standard
         split = op.Reshape(output, op.Constant(value_ints=[0, 0, num_heads, -1]))
         return op.Transpose(split, perm=[0, 2, 1, 3])
 
     return attention
-
-
-def _to_half(model: Any) -> Any:
-    """Convert the weights and products of an ONNX model to float16."""
-    operators = {node.op_type for node in model.graph.node}
-    return _import('onnxruntime.transformers.float16').convert_float_to_float16(
-        model,
-        keep_io_types=True,
-        op_block_list=sorted(operators - HALF_OPERATORS),
-    )
