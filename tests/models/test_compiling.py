@@ -1,88 +1,97 @@
-"""The parts of the model are traced without a graph break."""
+"""Compiled regions compute what the model does, and are compiled only once."""
 
-from collections.abc import Callable
+import copy
+from types import ModuleType
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch import Tensor
+from torch._dynamo.utils import counters
+from torch.testing import assert_close
 
-from golden_models import golden_model
+from golden_models import tiny_config
+from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.models import SAM2
-from projects.sam2.structures import PointPrompt
+from projects.sam2.models.compiling import compile_model, find_modules
+from square_clips import SIDE, square_sample
+from tool_modules import load_tool
 
-SIZE = (4, 4)  # of the image embedding
-
-
-@pytest.fixture
-def model() -> SAM2:
-    return golden_model('v17').train()
+pytestmark = pytest.mark.filterwarnings('ignore')  # of the compiler's own
 
 
-def image_encoder(model: SAM2) -> Tensor:
-    output: Tensor = model.image_encoder(torch.randn(1, 3, 64, 64))[2]
-    return output
+@pytest.fixture(scope='module')
+def bench() -> ModuleType:
+    return load_tool('benchmarks/compiled_session')
 
 
-def memory_attention(model: SAM2) -> Tensor:
-    dims, memory_dims = model.prompt_encoder.embed_dims, memory_dims_of(model)
-    output: Tensor = model.tracker.memory_attention(
-        tokens=torch.randn(2, 16, dims),
-        position=torch.randn(1, 16, dims),
-        memory=torch.randn(2, 36, memory_dims),
-        memory_position=torch.randn(1, 36, memory_dims),
-        num_pointer_tokens=4,
-        feature_size=SIZE,
-    )
-    return output
-
-
-def memory_dims_of(model: SAM2) -> int:
-    dims: int = model.tracker.object_pointer.memory_dims
-    return dims
-
-
-def memory_encoder(model: SAM2) -> Tensor:
-    features = torch.randn(2, model.prompt_encoder.embed_dims, *SIZE)
-    output: Tensor = model.tracker.memory_encoder(features, torch.randn(2, 1, 64, 64))
-    return output
-
-
-def prompt_encoder_and_mask_decoder(model: SAM2) -> Tensor:
-    prompts = model.prompt_encoder(
-        points=PointPrompt(
-            coords=torch.tensor([[[9.0, 8]], [[7.0, 6]]]),
-            labels=torch.tensor([[1], [-1]], dtype=torch.int32),
-        ),
-        mask_logits=torch.randn(2, 1, 16, 16),
-        embedding_size=SIZE,
-        num_objects=2,
-    )
-    dims = model.prompt_encoder.embed_dims
-    high_res = (torch.randn(2, dims, 8, 8), torch.randn(2, dims, 16, 16))
-    output: Tensor = model.mask_decoder(
-        embedding=torch.randn(2, dims, *SIZE),
-        position=model.prompt_encoder.dense_position(SIZE),
-        prompts=prompts,
-        high_res=model.mask_decoder.project_high_res(*high_res),
-        multimask=False,
-        select_by_stability=True,
-    ).mask_logits
-    return output
-
-
-@pytest.mark.filterwarnings('ignore')  # of the compiler's own
-@pytest.mark.parametrize(
-    'run',
-    [image_encoder, memory_attention, memory_encoder, prompt_encoder_and_mask_decoder],
-)
-def test_a_part_is_traced_without_a_break_to_the_same_results(
-    model: SAM2, run: Callable[[SAM2], Tensor]
-) -> None:
+def build_model() -> SAM2:
     torch.manual_seed(0)
-    expected = run(model)
     torch.compiler.reset()
-    torch.manual_seed(0)
-    traced = torch.compile(run, backend='eager', fullgraph=True)(model)
-    assert traced.requires_grad
-    if run is not memory_attention:  # which draws its dropout in another order
-        torch.testing.assert_close(traced, expected, rtol=1e-4, atol=1e-4)
+    size = {'image_size': (SIDE, SIDE)}
+    backbone = {'stages': (1, 1, 1, 1), 'global_attention_blocks': (2,)}
+    config = tiny_config(
+        data_preprocessor=size,
+        image_encoder__backbone=backbone,
+        tracker__memory_attention={'num_layers': 1},
+    )
+    model: SAM2 = MODELS.build(config)
+    with torch.no_grad():  # random weights judge every object absent
+        model.mask_decoder.object_score_head.layers[-1].bias += 10
+    return model
+
+
+def num_graphs() -> int:
+    return counters['stats']['unique_graphs']
+
+
+def test_a_session_compiles_nothing_after_the_warm_up(bench: ModuleType) -> None:
+    model = build_model().eval()
+    compiled = SAM2VideoPredictor(copy.deepcopy(model), max_batch_objects=8)
+    compile_model(compiled.model, backend='eager')
+    compiled.warm_up()
+    before = num_graphs()
+    masks = bench.run_session(compiled, 6)
+    assert num_graphs() == before > 0
+    assert_close(masks, bench.run_session(SAM2VideoPredictor(model), 6))
+
+
+def gradients(model: SAM2, num_frames: int, num_objects: int) -> tuple[Tensor, Tensor]:
+    """Loss of a clip, and all gradients as one vector."""
+    sample = square_sample(0)
+    frames, objects = torch.arange(num_frames) % 3, torch.arange(num_objects) % 2
+    for name in ('frames', 'void', 'annotated'):
+        sample.set_field(getattr(sample, name)[frames], name)
+    sample.masklets = sample.masklets[frames][:, objects]
+    sample.object_ids = 1 + torch.arange(num_objects)
+    model.zero_grad()
+    batch = model.data_preprocessor([sample])['inputs']
+    loss = torch.stack(list(model(batch, mode='loss').values())).sum()
+    loss.backward()
+    grads = [one.grad.flatten() for one in model.parameters() if one.grad is not None]
+    return loss.detach(), torch.cat(grads)
+
+
+def test_clips_of_other_lengths_are_trained_as_compiled() -> None:
+    model = build_model().train()
+    compiled = copy.deepcopy(model)
+    compiled.compile_regions('eager')
+    gradients(compiled, num_frames=4, num_objects=2)
+    before = num_graphs()
+    loss, grads = gradients(compiled, num_frames=6, num_objects=3)
+    assert num_graphs() == before > 0
+    expected_loss, expected = gradients(model, num_frames=6, num_objects=3)
+    assert_close(loss, expected_loss, rtol=1e-5, atol=0)
+    assert (grads - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_copies_are_not_compiled_and_a_second_call_changes_nothing() -> None:
+    model = build_model()
+    compile_model(model, backend='eager')
+    calls = [module._compiled_call_impl for module in model.modules()]
+    assert sum(call is not None for call in calls) == 4 + 1 + 4
+    compile_model(model, backend='eager')
+    assert [module._compiled_call_impl for module in model.modules()] == calls
+    copied = copy.deepcopy(model)
+    assert not any(module._compiled_call_impl for module in copied.modules())
+    assert len(find_modules(model, 'image_encoder.backbone.blocks.*')) == 4

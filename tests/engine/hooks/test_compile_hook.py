@@ -76,18 +76,18 @@ def test_compiled_part_gives_the_same_loss_and_gradients(
     assert (compiled - gradients).norm() <= 1e-4 * gradients.norm()
 
 
-@pytest.mark.filterwarnings('ignore')  # of the compiler's own
-def test_regions_are_traced_without_a_break(model: SAM2) -> None:
-    expected, gradients = _gradients(model)
-    for part in (
-        'image_encoder.backbone.blocks.0',
-        'tracker.memory_attention.layers.0',
-    ):
-        model.get_submodule(part).compile(backend='eager', fullgraph=True)
-    torch.compiler.reset()
-    found, traced = _gradients(model)
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert (traced - gradients).norm() <= 1e-4 * gradients.norm()
+def test_without_names_the_recipe_is_compiled_in_a_wrapped_model_too() -> None:
+    model = golden_model('v17')
+    HOOKS.build({'type': 'SAM2CompileHook'}).apply(nn.Sequential(model))
+    compiled = {name for name, one in model.named_modules() if one._compiled_call_impl}
+    parts = {'tracker.memory_encoder', 'tracker.object_pointer', 'mask_decoder'}
+    assert parts | {'prompt_encoder', 'tracker.memory_attention.layers.1'} <= compiled
+    assert 'image_encoder.backbone.blocks.7' in compiled
+
+
+def test_a_model_without_a_sam2_needs_names() -> None:
+    with pytest.raises(ValueError, match='no SAM 2 in the Linear; name the modules'):
+        SAM2CompileHook().apply(nn.Linear(1, 1))
 
 
 class Step(nn.Module):
