@@ -3,7 +3,7 @@
     python tools/export_torch.py sam2.1_hiera_t sam2.1_hiera_tiny.pt exported/tiny
     python tools/export_torch.py CONFIG CHECKPOINT OUT --device cuda
     python tools/export_torch.py CONFIG CHECKPOINT OUT --format export
-    python tools/predict.py photo.jpg exported/tiny none --point 210 160
+    python tools/predict.py photo.jpg exported/tiny --point 210 160
 
 CONFIG is a file or a name that the model was released under; CHECKPOINT is a released
 file, a folder of transformers, one of ours, or `none` for random weights. Adapters are
