@@ -163,8 +163,8 @@ def test_tools_and_the_demo_take_the_folder(
     assert masks[0].any()
     store = ModelStore(checkpoint=str(mini_onnx), device='cpu')
     assert store.describe()['checkpoint'] == str(mini_onnx)
-    model: object = store.predictor.model
-    assert isinstance(model, ExportedSAM2)
+    running: object = store.predictor.model
+    assert isinstance(running, ExportedSAM2)
 
 
 Builder = Callable[[Path], object]

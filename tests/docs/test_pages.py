@@ -19,6 +19,7 @@ from document_pages import (
     small_configs,
     write_workspace,
 )
+from exported_models import exported_mini
 from tool_modules import ROOT
 
 COMMAND = re.compile(
@@ -32,6 +33,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('pages') / 'workspace'
     folder.mkdir()
     write_workspace(folder)
+    (folder / 'exported').mkdir()
+    (folder / 'exported' / 'mini').symlink_to(exported_mini(tmp_path_factory))
     return folder
 
 

@@ -278,18 +278,24 @@ def check_program(program: str, arguments: list[str]) -> None:
         if word.startswith('configs/') and not Path(word).is_file()
     ]
     assert not missing, f'there is no {missing[0]}'
-    parse_args: Callable[..., Any] = argparse.ArgumentParser.parse_args
 
-    def parse(*words: Any, **options: Any) -> None:
-        parse_args(*words, **options)
-        raise _ParsedError
+    def then_stop(parse: Callable[..., Any]) -> Callable[..., None]:
+        def parse_and_stop(*words: Any, **options: Any) -> None:
+            parse(*words, **options)
+            raise _ParsedError
 
+        return parse_and_stop
+
+    parser = argparse.ArgumentParser
     if is_file(program):
         return
     tool = load_tool(program)
     with (
         mock.patch.object(sys, 'argv', [f'{program}.py', *arguments]),
-        mock.patch.object(argparse.ArgumentParser, 'parse_args', parse),
+        mock.patch.object(parser, 'parse_args', then_stop(parser.parse_args)),
+        mock.patch.object(
+            parser, 'parse_intermixed_args', then_stop(parser.parse_intermixed_args)
+        ),
         suppress(_ParsedError),
     ):
         tool.main()

@@ -141,6 +141,8 @@ class OnnxRunner:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.num_threads
         options.log_severity_level = ERRORS_ONLY
+        # Threads of one graph would spin while torch or another graph computes.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         providers = [PROVIDERS[name] for name in self._names]
         on_gpu = {'device_id': str(self.device.index or 0)}
         try:

@@ -29,6 +29,7 @@ class SAM2Exported(BaseModel):
         ...     folder='work_dirs/sam2_onnx',
         ...     val_prompt_simulator=config.model.val_prompt_simulator,
         ...     accumulators=config.model.accumulators,
+        ...     options={'tracker.memory_bank.max_pointers': 8},
         ... )
         >>> metrics = Runner.from_cfg(config).test()
     """
@@ -38,8 +39,8 @@ class SAM2Exported(BaseModel):
         *,
         folder: str | Path,
         val_prompt_simulator: dict[str, Any],
-        accumulators: Sequence[dict[str, Any]] = (),
-        options: dict[str, Any] | None = None,
+        accumulators: Sequence[dict[str, Any]],
+        options: dict[str, Any],
     ) -> None:
         exported = load_exported(folder, changes=options)
         size = exported.manifest.image_size
