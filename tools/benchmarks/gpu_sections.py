@@ -43,6 +43,7 @@ from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.deployment import ExportedSAM2, load_exported
 from projects.sam2.deployment.manifest import Precision
 from projects.sam2.deployment.onnx_export import export_onnx
+from projects.sam2.deployment.torch_package import TorchRuntime, export_torch
 from projects.sam2.engine.optim import FiniteGuard
 from projects.sam2.models import SAM2
 from projects.sam2.models.compiling import warm_up
@@ -325,11 +326,13 @@ def built_image_times(run: SectionRun, config: str) -> Row:
     return image_times(run, SAM2ImagePredictor(build_model(run, config)))
 
 
-def image_times(run: SectionRun, predictor: SAM2ImagePredictor) -> Row:
+def image_times(
+    run: SectionRun, predictor: SAM2ImagePredictor, *, half: bool = True
+) -> Row:
     """Time the calls of an image predictor, from pixels to masks on the host."""
     height, width = run.sizes.video_size
     images = run.noise(BATCH_OF_IMAGES)
-    with run.device.autocast(), run.device.peak() as peak:
+    with run.device.autocast(enabled=half), run.device.peak() as peak:
         batch = run.times(lambda: predictor.set_image_batch(images))
         image = run.times(lambda: predictor.set_image(images[0]))
         click = run.times(lambda: predictor.predict([[width // 2, height // 2]], [1]))
@@ -534,47 +537,62 @@ def measure_onnx(run: SectionRun) -> None:
             f'onnxruntime-gpu in place of onnxruntime'
         )
         return
-    name, config = next(iter(run.sizes.models.items()))
     precisions: tuple[Precision, ...] = ('float32', 'float16')
     run.rows_left = len(precisions) * len(run.sizes.object_counts)
     for precision in precisions:
-        with tempfile.TemporaryDirectory() as folder:
-            export_and_run(run, name, config, precision, Path(folder))
+        export = partial(export_onnx, precision=precision, check=False)
+        run_exported(run, export, 'cpu', precision=precision)
 
 
-def export_and_run(
-    run: SectionRun, name: str, config: str, precision: Precision, folder: Path
+def measure_package(run: SectionRun) -> None:
+    """Measure a model that AOTInductor compiled, at toy size one that it did not."""
+    runtime: TorchRuntime = 'export' if run.sizes.skip_compiler else 'aotinductor'
+    export = partial(export_torch, runtime=runtime, check=False)
+    run.rows_left = len(run.sizes.object_counts)
+    run_exported(run, export, run.device.name, runtime=runtime)
+
+
+def run_exported(
+    run: SectionRun, export: Callable[..., object], device: str, **labels: object
 ) -> None:
-    """Export a model with random weights, and measure its predictors."""
+    """Export the first model with random weights, and measure its predictors.
 
-    def export() -> tuple[ExportedSAM2, float]:
+    Args:
+        export: Takes the model, the folder and ``config``.
+        device: Device of the model that is exported.
+        labels: First cells of the rows.
+    """
+    name, config = next(iter(run.sizes.models.items()))
+
+    def write() -> tuple[ExportedSAM2, float]:
         side = run.sizes.image_size
         torch.manual_seed(0)
-        model, loaded = build_for_export(config, None, (side, side))
+        model, loaded = build_for_export(config, None, (side, side), device)
         start = time.perf_counter()
-        export_onnx(model, folder, config=loaded, precision=precision, check=False)
+        export(model, folder, config=loaded)
         seconds = time.perf_counter() - start
         return load_exported(folder, device=run.device.name), seconds
 
-    exported = Once(export)
+    exported = Once(write)
 
     def measure(count: int) -> Row:
         model, export_s = exported()
         row: Row = {}
         if count == run.sizes.object_counts[0]:
-            images = image_times(run, SAM2ImagePredictor(model))
+            images = image_times(run, SAM2ImagePredictor(model), half=False)
             row = {**images, 'export_s': export_s}
         frames_s = frames_per_second(run, SAM2VideoPredictor(model), count)
         return {**row, 'frames_s': frames_s}
 
-    for count in run.sizes.object_counts:
-        run.row(
-            partial(measure, count),
-            num_jobs=4 if count == run.sizes.object_counts[0] else 1,
-            model=name,
-            precision=precision,
-            objects=count,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        for count in run.sizes.object_counts:
+            run.row(
+                partial(measure, count),
+                num_jobs=4 if count == run.sizes.object_counts[0] else 1,
+                model=name,
+                **labels,
+                objects=count,
+            )
 
 
 def measure_operators(run: SectionRun) -> None:
@@ -632,6 +650,7 @@ MEASURES: dict[str, Callable[[SectionRun], None]] = {
     'video': measure_video,
     'onnx': measure_onnx,
     'compiled': measure_compiled,
+    'package': measure_package,
     'operators': measure_operators,
     'tests': measure_tests,
 }

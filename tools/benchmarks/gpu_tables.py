@@ -143,6 +143,21 @@ SECTIONS = {
         },
         share=8,
     ),
+    'package': Section(
+        title='AOTInductor',
+        text='As for ONNX Runtime, with a package of compiled graphs.',
+        columns={
+            'model': 'model',
+            'runtime': 'runtime',
+            'objects': 'objects',
+            'image_ms': 'one image, ms',
+            'click_ms': 'click, ms',
+            'frames_s': 'frames/s',
+            'export_s': 'exporting, s',
+        },
+        share=4,
+        is_optional=True,
+    ),
     'operators': Section(
         title="mmcv's operators",
         text='As `tools/benchmarks/mmcv_operators.py` measures them.',
