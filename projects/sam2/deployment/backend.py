@@ -107,11 +107,12 @@ def check_inputs(
     for spec in specs:
         tensor = inputs[spec.name]
         dtype = str(tensor.dtype).removeprefix('torch.')
+        is_same_rank = len(spec.shape) == tensor.dim()
         expected = tuple(
             sizes.setdefault(size, given) if isinstance(size, str) else size
             for size, given in zip(spec.shape, tensor.shape, strict=False)
         )
-        if dtype != spec.dtype or expected != tuple(tensor.shape):
+        if dtype != spec.dtype or not is_same_rank or expected != tuple(tensor.shape):
             shape = ', '.join(map(str, spec.shape))
             free = ', '.join(f'{name}={size}' for name, size in sizes.items())
             msg = (
