@@ -39,6 +39,7 @@ use_repository_root()
 
 from projects.sam2.engine.command_line import (
     add_compile_option,
+    add_fast_option,
     add_model_arguments,
     call_tool,
     parse_model_arguments,
@@ -108,6 +109,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add('--show', action='store_true', help='show the overlays in a window')
     add_compile_option(parser)
+    add_fast_option(parser)
     group = parser.add_argument_group('text')
     add_text = group.add_argument
     add_text('--text', help="phrases or classes, such as 'a dog . a ball .'")
@@ -209,6 +211,7 @@ def build_text_inferencer(options: argparse.Namespace) -> SAM2TextInferencer:
         weights=options.checkpoint,
         device=options.device,
         compile=options.compile,
+        fast=options.fast,
     )
 
 
@@ -314,6 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
             device=options.device,
             automatic_masks=read_settings(options),
             compile=options.compile,
+            fast=options.fast,
         )
         call = partial(inferencer, prompts=read_prompts(options.prompts))
     results = call(

@@ -10,6 +10,7 @@ use_repository_root()
 
 from projects.sam2.engine.command_line import (
     add_compile_option,
+    add_fast_option,
     add_run_arguments,
     call_tool,
     is_export_folder,
@@ -47,25 +48,29 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         help="average mirrored views of each frame, as the config's tta_model says",
     )
     add_compile_option(parser)
+    add_fast_option(parser)
     options = parser.parse_args(arguments)
     from mmengine.dist import is_main_process
 
     from projects.sam2.engine.config import load_config
+    from projects.sam2.engine.distributed import unwrap_model
     from projects.sam2.engine.launching import launched_runner
     from projects.sam2.engine.run_options import (
         apply_dump,
         apply_export,
         apply_tta,
         apply_visualization,
+        use_fast_settings,
     )
 
     cfg = load_config(options.config, options.cfg_options)
     cfg.load_from, cfg.resume = options.checkpoint, False
     if is_export_folder(options.checkpoint):
-        if options.tta or options.compile:
+        if options.tta or options.compile or options.fast:
             msg = (
                 f'{options.checkpoint} is an exported model, which has neither '
-                f'augmentation nor anything to compile; leave out --tta and --compile'
+                f'augmentation nor anything to compile or change; leave out --tta, '
+                f'--compile and --fast'
             )
             raise ValueError(msg)
         apply_export(cfg, options.checkpoint)
@@ -81,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if options.tta:
         apply_tta(cfg)
     with launched_runner(cfg, options) as runner:
+        if options.fast:
+            use_fast_settings(unwrap_model(runner.model))
         if options.compile:
-            from projects.sam2.engine.distributed import unwrap_model
             from projects.sam2.engine.hooks import SAM2CompileHook
 
             SAM2CompileHook().apply(unwrap_model(runner.model))

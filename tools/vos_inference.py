@@ -33,6 +33,7 @@ from progress_bar import progress_bar  # type: ignore[import-not-found]
 
 from projects.sam2.engine.command_line import (
     add_compile_option,
+    add_fast_option,
     add_model_arguments,
     call_tool,
     parse_model_arguments,
@@ -69,6 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--score-threshold', type=float, default=0.0, help='of logits (default 0)')
     add('--apply-postprocessing', action='store_true', help='fill small holes')
     add_compile_option(parser, '--vos-optimized')
+    add_fast_option(parser)
     add('--image-size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
     add('--device', help='cpu, cuda or cuda:N (default: a GPU per process)')
     add('--num-processes', type=int, default=1, help='on this rank (default 1)')
@@ -100,6 +102,7 @@ def make_plan(options: argparse.Namespace) -> 'VOSPlan':
             'device': options.device,
             'apply_postprocessing': options.apply_postprocessing,
             'vos_optimized': options.compile,
+            'fast': options.fast,
             'image_size': size,
         },
     )

@@ -65,6 +65,7 @@ def build_sam2(
     *,
     image_size: tuple[int, int] | None = None,
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+    fast: bool = False,
     provider: Provider | None = None,
 ) -> SAM2:
     """Build a model and load its weights.
@@ -91,6 +92,8 @@ def build_sam2(
             of 32; by default that of the config.
         compile: Compile the parts with most of the work, on their first use; see
             :func:`~projects.sam2.models.compiling.compile_model`.
+        fast: Multiply matrices in bfloat16, on a CPU that gains from it; see
+            :meth:`SAM2.use_fast_settings`.
         provider: Of ONNX Runtime for an exported model, such as ``'cuda'``; see
             :class:`OnnxRunner`.
 
@@ -118,6 +121,7 @@ def build_sam2(
         apply_postprocessing=apply_postprocessing,
         image_size=image_size,
         compile=compile,
+        fast=fast,
         provider=provider,
     )
 
@@ -133,6 +137,7 @@ def build_sam2_video_predictor(
     *,
     image_size: tuple[int, int] | None = None,
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+    fast: bool = False,
     provider: Provider | None = None,
 ) -> 'SAM2VideoPredictor':
     """Build a video predictor; arguments and errors are those of :func:`build_sam2`.
@@ -156,6 +161,7 @@ def build_sam2_video_predictor(
         apply_postprocessing=apply_postprocessing,
         image_size=image_size,
         compile=compile or vos_optimized,
+        fast=fast,
         provider=provider,
     )
     return SAM2VideoPredictor(model, **options)
@@ -227,6 +233,7 @@ def build_video_model(
     apply_postprocessing: bool = True,
     vos_optimized: bool = False,
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+    fast: bool = False,
     **options: Any,
 ) -> tuple[SAM2, dict[str, Any]]:
     """Build the model of a video predictor and collect the predictor's options.
@@ -243,6 +250,7 @@ def build_video_model(
         changes,
         apply_postprocessing=apply_postprocessing,
         compile=compile or vos_optimized,
+        fast=fast,
         **options,
     )
     return model, predictor_options
@@ -258,6 +266,7 @@ def _build(
     mode: Literal['eval', 'train'] = 'eval',
     image_size: tuple[int, int] | None = None,
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+    fast: bool = False,
     provider: Provider | None = None,
 ) -> SAM2:
     """Build a model from a config with changed values, and load its weights."""
@@ -269,6 +278,7 @@ def _build(
             'ckpt_path': ckpt_path is not None,
             "mode='train'": mode == 'train',
             'compile': compile,
+            'fast': fast,
         }
         if any(given.values()):
             names = ', '.join(name for name, is_given in given.items() if is_given)
@@ -312,6 +322,8 @@ def _build(
         check_weights(weights, model, source=source)
         model.load_state_dict(weights)
     model.to(target).train(mode == 'train')
+    if fast:
+        model.use_fast_settings()
     if compile:
         model.compile_regions()
     return model

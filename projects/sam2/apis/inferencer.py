@@ -184,6 +184,7 @@ class SAM2Inferencer(BaseInferencer):
         automatic_masks: Settings of :class:`SAM2AutomaticMaskGenerator` for inputs
             without a prompt, such as ``dict(points_per_side=16)``.
         compile: As for :func:`build_sam2`.
+        fast: As for :func:`build_sam2`.
         provider: Likewise.
 
     Raises:
@@ -202,12 +203,17 @@ class SAM2Inferencer(BaseInferencer):
         show_progress: bool = True,
         automatic_masks: Mapping[str, Any] | None = None,
         compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+        fast: bool = False,
         provider: Provider | None = None,
     ) -> None:
         if model is None and weights is not None and is_export(weights):
             model, weights = weights, None
         checkpoint = None if weights is None else str(weights)
-        self._build_options: dict[str, Any] = {'compile': compile, 'provider': provider}
+        self._build_options: dict[str, Any] = {
+            'compile': compile,
+            'fast': fast,
+            'provider': provider,
+        }
         super().__init__(
             model=_config_of(model, checkpoint),
             weights=checkpoint,

@@ -61,6 +61,7 @@ class SAM2TextInferencer(SAM2Inferencer):
         device: Device of SAM 2; None selects the best available one.
         show_progress: Show a progress bar.
         compile: As for :func:`build_sam2`.
+        fast: As for :func:`build_sam2`.
 
     Raises:
         ValueError: If neither model nor weights are given.
@@ -75,6 +76,7 @@ class SAM2TextInferencer(SAM2Inferencer):
         device: str | None = None,
         show_progress: bool = True,
         compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+        fast: bool = False,
     ) -> None:
         super().__init__(
             model=model,
@@ -82,6 +84,7 @@ class SAM2TextInferencer(SAM2Inferencer):
             device=device,
             show_progress=show_progress,
             compile=compile,
+            fast=fast,
         )
         self.detector = detector
 

@@ -253,6 +253,17 @@ def is_export_folder(path: str | Path) -> bool:
     return (Path(path).expanduser() / EXPORT_FILE).is_file()
 
 
+def add_fast_option(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+) -> None:
+    """Add ``--fast``."""
+    parser.add_argument(
+        '--fast',
+        action='store_true',
+        help='multiply matrices in bfloat16 on a CPU that has instructions for it',
+    )
+
+
 def add_compile_option(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,
     *other_names: str,

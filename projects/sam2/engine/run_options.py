@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from torch import nn
 
+from ..models import SAM2
 from .config import EXPORTED_MODEL, OWN_SCOPES, part_name
 
 CLIP_HOOK = 'ClipVisualizationHook'
@@ -133,6 +135,22 @@ def apply_tta(cfg: Config) -> None:
             dataset = dataset.dataset
         dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**wrapper, module=cfg.model)
+
+
+def use_fast_settings(model: nn.Module) -> None:
+    """Let a SAM 2, or the one in a model, predict faster on a CPU.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    models = [module for module in model.modules() if isinstance(module, SAM2)]
+    if not models:
+        msg = (
+            f'--fast is for a SAM 2, and {type(model).__name__} has none; leave it out'
+        )
+        raise ValueError(msg)
+    for sam2 in models:
+        sam2.use_fast_settings()
 
 
 def apply_auto_scale_lr(cfg: Config) -> None:

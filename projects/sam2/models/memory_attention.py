@@ -61,6 +61,7 @@ class MemoryAttention(nn.Module):
         memory_position: Tensor,
         num_pointer_tokens: int,
         feature_size: tuple[int, int],
+        memory_pooling: int = 1,
     ) -> Tensor:
         """Condition the features of a frame on the memory.
 
@@ -68,11 +69,13 @@ class MemoryAttention(nn.Module):
             tokens: Features of the frame, (O | 1, N, C); with 1, the objects share
                 all computation that does not depend on the memory.
             position: Position encoding of the frame, (O | 1, N, C).
-            memory: Spatial memories of the size of the frame's features, one after
-                another, then object pointers, (O, L, Cm).
+            memory: Spatial memories of the size of the frame's features, or pooled,
+                one after another, then object pointers, (O, L, Cm).
             memory_position: Position encoding of the memory, (O | 1, L, Cm).
             num_pointer_tokens: Number of tokens of object pointers in ``memory``.
             feature_size: Height and width of the frame's features.
+            memory_pooling: Side of the squares of cells that were pooled to one in
+                the memories.
 
         Returns:
             (O, N, C).
@@ -87,6 +90,7 @@ class MemoryAttention(nn.Module):
                 memory=memory,
                 num_pointer_tokens=num_pointer_tokens,
                 feature_size=feature_size,
+                memory_pooling=memory_pooling,
                 enabled=self.with_cp,
             )
         normed: Tensor = self.norm(tokens)
@@ -143,6 +147,7 @@ class MemoryAttentionLayer(nn.Module):
         memory: Tensor,
         num_pointer_tokens: int,
         feature_size: tuple[int, int],
+        memory_pooling: int = 1,
     ) -> Tensor:
         """Apply the layer.
 
@@ -151,6 +156,8 @@ class MemoryAttentionLayer(nn.Module):
             memory_keys: The memory with its position encoding, (O, L, Cm).
             memory: (O, L, Cm).
             feature_size: Height and width of the frame's features.
+            memory_pooling: Side of the squares of cells that were pooled to one in
+                the memories.
 
         Returns:
             (O, N, C).
@@ -172,6 +179,7 @@ class MemoryAttentionLayer(nn.Module):
                 memory,
                 feature_size=feature_size,
                 num_unrotated=num_pointer_tokens,
+                key_pooling=memory_pooling,
             )
             tokens = tokens + self.dropout(attended)
             forwarded: Tensor

@@ -1,5 +1,6 @@
 """SAM 2: the model that MMEngine's Runner trains, validates and predicts with."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
@@ -22,11 +23,13 @@ from ..structures import (
 from .adaptation import frozen_modules
 from .compiling import Backend, compile_model
 from .data_preprocessor import ClipDataPreprocessor
+from .fast import CPUPrecision, set_cpu_precision
 from .layers import (
     ActivationCheckpointing,
     recompute_activations,
     recompute_norms_and_activations,
     set_activation_checkpointing,
+    supports_bfloat16,
 )
 from .pretrained import PretrainedModule
 from .prompt_simulator import PromptPlan
@@ -81,6 +84,8 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
             results. A list of parts, such as ``image_encoder.backbone``: these parts
             as well. ``'auto'``: ``True`` on a CPU, ``False`` elsewhere.
             ``SAM2LowMemoryHook`` sets it for a schedule.
+        cpu_precision: Type in which a CPU multiplies matrices in prediction,
+            ``'float32'`` or ``'bfloat16'``; see :func:`set_cpu_precision`.
         init_cfg: MMEngine's initialisation. ``dict(type='Pretrained', checkpoint=…)``
             loads a released file, a Hugging Face folder or a checkpoint of ours in
             :meth:`init_weights`, for a SAM 2 that is a part of another model; a run of
@@ -107,6 +112,7 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         data_preprocessor: PartConfig | None = None,
         adaptations: Sequence[PartConfig] = (),
         activation_checkpointing: ActivationCheckpointing = 'auto',
+        cpu_precision: CPUPrecision = 'float32',
         init_cfg: dict[str, object] | None = None,
     ) -> None:
         super().__init__(
@@ -130,6 +136,7 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
             TASK_UTILS.build(config).adapt(self)
         recompute_norms_and_activations(self)
         self.set_activation_checkpointing(activation_checkpointing)
+        set_cpu_precision(self, cpu_precision)
         self._freeze_modes()
 
     def _load_pretrained(
@@ -176,6 +183,23 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
     def compile_regions(self, backend: Backend = 'inductor') -> None:
         """Compile the parts with most of the work; see :func:`compile_model`."""
         compile_model(self, backend=backend)
+
+    def use_fast_settings(self) -> None:
+        """Predict faster on a CPU that multiplies matrices in bfloat16.
+
+        Sets the precision of :func:`set_cpu_precision`, and warns where it has no
+        effect.
+        """
+        if next(self.parameters()).device.type != 'cpu':
+            warnings.warn(
+                'fast settings are for a CPU: they have no effect here', stacklevel=2
+            )
+        elif not supports_bfloat16():
+            warnings.warn(
+                'fast settings have no effect: the CPU has no AVX512-BF16 or AMX',
+                stacklevel=2,
+            )
+        set_cpu_precision(self, 'bfloat16')
 
     @property
     def heads(self) -> SAMHeads:

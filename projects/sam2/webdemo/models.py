@@ -131,6 +131,7 @@ class ModelStore:
             on a CPU.
         device: Such as ``'cuda'`` or ``'cpu'``; None for the default device.
         compile: Compile each model when it is built, which takes minutes.
+        fast: As for :func:`build_sam2`.
         find_run: Returns the model of a training run for ``RUN/CHECKPOINT``.
         list_runs: Returns the best model of each training run.
 
@@ -146,11 +147,13 @@ class ModelStore:
         checkpoint: str | None = None,
         device: str | None = None,
         compile: bool = False,  # noqa: A002  as torch and MMEngine name it
+        fast: bool = False,
         find_run: Callable[[str], ModelChoice] | None = None,
         list_runs: Callable[[], Sequence[ModelChoice]] = tuple,
     ) -> None:
         self.device = str(usable_device(device))
         self._compile = compile
+        self._fast = fast
         self._find_run, self._list_runs = find_run, list_runs
         self._given = given_model(config, checkpoint)
         choices = self.choices()
@@ -228,6 +231,7 @@ class ModelStore:
                 choice.checkpoint,
                 device=self.device,
                 compile=self._compile,
+                fast=self._fast,
             )
             if self._compile:
                 predictor.warm_up()

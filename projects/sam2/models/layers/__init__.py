@@ -8,8 +8,8 @@ from .checkpointing import (
     recompute_norms_and_activations,
     set_activation_checkpointing,
 )
-from .cpu import map_in_chunks
-from .linear import Linear, PixelLinear, multiply_in_bfloat16
+from .cpu import map_in_chunks, supports_bfloat16
+from .linear import Linear, PixelLinear
 from .mlp import MLP, Dropout, DropPath, LayerNorm2d
 from .position_encoding import (
     FourierPositionEncoding,
@@ -33,11 +33,11 @@ __all__ = [
     'attend_in_windows',
     'checkpoint',
     'map_in_chunks',
-    'multiply_in_bfloat16',
     'pool',
     'recompute_activations',
     'recompute_norms_and_activations',
     'set_activation_checkpointing',
     'sine_encoding_1d',
     'sine_encoding_2d',
+    'supports_bfloat16',
 ]

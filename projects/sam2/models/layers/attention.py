@@ -11,7 +11,13 @@ from .linear import Linear
 from .position_encoding import rotary_table, rotate
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout: float = 0.0,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Scaled dot-product attention, by the kernel that suits the device.
 
     Args:
@@ -19,13 +25,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> T
         key: (O, heads, L, C).
         value: (O, heads, L, Cv).
         dropout: Probability to drop an attention weight.
+        mask: Added to the logits, (N, L).
 
     Returns:
         (O, heads, N, Cv).
     """
-    if cpu.suits(query):
+    if cpu.suits(query, mask):
         return cpu.attention(query, key, value, dropout)
-    return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout
+    )
 
 
 class Attention(nn.Module):
@@ -160,15 +169,18 @@ class RotaryAttention(Attention):
         *,
         feature_size: tuple[int, int] | None = None,
         num_unrotated: int = 0,
+        key_pooling: int = 1,
     ) -> Tensor:
         """Attend from the cells of a map to the cells of one or several maps.
 
         Args:
             query: The cells of a map, (O, N, C).
-            key: The cells of R maps of the same size, followed by tokens without a
-                position, (O, R * N + num_unrotated, Ckv).
+            key: The Nk cells of each of R maps of the same size, followed by tokens
+                without a position, (O, R * Nk + num_unrotated, Ckv).
             value: As ``key``.
             feature_size: Height and width of the map; by default it is square.
+            key_pooling: Side of the squares of cells that were pooled to one in the
+                maps of the keys; 1 for maps that were not pooled.
 
         Returns:
             (O, N, C).
@@ -179,17 +191,20 @@ class RotaryAttention(Attention):
         num_cells = query.shape[1]
         num_rotated = key.shape[1] - num_unrotated
         height, width = feature_size or (math.isqrt(num_cells),) * 2
-        if height * width != num_cells or num_rotated < 0 or num_rotated % num_cells:
+        num_keys = math.ceil(height / key_pooling) * math.ceil(width / key_pooling)
+        if height * width != num_cells or num_rotated < 0 or num_rotated % num_keys:
             msg = (
-                f'Expected {height} x {width} queries and a multiple of it as keys, '
-                f'but got {num_cells} and {num_rotated} (+ {num_unrotated} without a '
-                f'position); give the feature_size of the map'
+                f'Expected {height} x {width} queries and a multiple of {num_keys} as '
+                f'keys, but got {num_cells} and {num_rotated} (+ {num_unrotated} '
+                f'without a position); give the feature_size of the map'
             )
             raise ValueError(msg)
         channels = self.internal_dims // self.num_heads
-        table = rotary_table(height, width, channels, key.device)
+        device = key.device
+        table = rotary_table(height, width, channels, device)
+        key_table = rotary_table(height, width, channels, device, key_pooling)
         q = rotate(self._split_heads(self.query(query)), table)
-        k = rotate_keys(self._split_heads(self.key(key)), table, num_unrotated)
+        k = rotate_keys(self._split_heads(self.key(key)), key_table, num_unrotated)
         return self._attend(q, k, value)
 
 

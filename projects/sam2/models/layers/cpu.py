@@ -100,9 +100,10 @@ def _is_large(query: Tensor, key: Tensor) -> bool:
     return query.shape[-2] * key.shape[-2] >= FEW_WEIGHTS
 
 
-def suits(query: Tensor) -> bool:
+def suits(query: Tensor, mask: Tensor | None = None) -> bool:
     """Whether :func:`attention` takes queries of this type."""
-    return is_plain_cpu(query) or multiplies_by_onednn(query)
+    is_suitable = is_plain_cpu(query) or multiplies_by_onednn(query)
+    return is_suitable and mask is None
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
@@ -249,6 +250,7 @@ def _attention_by_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (N, Cv).
     """
+    key = key.contiguous()  # oneDNN is slow with strides
     row_bytes = len(key) * query.element_size()
     num_rows = min(ROWS_AT_ONCE, max((MAX_TENSOR_BYTES - 1) // row_bytes, 1))
     query = query * query.shape[1] ** -0.5

@@ -62,13 +62,3 @@ def _multiply(layer: Linear | PixelLinear, rows: Tensor, weight: Tensor) -> Tens
     if layer.cast_weight is None or layer.cast_weight[0] != source:
         layer.cast_weight = source, weight.to(torch.bfloat16)
     return cpu.multiply(rows.to(torch.bfloat16), layer.cast_weight[1], bias)
-
-
-def multiply_in_bfloat16(model: nn.Module) -> None:
-    """Let all linear layers of a model multiply in bfloat16, see :class:`Linear`.
-
-    On a CPU without instructions for it they stay in float32.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear | PixelLinear):
-            module.in_bfloat16 = True

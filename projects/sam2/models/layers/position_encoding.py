@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...ops import at_least_float32, match_weights
 
@@ -166,7 +167,9 @@ Table = tuple[Tensor, Tensor]
 
 
 @cached_constant
-def rotary_table(height: int, width: int, channels: int, device: torch.device) -> Table:
+def rotary_table(
+    height: int, width: int, channels: int, device: torch.device, pooling: int = 1
+) -> Table:
     """Angles of the rotary position encoding (RoPE) of a map (Heo et al., 2024).
 
     Two neighbouring channels form a pair with one angle. Angles of the first half of
@@ -175,21 +178,31 @@ def rotary_table(height: int, width: int, channels: int, device: torch.device) -
 
     Args:
         channels: C, channels of a head; a multiple of 4.
+        pooling: Side of the squares of cells that were pooled to one, which stands at
+            their centre; the squares at the ends may be smaller.
 
     Returns:
         Cosines, and sines that are negative for the first of each pair; both
-        (height * width, C), float32.
+        (N, C), float32, for the N cells of the pooled map.
     """
     series = wavelengths(channels // 4, device)
-    index = torch.arange(height * width, device=device)
-    y = index.div(width, rounding_mode='floor')
-    x = index.remainder(width)
+    rows, columns = (
+        _pooled_positions(length, pooling, device) for length in (height, width)
+    )
+    y, x = torch.meshgrid(rows, columns, indexing='ij')
+    x, y = x.flatten(), y.flatten()
     angles = torch.cat([x[:, None] / series, y[:, None] / series], dim=1)
     sines = angles.sin()
     return (
         angles.cos().repeat_interleave(2, dim=1),
         torch.stack([-sines, sines], dim=-1).flatten(1),
     )
+
+
+def _pooled_positions(length: int, pooling: int, device: torch.device) -> Tensor:
+    """Centres of the intervals that the cells of an axis are pooled to."""
+    positions = torch.arange(length, dtype=torch.float32, device=device)
+    return functional.avg_pool1d(positions[None], pooling, ceil_mode=True)[0]
 
 
 def rotate(tokens: Tensor, table: Table, num_unrotated: int = 0) -> Tensor:

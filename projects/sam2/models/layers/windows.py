@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .attention import attend
 from .checkpointing import checkpoint, recomputable
 from .cpu import is_plain_cpu
 
@@ -98,11 +99,11 @@ def _attend(
         query = checkpoint(pool, query)
     out_window = query.shape[1], query.shape[2]
     query = query.flatten(1, 2)  # (B * windows, N, C)
-    attended = functional.scaled_dot_product_attention(
+    attended = attend(
         _split_heads(query, num_heads),
         _split_heads(key, num_heads),
         _split_heads(value, num_heads),
-        attn_mask=None if mask is None else mask.expand(query.shape[1], -1),
+        mask=None if mask is None else mask.expand(query.shape[1], -1),
     )  # (B * windows, heads, N, C / heads)
     windows = attended.transpose(1, 2).flatten(2).unflatten(1, out_window)
     return join_windows(windows, num_rows, num_columns)

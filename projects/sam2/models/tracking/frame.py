@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...ops import (
     at_least_float32,
@@ -94,6 +95,11 @@ class SAM2Tracker(nn.Module):
             absent by ``NO_OBJECT_LOGIT``, as the released model was trained. A wrong
             judgement then gives a large focal loss without gradient: switch it off to
             train from random weights.
+        memory_pooling: Average squares of cells of this side in the memories that a
+            frame attends to; 2 leaves a quarter of the memory tokens.
+
+    Raises:
+        ValueError: If ``memory_pooling`` is not a whole number of at least 1.
     """
 
     def __init__(
@@ -107,8 +113,15 @@ class SAM2Tracker(nn.Module):
         non_overlapping_memories: bool = False,
         binary_clicked_memories: bool = True,
         gate_training_masks: bool = True,
+        memory_pooling: int = 1,
     ) -> None:
         super().__init__()
+        if not isinstance(memory_pooling, int) or memory_pooling < 1:
+            msg = (
+                f'memory_pooling is {memory_pooling!r}; give the side of the squares '
+                f'of cells that become one memory token, such as 2, or 1 for none'
+            )
+            raise ValueError(msg)
         self.memory_attention = MODELS.build(memory_attention)
         self.memory_encoder = MODELS.build(memory_encoder)
         self.memory_bank: MemoryBank = MODELS.build(memory_bank)
@@ -118,6 +131,7 @@ class SAM2Tracker(nn.Module):
         self.non_overlapping_memories = non_overlapping_memories
         self.binary_clicked_memories = binary_clicked_memories
         self.gate_training_masks = gate_training_masks
+        self.memory_pooling = memory_pooling
         self.temporal_embedding = _embedding(
             self.memory_bank.num_frames, 1, 1, memory_dims
         )
@@ -213,6 +227,7 @@ class SAM2Tracker(nn.Module):
             ),
             num_pointer_tokens=0 if pointers is None else pointers[0].shape[1],
             feature_size=(height, width),
+            memory_pooling=self.memory_pooling,
         )
         conditioned: Tensor = attended.transpose(1, 2).unflatten(2, (height, width))
         return conditioned
@@ -263,18 +278,27 @@ class SAM2Tracker(nn.Module):
             temporal: Temporal embedding of each memory, (R, 1, 1, Cm).
 
         Returns:
-            Tokens (O, R * N, Cm) and their position encoding, (1, R * N, Cm).
+            Tokens (O, R * N, Cm) and their position encoding, (1, R * N, Cm), for the
+            N cells of a pooled map.
         """
         encoding = sine_encoding_2d(
             channels=memory.shape[2],
             size=(memory.shape[3], memory.shape[4]),
             device=memory.device,
         )
-        encoding = match_weights(encoding, temporal).flatten(2).transpose(1, 2)
+        encoding = self._pool(match_weights(encoding, temporal))
+        encoding = encoding.flatten(2).transpose(1, 2)
         position = encoding + temporal.flatten(1, 2)  # (R, N, Cm)
-        # (O, R, Cm, h, w) -> (O, R * N, Cm)
-        tokens = memory.to(temporal.dtype).flatten(3).transpose(2, 3).flatten(1, 2)
-        return tokens, position.flatten(0, 1)[None]
+        maps = self._pool(memory.to(temporal.dtype).flatten(0, 1))  # (O * R, Cm, h, w)
+        # (O * R, Cm, h, w) -> (O, R * N, Cm)
+        tokens = maps.flatten(2).transpose(1, 2).unflatten(0, memory.shape[:2])
+        return tokens.flatten(1, 2), position.flatten(0, 1)[None]
+
+    def _pool(self, maps: Tensor) -> Tensor:
+        """Average squares of cells, those at the edges being smaller: (B, C, h, w)."""
+        if self.memory_pooling == 1:
+            return maps
+        return functional.avg_pool2d(maps, self.memory_pooling, ceil_mode=True)
 
 
 def _embedding(*shape: int) -> nn.Parameter:

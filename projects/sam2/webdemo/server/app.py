@@ -98,6 +98,7 @@ class DemoOptions:
         checkpoint: Its weights.
         device: Where it runs; None for the best device.
         compile: Compile it; see :class:`ModelStore`.
+        fast: Run it faster on a CPU; see :func:`build_sam2`.
         sessions: Folder of the sessions, uploads and generated clips.
         roots: Folders and files that pages may open, by path.
         sources: What the command line names: videos, folders, images. Each opens its
@@ -119,6 +120,7 @@ class DemoOptions:
     checkpoint: str | None = None
     device: str | None = None
     compile: bool = False
+    fast: bool = False
     sessions: Path = Path('work_dirs') / 'demo'
     roots: tuple[Path, ...] = ()
     sources: tuple[Path, ...] = ()
@@ -265,6 +267,7 @@ class Demo:
             checkpoint=options.checkpoint,
             device=device,
             compile=options.compile,
+            fast=options.fast,
             find_run=self.runs.model,
             list_runs=self.runs.best_models,
         )
