@@ -196,6 +196,7 @@ Builder = Callable[[Path], object]
             lambda f: SAM2VideoPredictor(build_sam2(f, device='cpu')).parameters(),
             "no 'parameters': its weights are inside its graphs",
         ),
+        (lambda f: load_exported(f, num_threads=0), 'num_threads is 0; give a whole'),
         (lambda f: SAM2Inferencer(model=f, compile=True), 'leave out compile'),
         (lambda f: build_sam2(f / 'sam2.json'), 'is no config'),
     ],
@@ -211,6 +212,14 @@ def test_memory_bank_may_be_changed(mini_onnx: Path) -> None:
     changes = ['++model.max_obj_ptrs_in_encoder=4', '++model.num_maskmem=4']
     model = build_sam2(mini_onnx, device='cpu', hydra_overrides_extra=changes)
     assert model.tracker.memory_bank.max_pointers == 4
+    predictor: Any = SAM2VideoPredictor(model)  # released names, as scripts set them
+    assert (predictor.image_size, predictor.num_maskmem) == (128, 4)
+    predictor.max_cond_frames_in_attn = 3
+    predictor.non_overlap_masks_for_mem_enc = True
+    assert model.tracker.memory_bank.max_conditioning_frames == 3
+    assert model.tracker.non_overlapping_memories
+    with pytest.raises(AttributeError, match='image_size'):
+        predictor.image_size = 64
     plain = build_sam2(mini_onnx, device='cpu', apply_postprocessing=False)
     assert not plain.tracker.binary_clicked_memories
 
@@ -228,6 +237,9 @@ def test_inputs_of_a_graph_are_checked(mini_model: SAM2, mini_onnx: Path) -> Non
     present = torch.ones(3, 1, dtype=torch.bool)
     with pytest.raises(ValueError, match=r'with O=2, but got bool of \(3, 1\)'):
         runner.run('remember', {**inputs, 'present': present})
+    nothing = {'embedding': embedding, 'mask': mask[:0]}
+    with pytest.raises(ValueError, match='mask_prompt got O=0; give at least 1'):
+        runner.run('mask_prompt', nothing)
     inputs = {**inputs, 'present': present[:2]}
     (actual,) = runner.run('remember', inputs).values()
     (expected,) = ModuleRunner(mini_model).run('remember', inputs).values()

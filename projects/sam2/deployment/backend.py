@@ -21,6 +21,7 @@ from torch import Tensor
 from ..models import SAM2, ClipDataPreprocessor
 from ..models.layers import sine_encoding_2d
 from ..models.memory_bank import MemoryBank, MemorySelection
+from ..models.released_names import ReleasedNames
 from ..models.tracking.frame import (
     best_masks,
     gate_masks,
@@ -36,7 +37,7 @@ from ..structures import (
     PointPrompt,
     TrackingMode,
 )
-from .graphs import GRAPHS
+from .graphs import FREE_DIMENSIONS, GRAPHS
 from .manifest import ExportManifest, TensorSpec
 
 BANK = 'tracker.memory_bank'
@@ -121,6 +122,10 @@ def check_inputs(
                 f'{tuple(tensor.shape)}; convert it, or export the model at the size '
                 f'that is needed'
             )
+            raise ValueError(msg)
+    for name, size in sizes.items():
+        if size < FREE_DIMENSIONS[name]:
+            msg = f'{graph} got {name}={size}; give at least {FREE_DIMENSIONS[name]}'
             raise ValueError(msg)
     return sizes
 
@@ -339,7 +344,7 @@ class ExportedHeads:
         )
 
 
-class ExportedSAM2:
+class ExportedSAM2(ReleasedNames):
     """A SAM 2 whose networks are exported graphs: it predicts, and cannot be trained.
 
     Predictors, automatic masks, sessions and streams take it in place of
@@ -397,6 +402,12 @@ class ExportedSAM2:
     def device(self) -> torch.device:
         """Device of the features."""
         return self.runner.device
+
+    @property
+    def image_size(self) -> int | tuple[int, int]:
+        """As in the release: the side of a square, or height and width."""
+        height, width = self.manifest.image_size
+        return height if height == width else (height, width)
 
     def encode(self, frames: Tensor) -> ExportedFeatures:
         """Encode normalised frames, (B, 3, H, W), one by one."""

@@ -76,9 +76,12 @@ class OnnxRunner:
                     f"onnxruntime, or give device='cpu'"
                 )
                 raise ValueError(msg)
-        self.num_threads = (
-            torch.get_num_threads() if num_threads is None else num_threads
-        )
+        if num_threads is None:
+            num_threads = torch.get_num_threads()
+        if not isinstance(num_threads, int) or num_threads < 1:
+            msg = f'num_threads is {num_threads!r}; give a whole number of at least 1'
+            raise ValueError(msg)
+        self.num_threads = num_threads
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
 
