@@ -198,11 +198,11 @@ class Suite:
         ) as process:
             too_late = threading.Event()
 
-            def stop() -> None:
+            def give_up() -> None:
                 too_late.set()
                 kill(process)
 
-            timer = threading.Timer(limit, stop)
+            timer = threading.Timer(limit, give_up)
             timer.start()
             last = ''
             try:
@@ -228,6 +228,11 @@ class Suite:
         text = json.dumps(self.results, indent=2, ensure_ascii=False)
         (out / 'results.json').write_text(text + '\n', encoding='utf-8')
         (out / 'tables.md').write_text(tables(self.results), encoding='utf-8')
+
+
+def stop(number: int, _: object) -> None:
+    """End this process as an error does, so that its section ends too."""
+    sys.exit(128 + number)
 
 
 def kill(process: 'subprocess.Popen[str]') -> None:
@@ -258,7 +263,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measure_section(options.section, options, options.seconds, tell)
         return 0
     suite = Suite(options)
-    suite.run()
+    before = signal.signal(signal.SIGTERM, stop)  # a section would go on alone
+    try:
+        suite.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(f'\nWritten to {options.out}: results.json, tables.md, log.txt')
     return int(suite.has_failed)
 
