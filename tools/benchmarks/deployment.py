@@ -59,6 +59,7 @@ from projects.sam2.deployment import (
 )
 from projects.sam2.models import SAM2
 from projects.sam2.models.compiling import compile_model
+from projects.sam2.ops import write_atomically
 
 Run = Callable[[], Tensor]
 
@@ -284,13 +285,26 @@ def print_tables(preparations: Sequence[Preparation], rows: Sequence[Row]) -> No
         cells = f'{export_s} | {item.megabytes:.1f} | {item.load_s:.1f}'
         print(f'| {item.way} | {cells} |')
     ways = list(rows[0].wall_ms)
-    print(f'\n| ms (CPU ms) | threads | {" | ".join(ways)} | largest difference |')
+    print(
+        f'\n| CPU ms (elapsed ms) | threads | {" | ".join(ways)} | largest difference |'
+    )
     print('|---' * (len(ways) + 3) + '|')
     for row in rows:
-        times = [f'{row.wall_ms[way]:.1f} ({row.cpu_ms[way]:.1f})' for way in ways]
+        times = [f'{row.cpu_ms[way]:.1f} ({row.wall_ms[way]:.1f})' for way in ways]
         difference = max(row.difference.values())
         cells = ' | '.join([row.name, str(row.num_threads), *times])
         print(f'| {cells} | {difference:.0e} |')
+
+
+def write_report(
+    path: Path, preparations: Sequence[Preparation], rows: Sequence[Row]
+) -> None:
+    """Write all that was measured so far."""
+    report = {
+        'preparations': [asdict(item) for item in preparations],
+        'rows': [asdict(row) for row in rows],
+    }
+    write_atomically(path, json.dumps(report, indent=2))
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
@@ -332,15 +346,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                     num_rounds=options.rounds,
                 )
                 rows.append(row)
-                print(row.name, row.num_threads, row.wall_ms, flush=True)
+                print(row.name, row.num_threads, row.cpu_ms, flush=True)
+                if options.json is not None:
+                    write_report(options.json, preparations, rows)
     print_tables(preparations, rows)
-    if options.json is not None:
-        report = {
-            'preparations': [asdict(item) for item in preparations],
-            'rows': [asdict(row) for row in rows],
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2), encoding='utf-8')
     return rows
 
 

@@ -11,6 +11,8 @@ Either is a folder with a file ``<graph>.pt2`` for each of the :data:`GRAPHS`, w
 ``torch.export.load`` and ``torch._inductor.aoti_load_package`` open, and ``sam2.json``.
 """
 
+from __future__ import annotations
+
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -150,7 +152,7 @@ def export_torch(
 
 
 @torch.no_grad()
-def trace(graph: SAM2Graph, inputs: Mapping[str, Tensor]) -> 'ExportedProgram':
+def trace(graph: SAM2Graph, inputs: Mapping[str, Tensor]) -> ExportedProgram:
     """Trace a graph by ``torch.export``, with its dimensions free.
 
     Args:
@@ -222,7 +224,7 @@ def _check_compiler() -> None:
         raise ValueError(msg) from error
 
 
-def _compile(program: 'ExportedProgram', path: Path, device: torch.device) -> None:
+def _compile(program: ExportedProgram, path: Path, device: torch.device) -> None:
     """Compile a program to a package."""
     from torch._inductor import aoti_compile_and_package  # noqa: PLC0415  takes seconds
 
