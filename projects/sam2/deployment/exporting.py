@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .graphs import SAM2Graph
+from .manifest import MANIFEST_FILE
 
 # Sizes of the free dimensions in a check: other ones than the example's, the smallest
 # included.
@@ -43,6 +44,25 @@ class GraphReport:
         error = 'not checked' if self.error is None else f'error {self.error:.1e}'
         megabytes = self.num_bytes / 1e6
         return f'{self.path}: {megabytes:.1f} MB, {self.seconds:.1f} s, {error}'
+
+
+def prepare_folder(folder: str | Path) -> Path:
+    """Make the folder of an export, without the manifest of an earlier one.
+
+    Raises:
+        OSError: If the folder is a file, or cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and not folder.is_dir():
+        msg = f'{folder} is a file; give the folder of the export'
+        raise NotADirectoryError(msg)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        msg = f'The export cannot be written to {folder} ({error.strerror})'
+        raise OSError(f'{msg}; give another folder') from error
+    return folder
 
 
 @torch.no_grad()

@@ -16,11 +16,16 @@ from torch import Tensor
 from ..models import SAM2
 from ..models.layers import Attention
 from ..ops import atomic_write, import_optional
-from .exporting import CHECKED_SIZES, GraphReport, check_error, largest_error
+from .exporting import (
+    CHECKED_SIZES,
+    GraphReport,
+    check_error,
+    largest_error,
+    prepare_folder,
+)
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
 from .half_precision import use_half_precision
 from .manifest import (
-    MANIFEST_FILE,
     ExportedGraph,
     ExportManifest,
     Precision,
@@ -68,8 +73,7 @@ def export_onnx(
 
     Raises:
         ModuleNotFoundError: If onnx, onnxscript or onnxruntime is not installed.
-        NotADirectoryError: If the folder is a file.
-        OSError: If the folder cannot be written.
+        OSError: If the folder is a file, or cannot be written.
         ValueError: If the opset is not supported, the model is in training mode, or a
             graph differs from torch.
     """
@@ -84,12 +88,7 @@ def export_onnx(
         raise ValueError(msg)
     for package in PACKAGES:
         _import(package)
-    folder = Path(folder).expanduser()
-    if folder.exists() and not folder.is_dir():
-        msg = f'{folder} is a file; give the folder of the export'
-        raise NotADirectoryError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    folder = prepare_folder(folder)
     sizes = fixed_sizes(model)
     examples = example_inputs(model)
     checked = [example_inputs(model, **free) for free in CHECKED_SIZES if check]

@@ -29,10 +29,15 @@ from torch import Tensor, nn
 from ..models import SAM2
 from ..ops import atomic_write
 from .backend import check_inputs
-from .exporting import CHECKED_SIZES, GraphReport, check_error, largest_error
+from .exporting import (
+    CHECKED_SIZES,
+    GraphReport,
+    check_error,
+    largest_error,
+    prepare_folder,
+)
 from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
 from .manifest import (
-    MANIFEST_FILE,
     ExportedGraph,
     ExportManifest,
     ExportTarget,
@@ -82,8 +87,7 @@ def export_torch(
         The manifest.
 
     Raises:
-        NotADirectoryError: If the folder is a file.
-        OSError: If the folder cannot be written.
+        OSError: If the folder is a file, or cannot be written.
         RuntimeError: If this version of torch cannot export free sizes.
         ValueError: If there is no C++ compiler, the runtime is unknown, the model is in
             training mode, or a graph differs from it.
@@ -96,12 +100,7 @@ def export_torch(
         raise ValueError(msg)
     if runtime == 'aotinductor':
         _check_compiler()
-    folder = Path(folder).expanduser()
-    if folder.exists() and not folder.is_dir():
-        msg = f'{folder} is a file; give the folder of the export'
-        raise NotADirectoryError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    folder = prepare_folder(folder)
     device = model.device
     sizes = fixed_sizes(model)
     examples = example_inputs(model)
