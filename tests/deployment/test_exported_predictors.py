@@ -1,5 +1,6 @@
 """Predictors on an exported model: the results of torch, and errors in one line."""
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -32,7 +33,9 @@ from projects.sam2.deployment import (
 from projects.sam2.engine.run_options import apply_export
 from projects.sam2.installation import WEIGHTS
 from projects.sam2.models import SAM2
-from projects.sam2.structures import VideoRecord
+from projects.sam2.models.tracking.promptable import PromptableModel
+from projects.sam2.models.tracking.session import VideoSession
+from projects.sam2.structures import FramePrompt, PointPrompt, VideoRecord
 from projects.sam2.webdemo.models import ModelStore
 from tool_modules import load_tool
 
@@ -93,6 +96,36 @@ def test_a_video_session_is_that_of_torch(
                 atol=1e-4,
                 equal_nan=True,
             )
+
+
+def test_absent_objects_are_those_of_torch(
+    clip: Any, mini_model: SAM2, mini_onnx: Path
+) -> None:
+    """Two objects are prompted together, by a model that finds some of them absent."""
+    model = copy.deepcopy(mini_model)
+    points = PointPrompt(
+        coords=torch.tensor([[[30.0, 30.0]], [[90.0, 90.0]]]),
+        labels=torch.ones(2, 1, dtype=torch.int32),
+    )
+
+    def outputs(model: PromptableModel) -> dict[str, list[torch.Tensor]]:
+        session = VideoSession(model, clip.frames.__getitem__, NUM_FRAMES)
+        (step,) = session.add_prompt(0, [1, 2], FramePrompt(points=points)).steps
+        steps = [step]
+        for frame in range(NUM_FRAMES):
+            steps += [batch.output.final for batch in session.step(frame)]
+        names = ('mask_logits', 'object_pointer', 'object_score_logits')
+        return {name: [getattr(step, name) for step in steps] for name in names}
+
+    scores = torch.cat(outputs(model)['object_score_logits'])
+    with torch.no_grad():
+        model.mask_decoder.object_score_head.layers[-1].bias -= scores.median()
+    expected = outputs(model)
+    actual = outputs(ExportedSAM2(read_manifest(mini_onnx), ModuleRunner(model)))
+    is_present = torch.cat(expected['object_score_logits']) > 0
+    assert is_present.any()
+    assert not is_present.all()
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_a_predictor_is_built_from_the_folder_and_streams_like_torch(
