@@ -144,13 +144,11 @@ def _count(model: Any, run: Any) -> dict[str, int]:
     return {**counts, REST: total - sum(counts.values())}
 
 
-def _linear_flops(
-    rows_shape: Any, weight_shape: Any, *_: object, out_shape: Any, **__: object
-) -> int:
-    """Flops of a linear layer."""
+def _linear_flops(*shapes: Any, out_shape: Any, **_: object) -> int:
+    """Flops of a linear layer, from the shapes of rows, weight and bias."""
     import math
 
-    num_products: int = math.prod(out_shape) * weight_shape[-1]
+    num_products: int = math.prod(out_shape) * shapes[1][-1]
     return FLOPS_PER_MULTIPLY_ADD * num_products
 
 

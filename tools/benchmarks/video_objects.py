@@ -33,6 +33,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 
+import projects.sam2.registration  # noqa: F401  registers the parts
 from projects.sam2.apis import SAM2VideoPredictor
 from projects.sam2.apis.building import build_video_model
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore

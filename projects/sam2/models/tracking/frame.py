@@ -116,7 +116,7 @@ class SAM2Tracker(nn.Module):
         memory_pooling: int = 1,
     ) -> None:
         super().__init__()
-        if not isinstance(memory_pooling, int) or memory_pooling < 1:
+        if type(memory_pooling) is not int or memory_pooling < 1:
             msg = (
                 f'memory_pooling is {memory_pooling!r}; give the side of the squares '
                 f'of cells that become one memory token, such as 2, or 1 for none'
