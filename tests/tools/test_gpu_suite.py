@@ -87,8 +87,9 @@ def test_other_sections_run_after_one_that_crashes_or_hangs(
         tmp_path / 'python',
         r"""
         echo '@gpu_suite {"machine": {"device": "card", "state": "cool"}, "is_toy": 0}'
-        echo '@gpu_suite {"row": {"model": "tiny", "image_ms": 2.0}}'
+        echo '@gpu_suite {"row": {"model": "tiny", "skipped": 2}}'
         case $3 in
+        onnx) echo '@gpu_suite {"row": {"left_out": "no provider"}}' ;;
         images) echo bad luck; kill -SEGV $$ ;;
         masks) sleep 60 & wait ;;
         esac
@@ -98,7 +99,7 @@ def test_other_sections_run_after_one_that_crashes_or_hangs(
     monkeypatch.setattr(suite, 'SECONDS_TO_END', 0.5)
     start = time.monotonic()
     words = ['--out', str(tmp_path / 'out'), '--minutes', '0.01']
-    assert suite.main([*words, '--only', 'images', 'masks', 'card']) == 1
+    assert suite.main([*words, '--only', 'images', 'masks', 'onnx', 'tests']) == 1
     assert time.monotonic() - start < 10
     results = results_of(tmp_path / 'out')
     assert results['machine'] == {'device': 'card'}
@@ -106,7 +107,10 @@ def test_other_sections_run_after_one_that_crashes_or_hangs(
     assert all(len(entry['rows']) == 1 for entry in sections.values())
     assert 'code -11: bad luck' in sections['images']['failure']
     assert 'did not end' in sections['masks']['failure']
-    assert 'failure' not in sections['card']
+    assert 'failure' not in sections['onnx']
+    assert sections['onnx']['left_out'] == 'no provider'
+    assert 'no provider' in (tmp_path / 'out/tables.md').read_text()
+    assert sections['tests']['rows'][0]['skipped'] == 2
     assert 'bad luck' in (tmp_path / 'out/log.txt').read_text()
 
 

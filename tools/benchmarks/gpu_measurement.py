@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_device import HostDevice  # type: ignore[import-not-found]
-from gpu_tables import OUT_OF_MEMORY  # type: ignore[import-not-found]
+from gpu_tables import LEFT_OUT, OUT_OF_MEMORY  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 
 Row = dict[str, Any]
@@ -159,7 +159,7 @@ class SectionRun:
 
     def skip(self, reason: str) -> None:
         """Leave the section out, which is no failure."""
-        self._emit({'skipped': reason})
+        self._emit({LEFT_OUT: reason})
 
     def times(self, job: Callable[[], object], *, warm_up: int = 1) -> Times:
         """Time a job, for as many rounds as its share of the row's time allows.

@@ -33,6 +33,7 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 from gpu_tables import (  # type: ignore[import-not-found]
+    LEFT_OUT,
     NOTE,
     OUT_OF_MEMORY,
     SECTIONS,
@@ -159,9 +160,9 @@ class Suite:
                 entry['state'] = news['machine'].pop('state', None)
                 self.results.setdefault('machine', news['machine'])
                 self.results['is_toy'] = news['is_toy']
-            elif 'skipped' in news['row']:
-                entry['skipped'] = news['row']['skipped']
-                print(f'  skipped: {entry["skipped"]}', flush=True)
+            elif LEFT_OUT in news['row']:
+                entry.update(news['row'])
+                print(f'  Left out: {entry[LEFT_OUT]}', flush=True)
             else:
                 entry['rows'].append(news['row'])
                 show(section, news['row'])

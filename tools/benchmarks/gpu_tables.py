@@ -6,6 +6,7 @@ from typing import Any
 
 Row = Mapping[str, Any]
 NOTE = 'note'  # key of what went wrong in a row
+LEFT_OUT = 'left_out'  # key of why a section is left out
 OUT_OF_MEMORY = 'out of memory'  # a note that is no failure
 
 
@@ -197,7 +198,7 @@ def tables(results: Mapping[str, Any]) -> str:
         if entry is not None:
             parts += [f'### {section.title}', section.text]
             parts += [table(section, entry['rows'])]
-            parts += [entry.get('skipped'), entry.get('failure')]
+            parts += [entry.get(LEFT_OUT), entry.get('failure')]
     return '\n\n'.join(part for part in parts if part) + '\n'
 
 
