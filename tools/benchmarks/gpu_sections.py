@@ -528,7 +528,11 @@ def compiled_step(run: SectionRun, recipe: str, folder: Path) -> Row:
 
 def measure_onnx(run: SectionRun) -> None:
     """Measure a model that ONNX Runtime runs on the device, in both precisions."""
-    runtime = import_optional('onnxruntime', purpose='Measuring ONNX')
+    try:
+        runtime = import_optional('onnxruntime', purpose='Measuring ONNX')
+    except ModuleNotFoundError as error:
+        run.skip(str(error))
+        return
     providers = runtime.get_available_providers()
     wanted = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
     if wanted[run.device.name] not in providers:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -169,7 +170,11 @@ class Suite:
             self.write()
 
         if self.options.one_process:
-            measure_section(name, self.options, seconds, tell)
+            try:
+                measure_section(name, self.options, seconds, tell)
+            except Exception as error:  # noqa: BLE001  the other sections go on
+                traceback.print_exc()
+                entry['failure'] = f'The section failed: {error}'
         else:
             for news in self._child(name, seconds, limit, log, entry):
                 tell(**news)
