@@ -380,23 +380,27 @@ class ExportedSAM2(ReleasedNames):
         self.tracker = ExportedTracker(
             manifest, runner, _memory_bank(manifest, changes or {})
         )
-        in_graphs = {
-            'data_preprocessor.image_size': manifest.image_size,
-            'mask_decoder.stability_selection': manifest.constants.stability_selection,
-        }
+        self.heads = ExportedHeads(runner, self.tracker)
         for path, value in (changes or {}).items():
-            if path in HOST_OPTIONS:
-                setattr(self.tracker, path.removeprefix('tracker.'), value)
-            elif not path.startswith(f'{BANK}.') and in_graphs.get(path) != (
-                tuple(value) if isinstance(value, list) else value
-            ):
+            self._change(path, value)
+
+    def _change(self, path: str, value: Any) -> None:
+        """Change an option outside of the graphs; others must be as exported."""
+        if path in HOST_OPTIONS:
+            setattr(self.tracker, path.removeprefix('tracker.'), value)
+        elif not path.startswith(f'{BANK}.'):  # the memory bank has these already
+            in_graphs = {
+                'data_preprocessor.image_size': self.manifest.image_size,
+                'mask_decoder.stability_selection': (
+                    self.manifest.constants.stability_selection
+                ),
+            }.get(path, 'fixed')
+            if in_graphs != (tuple(value) if isinstance(value, list) else value):
                 msg = (
                     f'{path} of an exported model cannot become {value!r}: it is '
-                    f'{in_graphs.get(path, "fixed")} in its graphs; export the model '
-                    f'again with another'
+                    f'{in_graphs} in its graphs; export the model again with another'
                 )
                 raise ValueError(msg)
-        self.heads = ExportedHeads(runner, self.tracker)
 
     @property
     def device(self) -> torch.device:
