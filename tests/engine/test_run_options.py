@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from projects.sam2.engine.config import load_config
 from projects.sam2.engine.run_options import (
     apply_auto_scale_lr,
+    apply_compile,
     apply_dump,
     apply_tta,
     apply_visualization,
@@ -158,3 +159,13 @@ def test_each_config_names_its_base_batch_size(path: Path) -> None:
     cfg = Config.fromfile(path)
     assert cfg.auto_scale_lr.base_batch_size > 0
     assert cfg.auto_scale_lr.enable is False
+
+
+def test_compile_adds_the_hook_and_keeps_that_of_the_config() -> None:
+    other = {'type': 'EMAHook'}
+    cfg = Config({'custom_hooks': [other]})
+    apply_compile(cfg)
+    assert cfg.custom_hooks == [other, {'type': 'SAM2CompileHook'}]
+    cfg = Config({'custom_hooks': [{'type': 'mmsam2.SAM2CompileHook', 'warm_up': 4}]})
+    apply_compile(cfg)
+    assert cfg.custom_hooks == [{'type': 'mmsam2.SAM2CompileHook', 'warm_up': 4}]
