@@ -400,8 +400,9 @@ def test_released_file_or_its_folder_finds_the_config(
     torch.save({'model': map_to_released(weights)}, tmp_path / 'any_name.pt')
     given = tmp_path if inside else tmp_path / 'any_name.pt'
     config, checkpoint = find_pretrained(str(given))
+    assert isinstance(config, Config)
     assert config.filename.endswith(TINY)
-    assert Path(checkpoint) == tmp_path / 'any_name.pt'
+    assert checkpoint == str(tmp_path / 'any_name.pt')
 
 
 def test_folder_of_several_checkpoints_is_an_error(tmp_path: Path) -> None:
@@ -417,8 +418,9 @@ def test_released_id_is_read_from_the_cache(hub_cache: Path) -> None:
     file = snapshot / 'sam2.1_hiera_base_plus.pt'
     file.touch()
     config, checkpoint = find_pretrained('facebook/sam2.1-hiera-base-plus')
+    assert isinstance(config, Config)
     assert config.filename.endswith('sam2_1_bplus.py')
-    assert Path(checkpoint) == file
+    assert checkpoint == str(file)
 
 
 def test_other_id_means_a_folder_of_transformers(hub_cache: Path) -> None:

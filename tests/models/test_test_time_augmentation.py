@@ -110,6 +110,7 @@ def test_scaled_view_shares_the_weights_and_sees_another_size(model: SAM2) -> No
     augmented = SAM2TTAModel(module=model, flips=(False,), scales=(1.0, 1.5))
     plain, scaled = (view.model for view in augmented._views())
     assert plain is model
+    assert isinstance(scaled, SAM2)
     assert scaled.data_preprocessor.image_size == (96, 96)
     assert model.data_preprocessor.image_size == (SIDE, SIDE)
     assert scaled.image_encoder is model.image_encoder

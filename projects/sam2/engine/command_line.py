@@ -330,10 +330,12 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_export_arguments(
     options: argparse.Namespace,
-) -> tuple[str, str | None, tuple[int, ...] | None]:
+) -> tuple[str, str | None, tuple[int, int] | None]:
     """Read config, checkpoint (None for random weights) and size, as builders do."""
     checkpoint = None if options.checkpoint == NO_CHECKPOINT else options.checkpoint
-    size = options.image_size
-    if size is not None:
-        size = (size[0], size[0]) if len(size) == 1 else tuple(size)
+    sides = options.image_size
+    if sides is not None and len(sides) > 2:
+        msg = f'--image-size has {len(sides)} numbers; give HEIGHT and WIDTH, or one'
+        raise ValueError(msg)
+    size = None if sides is None else (sides[0], sides[-1])  # one side: a square
     return options.config, checkpoint, size

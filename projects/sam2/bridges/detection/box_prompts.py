@@ -14,7 +14,7 @@ from ...apis.image_predictor import (
     repair_masks,
 )
 from ...apis.inputs import read_points, read_whole_number
-from ...models import SAM2
+from ...models.tracking.promptable import PromptableModel
 from ...ops import at_least_float32, upsample_logits
 
 BOXES_PER_BATCH = 64  # decoded and enlarged to the size of the image at once
@@ -61,7 +61,7 @@ def clean_boxes(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def decode_boxes(
-    model: SAM2,
+    model: PromptableModel,
     image: EncodedImage,
     boxes: Tensor,
     *,
