@@ -18,9 +18,9 @@ from projects.sam2.deployment import (
     PackageRunner,
     example_inputs,
     export_torch,
+    exporting,
     load_exported,
     read_manifest,
-    torch_package,
 )
 from projects.sam2.models import SAM2
 
@@ -34,7 +34,7 @@ def export_one(
     """Export one graph as `export_torch` exports all, and open it."""
     model, config = mini
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_package, 'GRAPHS', {graph: GRAPHS[graph]})
+        patch.setattr(exporting, 'GRAPHS', {graph: GRAPHS[graph]})
         export_torch(
             model,
             folder,

@@ -1,7 +1,6 @@
 """Exports the graphs of a model to ONNX files, and checks them in ONNX Runtime."""
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,22 +14,11 @@ from torch import Tensor
 
 from ..models import SAM2
 from ..models.layers import Attention
-from ..ops import atomic_write, import_optional
-from .exporting import (
-    CHECKED_SIZES,
-    GraphReport,
-    check_error,
-    largest_error,
-    prepare_folder,
-)
-from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
+from ..ops import import_optional
+from .exporting import GraphCall, GraphReport, export_graphs, prepare_export
+from .graphs import FREE_DIMENSIONS, SAM2Graph
 from .half_precision import use_half_precision
-from .manifest import (
-    ExportedGraph,
-    ExportManifest,
-    Precision,
-    describe_export,
-)
+from .manifest import ExportManifest, Precision, describe_export
 
 # What torch's exporter translates to.
 OPSETS = range(18, 24)
@@ -83,51 +71,28 @@ def export_onnx(
             f'{OPSETS[-1]}; leave it out for {DEFAULT_OPSET}'
         )
         raise ValueError(msg)
-    if model.training:
-        msg = 'The model is in training mode; call model.eval() before exporting it'
-        raise ValueError(msg)
     for package in PACKAGES:
         _import(package)
-    folder = prepare_folder(folder)
-    sizes = fixed_sizes(model)
-    examples = example_inputs(model)
-    checked = [example_inputs(model, **free) for free in CHECKED_SIZES if check]
-    graphs: dict[str, ExportedGraph] = {}
-    for name, kind in GRAPHS.items():
-        graph, path = kind(model).eval(), folder / f'{name}.onnx'
-        start = time.perf_counter()
+    folder = prepare_export(model, folder)
+
+    def write(graph: SAM2Graph, inputs: dict[str, Tensor], path: Path) -> None:
         program = _translate(
-            graph, examples[name], opset, standard_operators=standard_operators
+            graph, inputs, opset, standard_operators=standard_operators
         )
         if precision == 'float16':
             use_half_precision(program.model)
-        with atomic_write(path) as partial:
-            program.save(partial, external_data=False)
-        seconds = time.perf_counter() - start
-        error = None
-        if check:
-            run = _open(path)
-            error = largest_error(graph, run, [inputs[name] for inputs in checked])
-        graphs[name] = ExportedGraph.from_file(
-            path,
-            inputs=tuple(spec.with_sizes(sizes) for spec in kind.inputs),
-            outputs=tuple(spec.with_sizes(sizes) for spec in kind.outputs),
-        )
-        report(
-            GraphReport(
-                name=name,
-                path=path,
-                num_bytes=graphs[name].num_bytes,
-                seconds=seconds,
-                error=error,
-            )
-        )
-        if error is not None and precision == 'float32':
-            check_error(
-                path,
-                error,
-                'try another opset, or other versions of torch and onnxscript',
-            )
+        program.save(path, external_data=False)
+
+    remedy = 'try another opset, or other versions of torch and onnxscript'
+    graphs = export_graphs(
+        model,
+        folder,
+        suffix='.onnx',
+        write=write,
+        load=_open if check else None,
+        remedy=remedy if precision == 'float32' else None,
+        report=report,
+    )
     manifest = describe_export(
         model,
         graphs,
@@ -142,7 +107,7 @@ def export_onnx(
     return manifest
 
 
-def _open(path: Path) -> Callable[[Mapping[str, Tensor]], list[Tensor]]:
+def _open(path: Path) -> GraphCall:
     """Open a graph in ONNX Runtime."""
     runtime = _import('onnxruntime')
     session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -27,18 +26,10 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..models import SAM2
-from ..ops import atomic_write
 from .backend import check_inputs
-from .exporting import (
-    CHECKED_SIZES,
-    GraphReport,
-    check_error,
-    largest_error,
-    prepare_folder,
-)
-from .graphs import FREE_DIMENSIONS, GRAPHS, SAM2Graph, example_inputs, fixed_sizes
+from .exporting import GraphCall, GraphReport, export_graphs, prepare_export
+from .graphs import FREE_DIMENSIONS, SAM2Graph
 from .manifest import (
-    ExportedGraph,
     ExportManifest,
     ExportTarget,
     describe_export,
@@ -50,7 +41,6 @@ if TYPE_CHECKING:
 
 TorchRuntime = Literal['aotinductor', 'export']
 Graph = Callable[..., tuple[Tensor, ...]]
-SUFFIX = '.pt2'
 CPU_SETTINGS = {
     # As many threads as the program has when it runs, not when it was compiled.
     'cpp.dynamic_threads': True,
@@ -95,49 +85,30 @@ def export_torch(
     if runtime not in get_args(TorchRuntime):
         msg = f'runtime is {runtime!r}; give one of {", ".join(get_args(TorchRuntime))}'
         raise ValueError(msg)
-    if model.training:
-        msg = 'The model is in training mode; call model.eval() before exporting it'
-        raise ValueError(msg)
     if runtime == 'aotinductor':
         _check_compiler()
-    folder = prepare_folder(folder)
+    folder = prepare_export(model, folder)
     device = model.device
-    sizes = fixed_sizes(model)
-    examples = example_inputs(model)
-    checked = [example_inputs(model, **free) for free in CHECKED_SIZES if check]
-    graphs: dict[str, ExportedGraph] = {}
-    for name, kind in GRAPHS.items():
-        graph, path = kind(model).eval(), folder / f'{name}{SUFFIX}'
-        start = perf_counter()
-        program = trace(graph, examples[name])
-        with atomic_write(path) as temporary:
-            if runtime == 'aotinductor':
-                _compile(program, temporary, device)
-            else:
-                torch.export.save(program, temporary)
-        seconds = perf_counter() - start
-        error = None
-        if check:
-            loaded = load_graph(path, runtime, device)
-            samples = [inputs[name] for inputs in checked]
-            run = partial(call_graph, loaded, device=device)
-            error = largest_error(graph, run, samples)
-        graphs[name] = ExportedGraph.from_file(
-            path,
-            inputs=tuple(spec.with_sizes(sizes) for spec in kind.inputs),
-            outputs=tuple(spec.with_sizes(sizes) for spec in kind.outputs),
-        )
-        report(
-            GraphReport(
-                name=name,
-                path=path,
-                num_bytes=graphs[name].num_bytes,
-                seconds=seconds,
-                error=error,
-            )
-        )
-        if error is not None:
-            check_error(path, error, 'try another version of torch')
+
+    def write(graph: SAM2Graph, inputs: dict[str, Tensor], path: Path) -> None:
+        program = trace(graph, inputs)
+        if runtime == 'aotinductor':
+            _compile(program, path, device)
+        else:
+            torch.export.save(program, path)
+
+    def load(path: Path) -> GraphCall:
+        return partial(call_graph, load_graph(path, runtime, device), device=device)
+
+    graphs = export_graphs(
+        model,
+        folder,
+        suffix='.pt2',
+        write=write,
+        load=load if check else None,
+        remedy='try another version of torch',
+        report=report,
+    )
     manifest = describe_export(
         model,
         graphs,
