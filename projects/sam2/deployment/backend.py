@@ -10,13 +10,17 @@ Sessions, memory bank and predictors are those of torch, so their tensors are to
 only the five networks run elsewhere.
 """
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor
+from typing_extensions import Self
 
 from ..models import SAM2, ClipDataPreprocessor
 from ..models.layers import sine_encoding_2d
@@ -38,7 +42,7 @@ from ..structures import (
     TrackingMode,
 )
 from .graphs import FREE_DIMENSIONS, GRAPHS
-from .manifest import ExportManifest, TensorSpec
+from .manifest import ExportManifest, TensorSpec, read_manifest
 
 BANK = 'tracker.memory_bank'
 # Options of a model that act outside of its graphs, and so on an export too.
@@ -82,6 +86,40 @@ class ModuleRunner:
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run a graph; see :class:`GraphRunner`."""
         return self._graphs[graph].run(inputs)
+
+
+class FileRunner(ABC):
+    """Opens the files of an export, each when it is first used.
+
+    Args:
+        folder: Folder of the export.
+
+    Raises:
+        FileNotFoundError: If there is no export.
+        ValueError: If its manifest is damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder).expanduser()
+        self._manifest = read_manifest(folder)
+        self._graphs: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return the runner itself: open graphs have no state, and cannot be copied."""
+        return self
+
+    def _graph(self, name: str) -> Any:
+        """A graph, checked and opened on its first use."""
+        with self._lock:  # threads may share the runner
+            if name not in self._graphs:
+                path = self._manifest.check_file(self._folder, name)
+                self._graphs[name] = self._open(path)
+            return self._graphs[name]
+
+    @abstractmethod
+    def _open(self, path: Path) -> Any:
+        """Open the file of a graph."""
 
 
 def check_inputs(

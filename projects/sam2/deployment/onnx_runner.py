@@ -1,6 +1,5 @@
 """Runs exported ONNX graphs with ONNX Runtime, on a CPU or a GPU."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..ops import import_optional
-from .backend import check_inputs
-from .manifest import read_manifest
+from .backend import FileRunner, check_inputs
 
 PROVIDERS = {
     'cpu': 'CPUExecutionProvider',
@@ -27,7 +25,7 @@ PACKAGES = {
 ERRORS_ONLY = 3  # log severity of ONNX Runtime
 
 
-class OnnxRunner:
+class OnnxRunner(FileRunner):
     """Runs the graphs of an export with ONNX Runtime.
 
     Inputs and outputs are torch tensors on :attr:`device`, which ONNX Runtime reads and
@@ -58,8 +56,7 @@ class OnnxRunner:
         device: str | torch.device | None = None,
         num_threads: int | None = None,
     ) -> None:
-        self._folder = Path(folder).expanduser()
-        self._manifest = read_manifest(folder)
+        super().__init__(folder)
         if self._manifest.runtime != 'onnx':
             msg = f'{folder} holds no ONNX graphs, but {self._manifest.runtime}'
             raise ValueError(msg)
@@ -82,14 +79,12 @@ class OnnxRunner:
             msg = f'num_threads is {num_threads!r}; give a whole number of at least 1'
             raise ValueError(msg)
         self.num_threads = num_threads
-        self._sessions: dict[str, Any] = {}
-        self._lock = threading.Lock()
 
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run a graph; see :class:`GraphRunner`."""
         exported = self._manifest.graphs[graph]
         sizes = check_inputs(graph, exported.inputs, inputs)
-        session = self._session(graph)
+        session = self._graph(graph)
         bound = {
             name: tensor.detach().to(self.device).contiguous()
             for name, tensor in inputs.items()
@@ -115,23 +110,11 @@ class OnnxRunner:
         session.run_with_iobinding(binding)
         return outputs
 
-    def __deepcopy__(self, memo: dict[int, object]) -> 'OnnxRunner':
-        """Return the runner itself: sessions have no state, and cannot be copied."""
-        return self
-
     def _memory(self, tensor: Tensor, dtype: str) -> tuple[Any, ...]:
         """Where a tensor lies, as ONNX Runtime binds it."""
         device = self.device
         address = tensor.data_ptr()
         return device.type, device.index or 0, np.dtype(dtype), tensor.shape, address
-
-    def _session(self, graph: str) -> Any:
-        """The session of a graph, opened on its first use."""
-        with self._lock:
-            if graph not in self._sessions:
-                path = self._manifest.check_file(self._folder, graph)
-                self._sessions[graph] = self._open(path)
-            return self._sessions[graph]
 
     def _open(self, path: Path) -> Any:
         """Open a graph.

@@ -13,7 +13,6 @@ Either is a folder with a file ``<graph>.pt2`` for each of the :data:`GRAPHS`, w
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,14 +25,13 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..models import SAM2
-from .backend import check_inputs
+from .backend import FileRunner, check_inputs
 from .exporting import GraphCall, GraphReport, export_graphs, prepare_export
 from .graphs import FREE_DIMENSIONS, SAM2Graph
 from .manifest import (
     ExportManifest,
     ExportTarget,
     describe_export,
-    read_manifest,
 )
 
 if TYPE_CHECKING:
@@ -207,7 +205,7 @@ def _compile(program: ExportedProgram, path: Path, device: torch.device) -> None
         )
 
 
-class PackageRunner:
+class PackageRunner(FileRunner):
     """Runs the graphs of a folder that :func:`export_torch` wrote.
 
     A graph is loaded, and its file checked, when it is first run. A package of
@@ -227,8 +225,7 @@ class PackageRunner:
     def __init__(
         self, folder: str | Path, *, device: str | torch.device | None = None
     ) -> None:
-        self._folder = Path(folder).expanduser()
-        self._manifest = read_manifest(folder)
+        super().__init__(folder)
         runtime, target = self._manifest.runtime, self._manifest.target
         if runtime not in get_args(TorchRuntime):
             msg = f'{folder} holds no graphs of torch, but {runtime}'
@@ -239,8 +236,6 @@ class PackageRunner:
         self.device = torch.device(device)
         if target is not None:
             target.check(self.device, source=str(folder))
-        self._graphs: dict[str, Graph] = {}
-        self._lock = threading.Lock()
 
     @torch.no_grad()
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -253,15 +248,7 @@ class PackageRunner:
             for spec, output in zip(exported.outputs, outputs, strict=True)
         }
 
-    def _graph(self, name: str) -> Graph:
-        """A graph, loaded on its first use."""
-        with self._lock:
-            if name not in self._graphs:
-                path = self._manifest.check_file(self._folder, name)
-                self._graphs[name] = self._load(path)
-            return self._graphs[name]
-
-    def _load(self, path: Path) -> Graph:
+    def _open(self, path: Path) -> Graph:
         """Load a graph.
 
         Raises:
