@@ -12,7 +12,6 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from ..models import SAM2
 from .config import EXPORTED_MODEL, OWN_SCOPES, part_name
 
 CLIP_HOOK = 'ClipVisualizationHook'
@@ -143,14 +142,15 @@ def use_fast_settings(model: nn.Module) -> None:
     Raises:
         ValueError: If there is none.
     """
-    models = [module for module in model.modules() if isinstance(module, SAM2)]
-    if not models:
+    # By name, since the engine knows no model.
+    settings = [getattr(part, 'use_fast_settings', None) for part in model.modules()]
+    if not any(settings):
         msg = (
             f'--fast is for a SAM 2, and {type(model).__name__} has none; leave it out'
         )
         raise ValueError(msg)
-    for sam2 in models:
-        sam2.use_fast_settings()
+    for use in filter(None, settings):
+        use()
 
 
 def apply_auto_scale_lr(cfg: Config) -> None:
