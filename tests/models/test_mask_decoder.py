@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover
 from golden_models import fill_released
+from projects.sam2.models.layers import cpu
 from projects.sam2.models.mask_decoder import (
     MaskDecoderOutput,
     SAM2MaskDecoder,
@@ -248,3 +250,45 @@ def test_bfloat16_autocast_stays_near_full_precision() -> None:
         half = _answer(decoder, MULTI)
     torch.testing.assert_close(half.ious.float(), full.ious, atol=0.02, rtol=0)
     assert half.mask_logits.isfinite().all()
+
+
+@pytest.mark.parametrize('has_previous_masks', [False, True])
+def test_objects_are_decoded_together_as_each_alone(
+    monkeypatch: pytest.MonkeyPatch, *, has_previous_masks: bool
+) -> None:
+    torch.manual_seed(0)
+    decoder, encoder = (
+        SAM2MaskDecoder(embed_dims=DIMS),
+        SAM2PromptEncoder(embed_dims=DIMS),
+    )
+    embedding = torch.randn(1, DIMS, 6, 4)
+    high_res = torch.randn(1, DIMS // 4, 12, 8), torch.randn(1, DIMS // 8, 24, 16)
+    sparse = torch.randn(5, 3, DIMS)
+    masks = torch.randn(5, 1, 24, 16) if has_previous_masks else None
+
+    def decode(objects: slice) -> MaskDecoderOutput:
+        previous = None if masks is None else masks[objects]
+        count = len(sparse[objects])
+        decoded: MaskDecoderOutput = decoder(
+            embedding=embedding,
+            position=encoder.dense_position((6, 4)),
+            prompts=PromptEmbeddings(
+                sparse=sparse[objects],
+                dense=encoder.embed_masks(previous, (6, 4), count),
+            ),
+            high_res=high_res,
+            **MULTI,
+        )
+        return decoded
+
+    with_graph = [decode(slice(index, index + 1)) for index in range(5)]
+    monkeypatch.setattr(cpu, 'MAX_TENSOR_BYTES', 2 * 4 * high_res[1].numel() + 1)
+    with (
+        torch.no_grad(),
+        patch.object(decoder, 'decode_all', wraps=decoder.decode_all) as decode_all,
+    ):
+        together = decode(slice(None))
+    assert decode_all.call_count == 3  # two objects at a time
+    for name in MaskDecoderOutput.__slots__:
+        alone = torch.cat([getattr(decoded, name) for decoded in with_graph])
+        torch.testing.assert_close(getattr(together, name), alone)

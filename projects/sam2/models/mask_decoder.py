@@ -10,7 +10,15 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import mask_stability
-from .layers import MLP, Attention, LayerNorm2d, PixelLinear, checkpoint
+from .layers import (
+    MLP,
+    Attention,
+    LayerNorm2d,
+    PixelLinear,
+    checkpoint,
+    object_slices,
+    without_copies,
+)
 from .prompt_encoder import PromptEmbeddings
 
 # One token for the mask of a clear prompt, three for an ambiguous one.
@@ -167,7 +175,7 @@ class SAM2MaskDecoder(nn.Module):
             M = 3 or M = 1 masks for each object.
         """
         decoded = checkpoint(
-            self.decode_all,
+            self._decode_in_chunks,
             embedding,
             position,
             prompts,
@@ -208,6 +216,40 @@ class SAM2MaskDecoder(nn.Module):
             self.transform, embedding, position, prompts, enabled=self.with_cp
         )
         return tokens[:, self._iou_index + 1], self._object_score_logits(tokens)
+
+    def _decode_in_chunks(
+        self,
+        embedding: Tensor,
+        position: Tensor,
+        prompts: PromptEmbeddings,
+        high_res: tuple[Tensor, Tensor] | None,
+    ) -> MaskDecoderOutput:
+        """:meth:`decode_all` for a few objects at a time, where that is faster."""
+        height, width = embedding.shape[-2:]
+        upscaled_size = 2 * embedding.shape[1] * height * width  # C / 8 * H4 * W4
+        slices = object_slices(prompts.sparse, object_size=upscaled_size)
+        if len(slices) <= 1:
+            return self.decode_all(embedding, position, prompts, high_res)
+        chunks = [
+            self.decode_all(
+                _objects(embedding, chunk),
+                position,
+                PromptEmbeddings(
+                    sparse=prompts.sparse[chunk], dense=prompts.dense[chunk]
+                ),
+                high_res
+                and (_objects(high_res[0], chunk), _objects(high_res[1], chunk)),
+            )
+            for chunk in slices
+        ]
+        return MaskDecoderOutput(
+            mask_logits=torch.cat([chunk.mask_logits for chunk in chunks]),
+            ious=torch.cat([chunk.ious for chunk in chunks]),
+            mask_tokens=torch.cat([chunk.mask_tokens for chunk in chunks]),
+            object_score_logits=torch.cat(
+                [chunk.object_score_logits for chunk in chunks]
+            ),
+        )
 
     def decode_all(
         self,
@@ -259,7 +301,7 @@ class SAM2MaskDecoder(nn.Module):
         output_tokens = torch.cat(learned).expand(prompts.sparse.shape[0], -1, -1)
         tokens, image = self.transformer(
             tokens=torch.cat([output_tokens, prompts.sparse], dim=1),  # (O, N, C)
-            image=embedding + prompts.dense,
+            image=embedding + without_copies(prompts.dense),  # (O | 1, C, H16, W16)
             position=position,
         )
         return tokens, image
@@ -340,6 +382,11 @@ def _select_stable_mask(decoded: MaskDecoderOutput) -> MaskDecoderOutput:
     )
 
 
+def _objects(features: Tensor, chunk: slice) -> Tensor:
+    """Features of a chunk of the objects, or those for all: (O | 1, ...)."""
+    return features[chunk] if len(features) > 1 else features
+
+
 def _three_layer_mlp(in_dims: int, out_dims: int) -> MLP:
     return MLP(in_dims=in_dims, hidden_dims=in_dims, out_dims=out_dims, num_layers=3)
 
@@ -378,14 +425,15 @@ class TwoWayTransformer(nn.Module):
 
         Args:
             tokens: (O, N, C); they serve as their own position encoding.
-            image: Image embedding with the dense prompt, (O, C, H16, W16).
+            image: Image embedding with the dense prompt, of each object or one for
+                all, (O | 1, C, H16, W16).
             position: Position encoding of the image, (1, C, H16, W16).
 
         Returns:
             Tokens (O, N, C) and image (O, C, H16, W16).
         """
         size = image.shape[-2:]
-        pixels = image.flatten(2).transpose(1, 2)  # (O, C, h, w) -> (O, h * w, C)
+        pixels = image.flatten(2).transpose(1, 2)  # (O | 1, h * w, C)
         pixel_position = position.flatten(2).transpose(1, 2)
         updated = tokens
         for layer in self.layers:
@@ -445,7 +493,7 @@ class TwoWayLayer(nn.Module):
 
         Args:
             tokens: (O, N, C).
-            image: (O, H16 * W16, C).
+            image: (O | 1, H16 * W16, C).
             token_position: Added to the tokens as queries and keys, (O, N, C).
             image_position: Likewise for the image, (1, H16 * W16, C).
         """

@@ -8,7 +8,7 @@ from .checkpointing import (
     recompute_norms_and_activations,
     set_activation_checkpointing,
 )
-from .cpu import map_in_chunks, supports_bfloat16
+from .cpu import map_in_chunks, object_slices, supports_bfloat16, without_copies
 from .linear import Linear, PixelLinear
 from .mlp import MLP, Dropout, DropPath, LayerNorm2d
 from .position_encoding import (
@@ -33,6 +33,7 @@ __all__ = [
     'attend_in_windows',
     'checkpoint',
     'map_in_chunks',
+    'object_slices',
     'pool',
     'recompute_activations',
     'recompute_norms_and_activations',
@@ -40,4 +41,5 @@ __all__ = [
     'sine_encoding_1d',
     'sine_encoding_2d',
     'supports_bfloat16',
+    'without_copies',
 ]

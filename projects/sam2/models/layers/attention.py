@@ -21,9 +21,9 @@ def attend(
     """Scaled dot-product attention, by the kernel that suits the device.
 
     Args:
-        query: (O, heads, N, C).
-        key: (O, heads, L, C).
-        value: (O, heads, L, Cv).
+        query: For each object or one for all, (O | 1, heads, N, C).
+        key: (O | 1, heads, L, C).
+        value: (O | 1, heads, L, Cv).
         dropout: Probability to drop an attention weight.
         mask: Added to the logits, (N, L).
 

@@ -115,14 +115,18 @@ def attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tens
     weights.
 
     Args:
-        query: (O, heads, N, C).
-        key: (O, heads, L, C).
-        value: (O, heads, L, Cv).
+        query: For each object or one for all, (O | 1, heads, N, C).
+        key: (O | 1, heads, L, C).
+        value: (O | 1, heads, L, Cv).
         dropout: Probability to drop an attention weight.
 
     Returns:
         (O, heads, N, Cv).
     """
+    num_objects = max(len(query), len(key))
+    query, key, value = (
+        tensor.expand(num_objects, -1, -1, -1) for tensor in (query, key, value)
+    )
     needs_graph = torch.is_grad_enabled()
     is_usual = not dropout and value.shape[-1] == key.shape[-1]
     if is_usual and (needs_graph or not _is_large(query, key)):
@@ -368,15 +372,40 @@ def map_in_chunks(
         object_size: Number of elements of an object in the largest tensor inside.
         max_bytes: Limit of this tensor, by default ``MAX_TENSOR_BYTES``.
     """
-    batch = batches[0]
-    if not _needs_chunks(batch):
+    slices = object_slices(batches[0], object_size=object_size, max_bytes=max_bytes)
+    if len(slices) <= 1:
         return function(*batches)
+    return torch.cat([function(*(batch[c] for batch in batches)) for c in slices])
+
+
+def object_slices(
+    batch: Tensor, *, object_size: int, max_bytes: int | None = None
+) -> list[slice]:
+    """Divide a batch of objects into chunks on a CPU without a graph, else into one.
+
+    Args:
+        batch: (O, ...).
+        object_size: As for :func:`map_in_chunks`, as is ``max_bytes``.
+    """
+    if not _needs_chunks(batch):
+        return [slice(None)]
     object_bytes = object_size * batch.element_size()
     chunk_size = max(((max_bytes or MAX_TENSOR_BYTES) - 1) // object_bytes, 1)
-    if chunk_size >= len(batch):
-        return function(*batches)
-    chunks = zip(*(batch.split(chunk_size) for batch in batches), strict=True)
-    return torch.cat([function(*chunk) for chunk in chunks])
+    return [slice(i, i + chunk_size) for i in range(0, len(batch), chunk_size)]
+
+
+def without_copies(batch: Tensor) -> Tensor:
+    """Reduce a batch that was expanded from one row to that row, on a CPU.
+
+    What is equal for all objects is then computed once. Not with a graph: the order
+    in which gradients are added up would change.
+
+    Args:
+        batch: (O, ...).
+    """
+    if _needs_chunks(batch) and len(batch) > 1 and batch.stride(0) == 0:
+        return batch[:1]
+    return batch
 
 
 def map_rows(
