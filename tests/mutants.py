@@ -95,7 +95,7 @@ MUTANTS = (
         'present.to(memory.dtype)',
     ),
     Mutant(
-        'SAMHeads.decode', 'decoded.ious.argmax(dim=1)', 'decoded.ious.argmin(dim=1)'
+        'MaskDecoderOutput.best', 'self.ious.argmax(dim=1)', 'self.ious.argmin(dim=1)'
     ),
     Mutant(
         'is_ambiguous',

@@ -59,9 +59,9 @@ SIZE_KEYS = {
     'ClipFit': 'size',
 }
 # Scopes in which a name means a part of the root registries.
-EXPORTED_MODEL = 'SAM2Exported'  # of tools/test.py CONFIG EXPORT
 OWN_SCOPES = ('mmengine', WHEEL_NAME, 'sam2')
 RESIZING_TYPES = {'ClipResize', 'ClipFit', 'ClipRandomResize'}
+EXPORTED_MODEL = 'SAM2Exported'  # of tools/test.py CONFIG EXPORT
 
 
 def load_config(path: str, options: dict[str, Any] | None = None) -> Config:

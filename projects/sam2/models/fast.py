@@ -1,11 +1,12 @@
 """Settings that trade a little accuracy for speed on a CPU."""
 
 import re
+import warnings
 from typing import Literal, get_args
 
 from torch import nn
 
-from .layers import Linear, PixelLinear
+from .layers import Linear, PixelLinear, supports_bfloat16
 
 CPUPrecision = Literal['float32', 'bfloat16']
 CPU_PRECISIONS: tuple[str, ...] = get_args(CPUPrecision)
@@ -37,3 +38,21 @@ def set_cpu_precision(model: nn.Module, precision: CPUPrecision) -> None:
         if isinstance(layer, Linear | PixelLinear):
             is_large = BFLOAT16_LAYERS.match(name) is not None
             layer.in_bfloat16 = is_large and precision == 'bfloat16'
+
+
+def use_fast_settings(model: nn.Module) -> None:
+    """Predict in bfloat16 by :func:`set_cpu_precision`; warn where that has no effect.
+
+    Args:
+        model: A SAM 2, on its device.
+    """
+    if next(model.parameters()).device.type != 'cpu':
+        warnings.warn(
+            'fast settings are for a CPU: they have no effect here', stacklevel=3
+        )
+    elif not supports_bfloat16():
+        warnings.warn(
+            'fast settings have no effect: the CPU has no AVX512-BF16 or AMX',
+            stacklevel=3,
+        )
+    set_cpu_precision(model, 'bfloat16')

@@ -1,6 +1,5 @@
 """SAM 2: the model that MMEngine's Runner trains, validates and predicts with."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
@@ -23,13 +22,12 @@ from ..structures import (
 from .adaptation import frozen_modules
 from .compiling import Backend, compile_model
 from .data_preprocessor import ClipDataPreprocessor
-from .fast import CPUPrecision, set_cpu_precision
+from .fast import CPUPrecision, set_cpu_precision, use_fast_settings
 from .layers import (
     ActivationCheckpointing,
     recompute_activations,
     recompute_norms_and_activations,
     set_activation_checkpointing,
-    supports_bfloat16,
 )
 from .pretrained import PretrainedModule
 from .prompt_simulator import PromptPlan
@@ -185,21 +183,8 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         compile_model(self, backend=backend)
 
     def use_fast_settings(self) -> None:
-        """Predict faster on a CPU that multiplies matrices in bfloat16.
-
-        Sets the precision of :func:`set_cpu_precision`, and warns where it has no
-        effect.
-        """
-        if next(self.parameters()).device.type != 'cpu':
-            warnings.warn(
-                'fast settings are for a CPU: they have no effect here', stacklevel=2
-            )
-        elif not supports_bfloat16():
-            warnings.warn(
-                'fast settings have no effect: the CPU has no AVX512-BF16 or AMX',
-                stacklevel=2,
-            )
-        set_cpu_precision(self, 'bfloat16')
+        """Predict faster on a CPU; see :func:`~.fast.use_fast_settings`."""
+        use_fast_settings(self)
 
     @property
     def heads(self) -> SAMHeads:

@@ -348,15 +348,13 @@ class SAMHeads:
         logits = at_least_float32(decoded.mask_logits)  # (O, M, H4, W4)
         if mode is TrackingMode.EVALUATION or self.tracker.gate_training_masks:
             logits = gate_masks(logits, present)
-        best = decoded.ious.argmax(dim=1)
-        objects = torch.arange(len(best), device=best.device)
-        # A single candidate has a single token; then `best` is 0.
+        best = decoded.best  # the only candidate, where there is one
         return DecoderStep(
             candidate_logits=logits,
             candidate_ious=decoded.ious,
-            mask_logits=logits[objects, best][:, None],  # (O, 1, H4, W4)
+            mask_logits=logits[best][:, None],  # (O, 1, H4, W4)
             object_pointer=self.tracker.object_pointer(
-                decoded.mask_tokens[objects, best], present
+                decoded.mask_tokens[best], present
             ),
             object_score_logits=decoded.object_score_logits,
             points=points,
