@@ -5,6 +5,7 @@ The model calls ``attend`` (``attention.py``), ``Dropout`` and ``ReLUDropout``
 """
 
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -375,7 +376,26 @@ def map_in_chunks(
     slices = object_slices(batches[0], object_size=object_size, max_bytes=max_bytes)
     if len(slices) <= 1:
         return function(*batches)
-    return torch.cat([function(*(batch[c] for batch in batches)) for c in slices])
+    token = _casts.set({})
+    try:
+        return torch.cat([function(*(batch[c] for batch in batches)) for c in slices])
+    finally:
+        _casts.reset(token)
+
+
+# Weights that the chunks of a call share in bfloat16. They are not kept any longer:
+# a change through `weight.data`, as MMEngine's EMAHook makes it, leaves no trace.
+_casts: ContextVar[dict[Tensor, Tensor] | None] = ContextVar('casts', default=None)
+
+
+def cast_weight(weight: Tensor) -> Tensor:
+    """Cast a weight to bfloat16; once for all chunks of :func:`map_in_chunks`."""
+    casts = None if torch.compiler.is_compiling() else _casts.get()
+    if casts is None:
+        return weight.to(torch.bfloat16)
+    if weight not in casts:
+        casts[weight] = weight.to(torch.bfloat16)
+    return casts[weight]
 
 
 def object_slices(

@@ -5,9 +5,6 @@ from torch import Tensor, nn
 
 from . import cpu
 
-# Address and version of a weight, and the weight in bfloat16.
-CastWeight = tuple[tuple[int, int], Tensor]
-
 
 class Linear(nn.Linear):
     """A linear layer, by the kernel that suits the device.
@@ -18,11 +15,10 @@ class Linear(nn.Linear):
     """
 
     in_bfloat16 = False
-    cast_weight: CastWeight | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        return _multiply(self, tokens, self.weight)
+        return _multiply(self, tokens)
 
 
 class PixelLinear(nn.Conv2d):
@@ -40,7 +36,6 @@ class PixelLinear(nn.Conv2d):
     """
 
     in_bfloat16 = False
-    cast_weight: CastWeight | None = None
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1)
@@ -48,17 +43,15 @@ class PixelLinear(nn.Conv2d):
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, Cout, H, W), in channels-last layout."""
         pixels = maps.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
-        projected = _multiply(self, pixels, self.weight.flatten(1))
+        projected = _multiply(self, pixels)
         return projected.permute(0, 3, 1, 2)
 
 
-def _multiply(layer: Linear | PixelLinear, rows: Tensor, weight: Tensor) -> Tensor:
+def _multiply(layer: Linear | PixelLinear, rows: Tensor) -> Tensor:
     """(..., C) -> (..., Cout)."""
-    if not layer.in_bfloat16 or not cpu.prefers_bfloat16(rows):
-        return cpu.multiply(rows, weight, layer.bias)
-    bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
-    # An MLP calls its layers for one block of rows after another.
-    source = weight.data_ptr(), weight._version  # noqa: SLF001  as autograd counts
-    if layer.cast_weight is None or layer.cast_weight[0] != source:
-        layer.cast_weight = source, weight.to(torch.bfloat16)
-    return cpu.multiply(rows.to(torch.bfloat16), layer.cast_weight[1], bias)
+    weight, bias = layer.weight, layer.bias
+    if layer.in_bfloat16 and cpu.prefers_bfloat16(rows):
+        weight = cpu.cast_weight(weight)
+        bias = None if bias is None else bias.to(torch.bfloat16)
+        rows = rows.to(torch.bfloat16)
+    return cpu.multiply(rows, weight.flatten(1), bias)
