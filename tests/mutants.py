@@ -148,9 +148,9 @@ MUTANTS = (
     Mutant('Hiera._position', "mode='bicubic'", "mode='bilinear'"),
     Mutant('_bands', 'length % side', '0', ('Hiera', 'window')),
     Mutant(
-        'SAM2ObjectPointer.tokens',
-        'selection.max_pointers - 1',
-        'selection.max_pointers',
+        'MemorySelection.stacked_pointers',
+        'self.max_pointers - 1',
+        'self.max_pointers',
     ),
     Mutant('SAM2ObjectPointer.blend', '(1 - weight)', 'weight'),
     Mutant(
@@ -198,6 +198,16 @@ MUTANTS = (
         'positive_depth > negative_depth',
         'positive_depth < negative_depth',
     ),
+    # exported and fast models
+    Mutant('ExportedTracker.condition_on_memory', '[m.age for m in', '[0 for m in'),
+    Mutant('ExportedTracker.encode_memory', 'binary=binary)', 'binary=False)'),
+    Mutant(
+        'ExportedHeads.decode',
+        'gate_masks(decoded.mask_logits, present)',
+        'decoded.mask_logits',
+    ),
+    Mutant('ExportedHeads._decode', "'multi_ious' if multimask else 'iou'", "'iou'"),
+    Mutant('_pooled_positions', 'ceil_mode=True', 'ceil_mode=False', ('key_pooling',)),
     # masks
     Mutant(
         'suppress_boxes',

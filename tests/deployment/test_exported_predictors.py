@@ -84,9 +84,9 @@ def test_a_video_session_is_that_of_torch(
     with torch.no_grad():
         expected = session.run_video(SAM2VideoPredictor(mini_model, **options), clip)
     actual = session.run_video(SAM2VideoPredictor(exported, **options), clip)
-    found = session.compare_videos(actual, expected)
-    assert found.num_masks > NUM_FRAMES * session.NUM_OBJECTS
-    assert found.largest < session.MAX_DIFFERENCE
+    difference = session.compare_videos(actual, expected)
+    assert difference.num_masks > NUM_FRAMES * session.NUM_OBJECTS
+    assert difference.largest < session.MAX_DIFFERENCE
     for name in ('object_score_logits', 'ious'):
         for ours, theirs in zip(actual, expected, strict=True):
             torch.testing.assert_close(
@@ -138,10 +138,10 @@ def test_a_predictor_is_built_from_the_folder_and_streams_like_torch(
     assert again.device == torch.device('cpu')
     expected = SAM2VideoPredictor(mini_model, fill_hole_area=8)
     with torch.no_grad():
-        found = session.compare_videos(
+        difference = session.compare_videos(
             session.run_stream(predictor, clip), session.run_stream(expected, clip)
         )
-    assert found.rms < session.MAX_DIFFERENCE  # its memories are bfloat16
+    assert difference.rms < session.MAX_DIFFERENCE  # its memories are bfloat16
 
 
 def test_images_and_automatic_masks_are_those_of_torch(

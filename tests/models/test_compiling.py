@@ -68,7 +68,7 @@ def gradients(model: SAM2, num_frames: int, num_objects: int) -> tuple[Tensor, T
     batch = model.data_preprocessor([sample])['inputs']
     loss = torch.stack(list(model(batch, mode='loss').values())).sum()
     loss.backward()
-    grads = [one.grad.flatten() for one in model.parameters() if one.grad is not None]
+    grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     return loss.detach(), torch.cat(grads)
 
 

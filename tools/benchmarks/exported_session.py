@@ -33,7 +33,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from repository_root import use_repository_root  # type: ignore[import-not-found]
+from repository_root import use_repository_root  # type: ignore[import-not-difference]
 
 use_repository_root()
 
@@ -258,16 +258,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     run(SAM2VideoPredictor(each, memory_dtype=dtype), clip)
                     for each in (exported, model)
                 )
-            found = compare_videos(ours, theirs)
+            difference = compare_videos(ours, theirs)
             print(
                 f'{kind}, memories in {name}: {len(theirs)} results, '
-                f'{found.num_masks} masks, largest {found.largest:.1e}, '
-                f'rms {found.rms:.1e}'
+                f'{difference.num_masks} masks, largest {difference.largest:.1e}, '
+                f'rms {difference.rms:.1e}'
             )
-            worst = found.largest if dtype is torch.float32 else found.rms
+            worst = difference.largest if dtype is torch.float32 else difference.rms
             is_same &= worst <= MAX_DIFFERENCE
     images = zip(run_image(exported, clip), run_image(model, clip), strict=True)
-    found = compare(
+    difference = compare(
         [
             (torch.from_numpy(mask), torch.from_numpy(other))
             for ours, theirs in images
@@ -275,12 +275,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
     )
     print(
-        f'image: {found.num_masks} prompts, largest {found.largest:.1e}, '
-        f'rms {found.rms:.1e}'
+        f'image: {difference.num_masks} prompts, largest {difference.largest:.1e}, '
+        f'rms {difference.rms:.1e}'
     )
     num_masks, num_equal = same_automatic_masks(exported, model, clip)
     print(f'automatic masks: {num_equal} of {num_masks} equal')
-    is_same &= found.largest <= MAX_DIFFERENCE and num_equal == num_masks
+    is_same &= difference.largest <= MAX_DIFFERENCE and num_equal == num_masks
     return int(not is_same)
 
 

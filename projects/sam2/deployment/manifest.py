@@ -177,11 +177,11 @@ class ExportTarget:
         if device.type == 'cuda':
             major, minor = torch.cuda.get_device_capability(device)
             return cls(device='cuda', architecture=f'{major}.{minor}', capabilities=())
-        found = torch.cpu.get_capabilities()
+        capabilities = torch.cpu.get_capabilities()
         return cls(
             device=device.type,
-            architecture=found['architecture'],
-            capabilities=tuple(sorted(k for k, v in found.items() if v is True)),
+            architecture=capabilities['architecture'],
+            capabilities=tuple(sorted(k for k, v in capabilities.items() if v is True)),
         )
 
     def check(self, device: torch.device, *, source: str) -> None:

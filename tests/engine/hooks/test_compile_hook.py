@@ -79,7 +79,7 @@ def test_compiled_part_gives_the_same_loss_and_gradients(
 def test_without_names_the_recipe_is_compiled_in_a_wrapped_model_too() -> None:
     model = golden_model('v17')
     HOOKS.build({'type': 'SAM2CompileHook'}).apply(nn.Sequential(model))
-    compiled = {name for name, one in model.named_modules() if one._compiled_call_impl}
+    compiled = {name for name, m in model.named_modules() if m._compiled_call_impl}
     parts = {'tracker.memory_encoder', 'tracker.object_pointer', 'mask_decoder'}
     assert parts | {'prompt_encoder', 'tracker.memory_attention.layers.1'} <= compiled
     assert 'image_encoder.backbone.blocks.7' in compiled
