@@ -33,7 +33,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from repository_root import use_repository_root  # type: ignore[import-not-difference]
+from repository_root import use_repository_root  # type: ignore[import-not-found]
 
 use_repository_root()
 
