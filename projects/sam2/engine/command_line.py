@@ -36,6 +36,7 @@ VERBOSE_VARIABLE = 'SAM2_VERBOSE'
 CHECKPOINT_KINDS = ('released', 'huggingface', 'mmsam2')
 # File of an exported model: deployment.MANIFEST_FILE, whose import takes seconds.
 EXPORT_FILE = 'sam2.json'
+NO_CHECKPOINT = 'none'  # leaves the weights random
 MAX_LINES = 3  # of an error message; they are joined into one
 OWN_FOLDERS = (PACKAGE, TOOLS)
 CONFIG_READERS = ('config', 'registry', 'runner')  # folders of MMEngine
@@ -303,14 +304,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
 
 
-NO_CHECKPOINT = 'none'
-
-
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that the exporters share; see :func:`read_export_arguments`."""
     add = parser.add_argument
     add('config', help='config, or a name like sam2.1_hiera_b+')
-    add('checkpoint', help='released file, folder of transformers, one of ours, none')
+    add(
+        'checkpoint',
+        help='released file, folder of transformers, a checkpoint of ours, or none',
+    )
     add('out', type=Path, help='folder of the graphs')
     add(
         '--image-size',

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..ops import raise_recompile_limit
 from ..structures import FramePrompt, PointPrompt
 from .tracking.promptable import PromptableModel
 from .tracking.session import SessionOptions, VideoSession
@@ -140,15 +141,6 @@ def compile_variants(
     return torch.compile(
         function, backend=backend, fullgraph=True, dynamic=False, **limits
     )
-
-
-def raise_recompile_limit(limit: int) -> None:
-    """Raise torch's limit of compiled variants, beyond which it runs eagerly."""
-    import torch._dynamo.config as settings  # noqa: PLC0415  takes half a second
-
-    # torch 2.5 does not know their new names, such as recompile_limit.
-    for name in ('cache_size_limit', 'accumulated_cache_size_limit'):
-        setattr(settings, name, max(limit, getattr(settings, name)))
 
 
 def _call(

@@ -1,3 +1,4 @@
+from .compiler import raise_recompile_limit
 from .crops import (
     OVERLAP_RATIO,
     Crop,
@@ -80,6 +81,7 @@ __all__ = [
     'match_weights',
     'non_overlapping',
     'plain_runs',
+    'raise_recompile_limit',
     'read_video_timing',
     'remove_specks',
     'resize_masks',

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+from ...ops import raise_recompile_limit
 from ..distributed import unwrap_model
 
 # Variants of a part: shapes, training and evaluation, with and without a graph.
@@ -72,7 +73,7 @@ class SAM2CompileHook(Hook):
             for patterns, is_dynamic in ((self.static, False), (self.dynamic, True))
             for part in _find_modules(model, patterns)
         ]
-        _raise_recompile_limit(NUM_VARIANTS * len(parts))
+        raise_recompile_limit(NUM_VARIANTS * len(parts))
         for part, is_dynamic in parts:
             part.compile(dynamic=is_dynamic)
 
@@ -108,19 +109,6 @@ def _compile_regions(model: nn.Module) -> None:
         raise ValueError(msg)
     for sam2 in models:
         sam2.compile_regions()
-
-
-def _raise_recompile_limit(limit: int) -> None:
-    """Let torch compile all parts.
-
-    torch counts the compiled variants of a method. All blocks of the backbone share
-    their methods, and beyond the default limit of 8 torch runs them eagerly.
-    """
-    import torch._dynamo.config as settings  # noqa: PLC0415  takes half a second
-
-    # torch 2.5 does not know their new names, such as recompile_limit.
-    for name in ('cache_size_limit', 'accumulated_cache_size_limit'):
-        setattr(settings, name, max(limit, getattr(settings, name)))
 
 
 def _run_forward_and_backward(runner: Runner, data_batch: object) -> None:
