@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -284,6 +285,15 @@ def copied(mini_onnx: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(mini_onnx, tmp_path / 'copied'))
 
 
+def test_another_process_opens_the_export_again(mini_onnx: Path) -> None:
+    model = load_exported(mini_onnx, device='cpu', num_threads=1)
+    frames = torch.rand(1, 3, 128, 128)
+    expected = model.encode(frames).embedding
+    other = pickle.loads(pickle.dumps(model))  # noqa: S301  our own
+    assert other.runner.num_threads == 1
+    torch.testing.assert_close(other.encode(frames).embedding, expected)
+
+
 def test_damaged_exports_are_one_line(copied: Path) -> None:
     def encode() -> None:
         load_exported(copied, device='cpu').encode(torch.zeros(1, 3, 128, 128))
@@ -294,6 +304,11 @@ def test_damaged_exports_are_one_line(copied: Path) -> None:
         encode()
     graph.unlink()
     with pytest.raises(FileNotFoundError, match=r'no encode\.onnx; export the model'):
+        encode()
+    manifest = json.loads((copied / 'sam2.json').read_text())
+    del manifest['graphs']['attend']
+    (copied / 'sam2.json').write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match='has no graph attend; export the model'):
         encode()
 
 

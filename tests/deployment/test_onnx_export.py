@@ -217,8 +217,12 @@ def test_bad_request_is_one_clear_error(
         ('{', 'is damaged'),
         ('{}', 'is no manifest'),
         ({'format_number': 99}, 'has format 99.*update mmsam2'),
+        ({'format_number': '2'}, "has format '2'.*update mmsam2"),
         ({'graphs': {'encode': {}}}, 'is damaged'),
         ({'runtime': 'tflite'}, "is damaged.*'tflite'"),
+        ({'image_size': ['a', 'b']}, 'is damaged'),
+        ({'mean': [0.5]}, 'is damaged'),
+        ('[' * 100_000, 'is damaged'),
     ],
 )
 def test_bad_manifest_is_one_clear_error(

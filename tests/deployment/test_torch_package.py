@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,18 @@ def test_a_program_equals_the_model_at_all_sizes(
     runner = PackageRunner(program, device='cpu')
     copied = copy.deepcopy(runner)  # as a predictor's state is
     assert_equal_at_all_sizes(mini_model, copied, 'decode')
+
+
+def test_a_program_runs_in_another_process_and_under_autocast(
+    mini_model: SAM2, program: Path
+) -> None:
+    runner = PackageRunner(program, device='cpu')
+    inputs = example_inputs(mini_model)['decode']
+    expected = runner.run('decode', inputs)
+    with torch.autocast('cpu', torch.bfloat16):  # as users of the release predict
+        other = pickle.loads(pickle.dumps(runner))  # noqa: S301  our own
+        outputs = other.run('decode', inputs)
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=0)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .backend import ExportedSAM2, GraphRunner
+from .graphs import GRAPHS
 from .manifest import read_manifest
 from .onnx_runner import OnnxRunner
 from .torch_package import PackageRunner
@@ -48,4 +49,8 @@ def load_exported(
         raise ValueError(msg)
     else:
         runner = PackageRunner(folder, device=device)
+    missing = [name for name in GRAPHS if name not in manifest.graphs]
+    if missing:
+        msg = f'{folder} has no graph {", ".join(missing)}; export the model again'
+        raise ValueError(msg)
     return ExportedSAM2(manifest, runner, changes)

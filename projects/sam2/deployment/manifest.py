@@ -369,16 +369,16 @@ def read_manifest(folder: str | Path) -> ExportManifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         msg = f'{folder} is no exported model: it has no {MANIFEST_FILE}'
         raise FileNotFoundError(msg) from error
-    except ValueError as error:  # neither UTF-8 nor JSON
+    except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON
         msg = f'{path} is damaged ({error}); export the model again'
         raise ValueError(msg) from error
     if not isinstance(data, dict) or data.get('format') != FORMAT:
         msg = f'{path} is no manifest of an exported SAM 2 (format {FORMAT})'
         raise ValueError(msg)
     number = data.get('format_number')
-    if isinstance(number, int) and number > FORMAT_NUMBER:
+    if not isinstance(number, int) or number > FORMAT_NUMBER:
         msg = (
-            f'{path} has format {number}, and this version reads up to '
+            f'{path} has format {number!r}, and this version reads up to '
             f'{FORMAT_NUMBER}; update mmsam2, or export the model again'
         )
         raise ValueError(msg)
@@ -402,9 +402,11 @@ def _from_json(data: dict[str, Any]) -> ExportManifest:
     }
     if data['target'] is not None:
         values |= {'target': ExportTarget.from_json(data['target'])}
-    height, width = data['image_size']
+    height, width = map(int, data['image_size'])
     values |= {'image_size': (height, width)}
-    values |= {name: tuple(map(float, data[name])) for name in ('mean', 'std')}
+    for name in ('mean', 'std'):
+        red, green, blue = map(float, data[name])
+        values |= {name: (red, green, blue)}
     for name, kind in (('runtime', Runtime), ('precision', Precision)):
         if data[name] not in get_args(kind):
             msg = f'{name} {data[name]!r}'

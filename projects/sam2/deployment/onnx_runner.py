@@ -1,6 +1,7 @@
 """Runs exported ONNX graphs with ONNX Runtime, on a CPU or a GPU."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,16 @@ class OnnxRunner(FileRunner):
             torch.cuda.current_stream(self.device).synchronize()
         session.run_with_iobinding(binding)
         return outputs
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle how to open the folder again, for another process."""
+        again = partial(
+            OnnxRunner,
+            provider=self._names,
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+        return again, (self._folder,)
 
     def _memory(self, tensor: Tensor, dtype: str) -> tuple[Any, ...]:
         """Where a tensor lies, as ONNX Runtime binds it."""

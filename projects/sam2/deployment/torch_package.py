@@ -242,11 +242,17 @@ class PackageRunner(FileRunner):
         """Run a graph; see :class:`GraphRunner`."""
         exported = self._manifest.graphs[graph]
         check_inputs(graph, exported.inputs, inputs)
-        outputs = call_graph(self._graph(graph), inputs, self.device)
+        # The types of a traced program are fixed: under autocast, it would fail.
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = call_graph(self._graph(graph), inputs, self.device)
         return {
             spec.name: output
             for spec, output in zip(exported.outputs, outputs, strict=True)
         }
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle how to open the folder again, for another process."""
+        return partial(PackageRunner, device=self.device), (self._folder,)
 
     def _open(self, path: Path) -> Graph:
         """Load a graph.
