@@ -80,11 +80,12 @@ def test_attention_weights_are_kept_once_where_they_are_small(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('rows', [3, 7, 100])
+@pytest.mark.parametrize(('rows', 'keys'), [(3, 4), (7, 11), (100, 100)])
 def test_attention_without_a_graph_equals_that_of_torch(
-    monkeypatch: pytest.MonkeyPatch, rows: int
+    monkeypatch: pytest.MonkeyPatch, rows: int, keys: int
 ) -> None:
     monkeypatch.setattr(cpu, 'ROWS_AT_ONCE', rows)
+    monkeypatch.setattr(cpu, 'KEYS_AT_ONCE', keys)
     torch.manual_seed(0)
     query, key = torch.randn(2, 3, 7, 4).double(), torch.randn(2, 3, 11, 4).double()
     value = torch.randn(2, 3, 11, 5).double()
@@ -95,7 +96,29 @@ def test_attention_without_a_graph_equals_that_of_torch(
 
 
 @torch.no_grad()
-def test_logits_beyond_the_range_of_exponents_are_harmless() -> None:
+@pytest.mark.skipif(
+    not cpu.supports_bfloat16(), reason='needs a CPU with AVX512-BF16 or AMX'
+)
+def test_windows_in_bfloat16_equal_those_in_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpu, 'MAX_CACHED_BYTES', 2 * 4 * 7 * 11 * 2 + 1)  # 2 windows
+    query, key, value = (torch.randn(5, 4, n, 8).bfloat16() for n in (7, 11, 11))
+    attended = cpu.attention(query, key, value, 0.0)
+    expected = functional.scaled_dot_product_attention(
+        query.double(), key.double(), value.double()
+    )
+    assert attended.dtype is torch.bfloat16
+    torch.testing.assert_close(attended.double(), expected, atol=0.02, rtol=0.02)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('keys_at_once', [100, 4096])
+def test_logits_beyond_the_range_of_exponents_are_harmless(
+    monkeypatch: pytest.MonkeyPatch, keys_at_once: int
+) -> None:
+    monkeypatch.setattr(cpu, 'FEW_WEIGHTS', 0)
+    monkeypatch.setattr(cpu, 'KEYS_AT_ONCE', keys_at_once)
     query, value = torch.full((1, 1, 2, 4), 1e3), torch.arange(2048.0).view(1, 1, -1, 1)
     key = torch.linspace(-1, 1, 2048).view(1, 1, -1, 1).expand(-1, -1, -1, 4)
     torch.testing.assert_close(

@@ -131,6 +131,16 @@ def attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tens
     needs_graph = torch.is_grad_enabled()
     is_usual = not dropout and value.shape[-1] == key.shape[-1]
     if is_usual and (needs_graph or not _is_large(query, key)):
+        if query.dtype is torch.bfloat16 and not needs_graph:
+            # Windows, for which the blocks of torch's kernel are too large.
+            return map_in_chunks(
+                _attention_by_products,
+                query,
+                key,
+                value,
+                object_size=query.shape[1] * query.shape[2] * key.shape[2],
+                max_bytes=MAX_CACHED_BYTES,
+            )
         return functional.scaled_dot_product_attention(query, key, value)
     heads = query.shape[:-2]
     query, key, value = (tensor.flatten(0, -3) for tensor in (query, key, value))
@@ -240,12 +250,21 @@ def _row_blocks(num_heads: int, num_rows: int) -> Iterator[tuple[int, slice]]:
             yield head, slice(start, min(start + NUM_ROWS, num_rows))
 
 
-# Rows of attention weights that are computed at a time without a graph.
+def _attention_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """(O, heads, N, C), (O, heads, L, C), (O, heads, L, C) -> (O, heads, N, C)."""
+    weights = (query * query.shape[-1] ** -0.5) @ key.mT  # (O, heads, N, L)
+    attended: Tensor = weights.softmax(dim=-1) @ value
+    return attended
+
+
+# Attention weights that are computed at a time without a graph: they fit into the
+# cache.
 ROWS_AT_ONCE = 256
+KEYS_AT_ONCE = 4096
 
 
 def _attention_by_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of one head without a graph, one block of rows of weights at a time.
+    """Attention of one head without a graph, one block of weights at a time.
 
     Args:
         query: (N, C).
@@ -255,16 +274,40 @@ def _attention_by_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (N, Cv).
     """
-    key = key.contiguous()  # oneDNN is slow with strides
-    row_bytes = len(key) * query.element_size()
-    num_rows = min(ROWS_AT_ONCE, max((MAX_TENSOR_BYTES - 1) // row_bytes, 1))
     query = query * query.shape[1] ** -0.5
-    columns = value.t().to(query.dtype).contiguous()  # (Cv, L), as weights of a layer
-    blocks = []
-    for queries in query.split(num_rows):
-        weights = multiply(queries, key).softmax(dim=1)  # (R, L)
-        blocks.append(multiply(weights, columns))
-    return torch.cat(blocks)
+    columns = value.t().to(query.dtype)  # (Cv, L), as weights of a layer
+    blocks = [
+        (keys.contiguous(), block.contiguous())  # oneDNN is slow with strides
+        for keys, block in zip(
+            key.split(KEYS_AT_ONCE), columns.split(KEYS_AT_ONCE, dim=1), strict=True
+        )
+    ]
+    rows = [_attend_to_blocks(queries, blocks) for queries in query.split(ROWS_AT_ONCE)]
+    return torch.cat(rows)
+
+
+def _attend_to_blocks(queries: Tensor, blocks: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Attend to blocks of keys, whose softmax is summed up (Milakov et al., 2018).
+
+    Args:
+        queries: (R, C).
+        blocks: Keys, (L, C), and the columns of their values, (Cv, L).
+
+    Returns:
+        (R, Cv).
+    """
+    sum_type = torch.promote_types(queries.dtype, torch.float32)
+    largest = queries.new_full((len(queries), 1), -torch.inf)
+    total = queries.new_zeros(len(queries), 1, dtype=sum_type)
+    gathered = queries.new_zeros(len(queries), len(blocks[0][1]), dtype=sum_type)
+    for keys, columns in blocks:
+        logits = multiply(queries, keys)  # (R, L)
+        previous, largest = largest, largest.maximum(logits.amax(dim=1, keepdim=True))
+        weights = logits.sub_(largest).exp_()
+        scale = (previous - largest).to(sum_type).exp()
+        total.mul_(scale).add_(weights.sum(dim=1, keepdim=True, dtype=sum_type))
+        gathered.mul_(scale).add_(multiply(weights, columns))
+    return (gathered / total).to(queries.dtype)
 
 
 # --- Dropout ---
