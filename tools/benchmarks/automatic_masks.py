@@ -32,6 +32,7 @@ from resident_memory import (  # type: ignore[import-not-found]
     resident_mb,
 )
 
+import projects.sam2.registration  # noqa: F401  registers the parts
 from projects.sam2.apis import SAM2AutomaticMaskGenerator, build_sam2
 from projects.sam2.models import SAM2
 
