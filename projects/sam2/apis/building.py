@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
@@ -326,6 +327,12 @@ def _build(
         model.use_fast_settings()
     if compile:
         model.compile_regions()
+        # The first frames would seem to hang.
+        print_log(
+            'The first prompts and frames compile the model, which takes minutes, or '
+            'less if it was compiled on this machine before',
+            logger='current',
+        )
     return model
 
 

@@ -194,7 +194,7 @@ def _clips_of_step(loader: Any) -> str:
 
 
 def describe_device(runner: Runner) -> str:
-    """Device, number of processes and precision."""
+    """Device, number of processes, precision, and whether the model is compiled."""
     processes = get_world_size()
     if get_device() == 'cuda':
         device = torch.cuda.get_device_name()
@@ -204,13 +204,19 @@ def describe_device(runner: Runner) -> str:
         threads = count_of(torch.get_num_threads(), 'thread')
         each = ' each' if processes > 1 else ''
         device += f', {count_of(processes, "process", "es")}, {threads}{each}'
-    return f'{device}; {_precision(runner)}'
+    modules = runner.model.modules()
+    is_compiled = any(module._compiled_call_impl for module in modules)  # noqa: SLF001
+    # The first steps would seem to hang.
+    note = '; compiled, which takes minutes at first' if is_compiled else ''
+    return f'{device}; {_precision(runner)}{note}'
 
 
 def _precision(runner: Runner) -> str:
     """Data type of the forward pass."""
     if not is_training(runner):
-        return 'float32'
+        layers = runner.model.modules()
+        is_fast = any(getattr(layer, 'in_bfloat16', False) for layer in layers)
+        return 'float32, large layers in bfloat16' if is_fast else 'float32'
     wrapper = runner.optim_wrapper
     dtype = getattr(wrapper, 'cast_dtype', None)
     if dtype is not None:
