@@ -71,7 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--section', choices=list(SECTIONS), help=argparse.SUPPRESS)
     add('--seconds', type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.minutes <= 0:
+    if not 0 < options.minutes < float('inf'):
         parser.error(f'--minutes is {options.minutes:g}; give more than 0')
     options.names = options.only or [*usual, *options.also]
     return options
