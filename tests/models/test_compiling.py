@@ -5,8 +5,9 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch._inductor.config
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
@@ -95,3 +96,11 @@ def test_copies_are_not_compiled_and_a_second_call_changes_nothing() -> None:
     copied = copy.deepcopy(model)
     assert not any(module._compiled_call_impl for module in copied.modules())
     assert len(find_modules(model, 'image_encoder.backbone.blocks.*')) == 4
+
+
+def test_a_missing_compiler_is_named_before_the_first_frame() -> None:
+    with (
+        torch._inductor.config.patch({'cpp.cxx': ('no-such-compiler',)}),
+        pytest.raises(ValueError, match=r'torch\.compile needs a C\+\+ compiler'),
+    ):
+        compile_model(nn.Linear(2, 2))

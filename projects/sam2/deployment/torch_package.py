@@ -25,6 +25,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..models import SAM2
+from ..models.compiling import check_cpp_compiler
 from .backend import FileRunner, check_inputs
 from .exporting import GraphCall, GraphReport, export_graphs, prepare_export
 from .graphs import FREE_DIMENSIONS, SAM2Graph
@@ -84,7 +85,7 @@ def export_torch(
         msg = f'runtime is {runtime!r}; give one of {", ".join(get_args(TorchRuntime))}'
         raise ValueError(msg)
     if runtime == 'aotinductor':
-        _check_compiler()
+        check_cpp_compiler('AOTInductor', remedy="give the format 'export'")
     folder = prepare_export(model, folder)
     device = model.device
 
@@ -175,21 +176,6 @@ def _free_sizes() -> Iterator[None]:
         raise RuntimeError(msg)
     with settings.patch(backed_size_oblivious=True, use_duck_shape=False):
         yield
-
-
-def _check_compiler() -> None:
-    """Check that there is a C++ compiler, before minutes of tracing."""
-    from torch._inductor import exc  # noqa: PLC0415  takes seconds
-    from torch._inductor.cpp_builder import get_cpp_compiler  # noqa: PLC0415
-
-    try:
-        get_cpp_compiler()
-    except exc.InvalidCxxCompiler as error:
-        msg = (
-            'AOTInductor needs a C++ compiler, and there is none; install g++ (Debian: '
-            "apt install g++), or give the format 'export'"
-        )
-        raise ValueError(msg) from error
 
 
 def _compile(program: ExportedProgram, path: Path, device: torch.device) -> None:

@@ -55,7 +55,13 @@ def compile_model(model: nn.Module, *, backend: Backend = 'inductor') -> None:
     Example:
         >>> model = build_sam2('sam2.1_hiera_t', 'sam2.1_hiera_tiny.pt')
         >>> compile_model(model)
+
+    Raises:
+        ValueError: If the model is on a CPU, and there is no C++ compiler.
     """
+    weight = next(model.parameters(), None)
+    if backend == 'inductor' and weight is not None and weight.is_cpu:
+        check_cpp_compiler('torch.compile', remedy='do not compile')
     for pattern in REGIONS:
         compiled = compile_variants(_call, backend=backend)
         for module in find_modules(model, pattern):
@@ -116,6 +122,29 @@ def warm_up(model: PromptableModel, options: SessionOptions | None = None) -> No
         torch.ones(num_objects, 1, dtype=torch.bool, device=device),
         binary=False,
     )
+
+
+def check_cpp_compiler(user: str, *, remedy: str) -> None:
+    """Check that there is a C++ compiler, before minutes of tracing.
+
+    Args:
+        user: What needs it, for the error.
+        remedy: What to do without one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    from torch._inductor import exc  # noqa: PLC0415  takes seconds
+    from torch._inductor.cpp_builder import get_cpp_compiler  # noqa: PLC0415
+
+    try:
+        get_cpp_compiler()
+    except exc.InvalidCxxCompiler as error:
+        msg = (
+            f'{user} needs a C++ compiler, and there is none; install g++ (Debian: '
+            f'apt install g++), or {remedy}'
+        )
+        raise ValueError(msg) from error
 
 
 def find_modules(model: nn.Module, pattern: str) -> list[nn.Module]:
