@@ -56,6 +56,7 @@ def test_arguments_are_those_of_mm_tools() -> None:
         'amp': True,
         'auto_scale_lr': True,
         'resume': 'auto',
+        'compile': False,
         'cfg_options': {'a.b': 1, 'c': ['x', 'y']},
         'launcher': 'slurm',
         'local_rank': 0,

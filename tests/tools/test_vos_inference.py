@@ -104,6 +104,7 @@ def test_options_reach_the_plan(tool: ModuleType) -> None:
         'device': 'cuda:1',
         'apply_postprocessing': False,
         'vos_optimized': True,
+        'fast': False,
         'image_size': None,
     }
     # Masks do not depend on where they are made.
