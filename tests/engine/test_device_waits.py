@@ -24,6 +24,7 @@ from projects.sam2.engine.optim import FiniteGuard
 from projects.sam2.models import SAM2
 from projects.sam2.models.tracking import memory_store
 from projects.sam2.structures import ClipSample
+from untraced import untraced
 
 SIDE = 64
 NUM_FRAMES = 8
@@ -87,6 +88,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     ],
     ids=['clicks', 'boxes', 'masks'],
 )
+@untraced()
 def test_training_step_never_waits_for_the_device(
     training: Callable[..., Any], prompts: dict[str, float]
 ) -> None:
@@ -106,6 +108,7 @@ def test_training_step_never_waits_for_the_device(
     )
 
 
+@untraced()
 def test_objects_trained_in_groups_do_not_wait_for_the_device(
     training: Callable[..., Any],
 ) -> None:
@@ -131,6 +134,7 @@ def predictor(monkeypatch: pytest.MonkeyPatch) -> SAM2VideoPredictor:
     return SAM2VideoPredictor(model, fill_hole_area=8.0)
 
 
+@untraced()
 def test_a_tracked_frame_never_waits_for_the_device(
     predictor: SAM2VideoPredictor,
 ) -> None:

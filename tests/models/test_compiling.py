@@ -17,6 +17,7 @@ from projects.sam2.models import SAM2
 from projects.sam2.models.compiling import compile_model, find_modules
 from square_clips import SIDE, square_sample
 from tool_modules import load_tool
+from untraced import untraced
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # of the compiler's own
 
@@ -46,6 +47,7 @@ def num_graphs() -> int:
     return counters['stats']['unique_graphs']
 
 
+@untraced()
 def test_a_session_compiles_nothing_after_the_warm_up(bench: ModuleType) -> None:
     model = build_model().eval()
     compiled = SAM2VideoPredictor(copy.deepcopy(model), max_batch_objects=8)
@@ -73,6 +75,7 @@ def gradients(model: SAM2, num_frames: int, num_objects: int) -> tuple[Tensor, T
     return loss.detach(), torch.cat(grads)
 
 
+@untraced()
 def test_clips_of_other_lengths_are_trained_as_compiled() -> None:
     model = build_model().train()
     compiled = copy.deepcopy(model)

@@ -11,6 +11,7 @@ from projects.sam2.apis.building import build_for_export
 from projects.sam2.deployment import export_onnx
 from projects.sam2.installation import WEIGHTS
 from projects.sam2.models import SAM2
+from untraced import untraced
 
 MINI_CONFIG = '_base_/models/sam2_1_mini.py'
 MINI_WEIGHTS = WEIGHTS / 'sam2_mini.pth'
@@ -30,12 +31,13 @@ def exported_mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(f'{folder}.lock'):
         if not (folder / 'sam2.json').is_file():  # written last
             model, config = build_mini()
-            export_onnx(
-                model,
-                folder,
-                config=config,
-                checkpoint=MINI_WEIGHTS,
-                check=False,
-                report=lambda report: None,
-            )
+            with untraced():
+                export_onnx(
+                    model,
+                    folder,
+                    config=config,
+                    checkpoint=MINI_WEIGHTS,
+                    check=False,
+                    report=lambda report: None,
+                )
     return folder

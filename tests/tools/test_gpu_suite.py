@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from projects.sam2.ops import upsample_logits
 from tool_modules import TOOLS, load_tool
+from untraced import untraced
 
 OF_SOME_ROWS = {'compile_s', 'difference'}
 
@@ -33,6 +34,7 @@ def results_of(folder: Path) -> dict[str, Any]:
     return results
 
 
+@untraced()
 def test_every_row_has_its_figures(suite: ModuleType, tmp_path: Path) -> None:
     names = ['images', 'masks', 'waits', 'training', 'video', 'compiled']
     words = ['--toy', '--one-process', '--out', str(tmp_path), '--only', *names]
