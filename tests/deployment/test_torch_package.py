@@ -23,6 +23,7 @@ from projects.sam2.deployment import (
     exporting,
     load_exported,
     read_manifest,
+    torch_package,
 )
 from projects.sam2.models import SAM2
 
@@ -113,6 +114,16 @@ def test_a_package_equals_the_model_at_all_sizes(
 ) -> None:
     runner = export_one(mini, graph, 'aotinductor', tmp_path)
     assert_equal_at_all_sizes(mini[0], runner, graph)
+
+
+def test_a_mask_in_channels_last_layout_is_put_in_order() -> None:
+    mask = torch.rand(2, 1, 8, 8).to(memory_format=torch.channels_last)
+    (seen,) = torch_package.call_graph(
+        lambda mask: (mask,), {'mask': mask}, mask.device
+    )
+    assert mask.is_contiguous()  # as torch says, since there is one channel
+    assert seen.stride() == (64, 64, 8, 1) != mask.stride()
+    assert torch.equal(seen, mask)
 
 
 def test_a_file_holds_the_weights_of_its_graph_alone(

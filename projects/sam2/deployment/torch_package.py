@@ -286,4 +286,13 @@ def call_graph(
     graph: Graph, inputs: Mapping[str, Tensor], device: torch.device
 ) -> tuple[Tensor, ...]:
     """Call a graph with its inputs as it reads them: on its device, contiguous."""
-    return graph(**{k: v.to(device).contiguous() for k, v in inputs.items()})
+    return graph(**{k: _in_order(v.to(device)) for k, v in inputs.items()})
+
+
+def _in_order(tensor: Tensor) -> Tensor:
+    """Make a tensor contiguous, with the strides of a new tensor of its shape.
+
+    Strides of dimensions of size 1 are free in torch, but a package's convolutions take
+    a mask (O, 1, H, W) with those of channels-last maps for such a map.
+    """
+    return tensor.reshape(-1).view(tensor.shape)
