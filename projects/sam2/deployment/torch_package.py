@@ -147,7 +147,7 @@ def trace(graph: SAM2Graph, inputs: Mapping[str, Tensor]) -> ExportedProgram:
         for spec in graph.inputs
     }
     # Compiled graphs read inputs by the strides of the example, without a check.
-    example = {name: tensor.contiguous() for name, tensor in inputs.items()}
+    example = {name: _in_order(tensor) for name, tensor in inputs.items()}
     with _free_sizes():
         program = torch.export.export(
             graph, (), kwargs=example, dynamic_shapes=shapes, strict=False
