@@ -18,7 +18,17 @@ from mmengine.registry import Registry
 
 from tool_modules import ROOT
 
-PREFIXES = ('SAM2', 'Clip', 'Hiera', 'Memory', 'JF', 'Masklet')
+PREFIXES = (
+    'SAM2',
+    'SAM3',
+    'EdgeTAM',
+    'EfficientTAM',
+    'Clip',
+    'Hiera',
+    'Memory',
+    'JF',
+    'Masklet',
+)
 PUBLIC_HOSTS = {
     'annotate.example.org',
     'arxiv.org',
@@ -40,7 +50,15 @@ CODE = re.compile(r'^```\w*\n(.*?)^```|`([^`]+)`', re.DOTALL | re.MULTILINE)
 OPTION_ROW = re.compile(r'^\| (`[^|]+) \|', re.MULTILINE)
 GOLDEN_TEST = re.compile(r'pytest\.mark\.golden|^from golden_', re.MULTILINE)
 TEXT_SUFFIXES = {'.py', '.md', '.toml', '.txt', '.sh', '.yaml', '.yml', '.cfg', ''}
-IGNORED_FOLDERS = {'work_dirs', 'data', 'build', 'dist', 'golden', 'node_modules'}
+IGNORED_FOLDERS = {
+    'work_dirs',
+    'data',
+    'build',
+    'dist',
+    'golden',
+    'golden_variants',
+    'node_modules',
+}
 HIDDEN_FILES = {'.ci', '.gitignore', '.pre-commit-config.yaml'}
 
 Setting = tuple[str, str]  # registered name and argument

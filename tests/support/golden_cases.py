@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import sys
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ def error_table() -> list[str]:
 
 
 COMMITTED = Path(__file__).resolve().parents[1] / 'golden'
+COMMITTED_VARIANTS = COMMITTED.with_name('golden_variants')
 
 
 def golden_dir() -> Path:
@@ -61,11 +63,26 @@ def golden_dir() -> Path:
     return Path(os.environ.get('SAM2_GOLDEN_DIR', COMMITTED))
 
 
+def variants_dir() -> Path:
+    """Folder of the golden data of the family, else the committed set."""
+    return Path(os.environ.get('SAM2_GOLDEN_VARIANTS_DIR', COMMITTED_VARIANTS))
+
+
 @lru_cache(maxsize=1)
 def golden_weights() -> ModuleType:
     """The generator of weights and inputs that the golden data was made with."""
-    path = COMMITTED / 'golden_weights.py'
-    spec = importlib.util.spec_from_file_location('golden_weights', path)
+    return _load_generator(COMMITTED / 'golden_weights.py')
+
+
+@lru_cache(maxsize=1)
+def variant_weights() -> ModuleType:
+    """The generator for EdgeTAM and EfficientTAM; for SAM 2's keys the same values."""
+    sys.modules.setdefault('golden_weights', golden_weights())  # which it imports
+    return _load_generator(COMMITTED_VARIANTS / 'golden_weights_variants.py')
+
+
+def _load_generator(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(path)
     module = importlib.util.module_from_spec(spec)
@@ -118,14 +135,25 @@ def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
 
     Where none is there, one parameter that skips and says what is missing.
     """
+    return _discover_in(golden_dir(), pattern, without, 'SAM2_GOLDEN_DIR')
+
+
+def discover_variants(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
+    """As :func:`discover`, among the golden data of the family."""
+    return _discover_in(variants_dir(), pattern, without, 'SAM2_GOLDEN_VARIANTS_DIR')
+
+
+def _discover_in(
+    folder: Path, pattern: str, without: tuple[str, ...], variable: str
+) -> list[Any]:
     paths = [
         path
-        for path in sorted(golden_dir().glob(f'{pattern}.json'))
+        for path in sorted(folder.glob(f'{pattern}.json'))
         if not path.name.startswith(without)
     ]
     if paths:
         return [pytest.param(GoldenCase(path), id=path.stem) for path in paths]
-    reason = f'no golden case {pattern}.json in {golden_dir()}; set SAM2_GOLDEN_DIR'
+    reason = f'no golden case {pattern}.json in {folder}; set {variable}'
     return [pytest.param(None, id=pattern, marks=pytest.mark.skip(reason=reason))]
 
 
@@ -149,16 +177,26 @@ def numbers_in(name: str) -> list[int]:
     return [int(number) for number in re.findall(r'\d+', name)]
 
 
-def fill(module: nn.Module, salt: str, released_key: Mapping[str, str]) -> None:
-    """Fill a module with golden weights.
+def fill(
+    module: nn.Module,
+    salt: str,
+    released_key: Mapping[str, str],
+    *,
+    generator: ModuleType | None = None,
+) -> None:
+    """Fill a module with golden weights; counters of batches stay as they are.
 
     Args:
         released_key: For each key of the module's state dict, the released key
             that the weights are a function of.
+        generator: :func:`golden_weights` by default, or :func:`variant_weights`.
     """
+    generator = generator or golden_weights()
     with torch.no_grad():
         for key, value in module.state_dict().items():
-            made = golden_weights().make(released_key[key], tuple(value.shape), salt)
+            if not value.is_floating_point():
+                continue
+            made = generator.make(released_key[key], tuple(value.shape), salt)
             value.copy_(torch.from_numpy(made))
 
 
