@@ -1,5 +1,8 @@
 """Memory attention: the features of a frame attend to memories of other frames."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -26,6 +29,13 @@ class MemoryAttention(nn.Module):
         feedforward_dims: Hidden channels of the feed-forward networks.
         num_heads: Heads of both attentions.
         dropout: Dropout rate in training, of attention weights and of branches.
+        cross_attention: Config of the cross-attention of each layer, in ``MODELS``,
+            which is given ``embed_dims``, ``num_heads``, ``kv_dims`` and ``dropout``
+            as well and is called as :class:`RotaryAttention` is. By default it is a
+            ``RotaryAttention``, for memories that are maps.
+
+    Example:
+        >>> MemoryAttention(cross_attention=dict(type='EdgeTAMCrossAttention'))
     """
 
     def __init__(
@@ -37,6 +47,7 @@ class MemoryAttention(nn.Module):
         feedforward_dims: int = 2048,
         num_heads: int = 1,
         dropout: float = 0.1,
+        cross_attention: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.with_cp = False  # recompute each layer in the backward pass
@@ -47,6 +58,7 @@ class MemoryAttention(nn.Module):
                 feedforward_dims=feedforward_dims,
                 num_heads=num_heads,
                 dropout=dropout,
+                cross_attention=cross_attention,
             )
             for _ in range(num_layers)
         )
@@ -106,6 +118,7 @@ class MemoryAttentionLayer(nn.Module):
         feedforward_dims: Hidden channels of the feed-forward network.
         num_heads: Heads of both attentions.
         dropout: Dropout rate in training, of attention weights and of branches.
+        cross_attention: As in :class:`MemoryAttention`.
     """
 
     def __init__(
@@ -116,16 +129,20 @@ class MemoryAttentionLayer(nn.Module):
         feedforward_dims: int,
         num_heads: int,
         dropout: float,
+        cross_attention: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.self_attention = RotaryAttention(
             embed_dims=embed_dims, num_heads=num_heads, dropout=dropout
         )
-        self.cross_attention = RotaryAttention(
-            embed_dims=embed_dims,
-            num_heads=num_heads,
-            kv_dims=memory_dims,
-            dropout=dropout,
+        self.cross_attention = MODELS.build(
+            {
+                **(cross_attention or {'type': RotaryAttention}),
+                'embed_dims': embed_dims,
+                'num_heads': num_heads,
+                'kv_dims': memory_dims,
+                'dropout': dropout,
+            }
         )
         self.mlp = MLP(
             in_dims=embed_dims,
