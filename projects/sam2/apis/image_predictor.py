@@ -30,7 +30,7 @@ from ..ops import (
     send_to_device,
     upsample_logits,
 )
-from ..structures import PointPrompt
+from ..structures import HighRes, PointPrompt, select_high_res
 from .building import ModelLike, build_sam2, find_pretrained, model_of
 from .inputs import (
     ImageLike,
@@ -56,12 +56,12 @@ class EncodedImage:
     Attributes:
         embedding: Stride-16 features with the embedding of an empty memory,
             (1, C, H16, W16).
-        high_res: Projected features of stride 8 and 4.
+        high_res: Projected features of stride 8 and 4; None if the model has none.
         size: Height and width of the original image.
     """
 
     embedding: Tensor
-    high_res: tuple[Tensor, Tensor]
+    high_res: HighRes
     size: tuple[int, int]
 
     @property
@@ -182,10 +182,10 @@ class SAM2ImagePredictor:
         if not images:
             msg = 'image_list is empty; give at least one image'
             raise ValueError(msg)
-        embedding, (high_res_8, high_res_4) = encode_images(self.model, images)
+        embedding, high_res = encode_images(self.model, images)
         self._features = {
             'image_embed': embedding,  # (B, C, H16, W16)
-            'high_res_feats': [high_res_4, high_res_8],
+            'high_res_feats': [*reversed(high_res or ())],  # of stride 4, then 8
         }
         self._orig_hw = [(image.shape[0], image.shape[1]) for image in images]
         self._is_image_set, self._is_batch = True, len(images) > 1
@@ -287,11 +287,11 @@ class SAM2ImagePredictor:
             RuntimeError: If no image was set.
         """
         features = self._encoded_features()
-        high_res_4, high_res_8 = features['high_res_feats']
+        high_res = tuple(reversed(features['high_res_feats'])) or None
         rows = slice(index, None if index == -1 else index + 1)  # keeps the dimension
         return EncodedImage(
             embedding=features['image_embed'][rows],
-            high_res=(high_res_8[rows], high_res_4[rows]),
+            high_res=select_high_res(high_res, rows),
             size=self._orig_hw[index],
         )
 
@@ -552,18 +552,18 @@ def preprocess_image(
 
 def encode_images(
     model: PromptableModel, images: Sequence[NDArray[np.uint8]]
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+) -> tuple[Tensor, HighRes]:
     """Encode RGB images (height, width, 3) of any sizes in one batch.
 
     Returns:
         The embedding with that of an empty memory, (B, C, H16, W16), and the projected
-        features of stride 8 and 4.
+        features of stride 8 and 4, if the model has any.
     """
     preprocessor = model.data_preprocessor
     pixels = torch.cat([preprocess_image(preprocessor, image) for image in images])
     features = model.encode(pixels)
     embedding = model.tracker.condition_on_memory(features, None)
-    return embedding, (features.high_res_8, features.high_res_4)
+    return embedding, features.high_res
 
 
 def decode_low_res(

@@ -37,6 +37,7 @@ from ..models.tracking.frame import (
 from ..ops import send_to_device
 from ..structures import (
     DecoderStep,
+    HighRes,
     ImageFeatures,
     PointPrompt,
     TrackingMode,
@@ -178,15 +179,11 @@ class ExportedFeatures(ImageFeatures):
 
     without_memory: Tensor
 
-    def select(self, index: Tensor) -> 'ExportedFeatures':
+    def select(self, index: Tensor) -> Self:
         """Select the frame of each object; see :meth:`ImageFeatures.select`."""
-        return replace(
-            self,
-            embedding=self.embedding[index],
-            high_res_8=self.high_res_8[index],
-            high_res_4=self.high_res_4[index],
-            without_memory=self.without_memory[index],
-        )
+        # Not super(): the class that slots create is another one.
+        selected = ImageFeatures.select(self, index)
+        return replace(selected, without_memory=self.without_memory[index])
 
 
 class ExportedTracker:
@@ -295,7 +292,7 @@ class ExportedHeads:
             raise ValueError(msg)
         decoded = self._decode(
             embedding,
-            (features.high_res_8, features.high_res_4),
+            features.high_res,
             padding_point(embedding) if points is None else points,
             previous_logits,
             multimask=is_ambiguous(points),
@@ -315,7 +312,7 @@ class ExportedHeads:
         self,
         *,
         embedding: Tensor,
-        high_res: tuple[Tensor, Tensor],
+        high_res: HighRes,
         points: PointPrompt | None,
         previous_logits: Tensor | None,
         multimask: bool,
@@ -337,7 +334,7 @@ class ExportedHeads:
     def _decode(
         self,
         embedding: Tensor,
-        high_res: tuple[Tensor, Tensor],
+        high_res: HighRes,
         points: PointPrompt | None,
         previous_logits: Tensor | None,
         *,
@@ -364,8 +361,7 @@ class ExportedHeads:
             'decode',
             {
                 'embedding': embedding,
-                'high_res_8': high_res[0][:1],  # all objects are on one frame
-                'high_res_4': high_res[1][:1],
+                **_named_high_res(high_res),
                 'point_coords': coords,
                 'point_labels': labels,
                 'mask_input': mask_input,
@@ -380,6 +376,13 @@ class ExportedHeads:
             pointer=outputs['multi_pointer' if multimask else 'pointer'],
             object_score_logits=outputs['object_score_logits'],
         )
+
+
+def _named_high_res(high_res: HighRes) -> dict[str, Tensor]:
+    """Inputs of ``decode``, which all objects share: they are on one frame."""
+    if high_res is None:
+        return {}
+    return {'high_res_8': high_res[0][:1], 'high_res_4': high_res[1][:1]}
 
 
 class ExportedSAM2(ReleasedNames):
@@ -465,8 +468,8 @@ class ExportedSAM2(ReleasedNames):
             position=sine_encoding_2d(
                 channels=channels, size=(height, width), device=embedding.device
             ),
-            high_res_8=batch['high_res_8'],
-            high_res_4=batch['high_res_4'],
+            high_res_8=batch.get('high_res_8'),
+            high_res_4=batch.get('high_res_4'),
             without_memory=batch['embedding_without_memory'],
         )
 

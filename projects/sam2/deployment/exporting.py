@@ -133,8 +133,8 @@ def export_graphs(
             raise ValueError(msg)
         exported[name] = ExportedGraph.from_file(
             path,
-            inputs=tuple(spec.with_sizes(sizes) for spec in kind.inputs),
-            outputs=tuple(spec.with_sizes(sizes) for spec in kind.outputs),
+            inputs=tuple(spec.with_sizes(sizes) for spec in graph.inputs),
+            outputs=tuple(spec.with_sizes(sizes) for spec in graph.outputs),
         )
     return exported
 

@@ -19,7 +19,6 @@ objects of a call are on one frame, and the size of the image is fixed.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,14 +50,21 @@ class SAM2Graph(nn.Module):
             of :mod:`..structures` and R memories, K pointers and P points of each
             object.
         outputs: Outputs, in the order of the tuple that ``forward`` returns.
+
+    A graph of a model without high-resolution features lacks those of the class.
     """
 
-    inputs: ClassVar[tuple[TensorSpec, ...]]
-    outputs: ClassVar[tuple[TensorSpec, ...]]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
     def __init__(self, model: SAM2) -> None:
         super().__init__()
         self.model = model
+        if model.mask_decoder.high_res_projections is None:
+            self.inputs, self.outputs = (
+                tuple(spec for spec in specs if spec not in HIGH_RES)
+                for specs in (self.inputs, self.outputs)
+            )
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Call the graph with inputs and outputs by name."""
@@ -87,12 +93,7 @@ class EncodeGraph(SAM2Graph):
         """Run the image encoder."""
         features = self.model.encode(image)
         without_memory = self.model.tracker.condition_on_memory(features, None)
-        return (
-            features.embedding,
-            without_memory,
-            features.high_res_8,
-            features.high_res_4,
-        )
+        return (features.embedding, without_memory, *(features.high_res or ()))
 
 
 class DecodeGraph(SAM2Graph):
@@ -129,9 +130,10 @@ class DecodeGraph(SAM2Graph):
 
     def forward(
         self,
+        *,
         embedding: Tensor,
-        high_res_8: Tensor,
-        high_res_4: Tensor,
+        high_res_8: Tensor | None = None,
+        high_res_4: Tensor | None = None,
         point_coords: Tensor,
         point_labels: Tensor,
         mask_input: Tensor,
@@ -142,6 +144,9 @@ class DecodeGraph(SAM2Graph):
         size = embedding.shape[-2], embedding.shape[-1]
         num_objects = embedding.shape[0]
         points = PointPrompt(coords=point_coords, labels=point_labels)
+        high_res = None
+        if high_res_8 is not None and high_res_4 is not None:
+            high_res = (high_res_8, high_res_4)
         decoded = decoder.decode_all(
             embedding,
             prompt_encoder.dense_position(size),
@@ -153,7 +158,7 @@ class DecodeGraph(SAM2Graph):
                     prompt_encoder.embed_masks(None, size, num_objects),
                 ),
             ),
-            (high_res_8, high_res_4),
+            high_res,
         )
         single = decoder.select(decoded, multimask=False, select_by_stability=True)
         several = decoder.select(decoded, multimask=True, select_by_stability=False)
@@ -319,8 +324,9 @@ def example_inputs(
     labels[:, -1:] = PointLabel.PADDING.value
     inputs['decode'] = {
         'embedding': features['embedding_without_memory'].repeat(num_objects, 1, 1, 1),
-        'high_res_8': features['high_res_8'],
-        'high_res_4': features['high_res_4'],
+        **{
+            spec.name: features[spec.name] for spec in HIGH_RES if spec.name in features
+        },
         'point_coords': relative * corner,
         'point_labels': labels,
         'mask_input': 5 * normal(num_objects, 1, sizes['H4'], sizes['W4']),

@@ -84,7 +84,7 @@ class HieraFPN(PretrainedModule):
         return tuple(reversed(outputs))
 
 
-NUM_LEVELS = 3  # strides 4, 8 and 16; the coarsest only feeds the top-down path
+MAX_LEVELS = 3  # strides 4, 8 and 16; the coarsest only feeds the top-down path
 
 
 @MODELS.register_module()
@@ -118,21 +118,20 @@ class SAM2ImageEncoder(PretrainedModule):
         backbone: nn.Module = self.backbone
         return backbone
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode frames.
 
         Args:
             images: (B, 3, H, W), normalised.
 
         Returns:
-            (B, C, H4, W4), (B, C, H8, W8), (B, C, H16, W16).
+            (B, C, H4, W4), (B, C, H8, W8), (B, C, H16, W16); the last one alone if
+            the neck has a single level.
         """
         chunks = [
-            self.neck(self.backbone(chunk))[:NUM_LEVELS]
+            self.neck(self.backbone(chunk))[:MAX_LEVELS]
             for chunk in images.split(self.frames_at_once or len(images))
         ]
         if len(chunks) == 1:
-            stride_4, stride_8, stride_16 = chunks[0]
-        else:
-            stride_4, stride_8, stride_16 = map(torch.cat, zip(*chunks, strict=True))
-        return stride_4, stride_8, stride_16
+            return tuple(chunks[0])
+        return tuple(map(torch.cat, zip(*chunks, strict=True)))

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import mask_stability
+from ..structures import HighRes
 from .layers import (
     MLP,
     Attention,
@@ -156,7 +157,7 @@ class SAM2MaskDecoder(nn.Module):
         embedding: Tensor,
         position: Tensor,
         prompts: PromptEmbeddings,
-        high_res: tuple[Tensor, Tensor] | None,
+        high_res: HighRes,
         multimask: bool,
         select_by_stability: bool,
     ) -> MaskDecoderOutput:
@@ -222,7 +223,7 @@ class SAM2MaskDecoder(nn.Module):
         embedding: Tensor,
         position: Tensor,
         prompts: PromptEmbeddings,
-        high_res: tuple[Tensor, Tensor] | None,
+        high_res: HighRes,
     ) -> MaskDecoderOutput:
         """:meth:`decode_all` for a few objects at a time, where that is faster."""
         height, width = embedding.shape[-2:]
@@ -256,7 +257,7 @@ class SAM2MaskDecoder(nn.Module):
         embedding: Tensor,
         position: Tensor,
         prompts: PromptEmbeddings,
-        high_res: tuple[Tensor, Tensor] | None,
+        high_res: HighRes,
     ) -> MaskDecoderOutput:
         """Decode the single mask and the three candidates together, M = 4.
 
@@ -306,7 +307,7 @@ class SAM2MaskDecoder(nn.Module):
         )
         return tokens, image
 
-    def upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor] | None) -> Tensor:
+    def upscale(self, image: Tensor, high_res: HighRes) -> Tensor:
         """Upscale the image that :meth:`transform` returns, for kernels to be applied.
 
         Args:

@@ -215,11 +215,12 @@ class ReleasedNames:
 
         Returns:
             ``vision_features`` (B, C, H16, W16); ``backbone_fpn``, the projected
-            features of stride 4 and 8 and those of stride 16; ``vision_pos_enc``,
-            their position encodings.
+            features of stride 4 and 8, if the model has any, and those of stride 16;
+            ``vision_pos_enc``, their position encodings.
         """
         features = self.encode(img_batch)
-        levels = [features.high_res_4, features.high_res_8, features.embedding]
+        high_res = features.high_res or ()
+        levels = [*reversed(high_res), features.embedding]
         channels = features.embedding.shape[1]
         positions = [
             sine_encoding_2d(

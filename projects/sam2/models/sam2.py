@@ -37,6 +37,7 @@ from .tracking.frame import SAMHeads
 from .tracking.rounds import collect_predictions, predict_video
 
 PartConfig = dict[str, Any]
+NUM_HIGH_RES_LEVELS = 2  # strides 4 and 8
 
 
 @MODELS.register_module()
@@ -48,7 +49,7 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         loss(ClipBatch)            training: clips with simulated prompts
           prompt_simulator.plan()    which frames are prompted or corrected
           encode()                   all frames at once:
-            image_encoder()            -> image features at strides 4, 8, 16
+            image_encoder()            -> image features at strides (4, 8 and) 16
           track_clip()               for each frame of the clip:
             memory_bank.select()       the memories that the frame attends to
             tracker.condition_on_memory()
@@ -326,20 +327,33 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
             pyramid = self.image_encoder(frames)
         return self.image_features(*pyramid)
 
-    def image_features(
-        self, stride_4: Tensor, stride_8: Tensor, stride_16: Tensor
-    ) -> ImageFeatures:
+    def image_features(self, *pyramid: Tensor) -> ImageFeatures:
         """Prepare the results of the image encoder for tracker and mask decoder.
 
         Args:
-            stride_4: (B, C, H4, W4).
-            stride_8: (B, C, H8, W8).
-            stride_16: (B, C, H16, W16).
+            pyramid: (B, C, H4, W4), (B, C, H8, W8) and (B, C, H16, W16); the first two
+                may be left out for a mask decoder without high-resolution features.
+
+        Raises:
+            ValueError: If the mask decoder reads levels that are not there.
         """
-        high_res_8, high_res_4 = self.mask_decoder.project_high_res(stride_8, stride_4)
+        *finer, embedding = pyramid
+        high_res_8 = high_res_4 = None
+        if self.mask_decoder.high_res_projections is not None:
+            if len(finer) != NUM_HIGH_RES_LEVELS:
+                msg = (
+                    f'The mask decoder reads features of strides 4, 8 and 16, but the '
+                    f'neck returns {len(pyramid)} levels; set '
+                    f'mask_decoder.high_res_features=False'
+                )
+                raise ValueError(msg)
+            stride_4, stride_8 = finer
+            high_res_8, high_res_4 = self.mask_decoder.project_high_res(
+                stride_8, stride_4
+            )
         return ImageFeatures(
-            embedding=stride_16,
-            position=self.tracker.position(stride_16),
+            embedding=embedding,
+            position=self.tracker.position(embedding),
             high_res_8=high_res_8,
             high_res_4=high_res_4,
         )

@@ -13,8 +13,10 @@ from .tracking import (
     EncodedFrame,
     FrameMemory,
     FrameOutput,
+    HighRes,
     ImageFeatures,
     TrackingMode,
+    select_high_res,
 )
 from .video import (
     VOID_LABEL,
@@ -46,6 +48,7 @@ __all__ = [
     'FrameOutput',
     'FramePrediction',
     'FramePrompt',
+    'HighRes',
     'ImageFeatures',
     'Masklets',
     'ObjectSource',
@@ -59,5 +62,6 @@ __all__ = [
     'VideoResult',
     'VideoSource',
     'marks_of_points',
+    'select_high_res',
     'set_dataset_epoch',
 ]

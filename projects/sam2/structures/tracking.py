@@ -1,34 +1,45 @@
 """What the model computes on a frame: features, decoded masks and memories."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from .prompts import PointPrompt
 
 EMBEDDING_STRIDE = 16  # of the image embedding and of spatial memories
 LOW_RES_STRIDE = 4  # of the masks that the decoder predicts
 
+# Projected features of strides 8 and 4; None where the mask decoder takes none.
+HighRes = tuple[Tensor, Tensor] | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFeatures:
-    """Image features at the three strides that tracker and mask decoder read.
+    """Image features at the strides that tracker and mask decoder read.
 
     Attributes:
         embedding: Stride-16 features, (B, C, H16, W16).
         position: Sine position encoding of ``embedding``, (1, C, H16, W16).
         high_res_8: Stride-8 features, projected for the decoder,
-            (B, C / 4, H8, W8).
+            (B, C / 4, H8, W8); None where it takes none.
         high_res_4: Stride-4 features, projected for the decoder,
-            (B, C / 8, H4, W4).
+            (B, C / 8, H4, W4); None likewise.
     """
 
     embedding: Tensor
     position: Tensor
-    high_res_8: Tensor
-    high_res_4: Tensor
+    high_res_8: Tensor | None
+    high_res_4: Tensor | None
+
+    @property
+    def high_res(self) -> HighRes:
+        """Features of strides 8 and 4 for the mask decoder, if it takes any."""
+        if self.high_res_8 is None or self.high_res_4 is None:
+            return None
+        return self.high_res_8, self.high_res_4
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -36,7 +47,7 @@ class ImageFeatures:
         height, width = self.embedding.shape[-2:]
         return EMBEDDING_STRIDE * height, EMBEDDING_STRIDE * width
 
-    def select(self, index: Tensor) -> 'ImageFeatures':
+    def select(self, index: Tensor) -> Self:
         """Select the frame of each object.
 
         Args:
@@ -45,19 +56,25 @@ class ImageFeatures:
         Returns:
             Features with ``O`` in place of ``B``.
         """
-        return ImageFeatures(
+        high_res_8, high_res_4 = select_high_res(self.high_res, index) or (None, None)
+        return replace(
+            self,
             embedding=self.embedding[index],  # (O, C, H16, W16)
-            position=self.position,
-            high_res_8=self.high_res_8[index],  # (O, C / 4, H8, W8)
-            high_res_4=self.high_res_4[index],  # (O, C / 8, H4, W4)
+            high_res_8=high_res_8,
+            high_res_4=high_res_4,
         )
 
-    def repeated(self, num_objects: int) -> 'ImageFeatures':
+    def repeated(self, num_objects: int) -> Self:
         """Repeat the features of a single frame for each object, (O, ...)."""
         if num_objects == 1:
             return self
         device = self.embedding.device
         return self.select(torch.zeros(num_objects, dtype=torch.int64, device=device))
+
+
+def select_high_res(high_res: HighRes, rows: Tensor | slice) -> HighRes:
+    """Select rows of features of high resolution, if there are any."""
+    return high_res and (high_res[0][rows], high_res[1][rows])
 
 
 class TrackingMode(Enum):

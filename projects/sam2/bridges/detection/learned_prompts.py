@@ -28,10 +28,10 @@ from torch.nn import functional
 from typing_extensions import Self
 
 from ...models import SAM2
-from ...models.image_encoder import NUM_LEVELS
+from ...models.image_encoder import MAX_LEVELS
 from ...models.prompt_encoder import PromptEmbeddings
 from ...ops import at_least_float32, upsample_logits
-from ...structures import PointLabel, PointPrompt
+from ...structures import HighRes, PointLabel, PointPrompt, select_high_res
 from ..mask_losses import SAM2MaskLoss
 from ..mmcv_operators import ensure_operators
 
@@ -76,12 +76,13 @@ class PromptablePyramid(tuple[Tensor, ...]):
         sam2: The model that encoded the images.
         embedding: Stride-16 features with the embedding of an empty memory,
             (B, C, H16, W16).
-        high_res: Projected features, (B, C / 4, H8, W8) and (B, C / 8, H4, W4).
+        high_res: Projected features, (B, C / 4, H8, W8) and (B, C / 8, H4, W4); None
+            if SAM 2 has none.
     """
 
     sam2: SAM2
     embedding: Tensor
-    high_res: tuple[Tensor, Tensor]
+    high_res: HighRes
 
     def __new__(
         cls,
@@ -89,7 +90,7 @@ class PromptablePyramid(tuple[Tensor, ...]):
         *,
         sam2: SAM2,
         embedding: Tensor,
-        high_res: tuple[Tensor, Tensor],
+        high_res: HighRes,
     ) -> Self:
         """Create the tuple of levels."""
         pyramid = super().__new__(cls, levels)
@@ -133,14 +134,13 @@ class PromptablePyramid(tuple[Tensor, ...]):
         )
         # The last token is a padding point, as SAM 2 was trained; it has no content.
         content = functional.pad(prompts.content, (0, 0, 0, 1))  # (O, P + 1, C)
-        high_res_8, high_res_4 = self.high_res
         decoded = self.sam2.mask_decoder(
             embedding=self.embedding[image_index],
             position=encoder.dense_position(cells),
             prompts=PromptEmbeddings(
                 sparse=embedded.sparse + content, dense=embedded.dense
             ),
-            high_res=(high_res_8[image_index], high_res_4[image_index]),
+            high_res=select_high_res(self.high_res, image_index),
             multimask=False,
             select_by_stability=False,
         )
@@ -223,12 +223,12 @@ class SAM2PromptDetector(TwoStageDetector):
         """
         sam2: SAM2 = self.backbone
         maps = sam2.image_encoder.backbone(batch_inputs)
-        features = sam2.image_features(*sam2.image_encoder.neck(maps)[:NUM_LEVELS])
+        features = sam2.image_features(*sam2.image_encoder.neck(maps)[:MAX_LEVELS])
         return PromptablePyramid(
             self.neck(maps),
             sam2=sam2,
             embedding=sam2.tracker.condition_on_memory(features, None),
-            high_res=(features.high_res_8, features.high_res_4),
+            high_res=features.high_res,
         )
 
 

@@ -354,7 +354,7 @@ class DetectAndTrack:
         features = self._state.features(frame_index)
         image = EncodedImage(
             embedding=model.tracker.condition_on_memory(features, None),
-            high_res=(features.high_res_8, features.high_res_4),
+            high_res=features.high_res,
             size=self._latest.size,
         )
         logits, _ = decode_boxes(model, image, detections.boxes)

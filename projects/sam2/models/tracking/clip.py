@@ -180,16 +180,20 @@ def losses_in_groups(
     Raises:
         ValueError: In the backward pass, if the terms have different weights.
     """
-    with_graph = (features.embedding, features.high_res_8, features.high_res_4)
-    embedding, high_res_8, high_res_4 = (
-        tensor.detach().requires_grad_(tensor.requires_grad) for tensor in with_graph
-    )
-    detached = replace(
-        features, embedding=embedding, high_res_8=high_res_8, high_res_4=high_res_4
-    )
+    levels = {
+        'embedding': features.embedding,
+        'high_res_8': features.high_res_8,
+        'high_res_4': features.high_res_4,
+    }
+    with_graph = {name: map_ for name, map_ in levels.items() if map_ is not None}
+    without_graph = {
+        name: tensor.detach().requires_grad_(tensor.requires_grad)
+        for name, tensor in with_graph.items()
+    }
+    detached = replace(features, **without_graph)
     inputs = [
         tensor
-        for tensor in (embedding, high_res_8, high_res_4, *parameters)
+        for tensor in (*without_graph.values(), *parameters)
         if tensor.requires_grad
     ]
     gradients: list[Tensor | None] = [None] * len(inputs)
@@ -202,7 +206,9 @@ def losses_in_groups(
                 gradients[index] = gradient if total is None else total + gradient
         for name, term in terms.items():
             totals[name] = totals.get(name, 0) + term.detach()
-    outer = [tensor for tensor in (*with_graph, *parameters) if tensor.requires_grad]
+    outer = [
+        tensor for tensor in (*with_graph.values(), *parameters) if tensor.requires_grad
+    ]
     pairs = [
         (tensor, gradient)
         for tensor, gradient in zip(outer, gradients, strict=True)

@@ -35,6 +35,7 @@ from ...structures import (
     FrameMemory,
     FrameOutput,
     FramePrompt,
+    HighRes,
     ImageFeatures,
     PointLabel,
     PointPrompt,
@@ -364,7 +365,7 @@ class SAMHeads:
         self,
         *,
         embedding: Tensor,
-        high_res: tuple[Tensor, Tensor],
+        high_res: HighRes,
         points: PointPrompt | None,
         previous_logits: Tensor | None,
         multimask: bool,
@@ -373,7 +374,7 @@ class SAMHeads:
 
         Args:
             embedding: Features of a frame without memory, (O | 1, C, H16, W16).
-            high_res: Features of stride 8 and 4, of :class:`ImageFeatures`.
+            high_res: Of :class:`ImageFeatures`.
             points: Points and boxes; None adds no padding point either.
             previous_logits: Masks of the previous step, (O | 1, 1, H4, W4), or None.
             multimask: Decode three masks for an ambiguous prompt, not one.
@@ -455,7 +456,7 @@ class SAMHeads:
                 previous_logits,
                 num_objects=embedding.shape[0],
             ),
-            high_res=(features.high_res_8, features.high_res_4),
+            high_res=features.high_res,
             multimask=is_ambiguous(points),
             select_by_stability=mode is TrackingMode.EVALUATION,
         )

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...structures import DecoderStep, ImageFeatures, PointPrompt, TrackingMode
+from ...structures import DecoderStep, HighRes, ImageFeatures, PointPrompt, TrackingMode
 from ..data_preprocessor import ClipDataPreprocessor
 from ..memory_bank import MemoryBank, MemorySelection
 
@@ -54,7 +54,7 @@ class PromptableHeads(Protocol):
         self,
         *,
         embedding: Tensor,
-        high_res: tuple[Tensor, Tensor],
+        high_res: HighRes,
         points: PointPrompt | None,
         previous_logits: Tensor | None,
         multimask: bool,

@@ -339,7 +339,7 @@ class ImageView:
         seen = points_at_model_size(self.model, points, size)
         logits, ious = heads.decode_image(
             embedding=heads.tracker.condition_on_memory(features, None),
-            high_res=(features.high_res_8, features.high_res_4),
+            high_res=features.high_res,
             points=seen,
             previous_logits=None if previous is None else previous.clamp(-limit, limit),
             multimask=is_ambiguous(seen),

@@ -703,8 +703,7 @@ class VideoSession:
 
         def encode(frame_index: int) -> ImageFeatures:
             features = self._encode_image(frame_index)
-            nothing = features.embedding[:, :0]
-            return replace(features, high_res_8=nothing, high_res_4=nothing)
+            return replace(features, high_res_8=None, high_res_4=None)
 
         capacity = self.model.tracker.memory_bank.num_frames
         return _cached(self._embeddings_to_encode, frame_index, encode, capacity)
