@@ -125,7 +125,9 @@ def test_mask_prompt_becomes_the_mask_as_in_the_release(
     heads = golden_model(case.spec['salt']).heads
     masks = unpack_masks(case.arrays['masks_bits'], (3, 1, IMAGE_SIZE, IMAGE_SIZE))
     with torch.no_grad():
-        step = heads.use_mask_as_output(mask=masks, features=_features(case))
+        step = heads.use_mask_as_output(
+            mask=masks, features=_features(case), mode=EVALUATION
+        )
     actual = {
         'ious': step.candidate_ious,
         'low': step.mask_logits,
@@ -412,7 +414,9 @@ def test_pointer_of_an_empty_mask_is_the_learned_one_for_absent_objects() -> Non
     masks = torch.zeros(2, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
     masks[0, 0, 20:60, 30:90] = True
     features = model.encode(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)).repeated(2)
-    step = model.heads.use_mask_as_output(mask=masks, features=features)
+    step = model.heads.use_mask_as_output(
+        mask=masks, features=features, mode=EVALUATION
+    )
     absent = model.tracker.object_pointer.no_object_pointer[0]
     assert torch.equal(step.object_pointer[1], absent)
     assert not torch.equal(step.object_pointer[0], absent)

@@ -262,7 +262,9 @@ class LiteralSession:
         )
         if prompt.mask is not None:
             step = self.model.heads.use_mask_as_output(
-                mask=prompt.mask, features=features
+                mask=prompt.mask,
+                features=features,
+                mode=TrackingMode.EVALUATION,
             )
         else:
             before = obj.latest(frame)

@@ -324,9 +324,10 @@ class ExportedHeads:
         return decoded.mask_logits, decoded.ious
 
     def use_mask_as_output(
-        self, *, mask: Tensor, features: ImageFeatures
+        self, *, mask: Tensor, features: ImageFeatures, mode: TrackingMode
     ) -> DecoderStep:
         """Take a mask prompt as the mask of the frame."""
+        del mode  # decode() refuses training
         inputs = {'embedding': features.embedding[:1], 'mask': mask.float()}
         pointer = self._runner.run('mask_prompt', inputs)['pointer']
         return given_mask_step(mask, pointer)

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from ..models import SAM2
 from ..models.prompt_encoder import PromptEmbeddings
-from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt
+from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt, TrackingMode
 from .manifest import TensorSpec
 
 # Dimensions that each call chooses, and the smallest size of each.
@@ -188,7 +188,10 @@ class MaskPromptGraph(SAM2Graph):
 
     def forward(self, embedding: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Run prompt encoder and the transformer of the mask decoder."""
-        return (self.model.heads.mask_pointer(embedding=embedding, mask=mask),)
+        pointer = self.model.heads.mask_pointer(
+            embedding=embedding, mask=mask, mode=TrackingMode.EVALUATION
+        )
+        return (pointer,)
 
 
 class AttendGraph(SAM2Graph):

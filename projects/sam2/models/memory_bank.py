@@ -17,7 +17,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from ..ops import send_to_device
-from ..structures import FrameMemory, TrackingMode
+from ..structures import DecoderStep, FrameMemory, TrackingMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +148,56 @@ def _join_pointers(pointers: Sequence[SelectedPointer]) -> SelectedPointer:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameNote:
+    """What a policy remembers of a frame, besides the memory.
+
+    Attributes:
+        value: Chosen by the policy, and never changed: copies of a store share it.
+        reverse: Whether the pass that tracked the frame ran backwards in time; None on
+            a prompted frame.
+    """
+
+    value: object
+    reverse: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What a policy sees of one object, before its memory is encoded.
+
+    Attributes:
+        query: The frame, and the direction of the pass.
+        step: What was decoded, O = 1: three candidates with their pointers, or one if
+            the prompt is clear.
+        is_prompted: The frame was prompted.
+        video_size: Height and width of the video, in pixels.
+    """
+
+    query: MemoryQuery
+    step: DecoderStep
+    is_prompted: bool
+    video_size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a policy decides after a frame was decoded.
+
+    Attributes:
+        candidate: Index of the candidate that becomes the mask; None chooses the one
+            with the highest estimated IoU. The mask of a prompted frame is not changed.
+        note: What the policy remembers of the frame; None if nothing.
+        conditions: Encode the memory from the thresholded mask, as that of a prompted
+            frame. Whether the frame then counts as a conditioning frame is up to
+            :meth:`MemoryBank.select`.
+    """
+
+    candidate: int | None = None
+    note: object = None
+    conditions: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class MemoryStore:
     """Memories by frame, of objects that are tracked together.
@@ -158,32 +208,47 @@ class MemoryStore:
     Attributes:
         conditioning: Memories of conditioning frames, in the order of prompting.
         tracked: Memories of all other frames.
+        notes: What the policy remembers of frames that have a memory.
     """
 
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)
     tracked: dict[int, FrameMemory] = field(default_factory=dict)
+    notes: dict[int, FrameNote] = field(default_factory=dict)
 
     @property
     def can_restore(self) -> bool:
         """Evicted memories can still be looked up."""
         return False
 
-    def add(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
-        """Add the memory of a frame, in place of an earlier one of that frame."""
+    def add(
+        self,
+        frame_index: int,
+        memory: FrameMemory,
+        *,
+        conditioning: bool,
+        note: FrameNote | None = None,
+    ) -> None:
+        """Add the memory and note of a frame, in place of earlier ones."""
         self.erase(frame_index)
+        self.notes.pop(frame_index, None)
         if conditioning:
             self.conditioning[frame_index] = memory
         else:
             self.conditioning.pop(frame_index, None)
             self.tracked[frame_index] = memory
+        if note is not None:
+            self.notes[frame_index] = note
 
     def erase(self, frame_index: int) -> None:
-        """Delete the tracked memory of a frame, if there is one."""
+        """Delete the tracked memory of a frame and its note, if there is one."""
         self.tracked.pop(frame_index, None)
+        if frame_index not in self.conditioning:
+            self.notes.pop(frame_index, None)
 
     def evict(self, frame_index: int) -> None:
         """Remove a tracked memory that the running pass cannot reach any more."""
         del self.tracked[frame_index]
+        self.notes.pop(frame_index, None)
 
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
         """Look up the memory of a tracked frame."""
@@ -197,7 +262,9 @@ class MemoryStore:
     def copy(self) -> 'MemoryStore':
         """Copy the store; the copy shares the tensors, which are never changed."""
         return MemoryStore(
-            conditioning=dict(self.conditioning), tracked=dict(self.tracked)
+            conditioning=dict(self.conditioning),
+            tracked=dict(self.tracked),
+            notes=dict(self.notes),
         )
 
 
@@ -220,6 +287,11 @@ class MemoryBank:
         future_pointers: In evaluation, attend to pointers of later conditioning
             frames as well, as training always does.
 
+    Attributes:
+        presence_threshold: In evaluation, an object with a higher object score counts
+            as present: it has a mask and an object pointer. Spatial memories are
+            encoded with 0.
+
     Raises:
         ValueError: If a number is out of range.
 
@@ -232,6 +304,8 @@ class MemoryBank:
         >>> selection = bank.select(store, query)  # for SAM2Tracker
         >>> bank.evict_unreachable(store, query)  # after frame 1 was tracked
     """
+
+    presence_threshold: float = 0.0
 
     def __init__(
         self,
@@ -313,6 +387,33 @@ class MemoryBank:
             if age > 1:
                 time = (now - 2) // stride * stride - (age - 2) * stride
             yield age, time * query.direction
+
+    @property
+    def observes_frames(self) -> bool:
+        """Whether :meth:`observe` is to be called; it costs the pointers of masks."""
+        return type(self).observe is not MemoryBank.observe
+
+    def observe(self, store: MemoryStore, observation: Observation) -> Decision:
+        """Look at what was decoded on a frame, before its memory is encoded.
+
+        A video session calls it for each object and frame, prompted ones included;
+        clips (:mod:`.tracking.clip`) are not observed. The decision may depend on the
+        store and the observation alone: a policy has no state of its own, so that a
+        session may turn, return to any frame, or be copied.
+        """
+        del store, observation  # this policy takes what the decoder judges best
+        return Decision()
+
+    def previous_note(self, store: MemoryStore, query: MemoryQuery) -> object:
+        """Look up the note of the frame before, along the pass.
+
+        Returns:
+            The value, or None without a note, or if that frame was tracked by a pass
+            in the other direction.
+        """
+        note = store.notes.get(query.frame_index - query.direction)
+        is_same_pass = note is not None and note.reverse in (None, query.reverse)
+        return note.value if note is not None and is_same_pass else None
 
     def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
         """Evict the tracked memories that the running pass cannot reach any more.

@@ -1,5 +1,6 @@
 """What the model computes on a frame: features, decoded masks and memories."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -103,6 +104,10 @@ class DecoderStep:
         full_logits: The given mask of a mask prompt, (O, 1, H, W); None if masks were
             decoded, whose ``candidate_logits`` are up-sampled instead.
         points: All points given on the frame so far, or None.
+        candidate_pointers: Object pointers of all candidates, (O, M, C); only in
+            evaluation, for a :class:`MemoryBank` that observes frames.
+        chosen_ious: Estimated IoU of the chosen mask, (O, 1), where the memory bank
+            chose it; None where it is the candidate with the highest.
     """
 
     candidate_logits: Tensor
@@ -112,11 +117,60 @@ class DecoderStep:
     object_score_logits: Tensor
     full_logits: Tensor | None = None
     points: PointPrompt | None = None
+    candidate_pointers: Tensor | None = None
+    chosen_ious: Tensor | None = None
 
     @property
     def ious(self) -> Tensor:
         """Estimated IoU of the chosen mask, (O, 1)."""
+        if self.chosen_ious is not None:
+            return self.chosen_ious
         return self.candidate_ious.amax(dim=1, keepdim=True)
+
+    def select(self, rows: slice) -> 'DecoderStep':
+        """The output for some of the objects."""
+
+        def part(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[rows]
+
+        return DecoderStep(
+            candidate_logits=self.candidate_logits[rows],
+            candidate_ious=self.candidate_ious[rows],
+            mask_logits=self.mask_logits[rows],
+            object_pointer=self.object_pointer[rows],
+            object_score_logits=self.object_score_logits[rows],
+            full_logits=part(self.full_logits),
+            points=None if self.points is None else self.points.select(rows),
+            candidate_pointers=part(self.candidate_pointers),
+            chosen_ious=part(self.chosen_ious),
+        )
+
+    def choose(self, candidates: Sequence[int | None]) -> 'DecoderStep':
+        """Choose the mask of each object among its candidates.
+
+        Args:
+            candidates: Index of the candidate, for each object; None leaves the choice
+                of the decoder.
+
+        Raises:
+            ValueError: If the pointers of the candidates are not known.
+        """
+        if all(candidate is None for candidate in candidates):
+            return self
+        if self.candidate_pointers is None:
+            msg = 'This step has no pointers of its candidates to choose from'
+            raise ValueError(msg)
+        device = self.candidate_ious.device
+        given = torch.tensor([-1 if c is None else c for c in candidates])
+        given = given.to(device, non_blocking=True)  # (O,)
+        best = torch.where(given < 0, self.candidate_ious.argmax(dim=1), given)
+        rows = torch.arange(len(best), device=device)
+        return replace(
+            self,
+            mask_logits=self.candidate_logits[rows, best][:, None],
+            object_pointer=self.candidate_pointers[rows, best],
+            chosen_ious=self.candidate_ious[rows, best][:, None],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@
 Training (:mod:`.clip`) and the video session (:mod:`.session`) run these functions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +44,12 @@ from ...structures import (
 from ..layers import sine_encoding_2d
 from ..mask_decoder import MaskDecoderOutput, SAM2MaskDecoder
 from ..memory_bank import (
+    Decision,
     MemoryBank,
     MemoryQuery,
     MemorySelection,
     MemoryStore,
+    Observation,
     join_selections,
 )
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
@@ -344,21 +346,28 @@ class SAMHeads:
             previous_logits: Masks of the previous step, (O, 1, H4, W4), or None.
         """
         decoded = self._decode(embedding, features, points, previous_logits, mode)
-        present = decoded.object_score_logits > 0
+        bank = self.tracker.memory_bank
+        is_evaluation = mode is TrackingMode.EVALUATION
+        present = decoded.object_score_logits > self._presence_threshold(mode)
         # In float32 under autocast as well: masks are up-sampled or fed back.
         logits = at_least_float32(decoded.mask_logits)  # (O, M, H4, W4)
-        if mode is TrackingMode.EVALUATION or self.tracker.gate_training_masks:
+        if is_evaluation or self.tracker.gate_training_masks:
             logits = gate_masks(logits, present)
         best = decoded.best  # the only candidate, where there is one
+        to_pointer, pointers = self.tracker.object_pointer, None
+        if is_evaluation and bank.observes_frames:
+            pointers = to_pointer(decoded.mask_tokens, present[:, None])  # (O, M, C)
+            pointer = pointers[best]
+        else:
+            pointer = to_pointer(decoded.mask_tokens[best], present)
         return DecoderStep(
             candidate_logits=logits,
             candidate_ious=decoded.ious,
             mask_logits=logits[best][:, None],  # (O, 1, H4, W4)
-            object_pointer=self.tracker.object_pointer(
-                decoded.mask_tokens[best], present
-            ),
+            object_pointer=pointer,
             object_score_logits=decoded.object_score_logits,
             points=points,
+            candidate_pointers=pointers,
         )
 
     def decode_image(
@@ -398,7 +407,7 @@ class SAMHeads:
         return at_least_float32(decoded.mask_logits), decoded.ious
 
     def use_mask_as_output(
-        self, *, mask: Tensor, features: ImageFeatures
+        self, *, mask: Tensor, features: ImageFeatures, mode: TrackingMode
     ) -> DecoderStep:
         """Take a mask prompt as the mask of the frame.
 
@@ -408,10 +417,12 @@ class SAMHeads:
         Returns:
             The mask as logits; only the object pointer comes from the decoder.
         """
-        pointer = self.mask_pointer(embedding=features.embedding, mask=mask)
+        pointer = self.mask_pointer(embedding=features.embedding, mask=mask, mode=mode)
         return given_mask_step(mask, pointer)
 
-    def mask_pointer(self, *, embedding: Tensor, mask: Tensor) -> Tensor:
+    def mask_pointer(
+        self, *, embedding: Tensor, mask: Tensor, mode: TrackingMode
+    ) -> Tensor:
         """Object pointers of given masks.
 
         Args:
@@ -434,7 +445,7 @@ class SAMHeads:
             ),
         )
         pointers = self.tracker.object_pointer
-        pointer = pointers(token, object_score > 0)
+        pointer = pointers(token, object_score > self._presence_threshold(mode))
         present = mask.flatten(1).any(dim=1, keepdim=True)
         blended: Tensor = pointers.blend(pointer, present)
         return blended
@@ -461,6 +472,12 @@ class SAMHeads:
             select_by_stability=mode is TrackingMode.EVALUATION,
         )
         return output
+
+    def _presence_threshold(self, mode: TrackingMode) -> float:
+        """Object score above which an object counts as present."""
+        if mode is TrackingMode.TRAINING:
+            return 0.0
+        return self.tracker.memory_bank.presence_threshold
 
     def _position(self, embedding: Tensor) -> Tensor:
         """Position encoding of an embedding, (1, C, H16, W16)."""
@@ -621,10 +638,12 @@ def decode_frame(
     task: FrameTask,
 ) -> tuple[DecoderStep, ...]:
     """Decode the masks of a frame: the first step, then one for each correction."""
+    mode = task.query.mode
     if task.mask is not None:
-        return (heads.use_mask_as_output(mask=task.mask, features=features),)
+        step = heads.use_mask_as_output(mask=task.mask, features=features, mode=mode)
+        return (step,)
     embedding = heads.tracker.condition_on_memory(features, selection)
-    mode, points = task.query.mode, task.points
+    points = task.points
     step = heads.decode(
         embedding=embedding,
         features=features,
@@ -700,10 +719,12 @@ class ObjectBatch:
     Attributes:
         object_ids: One for each row of ``output``.
         output: Their masks and memories.
+        decisions: Of the memory bank, for each row; None if it does not observe frames.
     """
 
     object_ids: tuple[int, ...]
     output: EncodedFrame
+    decisions: tuple[Decision, ...] | None = None
 
 
 def track_objects(
@@ -713,6 +734,7 @@ def track_objects(
     query: MemoryQuery,
     *,
     max_batch_objects: int,
+    video_size: tuple[int, int] | None = None,
 ) -> Iterator[ObjectBatch]:
     """Track objects with separate memories on a frame; the stores are not changed.
 
@@ -723,10 +745,13 @@ def track_objects(
     Args:
         stores: The memories of each object, by its id.
         features: Features of the frame, (1, ...).
+        max_batch_objects: Largest number of objects in a batch.
+        video_size: Height and width of the video, for a memory bank that observes
+            frames; by default those of the frame that the model sees.
     """
+    bank = heads.tracker.memory_bank
     selections = {
-        object_id: heads.tracker.memory_bank.select(store, query)
-        for object_id, store in stores.items()
+        object_id: bank.select(store, query) for object_id, store in stores.items()
     }
     groups: dict[object, list[int]] = {}
     for object_id, selection in selections.items():
@@ -738,6 +763,46 @@ def track_objects(
             selection = join_selections([selections[object_id] for object_id in batch])
             # Memories expand the shared features to O objects; without any, do it here.
             shared = features if selection.memories else features.repeated(len(batch))
-            steps = decode_frame(heads, shared, selection, task)
+            steps, decisions = decode_frame(heads, shared, selection, task), None
+            if bank.observes_frames:
+                decisions = observe_objects(
+                    bank,
+                    [stores[object_id] for object_id in batch],
+                    steps[-1],
+                    query,
+                    video_size=video_size or features.frame_size,
+                )
+                chosen = steps[-1].choose([d.candidate for d in decisions])
+                steps = (*steps[:-1], chosen)
             output = encode_frame_memory(heads, shared, steps, task)
-            yield ObjectBatch(object_ids=batch, output=output)
+            yield ObjectBatch(object_ids=batch, output=output, decisions=decisions)
+
+
+def observe_objects(
+    bank: MemoryBank,
+    stores: Sequence[MemoryStore],
+    step: DecoderStep,
+    query: MemoryQuery,
+    *,
+    video_size: tuple[int, int],
+    is_prompted: bool = False,
+) -> tuple[Decision, ...]:
+    """Let the memory bank look at what was decoded for each object.
+
+    Args:
+        stores: The memories of each object.
+        step: One row for each object.
+        video_size: As in :class:`Observation`, as is ``is_prompted``.
+    """
+    return tuple(
+        bank.observe(
+            store,
+            Observation(
+                query=query,
+                step=step.select(slice(row, row + 1)),
+                is_prompted=is_prompted,
+                video_size=video_size,
+            ),
+        )
+        for row, store in enumerate(stores)
+    )

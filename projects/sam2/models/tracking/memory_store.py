@@ -155,6 +155,7 @@ class OffloadedMemoryStore(MemoryStore):
         return OffloadedMemoryStore(
             conditioning=dict(self.conditioning),
             tracked=dict(self.tracked),
+            notes=dict(self.notes),
             file=self.file,
             encode_again=self.encode_again,
             offloaded=dict(self.offloaded),

@@ -62,7 +62,7 @@ class PromptableHeads(Protocol):
         """Decode masks (O, M, H4, W4) of an image, and their estimated IoU (O, M)."""
 
     def use_mask_as_output(
-        self, *, mask: Tensor, features: ImageFeatures
+        self, *, mask: Tensor, features: ImageFeatures, mode: TrackingMode
     ) -> DecoderStep:
         """Take a mask prompt as the mask of the frame."""
 

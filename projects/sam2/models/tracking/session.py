@@ -39,13 +39,20 @@ from ...structures import (
     PointPrompt,
     TrackingMode,
 )
-from ..memory_bank import MemoryQuery, MemoryStore, join_selections
+from ..memory_bank import (
+    Decision,
+    FrameNote,
+    MemoryQuery,
+    MemoryStore,
+    join_selections,
+)
 from .frame import (
     FrameTask,
     ObjectBatch,
     decode_frame,
     encode_frame_memory,
     fill_small_holes,
+    observe_objects,
     track_objects,
 )
 from .memory_store import (
@@ -166,10 +173,15 @@ class TrackedObject:
         return None
 
     def add(
-        self, frame_index: int, memory: ObjectMemory, *, conditioning: bool
+        self,
+        frame_index: int,
+        memory: ObjectMemory,
+        *,
+        conditioning: bool,
+        note: FrameNote | None = None,
     ) -> None:
-        """Add the memory of a frame, in place of an earlier one of that frame."""
-        self.store.add(frame_index, memory, conditioning=conditioning)
+        """Add the memory and note of a frame, in place of earlier ones."""
+        self.store.add(frame_index, memory, conditioning=conditioning, note=note)
         self.corrections.discard(frame_index)
 
     def erase(self, frame_index: int) -> None:
@@ -184,7 +196,8 @@ class TrackedObject:
         self.corrections.discard(frame_index)
         memory = self.store.conditioning.get(frame_index)
         if memory is not None:
-            self.store.add(frame_index, memory, conditioning=False)
+            note = self.store.notes.get(frame_index)
+            self.store.add(frame_index, memory, conditioning=False, note=note)
             self.tracked_in_reverse.pop(frame_index, None)
 
     def copy(self) -> 'TrackedObject':
@@ -233,6 +246,7 @@ class VideoSession:
     Attributes:
         objects: By id, in the order in which they were added.
         embeddings: Image features of the latest frames.
+        video_size: Height and width of the video, once a frame of it was read.
         lock: Held by :meth:`edit`; copies share it, as they share the reader.
 
     Example:
@@ -262,6 +276,7 @@ class VideoSession:
         self.reaches_back = reaches_back
         self.objects: dict[int, TrackedObject] = {}
         self.embeddings: OrderedDict[int, ImageFeatures] = OrderedDict()
+        self.video_size: tuple[int, int] | None = None
         self.lock = threading.RLock()
         self.offload_file: OffloadFile | None = None
         self._encodes_again = False
@@ -408,7 +423,8 @@ class VideoSession:
                     with add_context(f'while encoding {prompted}'):
                         encoded[key] = self._encode(frame, output)
                 memory = encoded[key][output.row]  # one encoding for all rows
-                obj.add(frame, memory, conditioning=output.conditioning)
+                note = self._observe_prompt(obj, output)
+                obj.add(frame, memory, conditioning=output.conditioning, note=note)
                 if not output.conditioning:
                     obj.corrections.add(frame)
                 if self.options.clear_around_prompts:
@@ -447,8 +463,11 @@ class VideoSession:
             step = batch.output.final
             shown = fill_small_holes(step.mask_logits, self.options.fill_hole_area)
             memories = self._split(batch.output, shown, binary=False)
+            notes = _notes(batch, reverse=reverse)
             for object_id, memory in zip(batch.object_ids, memories, strict=True):
-                self.objects[object_id].add(frame_index, memory, conditioning=False)
+                self.objects[object_id].add(
+                    frame_index, memory, conditioning=False, note=notes.get(object_id)
+                )
         if self.offload_file is not None:
             self.offload_file.write_pending()  # of the previous step
         for obj in objects:
@@ -530,7 +549,8 @@ class VideoSession:
                 self.add_prompt(frame, [obj.object_id], prompt)
         # Added last, or the frames that are decoded again would attend to them.
         for frame, memory in kept.items():
-            obj.add(frame, memory, conditioning=True)
+            note = obj.store.notes.get(frame)
+            obj.add(frame, memory, conditioning=True, note=note)
         obj.pending = {
             frame: replace(output, conditioning=True)
             for frame, output in obj.pending.items()
@@ -557,8 +577,26 @@ class VideoSession:
                     self.features(frame_index),
                     query,
                     max_batch_objects=self.options.max_batch_objects,
+                    video_size=self.video_size,
                 )
             )
+
+    def _observe_prompt(
+        self, obj: TrackedObject, output: PromptOutput
+    ) -> FrameNote | None:
+        """Let the memory bank look at the output of a prompt."""
+        bank = self.model.tracker.memory_bank
+        if not bank.observes_frames:
+            return None
+        (decision,) = observe_objects(
+            bank,
+            [obj.store],
+            output.step.select(slice(output.row, output.row + 1)),
+            output.task.query,
+            video_size=self.video_size or self.model.data_preprocessor.image_size,
+            is_prompted=True,
+        )
+        return _note(decision, reverse=None)
 
     def _evict(self, obj: TrackedObject, query: MemoryQuery) -> None:
         """Evict memories that neither the pass nor a prompt on a past frame reaches."""
@@ -672,8 +710,9 @@ class VideoSession:
 
     @torch.no_grad()
     def _encode_image(self, frame_index: int) -> ImageFeatures:
-        preprocessor = self.model.data_preprocessor
-        return self.model.encode(preprocessor.frame(self.read_frame(frame_index)))
+        pixels = self.read_frame(frame_index)
+        self.video_size = pixels.shape[0], pixels.shape[1]
+        return self.model.encode(self.model.data_preprocessor.frame(pixels))
 
     @torch.no_grad()
     def _encode_again(
@@ -707,6 +746,20 @@ class VideoSession:
 
         capacity = self.model.tracker.memory_bank.num_frames
         return _cached(self._embeddings_to_encode, frame_index, encode, capacity)
+
+
+def _notes(batch: ObjectBatch, *, reverse: bool) -> dict[int, FrameNote | None]:
+    """Notes of the objects of a batch, by id; empty without decisions."""
+    if batch.decisions is None:
+        return {}
+    decisions = zip(batch.object_ids, batch.decisions, strict=True)
+    return {key: _note(decision, reverse=reverse) for key, decision in decisions}
+
+
+def _note(decision: Decision, *, reverse: bool | None) -> FrameNote | None:
+    if decision.note is None:
+        return None
+    return FrameNote(value=decision.note, reverse=reverse)
 
 
 def _cached(
