@@ -159,12 +159,10 @@ class VideoState(VideoSession, ReleasedState):
     @torch.no_grad()
     def show(self, frame_index: int) -> VideoFrameResult:
         """Resize the latest masks of a frame's objects to the size of the video."""
-        preprocessor = self.model.data_preprocessor
-        device = preprocessor.mean.device
-        height, width = preprocessor.image_size
+        device = self.model.device
         # An object without a mask on this frame is shown absent.
         absent = torch.full(
-            (1, 1, height // 4, width // 4), NO_OBJECT_LOGIT, device=device
+            (1, 1, *self.model.low_res_size), NO_OBJECT_LOGIT, device=device
         )
         unknown = torch.full((1, 1), torch.nan, device=device)
         # The empty tensors come first, since there may be no object.

@@ -31,16 +31,19 @@ from ..models.tracking.frame import (
     gate_masks,
     given_mask_step,
     is_ambiguous,
+    low_res_size_of,
     mask_probs_of,
+    memory_mask_size,
     padding_point,
 )
-from ..ops import send_to_device
+from ..ops import send_to_device, upsample_logits
 from ..structures import (
     DecoderStep,
     HighRes,
     ImageFeatures,
     PointPrompt,
     TrackingMode,
+    low_res_size_at,
 )
 from .graphs import FREE_DIMENSIONS, GRAPHS
 from .manifest import ExportManifest, TensorSpec, read_manifest
@@ -237,6 +240,7 @@ class ExportedTracker:
         self, features: ImageFeatures, logits: Tensor, present: Tensor, *, binary: bool
     ) -> Tensor:
         """Encode the masks of a frame as spatial memories, (O, Cm, H16, W16)."""
+        logits = upsample_logits(logits, memory_mask_size(features.embedding))
         outputs = self._runner.run(
             'remember',
             {
@@ -330,7 +334,7 @@ class ExportedHeads:
         del mode  # decode() refuses training
         inputs = {'embedding': features.embedding[:1], 'mask': mask.float()}
         pointer = self._runner.run('mask_prompt', inputs)['pointer']
-        return given_mask_step(mask, pointer)
+        return given_mask_step(mask, pointer, low_res_size_of(features.embedding))
 
     def _decode(
         self,
@@ -353,9 +357,9 @@ class ExportedHeads:
         else:
             padded = points.followed_by(padding_point(points.coords))
             coords, labels = padded.coords.float(), padded.labels.int()
-        height, width = (4 * cells for cells in embedding.shape[-2:])
         if previous_logits is None:
-            mask_input = embedding.new_zeros(num_objects, 1, height, width)
+            size = low_res_size_of(embedding)
+            mask_input = embedding.new_zeros(num_objects, 1, *size)
         else:
             mask_input = previous_logits.float().expand(num_objects, -1, -1, -1)
         outputs = self._runner.run(
@@ -416,7 +420,10 @@ class ExportedSAM2(ReleasedNames):
         self.manifest = manifest
         self.runner = runner
         self.data_preprocessor = ClipDataPreprocessor(
-            image_size=manifest.image_size, mean=manifest.mean, std=manifest.std
+            image_size=manifest.image_size,
+            mean=manifest.mean,
+            std=manifest.std,
+            size_divisor=1,  # the size is fixed in the graphs
         )
         self.data_preprocessor.to(runner.device)
         self.tracker = ExportedTracker(
@@ -450,6 +457,17 @@ class ExportedSAM2(ReleasedNames):
         return self.runner.device
 
     @property
+    def embedding_stride(self) -> int:
+        """Pixels of the frame for each cell of the image embedding, along a side."""
+        cells = self.manifest.graphs['encode'].outputs[0].shape[-2]
+        return self.manifest.image_size[0] // int(cells)
+
+    @property
+    def low_res_size(self) -> tuple[int, int]:
+        """H4 and W4, the size of the decoder's masks."""
+        return low_res_size_at(self.manifest.image_size, self.embedding_stride)
+
+    @property
     def image_size(self) -> int | tuple[int, int]:
         """As in the release: the side of a square, or height and width."""
         height, width = self.manifest.image_size
@@ -471,6 +489,7 @@ class ExportedSAM2(ReleasedNames):
             ),
             high_res_8=batch.get('high_res_8'),
             high_res_4=batch.get('high_res_4'),
+            stride=self.embedding_stride,
             without_memory=batch['embedding_without_memory'],
         )
 

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..models import SAM2
+from ..models.memory_encoder import MASK_STRIDE
 from ..models.prompt_encoder import PromptEmbeddings
-from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt, TrackingMode
+from ..structures import PointLabel, PointPrompt, TrackingMode
 from .manifest import TensorSpec
 
 # Dimensions that each call chooses, and the smallest size of each.
@@ -229,13 +230,13 @@ class AttendGraph(SAM2Graph):
 class RememberGraph(SAM2Graph):
     """Encode the masks of a frame as spatial memories.
 
-    ``mask_probs`` are in [0, 1] at the size of the frame; ``present`` says whether the
-    object is in the frame.
+    ``mask_probs`` are in [0, 1], 16 times as large as ``embedding``: at the size of the
+    frame, except for SAM 3. ``present`` says whether the object is in the frame.
     """
 
     inputs = (
         EMBEDDING,
-        TensorSpec.of('mask_probs', 'O 1 H W'),
+        TensorSpec.of('mask_probs', 'O 1 Hm Wm'),
         TensorSpec.of('present', 'O 1', 'bool'),
     )
     outputs = (TensorSpec.of('memory', 'O Cm H16 W16'),)
@@ -259,6 +260,7 @@ GRAPHS: dict[str, type[SAM2Graph]] = {
 def fixed_sizes(model: SAM2) -> dict[str, int]:
     """Sizes of all dimensions that are not free, by their letters."""
     height, width = model.data_preprocessor.image_size
+    rows, columns = (side // model.embedding_stride for side in (height, width))
     pointers = model.tracker.object_pointer
     channels = pointers.embed_dims
     return {
@@ -268,8 +270,10 @@ def fixed_sizes(model: SAM2) -> dict[str, int]:
         'Cm': pointers.memory_dims,
         'H': height,
         'W': width,
-        **{f'H{stride}': height // stride for stride in (4, 8, EMBEDDING_STRIDE)},
-        **{f'W{stride}': width // stride for stride in (4, 8, EMBEDDING_STRIDE)},
+        **{f'H{stride}': 16 // stride * rows for stride in (4, 8, 16)},
+        **{f'W{stride}': 16 // stride * columns for stride in (4, 8, 16)},
+        'Hm': MASK_STRIDE * rows,
+        'Wm': MASK_STRIDE * columns,
     }
 
 
@@ -336,7 +340,9 @@ def example_inputs(
         'has_mask_input': integers(0, 2, num_objects).bool(),
     }
     decoded = run('decode')
-    mask_logits = upsample(decoded['mask_logits'])
+    mask_logits = functional.interpolate(
+        decoded['mask_logits'], size=(sizes['Hm'], sizes['Wm']), mode='bilinear'
+    )
     inputs['mask_prompt'] = embedding | {
         'mask': (upsample(normal(num_objects, 1, 4, 4)) > 0).float()
     }

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ..ops import encode_masks
 from ..structures import (
-    LOW_RES_STRIDE,
     FrameMasklets,
     FrameMasks,
     FrameOutput,
@@ -273,10 +272,8 @@ def _prompt_marks(prediction: FramePrediction) -> Iterator[PromptMark]:
         points = output.final.points
         if points is not None and set(object_ids) & set(prediction.prompted_ids):
             low_height, low_width = output.final.mask_logits.shape[2:]  # H4, W4
-            scale = (
-                width / (LOW_RES_STRIDE * low_width),
-                height / (LOW_RES_STRIDE * low_height),
-            )
+            stride = prediction.low_res_stride
+            scale = width / (stride * low_width), height / (stride * low_height)
             yield from marks_of_points(points, object_ids, scale)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..ops import resize_masks
 from ..structures import (
-    LOW_RES_STRIDE,
     FrameMasks,
     FrameOutput,
     FramePrediction,
@@ -84,7 +83,10 @@ class ClipLossAccumulator:
             )
             raise ValueError(msg)
         for output, object_ids in output_groups(prediction):
-            for name, term in self._frame_losses(output, object_ids, truth).items():
+            terms = self._frame_losses(
+                output, object_ids, truth, prediction.low_res_stride
+            )
+            for name, term in terms.items():
                 # Summed on the device, so that nothing waits for it, and in double
                 # precision, so that long videos lose no digits.
                 self._sums[name] = self._sums.get(name, 0) + term.double()
@@ -103,14 +105,15 @@ class ClipLossAccumulator:
         result.set_field(losses, 'losses')
 
     def _frame_losses(
-        self, output: FrameOutput, object_ids: Sequence[int], truth: FrameMasks
+        self,
+        output: FrameOutput,
+        object_ids: Sequence[int],
+        truth: FrameMasks,
+        stride: float,
     ) -> dict[str, Tensor]:
         """Compute the terms for one batch of objects."""
         logits = output.final.mask_logits  # (O, 1, H4, W4)
-        size = (
-            LOW_RES_STRIDE * logits.shape[2],
-            LOW_RES_STRIDE * logits.shape[3],
-        )
+        size = round(stride * logits.shape[2]), round(stride * logits.shape[3])
         true_masks = dict(zip(truth.object_ids, truth.masks, strict=True))
         empty = np.zeros(truth.masks.shape[1:], dtype=bool)
         masks = np.stack([true_masks.get(i, empty) for i in object_ids])

@@ -27,14 +27,15 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
     """Collates clips on the device, and normalises frames there.
 
     Args:
-        image_size: Height and width of the model's input, multiples of 32. Frames of a
-            video are resized to it; clips must have it already, unless
-            :class:`ClipRandomResize` drew their size.
+        image_size: Height and width of the model's input. Frames of a video are resized
+            to it; clips must have it already, unless :class:`ClipRandomResize` drew
+            their size.
         mean: Mean of red, green and blue, in 0..255.
         std: Standard deviation of red, green and blue, in 0..255.
+        size_divisor: What the backbone needs the sides to be multiples of.
 
     Raises:
-        ValueError: If a side of ``image_size`` is no multiple of 32.
+        ValueError: If a side of ``image_size`` is no multiple of ``size_divisor``.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         image_size: tuple[int, int] = (1024, 1024),
         mean: Sequence[float] = (123.675, 116.28, 103.53),
         std: Sequence[float] = (58.395, 57.12, 57.375),
+        size_divisor: int = 32,
     ) -> None:
         super().__init__(non_blocking=True)
-        if any(side % 32 or side <= 0 for side in image_size):
-            msg = f'image_size is {image_size}; give multiples of 32'
+        if any(side % size_divisor or side <= 0 for side in image_size):
+            msg = f'image_size is {image_size}; give multiples of {size_divisor}'
             raise ValueError(msg)
+        self.size_divisor = size_divisor
         self.image_size = image_size
         self._mean = torch.tensor(mean).view(3, 1, 1)
         self._std = torch.tensor(std).view(3, 1, 1)

@@ -11,7 +11,6 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..structures import EMBEDDING_STRIDE
 from .layers import (
     MLP,
     LayerNorm2d,
@@ -26,6 +25,7 @@ from .memory_bank import MemorySelection
 TimeEncoding = Literal['none', 'signed', 'unsigned']
 TIME_ENCODINGS: tuple[str, ...] = get_args(TimeEncoding)
 MASK_CHANNELS = (1, 4, 16, 64, 256)  # four times as many at half the resolution
+MASK_STRIDE = 2 ** (len(MASK_CHANNELS) - 1)  # 16, for each cell of the memory
 NUM_FUSER_LAYERS = 2
 EXPANSION = 4  # of the channels within a block
 LAYER_SCALE = 1e-6
@@ -64,9 +64,9 @@ class MemoryEncoder(nn.Module):
             ValueError: If the mask is not 16 times as large as the features.
         """
         height, width = embedding.shape[-2:]
-        if mask.shape[-2:] != (EMBEDDING_STRIDE * height, EMBEDDING_STRIDE * width):
+        if mask.shape[-2:] != (MASK_STRIDE * height, MASK_STRIDE * width):
             msg = (
-                f'Expected a mask 16 times as large as the features of '
+                f'Expected a mask {MASK_STRIDE} times as large as the features of '
                 f'{(height, width)}, but got {tuple(mask.shape[-2:])}; '
                 f'resize the mask to the frame that the model sees'
             )

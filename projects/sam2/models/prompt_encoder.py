@@ -38,11 +38,16 @@ class SAM2PromptEncoder(nn.Module):
 
     Args:
         embed_dims: C.
+        stride: Pixels of the frame, the unit of the points, for each cell of the image
+            embedding, along a side; 14 in SAM 3.
     """
 
-    def __init__(self, *, embed_dims: int = 256) -> None:
+    def __init__(
+        self, *, embed_dims: int = 256, stride: int = EMBEDDING_STRIDE
+    ) -> None:
         super().__init__()
         self.embed_dims = embed_dims
+        self.stride = stride
         self.position_encoding = FourierPositionEncoding(embed_dims)
         self.point_embeddings = nn.ModuleList(
             nn.Embedding(1, embed_dims) for _ in range(NUM_POINT_EMBEDDINGS)
@@ -103,7 +108,7 @@ class SAM2PromptEncoder(nn.Module):
         Returns:
             (O, P, C).
         """
-        height, width = (EMBEDDING_STRIDE * cells for cells in embedding_size)
+        height, width = (self.stride * cells for cells in embedding_size)
         # Coordinates name pixels; + 0.5 is the centre of a pixel.
         x, y = (points.coords + 0.5).unbind(-1)  # (O, P) each
         # Dividing by a tensor (width, height) would wait for the device.

@@ -18,7 +18,7 @@ from ..checkpoints import (
     map_from_released,
     map_to_released,
 )
-from ..structures import EMBEDDING_STRIDE, PointLabel, PointPrompt
+from ..structures import PointLabel, PointPrompt, low_res_size_at
 from .layers import sine_encoding_2d
 from .mask_decoder import SAM2MaskDecoder
 from .prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
@@ -368,10 +368,10 @@ class ReleasedPromptEncoder(ReleasedPart):
         height, width = input_size
         self.input_image_size = input_size
         self.image_embedding_size = (
-            height // EMBEDDING_STRIDE,
-            width // EMBEDDING_STRIDE,
+            height // part.stride,
+            width // part.stride,
         )
-        self.mask_input_size = (height // 4, width // 4)
+        self.mask_input_size = low_res_size_at(input_size, part.stride)
         self.embed_dim = part.embed_dims
 
     def forward(

@@ -18,6 +18,7 @@ from ..structures import (
     TrackingMode,
     VideoRecord,
     VideoResult,
+    low_res_size_at,
 )
 from .adaptation import frozen_modules
 from .compiling import Backend, compile_model
@@ -188,6 +189,17 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         use_fast_settings(self)
 
     @property
+    def embedding_stride(self) -> int:
+        """Pixels of the frame for each cell of the image embedding, along a side."""
+        stride: int = self.prompt_encoder.stride
+        return stride
+
+    @property
+    def low_res_size(self) -> tuple[int, int]:
+        """H4 and W4, the size of the decoder's masks at the model's image size."""
+        return low_res_size_at(self.data_preprocessor.image_size, self.embedding_stride)
+
+    @property
     def heads(self) -> SAMHeads:
         """Prompt encoder, mask decoder and tracker, which work together on a frame."""
         return SAMHeads(
@@ -356,4 +368,5 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
             position=self.tracker.position(embedding),
             high_res_8=high_res_8,
             high_res_4=high_res_4,
+            stride=self.embedding_stride,
         )

@@ -34,7 +34,6 @@ from .tracking.rounds import (
     track_video,
 )
 
-SIZE_STEP = 32  # of the model's input, in pixels
 MAX_SCALE = 8  # of it; larger ones are mistakes, and fill the memory
 
 
@@ -100,7 +99,8 @@ class SAM2TTAModel(BaseTTAModel):
         data_preprocessor: Replaces the one of ``module``, if that is a config.
         flips: Whether the frames are mirrored from left to right.
         scales: Sizes of the input, relative to that of the model; each is rounded to a
-            multiple of 32. Each flip is combined with each scale.
+            multiple of the model's ``size_divisor``. Each flip is combined with each
+            scale.
 
     Raises:
         ValueError: If there is no view, or a scale is not above 0 or too large.
@@ -238,9 +238,9 @@ def _is_list_of(values: object, kind: type | UnionType) -> bool:
 def _at_scale(model: SAM2, scale: float) -> SAM2:
     """The model with another input size; it shares the weights."""
     preprocessor = model.data_preprocessor
+    step = preprocessor.size_divisor
     height, width = (
-        max(round(side * scale / SIZE_STEP), 1) * SIZE_STEP
-        for side in preprocessor.image_size
+        max(round(side * scale / step), 1) * step for side in preprocessor.image_size
     )
     if (height, width) == tuple(preprocessor.image_size):
         return model

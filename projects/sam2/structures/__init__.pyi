@@ -9,6 +9,7 @@ from .prompts import FramePrompt, PointLabel, PointPrompt, PromptMark, marks_of_
 from .tracking import (
     EMBEDDING_STRIDE,
     LOW_RES_STRIDE,
+    MASKS_PER_CELL,
     DecoderStep,
     EncodedFrame,
     FrameMemory,
@@ -16,6 +17,7 @@ from .tracking import (
     HighRes,
     ImageFeatures,
     TrackingMode,
+    low_res_size_at,
     select_high_res,
 )
 from .video import (
@@ -35,6 +37,7 @@ from .video import (
 __all__ = [
     'EMBEDDING_STRIDE',
     'LOW_RES_STRIDE',
+    'MASKS_PER_CELL',
     'VOID_LABEL',
     'ClipBatch',
     'ClipSample',
@@ -61,6 +64,7 @@ __all__ = [
     'VideoRecord',
     'VideoResult',
     'VideoSource',
+    'low_res_size_at',
     'marks_of_points',
     'select_high_res',
     'set_dataset_epoch',

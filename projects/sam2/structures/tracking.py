@@ -10,8 +10,10 @@ from typing_extensions import Self
 
 from .prompts import PointPrompt
 
+# Of SAM 2, in pixels of the frame; other models bring a stride of their own.
 EMBEDDING_STRIDE = 16  # of the image embedding and of spatial memories
 LOW_RES_STRIDE = 4  # of the masks that the decoder predicts
+MASKS_PER_CELL = EMBEDDING_STRIDE // LOW_RES_STRIDE  # along a side, in every model
 
 # Projected features of strides 8 and 4; None where the mask decoder takes none.
 HighRes = tuple[Tensor, Tensor] | None
@@ -28,12 +30,14 @@ class ImageFeatures:
             (B, C / 4, H8, W8); None where it takes none.
         high_res_4: Stride-4 features, projected for the decoder,
             (B, C / 8, H4, W4); None likewise.
+        stride: Pixels of the frame for each cell of ``embedding``, along a side.
     """
 
     embedding: Tensor
     position: Tensor
     high_res_8: Tensor | None
     high_res_4: Tensor | None
+    stride: int = EMBEDDING_STRIDE
 
     @property
     def high_res(self) -> HighRes:
@@ -46,7 +50,7 @@ class ImageFeatures:
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frame that the model sees, in pixels."""
         height, width = self.embedding.shape[-2:]
-        return EMBEDDING_STRIDE * height, EMBEDDING_STRIDE * width
+        return self.stride * height, self.stride * width
 
     def select(self, index: Tensor) -> Self:
         """Select the frame of each object.
@@ -71,6 +75,17 @@ class ImageFeatures:
             return self
         device = self.embedding.device
         return self.select(torch.zeros(num_objects, dtype=torch.int64, device=device))
+
+
+def low_res_size_at(image_size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """H4 and W4, the size of the decoder's masks, for an image of a size.
+
+    Args:
+        image_size: Height and width in pixels.
+        stride: Pixels for each cell of the image embedding, along a side.
+    """
+    height, width = (MASKS_PER_CELL * (side // stride) for side in image_size)
+    return height, width
 
 
 def select_high_res(high_res: HighRes, rows: Tensor | slice) -> HighRes:

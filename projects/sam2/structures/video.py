@@ -9,7 +9,7 @@ from mmengine.structures import BaseDataElement
 from numpy.typing import NDArray
 
 from .prompts import PromptMark
-from .tracking import FrameOutput
+from .tracking import LOW_RES_STRIDE, FrameOutput
 
 VOID_LABEL = 255  # of pixels to be ignored, in label images of 8 bits
 
@@ -122,6 +122,8 @@ class FramePrediction:
         prompt_round: The round of prompts that this prediction follows.
         marks: Points and boxes of the prompts, in pixels of the file, if they are not
             in ``outputs``.
+        low_res_stride: Pixels of the frame that the model saw, the unit of the points
+            in ``outputs``, for each pixel of the masks there.
     """
 
     frame_index: int
@@ -132,6 +134,7 @@ class FramePrediction:
     prompted_ids: tuple[int, ...] = ()
     prompt_round: PromptRound = PromptRound()
     marks: tuple[PromptMark, ...] = ()
+    low_res_stride: float = LOW_RES_STRIDE
 
 
 @runtime_checkable

@@ -331,10 +331,8 @@ class DetectAndTrack:
 
     def _low_res_masks(self, frame_index: int) -> dict[int, Tensor]:
         """Mask of each object on a frame, (H4, W4), bool; empty where it is absent."""
-        height, width = self._image_size
-        nothing = torch.zeros(
-            height // 4, width // 4, dtype=torch.bool, device=self.predictor.device
-        )
+        size = self._state.model.low_res_size
+        nothing = torch.zeros(size, dtype=torch.bool, device=self.predictor.device)
         outputs = {
             key: obj.output(frame_index) for key, obj in self._state.objects.items()
         }
@@ -348,9 +346,8 @@ class DetectAndTrack:
         """Masks of the detections as logits, (D, 1, H4, W4)."""
         model = self._state.model
         if detections.masks is not None:
-            height, width = self._image_size
             masks = detections.masks[:, None].to(self.predictor.device)
-            return resize_masks(masks, (height // 4, width // 4)).float() - 0.5
+            return resize_masks(masks, model.low_res_size).float() - 0.5
         features = self._state.features(frame_index)
         image = EncodedImage(
             embedding=model.tracker.condition_on_memory(features, None),

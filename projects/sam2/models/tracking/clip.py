@@ -186,7 +186,7 @@ def losses_in_groups(
         'high_res_4': features.high_res_4,
     }
     with_graph = {name: map_ for name, map_ in levels.items() if map_ is not None}
-    without_graph = {
+    without_graph: dict[str, Any] = {
         name: tensor.detach().requires_grad_(tensor.requires_grad)
         for name, tensor in with_graph.items()
     }

@@ -30,6 +30,7 @@ from ...ops import (
     upsample_logits,
 )
 from ...structures import (
+    MASKS_PER_CELL,
     DecoderStep,
     EncodedFrame,
     FrameMemory,
@@ -52,6 +53,7 @@ from ..memory_bank import (
     Observation,
     join_selections,
 )
+from ..memory_encoder import MASK_STRIDE
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 from .promptable import PromptableHeads
 
@@ -248,6 +250,7 @@ class SAM2Tracker(nn.Module):
         Returns:
             (O, Cm, H16, W16).
         """
+        logits = upsample_logits(logits, memory_mask_size(features.embedding))
         probs = mask_probs_of(logits, binary=binary)
         return self.encode_mask_memory(features.embedding, probs, present)
 
@@ -258,7 +261,7 @@ class SAM2Tracker(nn.Module):
 
         Args:
             embedding: Features of the frame, (O | 1, C, H16, W16).
-            mask_probs: (O, 1, H, W), in [0, 1].
+            mask_probs: In [0, 1], of :func:`memory_mask_size`.
             present: Whether the object is in the frame, (O, 1), bool.
 
         Returns:
@@ -308,6 +311,16 @@ def _embedding(*shape: int) -> nn.Parameter:
     parameter = nn.Parameter(torch.zeros(shape))
     nn.init.trunc_normal_(parameter, std=0.02)
     return parameter
+
+
+def memory_mask_size(embedding: Tensor) -> tuple[int, int]:
+    """Size of the masks that the memory encoder takes with an image embedding."""
+    return MASK_STRIDE * embedding.shape[-2], MASK_STRIDE * embedding.shape[-1]
+
+
+def low_res_size_of(embedding: Tensor) -> tuple[int, int]:
+    """H4 and W4, the size of the decoder's masks, for an image embedding."""
+    return MASKS_PER_CELL * embedding.shape[-2], MASKS_PER_CELL * embedding.shape[-1]
 
 
 def mask_probs_of(logits: Tensor, *, binary: bool) -> Tensor:
@@ -418,7 +431,7 @@ class SAMHeads:
             The mask as logits; only the object pointer comes from the decoder.
         """
         pointer = self.mask_pointer(embedding=features.embedding, mask=mask, mode=mode)
-        return given_mask_step(mask, pointer)
+        return given_mask_step(mask, pointer, low_res_size_of(features.embedding))
 
     def mask_pointer(
         self, *, embedding: Tensor, mask: Tensor, mode: TrackingMode
@@ -440,7 +453,7 @@ class SAMHeads:
             prompts=self._prompts(
                 embedding,
                 padding_point(given),
-                self.tracker.mask_prompt_downsample(given),
+                self._mask_prompt_logits(given, embedding),
                 num_objects=given.shape[0],
             ),
         )
@@ -449,6 +462,13 @@ class SAMHeads:
         present = mask.flatten(1).any(dim=1, keepdim=True)
         blended: Tensor = pointers.blend(pointer, present)
         return blended
+
+    def _mask_prompt_logits(self, mask: Tensor, embedding: Tensor) -> Tensor:
+        """Convert masks (O, 1, H, W) to logits that refine a mask, (O, 1, H4, W4)."""
+        logits: Tensor = self.tracker.mask_prompt_downsample(mask)
+        size = low_res_size_of(embedding)
+        # A quarter of the frame has that size only where the stride is 16.
+        return logits if logits.shape[-2:] == size else downsample_logits(logits, size)
 
     def _decode(
         self,
@@ -541,17 +561,19 @@ def best_masks(logits: Tensor, ious: Tensor) -> Tensor:
     return logits[objects, ious.argmax(dim=1)][:, None]
 
 
-def given_mask_step(mask: Tensor, object_pointer: Tensor) -> DecoderStep:
+def given_mask_step(
+    mask: Tensor, object_pointer: Tensor, low_res_size: tuple[int, int]
+) -> DecoderStep:
     """The output of a frame whose masks are given.
 
     Args:
         mask: (O, 1, H, W), bool.
         object_pointer: Of :meth:`SAMHeads.mask_pointer`, (O, C).
+        low_res_size: H4 and W4.
     """
     given = at_least_float32(mask.to(object_pointer.dtype))
     full_logits = given * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
-    height, width = mask.shape[-2:]
-    logits = downsample_logits(full_logits, (height // 4, width // 4))
+    logits = downsample_logits(full_logits, low_res_size)
     present = mask.flatten(1).any(dim=1, keepdim=True)  # (O, 1)
     scores = present * GIVEN_MASK_SCALE + GIVEN_MASK_BIAS
     return DecoderStep(

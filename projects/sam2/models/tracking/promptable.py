@@ -79,6 +79,14 @@ class PromptableModel(Protocol):
         """Device of the features."""
 
     @property
+    def embedding_stride(self) -> int:
+        """Pixels of the frame for each cell of the image embedding, along a side."""
+
+    @property
+    def low_res_size(self) -> tuple[int, int]:
+        """H4 and W4, the size of the decoder's masks at the model's image size."""
+
+    @property
     def tracker(self) -> PromptableTracker:
         """The memory path."""
 

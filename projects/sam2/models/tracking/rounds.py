@@ -34,6 +34,7 @@ from ...ops import (
     upsample_logits,
 )
 from ...structures import (
+    MASKS_PER_CELL,
     FrameMasks,
     FrameOutput,
     FramePrediction,
@@ -169,6 +170,7 @@ def track_video(
             truth=truth,
             outputs=outputs,
             prompted_ids=new_ids,
+            low_res_stride=model.embedding_stride / MASKS_PER_CELL,
         )
 
 
