@@ -8,6 +8,7 @@ from .mask_decoder import SAM2MaskDecoder
 from .memory_attention import MemoryAttention
 from .memory_bank import MemoryBank, MemoryBankEmpty
 from .memory_encoder import MemoryEncoder, SAM2ObjectPointer
+from .policies import MemoryBankDAM4SAM
 from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
 from .sam2 import SAM2
@@ -26,6 +27,7 @@ __all__ = [
     'HieraFPN',
     'MemoryAttention',
     'MemoryBank',
+    'MemoryBankDAM4SAM',
     'MemoryBankEmpty',
     'MemoryEncoder',
     'SAM2Freezing',

@@ -27,6 +27,7 @@ from ...ops import (
     fill_holes,
     match_weights,
     non_overlapping,
+    send_to_device,
     upsample_logits,
 )
 from ...structures import (
@@ -697,8 +698,15 @@ def encode_frame_memory(
     features: ImageFeatures,
     steps: tuple[DecoderStep, ...],
     task: FrameTask,
+    *,
+    conditions: Sequence[bool] = (),
 ) -> EncodedFrame:
-    """Encode the masks of the last step as a memory."""
+    """Encode the masks of the last step as a memory.
+
+    Args:
+        conditions: For each object, whether its mask is thresholded before, as that of
+            a prompted frame (:class:`Decision`); empty where this holds for none.
+    """
     last = steps[-1]
     full_logits = last.full_logits
     if full_logits is None or task.reread_prompt:
@@ -710,6 +718,8 @@ def encode_frame_memory(
         is_reread_prompt = task.reread_prompt and task.prompt is not None
         is_prompted = last.points is not None or is_reread_prompt
         binary = tracker.binary_clicked_memories and is_prompted
+    if any(conditions):
+        full_logits = _threshold_rows(full_logits, conditions)
     spatial = tracker.encode_memory(
         features, full_logits, last.object_score_logits > 0, binary=binary
     )
@@ -721,6 +731,17 @@ def encode_frame_memory(
     )
     frame_index = task.query.frame_index
     return EncodedFrame(frame_index=frame_index, steps=steps, memory=memory)
+
+
+def _threshold_rows(logits: Tensor, rows: Sequence[bool]) -> Tensor:
+    """Logits whose probabilities are exactly 0 and 1, for some of the objects.
+
+    Args:
+        logits: (O, 1, H, W).
+        rows: One for each object.
+    """
+    given = send_to_device(torch.tensor(rows), logits.device)[:, None, None, None]
+    return torch.where(given, torch.where(logits > 0, torch.inf, -torch.inf), logits)
 
 
 def fill_small_holes(logits: Tensor, max_area: float) -> Tensor:
@@ -796,7 +817,13 @@ def track_objects(
                 )
                 chosen = steps[-1].choose([d.candidate for d in decisions])
                 steps = (*steps[:-1], chosen)
-            output = encode_frame_memory(heads, shared, steps, task)
+            output = encode_frame_memory(
+                heads,
+                shared,
+                steps,
+                task,
+                conditions=[decision.conditions for decision in decisions or ()],
+            )
             yield ObjectBatch(object_ids=batch, output=output, decisions=decisions)
 
 

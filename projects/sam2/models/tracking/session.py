@@ -462,7 +462,8 @@ class VideoSession:
         for batch in batches:
             step = batch.output.final
             shown = fill_small_holes(step.mask_logits, self.options.fill_hole_area)
-            memories = self._split(batch.output, shown, binary=False)
+            binary = [decision.conditions for decision in batch.decisions or ()]
+            memories = self._split(batch.output, shown, binary=binary)
             notes = _notes(batch, reverse=reverse)
             for object_id, memory in zip(batch.object_ids, memories, strict=True):
                 self.objects[object_id].add(
@@ -665,10 +666,11 @@ class VideoSession:
         repeated = features.repeated(len(step.mask_logits))
         encoded = encode_frame_memory(heads, repeated, (step,), output.task)
         binary = heads.tracker.binary_clicked_memories
-        return self._split(encoded, step.mask_logits, binary=binary)
+        num_objects = len(step.mask_logits)
+        return self._split(encoded, step.mask_logits, binary=[binary] * num_objects)
 
     def _split(
-        self, output: EncodedFrame, shown: Tensor, *, binary: bool
+        self, output: EncodedFrame, shown: Tensor, *, binary: Sequence[bool]
     ) -> list[ObjectMemory]:
         """Split the memories of a batch by object.
 
@@ -676,7 +678,8 @@ class VideoSession:
 
         Args:
             shown: Masks that are shown, (O, 1, H4, W4).
-            binary: The encoded masks were thresholded.
+            binary: For each object, whether its encoded mask was thresholded; empty
+                where none was.
         """
         step, memory = output.final, output.memory
         spatial = memory.spatial.to(self.options.memory_dtype or memory.spatial.dtype)
@@ -685,7 +688,6 @@ class VideoSession:
         masks = at_least_float32(shown)
         is_filled = shown is not step.mask_logits
         encoding = MaskEncoding(
-            binary=binary,
             autocast=_autocast_dtype(spatial.device),
             fill_hole_area=self.options.fill_hole_area if is_filled else 0.0,
         )
@@ -703,7 +705,7 @@ class VideoSession:
                     encoded_logits=step.mask_logits[rows].clone()
                     if is_filled
                     else mask,
-                    encoding=encoding,
+                    encoding=replace(encoding, binary=bool(binary) and binary[row]),
                 )
             )
         return memories
