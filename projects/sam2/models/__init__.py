@@ -8,7 +8,7 @@ from .mask_decoder import SAM2MaskDecoder
 from .memory_attention import MemoryAttention
 from .memory_bank import MemoryBank, MemoryBankEmpty
 from .memory_encoder import MemoryEncoder, SAM2ObjectPointer
-from .policies import MemoryBankDAM4SAM
+from .policies import MemoryBankDAM4SAM, MemoryBankSAMURAI
 from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
 from .sam2 import SAM2
@@ -29,6 +29,7 @@ __all__ = [
     'MemoryBank',
     'MemoryBankDAM4SAM',
     'MemoryBankEmpty',
+    'MemoryBankSAMURAI',
     'MemoryEncoder',
     'SAM2Freezing',
     'SAM2ImageEncoder',

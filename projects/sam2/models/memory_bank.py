@@ -9,7 +9,7 @@ Override :meth:`MemoryBank.tracked_frames` (which frames are attended to) and
 the estimated IoU of its mask and the object score.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -426,11 +426,23 @@ class MemoryBank:
         # The stride's grid may lie up to stride - 1 frames before the second latest.
         spatial_reach = 1 + self.stride * max(self.num_frames - 2, 0)
         reach = max(spatial_reach, self.max_pointers - 1)
+        kept = self.kept_frames(store, query)
         for frame in tuple(store.tracked):
+            if frame in kept:
+                continue
             distance = (query.frame_index - frame) * query.direction
             # Later frames may be needed by a later pass: evict them only to disk.
             if distance > reach or (store.can_restore and distance < -reach):
                 store.evict(frame)
+
+    def kept_frames(self, store: MemoryStore, query: MemoryQuery) -> Collection[int]:
+        """Tracked frames that later ones attend to, however far they are.
+
+        Args:
+            query: As for :meth:`evict_unreachable`.
+        """
+        del store, query  # this policy depends on time alone
+        return ()
 
     def _nearest(self, frames: tuple[int, ...], frame_index: int) -> tuple[int, ...]:
         """Conditioning frames to attend to, in the order in which they are read."""

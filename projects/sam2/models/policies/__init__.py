@@ -1,5 +1,10 @@
-"""Memory policies of other work than SAM 2, each a memory bank in a file of its own."""
+"""Policies that select memories, and masks, by more than their age.
+
+Each is a :class:`MemoryBank` in its own file, with a config of the same name in
+``configs/_base_/policies``.
+"""
 
 from .dam4sam import MemoryBankDAM4SAM
+from .samurai import MemoryBankSAMURAI
 
-__all__ = ['MemoryBankDAM4SAM']
+__all__ = ['MemoryBankDAM4SAM', 'MemoryBankSAMURAI']
