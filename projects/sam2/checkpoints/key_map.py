@@ -81,6 +81,10 @@ blocks.#.shortcut.*           blocks.#.proj.*       =
 
 image_encoder.neck.  image_encoder.neck.  vision_encoder.neck.
 lateral_convs.#.*  convs.#.conv.*  convs.#.*
+projection.weight  convs.0.conv_1x1.weight  =
+projection_norm.*  convs.0.norm_0.*         =
+conv.weight        convs.0.conv_3x3.weight  =
+conv_norm.*        convs.0.norm_1.*         =
 
 tracker.memory_attention.  memory_attention.  =
 layers.#.self_attention.@.*   layers.#.self_attn.@.*         =

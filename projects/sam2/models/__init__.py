@@ -2,6 +2,11 @@
 
 from .adaptation import SAM2Freezing, SAM2LowRankAdapters
 from .data_preprocessor import ClipDataPreprocessor
+from .efficienttam import (
+    EfficientTAMCrossAttention,
+    EfficientTAMNeck,
+    EfficientTAMViT,
+)
 from .hiera import Hiera
 from .image_encoder import HieraFPN, SAM2ImageEncoder
 from .mask_decoder import SAM2MaskDecoder
@@ -23,6 +28,9 @@ from .tracking.rounds import (
 __all__ = [
     'SAM2',
     'ClipDataPreprocessor',
+    'EfficientTAMCrossAttention',
+    'EfficientTAMNeck',
+    'EfficientTAMViT',
     'Hiera',
     'HieraFPN',
     'MemoryAttention',

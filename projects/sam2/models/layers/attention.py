@@ -90,14 +90,18 @@ class Attention(nn.Module):
         k = self._split_heads(self.key(key))  # (O, heads, L, C / heads)
         return self._attend(q, k, value)
 
-    def _attend(self, q: Tensor, k: Tensor, value: Tensor) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, value: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Attend within each head and project the output."""
         dropout = self.dropout if self.training else 0.0
-        if self.has_narrow_values and self.prefers_narrow_values(q, k, dropout):
+        is_narrow = self.has_narrow_values and mask is None
+        if is_narrow and self.prefers_narrow_values(q, k, dropout):
             gathered = self._attend_before_projection(q, k, value, dropout)
         else:
             v = self._split_heads(self.value(value))  # (O, heads, L, C / heads)
-            gathered = attend(q, k, v, dropout).transpose(1, 2).flatten(2)  # (O, N, C)
+            attended = attend(q, k, v, dropout, mask)  # (O, heads, N, C / heads)
+            gathered = attended.transpose(1, 2).flatten(2)  # (O, N, C)
         output: Tensor = self.output(gathered)
         return output
 
@@ -188,6 +192,18 @@ class RotaryAttention(Attention):
         Raises:
             ValueError: If the numbers of tokens do not fit the map.
         """
+        q, k = self._rotated(query, key, feature_size, num_unrotated, key_pooling)
+        return self._attend(q, k, value)
+
+    def _rotated(
+        self,
+        query: Tensor,
+        key: Tensor,
+        feature_size: tuple[int, int] | None,
+        num_unrotated: int,
+        key_pooling: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Project and rotate queries and keys: (O, heads, N | L, C / heads)."""
         num_cells = query.shape[1]
         num_rotated = key.shape[1] - num_unrotated
         height, width = feature_size or (math.isqrt(num_cells),) * 2
@@ -205,7 +221,7 @@ class RotaryAttention(Attention):
         key_table = rotary_table(height, width, channels, device, key_pooling)
         q = rotate(self._split_heads(self.query(query)), table)
         k = rotate_keys(self._split_heads(self.key(key)), key_table, num_unrotated)
-        return self._attend(q, k, value)
+        return q, k
 
 
 rotate_keys = recomputable(rotate)

@@ -30,6 +30,7 @@ class PixelLinear(nn.Conv2d):
     Args:
         in_channels: Channels of the maps.
         out_channels: Channels of the results.
+        bias: Add a learned bias.
 
     Attributes:
         in_bfloat16: As in :class:`Linear`.
@@ -37,8 +38,10 @@ class PixelLinear(nn.Conv2d):
 
     in_bfloat16 = False
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=1)
+    def __init__(
+        self, in_channels: int, out_channels: int, *, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1, bias=bias)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, Cout, H, W), in channels-last layout."""
