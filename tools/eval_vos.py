@@ -10,7 +10,9 @@ sav         every object from the first frame on which truth or prediction shows
             without the first and last frame
 
 and davis-all-frames, appearance-all-frames and sav-all-frames, which skip no frame.
-Missing predictions count as empty and are reported.
+Missing predictions count as empty and are reported. --mosev2 adds the scores of MOSEv2:
+J&Ḟ, whose contour threshold adapts to the size of the object, and its means over the
+frames on which objects are gone (d) and after they return (r).
 
     python tools/eval_vos.py work_dirs/masks data/DAVIS/Annotations/480p --workers 8
     python tools/eval_vos.py work_dirs/masks data/sav_val/Annotations_6fps \
@@ -22,6 +24,7 @@ scores cannot be computed.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +37,8 @@ from progress_bar import progress_bar  # type: ignore[import-not-found]
 from projects.sam2.engine.command_line import call_tool
 
 if TYPE_CHECKING:
-    from projects.sam2.apis.folder_scores import FolderScores
+    from projects.sam2.apis.folder_scores import FolderScores, ScoringTask
+    from projects.sam2.evaluation import VideoScores
 
 # Keys of evaluation.PROTOCOLS, whose import takes seconds.
 PROTOCOL_NAMES = (
@@ -57,6 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('pred', type=Path, help='folder of the predictions')
     add('truth', type=Path, help='folder of the ground truth')
     add('--protocol', choices=PROTOCOL_NAMES, default='davis', metavar='NAME')
+    add('--mosev2', action='store_true', help='add the scores of MOSEv2, J&Ḟ, d and r')
     add('--binary', action='store_true', help='all values except 0 are object 1')
     add('--list', type=Path, metavar='FILE', help='videos to score (default: all)')
     add('--workers', type=int, default=1, help='processes (default 1)')
@@ -78,6 +83,25 @@ def describe(scores: 'FolderScores') -> list[str]:
     return [f'! {line}' for line in lines]
 
 
+def score_mosev2(
+    task: 'ScoringTask', names: Sequence[str], options: argparse.Namespace
+) -> 'Sequence[VideoScores]':
+    """Score the folder again by the measure of MOSEv2; write its tables if asked to."""
+    from projects.sam2.apis.folder_scores import score_folder
+    from projects.sam2.evaluation import summarise, write_report
+
+    with progress_bar('MOSEv2') as advance:
+        videos = score_folder(
+            replace(task, measure='mosev2'),
+            names=names,
+            num_workers=options.workers,
+            advance=advance,
+        ).videos
+    if options.out is not None:
+        write_report(options.out / 'mosev2', videos, summarise(videos))
+    return videos
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; return 1 for missing predictions with ``--strict``, else 0."""
     options = parse_arguments(arguments)
@@ -85,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from projects.sam2.datasets.io.mask_folders import list_mask_videos
     from projects.sam2.evaluation import (
         PROTOCOLS,
+        describe_mosev2,
         describe_no_objects,
         describe_summary,
         format_tables,
@@ -108,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_report(options.out, scores.videos, summary)
     print(format_tables(scores.videos, summary))
     print(describe_summary(summary))
+    if options.mosev2:
+        print(describe_mosev2(score_mosev2(task, names, options)))
     print('\n'.join(describe(scores)) or 'No missing or extra predictions')
     if not summary.num_objects:
         print(f'! {describe_no_objects(scores.videos)}')

@@ -7,7 +7,7 @@ mask and reports other files. The archive is written only if there is no problem
     python tools/pack_submission.py work_dirs/masks mose.zip --layout mose \
         --frames data/MOSE/valid/JPEGImages
 
-davis, mose           <video>/<frame>.png, with a palette
+davis, mose, mosev2   <video>/<frame>.png, with a palette
 youtube-vos, lvos     Annotations/<video>/<frame>.png, with a palette
 sav                   <video>/<object>/<frame>.png
 
@@ -27,7 +27,7 @@ from progress_bar import progress_bar  # type: ignore[import-not-found]
 from projects.sam2.engine.command_line import call_tool
 
 # Keys of datasets.processing.submission.LAYOUTS, whose import takes seconds.
-LAYOUT_NAMES = ('davis', 'mose', 'youtube-vos', 'lvos', 'sav')
+LAYOUT_NAMES = ('davis', 'mose', 'mosev2', 'youtube-vos', 'lvos', 'sav')
 MAX_PRINTED = 30
 
 

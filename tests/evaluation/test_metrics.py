@@ -248,6 +248,7 @@ def test_files_hold_each_object_and_each_frame(
         'frames': [1],
         'frame_j': [0.1],
         'frame_f': [0.1],
+        'shown': [],
     }
     assert {path.name for path in folder.iterdir()} == {
         OBJECT_FILE,

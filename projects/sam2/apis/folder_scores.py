@@ -30,12 +30,14 @@ class ScoringTask:
             object folders, whose numbers are then the labels.
         protocol: Config of the protocol, see ``PROTOCOLS``.
         binary: All values except 0 are object 1, also 255 (DAVIS 2016).
+        measure: How masks are compared: ``davis`` or ``mosev2``.
     """
 
     pred: Path
     truth: Path
     protocol: Mapping[str, Any]
     binary: bool = False
+    measure: str = 'davis'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,8 @@ def score_video(
         pred = open_mask_video(task.pred / name, binary=task.binary)
         pred.check_void()
         _refuse_object_0(truth, pred)
-    scorer = VideoScorer(TASK_UTILS.build(dict(task.protocol)))
+    protocol = TASK_UTILS.build(dict(task.protocol))
+    scorer = VideoScorer(protocol, measure=task.measure)
     scorer.begin(range(len(truth.stems)))
     for index, stem in enumerate(truth.stems):
         frame_pred = pred if pred is not None and stem in pred.stems else None

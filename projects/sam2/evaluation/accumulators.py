@@ -45,11 +45,14 @@ class JFAccumulator:
             ``JFSAVProtocol``.
     """
 
+    field = 'scores'
+    measure = 'davis'
+
     def __init__(self, *, protocol: Mapping[str, Any] | None = None) -> None:
         self.protocol: JFProtocol = TASK_UTILS.build(
             dict(protocol or {'type': 'JFDavisProtocol'})
         )
-        self._scorer = VideoScorer(self.protocol)
+        self._scorer = VideoScorer(self.protocol, measure=self.measure)
         self._source: VideoSource | None = None
         self._pending: deque[int] = deque()  # annotated frames not scored yet
 
@@ -75,14 +78,15 @@ class JFAccumulator:
             self._score(prediction.frame_index, prediction.truth, masks)
 
     def finish(self, result: VideoResult) -> None:
-        """Set ``result.scores``."""
+        """Set the field of the result."""
         self._score_skipped(None)
-        result.set_field(self._scorer.finish(self._video.name), 'scores')
+        result.set_field(self._scorer.finish(self._video.name), self.field)
 
     @property
     def _video(self) -> VideoSource:
         if self._source is None:
-            msg = 'JFAccumulator was given a frame before a video; call begin() first'
+            name = type(self).__name__
+            msg = f'{name} was given a frame before a video; call begin() first'
             raise ValueError(msg)
         return self._source
 
@@ -107,6 +111,21 @@ class JFAccumulator:
         except ValueError as error:
             msg = f'{self._video.name}, frame {frame_index}: {error}'
             raise ValueError(msg) from error
+
+
+@TASK_UTILS.register_module()
+class JFMosev2Accumulator(JFAccumulator):
+    """Scores the masks of a video by the J and F of MOSEv2, beside those of DAVIS.
+
+    Sets ``result.mosev2_scores`` to :class:`VideoScores`, see
+    :func:`score_masks_mosev2`.
+
+    Args:
+        protocol: As for :class:`JFAccumulator`; MOSEv2 uses that of DAVIS.
+    """
+
+    field = 'mosev2_scores'
+    measure = 'mosev2'
 
 
 @TASK_UTILS.register_module()

@@ -71,13 +71,19 @@ def score_labels(
 
 
 def score_masks(
-    pred: Sequence[Mask], truth: Sequence[Mask], void: Mask | None = None
+    pred: Sequence[Mask],
+    truth: Sequence[Mask],
+    void: Mask | None = None,
+    *,
+    radius: float | None = None,
 ) -> FrameScores:
     """Score masks that may overlap.
 
     Args:
         pred: A mask (height, width) for each object, bool.
         void: (height, width), bool, pixels to ignore.
+        radius: In pixels, within which two contours match (:func:`disk_kernel`); None
+            for that of DAVIS, :func:`boundary_radius`.
 
     Raises:
         ValueError: If the masks differ in size or number.
@@ -91,9 +97,9 @@ def score_masks(
         group = slice(first, first + NUM_BITS)
         packed = _pack_masks(pred[group], truth[group], void)
         points = points_of_bits(scan_squares(packed))
-        scores = _concatenated(
-            scores, _score_points(points, range(len(truth[group])), packed.size)
-        )
+        objects = range(len(truth[group]))
+        group_scores = _score_points(points, objects, packed.size, radius)
+        scores = _concatenated(scores, group_scores)
     return scores
 
 
@@ -120,13 +126,20 @@ def region_similarity(pred: Mask, truth: Mask, void: Mask | None = None) -> floa
     return float(np.count_nonzero(intersection) / area) if area else 1.0
 
 
-def boundary_f(pred: Mask, truth: Mask, void: Mask | None = None) -> float:
+def boundary_f(
+    pred: Mask,
+    truth: Mask,
+    void: Mask | None = None,
+    *,
+    radius: float | None = None,
+) -> float:
     """Compute F of one object.
 
     Args:
         pred: (height, width), bool.
         truth: (height, width), bool.
         void: (height, width), bool, pixels to ignore.
+        radius: See :func:`score_masks`.
 
     Returns:
         In [0, 1]; 1 where neither mask has a contour.
@@ -134,7 +147,7 @@ def boundary_f(pred: Mask, truth: Mask, void: Mask | None = None) -> float:
     Raises:
         ValueError: If the masks differ in size.
     """
-    return score_masks([pred], [truth], void).f[0]
+    return score_masks([pred], [truth], void, radius=radius).f[0]
 
 
 def boundary_map(mask: Mask) -> Mask:
@@ -275,11 +288,15 @@ def _check_sizes(maps: Sequence[NDArray[Any]]) -> None:
 
 
 def _score_points(
-    points: 'ContourPoints', objects: Sequence[int], size: Size
+    points: 'ContourPoints',
+    objects: Sequence[int],
+    size: Size,
+    radius: float | None = None,
 ) -> FrameScores:
     """Score objects by their number in ``points``."""
     num_truth, num_pred = points.count().tolist()
-    unmatched = find_unmatched(points, size, boundary_radius(size))
+    radius = boundary_radius(size) if radius is None else radius
+    unmatched = find_unmatched(points, size, radius)
     num_missed, num_wrong = points.count(unmatched).tolist()
     j, f = [], []
     for obj in objects:
@@ -558,30 +575,57 @@ def points_of_bits(squares: Squares) -> ContourPoints:
 MAX_DISK_POINTS = 2048  # that are compared with the disk at once, to stay in the cache
 
 
-def find_unmatched(points: ContourPoints, size: Size, radius: int) -> NDArray[np.int64]:
+def find_unmatched(
+    points: ContourPoints, size: Size, radius: float
+) -> NDArray[np.int64]:
     """Find the points that are farther than a radius from the contour to match.
 
     Args:
         size: Height and width of the frame in pixels.
-        radius: In pixels.
+        radius: In pixels, of :func:`disk_kernel`.
 
     Returns:
         (K,), indices of the points.
     """
     rows = points.positions // size[1]
     columns = points.positions - rows * size[1]
-    grids = [
-        _grid(size, radius, 2 * points.pred_bit, shifted=shifted)
-        for shifted in (False, True)
-    ]
-    cells, is_filled = _fill_cells(points, rows, columns, grids[0])
-    candidates = np.flatnonzero(~is_filled.take(cells ^ points.pred_bit))
-    cells, is_filled = _fill_cells(points, rows, columns, grids[1])
-    partners = cells.take(candidates) ^ points.pred_bit
-    candidates = candidates.take(np.flatnonzero(~is_filled.take(partners)))
+    candidates = np.arange(len(points.positions))
+    side = _cell_side(radius)
+    for shifted in (False, True) if side else ():
+        grid = _grid(size, side, 2 * points.pred_bit, shifted=shifted)
+        cells, is_filled = _fill_cells(points, rows, columns, grid)
+        partners = cells.take(candidates) ^ points.pred_bit
+        candidates = candidates.take(np.flatnonzero(~is_filled.take(partners)))
     if not len(candidates):
         return candidates
     return _beyond_disk(points, (rows, columns), candidates, size, radius)
+
+
+def disk_kernel(radius: float) -> Mask:
+    """Draw the disk within which contours match, as ``skimage.morphology.disk`` does.
+
+    The pixels lie on a grid that begins at ``-radius``. If the radius is not a whole
+    number, the disk is therefore up to a pixel off its middle: the evaluation of MOSEv2
+    compares contours with such disks.
+
+    Returns:
+        (D, D), the point to match at index ``D // 2`` of both axes.
+    """
+    grid = np.arange(-radius, radius + 1)
+    inside: Mask = grid[:, None] ** 2 + grid**2 <= radius**2
+    return inside
+
+
+@lru_cache(maxsize=64)
+def _cell_side(radius: float) -> int:
+    """Largest side of a cell whose points all match each other, 0 for none."""
+    kernel = disk_kernel(radius)
+    middle = len(kernel) // 2
+    sides = 0
+    for reach in range(min(middle + 1, len(kernel) - middle)):
+        ends = [middle - reach, middle + reach]
+        sides += bool(kernel[np.ix_(ends, ends)].all())
+    return sides
 
 
 def _fill_cells(
@@ -603,15 +647,14 @@ def _fill_cells(
 Grid = tuple[NDArray[np.int64], NDArray[np.int64], int]
 
 
-@lru_cache(maxsize=16)
-def _grid(size: Size, radius: int, num_contours: int, *, shifted: bool) -> Grid:
-    """Lay a grid whose cells have corners at most a radius apart.
+@lru_cache(maxsize=64)
+def _grid(size: Size, side: int, num_contours: int, *, shifted: bool) -> Grid:
+    """Lay a grid of square cells.
 
     Returns:
         What each row and each column adds to the index of a cell, which leaves room for
         the number of a contour, and the number of cells.
     """
-    side = math.isqrt(radius**2 // 2) + 1
     rows, columns = (
         (np.arange(length) + (side // 2 if shifted else 0)) // side for length in size
     )
@@ -628,7 +671,7 @@ def _beyond_disk(
     coordinates: tuple[NDArray[np.int64], NDArray[np.int64]],
     candidates: NDArray[np.int64],
     size: Size,
-    radius: int,
+    radius: float,
 ) -> NDArray[np.int64]:
     """Choose the candidates with no point of the other contour within the radius.
 
@@ -639,24 +682,25 @@ def _beyond_disk(
         coordinates: Rows and columns of all points.
     """
     rows, columns = coordinates
-    margin = -(-radius // 64)  # words on either side, so that no disk leaves the bitmap
+    reach = len(disk_kernel(radius)) // 2
+    margin = -(-reach // 64)  # words on either side, so that no disk leaves the bitmap
     row_words = -(-size[1] // 64) + 2 * margin + 1
-    bitmap_words = (size[0] + 2 * radius) * row_words
+    bitmap_words = (size[0] + 2 * reach) * row_words
     bitmaps = np.zeros(2 * points.pred_bit * bitmap_words, np.uint64)
-    starts = (rows + radius) * row_words + margin  # word of a row's first pixel
+    starts = (rows + reach) * row_words + margin  # word of a row's first pixel
     bits = np.left_shift(np.uint64(1), (columns & 63).astype(np.uint64))
     words = points.contours * bitmap_words + starts + (columns >> 6)
     np.bitwise_or.at(bitmaps, words, bits)
 
     starts += (points.contours ^ points.pred_bit) * bitmap_words
-    left_edges = columns - radius
+    left_edges = columns - reach
     row_offsets, disk_masks = _disk(radius, row_words)
     unmatched = []
     for first in range(0, len(candidates), MAX_DISK_POINTS):
         block = candidates[first : first + MAX_DISK_POINTS]
         left = left_edges.take(block)
         shift = (left & 63).astype(np.uint64)
-        words = starts.take(block) + (left >> 6) + row_offsets  # (2R + 1, K)
+        words = starts.take(block) + (left >> 6) + row_offsets  # (D, K)
         is_near = np.zeros(len(block), np.uint64)
         for mask in disk_masks:
             # 64 pixels from the left edge on begin in one word and end in the next.
@@ -669,20 +713,21 @@ def _beyond_disk(
     return np.concatenate(unmatched)
 
 
-@lru_cache(maxsize=16)
-def _disk(radius: int, row_words: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Rows of a disk.
+@lru_cache(maxsize=64)
+def _disk(
+    radius: float, row_words: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Rows of a disk of D x D pixels.
 
     Returns:
-        (2 * radius + 1, 1), offset of each row in words; and (words of a row,
-        2 * radius + 1, 1), its pixels as bits, from the left edge of the disk on.
+        (D, 1), offset of each row in words; and (words of a row, D, 1), its pixels as
+        bits, from the left edge of the disk on.
     """
-    offsets = range(-radius, radius + 1)
-    half_widths = [math.isqrt(radius**2 - offset**2) for offset in offsets]
-    bits = [((1 << (2 * half + 1)) - 1) << (radius - half) for half in half_widths]
+    kernel = disk_kernel(radius)
+    side = len(kernel)
+    bits = [sum(1 << int(column) for column in np.flatnonzero(row)) for row in kernel]
     masks = [
-        [(row >> first) & (2**64 - 1) for row in bits]
-        for first in range(0, 2 * radius + 1, 64)
+        [(row >> first) & (2**64 - 1) for row in bits] for first in range(0, side, 64)
     ]
-    row_offsets = np.arange(-radius, radius + 1) * row_words
+    row_offsets = (np.arange(side) - side // 2) * row_words
     return row_offsets[:, None], np.array(masks, np.uint64)[:, :, None]

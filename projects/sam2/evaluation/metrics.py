@@ -20,6 +20,7 @@ from mmengine.registry import METRICS
 from ..ops import write_atomically
 from ..ops.screen import ScreenText
 from ..structures import VideoRecord
+from .mosev2 import describe_mosev2, disappearance_scores, reappearance_scores
 from .scores import (
     ObjectScores,
     PredictionGaps,
@@ -136,6 +137,37 @@ class JFMetric(VideoMetric):
 
 
 @METRICS.register_module()
+class JFMosev2Metric(VideoMetric):
+    """Mean J and F of MOSEv2 over the objects of all videos, 0 to 100.
+
+    Reports ``mosev2/J&F_dot``, its parts ``mosev2/J`` and ``mosev2/F_dot``, and J&F
+    with a dot where objects are gone (``mosev2/J&F_dot_d``) and after they return
+    (``mosev2/J&F_dot_r``); NaN where no object counts. To stand beside J&F::
+
+        model = dict(
+            accumulators=[dict(type='JFAccumulator'), dict(type='JFMosev2Accumulator')]
+        )
+        val_evaluator = [dict(type='JFMetric'), dict(type='JFMosev2Metric')]
+    """
+
+    default_prefix = 'mosev2'
+    field = 'mosev2_scores'
+    accumulator = "dict(type='JFMosev2Accumulator')"
+
+    def average(self, videos: list[VideoScores]) -> dict[str, float]:
+        """Average over the objects of all videos."""
+        print_log(ScreenText(describe_mosev2(videos)), logger='current')
+        summary = summarise(videos)
+        return {
+            'J&F_dot': summary.j_and_f,
+            'J': summary.j,
+            'F_dot': summary.f,
+            'J&F_dot_d': disappearance_scores(videos).j_and_f,
+            'J&F_dot_r': reappearance_scores(videos).j_and_f,
+        }
+
+
+@METRICS.register_module()
 class JFRoundsMetric(VideoMetric):
     """Mean J&F over the objects of all videos, 0 to 100, by number of prompted frames.
 
@@ -193,8 +225,9 @@ class ClipDumpResults(BaseMetric):
     videos, in the order of the dataset, each a dict with
 
     - ``video_name`` and ``sample_index``;
-    - ``scores``: J and F of each object on each frame (0 to 1), and ``rounds``, the
-      same for each round of prompts, where the model has an accumulator for them;
+    - ``scores``: J and F of each object on each frame (0 to 1), ``mosev2_scores``,
+      those of MOSEv2, and ``rounds``, J and F for each round of prompts, where the
+      model has an accumulator for them;
     - ``frames``: of each recorded frame ``frame_index``, ``frame_name``,
       ``object_ids``, ``prompted_ids`` and ``segmentations``, a mask per object as
       COCO's compressed RLE at the size of the file.
@@ -229,7 +262,7 @@ class ClipDumpResults(BaseMetric):
                 'video_name': result['video_name'],
                 'sample_index': int(result['sample_index']),
             }
-            for name in ('scores', 'rounds'):
+            for name in ('scores', 'mosev2_scores', 'rounds'):
                 if name in result:
                     video[name] = _plain(result[name])
             frames = result['masklets'].frames if 'masklets' in result else ()

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from mmengine.registry import TASK_UTILS
 from numpy.typing import NDArray
 
-from ..structures import FrameMasks
+from ..structures import VOID_LABEL, FrameMasks
 from .jf import FrameScores, Mask, scan_labels, score_masks
+from .mosev2 import score_masks_mosev2
 from .scores import ObjectScores, PredictionGaps, VideoScores
 
 # Configs of the protocols, by their names on the command line.
@@ -24,6 +25,22 @@ PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     'appearance-all-frames': {'type': 'JFAppearanceProtocol', 'skip_first': False},
     'sav': {'type': 'JFSAVProtocol'},
     'sav-all-frames': {'type': 'JFSAVProtocol', 'skip_ends': False},
+}
+
+
+class FrameMeasure(Protocol):
+    """Scores the objects of a frame, such as :func:`score_masks`."""
+
+    def __call__(
+        self, pred: Sequence[Mask], truth: Sequence[Mask], void: Mask | None = None
+    ) -> FrameScores:
+        """Compute J and F of each object."""
+
+
+# How the masks of a frame are compared, by name.
+MEASURES: Mapping[str, FrameMeasure] = {
+    'davis': score_masks,
+    'mosev2': score_masks_mosev2,
 }
 
 
@@ -164,17 +181,29 @@ class JFSAVProtocol(JFProtocol):
 
 
 class VideoScorer:
-    """Collects the scores of a video's objects under a protocol, frame by frame."""
+    """Collects the scores of a video's objects under a protocol, frame by frame.
 
-    def __init__(self, protocol: JFProtocol) -> None:
+    Args:
+        protocol: Chooses the objects that count.
+        measure: How masks are compared, a key of ``MEASURES``.
+
+    Raises:
+        ValueError: If there is no such measure.
+    """
+
+    def __init__(self, protocol: JFProtocol, *, measure: str = 'davis') -> None:
+        if measure not in MEASURES:
+            msg = f'No measure {measure!r}; choose one of {", ".join(MEASURES)}'
+            raise ValueError(msg)
         self._protocol = protocol
+        self._measure = MEASURES[measure]
         self.begin(())
 
     def begin(self, annotated_frames: Sequence[int]) -> None:
         """Start a video."""
         self._protocol.begin(annotated_frames)
-        # (frame index, J, F) of each object that counts.
-        self._scores: dict[int, list[tuple[int, float, float]]] = {}
+        # (frame index, J, F, shown) of each object that counts.
+        self._scores: dict[int, list[tuple[int, float, float, bool]]] = {}
         self._truth_ids: set[int] = set()  # objects with a pixel of ground truth
         self._pred_ids: set[int] = set()  # objects with a predicted pixel
         self._predicted_ids: set[int] = set()  # with a predicted mask, even empty
@@ -203,8 +232,18 @@ class VideoScorer:
         object_ids = self._choose(
             frame_index, frame_name, scan.truth_ids, scan.pred_ids, predicted_ids
         )
-        if object_ids:
-            self._keep(frame_index, object_ids, scan.score(object_ids))
+        if not object_ids:
+            return
+        if self._measure is score_masks:
+            scores = scan.score(object_ids)  # all objects in one scan
+        else:
+            void = truth == VOID_LABEL if truth.dtype == np.uint8 else None
+            scores = self._measure(
+                [scan.pred == object_id for object_id in object_ids],
+                [scan.truth == object_id for object_id in object_ids],
+                void,
+            )
+        self._keep(frame_index, object_ids, scores, scan.truth_ids)
 
     def add_masks(
         self,
@@ -234,12 +273,12 @@ class VideoScorer:
             missing = [i for i in object_ids if i not in pred]
             self._missing_frames += [f'{frame_name} of {i}' for i in missing]
         empty = np.zeros(truth.masks.shape[1:], np.bool_)
-        scores = score_masks(
+        scores = self._measure(
             [pred_masks.get(i, empty) for i in object_ids],
             [true_masks.get(i, empty) for i in object_ids],
             truth.void,
         )
-        self._keep(frame_index, object_ids, scores)
+        self._keep(frame_index, object_ids, scores, truth_ids)
 
     def _choose(
         self,
@@ -260,10 +299,15 @@ class VideoScorer:
         return object_ids
 
     def _keep(
-        self, frame_index: int, object_ids: Sequence[int], scores: FrameScores
+        self,
+        frame_index: int,
+        object_ids: Sequence[int],
+        scores: FrameScores,
+        truth_ids: Collection[int],
     ) -> None:
         for object_id, j, f in zip(object_ids, scores.j, scores.f, strict=True):
-            self._scores.setdefault(object_id, []).append((frame_index, j, f))
+            row = (frame_index, j, f, object_id in truth_ids)
+            self._scores.setdefault(object_id, []).append(row)
 
     def finish(self, video_name: str) -> VideoScores:
         """Return the scores of the video.
@@ -273,10 +317,15 @@ class VideoScorer:
         """
         objects = []
         for object_id in sorted(self._scores.keys() & self._protocol.reported()):
-            frames, frame_j, frame_f = zip(*self._scores[object_id], strict=True)
+            columns = zip(*self._scores[object_id], strict=True)
+            frames, frame_j, frame_f, shown = columns
             objects.append(
                 ObjectScores(
-                    object_id=object_id, frames=frames, frame_j=frame_j, frame_f=frame_f
+                    object_id=object_id,
+                    frames=frames,
+                    frame_j=frame_j,
+                    frame_f=frame_f,
+                    shown=shown,
                 )
             )
         scored_ids = {obj.object_id for obj in objects}

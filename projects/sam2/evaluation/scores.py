@@ -19,12 +19,15 @@ class ObjectScores:
         frames: Frame indices, ascending, at least one.
         frame_j: J on each of them.
         frame_f: F on each of them.
+        shown: Whether the ground truth shows the object on each of them; empty in
+            reports that were written before it was kept.
     """
 
     object_id: int
     frames: tuple[int, ...]
     frame_j: tuple[float, ...]
     frame_f: tuple[float, ...]
+    shown: tuple[bool, ...] = ()
 
     @property
     def j(self) -> float:

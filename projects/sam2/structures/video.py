@@ -155,6 +155,7 @@ class VideoResult(BaseDataElement):
     sample_index: int
     video_name: str
     scores: Any
+    mosev2_scores: Any
     masklets: Any
     losses: Any
     rounds: Any

@@ -171,3 +171,14 @@ def test_progress_is_reported(submission: Submission) -> None:
     calls: list[tuple[int, int]] = []
     check_submission(submission, lambda done, total: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
+
+
+def test_mosev2_expects_masks_named_by_number(submission: Submission) -> None:
+    rule = replace(submission, layout=LAYOUTS['mosev2'], frames=None)
+    assert not check_submission(rule)
+    first = submission.root / 'a' / '00000.png'
+    first.rename(first.with_name('mask_00000.png'))
+    assert any(
+        line.startswith('a/mask_00000.png: the server expects a number')
+        for line in check_submission(rule)
+    )

@@ -23,15 +23,18 @@ class Layout:
     Attributes:
         prefix: Folder that holds the videos; empty for none.
         by_object: A folder of masks per object; otherwise palette images.
+        numbered: The names of the masks must be numbers.
     """
 
     prefix: str = ''
     by_object: bool = False
+    numbered: bool = False
 
 
 LAYOUTS: Mapping[str, Layout] = {
     'davis': Layout(),
     'mose': Layout(),
+    'mosev2': Layout(numbered=True),
     'youtube-vos': Layout(prefix='Annotations'),
     'lvos': Layout(prefix='Annotations'),
     'sav': Layout(by_object=True),
@@ -111,6 +114,12 @@ def _check_video(submission: Submission, name: str) -> list[str]:
         for file in _all_files(folder)
         if not file.lower().endswith('.png')
     ]
+    if layout.numbered:
+        problems += [
+            f'{name}/{stem}.png: the server expects a number as its name (00000.png)'
+            for stem in video.stems
+            if not stem.isdecimal()
+        ]
     size = None
     if submission.frames is not None:
         try:
