@@ -33,6 +33,7 @@ default_hooks = dict(
         rule='greater',
     ),
     non_finite=dict(type='ClipNonFiniteHook', max_consecutive=5, max_total=100),
+    distillation=dict(type='SAM2DistillationHook'),
     preemption=dict(type='ClipPreemptionHook'),
     visualization=dict(type='ClipVisualizationHook'),
 )

@@ -2,6 +2,7 @@
 
 from .adaptation import SAM2Freezing, SAM2LowRankAdapters
 from .data_preprocessor import ClipDataPreprocessor
+from .distillation import SAM2Distillation
 from .efficienttam import (
     EfficientTAMCrossAttention,
     EfficientTAMNeck,
@@ -39,6 +40,7 @@ __all__ = [
     'MemoryBankEmpty',
     'MemoryBankSAMURAI',
     'MemoryEncoder',
+    'SAM2Distillation',
     'SAM2Freezing',
     'SAM2ImageEncoder',
     'SAM2ImageRounds',

@@ -1,6 +1,6 @@
 """SAM 2: the model that MMEngine's Runner trains, validates and predicts with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -33,12 +33,21 @@ from .layers import (
 from .pretrained import PretrainedModule
 from .prompt_simulator import PromptPlan
 from .released_names import ReleasedNames, instead_of
-from .tracking.clip import losses_in_groups, split_objects, track_clip
-from .tracking.frame import SAMHeads
+from .tracking.clip import (
+    ClipPrompts,
+    PromptSource,
+    losses_in_groups,
+    split_objects,
+    track_clip,
+)
+from .tracking.frame import FeatureObserver, SAMHeads
 from .tracking.rounds import collect_predictions, predict_video
 
 PartConfig = dict[str, Any]
 NUM_HIGH_RES_LEVELS = 2  # strides 4 and 8
+# Tracks objects of encoded clips with their prompts, and returns the losses, divided by
+# the number of objects.
+Score = Callable[[ClipBatch, ImageFeatures, ClipPrompts, Tensor], dict[str, Tensor]]
 
 
 @MODELS.register_module()
@@ -130,7 +139,7 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         )
         # Objects tracked at a time in training, set by SAM2LowMemoryHook; None for all.
         self.objects_at_once: int | None = None
-        self.loss_module = None if loss is None else MODELS.build(loss)
+        self.loss_module: Any = None if loss is None else MODELS.build(loss)
         self.accumulators = [TASK_UTILS.build(config) for config in accumulators]
         for config in adaptations:
             TASK_UTILS.build(config).adapt(self)
@@ -257,26 +266,31 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         Raises:
             ValueError: If the model has no loss.
         """
-        loss_module = self.loss_module
-        if loss_module is None:
+        if self.loss_module is None:
             msg = 'This model was built without a loss; give `loss` in its config'
             raise ValueError(msg)
+        return self._losses_of_clips(batch, self.encode(batch.frames), self._score)
+
+    def _losses_of_clips(
+        self, batch: ClipBatch, features: ImageFeatures, score: Score
+    ) -> dict[str, Tensor]:
+        """Plan the prompts of encoded clips, and score all objects or group by group.
+
+        Args:
+            score: Tracks objects and computes their losses, as :meth:`_score` does.
+        """
         # The plan must be equal on all ranks and after a resume: it depends on these.
         hub = MessageHub.get_current_instance()
         step, seed = hub.get_info('iter', 0), hub.get_info('seed', 0)
         plan = self.prompt_simulator.plan(batch.num_frames, step, seed)
         plan = plan.where_annotated(batch.annotated_frames)
-        features = self.encode(batch.frames)
-        num_objects = loss_module.count_objects(batch.targets)
+        num_objects = self.loss_module.count_objects(batch.targets)
 
         def track_and_score(
             objects: ClipBatch, features: ImageFeatures
         ) -> dict[str, Tensor]:
-            outputs = self._track(objects, features, plan, TrackingMode.TRAINING)
-            losses: dict[str, Tensor] = loss_module(
-                outputs, objects.targets, num_objects=num_objects
-            )
-            return losses
+            prompts = ClipPrompts(self.prompt_simulator, objects, plan)
+            return score(objects, features, prompts, num_objects)
 
         if self.objects_at_once is None:
             return track_and_score(batch, features)
@@ -284,6 +298,22 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
         parts = (self.tracker, self.prompt_encoder, self.mask_decoder)
         parameters = [parameter for part in parts for parameter in part.parameters()]
         return losses_in_groups(groups, features, parameters, track_and_score)
+
+    def _score(
+        self,
+        objects: ClipBatch,
+        features: ImageFeatures,
+        prompts: ClipPrompts,
+        num_objects: Tensor,
+        observe: FeatureObserver | None = None,
+    ) -> dict[str, Tensor]:
+        """Track objects in training, and compute the task loss."""
+        mode = TrackingMode.TRAINING
+        outputs = self._track(objects, features, prompts, mode, observe)
+        losses: dict[str, Tensor] = self.loss_module(
+            outputs, objects.targets, num_objects=num_objects
+        )
+        return losses
 
     def _forward(self, batch: ClipBatch) -> tuple[FrameOutput, ...]:
         """Track clips with the prompts of validation."""
@@ -299,24 +329,27 @@ class SAM2(ReleasedNames, PretrainedModule, BaseModel):
             The output of each frame, for all objects of the batch.
         """
         plan = plan.where_annotated(batch.annotated_frames)
-        return self._track(batch, self.encode(batch.frames), plan, mode)
+        training = mode is TrackingMode.TRAINING
+        simulator = self.prompt_simulator if training else self.val_prompt_simulator
+        prompts = ClipPrompts(simulator, batch, plan)
+        return self._track(batch, self.encode(batch.frames), prompts, mode)
 
     def _track(
         self,
         batch: ClipBatch,
         features: ImageFeatures,
-        plan: PromptPlan,
+        prompts: PromptSource,
         mode: TrackingMode,
+        observe: FeatureObserver | None = None,
     ) -> tuple[FrameOutput, ...]:
-        training = mode is TrackingMode.TRAINING
         with recompute_activations(self):
             return track_clip(
                 self.heads,
-                self.prompt_simulator if training else self.val_prompt_simulator,
+                prompts,
                 batch=batch,
                 features=features,
-                plan=plan,
                 mode=mode,
+                observe=observe,
             )
 
     @torch.no_grad()

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...ops import resize_masks
 from ...structures import (
     ClipBatch,
     ClipTargets,
@@ -19,29 +20,52 @@ from ...structures import (
 )
 from ..memory_bank import MemoryQuery, MemoryStore
 from ..prompt_simulator import ClickGenerators, PromptPlan, SAM2PromptSimulator
-from .frame import FrameTask, SAMHeads, segment_frame, track_frame
+from .frame import (
+    FeatureObserver,
+    FrameTask,
+    SAMHeads,
+    segment_frame,
+    track_frame,
+)
+
+
+class PromptSource(Protocol):
+    """Prompts the objects of a batch of clips; see :class:`ClipPrompts`."""
+
+    @property
+    def plan(self) -> PromptPlan:
+        """Prompted frames, which must be annotated."""
+
+    @property
+    def num_corrections(self) -> int:
+        """Number of correction clicks on a corrected frame."""
+
+    def first_prompt(self, frame: int) -> FramePrompt | None:
+        """Prompt all objects of a frame, if it is a conditioning frame."""
+
+    def corrections(self, frame: int) -> Callable[[Tensor], PointPrompt] | None:
+        """Function from mask logits (O, 1, H, W) to clicks, if the frame gets any."""
 
 
 def track_clip(
     heads: SAMHeads,
-    simulator: SAM2PromptSimulator,
+    prompts: PromptSource,
     *,
     batch: ClipBatch,
     features: ImageFeatures,
-    plan: PromptPlan,
     mode: TrackingMode,
+    observe: FeatureObserver | None = None,
 ) -> tuple[FrameOutput, ...]:
-    """Track all objects of a batch of clips, prompted as planned.
+    """Track all objects of a batch of clips.
 
     Args:
         features: Features of all frames, (B * T, ...), video-major.
-        plan: Prompted frames, which must be annotated.
+        observe: Called with the features of each frame that attends to memories.
 
     Returns:
         The outputs of all frames, in their order in the clip.
     """
-    prompts = ClipPrompts(simulator, batch, plan)
-    store = MemoryStore()
+    plan, store = prompts.plan, MemoryStore()
     outputs: dict[int, FrameOutput] = {}
     order = tracking_order(plan, batch.num_frames)
     for frame in order:
@@ -52,7 +76,8 @@ def track_clip(
             prompt=prompts.first_prompt(frame),
             uses_memory=frame not in plan.prompts,
             correct=prompts.corrections(frame),
-            num_corrections=simulator.num_corrections,
+            num_corrections=prompts.num_corrections,
+            observe=observe,
         )
         frame_features = features.select(batch.frame_of_object(frame))  # (O, ...)
         if frame == order[-1]:  # no other frame will attend to it
@@ -72,7 +97,12 @@ def tracking_order(plan: PromptPlan, num_frames: int) -> list[int]:
 
 
 class ClipPrompts:
-    """Simulated prompts of a batch of clips, drawn in the order of tracking."""
+    """Simulated prompts of a batch of clips, drawn in the order of tracking.
+
+    Attributes:
+        first_prompts: The prompts that were drawn, by frame.
+        clicks: The correction clicks that were drawn, by frame.
+    """
 
     def __init__(
         self, simulator: SAM2PromptSimulator, batch: ClipBatch, plan: PromptPlan
@@ -80,9 +110,16 @@ class ClipPrompts:
         self.simulator = simulator
         self.plan = plan
         self.targets = batch.targets
-        self.clicks = ClickGenerators(
+        self.generators = ClickGenerators(
             batch.seeds, batch.objects_per_clip, batch.frames.device
         )
+        self.first_prompts: dict[int, FramePrompt] = {}
+        self.clicks: dict[int, list[PointPrompt]] = {}
+
+    @property
+    def num_corrections(self) -> int:
+        """Number of correction clicks on a corrected frame."""
+        return self.simulator.num_corrections
 
     def first_prompt(self, frame: int) -> FramePrompt | None:
         """Prompt all objects of a frame, if it is a conditioning frame."""
@@ -90,7 +127,9 @@ class ClipPrompts:
             return None
         truth = self.targets.masks[frame][:, None]  # (O, 1, H, W)
         kind = self.plan.prompts[frame]
-        return self.simulator.first_prompt(kind, truth, self.clicks)
+        prompt = self.simulator.first_prompt(kind, truth, self.generators)
+        self.first_prompts[frame] = prompt
+        return prompt
 
     def corrections(self, frame: int) -> Callable[[Tensor], PointPrompt] | None:
         """Function from mask logits (O, 1, H, W) to clicks, if the frame gets any."""
@@ -98,9 +137,70 @@ class ClipPrompts:
             return None
         truth, void = self.targets.masks[frame][:, None], self.targets.void
         frame_void = None if void is None else void[frame][:, None]
-        return lambda logits: self.simulator.correction(
-            truth, logits > 0, self.clicks, frame_void
+        clicks = self.clicks[frame] = []
+
+        def correct(logits: Tensor) -> PointPrompt:
+            click = self.simulator.correction(
+                truth, logits > 0, self.generators, frame_void
+            )
+            clicks.append(click)
+            return click
+
+        return correct
+
+
+class RepeatedPrompts:
+    """The prompts of a batch of clips once more, for another model.
+
+    Args:
+        prompts: Prompts with which the clips were tracked.
+        size: Height and width of the other model's frames, in pixels.
+        from_size: Height and width of the frames that were tracked.
+    """
+
+    def __init__(
+        self,
+        prompts: ClipPrompts,
+        *,
+        size: tuple[int, int],
+        from_size: tuple[int, int],
+    ) -> None:
+        self.prompts = prompts
+        self.size = size
+        self.from_size = from_size
+
+    @property
+    def plan(self) -> PromptPlan:
+        """The same frames are prompted."""
+        return self.prompts.plan
+
+    @property
+    def num_corrections(self) -> int:
+        """Number of correction clicks on a corrected frame."""
+        return self.prompts.num_corrections
+
+    def first_prompt(self, frame: int) -> FramePrompt | None:
+        """The prompt of a frame, at the size of the other model's frames."""
+        prompt = self.prompts.first_prompts.get(frame)
+        if prompt is None or self.size == self.from_size:
+            return prompt
+        points, mask = prompt.points, prompt.mask
+        return FramePrompt(
+            points=None if points is None else self._scaled(points),
+            mask=None if mask is None else resize_masks(mask, self.size),
         )
+
+    def corrections(self, frame: int) -> Callable[[Tensor], PointPrompt] | None:
+        """Function that returns the clicks again, whatever the masks are."""
+        if frame not in self.prompts.clicks:
+            return None
+        clicks = iter(self.prompts.clicks[frame])
+        return lambda _: self._scaled(next(clicks))
+
+    def _scaled(self, points: PointPrompt) -> PointPrompt:
+        (height, width), (from_height, from_width) = self.size, self.from_size
+        scale = points.coords.new_tensor([width / from_width, height / from_height])
+        return replace(points, coords=points.coords * scale)
 
 
 def preview_prompts(
@@ -113,18 +213,15 @@ def preview_prompts(
     """
     plan = plan.where_annotated(batch.annotated_frames)
     prompts = ClipPrompts(simulator, batch, plan)
-    first_prompts: dict[int, FramePrompt] = {}
     for frame in tracking_order(plan, batch.num_frames):
-        prompt = prompts.first_prompt(frame)
-        if prompt is not None:
-            first_prompts[frame] = prompt
+        prompts.first_prompt(frame)
         correct = prompts.corrections(frame)
         if correct is not None:
             # Corrections depend on a model, but consume the same random numbers.
             no_logits = torch.zeros_like(batch.targets.masks[frame][:, None])
             for _ in range(simulator.num_corrections):
                 correct(no_logits)
-    return first_prompts
+    return prompts.first_prompts
 
 
 GroupLoss = Callable[[ClipBatch, ImageFeatures], Mapping[str, Tensor]]

@@ -58,6 +58,9 @@ from ..memory_encoder import MASK_STRIDE
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 from .promptable import PromptableHeads
 
+# Called with the number of a frame and its features (O, C, H16, W16), conditioned on
+# memories.
+FeatureObserver = Callable[[int, Tensor], None]
 MemoryTokens = tuple[Tensor, Tensor]  # (O, L, Cm) and position encoding (1 | O, L, Cm)
 # Mask probabilities are scaled to [-10, 10] for the memory encoder.
 MEMORY_MASK_SCALE = 20.0
@@ -603,6 +606,7 @@ class FrameTask:
             binarised. Otherwise a mask prompt is encoded as it was given.
         previous_logits: Masks of an earlier step on this frame, (O, 1, H4, W4), that
             the points refine; or None.
+        observe: Called with the features, if the frame attends to memories; or None.
     """
 
     query: MemoryQuery
@@ -612,6 +616,7 @@ class FrameTask:
     num_corrections: int = 0
     reread_prompt: bool = False
     previous_logits: Tensor | None = None
+    observe: FeatureObserver | None = None
 
     @property
     def mask(self) -> Tensor | None:
@@ -666,6 +671,8 @@ def decode_frame(
         step = heads.use_mask_as_output(mask=task.mask, features=features, mode=mode)
         return (step,)
     embedding = heads.tracker.condition_on_memory(features, selection)
+    if task.observe is not None and selection is not None and selection.memories:
+        task.observe(task.query.frame_index, embedding)
     points = task.points
     step = heads.decode(
         embedding=embedding,
