@@ -1,11 +1,14 @@
 """DAM4SAM: which frames are added, which are attended to, and what stays in RAM."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from golden_cases import (
@@ -21,6 +24,7 @@ from golden_models import golden_model
 from projects.sam2.models.memory_bank import (
     Decision,
     FrameNote,
+    MemoryBank,
     MemoryQuery,
     MemorySelection,
     MemoryStore,
@@ -32,7 +36,10 @@ from projects.sam2.models.policies.dam4sam import (
     box_overlap,
     distractor_overlap,
 )
-from projects.sam2.models.tracking.memory_store import ObjectMemory
+from projects.sam2.models.tracking.memory_store import (
+    ObjectMemory,
+    OffloadedMemoryStore,
+)
 from projects.sam2.models.tracking.session import SessionOptions, VideoSession
 from projects.sam2.ops import upsample_logits
 from projects.sam2.structures import (
@@ -41,6 +48,7 @@ from projects.sam2.structures import (
     FramePrompt,
     TrackingMode,
 )
+from toy_videos import SIDE, relative_difference, toy_frames, toy_model
 
 # Names of the options in the golden files, and ours.
 OPTIONS = {
@@ -249,3 +257,166 @@ def test_a_video_is_tracked_as_by_the_released_tracker(case: GoldenCase) -> None
     decisions = case.spec['extra']['decisions']
     assert_exact(added, decisions['drm_added'], 'added frames')
     assert_exact(bank.attended, decisions['memory'], 'memories')
+
+
+def prompted(frame: int = 0) -> MemoryStore:
+    """The memories of an object that was prompted on a frame."""
+    store = MemoryStore()
+    add(store, frame, DAM4SAMNote(is_visible=True), reverse=None)
+    return store
+
+
+@settings(max_examples=25)
+@given(
+    states=st.lists(st.sampled_from('.vva'), min_size=30, max_size=90),
+    stride=st.integers(1, 6),
+    num_frames=st.integers(1, 7),
+    max_pointers=st.sampled_from((1, 4, 16)),
+    start=st.sampled_from((0, 7, 200)),
+    reverse=st.booleans(),
+)
+def test_evicted_memories_are_never_missed_and_time_runs_along_the_pass(
+    states: list[str],
+    stride: int,
+    num_frames: int,
+    max_pointers: int,
+    start: int,
+    *,
+    reverse: bool,
+) -> None:
+    bank = MemoryBankDAM4SAM(
+        stride=stride, num_frames=num_frames, max_pointers=max_pointers
+    )
+    # Frames without the object, with it, and added; forwards from 0 nothing is evicted.
+    whole, running = prompted(), prompted(start)
+    step = -1 if reverse else 1
+    for time, state in enumerate(states, start=1):
+        frame = start + step * time
+        now, query = query_of(time), query_of(frame, reverse=reverse)
+        expected, actual = bank.select(whole, now), bank.select(running, query)
+        times = [[start + step * n for n in part] for part in frames_of(expected)]
+        memories, ages, pointers = frames_of(actual)
+        assert (memories, pointers) == (times[0], times[2])
+        assert ages == frames_of(expected)[1]
+        offsets = [pointer.time_offset for pointer in actual.pointers]
+        assert offsets == [pointer.time_offset for pointer in expected.pointers]
+        note = DAM4SAMNote(is_visible=state != '.', is_added=state == 'a')
+        add(whole, time, note)
+        add(running, frame, note, reverse=reverse)
+        bank.evict_unreachable(running, query)
+        assert len(running.tracked) <= max_pointers + num_frames + 5
+        assert running.notes.keys() == running.tracked.keys() | {start}
+
+
+def test_frames_of_the_other_direction_and_of_training_are_left_out() -> None:
+    bank, store = MemoryBankDAM4SAM(), prompted(20)
+    note = DAM4SAMNote(is_visible=True, is_added=True)
+    for frame in range(19, 9, -1):
+        add(store, frame, note, reverse=True)
+    assert frames_of(bank.select(store, query_of(21))) == ([20], [0], [20])
+    # A pass that starts before the first prompt has nothing but those.
+    assert bank.select(store, query_of(15)).memories
+    training = replace(query_of(21), mode=TrackingMode.TRAINING)
+    plain = MemoryBank(stride=5).select(store, training)
+    assert frames_of(bank.select(store, training)) == frames_of(plain)
+
+
+def test_the_object_is_remembered_after_a_long_absence() -> None:
+    bank, store = MemoryBankDAM4SAM(), prompted()
+    for frame in range(1, 2000):
+        add(store, frame, DAM4SAMNote(is_visible=frame < 12, is_added=frame == 7))
+        bank.evict_unreachable(store, query_of(frame))
+    memories, ages, pointers = frames_of(bank.select(store, query_of(2000)))
+    assert (memories, ages) == ([7, 0, 5, 10, 11], [0, 0, 3, 2, 1])
+    assert pointers == [7, 0]
+
+
+def test_what_a_user_prompted_goes_before_what_the_policy_added() -> None:
+    bank, store = MemoryBankDAM4SAM(max_conditioning_frames=3), prompted()
+    for frame in range(1, 40):
+        note = DAM4SAMNote(is_visible=True, is_added=frame in {20, 30, 35})
+        add(store, frame, note, reverse=None if frame == 10 else False)
+    memories, _, _ = frames_of(bank.select(store, query_of(40)))
+    assert memories[:3] == [35, 0, 10]
+    # A bank of few temporal positions keeps the adjacent frame beside them.
+    short = MemoryBankDAM4SAM(num_frames=3, max_conditioning_frames=4)
+    memories, ages, _ = frames_of(short.select(store, query_of(40)))
+    assert (memories, ages) == ([35, 0, 10, 30, 39], [0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ('options', 'is_added'),
+    [
+        ({}, True),
+        ({'min_iou': 0.9}, False),
+        ({'max_overlap': 0.39}, False),
+        ({'size_range': (0.8, 1.09)}, False),
+        ({'min_interval': 9}, False),
+        ({'min_interval': 8}, True),
+    ],
+)
+def test_each_threshold_decides(options: dict[str, Any], *, is_added: bool) -> None:
+    bank = MemoryBankDAM4SAM(**options)
+    previous = DAM4SAMNote(
+        is_visible=True, last_added=21, num_tracked=7, sizes=((1, 10), (6, 10), (7, 10))
+    )
+    what: Any = {'is_visible': True, 'size': 11, 'iou': 0.9, 'overlap': lambda: 0.4}
+    note = bank.next_note(previous, frame_index=30, **what)
+    assert note.is_added is is_added
+    assert note.last_added == (30 if is_added else 21)
+    # After a prompt, there is no earlier size to compare with.
+    assert not bank.next_note(None, frame_index=30, **what).is_added
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'min_iou': 1.5},
+        {'max_overlap': -0.1},
+        {'size_range': (1.2, 0.8)},
+        {'min_interval': -1},
+        {'max_conditioning_frames': 1},
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=name):
+        MemoryBankDAM4SAM(**options)
+
+
+def test_added_memories_are_encoded_thresholded_and_read_again_from_disk() -> None:
+    frames, size = toy_frames(24), (SIDE, SIDE)
+    bank = {
+        'type': 'MemoryBankDAM4SAM',
+        'max_pointers': 2,
+        'min_iou': 0.0,
+        'max_overlap': 1.0,
+        'size_range': (0.0, 10.0),
+        'min_interval': 2,
+        'max_conditioning_frames': 2,
+    }
+    model = toy_model(tracker__memory_bank=bank)
+    session = VideoSession(model, frames.__getitem__, num_frames=24, revisits=True)
+    for number, first in ((1, 0), (2, 2)):
+        mask = torch.zeros(1, 1, *size, dtype=torch.bool)
+        mask[..., 8 * number : 8 * number + 8, 4:20] = True
+        session.add_prompt(first, [number], FramePrompt(mask=mask))
+    for frame in range(len(frames)):
+        session.step(frame)
+    kinds = set()
+    for number, first in ((1, 0), (2, 2)):
+        store = session.objects[number].store
+        assert isinstance(store, OffloadedMemoryStore)
+        for frame in range(first + 1, len(frames)):
+            memory, features = store.tracked_memory(frame), session.features(frame)
+            assert isinstance(memory, ObjectMemory)
+            expected = model.tracker.encode_memory(
+                features,
+                upsample_logits(memory.encoded_logits, size),
+                memory.object_score_logits > 0,
+                binary=is_resolving(store, frame),
+            )
+            assert relative_difference(memory.spatial, expected) < 1e-5
+            kinds.add((number, is_resolving(store, frame), frame in store.offloaded))
+    # Each object has frames of either kind, in RAM and on disk.
+    assert len(kinds) == 8

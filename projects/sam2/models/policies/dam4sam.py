@@ -1,6 +1,6 @@
 """DAM4SAM: a memory of frames that tell the object from its distractors.
 
-Videnovic, Lukezic and Kristan, "A Distractor-Aware Memory for Visual Object Tracking
+Videnović, Lukežič and Kristan, "A Distractor-Aware Memory for Visual Object Tracking
 with SAM2" (CVPR 2025); training free, for the weights of SAM 2. The memory has two
 parts:
 
@@ -92,35 +92,44 @@ class SplitMemory:
 
 def split_memory(
     now: int,
-    resolving: Collection[int],
+    prompted: Collection[int],
+    added: Collection[int],
     visible: Collection[int],
     *,
     num_frames: int,
-    max_resolving: int,
+    max_resolving: int | None,
     stride: int,
 ) -> SplitMemory:
     """Choose the frames that a frame attends to.
 
-    Time runs along the pass; the first conditioning frame has time 0.
+    Time runs along the pass; the first conditioning frame has time 0. Other frames that
+    a user prompted go before those that the policy added.
 
     Args:
         now: Time of the frame that attends.
-        resolving: Conditioning frames and added ones.
+        prompted: Conditioning frames.
+        added: Earlier frames that were added to the distractor-resolving memory.
         visible: Earlier frames on which the object is visible.
         num_frames: Temporal positions; all frames of the distractor-resolving memory
             share one.
-        max_resolving: Largest number of frames of the distractor-resolving memory.
+        max_resolving: Largest number of frames of the distractor-resolving memory; None
+            for all.
         stride: Recent frames but the newest are at multiples of it.
     """
     adjacent = now - 1
-    # The adjacent frame is left to the recent memory, unless it is the first of all.
-    others = [time for time in sorted(resolving) if time not in (0, adjacent)]
-    newest = max((time for time in others if time < adjacent), default=0)
-    nearest = sorted(others, key=lambda time: abs(now - time))
-    ordered = dict.fromkeys((newest, 0, *nearest))  # without repetition
+
+    def nearest(times: Collection[int]) -> list[int]:
+        # The adjacent frame is left to the recent memory.
+        others = [time for time in sorted(times) if time != adjacent]
+        return sorted(others, key=lambda time: abs(now - time))
+
+    resolving = {*prompted, *added}
+    newest = max((time for time in resolving if time < adjacent), default=0)
+    # In this order, without repetition.
+    ordered = dict.fromkeys((newest, 0, *nearest(prompted), *nearest(added)))
     chosen = tuple(ordered)[:max_resolving]
 
-    tracked = sorted(set(visible) - set(resolving), reverse=True)
+    tracked = sorted(set(visible) - resolving, reverse=True)
     if adjacent in visible and adjacent not in chosen:
         latest = [adjacent]
     else:
@@ -203,12 +212,14 @@ class MemoryBankDAM4SAM(MemoryBank):
     (:func:`distractor_overlap`). :func:`split_memory` says which frames are attended
     to, the first and the newest of the distractor-resolving memory among them.
 
-    In training, memories are selected as :class:`MemoryBank` does.
+    In training, memories are selected as :class:`MemoryBank` does. An object may be
+    prompted in any way; the original takes a mask, and turns a box into one first.
 
     Args:
         num_frames: As in :class:`MemoryBank`.
         max_conditioning_frames: Largest number of frames of the distractor-resolving
-            memory to attend to. Each beyond the first takes the place of a recent one.
+            memory to attend to; None attends to all, however long the video is. Each
+            beyond the first takes the place of a recent one.
         stride: As in :class:`MemoryBank`.
         max_pointers: As in :class:`MemoryBank`, besides those of the
             distractor-resolving memory.
@@ -227,7 +238,7 @@ class MemoryBankDAM4SAM(MemoryBank):
         self,
         *,
         num_frames: int = 7,
-        max_conditioning_frames: int = 4,
+        max_conditioning_frames: int | None = 4,
         stride: int = 5,
         max_pointers: int = 16,
         future_pointers: bool = False,
@@ -253,7 +264,6 @@ class MemoryBankDAM4SAM(MemoryBank):
         if min_interval < 0:
             msg = f'min_interval is {min_interval}; give a number of frames, or 0'
             raise ValueError(msg)
-        self.max_resolving = max_conditioning_frames
         self.min_iou = min_iou
         self.size_range = size_range
         self.min_interval = min_interval
@@ -266,10 +276,11 @@ class MemoryBankDAM4SAM(MemoryBank):
         timeline = _Timeline(store, query)
         split = split_memory(
             timeline.now,
-            timeline.resolving,
+            timeline.prompted,
+            timeline.added,
             timeline.visible,
             num_frames=self.num_frames,
-            max_resolving=self.max_resolving,
+            max_resolving=self.max_conditioning_frames,
             stride=self.stride,
         )
         ages = dict.fromkeys(split.resolving, 0)
@@ -371,11 +382,11 @@ class MemoryBankDAM4SAM(MemoryBank):
         distractor-resolving memory: a bounded number of frames.
         """
         timeline = _Timeline(store, query)
-        added = timeline.resolving - timeline.conditioning
-        tracked = sorted(timeline.visible - timeline.resolving, reverse=True)
+        resolving = timeline.prompted | timeline.added
+        tracked = sorted(timeline.visible - resolving, reverse=True)
         grid = [time for time in tracked if time % self.stride == 0]
         reachable = {
-            *sorted(added, reverse=True)[: self.max_resolving],
+            *sorted(timeline.added, reverse=True)[: self.max_conditioning_frames],
             *tracked[:1],
             *grid[: self.num_frames - 1],
         }
@@ -405,8 +416,8 @@ class _Timeline:
 
     Attributes:
         now: Time of the query; the first conditioning frame has time 0.
-        conditioning: Conditioning frames.
-        resolving: Conditioning frames, and earlier frames that were added.
+        prompted: Conditioning frames.
+        added: Earlier frames that were added to the distractor-resolving memory.
         visible: Earlier frames on which the object is visible.
     """
 
@@ -415,18 +426,18 @@ class _Timeline:
         direction = query.direction
         self._first = min(store.conditioning, key=lambda frame: frame * direction)
         self.now = self.time(query.frame_index)
-        self.conditioning = {self.time(frame) for frame in store.conditioning}
-        self.resolving = set(self.conditioning)
-        self.visible = set()
+        self.prompted = {self.time(frame) for frame in store.conditioning}
+        self.added: set[int] = set()
+        self.visible: set[int] = set()
+        # Frames before the first conditioning one are those of another pass.
+        start = 0 if self.now > 0 else -math.inf
         for frame, note in store.notes.items():
             time, value = self.time(frame), note.value
-            # Frames before the first conditioning one are those of another pass.
-            is_passed = time < self.now and (time >= 0 or self.now <= 0)
-            if is_passed and isinstance(value, DAM4SAMNote):
+            if start <= time < self.now and isinstance(value, DAM4SAMNote):
                 if value.is_visible:
                     self.visible.add(time)
                 if value.is_added:
-                    self.resolving.add(time)
+                    self.added.add(time)
 
     @property
     def num_seen(self) -> int:
