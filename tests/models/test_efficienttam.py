@@ -26,7 +26,7 @@ from projects.sam2.checkpoints import to_released
 from projects.sam2.models import SAM2, EfficientTAMCrossAttention
 from projects.sam2.models.efficienttam import PoolingBias
 
-VARIANTS = ('', '_1', '_2', '_512')
+VARIANTS = ('', '_1', '_2', '_512x512')
 BIAS_OF_VARIANT: dict[str, PoolingBias] = {'v1': 'logits', 'v2': 'keys'}
 MODEL = 'configs/_base_/models/{}.py'
 

@@ -5,6 +5,7 @@ are found by path or by released name; weights are checked against the model.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..checkpoints import (
     CheckpointMismatchError,
+    ambiguity_of,
     check_weights,
     fit_adapters,
     is_adapter_key,
@@ -321,6 +323,7 @@ def _build(
         loaded = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
         weights = fit_adapters(weights_of(loaded, source=source), model.state_dict())
         check_weights(weights, model, source=source)
+        _warn_of_other_config(config_file, weights, source)
         model.load_state_dict(weights)
     model.to(target).train(mode == 'train')
     if fast:
@@ -468,7 +471,8 @@ def fitting_config(
     Args:
         weights: Weights by our names.
         config: As for :func:`load_model_config`; None finds the released one by
-            version and size of the weights.
+            version and size of the weights. Where several have the same weights, as
+            the four of an EfficientTAM, the released name of the file tells.
         source: Where the weights come from, for the error.
 
     Returns:
@@ -481,15 +485,7 @@ def fitting_config(
         ValueError: If the config has no model, or one that is not a SAM2.
     """
     if config is None:
-        kind = recognise_model({key: tuple(v.shape) for key, v in weights.items()})
-        if kind is None or kind.config is None:
-            msg = (
-                f'{source} holds {kind or "no SAM 2"}, which no released config fits; '
-                f'give the config that it was trained with (--config of a tool, the '
-                f'model of SAM2Inferencer, the config of build_sam2)'
-            )
-            raise CheckpointMismatchError(msg)
-        config = kind.config
+        config = _config_of_weights(weights, source)
     loaded = load_model_config(config)
     _check_is_sam2(loaded)
     bare = copy.deepcopy(loaded.model)
@@ -498,6 +494,43 @@ def fitting_config(
         model = MODELS.build(bare)
     check_weights(weights, model, source=source)
     return loaded
+
+
+def _config_of_weights(weights: Mapping[str, Tensor], source: str) -> str:
+    """Path of the released config that fits weights."""
+    kind = recognise_model({key: tuple(v.shape) for key, v in weights.items()})
+    configs = () if kind is None else kind.configs
+    if len(configs) == 1:
+        return configs[0]
+    released = released_weights(source)
+    if released is not None and released.config in configs:
+        return released.config
+    problem = ', which no released config fits'
+    if kind is not None and configs:
+        problem = f'; {ambiguity_of(kind)}'
+    msg = (
+        f'{source} holds {kind or "no SAM 2"}{problem}; give the config that it was '
+        f'trained with (--config of a tool, the model of SAM2Inferencer, the config of '
+        f'build_sam2)'
+    )
+    raise CheckpointMismatchError(msg)
+
+
+def _warn_of_other_config(
+    config: str | Path | Config, weights: Mapping[str, Tensor], source: str
+) -> None:
+    """Warn where weights are named as those of another config, which they fit too."""
+    name = config.filename if isinstance(config, Config) else config
+    given, released = released_weights(str(name)), released_weights(source)
+    if given is None or released is None or given.config == released.config:
+        return
+    kind = recognise_model({key: tuple(v.shape) for key, v in weights.items()})
+    if kind is not None and {given.config, released.config} <= {*kind.configs}:
+        warnings.warn(
+            f'{source} is named as the weights of {released.name}, but the config is '
+            f'{given.name}; all weights fit both, and the masks will be worse',
+            stacklevel=5,
+        )
 
 
 def _check_is_sam2(config: Config) -> None:

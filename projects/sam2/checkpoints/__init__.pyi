@@ -8,6 +8,7 @@ from .adapters import (
 from .checking import (
     CheckpointMismatchError,
     ModelKind,
+    ambiguity_of,
     check_weights,
     list_keys,
     part_weights,
@@ -49,6 +50,7 @@ __all__ = [
     'ModelKind',
     'UnknownKeyError',
     'adapter_weights_of',
+    'ambiguity_of',
     'check_weights',
     'fit_adapters',
     'from_huggingface',

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from .weights import MODEL_KEY, describe_keys, find_weights, plain_key
 State = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
+BACKBONE = 'image_encoder.backbone.'
+
 # Weights that SAM 2.1 added.
 VERSION_2_1_KEYS = {
     'tracker.no_object_embedding',
@@ -33,6 +36,10 @@ SIZES: dict[tuple[int, ...], str] = {
     (112, 24): 'bplus',
     (144, 48): 'large',
 }
+# EfficientTAM: channels and number of blocks. The configs of a size have equal weights.
+EFFICIENTTAM_KEY = 'image_encoder.neck.conv.weight'
+EFFICIENTTAM_SIZES: dict[tuple[int, ...], str] = {(192, 12): 'ti', (384, 12): 's'}
+EFFICIENTTAM_VARIANTS = ('', '_1', '_2', '_512x512')
 MAX_LISTED_KEYS = 8
 MERGE_ADAPTERS = (
     'The file has adapters; use the config that it was trained with, or merge them by '
@@ -51,28 +58,45 @@ class CheckpointMismatchError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelKind:
-    """Version and size of a SAM 2.
+    """Version and size of a SAM 2, or of a model that is built like one.
 
     Attributes:
         version: ``'2.0'``, ``'2.1'``, or None for the image part alone, which is the
-            same in both.
-        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'``, or None if the shapes
-            are not those of a released model.
+            same in both. Other families have no version.
+        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'`` (of EfficientTAM
+            ``'ti'``, ``'s'``), or None if the shapes are not those of a released model.
+        family: ``'sam2'`` or ``'efficienttam'``.
     """
 
     version: str | None
     size: str | None
+    family: str = 'sam2'
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """Configs of released models with these weights; several if they are alike."""
+        if self.size is None:
+            return ()
+        if self.family == 'efficienttam':
+            names = [f'efficienttam_{self.size}{v}' for v in EFFICIENTTAM_VARIANTS]
+        elif self.version is None:
+            return ()
+        else:
+            names = [f'sam{self.version.replace(".", "_")}_{self.size}']
+        return tuple(f'_base_/models/{name}.py' for name in names)
 
     @property
     def config(self) -> str | None:
-        """Config of the model, or None if it is not a released one."""
-        if self.size is None or self.version is None:
-            return None
-        return f'_base_/models/sam{self.version.replace(".", "_")}_{self.size}.py'
+        """Config of the model, or None if the weights do not tell."""
+        return self.configs[0] if len(self.configs) == 1 else None
 
     def __str__(self) -> str:
-        version = f'SAM {self.version}' if self.version else 'the image part of SAM 2'
-        return f'{version} of {self.size or "a size of its own"}'
+        if self.family == 'efficienttam' and self.size:
+            return f'EfficientTAM-{self.size.title()}'
+        name = f'SAM {self.version}' if self.version else 'the image part of SAM 2'
+        if self.family == 'efficienttam':
+            name = 'EfficientTAM'
+        return f'{name} of {self.size or "a size of its own"}'
 
 
 def recognise_model(shapes: Shapes) -> ModelKind | None:
@@ -83,21 +107,29 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
     """
     if MODEL_KEY not in shapes:
         return None
+    if EFFICIENTTAM_KEY in shapes:
+        dims = shapes.get(f'{BACKBONE}position_embedding', ())[2:]
+        size = EFFICIENTTAM_SIZES.get((*dims, _num_blocks(shapes, BACKBONE)))
+        return ModelKind(version=None, size=size, family='efficienttam')
     version: str | None = '2.0'
     if not VERSION_2_1_KEYS.isdisjoint(shapes):
         version = '2.1'
     elif not any(key.startswith('tracker.memory_attention.') for key in shapes):
         version = None  # Sam2Model of transformers has no memory
-    return ModelKind(version=version, size=_size_of(shapes, 'image_encoder.backbone.'))
+    return ModelKind(version=version, size=_size_of(shapes, BACKBONE))
 
 
 def _size_of(shapes: Shapes, prefix: str) -> str | None:
     """Size of a released backbone by the weights below a prefix; None for others."""
+    position = shapes.get(f'{prefix}position_embedding', ())
+    return SIZES.get((*position[1:2], _num_blocks(shapes, prefix)))
+
+
+def _num_blocks(shapes: Shapes, prefix: str) -> int:
     num_blocks = 0
     while f'{prefix}blocks.{num_blocks}.norm1.weight' in shapes:
         num_blocks += 1
-    position = shapes.get(f'{prefix}position_embedding', ())
-    return SIZES.get((*position[1:2], num_blocks))
+    return num_blocks
 
 
 def weights_of(checkpoint: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
@@ -235,6 +267,8 @@ def _remedy(given: ModelKind | None, expected: ModelKind | None) -> str:
         return f'Give {SUPPORTED_FILES}.'
     if given == expected:
         return 'Give the file that belongs to this config.'
+    if len(given.configs) > 1:
+        return f'Use a config of {given}; {ambiguity_of(given)}.'
     if given.version is None:
         return (
             'Give a file with the memory path as well; transformers writes it from '
@@ -243,6 +277,15 @@ def _remedy(given: ModelKind | None, expected: ModelKind | None) -> str:
     if given.config is None:
         return 'Use the config that the file was trained with.'
     return f"Use a config with _base_ = '{given.config}', or give another file."
+
+
+def ambiguity_of(kind: ModelKind) -> str:
+    """Say that the configs of weights cannot be told apart, and which there are."""
+    names = ', '.join(Path(config).stem for config in kind.configs)
+    return (
+        f'its {len(kind.configs)} configs have the same weights, and only the name of '
+        f'the file tells which one they were trained with: {names}'
+    )
 
 
 def list_keys(problem: str, keys: Collection[str]) -> str:

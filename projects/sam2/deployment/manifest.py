@@ -113,16 +113,19 @@ class ExportedModel:
     """The model that was exported.
 
     Attributes:
-        version: ``'2.0'`` or ``'2.1'``.
-        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'``, or None for another.
+        version: ``'2.0'`` or ``'2.1'``; None for another family.
+        size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'`` (of EfficientTAM
+            ``'ti'``, ``'s'``), or None for another.
         config: Name of its config, without folders.
         checkpoint: Name of its checkpoint, without folders; None for random weights.
+        family: ``'sam2'``, or that of :class:`~..checkpoints.checking.ModelKind`.
     """
 
     version: str | None
     size: str | None
     config: str
     checkpoint: str | None
+    family: str = 'sam2'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +319,7 @@ def describe_export(
         model=ExportedModel(
             version=kind.version if kind else None,
             size=kind.size if kind else None,
+            family=kind.family if kind else 'sam2',
             config=Path(config.filename or 'config').name,
             checkpoint=Path(checkpoint).name if checkpoint else None,
         ),
