@@ -21,14 +21,19 @@ Placeholders are the same in all columns of a row:
 ``@``    a projection of an attention, see ``ALTERNATIVES``
 ``<2>``  a layer of an MLP of two layers, see ``ALTERNATIVES``
 ``<3>``  a layer of an MLP of three layers, see ``ALTERNATIVES``
+``<b>``  a convolution in a block of RepViT, see ``ALTERNATIVES``
+``%``    a tensor of a convolution and its BatchNorm, see ``ALTERNATIVES``
+``<a>``  a projection of an attention of the perceiver, see ``ALTERNATIVES``
+``<f>``  a layer of a feed-forward network of the perceiver, see ``ALTERNATIVES``
 ``[#]``  at the end of a name: one row of the tensor of that name
+``a|b``  within a name: one half of the tensor under each name
 =======  ==========================================================================
 
 For a new part of the model, add a row; it may be the same in all columns.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from functools import cache
 from typing import TypeVar
@@ -66,6 +71,35 @@ ALTERNATIVES: dict[str, tuple[Names, ...]] = {
         ('layers.1', 'layers.1', 'layers.0'),
         ('layers.2', 'layers.2', 'proj_out'),
     ),
+    '<b>': (
+        ('token_mixer.conv3x3', 'token_mixer.conv', 'token_mixer.conv'),
+        ('token_mixer.conv1x1', 'token_mixer.conv1', 'token_mixer.conv1'),
+        ('channel_mixer.expand', 'channel_mixer.conv1', 'channel_mixer.conv1'),
+        ('channel_mixer.reduce', 'channel_mixer.conv2', 'channel_mixer.conv2'),
+    ),
+    '<a>': (
+        ('query', 'to_q', 'q_proj'),
+        ('key_value', 'to_kv', 'k_proj|v_proj'),
+        ('output', 'to_out', 'o_proj'),
+    ),
+    '<f>': (
+        ('0', '0', 'layer_norm'),
+        ('1', '1', 'up_proj'),
+        ('3', '3', 'down_proj'),
+    ),
+    '%': (
+        ('conv.weight', 'c.weight', 'c.weight'),
+        *(
+            (f'norm.{name}', f'bn.{name}', f'bn.{name}')
+            for name in (
+                'weight',
+                'bias',
+                'running_mean',
+                'running_var',
+                'num_batches_tracked',
+            )
+        ),
+    ),
 }
 
 _TABLE = """
@@ -78,6 +112,18 @@ blocks.#.attention.qkv.*      blocks.#.attn.qkv.*   =
 blocks.#.attention.output.*   blocks.#.attn.proj.*  =
 blocks.#.mlp.<2>.*            blocks.#.mlp.<2>.*    =
 blocks.#.shortcut.*           blocks.#.proj.*       =
+
+image_encoder.backbone.  image_encoder.trunk.body.  vision_encoder.backbone.timm_model.
+stem.0.%                         stem.conv1.%                            =
+stem.2.%                         stem.conv2.%                            =
+stages.#.blocks.#.<b>.%          stages_#.blocks.#.<b>.%                 =
+stages.#.blocks.#.gate.reduce.*  stages_#.blocks.#.se.fc1.*              =
+stages.#.blocks.#.gate.expand.*  stages_#.blocks.#.se.fc2.*              =
+stages.#.downsample.block.<b>.%  stages_#.downsample.pre_block.<b>.%     =
+stages.#.downsample.depthwise.%  stages_#.downsample.spatial_downsample.%  =
+stages.#.downsample.pointwise.%  stages_#.downsample.channel_downsample.%  =
+stages.#.downsample.channel_mixer.expand.%  stages_#.downsample.ffn.conv1.%  =
+stages.#.downsample.channel_mixer.reduce.%  stages_#.downsample.ffn.conv2.%  =
 
 image_encoder.neck.  image_encoder.neck.  vision_encoder.neck.
 lateral_convs.#.*  convs.#.conv.*  convs.#.*
@@ -113,6 +159,18 @@ fuser.#.norm.*       fuser.layers.#.norm.*     memory_fuser.layers.#.layer_norm.
 fuser.#.expand.*     fuser.layers.#.pwconv1.*  memory_fuser.layers.#.pointwise_conv1.*
 fuser.#.reduce.*     fuser.layers.#.pwconv2.*  memory_fuser.layers.#.pointwise_conv2.*
 output.*             out_proj.*                projection.*
+
+tracker.perceiver.  spatial_perceiver.  =
+global_latents          latents                       latents_1d
+grid_latents            latents_2d                    =
+norm.*                  norm.*                        layer_norm.*
+layers.#.latent_norm.*  layers.#.attn.norm_latents.*  layers.#.layer_norm_latents.*
+layers.#.cell_norm.*    layers.#.attn.norm_x.*        layers.#.layer_norm_input.*
+layers.#.self_norm.*    layers.#.self_attn.norm.*     layers.#.layer_norm_self.*
+layers.#.cross_attention.<a>.*  layers.#.attn.<a>.*       layers.#.cross_attention.<a>.*
+layers.#.self_attention.<a>.*   layers.#.self_attn.<a>.*  layers.#.self_attention.<a>.*
+layers.#.cross_mlp.<f>.*        layers.#.ff.<f>.*         layers.#.mlp.<f>.*
+layers.#.self_mlp.<f>.*         layers.#.self_ff.<f>.*    =
 
 tracker.  -  =
 temporal_embedding        maskmem_tpos_enc      memory_temporal_positional_encoding
@@ -178,6 +236,20 @@ KEY_TABLE: tuple[tuple[Names, tuple[Names, ...]], ...] = tuple(
     )
 )
 
+# Weights of EdgeTAM that transformers names otherwise than those of SAM 2.
+EDGETAM_ROWS: tuple[Names, ...] = tuple(
+    map(
+        _parse_line,
+        (
+            f'tracker.memory_attention.layers.#.mlp.layers.{index}.* '
+            f'memory_attention.layers.#.linear{index + 1}.* '
+            f'memory_attention.layers.#.mlp.{name}.*'
+            for index, name in enumerate(('up_proj', 'down_proj'))
+        ),
+    )
+)
+EDGETAM_PREFIX = 'tracker.perceiver.'  # of weights that EdgeTAM alone has
+
 # Hugging Face names of one weight: the second is a copy of the first, and most files
 # leave it out.
 COPIES = (
@@ -210,7 +282,8 @@ def to_huggingface(our_key: str) -> str:
     """Translate a key of our state dict; raise UnknownKeyError if no row matches.
 
     Returns:
-        Key of a transformers model; ``name[2]`` for row 2 of the tensor ``name``.
+        Key of transformers' SAM 2; ``name[2]`` for row 2 of the tensor ``name``, and
+        ``a|b`` for halves of a tensor. See :func:`map_to_huggingface` for EdgeTAM.
     """
     return _translate(our_key, Naming.OURS, Naming.HUGGINGFACE)
 
@@ -236,9 +309,18 @@ def map_from_released(state: Mapping[str, Value]) -> dict[str, Value]:
 
 def map_to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename all weights of a state dict of ours, and stack rows of one tensor."""
-    renamed = {to_huggingface(key): value for key, value in state.items()}
+    is_edgetam = any(key.startswith(EDGETAM_PREFIX) for key in state)
+    own_rules = _rules(Naming.OURS, Naming.HUGGINGFACE, EDGETAM_ROWS * is_edgetam)
+    renamed = {
+        _match(key, own_rules) or to_huggingface(key): value
+        for key, value in state.items()
+    }
     stacks: dict[str, dict[int, Tensor]] = {}
     for key in tuple(renamed):
+        if '|' in key:
+            both = renamed.pop(key).chunk(2)
+            renamed |= zip(_names_of_halves(key), both, strict=True)
+            continue
         match = re.fullmatch(r'(.+)\[(\d+)\]', key)
         if match:
             stacks.setdefault(match[1], {})[int(match[2])] = renamed.pop(key)
@@ -263,6 +345,18 @@ def map_from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f'file again'
         )
         raise ValueError(msg)
+    halves: dict[str, dict[int, Tensor]] = {}
+    for key in tuple(remaining):
+        for index, rules in enumerate(_rules_of_halves()):
+            joined = _match(key, rules)
+            if joined is not None:
+                halves.setdefault(joined, {})[index] = remaining.pop(key)
+    for key, parts in halves.items():
+        if len(parts) < 2:
+            missing = _names_of_halves(key)[1 - min(parts)]
+            msg = f'{missing} is missing beside the other half; write the file again'
+            raise ValueError(msg)
+        remaining[key] = torch.cat([parts[0], parts[1]])
     ours: dict[str, Tensor] = {}
     for key, value in remaining.items():
         if key in _stacked_keys():
@@ -273,11 +367,20 @@ def map_from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
+def _names_of_halves(key: str) -> tuple[str, str]:
+    """Names of the halves of a tensor: ``x.a|b.y`` -> ``x.a.y`` and ``x.b.y``."""
+    first, second = key.split('|')
+    stem, end = first.rpartition('.')[0], second.partition('.')[2]
+    return f'{first}.{end}', f'{stem}.{second}'
+
+
+Rules = tuple[tuple[re.Pattern[str], str], ...]
+
+
 def _translate(key: str, source: Naming, target: Naming) -> str:
-    for pattern, replacement in _rules(source, target):
-        match = pattern.fullmatch(key)
-        if match:
-            return match.expand(replacement)
+    translated = _match(key, _rules(source, target))
+    if translated is not None:
+        return translated
     msg = (
         f'{key!r} is no known name of a weight of {OWNERS[source]}; if the model has a '
         f'part of its own, add a row to projects/sam2/checkpoints/key_map.py'
@@ -285,14 +388,49 @@ def _translate(key: str, source: Naming, target: Naming) -> str:
     raise UnknownKeyError(msg)
 
 
+def _match(key: str, rules: Rules) -> str | None:
+    for pattern, replacement in rules:
+        match = pattern.fullmatch(key)
+        if match:
+            return match.expand(replacement)
+    return None
+
+
 @cache
-def _rules(source: Naming, target: Naming) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Read the table in one direction: patterns and what replaces their matches."""
+def _rules(
+    source: Naming, target: Naming, rows: tuple[Names, ...] | None = None
+) -> Rules:
+    """Read rows in one direction: patterns and what replaces their matches.
+
+    Args:
+        rows: With prefixes and alternatives written out; None for the whole table.
+    """
+    if rows is None:
+        rows = tuple(_full_rows())
+        if source is Naming.HUGGINGFACE:
+            rows += EDGETAM_ROWS
+    return _make_rules((names[source], names[target]) for names in rows)
+
+
+@cache
+def _rules_of_halves() -> tuple[Rules, Rules]:
+    """From the name of each half to the name with both."""
+    joined = [row[Naming.HUGGINGFACE] for row in _full_rows()]
+    pairs = [(name, _names_of_halves(name)) for name in joined if '|' in name]
+    first, second = (
+        _make_rules((halves[index], name) for name, halves in pairs)
+        for index in range(2)
+    )
+    return first, second
+
+
+def _make_rules(names: Iterable[tuple[str, str]]) -> Rules:
+    """Make rules of pairs of names with placeholders."""
     rules = []
-    for names in _full_rows():
-        pattern = re.escape(names[source])
+    for source, target in names:
+        pattern = re.escape(source)
         pattern = pattern.replace(r'\#', r'(\d+)').replace(r'\*', '(weight|bias)')
-        first, *others = re.split('[#*]', names[target])
+        first, *others = re.split('[#*]', target)
         groups = (rf'\g<{number}>{text}' for number, text in enumerate(others, 1))
         replacement = first + ''.join(groups)
         rules.append((re.compile(pattern), replacement))
@@ -310,13 +448,14 @@ def _full_rows() -> Iterator[Names]:
     """Rows with prefixes and alternatives written out."""
     for prefixes, rows in KEY_TABLE:
         for row in rows:
-            names = tuple(map(str.__add__, prefixes, row))
-            mark = next((mark for mark in ALTERNATIVES if mark in names[0]), None)
-            if mark is None:
-                yield names
-                continue
-            for words in ALTERNATIVES[mark]:
-                yield tuple(
-                    name.replace(mark, word)
-                    for name, word in zip(names, words, strict=True)
-                )
+            yield from _written_out(tuple(map(str.__add__, prefixes, row)))
+
+
+def _written_out(names: Names) -> Iterator[Names]:
+    mark = next((mark for mark in ALTERNATIVES if mark in names[0]), None)
+    if mark is None:
+        yield names
+        return
+    for words in ALTERNATIVES[mark]:
+        replaced = zip(names, words, strict=True)
+        yield from _written_out(tuple(name.replace(mark, w) for name, w in replaced))

@@ -3,6 +3,7 @@
 from .adaptation import SAM2Freezing, SAM2LowRankAdapters
 from .data_preprocessor import ClipDataPreprocessor
 from .distillation import SAM2Distillation
+from .edgetam import EdgeTAMCrossAttention, EdgeTAMPerceiver, EdgeTAMTracker
 from .efficienttam import (
     EfficientTAMCrossAttention,
     EfficientTAMNeck,
@@ -17,6 +18,7 @@ from .memory_encoder import MemoryEncoder, SAM2ObjectPointer
 from .policies import MemoryBankDAM4SAM, MemoryBankSAMURAI
 from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
+from .repvit import EdgeTAMRepViT
 from .sam2 import SAM2
 from .test_time_augmentation import SAM2TTAModel
 from .tracking.frame import SAM2Tracker
@@ -29,6 +31,10 @@ from .tracking.rounds import (
 __all__ = [
     'SAM2',
     'ClipDataPreprocessor',
+    'EdgeTAMCrossAttention',
+    'EdgeTAMPerceiver',
+    'EdgeTAMRepViT',
+    'EdgeTAMTracker',
     'EfficientTAMCrossAttention',
     'EfficientTAMNeck',
     'EfficientTAMViT',

@@ -2,13 +2,14 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from . import cpu
 from .checkpointing import recomputable, recompute_output
 from .linear import Linear
-from .position_encoding import rotary_table, rotate
+from .position_encoding import Table, rotary_table, rotate
 
 
 def attend(
@@ -207,7 +208,9 @@ class RotaryAttention(Attention):
         num_cells = query.shape[1]
         num_rotated = key.shape[1] - num_unrotated
         height, width = feature_size or (math.isqrt(num_cells),) * 2
-        num_keys = math.ceil(height / key_pooling) * math.ceil(width / key_pooling)
+        table = rotary_table(height, width, self.head_dims, key.device)
+        key_table = self.key_table((height, width), key_pooling, key.device)
+        num_keys = len(key_table[0])
         if height * width != num_cells or num_rotated < 0 or num_rotated % num_keys:
             msg = (
                 f'Expected {height} x {width} queries and a multiple of {num_keys} as '
@@ -215,13 +218,28 @@ class RotaryAttention(Attention):
                 f'without a position); give the feature_size of the map'
             )
             raise ValueError(msg)
-        channels = self.internal_dims // self.num_heads
-        device = key.device
-        table = rotary_table(height, width, channels, device)
-        key_table = rotary_table(height, width, channels, device, key_pooling)
         q = rotate(self._split_heads(self.query(query)), table)
         k = rotate_keys(self._split_heads(self.key(key)), key_table, num_unrotated)
         return q, k
+
+    @property
+    def head_dims(self) -> int:
+        """Channels of a head."""
+        return self.internal_dims // self.num_heads
+
+    def key_table(
+        self, feature_size: tuple[int, int], pooling: int, device: torch.device
+    ) -> Table:
+        """Rotations of the keys of one memory, which repeat for each memory.
+
+        Args:
+            feature_size: Height and width of the map of the queries.
+            pooling: As ``key_pooling`` of :meth:`forward`.
+
+        Returns:
+            As :func:`rotary_table`, for the Nk keys of a memory.
+        """
+        return rotary_table(*feature_size, self.head_dims, device, pooling)
 
 
 rotate_keys = recomputable(rotate)
