@@ -15,6 +15,7 @@ from projects.sam2.checkpoints.released import (
     FOLDER_VARIABLE,
     MIRROR_VARIABLE,
     RELEASED,
+    FamilyWeights,
     ReleasedWeights,
     download,
     download_folder,
@@ -45,7 +46,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         'names',
         nargs='*',
         metavar='NAME',
-        help='released name (sam2.1_hiera_tiny, sam2.1_hiera_t, sam2_hiera_b+), id on '
+        help='released name (sam2.1_hiera_tiny, sam2_hiera_b+, edgetam), id on '
         'Hugging Face (facebook/sam2.1-hiera-tiny), or a config, for the weights that '
         'it starts from',
     )
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         fetch_with_bar(url, folder / released.file_name, released, options)
 
 
-def find_weights(name: str) -> ReleasedWeights:
+def find_weights(name: str) -> ReleasedWeights | FamilyWeights:
     """Find the released weights that a name or a config means.
 
     Raises:
@@ -141,7 +142,7 @@ def find_weights(name: str) -> ReleasedWeights:
 def fetch_with_bar(
     url: str,
     target: Path,
-    released: ReleasedWeights | None,
+    released: ReleasedWeights | FamilyWeights | None,
     options: argparse.Namespace,
 ) -> None:
     """Download a file, show a bar, and say where the file is."""

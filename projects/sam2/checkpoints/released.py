@@ -39,6 +39,9 @@ RELEASED_NAME = re.compile(
 CONFIG_NAME = re.compile(
     r'(.*_base_[/\\]models[/\\])?sam2_(?P<minor>[01])_(?P<size>[a-z]+)(\.py)?'
 )
+# `edgetam.yaml`, `EdgeTAM`, `edgetam.pt`; and `_base_/models/edgetam.py`.
+FAMILY_NAME = re.compile(r'(?P<name>[\w-]+)(\.yaml|\.yml|\.pt)?')
+FAMILY_CONFIG_NAME = re.compile(r'(.*_base_[/\\]models[/\\])(?P<name>\w+)\.py')
 SIZES = {
     't': 'tiny',
     'tiny': 'tiny',
@@ -90,6 +93,33 @@ class ReleasedWeights:
         return f'_base_/models/sam2_{self.version[2:]}_{self.size}.py'
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyWeights:
+    """A file that the authors of another model of the family released.
+
+    Attributes:
+        name: Name of the model, of its config here and of the file without suffix.
+        url: Where the release has it.
+        num_bytes: Size of the file.
+        sha256: Its hash in lower-case hexadecimal.
+    """
+
+    name: str
+    url: str
+    num_bytes: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file, such as ``edgetam.pt``."""
+        return f'{self.name}.pt'
+
+    @property
+    def config(self) -> str:
+        """Path of the model's config within ``configs/``."""
+        return f'_base_/models/{self.name}.py'
+
+
 # The release publishes no hashes. Five of these SHA-256 values (2.1 tiny and small; 2.0
 # tiny, small and base+) are those of Meta's own repositories on Hugging Face. The other
 # three (2.1 base+, 2.1 large and 2.0 large) are from other projects that pin the
@@ -104,18 +134,29 @@ RELEASED_TABLE = """
 2.0 bplus 323493298 d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071
 2.0 large 897952466 7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b
 """
-RELEASED = tuple(
+SAM2_WEIGHTS = tuple(
     ReleasedWeights(version=version, size=size, num_bytes=int(num_bytes), sha256=sha256)
     for version, size, num_bytes, sha256 in map(
         str.split, RELEASED_TABLE.strip().splitlines()
     )
 )
+# Hash and size of edgetam.pt are from several projects that pin the file and agree.
+FAMILY_WEIGHTS = (
+    FamilyWeights(
+        name='edgetam',
+        url='https://github.com/facebookresearch/EdgeTAM/raw/'
+        '7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints/edgetam.pt',
+        num_bytes=56116523,
+        sha256='ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df',
+    ),
+)
+RELEASED: tuple[ReleasedWeights | FamilyWeights, ...] = SAM2_WEIGHTS + FAMILY_WEIGHTS
 
 
 # ------------------------------------------------------------------------------- Names
 
 
-def released_weights(name: str | Path) -> ReleasedWeights | None:
+def released_weights(name: str | Path) -> ReleasedWeights | FamilyWeights | None:
     """Find the released weights that a name means.
 
     Args:
@@ -123,12 +164,19 @@ def released_weights(name: str | Path) -> ReleasedWeights | None:
             with or without folders and suffix: ``sam2.1_hiera_b+``,
             ``configs/sam2.1/sam2.1_hiera_b+.yaml``, ``sam2.1_hiera_base_plus.pt``,
             ``facebook/sam2.1-hiera-base-plus``; or that of its config here,
-            ``sam2_1_bplus``.
+            ``sam2_1_bplus``. Of other models likewise: ``configs/edgetam.yaml``,
+            ``edgetam.pt``, ``facebook/EdgeTAM``, ``edgetam``.
 
     Returns:
         The weights, or None if no model was released under that name.
     """
     last = re.split(r'[/\\]', str(name))[-1]
+    family_name = FAMILY_NAME.fullmatch(last) or FAMILY_CONFIG_NAME.fullmatch(str(name))
+    if family_name:
+        plain = family_name['name'].lower().replace('-', '_')
+        found = next((w for w in RELEASED if w.name == plain), None)
+        if isinstance(found, FamilyWeights):
+            return found
     if match := RELEASED_NAME.fullmatch(last):
         version = '2.1' if match['is_2_1'] else '2.0'
         size = SIZES.get(match['size'].replace('-', '_'))
@@ -136,8 +184,15 @@ def released_weights(name: str | Path) -> ReleasedWeights | None:
         version, size = f'2.{match["minor"]}', match['size']
     else:
         return None
-    kinds = {(weights.version, weights.size): weights for weights in RELEASED}
-    return kinds.get((version, size or ''))
+    return next(
+        (
+            weights
+            for weights in RELEASED
+            if isinstance(weights, ReleasedWeights)
+            and (weights.version, weights.size) == (version, size)
+        ),
+        None,
+    )
 
 
 def near_names(name: str) -> list[str]:
