@@ -74,6 +74,7 @@ class MemoryAttention(nn.Module):
         num_pointer_tokens: int,
         feature_size: tuple[int, int],
         memory_pooling: int = 1,
+        key_scales: Tensor | None = None,
     ) -> Tensor:
         """Condition the features of a frame on the memory.
 
@@ -88,12 +89,16 @@ class MemoryAttention(nn.Module):
             feature_size: Height and width of the frame's features.
             memory_pooling: Side of the squares of cells that were pooled to one in
                 the memories.
+            key_scales: Factor of the key of each memory token, (O, L, 1); None
+                scales nothing.
 
         Returns:
             (O, N, C).
         """
         tokens = tokens + INPUT_POSITION_WEIGHT * position
         memory_keys = memory + memory_position  # the values carry no position
+        if key_scales is not None:
+            memory_keys = memory_keys * key_scales.to(memory_keys.dtype)
         for layer in self.layers:
             tokens = checkpoint(
                 layer,

@@ -85,17 +85,20 @@ class MemorySelection:
         pointers: Object pointers.
         max_pointers: Largest number of pointers that a frame of this video can have;
             the distance in time of the pointers is scaled by it.
+        key_scales: For each object, the factors of the keys of its memories, then of
+            its pointers; None scales nothing.
     """
 
     memories: tuple[SelectedMemory, ...]
     pointers: tuple[SelectedPointer, ...]
     max_pointers: int
+    key_scales: tuple[tuple[float, ...], ...] | None = None
 
     @property
-    def shape(self) -> tuple[tuple[int, ...], int, int]:
+    def shape(self) -> tuple[tuple[int, ...], int, int, bool]:
         """Ages and counts; objects of equal shape can be tracked in one batch."""
         ages = tuple(memory.age for memory in self.memories)
-        return ages, len(self.pointers), self.max_pointers
+        return ages, len(self.pointers), self.max_pointers, self.key_scales is None
 
     def stacked_pointers(self) -> tuple[Tensor, Tensor]:
         """Stack the K pointers, of which there is at least one.
@@ -112,6 +115,20 @@ class MemorySelection:
         offsets = send_to_device(offsets, pointers.device)
         # A bank of one pointer has no distance to scale by.
         return pointers, offsets / max(self.max_pointers - 1, 1)
+
+    def stacked_key_scales(self) -> tuple[Tensor, Tensor] | None:
+        """Stack the factors of the keys.
+
+        Returns:
+            Those of R memories (O, R), of which there is at least one, and of K
+            pointers (O, K); None if nothing is scaled.
+        """
+        if self.key_scales is None:
+            return None
+        scales = torch.tensor(self.key_scales, dtype=torch.float32)  # (O, R + K)
+        scales = send_to_device(scales, self.memories[0].spatial.device)
+        num_memories = len(self.memories)
+        return scales[:, :num_memories], scales[:, num_memories:]
 
 
 def join_selections(selections: Sequence[MemorySelection]) -> MemorySelection:
@@ -137,6 +154,9 @@ def join_selections(selections: Sequence[MemorySelection]) -> MemorySelection:
         ),
         pointers=tuple(_join_pointers(same) for same in pointers),
         max_pointers=first.max_pointers,
+        key_scales=None
+        if first.key_scales is None
+        else tuple(row for s in selections for row in s.key_scales or ()),
     )
 
 

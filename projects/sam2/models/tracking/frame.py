@@ -62,6 +62,7 @@ from .promptable import PromptableHeads
 # memories.
 FeatureObserver = Callable[[int, Tensor], None]
 MemoryTokens = tuple[Tensor, Tensor]  # (O, L, Cm) and position encoding (1 | O, L, Cm)
+KeyScales = tuple[Tensor, Tensor]  # of R memories (O, R) and of K pointers (O, K)
 # Mask probabilities are scaled to [-10, 10] for the memory encoder.
 MEMORY_MASK_SCALE = 20.0
 MEMORY_MASK_BIAS = -10.0
@@ -175,7 +176,13 @@ class SAM2Tracker(nn.Module):
             for memory in selection.memories
         ]
         pointers = self.object_pointer.tokens(selection) if selection.pointers else None
-        return self._attend_to_tokens(embedding, features.position, spatial, pointers)
+        return self._attend_to_tokens(
+            embedding,
+            features.position,
+            spatial,
+            pointers,
+            selection.stacked_key_scales(),
+        )
 
     def condition_on_tensors(
         self,
@@ -184,6 +191,7 @@ class SAM2Tracker(nn.Module):
         ages: Tensor,
         pointers: Tensor,
         pointer_times: Tensor,
+        key_scales: KeyScales | None = None,
     ) -> Tensor:
         """Condition a frame on memories and pointers that are given as tensors.
 
@@ -195,6 +203,7 @@ class SAM2Tracker(nn.Module):
             ages: As in :class:`SelectedMemory`, (R,), int64.
             pointers: (O, K, C), where K may be 0.
             pointer_times: As for :meth:`SAM2ObjectPointer.tokens_at`, (O, K).
+            key_scales: As of :meth:`MemorySelection.stacked_key_scales`.
 
         Returns:
             (O, C, H16, W16).
@@ -205,6 +214,7 @@ class SAM2Tracker(nn.Module):
             self.position(embedding),
             [spatial],
             self.object_pointer.tokens_at(pointers, pointer_times),
+            key_scales,
         )
 
     def position(self, embedding: Tensor) -> Tensor:
@@ -221,22 +231,28 @@ class SAM2Tracker(nn.Module):
         position: Tensor,
         spatial: list[MemoryTokens],
         pointers: MemoryTokens | None,
+        key_scales: KeyScales | None,
     ) -> Tensor:
         """Attend to spatial memories, then to pointers: (O, C, H16, W16)."""
         all_tokens = spatial if pointers is None else [*spatial, pointers]
         tokens, positions = zip(*all_tokens, strict=True)
         num_rows = max(part.shape[0] for part in positions)  # 1, or O
+        memory = torch.cat(tokens, dim=1)
+        num_pointer_tokens = 0 if pointers is None else pointers[0].shape[1]
         height, width = embedding.shape[-2:]
         attended: Tensor = self.memory_attention(
             tokens=embedding.flatten(2).transpose(1, 2),  # (O, C, h, w) -> (O, N, C)
             position=position.flatten(2).transpose(1, 2),
-            memory=torch.cat(tokens, dim=1),
+            memory=memory,
             memory_position=torch.cat(
                 [part.expand(num_rows, -1, -1) for part in positions], dim=1
             ),
-            num_pointer_tokens=0 if pointers is None else pointers[0].shape[1],
+            num_pointer_tokens=num_pointer_tokens,
             feature_size=(height, width),
             memory_pooling=self.memory_pooling,
+            key_scales=None
+            if key_scales is None
+            else _token_scales(key_scales, memory.shape[1], num_pointer_tokens),
         )
         conditioned: Tensor = attended.transpose(1, 2).unflatten(2, (height, width))
         return conditioned
@@ -309,6 +325,18 @@ class SAM2Tracker(nn.Module):
         if self.memory_pooling == 1:
             return maps
         return functional.avg_pool2d(maps, self.memory_pooling, ceil_mode=True)
+
+
+def _token_scales(
+    key_scales: KeyScales, num_tokens: int, num_pointer_tokens: int
+) -> Tensor:
+    """Factor of each memory token, (O, L, 1), all tokens of a memory alike."""
+    (memories, pointers), num_spatial = key_scales, num_tokens - num_pointer_tokens
+    parts = [memories.repeat_interleave(num_spatial // memories.shape[1], dim=1)]
+    if num_pointer_tokens:
+        num_parts = num_pointer_tokens // pointers.shape[1]
+        parts.append(pointers.repeat_interleave(num_parts, dim=1))
+    return torch.cat(parts, dim=1)[..., None]
 
 
 def _embedding(*shape: int) -> nn.Parameter:
