@@ -15,7 +15,7 @@ from .mask_decoder import SAM2MaskDecoder
 from .memory_attention import MemoryAttention
 from .memory_bank import MemoryBank, MemoryBankEmpty
 from .memory_encoder import MemoryEncoder, SAM2ObjectPointer
-from .policies import MemoryBankDAM4SAM, MemoryBankSAMURAI
+from .policies import MemoryBankDAM4SAM, MemoryBankSAM2Long, MemoryBankSAMURAI
 from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
 from .repvit import EdgeTAMRepViT
@@ -44,6 +44,7 @@ __all__ = [
     'MemoryBank',
     'MemoryBankDAM4SAM',
     'MemoryBankEmpty',
+    'MemoryBankSAM2Long',
     'MemoryBankSAMURAI',
     'MemoryEncoder',
     'SAM2Distillation',

@@ -5,6 +5,7 @@ Each is a :class:`MemoryBank` in its own file, with a config of the same name in
 """
 
 from .dam4sam import MemoryBankDAM4SAM
+from .sam2long import MemoryBankSAM2Long
 from .samurai import MemoryBankSAMURAI
 
-__all__ = ['MemoryBankDAM4SAM', 'MemoryBankSAMURAI']
+__all__ = ['MemoryBankDAM4SAM', 'MemoryBankSAM2Long', 'MemoryBankSAMURAI']

@@ -15,6 +15,7 @@ Training (:mod:`.clip`) and the video session (:mod:`.session`) run these functi
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from mmengine.registry import MODELS
@@ -58,6 +59,7 @@ from ..memory_encoder import MASK_STRIDE
 from ..prompt_encoder import PromptEmbeddings, SAM2PromptEncoder
 from .promptable import PromptableHeads
 
+Key = TypeVar('Key')
 # Called with the number of a frame and its features (O, C, H16, W16), conditioned on
 # memories.
 FeatureObserver = Callable[[int, Tensor], None]
@@ -831,35 +833,51 @@ def track_objects(
     selections = {
         object_id: bank.select(store, query) for object_id, store in stores.items()
     }
-    groups: dict[object, list[int]] = {}
-    for object_id, selection in selections.items():
-        groups.setdefault(selection.shape, []).append(object_id)
     task = FrameTask(query=query)
-    for group in groups.values():
-        for first in range(0, len(group), max_batch_objects):
-            batch = tuple(group[first : first + max_batch_objects])
-            selection = join_selections([selections[object_id] for object_id in batch])
-            # Memories expand the shared features to O objects; without any, do it here.
-            shared = features if selection.memories else features.repeated(len(batch))
-            steps, decisions = decode_frame(heads, shared, selection, task), None
-            if bank.observes_frames:
-                decisions = observe_objects(
-                    bank,
-                    [stores[object_id] for object_id in batch],
-                    steps[-1],
-                    query,
-                    video_size=video_size or features.frame_size,
-                )
-                chosen = steps[-1].choose([d.candidate for d in decisions])
-                steps = (*steps[:-1], chosen)
-            output = encode_frame_memory(
-                heads,
-                shared,
-                steps,
-                task,
-                conditions=[decision.conditions for decision in decisions or ()],
+    for batch, selection in batch_selections(selections, max_batch_objects):
+        # Memories expand the shared features to O objects; without any, do it here.
+        shared = features if selection.memories else features.repeated(len(batch))
+        steps, decisions = decode_frame(heads, shared, selection, task), None
+        if bank.observes_frames:
+            decisions = observe_objects(
+                bank,
+                [stores[object_id] for object_id in batch],
+                steps[-1],
+                query,
+                video_size=video_size or features.frame_size,
             )
-            yield ObjectBatch(object_ids=batch, output=output, decisions=decisions)
+            chosen = steps[-1].choose([d.candidate for d in decisions])
+            steps = (*steps[:-1], chosen)
+        output = encode_frame_memory(
+            heads,
+            shared,
+            steps,
+            task,
+            conditions=[decision.conditions for decision in decisions or ()],
+        )
+        yield ObjectBatch(object_ids=batch, output=output, decisions=decisions)
+
+
+def batch_selections(
+    selections: Mapping[Key, MemorySelection], max_batch_objects: int
+) -> Iterator[tuple[tuple[Key, ...], MemorySelection]]:
+    """Join selections of equal shape.
+
+    Yields:
+        Up to ``max_batch_objects`` keys, and their joined selection.
+    """
+    groups: dict[object, list[Key]] = {}
+    for key, selection in selections.items():
+        groups.setdefault(selection.shape, []).append(key)
+    for group in groups.values():
+        for batch in chunks(group, max_batch_objects):
+            yield batch, join_selections([selections[key] for key in batch])
+
+
+def chunks(items: Sequence[Key], size: int) -> Iterator[tuple[Key, ...]]:
+    """Split a sequence into parts of a size; the last one may be smaller."""
+    for first in range(0, len(items), size):
+        yield tuple(items[first : first + size])
 
 
 def observe_objects(

@@ -62,6 +62,7 @@ from .memory_store import (
     OffloadedMemoryStore,
     OffloadFile,
 )
+from .pathways import Histories, PathwayFrame, Pathways, track_pathways, tree_bank
 from .promptable import PromptableModel
 
 PREVIOUS_LOGIT_LIMIT = 32.0  # masks that a click refines are clamped to it
@@ -133,11 +134,12 @@ class TrackedObject:
 
     Attributes:
         object_id: Its id.
-        store: Its memories.
+        store: Its memories; with several histories, those of the best one.
         prompts: Its prompts by frame.
         pending: Outputs of prompts that are not encoded as memories yet, by frame.
         tracked_in_reverse: Frames on which it was tracked, and whether backwards.
         corrections: Frames whose tracked memory is the output of a prompt.
+        pathways: The other histories, of a memory bank that keeps several.
     """
 
     object_id: int
@@ -146,6 +148,12 @@ class TrackedObject:
     pending: dict[int, PromptOutput] = field(default_factory=dict)
     tracked_in_reverse: dict[int, bool] = field(default_factory=dict)
     corrections: set[int] = field(default_factory=set)
+    pathways: Pathways | None = None
+
+    @property
+    def stores(self) -> tuple[MemoryStore, ...]:
+        """The memories of all histories, those of the best one first."""
+        return (self.store, *(self.pathways.others if self.pathways else ()))
 
     @property
     def conditioning_frames(self) -> set[int]:
@@ -180,13 +188,18 @@ class TrackedObject:
         conditioning: bool,
         note: FrameNote | None = None,
     ) -> None:
-        """Add the memory and note of a frame, in place of earlier ones."""
+        """Add the memory and note of a frame, in place of earlier ones.
+
+        Of several histories, the one that is shown remains.
+        """
+        self.pathways = None
         self.store.add(frame_index, memory, conditioning=conditioning, note=note)
         self.corrections.discard(frame_index)
 
     def erase(self, frame_index: int) -> None:
         """Delete the tracked memory of a frame, if there is one."""
-        self.store.erase(frame_index)
+        for store in self.stores:
+            store.erase(frame_index)
         self.corrections.discard(frame_index)
 
     def clear_prompts(self, frame_index: int) -> None:
@@ -194,6 +207,7 @@ class TrackedObject:
         self.prompts.pop(frame_index, None)
         self.pending.pop(frame_index, None)
         self.corrections.discard(frame_index)
+        self.pathways = None
         memory = self.store.conditioning.get(frame_index)
         if memory is not None:
             note = self.store.notes.get(frame_index)
@@ -209,6 +223,7 @@ class TrackedObject:
             pending=dict(self.pending),
             tracked_in_reverse=dict(self.tracked_in_reverse),
             corrections=set(self.corrections),
+            pathways=self.pathways and self.pathways.copy(),
         )
 
 
@@ -287,6 +302,16 @@ class VideoSession:
             self._encodes_again = not (compete or self.options.archive_spatial_memories)
         self._embeddings_to_encode: OrderedDict[int, ImageFeatures] = OrderedDict()
         self._has_warned = False
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether masks of earlier frames may still change while the video is tracked.
+
+        A memory bank that keeps several histories of an object shows the best one so
+        far; the final masks are those that :meth:`TrackedObject.output` gives when the
+        pass is over.
+        """
+        return tree_bank(self.model) is not None
 
     @contextmanager
     def edit(self, options: SessionOptions | None = None) -> Iterator[None]:
@@ -458,17 +483,11 @@ class VideoSession:
         ids = self.objects if object_ids is None else object_ids
         objects = [self.objects[object_id] for object_id in ids]
         query = self._query(frame_index, reverse=reverse)
-        batches = self._track(objects, query)
-        for batch in batches:
-            step = batch.output.final
-            shown = fill_small_holes(step.mask_logits, self.options.fill_hole_area)
-            binary = [decision.conditions for decision in batch.decisions or ()]
-            memories = self._split(batch.output, shown, binary=binary)
-            notes = _notes(batch, reverse=reverse)
-            for object_id, memory in zip(batch.object_ids, memories, strict=True):
-                self.objects[object_id].add(
-                    frame_index, memory, conditioning=False, note=notes.get(object_id)
-                )
+        tree = self._track_pathways(objects, query)
+        single = [obj for obj in objects if obj.object_id not in tree.survivors]
+        batches = self._track(single, query)
+        self._add_tracked(batches, query)
+        self._add_pathways(tree, query)
         if self.offload_file is not None:
             self.offload_file.write_pending()  # of the previous step
         for obj in objects:
@@ -480,7 +499,7 @@ class VideoSession:
             obj.tracked_in_reverse[frame_index] = reverse
             self._evict(obj, query)
         self._limit_offloaded()
-        return batches
+        return [*batches, *tree.shown]
 
     def check_prompted(self) -> None:
         """Check that there is an object to track and each has a prompt.
@@ -510,9 +529,9 @@ class VideoSession:
             other.objects = {key: obj.copy() for key, obj in self.objects.items()}
             other.embeddings = self.embeddings.copy()
         other._embeddings_to_encode = OrderedDict()
-        for obj in other.objects.values():
-            if isinstance(obj.store, OffloadedMemoryStore) and self._encodes_again:
-                obj.store.encode_again = other._encode_again
+        for store in (s for obj in other.objects.values() for s in obj.stores):
+            if isinstance(store, OffloadedMemoryStore) and self._encodes_again:
+                store.encode_again = other._encode_again
         return other
 
     def _new_object(self, object_id: int) -> TrackedObject:
@@ -582,6 +601,63 @@ class VideoSession:
                 )
             )
 
+    def _track_pathways(
+        self, objects: Sequence[TrackedObject], query: MemoryQuery
+    ) -> PathwayFrame:
+        """Track the objects with several histories; nothing is changed."""
+        bank, frame_index = tree_bank(self.model), query.frame_index
+        if bank is None:
+            return PathwayFrame()
+        histories = {
+            obj.object_id: Histories.of(obj.store, obj.pathways, bank.num_pathways)
+            for obj in objects
+            if obj.pathways is not None
+            and obj.pathways.reach(query)
+            and frame_index not in obj.store.conditioning
+        }
+        if not histories:
+            return PathwayFrame()
+        names = _names(list(histories))
+        with add_context(f'while tracking {names} on frame {frame_index}'):
+            return track_pathways(
+                self.model.heads,
+                bank,
+                histories,
+                self.features(frame_index),
+                query,
+                max_batch_objects=self.options.max_batch_objects,
+            )
+
+    def _add_tracked(self, batches: Sequence[ObjectBatch], query: MemoryQuery) -> None:
+        """Add the memories of objects with one history."""
+        frame_index, reverse = query.frame_index, query.reverse
+        has_tree = tree_bank(self.model) is not None
+        for batch in batches:
+            memories = self._memories_of(batch)
+            notes = _notes(batch, reverse=reverse)
+            for object_id, memory in zip(batch.object_ids, memories, strict=True):
+                obj, note = self.objects[object_id], notes.get(object_id)
+                obj.add(frame_index, memory, conditioning=False, note=note)
+                if has_tree:
+                    obj.pathways = Pathways(frame_index=frame_index, reverse=reverse)
+
+    def _add_pathways(self, tree: PathwayFrame, query: MemoryQuery) -> None:
+        """Continue the histories of objects by the candidates that survived."""
+        memories = [self._memories_of(batch) for batch in tree.batches]
+        for object_id, survivors in tree.survivors.items():
+            obj = self.objects[object_id]
+            obj.store, obj.pathways = tree.histories[object_id].continued(
+                survivors, memories, query
+            )
+            obj.corrections.discard(query.frame_index)
+
+    def _memories_of(self, batch: ObjectBatch) -> list[ObjectMemory]:
+        """The memories of a batch of tracked objects, with the masks to be shown."""
+        logits = batch.output.final.mask_logits
+        shown = fill_small_holes(logits, self.options.fill_hole_area)
+        binary = [decision.conditions for decision in batch.decisions or ()]
+        return self._split(batch.output, shown, binary=binary)
+
     def _observe_prompt(
         self, obj: TrackedObject, output: PromptOutput
     ) -> FrameNote | None:
@@ -606,7 +682,8 @@ class VideoSession:
             query = replace(query, frame_index=min(oldest, query.frame_index))
         evicted = f'object {obj.object_id} on frame {query.frame_index}'
         with add_context(f'while evicting memories of {evicted}'):
-            self.model.tracker.memory_bank.evict_unreachable(obj.store, query)
+            for store in obj.stores:
+                self.model.tracker.memory_bank.evict_unreachable(store, query)
         if not self.revisits:  # only frames in the cache can still be prompted
             tracked = obj.tracked_in_reverse.items()
             obj.tracked_in_reverse = {f: r for f, r in tracked if f in self.embeddings}
@@ -620,26 +697,34 @@ class VideoSession:
         file = self.offload_file
         if file is None or file.used_bytes <= limit * BYTES_PER_GB:
             return
-        stores = {
-            object_id: obj.store.offloaded
+        stores = [
+            (object_id, store.offloaded)
             for object_id, obj in self.objects.items()
-            if isinstance(obj.store, OffloadedMemoryStore)
-        }
-        # The file may hold more, of copies of this session.
-        excess = -limit * BYTES_PER_GB + sum(
-            memory.tensors.num_bytes
-            for offloaded in stores.values()
+            for store in obj.stores
+            if isinstance(store, OffloadedMemoryStore)
+        ]
+        # By write, since histories share them. The file may hold more, of copies of
+        # this session.
+        sizes = {
+            memory.tensors.serial: memory.tensors.num_bytes
+            for _, offloaded in stores
             for memory in offloaded.values()
-        )
+        }
+        excess = -limit * BYTES_PER_GB + sum(sizes.values())
         if excess <= 0:
             return
         while excess > 0:
             _, frame, object_id = min(
                 (memory.tensors.serial, frame, object_id)
-                for object_id, offloaded in stores.items()
+                for object_id, offloaded in stores
                 for frame, memory in islice(offloaded.items(), 1)  # the oldest
             )
-            excess -= stores[object_id][frame].tensors.num_bytes
+            erased = {
+                offloaded[frame].tensors.serial
+                for owner, offloaded in stores
+                if owner == object_id and frame in offloaded
+            }
+            excess -= sum(map(sizes.__getitem__, erased))
             self.objects[object_id].erase(frame)
             self.objects[object_id].tracked_in_reverse.pop(frame, None)
         if not self._has_warned:
