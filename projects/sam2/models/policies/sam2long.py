@@ -15,7 +15,6 @@ carries the histories through a video.
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import cast
 
 from mmengine.registry import MODELS
@@ -141,12 +140,13 @@ class MemoryBankSAM2Long(MemoryBank):
     In training, memories are selected as by :class:`MemoryBank`.
 
     Args:
+        num_frames: As for :class:`MemoryBank`, as are ``max_conditioning_frames``,
+            ``max_pointers`` and ``future_pointers``.
         num_pathways: Largest number of histories of an object.
-        iou_threshold: Frames with a better mask are attended to.
+        iou_threshold: Frames whose mask has a higher estimated IoU are attended to.
         uncertainty: Object scores up to this size are uncertain; see
             :func:`choose_branches`.
         modulation: Least and largest factor of the keys of memories.
-        options: Those of :class:`MemoryBank`; ``stride`` has no effect here.
 
     Raises:
         ValueError: If a number is out of range.
@@ -162,13 +162,21 @@ class MemoryBankSAM2Long(MemoryBank):
     def __init__(
         self,
         *,
+        num_frames: int = 7,
+        max_conditioning_frames: int | None = None,
+        max_pointers: int = 16,
+        future_pointers: bool = False,
         num_pathways: int = 3,
         iou_threshold: float = 0.1,
         uncertainty: float = 2.0,
         modulation: tuple[float, float] = (0.95, 1.05),
-        **options: int | bool | None,
     ) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]  # those of the base class
+        super().__init__(
+            num_frames=num_frames,
+            max_conditioning_frames=max_conditioning_frames,
+            max_pointers=max_pointers,
+            future_pointers=future_pointers,
+        )
         if num_pathways < 1:
             msg = f'num_pathways is {num_pathways}; give at least one history'
             raise ValueError(msg)
@@ -245,31 +253,34 @@ class MemoryBankSAM2Long(MemoryBank):
             spatial = cast('FrameMemory', memory).spatial
             memories.append(SelectedMemory(spatial=spatial, age=age))
             memory_scores.append(_quality(store, frame).object_score)
-        key_scales = None
-        if len(memories) > 1:
-            scores = (memory_scores, pointer_scores)
-            rows = (scales_by_score(row, self.modulation) for row in scores)
-            key_scales = (tuple(chain.from_iterable(rows)),)
         return MemorySelection(
             memories=tuple(memories),
             pointers=tuple(pointers),
             max_pointers=min(query.num_video_frames, self.max_pointers),
-            key_scales=key_scales,
+            key_scales=self.key_scales(memory_scores, pointer_scores),
         )
 
-    def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
-        """Evict the tracked memories that the running pass cannot reach any more."""
+    def key_scales(
+        self, memory_scores: Sequence[float], pointer_scores: Sequence[float]
+    ) -> tuple[tuple[float, ...]] | None:
+        """Factors of the keys of memories and pointers of an object, by object score.
+
+        Returns:
+            One row for :class:`MemorySelection`; None with a single memory, which has
+            nothing to be compared with.
+        """
+        if len(memory_scores) < 2:
+            return None
+        parts = (memory_scores, pointer_scores)
+        return (tuple(s for p in parts for s in scales_by_score(p, self.modulation)),)
+
+    def kept_frames(self, store: MemoryStore, query: MemoryQuery) -> Collection[int]:
+        """Listed frames, which may be attended to long after they were tracked."""
         following = replace(query, frame_index=query.frame_index + query.direction)
-        reachable: set[int] = set()
+        kept: set[int] = set()
         for reader in (query, following):  # a prompt on the frame, and the next frame
-            reachable.update(
-                self._listed_frames(store, reader, without=store.conditioning)
-            )
-        for frame in tuple(store.tracked):
-            is_later = (frame - query.frame_index) * query.direction > 0
-            # Later frames may be needed by a later pass: evict them only to disk.
-            if frame not in reachable and (store.can_restore or not is_later):
-                store.evict(frame)
+            kept |= {*self._listed_frames(store, reader, without=store.conditioning)}
+        return kept
 
     def _listed_frames(
         self, store: MemoryStore, query: MemoryQuery, *, without: Collection[int]

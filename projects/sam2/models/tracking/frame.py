@@ -254,7 +254,7 @@ class SAM2Tracker(nn.Module):
             memory_pooling=self.memory_pooling,
             key_scales=None
             if key_scales is None
-            else _token_scales(key_scales, memory.shape[1], num_pointer_tokens),
+            else token_scales(key_scales, memory.shape[1], num_pointer_tokens),
         )
         conditioned: Tensor = attended.transpose(1, 2).unflatten(2, (height, width))
         return conditioned
@@ -329,10 +329,10 @@ class SAM2Tracker(nn.Module):
         return functional.avg_pool2d(maps, self.memory_pooling, ceil_mode=True)
 
 
-def _token_scales(
+def token_scales(
     key_scales: KeyScales, num_tokens: int, num_pointer_tokens: int
 ) -> Tensor:
-    """Factor of each memory token, (O, L, 1), all tokens of a memory alike."""
+    """Factor of the key of each memory token, (O, L, 1), alike within a memory."""
     (memories, pointers), num_spatial = key_scales, num_tokens - num_pointer_tokens
     parts = [memories.repeat_interleave(num_spatial // memories.shape[1], dim=1)]
     if num_pointer_tokens:
