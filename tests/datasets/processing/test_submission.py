@@ -176,9 +176,8 @@ def test_progress_is_reported(submission: Submission) -> None:
 def test_mosev2_expects_masks_named_by_number(submission: Submission) -> None:
     rule = replace(submission, layout=LAYOUTS['mosev2'], frames=None)
     assert not check_submission(rule)
-    first = submission.root / 'a' / '00000.png'
-    first.rename(first.with_name('mask_00000.png'))
-    assert any(
-        line.startswith('a/mask_00000.png: the server expects a number')
-        for line in check_submission(rule)
-    )
+    for path in (submission.root / 'a').iterdir():
+        path.rename(path.with_name(f'mask_{path.name}'))
+    problems = check_submission(rule)
+    assert problems[0].startswith('a/mask_00000.png: the server expects a number')
+    assert len(problems) == len(FRAMES)
