@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from projects.sam2.datasets import ClipSyntheticDataset
 from projects.sam2.datasets.sources import synthetic
 from projects.sam2.datasets.sources.synthetic import (
+    MEMORY_KINDS,
     PATTERNS,
+    STANDARD_KINDS,
     Blob,
     ClipKind,
     ClipPlan,
@@ -100,7 +102,44 @@ def test_held_out_clips_do_not_depend_on_the_others_and_differ_from_them() -> No
     assert many[:3] == few
     assert not {plan.seed for plan in train} & {plan.seed for plan in many}
     assert len({plan.size for plan in many}) == 3
-    assert {plan.kind for plan in few} == set(ClipKind)
+    assert {plan.kind for plan in few} == set(STANDARD_KINDS)
+
+
+def test_targets_among_like_objects_are_covered_or_gone_and_return() -> None:
+    plans = make_plans(
+        split='val', num_clips=3, num_frames=40, size=64, seed=0, kinds=MEMORY_KINDS
+    )
+    for plan in plans:
+        clip = make_clip(plan)
+        areas = (clip.labels == 1).sum(axis=(1, 2))
+        usual = np.median(areas[areas > 0])
+        assert clip.num_objects == 1
+        assert areas[-6:].min() >= usual / 2
+        if plan.kind is ClipKind.CROSSING:
+            assert areas.min() < 0.6 * usual
+        else:
+            assert clip.returning_ids == (1,)
+            assert (areas == 0).sum() >= 10
+        # Outside of the mask there are many pixels of the target's colours.
+        target = clip.frames[0][clip.labels[0] == 1].mean(axis=0)
+        last, rest = clip.frames[-1].astype(float), clip.labels[-1] == 0
+        light = clip.frames[-1][~rest].mean() / target.mean()
+        near = np.abs(last - light * target).max(axis=-1) < 60
+        assert (near & rest).sum() > 0.3 * usual
+
+
+def test_kinds_and_seed_of_the_dataset_choose_its_clips() -> None:
+    def frames(**options: Any) -> NDArray[np.uint8]:
+        dataset = ClipSyntheticDataset(num_clips=1, num_frames=8, **options)
+        source = dataset.open_video(dataset.list_videos()[0])
+        return source.clip.frames
+
+    usual = frames()
+    np.testing.assert_array_equal(usual, frames(kinds=['like_texture'], seed=0))
+    assert not np.array_equal(usual, frames(seed=1))
+    assert not np.array_equal(usual, frames(kinds=['crossing']))
+    with pytest.raises(ValueError, match=r"\['crosing'\]: give some of like_texture, "):
+        frames(kinds=['crosing'])
 
 
 def test_too_few_frames_are_refused() -> None:

@@ -8,6 +8,13 @@ holds them already is left as it is.
     python tools/dataset_converters/make_synthetic_clips.py data/synthetic
     python tools/dataset_converters/make_synthetic_clips.py data/many \
         --num-clips 5000 --workers 8
+
+With --kinds crossing occluded reentry each clip has one target, among objects of its
+texture that pass in front of it, stay visible while it is hidden, or wait where it left
+the frame: clips for memory policies.
+
+    python tools/dataset_converters/make_synthetic_clips.py data/memory \
+        --kinds crossing occluded reentry --num-val-frames 60
 """
 
 import argparse
@@ -23,6 +30,9 @@ from repository_root import use_repository_root  # type: ignore[import-not-found
 use_repository_root()
 
 from projects.sam2.engine.command_line import call_tool, whole_number
+
+# Values of datasets.sources.synthetic.ClipKind, whose import takes seconds.
+KIND_NAMES = ('like_texture', 'returning', 'plain', 'crossing', 'occluded', 'reentry')
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,6 +58,14 @@ def parse_arguments() -> argparse.Namespace:
     add('--num-val-frames', type=int, default=20, help='frames per validation clip')
     add('--size', type=int, default=128, help='longer side in pixels (default 128)')
     add('--seed', type=whole_number(0), default=0, help='random seed (default 0)')
+    add(
+        '--kinds',
+        nargs='+',
+        choices=KIND_NAMES,
+        metavar='KIND',
+        help=f'what is hard, in turn: of {", ".join(KIND_NAMES)} (default: the first '
+        'three)',
+    )
     add('--workers', type=int, default=1, help='processes (default 1)')
     return parser.parse_args()
 
@@ -79,18 +97,28 @@ def main() -> None:
         is_complete,
         write_synthetic_dataset,
     )
-    from projects.sam2.datasets.sources.synthetic import make_plans
+    from projects.sam2.datasets.sources.synthetic import (
+        STANDARD_KINDS,
+        kinds_of,
+        make_plans,
+    )
 
     root: Path = arguments.out_dir
     settings = {
         key: value
         for key, value in vars(arguments).items()
-        if key not in {'out_dir', 'workers'}
+        # Folders from before there were kinds have no such setting.
+        if key not in {'out_dir', 'workers'} and (key != 'kinds' or value is not None)
     }
+    kinds = STANDARD_KINDS if arguments.kinds is None else kinds_of(arguments.kinds)
     if is_complete(root, settings):
         print(f'{root} holds these clips already')
         return
-    common = {'size': arguments.size, 'seed': arguments.seed}
+    common: dict[str, Any] = {
+        'size': arguments.size,
+        'seed': arguments.seed,
+        'kinds': kinds,
+    }
     splits = {
         'train': make_plans(
             split='train',

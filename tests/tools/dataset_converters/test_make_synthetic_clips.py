@@ -42,6 +42,14 @@ def test_both_splits_are_written_and_described(tmp_path: Path, run: Run) -> None
     assert settings['seed'] == 0
 
 
+def test_kinds_of_clips_are_chosen_and_stored(tmp_path: Path, run: Run) -> None:
+    kinds = ['--kinds', 'occluded', 'reentry']
+    run(str(tmp_path), *SMALL, '--num-frames', '24', '--num-val-frames', '24', *kinds)
+    meta = json.loads((tmp_path / 'meta.json').read_text())
+    assert meta['settings']['kinds'] == kinds[1:]
+    assert [clip['kind'] for clip in meta['clips']['train']] == kinds[1:]
+
+
 def test_second_run_changes_nothing(tmp_path: Path, run: Run) -> None:
     run(str(tmp_path), *SMALL)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}

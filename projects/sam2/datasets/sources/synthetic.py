@@ -28,6 +28,8 @@ MIN_FIRST_SHARE = 0.008  # of the frame that each object covers on the first fra
 MAX_DRAWS = 50
 NUM_POSITIONS = 4  # candidates for the start or the goal of an object
 TRAVEL = 0.75  # share of the way to its goal that an object covers
+MIN_GAP = 0.25  # of the frames without the target, where it is hidden or leaves
+MIN_COVER = 0.4  # of the target that objects crossing it hide on some frame
 # Scenes
 TEXTURE_SIZE = 160
 NUM_CORNERS = 48  # of an outline
@@ -49,7 +51,13 @@ class ClipSyntheticDataset(ClipDataset):
     Args:
         num_clips: Different clips.
         num_frames: Frames of each; motion is faster in shorter ones.
+        kinds: What is hard about the clips, in turn: values of :class:`ClipKind`.
+            Those of ``MEMORY_KINDS`` need a memory of what the target looks like.
+        seed: Seed of all clips.
         pipeline: Transforms, see :class:`ClipDataset`.
+
+    Raises:
+        ValueError: If there is no such kind, or none is given.
     """
 
     is_generated = True
@@ -59,6 +67,8 @@ class ClipSyntheticDataset(ClipDataset):
         *,
         num_clips: int,
         num_frames: int = 8,
+        kinds: Sequence[str] = ('like_texture', 'returning', 'plain'),
+        seed: int = SEED,
         pipeline: Sequence[dict[str, Any]] = (),
     ) -> None:
         plans = make_plans(
@@ -66,7 +76,8 @@ class ClipSyntheticDataset(ClipDataset):
             num_clips=num_clips,
             num_frames=num_frames,
             size=SIDE,
-            seed=SEED,
+            seed=seed,
+            kinds=kinds_of(kinds),
         )
         self._plans: dict[str, ClipPlan] = {plan.name: plan for plan in plans}
         super().__init__(data_root=None, pipeline=pipeline)
@@ -127,6 +138,28 @@ class ClipKind(Enum):
     LIKE_TEXTURE = 'like_texture'  # two objects have similar textures
     RETURNING = 'returning'  # an object leaves the frame and returns
     PLAIN = 'plain'
+    # One target among objects of its texture, which have no mask.
+    CROSSING = 'crossing'  # they pass in front of it
+    OCCLUDED = 'occluded'  # it waits behind a wall, they do not
+    REENTRY = 'reentry'  # it leaves and comes back elsewhere, one waits where it left
+
+
+STANDARD_KINDS = (ClipKind.LIKE_TEXTURE, ClipKind.RETURNING, ClipKind.PLAIN)
+MEMORY_KINDS = (ClipKind.CROSSING, ClipKind.OCCLUDED, ClipKind.REENTRY)
+
+
+def kinds_of(names: Sequence[str]) -> tuple[ClipKind, ...]:
+    """Look up kinds of clips by their names.
+
+    Raises:
+        ValueError: If there is no such kind, or none is given.
+    """
+    known = [kind.value for kind in ClipKind]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        msg = f'Kinds of clips {list(names)}: give some of {", ".join(known)}'
+        raise ValueError(msg)
+    return tuple(ClipKind(name) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,14 +212,19 @@ class SyntheticClip:
 
 
 def make_plans(
-    *, split: str, num_clips: int, num_frames: int, size: int, seed: int
+    *,
+    split: str,
+    num_clips: int,
+    num_frames: int,
+    size: int,
+    seed: int,
+    kinds: Sequence[ClipKind] = STANDARD_KINDS,
 ) -> list[ClipPlan]:
     """Plan the clips of a split; kinds and shapes (square, wide, tall) alternate.
 
     Args:
         size: Side of the square clips in pixels.
     """
-    kinds = tuple(ClipKind)
     split_seed = int.from_bytes(split.encode()[:4], 'big')
     return [
         ClipPlan(
@@ -222,8 +260,12 @@ def make_clip(plan: ClipPlan) -> SyntheticClip:
 
 def _draw_clip(plan: ClipPlan, rng: np.random.Generator) -> SyntheticClip | None:
     """Draw and render a scene; None if it does not fit the plan."""
-    num_objects = int(rng.integers(2, 5))
-    scene = _draw_scene(plan, rng, num_objects)
+    if plan.kind in MEMORY_KINDS:
+        num_objects = 1
+        scene = _draw_memory_scene(plan, rng)
+    else:
+        num_objects = int(rng.integers(2, 5))
+        scene = _draw_scene(plan, rng, num_objects)
     times = np.linspace(0, 1, plan.num_frames)
     rendered = [scene.render(float(time), plan.size, rng) for time in times]
     labels = np.stack([label for _, label in rendered])
@@ -233,13 +275,27 @@ def _draw_clip(plan: ClipPlan, rng: np.random.Generator) -> SyntheticClip | None
         return None
     if plan.kind is ClipKind.RETURNING and not returning:
         return None
+    if plan.kind in MEMORY_KINDS and not _needs_memory(labels, plan.kind):
+        return None
     return SyntheticClip(
         frames=np.stack([frame for frame, _ in rendered]),
         labels=labels,
         num_objects=num_objects,
-        like_texture=plan.kind is ClipKind.LIKE_TEXTURE,
+        like_texture=plan.kind in {ClipKind.LIKE_TEXTURE, *MEMORY_KINDS},
         returning_ids=returning,
     )
+
+
+def _needs_memory(labels: NDArray[np.uint8], kind: ClipKind) -> bool:
+    """Whether the target is covered or gone for long enough, and visible at the end."""
+    areas = (labels == 1).sum(axis=(1, 2))
+    num_frames, usual = len(areas), np.median(areas[areas > 0])
+    if areas[-max(1, num_frames // 6) :].min() < usual / 2:
+        return False
+    if kind is ClipKind.CROSSING:
+        return bool(areas.min() < (1 - MIN_COVER) * usual)
+    visible = np.flatnonzero(areas)
+    return bool(np.diff(visible).max(initial=1) > MIN_GAP * num_frames)
 
 
 def returning_objects(labels: NDArray[np.uint8], num_objects: int) -> tuple[int, ...]:
@@ -299,6 +355,7 @@ class Scene:
         background: RGB, larger than the frame by ``PAN_MARGIN`` on each side.
         pan: Motion of the background over the whole time, ``(x, y)``, pixels.
         objects: Objects with a mask, the lowest first.
+        others: Objects without a mask above those, the lowest first.
         occluder: An object without a mask above all others, or None.
         light: Relative change of the brightness over the whole time.
     """
@@ -308,6 +365,7 @@ class Scene:
     objects: tuple[Drawable, ...]
     occluder: Drawable | None
     light: float
+    others: tuple[Drawable, ...] = ()
 
     def render(
         self, time: float, size: Size, rng: np.random.Generator
@@ -336,6 +394,8 @@ class Scene:
         labels = np.zeros(size, np.uint8)
         for object_id, obj in enumerate(self.objects, start=1):
             labels[obj.draw(frame, time, np.zeros(2))] = object_id
+        for other in self.others:
+            labels[other.draw(frame, time, np.zeros(2))] = 0
         if self.occluder is not None:  # it moves with the background
             labels[self.occluder.draw(frame, time, shift)] = 0
         frame *= 1 + self.light * (time - 0.5)
@@ -361,7 +421,7 @@ class Blob:
     waves: NDArray[np.float64]
     spin: tuple[float, float]
     pulse: float
-    motion: 'Motion'
+    motion: 'Motion | Route'
 
     def draw(
         self, frame: NDArray[np.float32], time: float, offset: NDArray[np.float64]
@@ -480,6 +540,44 @@ class Motion:
         return position
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Position of a blob that passes given points, straight from one to the next.
+
+    Attributes:
+        times: (N,), ascending, when it passes the points; it waits at the ends.
+        points: (N, 2), x and y, pixels.
+    """
+
+    times: NDArray[np.float64]
+    points: NDArray[np.float64]
+
+    def at(self, time: float) -> NDArray[np.float64]:
+        """Position of the center, ``(x, y)``, at a time from 0 to 1."""
+        return np.array([np.interp(time, self.times, axis) for axis in self.points.T])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wall:
+    """A textured polygon that stands still.
+
+    Attributes:
+        corners: (N, 2), x and y, pixels.
+        texture: (TEXTURE_SIZE, TEXTURE_SIZE, 3), RGB.
+    """
+
+    corners: NDArray[np.float64]
+    texture: NDArray[np.uint8]
+
+    def draw(
+        self, frame: NDArray[np.float32], time: float, offset: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """See :meth:`Blob.draw`."""
+        del time
+        corners = self.corners + offset
+        return paint(frame, corners, self.texture, corners.mean(axis=0), 0.0, 1.0)
+
+
 # Random scenes. The order of the draws is fixed: published clips depend on it. --------
 
 
@@ -492,10 +590,11 @@ def _draw_scene(plan: ClipPlan, rng: np.random.Generator, num_objects: int) -> S
     is_returning = plan.kind is ClipKind.RETURNING
     leaver = int(rng.integers(num_objects)) if is_returning else -1
     objects: list[Blob] = []
+    motions: list[Motion] = []
     for index, texture in enumerate(textures):
         radius = float(rng.uniform(0.14, 0.22)) * side
-        others = [blob.motion for blob in objects]
-        motion = draw_motion(rng, plan.size, others, radius, leaves=index == leaver)
+        motion = draw_motion(rng, plan.size, motions, radius, leaves=index == leaver)
+        motions.append(motion)
         objects.append(draw_blob(rng, texture, radius, motion))
     occluder = None
     if rng.random() < 0.4:
@@ -511,6 +610,148 @@ def _draw_scene(plan: ClipPlan, rng: np.random.Generator, num_objects: int) -> S
         occluder=occluder,
         light=float(rng.uniform(-0.3, 0.3)),
     )
+
+
+def _draw_memory_scene(plan: ClipPlan, rng: np.random.Generator) -> Scene:
+    """Draw a target and two objects of its texture, which differ in outline only."""
+    extent = np.array(plan.size[::-1], float)
+    side = min(plan.size)
+    texture = object_texture(rng, TEXTURE_SIZE)
+    radius = float(rng.uniform(0.12, 0.16)) * side
+    routes, walls = _MEMORY_ROUTES[plan.kind](rng, extent, radius)
+    blobs = [
+        draw_blob(
+            rng,
+            np.roll(texture, index * TEXTURE_SIZE // 3, axis=(0, 1)),
+            radius * float(rng.uniform(0.85, 1.15)) if index else radius,
+            route,
+        )
+        for index, route in enumerate(routes)
+    ]
+    return Scene(
+        background=draw_background(rng, plan.size, ()),
+        pan=rng.uniform(-0.3, 0.3, 2) * side,
+        objects=(blobs[0],),
+        occluder=None,
+        light=float(rng.uniform(-0.3, 0.3)),
+        others=(*blobs[1:], *walls),
+    )
+
+
+Routes = tuple[list[Route], list[Wall]]  # of the target and the others; what hides it
+
+
+def _crossing_routes(
+    rng: np.random.Generator, extent: NDArray[np.float64], radius: float
+) -> Routes:
+    """The others cross the target's way, one after the other."""
+    start, goal = rng.uniform(0.2, 0.8, (2, 2)) * extent
+    target = Route(times=np.array([0.0, 1.0]), points=np.stack([start, goal]))
+    others = []
+    for crossing in (rng.uniform(0.25, 0.4), rng.uniform(0.55, 0.7)):
+        middle, angle = target.at(crossing), rng.uniform(0, 2 * np.pi)
+        step = 3 * radius * np.array([np.cos(angle), np.sin(angle)])
+        ends = [_draw_far(rng, extent, target.at(time)) for time in (0.0, 1.0)]
+        others.append(
+            Route(
+                times=np.array([0.0, crossing - 0.12, crossing + 0.12, 1.0]),
+                points=np.stack([ends[0], middle - step, middle + step, ends[1]]),
+            )
+        )
+    return [target, *others], []
+
+
+def _occluded_routes(
+    rng: np.random.Generator, extent: NDArray[np.float64], radius: float
+) -> Routes:
+    """The target waits behind a wall from side to side; the others stay before it."""
+    axis = int(np.argmax(extent + rng.uniform(0, 1, 2)))  # across the wall: the longer
+    half = 1.4 * radius
+    low = np.zeros(2)
+    high = extent.copy()
+    low[axis], high[axis] = 0.5 * extent[axis] - half, 0.5 * extent[axis] + half
+    corners = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
+    before, after = (0.16, 0.84) if rng.random() < 0.5 else (0.84, 0.16)
+
+    def point(along_axis: float) -> NDArray[np.float64]:
+        """A point anywhere along the wall."""
+        position = rng.uniform(0.2, 0.8, 2) * extent
+        position[axis] = along_axis * extent[axis]
+        return position
+
+    target = Route(
+        times=np.array([0.0, 0.15, 0.3, rng.uniform(0.6, 0.68), 0.8, 1.0]),
+        points=np.stack([point(before)] * 2 + [point(0.5)] * 2 + [point(after)] * 2),
+    )
+    away = 2 * before - 0.5  # outside of the frame
+    others = [
+        Route(
+            times=np.array([0.0, arrival, arrival + 0.2, 1.0]),
+            points=np.stack([point(away), point(before), point(before), point(before)]),
+        )
+        for arrival in (0.3, 0.5)
+    ]
+    return [target, *others], [
+        Wall(
+            corners=corners,
+            texture=background_texture(rng, (TEXTURE_SIZE, TEXTURE_SIZE)),
+        )
+    ]
+
+
+def _reentry_routes(
+    rng: np.random.Generator, extent: NDArray[np.float64], radius: float
+) -> Routes:
+    """The target leaves and returns from another side; another comes where it left."""
+    axis = int(rng.integers(2))
+    signs = rng.choice([-1.0, 1.0], 2)
+
+    def beyond(along: int, sign: float) -> NDArray[np.float64]:
+        """A point outside of the frame, beyond a side."""
+        position = rng.uniform(0.3, 0.7, 2) * extent
+        position[along] = extent[along] / 2 + sign * (extent[along] / 2 + 1.8 * radius)
+        return position
+
+    exits, returns = beyond(axis, signs[0]), beyond(1 - axis, signs[1])
+    corner = np.where(np.arange(2) == axis, exits, returns)  # it goes around the frame
+    inside = rng.uniform(0.3, 0.7, (3, 2)) * extent
+    target = Route(
+        times=np.array([0.0, 0.15, 0.3, 0.45, rng.uniform(0.58, 0.66), 0.8, 1.0]),
+        points=np.stack([inside[0]] * 2 + [exits, corner, returns, *inside[1:]]),
+    )
+    near = 0.65 * exits + 0.35 * inside[0]
+    others = [
+        Route(
+            times=np.array([0.0, 0.35, 0.5, 1.0]),
+            points=np.stack([exits, exits, near, near]),
+        ),
+        Route(
+            times=np.array([0.0, 1.0]),
+            points=np.stack([_draw_far(rng, extent, inside[k]) for k in (0, 2)]),
+        ),
+    ]
+    return [target, *others], []
+
+
+_MEMORY_ROUTES: dict[
+    ClipKind, Callable[[np.random.Generator, NDArray[np.float64], float], Routes]
+] = {
+    ClipKind.CROSSING: _crossing_routes,
+    ClipKind.OCCLUDED: _occluded_routes,
+    ClipKind.REENTRY: _reentry_routes,
+}
+
+
+def _draw_far(
+    rng: np.random.Generator,
+    extent: NDArray[np.float64],
+    other: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Draw several positions and return the one farthest from another position."""
+    candidates = rng.uniform(0.12, 0.88, (NUM_POSITIONS, 2)) * extent
+    distances = np.hypot(*(candidates - other).T)
+    position: NDArray[np.float64] = candidates[int(np.argmax(distances))]
+    return position
 
 
 def draw_motion(
@@ -557,7 +798,7 @@ def draw_blob(
     rng: np.random.Generator,
     texture: NDArray[np.uint8],
     radius: float,
-    motion: Motion,
+    motion: Motion | Route,
 ) -> Blob:
     """Draw the outline and the spin of a blob."""
     waves = np.stack(
