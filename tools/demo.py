@@ -35,6 +35,7 @@ use_repository_root()
 from projects.sam2.engine.command_line import (
     add_compile_option,
     add_fast_option,
+    add_policy_option,
     call_tool,
     whole_number,
 )
@@ -86,6 +87,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--device', help='such as cuda:0 or cpu (default: the best available)')
     add_compile_option(group)
     add_fast_option(group)
+    add_policy_option(group)
     add('--detector', metavar='CONFIG', help='of mmdetection, for prompts by text')
     add('--detector-checkpoint', metavar='FILE', help='weights of the detector')
     add('--language-model', metavar='FOLDER', help='language model of the detector')
@@ -241,6 +243,7 @@ def build_options(options: argparse.Namespace, token: str | None) -> DemoOptions
         device=options.device,
         compile=options.compile,
         fast=options.fast,
+        policy=options.policy,
         sessions=options.sessions,
         roots=tuple(options.root or [Path()]),
         sources=tuple(options.sources),

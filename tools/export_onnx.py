@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from projects.sam2.deployment.onnx_export import DEFAULT_OPSET, export_onnx
 
     name, checkpoint, size = read_export_arguments(options)
-    model, config = build_for_export(name, checkpoint, size)
+    model, config = build_for_export(name, checkpoint, size, policy=options.policy)
     export_onnx(
         model,
         options.out,

@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from projects.sam2.deployment import export_torch
 
     name, checkpoint, size = read_export_arguments(options)
-    model, config = build_for_export(name, checkpoint, size, options.device)
+    model, config = build_for_export(
+        name, checkpoint, size, options.device, options.policy
+    )
     export_torch(
         model,
         options.out,

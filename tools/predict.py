@@ -41,6 +41,7 @@ from projects.sam2.engine.command_line import (
     add_compile_option,
     add_fast_option,
     add_model_arguments,
+    add_policy_option,
     call_tool,
     parse_model_arguments,
 )
@@ -110,6 +111,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--show', action='store_true', help='show the overlays in a window')
     add_compile_option(parser)
     add_fast_option(parser)
+    add_policy_option(parser)
     group = parser.add_argument_group('text')
     add_text = group.add_argument
     add_text('--text', help="phrases or classes, such as 'a dog . a ball .'")
@@ -212,6 +214,7 @@ def build_text_inferencer(options: argparse.Namespace) -> SAM2TextInferencer:
         device=options.device,
         compile=options.compile,
         fast=options.fast,
+        policy=options.policy,
     )
 
 
@@ -318,6 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Any]]:
             automatic_masks=read_settings(options),
             compile=options.compile,
             fast=options.fast,
+            policy=options.policy,
         )
         call = partial(inferencer, prompts=read_prompts(options.prompts))
     results = call(

@@ -11,6 +11,7 @@ use_repository_root()
 from projects.sam2.engine.command_line import (
     add_compile_option,
     add_fast_option,
+    add_policy_option,
     add_run_arguments,
     call_tool,
     is_export_folder,
@@ -49,12 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     )
     add_compile_option(parser)
     add_fast_option(parser)
+    add_policy_option(parser)
     options = parser.parse_args(arguments)
     from mmengine.dist import is_main_process
 
     from projects.sam2.engine.config import load_config
     from projects.sam2.engine.distributed import unwrap_model
     from projects.sam2.engine.launching import launched_runner
+    from projects.sam2.engine.memory_policy import apply_policy
     from projects.sam2.engine.run_options import (
         apply_dump,
         apply_export,
@@ -73,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
                 f'--compile and --fast'
             )
             raise ValueError(msg)
-        apply_export(cfg, options.checkpoint)
+        apply_export(cfg, options.checkpoint, options.policy)
+    elif options.policy is not None:
+        apply_policy(cfg.model, options.policy)
     if options.show or options.show_dir:
         apply_visualization(
             cfg,

@@ -35,6 +35,7 @@ from projects.sam2.engine.command_line import (
     add_compile_option,
     add_fast_option,
     add_model_arguments,
+    add_policy_option,
     call_tool,
     parse_model_arguments,
 )
@@ -71,6 +72,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--apply-postprocessing', action='store_true', help='fill small holes')
     add_compile_option(parser, '--vos-optimized')
     add_fast_option(parser)
+    add_policy_option(parser)
     add('--image-size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
     add('--device', help='cpu, cuda or cuda:N (default: a GPU per process)')
     add('--num-processes', type=int, default=1, help='on this rank (default 1)')
@@ -103,6 +105,7 @@ def make_plan(options: argparse.Namespace) -> 'VOSPlan':
             'apply_postprocessing': options.apply_postprocessing,
             'vos_optimized': options.compile,
             'fast': options.fast,
+            'policy': options.policy,
             'image_size': size,
         },
     )

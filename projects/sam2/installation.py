@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parent
 IS_WHEEL = (PACKAGE / '.mim').is_dir()
 ROOT = PACKAGE / '.mim' if IS_WHEEL else PACKAGE.parents[1]
 CONFIGS = ROOT / 'configs'
+POLICIES = CONFIGS / '_base_' / 'policies'
 TOOLS = ROOT / 'tools'
 WEIGHTS = ROOT / 'docs' / 'weights'  # of the mini model
 
@@ -48,6 +49,11 @@ def near_configs(name: str | Path) -> list[str]:
     """Names of this package's configs that look like a name, the nearest first."""
     stem = Path(str(name).rpartition('::')[2]).name.removesuffix('.py')
     return get_close_matches(stem, [path.stem for path in CONFIGS.glob('*.py')], n=3)
+
+
+def policy_names() -> list[str]:
+    """Names of the memory policies of this package."""
+    return sorted(path.stem for path in POLICIES.glob('*.py'))
 
 
 def tool_command(name: str) -> str:

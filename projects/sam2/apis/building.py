@@ -30,6 +30,7 @@ from ..checkpoints.released import find_file, released_weights
 from ..datasets.io.listing import scan_folder
 from ..deployment import ExportedSAM2, is_export, load_exported
 from ..engine.config import read_config
+from ..engine.memory_policy import apply_policy
 from ..installation import CONFIGS, near_configs, own_config, tool_command
 from ..models import SAM2
 from ..models.adaptation import merged_weights
@@ -70,6 +71,7 @@ def build_sam2(
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
     fast: bool = False,
     provider: Provider | None = None,
+    policy: str | Path | None = None,
 ) -> SAM2:
     """Build a model and load its weights.
 
@@ -99,10 +101,12 @@ def build_sam2(
             :meth:`SAM2.use_fast_settings`.
         provider: Of ONNX Runtime for an exported model, such as ``'cuda'``; see
             :class:`OnnxRunner`.
+        policy: Memory policy in place of the model's memory bank, such as
+            ``'samurai'``; see :func:`~projects.sam2.engine.memory_policy.read_policy`.
 
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
-        FileNotFoundError: If there is no such config or checkpoint.
+        FileNotFoundError: If there is no such config, checkpoint or policy.
         ValueError: If the config has no model, the checkpoint is damaged, a side is no
             multiple of 32, the device does not exist, or the mode or an override is
             unknown; or if an exported model cannot have an option.
@@ -126,6 +130,7 @@ def build_sam2(
         compile=compile,
         fast=fast,
         provider=provider,
+        policy=policy,
     )
 
 
@@ -142,6 +147,7 @@ def build_sam2_video_predictor(
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
     fast: bool = False,
     provider: Provider | None = None,
+    policy: str | Path | None = None,
 ) -> 'SAM2VideoPredictor':
     """Build a video predictor; arguments and errors are those of :func:`build_sam2`.
 
@@ -166,6 +172,7 @@ def build_sam2_video_predictor(
         compile=compile or vos_optimized,
         fast=fast,
         provider=provider,
+        policy=policy,
     )
     return SAM2VideoPredictor(model, **options)
 
@@ -175,6 +182,7 @@ def build_for_export(
     checkpoint: str | Path | None,
     image_size: tuple[int, int] | None = None,
     device: Device | None = 'cpu',
+    policy: str | Path | None = None,
 ) -> tuple[SAM2, Config]:
     """Build a model, with adapters merged into its weights.
 
@@ -186,11 +194,13 @@ def build_for_export(
 
     Raises:
         CheckpointMismatchError: If the weights are of another version or size.
-        FileNotFoundError: If there is no such config or checkpoint.
+        FileNotFoundError: If there is no such config, checkpoint or policy.
         ValueError: If the config has no model, the checkpoint is damaged, the device
             does not exist, or a side of the image is no multiple of 32.
     """
     loaded = copy.deepcopy(load_model_config(config))
+    if policy is not None:
+        apply_policy(loaded.model, policy)
     model = build_sam2(loaded, checkpoint, device=device, image_size=image_size)
     if any(map(is_adapter_key, model.state_dict())):
         weights = merged_weights(model)
@@ -271,6 +281,7 @@ def _build(
     compile: bool = False,  # noqa: A002  as torch and MMEngine name it
     fast: bool = False,
     provider: Provider | None = None,
+    policy: str | Path | None = None,
 ) -> SAM2:
     """Build a model from a config with changed values, and load its weights."""
     if image_size is not None:
@@ -293,7 +304,11 @@ def _build(
         if not apply_postprocessing:
             changes = {'tracker.binary_clicked_memories': False} | changes
         exported: PromptableModel = load_exported(
-            config_file, device=device, provider=provider, changes=changes
+            config_file,
+            device=device,
+            provider=provider,
+            changes=changes,
+            policy=policy,
         )
         # Typed as the model that it stands for: predictors use what both have.
         return cast('SAM2', exported)
@@ -309,6 +324,8 @@ def _build(
             'tracker.binary_clicked_memories': False,
         } | changes
     config = copy.deepcopy(load_model_config(config_file).model)
+    if policy is not None:
+        apply_policy(config, policy)
     for path, value in changes.items():
         *parents, name = path.split('.')
         part = config

@@ -205,6 +205,7 @@ class SAM2Inferencer(BaseInferencer):
         compile: bool = False,  # noqa: A002  as torch and MMEngine name it
         fast: bool = False,
         provider: Provider | None = None,
+        policy: str | Path | None = None,
     ) -> None:
         if model is None and weights is not None and is_export(weights):
             model, weights = weights, None
@@ -213,6 +214,7 @@ class SAM2Inferencer(BaseInferencer):
             'compile': compile,
             'fast': fast,
             'provider': provider,
+            'policy': policy,
         }
         super().__init__(
             model=_config_of(model, checkpoint),

@@ -62,6 +62,7 @@ class SAM2TextInferencer(SAM2Inferencer):
         show_progress: Show a progress bar.
         compile: As for :func:`build_sam2`.
         fast: As for :func:`build_sam2`.
+        policy: Likewise.
 
     Raises:
         ValueError: If neither model nor weights are given.
@@ -77,6 +78,7 @@ class SAM2TextInferencer(SAM2Inferencer):
         show_progress: bool = True,
         compile: bool = False,  # noqa: A002  as torch and MMEngine name it
         fast: bool = False,
+        policy: str | Path | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -85,6 +87,7 @@ class SAM2TextInferencer(SAM2Inferencer):
             show_progress=show_progress,
             compile=compile,
             fast=fast,
+            policy=policy,
         )
         self.detector = detector
 

@@ -22,6 +22,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 from typing_extensions import Self
 
+from ..engine.memory_policy import read_policy, replace_memory_bank
 from ..models import SAM2, ClipDataPreprocessor
 from ..models.layers import sine_encoding_2d
 from ..models.memory_bank import MemoryBank, MemorySelection
@@ -260,12 +261,15 @@ class DecodedMasks:
         mask_logits: (O, M, H4, W4), not yet replaced where an object is absent.
         ious: Estimated IoU, (O, M).
         pointer: Object pointer of the best mask, (O, C).
+        candidate_pointers: That of each mask, (O, M, C); None in older exports, which
+            lack those of three candidates.
         object_score_logits: (O, 1).
     """
 
     mask_logits: Tensor
     ious: Tensor
     pointer: Tensor
+    candidate_pointers: Tensor | None
     object_score_logits: Tensor
 
 
@@ -301,7 +305,8 @@ class ExportedHeads:
             previous_logits,
             multimask=is_ambiguous(points),
         )
-        present = decoded.object_score_logits > 0
+        bank = self.tracker.memory_bank
+        present = decoded.object_score_logits > bank.presence_threshold
         logits = gate_masks(decoded.mask_logits, present)
         return DecoderStep(
             candidate_logits=logits,
@@ -310,6 +315,9 @@ class ExportedHeads:
             object_pointer=decoded.pointer,
             object_score_logits=decoded.object_score_logits,
             points=points,
+            candidate_pointers=decoded.candidate_pointers
+            if bank.observes_frames
+            else None,
         )
 
     def decode_image(
@@ -379,6 +387,9 @@ class ExportedHeads:
             mask_logits=outputs['multi_mask_logits' if multimask else 'mask_logits'],
             ious=outputs['multi_ious' if multimask else 'iou'],
             pointer=outputs['multi_pointer' if multimask else 'pointer'],
+            candidate_pointers=outputs.get('multi_pointers')
+            if multimask
+            else outputs['pointer'][:, None],
             object_score_logits=outputs['object_score_logits'],
         )
 
@@ -400,9 +411,11 @@ class ExportedSAM2(ReleasedNames):
         manifest: Of the export.
         runner: Runs its graphs.
         changes: Options of the model to change, as ``'tracker.memory_bank.stride'``.
+        policy: Memory policy in place of the exported one, as for :func:`build_sam2`.
 
     Raises:
-        ValueError: If an option is inside the graphs.
+        FileNotFoundError: If there is no such policy.
+        ValueError: If an option is inside the graphs, or the policy needs others.
 
     Example:
         >>> model = load_exported('work_dirs/sam2_onnx', device='cpu')
@@ -416,6 +429,7 @@ class ExportedSAM2(ReleasedNames):
         manifest: ExportManifest,
         runner: GraphRunner,
         changes: Mapping[str, Any] | None = None,
+        policy: str | Path | None = None,
     ) -> None:
         self.manifest = manifest
         self.runner = runner
@@ -427,7 +441,7 @@ class ExportedSAM2(ReleasedNames):
         )
         self.data_preprocessor.to(runner.device)
         self.tracker = ExportedTracker(
-            manifest, runner, _memory_bank(manifest, changes or {})
+            manifest, runner, _memory_bank(manifest, changes or {}, policy)
         )
         self.heads = ExportedHeads(runner, self.tracker)
         for path, value in (changes or {}).items():
@@ -510,13 +524,30 @@ class ExportedSAM2(ReleasedNames):
         raise AttributeError(msg)
 
 
-def _memory_bank(manifest: ExportManifest, changes: Mapping[str, Any]) -> MemoryBank:
-    """Build the memory bank of the exported model, with changed options."""
+def _memory_bank(
+    manifest: ExportManifest, changes: Mapping[str, Any], policy: str | Path | None
+) -> MemoryBank:
+    """Build the memory bank of the exported model, or another one."""
     config = dict(manifest.constants.memory_bank)
-    for path, value in changes.items():
-        if path.startswith(f'{BANK}.'):
-            config[path.removeprefix(f'{BANK}.')] = value
-    bank: MemoryBank = MODELS.build(config)
+    if policy is not None:
+        is_large = manifest.model.size == 'large'
+        config = read_policy(policy, is_large=is_large, plain=config)
+    given = {
+        path.removeprefix(f'{BANK}.'): value
+        for path, value in changes.items()
+        if path.startswith(f'{BANK}.')
+    }
+    bank: MemoryBank = MODELS.build(
+        replace_memory_bank(config, given) if 'type' in given else config | given
+    )
+    threshold = manifest.constants.presence_threshold
+    if bank.presence_threshold != threshold:
+        msg = (
+            f'With {type(bank).__name__} an object is present if its score is above '
+            f'{bank.presence_threshold:g}, but in the graphs of this export if it is '
+            f'above {threshold:g}; export the model again with this policy'
+        )
+        raise ValueError(msg)
     if bank.num_frames != manifest.constants.num_frames:
         msg = (
             f'{BANK}.num_frames is {bank.num_frames}, but the graphs were exported for '

@@ -102,7 +102,7 @@ class DecodeGraph(SAM2Graph):
 
     The single mask (the best of three where it is unstable, if the model selects so)
     and the three candidates for an ambiguous prompt come from one run of the decoder.
-    The pointers are those of the single mask and of the best candidate.
+    The pointers are those of the single mask, of the best candidate and of all three.
 
     ``point_coords`` are ``(x, y)`` in pixels of the model's image, ``point_labels``
     those of ``PointLabel``; a padding point of label -1 follows the points of a prompt.
@@ -126,6 +126,7 @@ class DecodeGraph(SAM2Graph):
         TensorSpec.of('multi_mask_logits', 'O 3 H4 W4'),
         TensorSpec.of('multi_ious', 'O 3'),
         TensorSpec.of('multi_pointer', 'O C'),
+        TensorSpec.of('multi_pointers', 'O 3 C'),
         TensorSpec.of('object_score_logits', 'O 1'),
     )
 
@@ -163,15 +164,18 @@ class DecodeGraph(SAM2Graph):
         )
         single = decoder.select(decoded, multimask=False, select_by_stability=True)
         several = decoder.select(decoded, multimask=True, select_by_stability=False)
-        present = decoded.object_score_logits > 0
+        threshold = self.model.tracker.memory_bank.presence_threshold
+        present = decoded.object_score_logits > threshold
         to_pointer = self.model.tracker.object_pointer
+        pointers = to_pointer(several.mask_tokens, present[:, None])  # (O, 3, C)
         return (
             single.mask_logits,
             single.ious,
             to_pointer(single.mask_tokens[single.best], present),
             several.mask_logits,
             several.ious,
-            to_pointer(several.mask_tokens[several.best], present),
+            pointers[several.best],
+            pointers,
             decoded.object_score_logits,
         )
 

@@ -20,6 +20,7 @@ def load_exported(
     provider: str | Sequence[str] | None = None,
     num_threads: int | None = None,
     changes: Mapping[str, Any] | None = None,
+    policy: str | Path | None = None,
 ) -> ExportedSAM2:
     """Load an exported model; its graphs are opened when they are first used.
 
@@ -28,7 +29,7 @@ def load_exported(
         device: As for :class:`OnnxRunner` or :class:`PackageRunner`.
         provider: As for :class:`OnnxRunner`; not for graphs that torch runs.
         num_threads: Likewise.
-        changes: As for :class:`ExportedSAM2`.
+        changes: As for :class:`ExportedSAM2`, as is ``policy``.
 
     Raises:
         FileNotFoundError: If there is no export.
@@ -53,4 +54,4 @@ def load_exported(
     if missing:
         msg = f'{folder} has no graph {", ".join(missing)}; export the model again'
         raise ValueError(msg)
-    return ExportedSAM2(manifest, runner, changes)
+    return ExportedSAM2(manifest, runner, changes, policy)

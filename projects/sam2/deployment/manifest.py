@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -144,6 +144,8 @@ class ExportedConstants:
         no_object_logit: Mask logits of objects that are judged absent.
         given_mask_scale: A mask prompt of 0 and 1, times this, ...
         given_mask_bias: ... plus this, is the mask's logits; and so for its score.
+        presence_threshold: Objects with a higher score are present, with a mask and a
+            pointer of their own.
     """
 
     memory_bank: dict[str, Any]
@@ -157,6 +159,7 @@ class ExportedConstants:
     no_object_logit: float
     given_mask_scale: float
     given_mask_bias: float
+    presence_threshold: float = 0.0  # of exports that do not state it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +343,7 @@ def describe_export(
             no_object_logit=NO_OBJECT_LOGIT,
             given_mask_scale=GIVEN_MASK_SCALE,
             given_mask_bias=GIVEN_MASK_BIAS,
+            presence_threshold=tracker.memory_bank.presence_threshold,
         ),
         versions={
             'mmsam2': __version__,
@@ -419,7 +423,12 @@ def _from_json(data: dict[str, Any]) -> ExportManifest:
 
 
 def _known(cls: type, data: dict[str, Any]) -> dict[str, Any]:
-    return {field.name: data[field.name] for field in fields(cls)}
+    """Entries of a class; those with a default may be missing in older exports."""
+    return {
+        field.name: data[field.name]
+        for field in fields(cls)
+        if field.name in data or field.default is MISSING
+    }
 
 
 def _sha256(path: Path) -> str:

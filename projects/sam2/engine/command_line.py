@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..installation import NAME, PACKAGE, TOOLS
+from ..installation import NAME, PACKAGE, TOOLS, policy_names
 
 # Errors that the user or the cluster can fix. All others show a traceback.
 USER_ERRORS = (
@@ -265,6 +265,18 @@ def add_fast_option(
     )
 
 
+def add_policy_option(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+) -> None:
+    """Add ``--policy``."""
+    parser.add_argument(
+        '--policy',
+        metavar='NAME',
+        help='memory policy in place of that of the model: '
+        f'{", ".join(policy_names())}, or a config with a memory_bank',
+    )
+
+
 def add_compile_option(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,
     *other_names: str,
@@ -313,6 +325,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help='released file, folder of transformers, a checkpoint of ours, or none',
     )
     add('out', type=Path, help='folder of the graphs')
+    add_policy_option(parser)
     add(
         '--image-size',
         type=int,

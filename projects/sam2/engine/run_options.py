@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from .config import EXPORTED_MODEL, OWN_SCOPES, part_name
+from .memory_policy import apply_policy
 
 CLIP_HOOK = 'ClipVisualizationHook'
 # Hooks of other packages that draw, and the option that names the folder they draw in;
@@ -26,6 +27,7 @@ FOREIGN_HOOKS = {
 DUMP_METRICS = {'mmdet': 'DumpDetResults'}
 RECORDER = 'MaskletRecorder'
 COMPILE_HOOK = 'SAM2CompileHook'
+PLAIN_BANK = 'MemoryBank'
 # Options of a model that change what an exported one predicts, besides the memory bank.
 EXPORT_OPTIONS = (
     ('data_preprocessor', 'image_size'),
@@ -190,20 +192,26 @@ def apply_compile(cfg: Config) -> None:
         cfg.custom_hooks = [*hooks, ConfigDict(type=COMPILE_HOOK)]
 
 
-def apply_export(cfg: Config, folder: str) -> None:
+def apply_export(cfg: Config, folder: str, policy: str | None = None) -> None:
     """Evaluate an exported model in place of the config's.
 
     Args:
         folder: Folder of the export. It must have been exported with the image size
-            and the choice of masks of this config; the memory bank is the config's.
+            and the choice of masks of this config. The options of the memory bank are
+            the config's, but a plain ``MemoryBank`` leaves the policy of the export.
+        policy: As for :func:`apply_policy`; None leaves that of config or export.
     """
+    if policy is not None:
+        apply_policy(cfg.model, policy)
     model = cfg.model
     options = {
         f'{part}.{name}': model[part][name]
         for part, name in EXPORT_OPTIONS
         if name in (model.get(part) or {})
     }
-    bank = model.tracker.memory_bank
+    bank = dict(model.tracker.memory_bank)
+    if policy is None and part_name(bank) == PLAIN_BANK:
+        del bank['type']
     options |= {f'tracker.memory_bank.{name}': value for name, value in bank.items()}
     cfg.model = ConfigDict(
         type=EXPORTED_MODEL,

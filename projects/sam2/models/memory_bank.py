@@ -191,12 +191,14 @@ class Observation:
         step: What was decoded, O = 1: three candidates with their pointers, or one if
             the prompt is clear.
         is_prompted: The frame was prompted.
-        video_size: Height and width of the video, in pixels.
+        frame_size: Height and width of the frame that the model sees, in pixels.
+        video_size: Those of the video.
     """
 
     query: MemoryQuery
     step: DecoderStep
     is_prompted: bool
+    frame_size: tuple[int, int]
     video_size: tuple[int, int]
 
 

@@ -132,6 +132,7 @@ class ModelStore:
         device: Such as ``'cuda'`` or ``'cpu'``; None for the default device.
         compile: Compile each model when it is built, which takes minutes.
         fast: As for :func:`build_sam2`.
+        policy: Memory policy of every model; likewise.
         find_run: Returns the model of a training run for ``RUN/CHECKPOINT``.
         list_runs: Returns the best model of each training run.
 
@@ -148,12 +149,14 @@ class ModelStore:
         device: str | None = None,
         compile: bool = False,  # noqa: A002  as torch and MMEngine name it
         fast: bool = False,
+        policy: str | None = None,
         find_run: Callable[[str], ModelChoice] | None = None,
         list_runs: Callable[[], Sequence[ModelChoice]] = tuple,
     ) -> None:
         self.device = str(usable_device(device))
         self._compile = compile
         self._fast = fast
+        self._policy = policy
         self._find_run, self._list_runs = find_run, list_runs
         self._given = given_model(config, checkpoint)
         choices = self.choices()
@@ -232,6 +235,7 @@ class ModelStore:
                 device=self.device,
                 compile=self._compile,
                 fast=self._fast,
+                policy=self._policy,
             )
             if self._compile:
                 predictor.warm_up()

@@ -99,6 +99,7 @@ def test_choice_of_masks_equals_the_released_one(case: GoldenCase) -> None:
                     query=query(frame),
                     step=step,
                     is_prompted=False,
+                    frame_size=(256, 256),
                     video_size=(256, 256),
                 ),
             )

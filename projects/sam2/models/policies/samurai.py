@@ -21,7 +21,6 @@ from mmengine.registry import MODELS
 from numpy.typing import NDArray
 
 from ...ops import masks_to_boxes, upsample_logits
-from ...structures import LOW_RES_STRIDE
 from ..memory_bank import Decision, MemoryBank, MemoryQuery, MemoryStore, Observation
 
 Box = tuple[float, float, float, float]  # x and y of the first and of the last pixel
@@ -304,9 +303,8 @@ def _read(observation: Observation) -> tuple[list[Box], Vector, float]:
     0 for an empty mask.
     """
     step = observation.step
-    height, width = step.candidate_logits.shape[-2:]
-    size = LOW_RES_STRIDE * height, LOW_RES_STRIDE * width
-    masks = upsample_logits(step.candidate_logits, size) > 0  # (1, M, H, W)
+    logits = upsample_logits(step.candidate_logits, observation.frame_size)
+    masks = logits > 0  # (1, M, H, W)
     boxes = masks_to_boxes(masks[0][:, None])  # (M, 4)
     boxes = boxes * (boxes[:, 2:3] >= 0)
     ious, scores = step.candidate_ious[0].float(), step.object_score_logits[0].float()

@@ -844,7 +844,8 @@ def track_objects(
                 [stores[object_id] for object_id in batch],
                 steps[-1],
                 query,
-                video_size=video_size or features.frame_size,
+                frame_size=features.frame_size,
+                video_size=video_size,
             )
             chosen = steps[-1].choose([d.candidate for d in decisions])
             steps = (*steps[:-1], chosen)
@@ -886,7 +887,8 @@ def observe_objects(
     step: DecoderStep,
     query: MemoryQuery,
     *,
-    video_size: tuple[int, int],
+    frame_size: tuple[int, int],
+    video_size: tuple[int, int] | None,
     is_prompted: bool = False,
 ) -> tuple[Decision, ...]:
     """Let the memory bank look at what was decoded for each object.
@@ -894,7 +896,8 @@ def observe_objects(
     Args:
         stores: The memories of each object.
         step: One row for each object.
-        video_size: As in :class:`Observation`, as is ``is_prompted``.
+        frame_size: As in :class:`Observation`, as is ``is_prompted``.
+        video_size: Likewise; None where no frame of the video was read.
     """
     return tuple(
         bank.observe(
@@ -903,7 +906,8 @@ def observe_objects(
                 query=query,
                 step=step.select(slice(row, row + 1)),
                 is_prompted=is_prompted,
-                video_size=video_size,
+                frame_size=frame_size,
+                video_size=video_size or frame_size,
             ),
         )
         for row, store in enumerate(stores)

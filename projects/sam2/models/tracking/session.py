@@ -670,7 +670,8 @@ class VideoSession:
             [obj.store],
             output.step.select(slice(output.row, output.row + 1)),
             output.task.query,
-            video_size=self.video_size or self.model.data_preprocessor.image_size,
+            frame_size=self.model.data_preprocessor.image_size,
+            video_size=self.video_size,
             is_prompted=True,
         )
         return _note(decision, reverse=None)

@@ -99,6 +99,7 @@ class DemoOptions:
         device: Where it runs; None for the best device.
         compile: Compile it; see :class:`ModelStore`.
         fast: Run it faster on a CPU; see :func:`build_sam2`.
+        policy: Its memory policy; likewise.
         sessions: Folder of the sessions, uploads and generated clips.
         roots: Folders and files that pages may open, by path.
         sources: What the command line names: videos, folders, images. Each opens its
@@ -121,6 +122,7 @@ class DemoOptions:
     device: str | None = None
     compile: bool = False
     fast: bool = False
+    policy: str | None = None
     sessions: Path = Path('work_dirs') / 'demo'
     roots: tuple[Path, ...] = ()
     sources: tuple[Path, ...] = ()
@@ -268,6 +270,7 @@ class Demo:
             device=device,
             compile=options.compile,
             fast=options.fast,
+            policy=options.policy,
             find_run=self.runs.model,
             list_runs=self.runs.best_models,
         )
