@@ -419,12 +419,14 @@ class SAM2Inferencer(BaseInferencer):
         self, video: VideoInput, prompts: Sequence[ObjectPrompt]
     ) -> Iterator[InferredFrame]:
         """Track objects through a video from the first prompted frame on."""
-        # The video is not revisited, so old memories are not offloaded.
-        state = self.video_predictor.open(video.frames, revisits=False)
+        predictor = self.video_predictor
+        # The video is not revisited, so old memories are not offloaded, unless their
+        # masks are not final yet.
+        state = predictor.open(video.frames, revisits=predictor.is_delayed)
         prompts = prompts or self._prompts_for_everything(video.frames.read(0))
         for prompt in prompts:
             self._add_prompt(state, prompt)
-        for result in self.video_predictor.propagate_in_video(state):
+        for result in state.until_final(predictor.propagate_in_video(state)):
             pixels = video.frames.read(result.frame_index)
             yield _inferred_frame(result, pixels, prompts)
 

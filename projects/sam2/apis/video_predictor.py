@@ -11,7 +11,7 @@ does everything in between. The calls are those of the released SAM 2::
 import copy
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -26,6 +26,7 @@ from typing_extensions import Self
 from ..models import SAM2
 from ..models.compiling import warm_up
 from ..models.tracking.frame import NO_OBJECT_LOGIT
+from ..models.tracking.pathways import tree_bank
 from ..models.tracking.promptable import PromptableModel
 from ..models.tracking.session import SessionOptions, VideoSession, add_context
 from ..ops import non_overlapping, upsample_logits
@@ -157,8 +158,15 @@ class VideoState(VideoSession, ReleasedState):
         raise TypeError(msg)
 
     @torch.no_grad()
-    def show(self, frame_index: int) -> VideoFrameResult:
-        """Resize the latest masks of a frame's objects to the size of the video."""
+    def show(
+        self, frame_index: int, object_ids: Sequence[int] | None = None
+    ) -> VideoFrameResult:
+        """Resize the latest masks of a frame's objects to the size of the video.
+
+        Args:
+            object_ids: The objects; None shows all.
+        """
+        ids = list(self.objects if object_ids is None else object_ids)
         device = self.model.device
         # An object without a mask on this frame is shown absent.
         absent = torch.full(
@@ -167,8 +175,8 @@ class VideoState(VideoSession, ReleasedState):
         unknown = torch.full((1, 1), torch.nan, device=device)
         # The empty tensors come first, since there may be no object.
         masks, scores, ious = [absent[:0]], [unknown[:0]], [unknown[:0]]
-        for obj in self.objects.values():
-            output = obj.output(frame_index)
+        for object_id in ids:
+            output = self.objects[object_id].output(frame_index)
             masks.append(absent if output is None else output.mask_logits)
             scores.append(unknown if output is None else output.object_score_logits)
             ious.append(unknown if output is None else output.ious)
@@ -178,11 +186,44 @@ class VideoState(VideoSession, ReleasedState):
                 logits = non_overlapping(logits)
         return VideoFrameResult(
             frame_index=frame_index,
-            object_ids=list(self.objects),
+            object_ids=ids,
             mask_logits=logits,
             object_score_logits=torch.cat(scores)[:, 0],
             ious=torch.cat(ious)[:, 0],
         )
+
+    def until_final(
+        self, results: Iterable[VideoFrameResult]
+    ) -> Iterator[VideoFrameResult]:
+        """Wait until the masks of frames do not change any more.
+
+        A memory bank that keeps several histories of an object, as SAM2Long's, shows
+        the best one so far while the video is tracked; which one it is, and with it the
+        masks of earlier frames, is settled in the end. With other banks, the results
+        pass through.
+
+        Args:
+            results: Those of :meth:`SAM2VideoPredictor.propagate_in_video`.
+
+        Yields:
+            The final masks of the same frames and objects.
+
+        Raises:
+            ValueError: If masks were deleted in the meantime.
+        """
+        if not self.is_delayed:
+            yield from results
+            return
+        for frame_index, object_ids in [(r.frame_index, r.object_ids) for r in results]:
+            final = self.show(frame_index, object_ids)
+            if bool(final.ious.isnan().any()):
+                msg = (
+                    f'Masks of frame {frame_index} were deleted before they were '
+                    f'final; build the predictor with a larger max_archive_gb, and '
+                    f'without clear_non_cond_mem_around_input'
+                )
+                raise ValueError(msg)
+            yield final
 
     def check_frame(self, frame_index: int) -> None:
         """Check that the video has a frame.
@@ -352,6 +393,14 @@ class SAM2VideoPredictor(ReleasedModule):
         """Device of the model."""
         device: torch.device = self.model.device
         return device
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether masks of earlier frames may change while a video is tracked.
+
+        :meth:`VideoState.until_final` waits for the final ones.
+        """
+        return tree_bank(self.model) is not None
 
     def init_state(
         self,
@@ -609,7 +658,8 @@ class SAM2VideoPredictor(ReleasedModule):
             reverse: Track backwards in time; nothing happens from frame 0.
 
         Returns:
-            An iterator over the masks of each frame.
+            An iterator over the masks of each frame; where earlier masks may still
+            change (:attr:`is_delayed`), over the best ones so far.
 
         Raises:
             ValueError: If there is no such frame, or a negative number of frames; from

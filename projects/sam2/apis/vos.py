@@ -43,7 +43,7 @@ from ..ops import atomic_write, write_atomically
 from ..structures import VOID_LABEL, FrameMasks, VideoSource
 from .building import build_sam2_video_predictor, default_device
 from .frame_readers import PrefetchReader, same_size
-from .video_predictor import SAM2VideoPredictor
+from .video_predictor import SAM2VideoPredictor, VideoFrameResult
 
 FRAME_SECONDS = 3600.0  # without a frame, after which a process counts as hanging
 SETTINGS_FILE = '.vos_inference.json'
@@ -222,8 +222,9 @@ def segment_video(
         ValueError: If no mask shows an object, or a frame has another size.
     """
     frames = _SourceFrames(source)
-    # The video is not revisited, so old memories are not offloaded.
-    state = predictor.open(PrefetchReader(frames), revisits=False)
+    # The video is not revisited, so old memories are not offloaded, unless their masks
+    # are not final yet.
+    state = predictor.open(PrefetchReader(frames), revisits=predictor.is_delayed)
     annotated = source.annotated_frames()
     annotated_set = set(annotated)
 
@@ -238,29 +239,33 @@ def segment_video(
         # Encode the memories now, while the features of the frame are cached.
         predictor.propagate_in_video_preflight(state)
 
-    tracked = None
-    for frame_index in range(source.num_frames):
-        if frame_index in annotated_set and (
-            not state.objects or given is not GivenMasks.FIRST_FRAME
-        ):
-            masks = source.read_masks(frame_index)
-            new = [i for i in visible_objects(masks) if i not in state.objects]
-            add_masks(frame_index, masks, new)
-            if new and given is GivenMasks.ALL:
-                for later in annotated:
-                    if later > frame_index:
-                        add_masks(later, read_objects(source, later, tuple(new)), new)
-        if not state.objects:
-            yield FrameMasks(object_ids=(), masks=np.zeros((0, *frames.size), bool))
-            continue
-        if tracked is None:
-            tracked = predictor.propagate_in_video(state, frame_index)
-        result = next(tracked)
+    def track() -> Iterator[VideoFrameResult]:
+        tracked = None
+        for frame_index in range(source.num_frames):
+            if frame_index in annotated_set and (
+                not state.objects or given is not GivenMasks.FIRST_FRAME
+            ):
+                masks = source.read_masks(frame_index)
+                new = [i for i in visible_objects(masks) if i not in state.objects]
+                add_masks(frame_index, masks, new)
+                if new and given is GivenMasks.ALL:
+                    for later in annotated:
+                        if later > frame_index:
+                            objects = read_objects(source, later, tuple(new))
+                            add_masks(later, objects, new)
+            if not state.objects:
+                yield state.show(frame_index)
+                continue
+            if tracked is None:
+                tracked = predictor.propagate_in_video(state, frame_index)
+            yield next(tracked)
+            heartbeat()
+
+    for result in state.until_final(track()):
         binary = result.mask_logits[:, 0] > score_threshold
         yield FrameMasks(
             object_ids=tuple(result.object_ids), masks=binary.cpu().numpy()
         )
-        heartbeat()
     if not state.objects:
         msg = (
             f'{source.name}: no mask shows an object{void_note(source)}; give a mask '

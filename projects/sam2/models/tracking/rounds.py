@@ -12,6 +12,7 @@
 All of them except ``SAM2ImageRounds`` drive a :class:`VideoSession`.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from ...ops import (
 )
 from ...structures import (
     MASKS_PER_CELL,
+    DecoderStep,
     FrameMasks,
     FrameOutput,
     FramePrediction,
@@ -52,6 +54,8 @@ from ...structures import (
 )
 from ..prompt_simulator import ClickGenerators, PromptKind, SAM2PromptSimulator
 from .frame import best_masks, is_ambiguous
+from .memory_store import ObjectOutput
+from .pathways import tree_bank
 from .promptable import PromptableModel
 from .session import (
     PREVIOUS_LOGIT_LIMIT,
@@ -99,14 +103,84 @@ class SourceFrames:
         return self.source.read_frame(frame_index)
 
 
-def open_session(model: PromptableModel, frames: SourceFrames) -> VideoSession:
-    """Open a session for one forward pass; memories out of its reach are deleted.
+def open_session(
+    model: PromptableModel, frames: SourceFrames, *, live: bool = False
+) -> VideoSession:
+    """Open a session for forward passes; memories out of their reach are deleted.
 
-    Offline rounds open one for each pass.
+    Where masks may still change while the video is tracked, all of them are kept, in a
+    temporary file.
+
+    Args:
+        live: The masks are read as soon as they are tracked, and not later.
     """
-    options = SessionOptions(corrections_condition=True, num_cached_embeddings=1)
-    num_frames = frames.source.num_frames
-    return VideoSession(model, frames.read, num_frames, options=options)
+    options = SessionOptions(
+        corrections_condition=True, num_cached_embeddings=1, max_archive_gb=math.inf
+    )
+    return VideoSession(
+        model,
+        frames.read,
+        frames.source.num_frames,
+        options=options,
+        revisits=tree_bank(model) is not None and not live,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedFrame:
+    """A frame that a session has tracked.
+
+    Attributes:
+        frame_index: Position in the video.
+        size: Height and width of its file.
+        truth: Its ground truth, or None.
+        object_ids: Objects that were tracked on it.
+        outputs: Their masks, batch by batch, unless they may have changed since.
+        new_ids: Objects that were prompted on it.
+        prompted: Their masks.
+    """
+
+    frame_index: int
+    size: tuple[int, int]
+    truth: FrameMasks | None
+    object_ids: tuple[int, ...]
+    outputs: tuple[FrameOutput, ...] = ()
+    new_ids: tuple[int, ...] = ()
+    prompted: tuple[FrameOutput, ...] = ()
+
+
+def until_final(
+    session: VideoSession, frames: SourceFrames, tracked: Iterator[TrackedFrame]
+) -> Iterator[TrackedFrame]:
+    """Wait until the masks of frames do not change any more.
+
+    Frames pass through while they are tracked, or, in a session that is delayed, when
+    all of them are tracked.
+    """
+    if not session.is_delayed:
+        yield from tracked
+        return
+    # Masks and ground truth of a whole video may not fit into memory.
+    for frame in [replace(frame, truth=None, outputs=()) for frame in tracked]:
+        yield replace(frame, truth=frames.source.read_masks(frame.frame_index))
+
+
+def _outputs_of(
+    session: VideoSession, object_ids: Sequence[int], frame_index: int
+) -> tuple[FrameOutput, ...]:
+    """The masks of tracked objects on an earlier frame, as the only candidates."""
+    if not object_ids:
+        return ()
+    outputs = [_output(session.objects[i], frame_index) for i in object_ids]
+    logits = torch.cat([output.mask_logits for output in outputs])
+    step = DecoderStep(
+        candidate_logits=logits,
+        candidate_ious=torch.cat([output.ious for output in outputs]),
+        mask_logits=logits,
+        object_pointer=logits.new_empty(len(logits), 0),  # no frame attends to it
+        object_score_logits=torch.cat([o.object_score_logits for o in outputs]),
+    )
+    return (FrameOutput(frame_index=frame_index, steps=(step,)),)
 
 
 def predict_video(
@@ -149,28 +223,47 @@ def track_video(
     """
     frames = SourceFrames(source)
     session = open_session(model, frames)
-    kind = simulator.plan(max(source.num_frames, 2), step=0).prompts[0]
+    tracked = _track_frames(session, simulator, frames)
+    for frame in until_final(session, frames, tracked):
+        tracked_outputs = frame.outputs
+        if session.is_delayed:
+            tracked_outputs = _outputs_of(session, frame.object_ids, frame.frame_index)
+        outputs = (*tracked_outputs, *frame.prompted)
+        logits = torch.cat([output.final.mask_logits for output in outputs])
+        # At the size of the file, (O, 1, height, width); no pixel belongs to two.
+        full_logits = non_overlapping(upsample_logits(logits.float(), frame.size))
+        yield FramePrediction(
+            frame_index=frame.frame_index,
+            object_ids=(*frame.object_ids, *frame.new_ids),
+            masks=(full_logits[:, 0] > 0).cpu().numpy(),
+            truth=frame.truth,
+            outputs=outputs,
+            prompted_ids=frame.new_ids,
+            low_res_stride=model.embedding_stride / MASKS_PER_CELL,
+        )
+
+
+def _track_frames(
+    session: VideoSession, simulator: SAM2PromptSimulator, frames: SourceFrames
+) -> Iterator[TrackedFrame]:
+    """Track the frames from the first object on, and prompt each object."""
+    kind = simulator.plan(max(frames.source.num_frames, 2), step=0).prompts[0]
     for frame, size, truth in frames:
-        new = _new_at_model_size(model, truth, session.objects)
+        new = _new_at_model_size(session.model, truth, session.objects)
         if not session.objects and new is None:
             continue
         prompted: list[FrameOutput] = []
         if new is not None:
             prompted.append(_prompt(session, simulator, kind, frame, new))
         batches = session.step(frame)
-        new_ids = () if new is None else new.object_ids
-        outputs = (*(batch.output for batch in batches), *prompted)
-        logits = torch.cat([output.final.mask_logits for output in outputs])
-        # At the size of the file, (O, 1, height, width); no pixel belongs to two.
-        full_logits = non_overlapping(upsample_logits(logits.float(), size))
-        yield FramePrediction(
+        yield TrackedFrame(
             frame_index=frame,
-            object_ids=(*(i for batch in batches for i in batch.object_ids), *new_ids),
-            masks=(full_logits[:, 0] > 0).cpu().numpy(),
+            size=size,
             truth=truth,
-            outputs=outputs,
-            prompted_ids=new_ids,
-            low_res_stride=model.embedding_stride / MASKS_PER_CELL,
+            object_ids=tuple(i for batch in batches for i in batch.object_ids),
+            outputs=tuple(batch.output for batch in batches),
+            new_ids=() if new is None else new.object_ids,
+            prompted=tuple(prompted),
         )
 
 
@@ -634,11 +727,15 @@ class SAM2VideoRounds(SAM2PromptRounds):
 
 def _shown(obj: TrackedObject, frame_index: int, size: tuple[int, int]) -> Tensor:
     """The latest mask of an object, (1, 1, *size), bool."""
+    return enlarge(_output(obj, frame_index).mask_logits, size)
+
+
+def _output(obj: TrackedObject, frame_index: int) -> ObjectOutput:
     output = obj.output(frame_index)
     if output is None:
         msg = f'Object {obj.object_id} was not tracked on frame {frame_index}'
         raise ValueError(msg)
-    return enlarge(output.mask_logits, size)
+    return output
 
 
 def _truth_of(
@@ -686,29 +783,45 @@ class SAM2OfflineRounds(SAM2VideoRounds):
         session = open_session(model, frames)
         for number in range(1, self.num_frames + 1):
             worst: dict[int, _WorstFrame] = {}
-            for frame, size, truth in frames:
-                objects = session.objects
-                ids = [i for i, obj in objects.items() if min(obj.prompts) <= frame]
-                new = new_objects(truth, objects) if number == 1 else []
-                if not ids and not new:
-                    continue
-                session.step(frame, object_ids=ids)
-                for object_id in new:
-                    object_truth = _truth_of(truth, object_id, size, model)
-                    if object_truth is not None:
-                        self.annotate(session, frame, object_id, object_truth)
-                shown = {i: session.objects[i] for i in ids + new}
-                yield self.prediction(model, shown, frame, size, truth, number)
+            tracked = self._track_frames(session, frames, is_first=number == 1)
+            for frame in until_final(session, frames, tracked):
+                index, truth = frame.frame_index, frame.truth
+                ids = frame.object_ids
+                shown = {i: session.objects[i] for i in (*ids, *frame.new_ids)}
+                yield self.prediction(model, shown, index, frame.size, truth, number)
                 for object_id in ids:
-                    object_truth = _truth_of(truth, object_id, size, model)
+                    object_truth = _truth_of(truth, object_id, frame.size, model)
                     self._update_worst(
-                        worst, session.objects[object_id], frame, object_truth
+                        worst, session.objects[object_id], index, object_truth
                     )
             if number < self.num_frames:
                 for object_id, wrong in worst.items():
                     # The click attends to the memories that the pass had there.
                     session.objects[object_id] = wrong.obj
                     self.annotate(session, wrong.frame_index, object_id, wrong.truth)
+
+    def _track_frames(
+        self, session: VideoSession, frames: SourceFrames, *, is_first: bool
+    ) -> Iterator[TrackedFrame]:
+        """Track the video from its start; in the first round, objects appear."""
+        for frame, size, truth in frames:
+            objects = session.objects
+            ids = tuple(i for i, obj in objects.items() if min(obj.prompts) <= frame)
+            new = new_objects(truth, objects) if is_first else []
+            if not ids and not new:
+                continue
+            session.step(frame, object_ids=ids)
+            for object_id in new:
+                object_truth = _truth_of(truth, object_id, size, session.model)
+                if object_truth is not None:
+                    self.annotate(session, frame, object_id, object_truth)
+            yield TrackedFrame(
+                frame_index=frame,
+                size=size,
+                truth=truth,
+                object_ids=ids,
+                new_ids=tuple(new),
+            )
 
     def _update_worst(
         self,
@@ -759,7 +872,7 @@ class SAM2OnlineRounds(SAM2VideoRounds):
     ) -> Iterator[FramePrediction]:
         """Track the video once."""
         frames = SourceFrames(source)
-        session = open_session(model, frames)
+        session = open_session(model, frames, live=True)
         # Ids in the session of the copies of an object with 1, 2, … annotated frames.
         copies: dict[int, list[int]] = {}
         new_ids = count()
