@@ -107,8 +107,8 @@ class VariantVideoRun:
             self._compare_memories(f's{number}', state)
         self._compare_ious(ious)
         if 'img_f0' in self.case.arrays:
-            frame = predictor.model.data_preprocessor.frame(state.frames.read(0))[0]
-            self._compare('img_f0', frame[:, ::2, ::2], 1e-5)
+            image = predictor.model.data_preprocessor.frame(state.frames.read(0))[0]
+            self._compare('img_f0', image[:, ::2, ::2], 1e-5)
 
     def _compare(self, name: str, value: Tensor, tolerance: float) -> None:
         """Compare a value, thinned out as the golden one is."""
@@ -221,10 +221,10 @@ def _propagate(
             _encode_as_prompted(state, frame)
             yield frame, state.show(frame).mask_logits
             continue
-        (shown,) = predictor.propagate_in_video(
+        for shown in predictor.propagate_in_video(
             state, start_frame_idx=frame, max_frame_num_to_track=0, reverse=reverse
-        )
-        yield frame, shown.mask_logits
+        ):
+            yield frame, shown.mask_logits
 
 
 @torch.no_grad()

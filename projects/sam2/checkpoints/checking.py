@@ -38,6 +38,11 @@ SIZES: dict[tuple[int, ...], str] = {
 }
 # EfficientTAM: channels and number of blocks. The configs of a size have equal weights.
 EFFICIENTTAM_KEY = 'image_encoder.neck.conv.weight'
+EDGETAM_KEY = 'image_encoder.backbone.stem.2.conv.weight'
+# Of RepViT-M1, the 14th block of the third stage.
+EDGETAM_LAST_BLOCK = (
+    'image_encoder.backbone.stages.2.blocks.13.token_mixer.conv3x3.conv.weight'
+)
 EFFICIENTTAM_SIZES: dict[tuple[int, ...], str] = {(192, 12): 'ti', (384, 12): 's'}
 EFFICIENTTAM_VARIANTS = ('', '_1', '_2', '_512x512')
 MAX_LISTED_KEYS = 8
@@ -64,25 +69,29 @@ class ModelKind:
         version: ``'2.0'``, ``'2.1'``, or None for the image part alone, which is the
             same in both. Other families have no version.
         size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'`` (of EfficientTAM
-            ``'ti'``, ``'s'``), or None if the shapes are not those of a released model.
-        family: ``'sam2'`` or ``'efficienttam'``.
+            ``'ti'``, ``'s'``, of EdgeTAM that of its RepViT, ``'m1'``), or None if the
+            shapes are not those of a released model.
+        family: ``'sam2'``, ``'efficienttam'`` or ``'edgetam'``.
+        is_image_part: The weights have no memory path.
     """
 
     version: str | None
     size: str | None
     family: str = 'sam2'
+    is_image_part: bool = False
 
     @property
     def configs(self) -> tuple[str, ...]:
         """Configs of released models with these weights; several if they are alike."""
-        if self.size is None:
+        if self.size is None or self.is_image_part:
             return ()
+        version = (self.version or '').replace('.', '_')
         if self.family == 'efficienttam':
             names = [f'efficienttam_{self.size}{v}' for v in EFFICIENTTAM_VARIANTS]
-        elif self.version is None:
-            return ()
+        elif self.family == 'edgetam':
+            names = ['edgetam']
         else:
-            names = [f'sam{self.version.replace(".", "_")}_{self.size}']
+            names = [f'sam{version}_{self.size}']
         return tuple(f'_base_/models/{name}.py' for name in names)
 
     @property
@@ -93,7 +102,12 @@ class ModelKind:
     def __str__(self) -> str:
         if self.family == 'efficienttam' and self.size:
             return f'EfficientTAM-{self.size.title()}'
-        name = f'SAM {self.version}' if self.version else 'the image part of SAM 2'
+        if self.family == 'edgetam':
+            name = 'the image part of EdgeTAM' if self.is_image_part else 'EdgeTAM'
+            return name if self.size else f'{name} of a size of its own'
+        name = (
+            'the image part of SAM 2' if self.is_image_part else f'SAM {self.version}'
+        )
         if self.family == 'efficienttam':
             name = 'EfficientTAM'
         return f'{name} of {self.size or "a size of its own"}'
@@ -111,12 +125,26 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
         dims = shapes.get(f'{BACKBONE}position_embedding', ())[2:]
         size = EFFICIENTTAM_SIZES.get((*dims, _num_blocks(shapes, BACKBONE)))
         return ModelKind(version=None, size=size, family='efficienttam')
+    # Sam2Model and EdgeTamModel of transformers have no memory.
+    has_memory = any(key.startswith('tracker.memory_attention.') for key in shapes)
+    if EDGETAM_KEY in shapes:
+        is_m1 = shapes[EDGETAM_KEY][:1] == (48,) and EDGETAM_LAST_BLOCK in shapes
+        return ModelKind(
+            version=None,
+            size='m1' if is_m1 else None,
+            family='edgetam',
+            is_image_part=not has_memory,
+        )
     version: str | None = '2.0'
     if not VERSION_2_1_KEYS.isdisjoint(shapes):
         version = '2.1'
-    elif not any(key.startswith('tracker.memory_attention.') for key in shapes):
-        version = None  # Sam2Model of transformers has no memory
-    return ModelKind(version=version, size=_size_of(shapes, BACKBONE))
+    elif not has_memory:
+        version = None
+    return ModelKind(
+        version=version,
+        size=_size_of(shapes, BACKBONE),
+        is_image_part=version is None,
+    )
 
 
 def _size_of(shapes: Shapes, prefix: str) -> str | None:
@@ -269,10 +297,11 @@ def _remedy(given: ModelKind | None, expected: ModelKind | None) -> str:
         return 'Give the file that belongs to this config.'
     if len(given.configs) > 1:
         return f'Use a config of {given}; {ambiguity_of(given)}.'
-    if given.version is None:
+    if given.is_image_part:
+        name = 'EdgeTam' if given.family == 'edgetam' else 'Sam2'
         return (
-            'Give a file with the memory path as well; transformers writes it from '
-            'Sam2VideoModel, not from Sam2Model.'
+            f'Give a file with the memory path as well; transformers writes it from '
+            f'{name}VideoModel, not from {name}Model.'
         )
     if given.config is None:
         return 'Use the config that the file was trained with.'

@@ -170,7 +170,7 @@ layers.#.self_norm.*    layers.#.self_attn.norm.*     layers.#.layer_norm_self.*
 layers.#.cross_attention.<a>.*  layers.#.attn.<a>.*       layers.#.cross_attention.<a>.*
 layers.#.self_attention.<a>.*   layers.#.self_attn.<a>.*  layers.#.self_attention.<a>.*
 layers.#.cross_mlp.<f>.*        layers.#.ff.<f>.*         layers.#.mlp.<f>.*
-layers.#.self_mlp.<f>.*         layers.#.self_ff.<f>.*    =
+layers.#.self_mlp.<f>.*         layers.#.self_ff.<f>.*    layers.#.self_mlp.<f>.*
 
 tracker.  -  =
 temporal_embedding        maskmem_tpos_enc      memory_temporal_positional_encoding

@@ -23,6 +23,7 @@ SIGNATURE_KEYS = (
     (Naming.RELEASED, to_released(MODEL_KEY)),
     # The first SAM has the same name for MODEL_KEY in transformers.
     (Naming.HUGGINGFACE, to_huggingface('image_encoder.backbone.position_embedding')),
+    (Naming.HUGGINGFACE, to_huggingface('image_encoder.backbone.stem.0.conv.weight')),
     (Naming.OURS, MODEL_KEY),
 )
 FIRST_SAM_KEY = 'prompt_encoder.pe_layer.positional_encoding_gaussian_matrix'

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,7 +90,6 @@ PART_PATHS = (
 )
 # Arguments that have one value in transformers' model: part, argument, value.
 FIXED_ARGUMENTS = (
-    ('backbone', 'type', 'Hiera'),
     ('neck', 'type', 'HieraFPN'),
     ('memory_attention', 'type', 'MemoryAttention'),
     ('memory_attention', 'memory_dims', 64),
@@ -101,11 +100,26 @@ FIXED_ARGUMENTS = (
     ('mask_decoder', 'object_score', True),
     ('mask_decoder', 'iou_sigmoid', True),
 )
+SAM2_ARGUMENTS = (
+    ('backbone', 'type', 'Hiera'),
+    ('tracker', 'type', 'SAM2Tracker'),
+    ('tracker', 'memory_pooling', 1),
+    ('memory_attention', 'cross_attention', None),
+)
+EDGETAM_ARGUMENTS = (
+    ('backbone', 'type', 'EdgeTAMRepViT'),
+    # transformers names the backbone by its model in timm.
+    ('backbone', 'embed_dims', (48, 96, 192, 384)),
+    ('backbone', 'depths', (2, 2, 14, 2)),
+    ('perceiver', 'type', 'EdgeTAMPerceiver'),
+)
 GIVE_SAM2 = 'give the config of a SAM2, like configs/_base_/models/sam2_1_tiny.py'
 
 
 def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate the config of a :class:`SAM2` to transformers' ``Sam2VideoConfig``.
+    """Translate the config of a :class:`SAM2` to that of transformers' model.
+
+    That is ``Sam2VideoConfig``, for EdgeTAM ``EdgeTamVideoConfig``.
 
     Returns:
         The content of ``config.json``.
@@ -116,17 +130,33 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
     preprocessor = model.get('data_preprocessor') or {'type': 'ClipDataPreprocessor'}
     model = {**model, 'data_preprocessor': preprocessor}
     parts = {path.rpartition('.')[2]: _part(model, path) for path in PART_PATHS}
-    _check_supported(parts)
+    is_edgetam = parts['tracker']['type'] == 'EdgeTAMTracker'
+    if is_edgetam:
+        parts['perceiver'] = _part(model, 'tracker.perceiver')
+    own_arguments = EDGETAM_ARGUMENTS if is_edgetam else SAM2_ARGUMENTS
+    _check_supported(parts, FIXED_ARGUMENTS + own_arguments)
     tracker, bank = parts['tracker'], parts['memory_bank']
     attention, pointer = parts['memory_attention'], parts['object_pointer']
     encoder, decoder = parts['memory_encoder'], parts['mask_decoder']
     side = parts['data_preprocessor']['image_size'][0]
     dims = encoder['embed_dims']
+    vision = _vision_config(parts['neck'], side)
+    if is_edgetam:
+        own_config = _edgetam_config(attention, parts['perceiver'], vision)
+    else:
+        own_config = {
+            'architectures': ['Sam2VideoModel'],
+            'model_type': 'sam2_video',
+            'vision_config': {
+                'model_type': 'sam2_vision_model',
+                'backbone_config': _hiera_config(parts['backbone'], side),
+                **vision,
+            },
+            'memory_attention_feed_forward_hidden_size': attention['feedforward_dims'],
+        }
     return {
-        'architectures': ['Sam2VideoModel'],
-        'model_type': 'sam2_video',
+        **own_config,
         'image_size': side,
-        'vision_config': _vision_config(parts['backbone'], parts['neck'], side),
         'prompt_encoder_config': {
             'hidden_size': parts['prompt_encoder']['embed_dims'],
             'image_size': side,
@@ -146,7 +176,6 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
         'memory_attention_hidden_size': attention['embed_dims'],
         'memory_attention_num_layers': attention['num_layers'],
         'memory_attention_num_attention_heads': attention['num_heads'],
-        'memory_attention_feed_forward_hidden_size': attention['feedforward_dims'],
         'memory_attention_dropout': attention['dropout'],
         'memory_attention_rope_dropout': attention['dropout'],
         'memory_attention_rope_feat_sizes': [side // STRIDES[-1]] * 2,
@@ -158,37 +187,74 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _vision_config(
-    backbone: Mapping[str, Any], neck: Mapping[str, Any], side: int
-) -> dict[str, Any]:
-    """Translate the config of the image encoder."""
-    num_stages = len(backbone['stages'])
-    num_heads = backbone['num_heads']
-    factors = [2**stage for stage in range(num_stages)]  # each stage doubles the width
+def _vision_config(neck: Mapping[str, Any], side: int) -> dict[str, Any]:
+    """Translate what the image encoders of both models share."""
     return {
-        'model_type': 'sam2_vision_model',
-        'backbone_config': {
-            'model_type': 'sam2_hiera_det_model',
-            'hidden_size': backbone['embed_dims'],
-            'num_attention_heads': num_heads,
-            'image_size': [side, side],
-            'window_positional_embedding_background_size': list(
-                backbone['position_embedding_size']
-            ),
-            'num_query_pool_stages': num_stages - 1,
-            'blocks_per_stage': list(backbone['stages']),
-            'embed_dim_per_stage': [backbone['embed_dims'] * n for n in factors],
-            'num_attention_heads_per_stage': [
-                backbone['num_heads'] * n for n in factors
-            ],
-            'window_size_per_stage': list(backbone['window_sizes']),
-            'global_attention_blocks': list(backbone['global_attention_blocks']),
-        },
         'backbone_channel_list': list(reversed(neck['in_channels'])),
         'backbone_feature_sizes': [[side // s, side // s] for s in STRIDES],
         'fpn_hidden_size': neck['out_channels'],
         'fpn_top_down_levels': list(neck['top_down_levels']),
     }
+
+
+def _hiera_config(backbone: Mapping[str, Any], side: int) -> dict[str, Any]:
+    """Translate the config of a Hiera."""
+    num_stages = len(backbone['stages'])
+    factors = [2**stage for stage in range(num_stages)]  # each stage doubles the width
+    return {
+        'model_type': 'sam2_hiera_det_model',
+        'hidden_size': backbone['embed_dims'],
+        'num_attention_heads': backbone['num_heads'],
+        'image_size': [side, side],
+        'window_positional_embedding_background_size': list(
+            backbone['position_embedding_size']
+        ),
+        'num_query_pool_stages': num_stages - 1,
+        'blocks_per_stage': list(backbone['stages']),
+        'embed_dim_per_stage': [backbone['embed_dims'] * n for n in factors],
+        'num_attention_heads_per_stage': [backbone['num_heads'] * n for n in factors],
+        'window_size_per_stage': list(backbone['window_sizes']),
+        'global_attention_blocks': list(backbone['global_attention_blocks']),
+    }
+
+
+def _edgetam_config(
+    attention: Mapping[str, Any], perceiver: Mapping[str, Any], vision: dict[str, Any]
+) -> dict[str, Any]:
+    """Translate what EdgeTAM has of its own."""
+    num_heads, dims = perceiver['num_heads'], perceiver['memory_dims']
+    return {
+        'architectures': ['EdgeTamVideoModel'],
+        'model_type': 'edgetam_video',
+        'vision_config': {
+            'model_type': 'edgetam_vision_model',
+            'backbone_config': {
+                'model_type': 'timm_wrapper',
+                'architecture': 'repvit_m1',
+                'num_labels': 0,
+                'model_args': {
+                    'in_chans': 3,
+                    'features_only': True,
+                    'out_indices': [0, 1, 2, 3],
+                },
+            },
+            **vision,
+        },
+        'memory_attention_mlp_hidden_size': attention['feedforward_dims'],
+        'memory_attention_rope_k_sizes': [perceiver['grid_size']] * 2,
+        'perceiver_resampler_num_latents': perceiver['num_global'],
+        'perceiver_resampler_num_latents_2d': perceiver['grid_size'] ** 2,
+        'perceiver_resampler_hidden_size': dims,
+        'perceiver_resampler_mlp_intermediate_size': perceiver['feedforward_dims'],
+        'perceiver_resampler_num_attention_heads': num_heads,
+        'perceiver_resampler_attention_head_dim': dims // num_heads,
+        'perceiver_resampler_num_layers': perceiver['num_layers'],
+    }
+
+
+def _plain(value: object) -> object:
+    """A list as a tuple, since a config may have either."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 class _Part(dict[str, Any]):
@@ -223,20 +289,29 @@ def _part(model: Mapping[str, Any], path: str) -> _Part:
     if built_from is None:
         msg = f'{kind!r} is no registered model; import the module that registers it'
         raise ValueError(msg)
-    defaults = {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(built_from).parameters.values()
-        if parameter.default is not parameter.empty
-    }
+    defaults: dict[str, Any] = {}
+    # A derived class may pass arguments on to the one that it is derived from.
+    for each in reversed(getattr(built_from, '__mro__', (built_from,))):
+        if each is not object:
+            parameters = inspect.signature(each).parameters.values()
+            defaults |= {
+                p.name: p.default for p in parameters if p.default is not p.empty
+            }
     return _Part(path, defaults | dict(config) | {'type': built_from.__name__})
 
 
-def _check_supported(parts: Mapping[str, _Part]) -> None:
-    """Raise if transformers has no such model."""
+def _check_supported(
+    parts: Mapping[str, _Part], fixed: Iterable[tuple[str, str, Any]]
+) -> None:
+    """Raise if transformers has no such model.
+
+    Args:
+        fixed: Part, argument, and the only value that is supported.
+    """
     problems = [
         f'{name}.{argument} is {parts[name].get(argument)!r}, not {value!r}'
-        for name, argument, value in FIXED_ARGUMENTS
-        if parts[name].get(argument) != value
+        for name, argument, value in fixed
+        if _plain(parts[name].get(argument)) != value
     ]
     time_encoding = parts['object_pointer']['time_encoding']
     if time_encoding not in TIME_ENCODINGS:

@@ -337,7 +337,8 @@ class EdgeTAMTracker(SAM2Tracker):
             device=memory.device,
         )
         position = match_weights(encoding, self.temporal_embedding)
-        return self.perceiver(memory, position)
+        tokens: Tensor = self.perceiver(memory, position)
+        return tokens
 
     def spatial_tokens(self, memory: Tensor, temporal: Tensor) -> MemoryTokens:
         """Join R memories of each object.

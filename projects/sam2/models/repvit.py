@@ -327,7 +327,8 @@ class ChannelMixer(nn.Module):
         self.expand = ConvNorm(embed_dims, EXPANSION * embed_dims)
         self.activation = nn.GELU()
         self.reduce = ConvNorm(EXPANSION * embed_dims, embed_dims)
-        nn.init.zeros_(self.reduce.norm.weight)  # blocks begin as the identity
+        # Blocks begin as the identity.
+        nn.init.zeros_(self.reduce.norm.get_parameter('weight'))
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -365,7 +366,7 @@ class ConvNorm(nn.Module):
             groups=groups,
             bias=False,
         )
-        self.norm: nn.Module = nn.BatchNorm2d(out_dims)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(out_dims)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, Cin, h, w) -> (B, Cout, h / stride, w / stride)."""
@@ -375,5 +376,5 @@ class ConvNorm(nn.Module):
     def fuse(self) -> None:
         """Merge the norm into the convolution."""
         if not isinstance(self.norm, nn.Identity):
-            self.conv = fuse_conv_bn_eval(self.conv, self.norm)  # type: ignore[type-var]
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()
