@@ -46,7 +46,7 @@ from ..structures import (
     TrackingMode,
     low_res_size_at,
 )
-from .graphs import FREE_DIMENSIONS, GRAPHS
+from .graphs import FREE_DIMENSIONS, GRAPHS, KEY_SCALES
 from .manifest import ExportManifest, TensorSpec, read_manifest
 
 BANK = 'tracker.memory_bank'
@@ -206,6 +206,7 @@ class ExportedTracker:
         self.non_overlapping_memories = manifest.constants.non_overlapping_memories
         self.binary_clicked_memories = manifest.constants.binary_clicked_memories
         self._embed_dims = manifest.embed_dims
+        self._takes_key_scales = takes_key_scales(manifest)
         self._runner = runner
 
     def condition_on_memory(
@@ -225,17 +226,19 @@ class ExportedTracker:
             pointers = memory.new_empty(num_objects, 0, self._embed_dims)
             times = memory.new_empty(num_objects, 0)
         ages = torch.tensor([m.age for m in selection.memories])
-        outputs = self._runner.run(
-            'attend',
-            {
-                'embedding': features.embedding[:1],  # of one frame
-                'memory': memory.float(),  # (O, R, Cm, H16, W16)
-                'ages': send_to_device(ages, device),
-                'pointers': pointers.float(),  # (O, K, C)
-                'pointer_times': times.float().expand(num_objects, -1),
-            },
-        )
-        return outputs['conditioned']
+        inputs = {
+            'embedding': features.embedding[:1],  # of one frame
+            'memory': memory.float(),  # (O, R, Cm, H16, W16)
+            'ages': send_to_device(ages, device),
+            'pointers': pointers.float(),  # (O, K, C)
+            'pointer_times': times.float().expand(num_objects, -1),
+        }
+        if self._takes_key_scales:
+            unscaled = [part.new_ones(part.shape[:2]) for part in (memory, pointers)]
+            scales = selection.stacked_key_scales() or unscaled
+            for spec, scale in zip(KEY_SCALES, scales, strict=True):
+                inputs[spec.name] = scale.float()
+        return self._runner.run('attend', inputs)['conditioned']
 
     def encode_memory(
         self, features: ImageFeatures, logits: Tensor, present: Tensor, *, binary: bool
@@ -251,6 +254,12 @@ class ExportedTracker:
             },
         )
         return outputs['memory']
+
+
+def takes_key_scales(manifest: ExportManifest) -> bool:
+    """Whether ``attend`` takes factors of the keys."""
+    names = {spec.name for spec in manifest.graphs['attend'].inputs}
+    return {spec.name for spec in KEY_SCALES} <= names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -546,6 +555,12 @@ def _memory_bank(
             f'With {type(bank).__name__} an object is present if its score is above '
             f'{bank.presence_threshold:g}, but in the graphs of this export if it is '
             f'above {threshold:g}; export the model again with this policy'
+        )
+        raise ValueError(msg)
+    if bank.scales_keys and not takes_key_scales(manifest):
+        msg = (
+            f'{type(bank).__name__} scales the keys of memories, which the graphs of '
+            f'this export do not; export the model again with this policy'
         )
         raise ValueError(msg)
     if bank.num_frames != manifest.constants.num_frames:

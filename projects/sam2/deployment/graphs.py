@@ -40,6 +40,12 @@ HIGH_RES = (
 )
 
 
+KEY_SCALES = (
+    TensorSpec.of('memory_key_scales', 'O R'),
+    TensorSpec.of('pointer_key_scales', 'O K'),
+)
+
+
 class SAM2Graph(nn.Module):
     """A graph of a model, to be exported.
 
@@ -52,7 +58,8 @@ class SAM2Graph(nn.Module):
             object.
         outputs: Outputs, in the order of the tuple that ``forward`` returns.
 
-    A graph of a model without high-resolution features lacks those of the class.
+    A graph of a model without high-resolution features lacks those of the class;
+    ``attend`` of a model whose memory bank scales keys takes :data:`KEY_SCALES` too.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -204,10 +211,11 @@ class AttendGraph(SAM2Graph):
 
     ``ages`` are 0 for conditioning frames, else the distance in time, from 1 (adjacent)
     to ``num_frames - 1`` of the memory bank. ``pointer_times`` are distances in time
-    over ``max(max_pointers - 1, 1)``, negative for later frames.
+    over ``max(max_pointers - 1, 1)``, negative for later frames. ``memory_key_scales``
+    and ``pointer_key_scales`` are factors of the keys, 1 where nothing is scaled.
     """
 
-    inputs = (
+    inputs: tuple[TensorSpec, ...] = (
         EMBEDDING,
         TensorSpec.of('memory', 'O R Cm H16 W16'),
         TensorSpec.of('ages', 'R', 'int64'),
@@ -216,6 +224,11 @@ class AttendGraph(SAM2Graph):
     )
     outputs = (TensorSpec.of('conditioned', 'O C H16 W16'),)
 
+    def __init__(self, model: SAM2) -> None:
+        super().__init__(model)
+        if model.tracker.memory_bank.scales_keys:
+            self.inputs = (*self.inputs, *KEY_SCALES)
+
     def forward(
         self,
         embedding: Tensor,
@@ -223,10 +236,15 @@ class AttendGraph(SAM2Graph):
         ages: Tensor,
         pointers: Tensor,
         pointer_times: Tensor,
+        memory_key_scales: Tensor | None = None,
+        pointer_key_scales: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Run the memory attention."""
+        key_scales = None
+        if memory_key_scales is not None and pointer_key_scales is not None:
+            key_scales = (memory_key_scales, pointer_key_scales)
         conditioned = self.model.tracker.condition_on_tensors(
-            embedding, memory, ages, pointers, pointer_times
+            embedding, memory, ages, pointers, pointer_times, key_scales
         )
         return (conditioned,)
 
@@ -366,4 +384,9 @@ def example_inputs(
         * torch.rand(num_objects, num_pointers, generator=generator).to(device)
         - 1,
     }
+    if model.tracker.memory_bank.scales_keys:
+        inputs['attend'] |= {
+            'memory_key_scales': 1 + 0.1 * normal(num_objects, num_memories),
+            'pointer_key_scales': 1 + 0.1 * normal(num_objects, num_pointers),
+        }
     return inputs

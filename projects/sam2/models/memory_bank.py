@@ -313,6 +313,7 @@ class MemoryBank:
         presence_threshold: In evaluation, an object with a higher object score counts
             as present: it has a mask and an object pointer. Spatial memories are
             encoded with 0.
+        scales_keys: :meth:`select` scales keys; exported graphs then take the factors.
 
     Raises:
         ValueError: If a number is out of range.
@@ -328,6 +329,7 @@ class MemoryBank:
     """
 
     presence_threshold: float = 0.0
+    scales_keys: bool = False
 
     def __init__(
         self,

@@ -173,7 +173,11 @@ class DecoderStep:
         if all(candidate is None for candidate in candidates):
             return self
         if self.candidate_pointers is None:
-            msg = 'This step has no pointers of its candidates to choose from'
+            msg = (
+                'The memory policy chooses another mask than the decoder, but this '
+                'model gives no pointer for it: an earlier version exported it; export '
+                'it again'
+            )
             raise ValueError(msg)
         device = self.candidate_ious.device
         given = torch.tensor([-1 if c is None else c for c in candidates])

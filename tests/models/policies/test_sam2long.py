@@ -107,7 +107,7 @@ def test_scaled_keys_equal_the_released_ones(case: GoldenCase) -> None:
             memory_position=memory_position,
             num_pointer_tokens=num_pointers * 4,
             feature_size=(8, 8),
-            key_scales=scales and token_scales(scales, length, num_pointers * 4),
+            key_scales=scales and token_scales(scales, length, 4),
         )
         assert_close(
             attended.transpose(0, 1), case.arrays[name], MAX_ATTENTION_ERROR, name

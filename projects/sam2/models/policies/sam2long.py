@@ -159,6 +159,8 @@ class MemoryBankSAM2Long(MemoryBank):
         [(0, 0), (0, 1)]
     """
 
+    scales_keys = True
+
     def __init__(
         self,
         *,

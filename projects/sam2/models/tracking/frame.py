@@ -254,7 +254,11 @@ class SAM2Tracker(nn.Module):
             memory_pooling=self.memory_pooling,
             key_scales=None
             if key_scales is None
-            else token_scales(key_scales, memory.shape[1], num_pointer_tokens),
+            else token_scales(
+                key_scales,
+                memory.shape[1],
+                self.object_pointer.embed_dims // self.object_pointer.memory_dims,
+            ),
         )
         conditioned: Tensor = attended.transpose(1, 2).unflatten(2, (height, width))
         return conditioned
@@ -329,15 +333,25 @@ class SAM2Tracker(nn.Module):
         return functional.avg_pool2d(maps, self.memory_pooling, ceil_mode=True)
 
 
-def token_scales(
-    key_scales: KeyScales, num_tokens: int, num_pointer_tokens: int
-) -> Tensor:
-    """Factor of the key of each memory token, (O, L, 1), alike within a memory."""
-    (memories, pointers), num_spatial = key_scales, num_tokens - num_pointer_tokens
-    parts = [memories.repeat_interleave(num_spatial // memories.shape[1], dim=1)]
-    if num_pointer_tokens:
-        num_parts = num_pointer_tokens // pointers.shape[1]
-        parts.append(pointers.repeat_interleave(num_parts, dim=1))
+def token_scales(key_scales: KeyScales, num_tokens: int, num_parts: int) -> Tensor:
+    """Factor of the key of each memory token, alike within a memory.
+
+    Args:
+        key_scales: Of R memories and of K pointers.
+        num_tokens: L.
+        num_parts: Number of tokens of a pointer.
+
+    Returns:
+        (O, L, 1).
+    """
+    memories, pointers = key_scales
+    num_spatial = num_tokens - num_parts * pointers.shape[1]
+    num_cells = num_spatial // memories.shape[1]
+    # Not repeat_interleave, which exporters cannot trace for any R and K.
+    parts = (
+        memories[..., None].expand(-1, -1, num_cells).flatten(1),
+        pointers[..., None].expand(-1, -1, num_parts).flatten(1),
+    )
     return torch.cat(parts, dim=1)[..., None]
 
 
