@@ -43,6 +43,7 @@ from projects.sam2.models.tracking.memory_store import (
 from projects.sam2.models.tracking.session import SessionOptions, VideoSession
 from projects.sam2.ops import upsample_logits
 from projects.sam2.structures import (
+    DecoderStep,
     FrameMasks,
     FrameMemory,
     FramePrompt,
@@ -113,6 +114,11 @@ def test_boxes_overlap_as_in_the_released_tracker(case: GoldenCase) -> None:
     for row in case.spec['rows']:
         overlap = box_overlap(tuple(row['box_a']), tuple(row['box_b']))
         assert_within(np.array(overlap), np.array(row['overlap']), 1e-9, str(row))
+
+
+@pytest.mark.parametrize('other', [(3, 3, 20, 4), (2, 3, 9, 4)])
+def test_boxes_of_one_row_count_as_the_same(other: tuple[int, int, int, int]) -> None:
+    assert box_overlap((3, 3, 9, 4), other) == 1.0
 
 
 @pytest.mark.golden_variants
@@ -368,6 +374,50 @@ def test_each_threshold_decides(options: dict[str, Any], *, is_added: bool) -> N
     assert not bank.next_note(None, frame_index=30, **what).is_added
 
 
+@pytest.mark.parametrize(('chosen', 'is_added'), [(0, True), (1, False), (2, False)])
+def test_other_candidates_reveal_a_distractor(chosen: int, *, is_added: bool) -> None:
+    masks = torch.zeros(1, 3, 12, 12, dtype=torch.bool)
+    masks[..., :4, :4] = True  # the object, on which all candidates agree
+    masks[:, 1, torch.arange(6, 11), torch.arange(6, 11)] = True  # a diagonal
+    masks[:, 1, 4:6, 3] = True  # a smaller blob beside the object
+    masks[:, 2] |= masks[:, 1]
+    ious = torch.full((1, 3), 0.85)
+    ious[:, chosen] = 0.9
+    logits = masks * 20.0 - 10
+    step = DecoderStep(
+        candidate_logits=logits,
+        candidate_ious=ious,
+        mask_logits=logits[:, chosen][:, None],
+        object_pointer=torch.zeros(1, 4),
+        object_score_logits=torch.ones(1, 1),
+    )
+    bank, store = MemoryBankDAM4SAM(), prompted()
+    for frame in (1, 2):
+        seen = Observation(
+            query=query_of(frame),
+            step=step,
+            is_prompted=False,
+            video_size=(12, 12),
+            frame_size=(48, 48),
+        )
+        decision = bank.observe(store, seen)
+        note = decision.note
+        assert isinstance(note, DAM4SAMNote)
+        add(store, frame, note)
+    assert decision.conditions is note.is_added is is_added
+    again = bank.observe(store, replace(seen, is_prompted=True))
+    assert again.note == DAM4SAMNote(is_visible=True)
+
+
+def test_pointers_of_later_prompts_are_left_out_unless_asked_for() -> None:
+    store = prompted()
+    add(store, 30, DAM4SAMNote(is_visible=True), reverse=None)
+    for future, expected in ((False, [0]), (True, [0, 30])):
+        bank = MemoryBankDAM4SAM(future_pointers=future)
+        memories, _, pointers = frames_of(bank.select(store, query_of(10)))
+        assert (memories, pointers) == ([0, 30], expected)
+
+
 @pytest.mark.parametrize(
     'options',
     [
@@ -420,3 +470,5 @@ def test_added_memories_are_encoded_thresholded_and_read_again_from_disk() -> No
             kinds.add((number, is_resolving(store, frame), frame in store.offloaded))
     # Each object has frames of either kind, in RAM and on disk.
     assert len(kinds) == 8
+    session.step(1)  # a new pass: the latest frames of the old one leave RAM
+    assert max(session.objects[1].store.tracked) <= 2
