@@ -27,6 +27,7 @@ from .pretrained import PretrainedModule
 
 PATCH_SIZE = 16
 KEY_POOLING = 2  # side of the squares of cells that become one key
+BIAS_CHANNELS = 8  # kernels for a GPU take channels in multiples of 8
 PoolingBias = Literal['logits', 'keys']
 
 
@@ -287,9 +288,19 @@ class EfficientTAMCrossAttention(RotaryAttention):
             raise ValueError(msg)
         q, k = self._rotated(query, key, feature_size, num_unrotated, key_pooling)
         num_rotated = key.shape[1] - num_unrotated
-        if num_rotated <= num_cells:
-            return self._attend(q, k, value)
-        return self._attend_to_pooled(q, k, value, (height, width), num_unrotated)
+
+        def attend_to_pooled(q: Tensor, k: Tensor, value: Tensor) -> Tensor:
+            return self._attend_to_pooled(q, k, value, (height, width), num_unrotated)
+
+        if torch.compiler.is_exporting():  # the number of memories is free there
+            is_pooled = num_rotated > num_cells
+            output: Tensor = torch.cond(
+                is_pooled, attend_to_pooled, self._attend, (q, k, value)
+            )
+            return output
+        if num_rotated > num_cells:
+            return attend_to_pooled(q, k, value)
+        return self._attend(q, k, value)
 
     def _attend_to_pooled(
         self,
@@ -308,11 +319,30 @@ class EfficientTAMCrossAttention(RotaryAttention):
         values = torch.cat([_pool_cells(cell_values, size), other_values], dim=1)
         bias = 2 * math.log(KEY_POOLING)
         if self.bias_on == 'keys':
-            return self._attend(q, torch.cat([cells + bias, others], dim=2), values)
-        is_pooled = torch.arange(values.shape[1], device=q.device) < cells.shape[2]
-        mask = bias * is_pooled.to(q.dtype)
-        keys = torch.cat([cells, others], dim=2)
-        return self._attend(q, keys, values, mask.expand(q.shape[2], -1))
+            cells = cells + bias
+        else:
+            q, cells, others = _with_bias(q, cells, others, bias)
+        return self._attend(q, torch.cat([cells, others], dim=2), values)
+
+
+def _with_bias(
+    q: Tensor, biased: Tensor, others: Tensor, bias: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Append a channel to queries and keys that adds a bias to the logits of some keys.
+
+    The fast kernels for attention take no bias, or keep all logits if they do.
+    """
+    channels = q.shape[-1]
+    width = channels + BIAS_CHANNELS
+    scale = math.sqrt(width / channels)  # kernels divide by the root of the width
+    rest = BIAS_CHANNELS - 1
+    return (
+        functional.pad(functional.pad(scale * q, (0, 1), value=1.0), (0, rest)),
+        functional.pad(
+            functional.pad(biased, (0, 1), value=bias * math.sqrt(width)), (0, rest)
+        ),
+        functional.pad(others, (0, BIAS_CHANNELS)),
+    )
 
 
 def _pool_cells(tokens: Tensor, size: tuple[int, int]) -> Tensor:

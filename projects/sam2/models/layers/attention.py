@@ -91,18 +91,14 @@ class Attention(nn.Module):
         k = self._split_heads(self.key(key))  # (O, heads, L, C / heads)
         return self._attend(q, k, value)
 
-    def _attend(
-        self, q: Tensor, k: Tensor, value: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, value: Tensor) -> Tensor:
         """Attend within each head and project the output."""
         dropout = self.dropout if self.training else 0.0
-        is_narrow = self.has_narrow_values and mask is None
-        if is_narrow and self.prefers_narrow_values(q, k, dropout):
+        if self.has_narrow_values and self.prefers_narrow_values(q, k, dropout):
             gathered = self._attend_before_projection(q, k, value, dropout)
         else:
             v = self._split_heads(self.value(value))  # (O, heads, L, C / heads)
-            attended = attend(q, k, v, dropout, mask)  # (O, heads, N, C / heads)
-            gathered = attended.transpose(1, 2).flatten(2)  # (O, N, C)
+            gathered = attend(q, k, v, dropout).transpose(1, 2).flatten(2)  # (O, N, C)
         output: Tensor = self.output(gathered)
         return output
 
