@@ -192,7 +192,7 @@ def _prompt(
         return predictor.add_new_points_or_box(state, **arguments).mask_logits
     assert operation == 'mask', operation
     y, x, radius_y, radius_x = arguments.pop('mask_blob')
-    height, width = state.video_size
+    height, width = state.frames.size
     rows, columns = np.mgrid[:height, :width]
     across = (columns - x * width) / (radius_x * width)
     down = (rows - y * height) / (radius_y * height)

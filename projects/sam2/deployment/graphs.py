@@ -19,12 +19,13 @@ objects of a call are on one frame, and the size of the image is fixed.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..models import SAM2
+from ..models import SAM2, SAM2Tracker
 from ..models.memory_encoder import MASK_STRIDE
 from ..models.prompt_encoder import PromptEmbeddings
 from ..structures import PointLabel, PointPrompt, TrackingMode
@@ -59,7 +60,8 @@ class SAM2Graph(nn.Module):
         outputs: Outputs, in the order of the tuple that ``forward`` returns.
 
     A graph of a model without high-resolution features lacks those of the class;
-    ``attend`` of a model whose memory bank scales keys takes :data:`KEY_SCALES` too.
+    memories have the shape that the tracker states; ``attend`` of a model whose memory
+    bank scales keys takes :data:`KEY_SCALES` too.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -68,11 +70,15 @@ class SAM2Graph(nn.Module):
     def __init__(self, model: SAM2) -> None:
         super().__init__()
         self.model = model
-        if model.mask_decoder.high_res_projections is None:
-            self.inputs, self.outputs = (
-                tuple(spec for spec in specs if spec not in HIGH_RES)
-                for specs in (self.inputs, self.outputs)
+        has_high_res = model.mask_decoder.high_res_projections is not None
+        self.inputs, self.outputs = (
+            tuple(
+                _with_memory_shape(spec, model.tracker.memory_shape)
+                for spec in specs
+                if has_high_res or spec not in HIGH_RES
             )
+            for specs in (self.inputs, self.outputs)
+        )
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Call the graph with inputs and outputs by name."""
@@ -81,6 +87,14 @@ class SAM2Graph(nn.Module):
             spec.name: output
             for spec, output in zip(self.outputs, outputs, strict=True)
         }
+
+
+def _with_memory_shape(spec: TensorSpec, shape: tuple[str, ...]) -> TensorSpec:
+    """Replace the shape of a map, which memories of SAM 2 have."""
+    own = SAM2Tracker.memory_shape
+    if spec.shape[-len(own) :] != own:
+        return spec
+    return replace(spec, shape=(*spec.shape[: -len(own)], *shape))
 
 
 class EncodeGraph(SAM2Graph):
@@ -296,6 +310,7 @@ def fixed_sizes(model: SAM2) -> dict[str, int]:
         **{f'W{stride}': 16 // stride * columns for stride in (4, 8, 16)},
         'Hm': MASK_STRIDE * rows,
         'Wm': MASK_STRIDE * columns,
+        **model.tracker.memory_sizes,
     }
 
 

@@ -312,10 +312,17 @@ class EdgeTAMTracker(SAM2Tracker):
         ValueError: If the perceiver does not fit the other parts.
     """
 
+    memory_shape = ('N', 'Cm')
+
     def __init__(self, *, perceiver: dict[str, object], **tracker: Any) -> None:
         super().__init__(**tracker)
         self.perceiver: EdgeTAMPerceiver = MODELS.build(perceiver)
         _check_fit(self)
+
+    @property
+    def memory_sizes(self) -> dict[str, int]:
+        """N, number of tokens of a memory."""
+        return {'N': self.perceiver.num_tokens}
 
     def encode_mask_memory(
         self, embedding: Tensor, mask_probs: Tensor, present: Tensor

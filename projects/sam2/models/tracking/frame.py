@@ -15,7 +15,7 @@ Training (:mod:`.clip`) and the video session (:mod:`.session`) run these functi
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from mmengine.registry import MODELS
@@ -110,9 +110,14 @@ class SAM2Tracker(nn.Module):
         memory_pooling: Average squares of cells of this side in the memories that a
             frame attends to; 2 leaves a quarter of the memory tokens.
 
+    Attributes:
+        memory_shape: Shape of a spatial memory, in letters; for exports.
+
     Raises:
         ValueError: If ``memory_pooling`` is not a whole number of at least 1.
     """
+
+    memory_shape: ClassVar[tuple[str, ...]] = ('Cm', 'H16', 'W16')
 
     def __init__(
         self,
@@ -218,6 +223,11 @@ class SAM2Tracker(nn.Module):
             self.object_pointer.tokens_at(pointers, pointer_times),
             key_scales,
         )
+
+    @property
+    def memory_sizes(self) -> dict[str, int]:
+        """Sizes of the letters of ``memory_shape`` that SAM 2 does not have."""
+        return {}
 
     def position(self, embedding: Tensor) -> Tensor:
         """Sine position encoding of the features of a frame, (1, C, H16, W16)."""
