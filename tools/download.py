@@ -176,8 +176,9 @@ def print_table() -> None:
     print(f'{"name":24} {"MB":>5}  {"SHA-256":14}  file')
     for released in RELEASED:
         path = find_file(released.file_name) or '-'
-        size = f'{released.num_bytes / 1e6:.0f}'
-        print(f'{released.name:24} {size:>5}  {released.sha256[:12]}…   {path}')
+        size = f'{released.num_bytes / 1e6:.0f}' if released.num_bytes else '?'
+        sha256 = f'{released.sha256[:12]}…' if released.sha256 else 'not public'
+        print(f'{released.name:24} {size:>5}  {sha256:14} {path}')
     print(f'\nDownloads go to {download_folder()}.')
 
 

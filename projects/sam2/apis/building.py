@@ -26,7 +26,7 @@ from ..checkpoints import (
     recognise_model,
     weights_of,
 )
-from ..checkpoints.released import find_file, released_weights
+from ..checkpoints.released import FamilyWeights, find_file, released_weights
 from ..datasets.io.listing import scan_folder
 from ..deployment import ExportedSAM2, is_export, load_exported
 from ..engine.config import read_config
@@ -546,7 +546,7 @@ def _warn_of_other_config(
         warnings.warn(
             f'{source} is named as the weights of {released.name}, but the config is '
             f'{given.name}; all weights fit both, and the masks will be worse',
-            stacklevel=5,
+            stacklevel=4,
         )
 
 
@@ -596,6 +596,9 @@ def find_pretrained(model_id: str) -> tuple[Config | str, str | None]:
         return _with_config(folder)
     if downloaded := find_file(model_id):
         return config, str(downloaded)
+    released = released_weights(model_id)
+    if isinstance(released, FamilyWeights) and released.repository:
+        return config, _fetch(released.repository, released.file_name)
     name = model_id.rpartition('/')[2].replace('-', '_') + '.pt'
     return config, _fetch(model_id, name)
 
@@ -626,7 +629,7 @@ def _fetch(model_id: str, name: str) -> str:
     try:
         return str(hub.hf_hub_download(model_id, name))
     except (OSError, ValueError) as error:
-        released = released_weights(model_id)
+        released = released_weights(name) or released_weights(model_id)
         command = ''
         if released:
             command = f', or run: {tool_command("download")} {released.name}'

@@ -25,6 +25,11 @@ from ..ops.fetching import (
 from ..ops.files import write_atomically
 
 RELEASE_URL = 'https://dl.fbaipublicfiles.com/segment_anything_2'
+HUB_URL = 'https://huggingface.co/'
+EFFICIENTTAM_URL = (
+    f'{HUB_URL}yunyangx/efficient-track-anything/resolve/'
+    'b308d79d812d95c62a69476e07d688ee504d217d'
+)
 FOLDER_VARIABLE = 'SAM2_CHECKPOINTS'  # a folder, for example one that a team shares
 MIRROR_VARIABLE = 'SAM2_MIRROR'  # address of a folder that has the released files
 FOLDER = Path('checkpoints')  # of the working directory; configs name it
@@ -100,14 +105,21 @@ class FamilyWeights:
     Attributes:
         name: Name of the model, of its config here and of the file without suffix.
         url: Where the release has it.
-        num_bytes: Size of the file.
-        sha256: Its hash in lower-case hexadecimal.
+        num_bytes: Size of the file; None if it is not known.
+        sha256: Its hash in lower-case hexadecimal; None if it is not known.
     """
 
     name: str
     url: str
-    num_bytes: int
-    sha256: str
+    num_bytes: int | None
+    sha256: str | None
+
+    @property
+    def repository(self) -> str | None:
+        """Id of the repository on Hugging Face; None if the file is elsewhere."""
+        if not self.url.startswith(HUB_URL):
+            return None
+        return '/'.join(self.url.removeprefix(HUB_URL).split('/')[:2])
 
     @property
     def file_name(self) -> str:
@@ -140,6 +152,18 @@ SAM2_WEIGHTS = tuple(
         str.split, RELEASED_TABLE.strip().splitlines()
     )
 )
+# Sizes and hashes of EfficientTAM's repository on Hugging Face, where its pages show
+# them; `-` for those that they do not.
+EFFICIENTTAM_TABLE = """
+ti         71616316  acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d
+ti_1       -         -
+ti_2       -         d2a9ca0a736257ee9bb238d335ba7c794ad853e594cb4f679019ecc0854ee587
+ti_512x512 -         7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b
+s          136375868 2b572be30d9e96ee29c8d785fe157c6b079ede7d56fbc8a3671d4120e63c89cd
+s_1        136376327 4fd5d1f7ae08a7e15086623bf8b12f0b111b773b15564b43c0a5d451fc1a4267
+s_2        136376327 253e490b4a3d56eedd64e4d466155ec538d1289f52abe78b091b14caefd92343
+s_512x512  136379145 67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085
+"""
 # Hash and size of edgetam.pt are from several projects that pin the file and agree.
 FAMILY_WEIGHTS = (
     FamilyWeights(
@@ -148,6 +172,17 @@ FAMILY_WEIGHTS = (
         '7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints/edgetam.pt',
         num_bytes=56116523,
         sha256='ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df',
+    ),
+    *(
+        FamilyWeights(
+            name=f'efficienttam_{name}',
+            url=f'{EFFICIENTTAM_URL}/efficienttam_{name}.pt',
+            num_bytes=None if num_bytes == '-' else int(num_bytes),
+            sha256=None if sha256 == '-' else sha256,
+        )
+        for name, num_bytes, sha256 in map(
+            str.split, EFFICIENTTAM_TABLE.strip().splitlines()
+        )
     ),
 )
 RELEASED: tuple[ReleasedWeights | FamilyWeights, ...] = SAM2_WEIGHTS + FAMILY_WEIGHTS
@@ -165,7 +200,8 @@ def released_weights(name: str | Path) -> ReleasedWeights | FamilyWeights | None
             ``configs/sam2.1/sam2.1_hiera_b+.yaml``, ``sam2.1_hiera_base_plus.pt``,
             ``facebook/sam2.1-hiera-base-plus``; or that of its config here,
             ``sam2_1_bplus``. Of other models likewise: ``configs/edgetam.yaml``,
-            ``edgetam.pt``, ``facebook/EdgeTAM``, ``edgetam``.
+            ``edgetam.pt``, ``facebook/EdgeTAM``, ``edgetam``;
+            ``configs/efficienttam/efficienttam_ti_512x512.yaml``, ``efficienttam_s_2``.
 
     Returns:
         The weights, or None if no model was released under that name.
