@@ -77,11 +77,16 @@ class ObjectMemory(FrameMemory):
         mask_logits: The mask that is shown, (1, 1, H4, W4).
         encoded_logits: The mask that ``spatial`` encodes, (1, 1, H4, W4).
         encoding: How it was encoded.
+        offloaded: Its tensors in the file, as long as a store holds them; others that
+            share the memory need not write it again.
     """
 
     mask_logits: Tensor
     encoded_logits: Tensor
     encoding: MaskEncoding = MaskEncoding()
+    offloaded: list['weakref.ref[OffloadedTensors]'] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
 
 # Encodes a spatial memory again: frame, mask, object score, how it was encoded.
@@ -113,16 +118,20 @@ class OffloadedMemoryStore(MemoryStore):
     def evict(self, frame_index: int) -> None:
         """Move a tracked memory to the file."""
         memory = cast('ObjectMemory', self.tracked[frame_index])
-        tensors = [
-            memory.object_pointer,
-            memory.encoded_logits,
-            memory.object_score_logits,
-            memory.ious,
-        ]
-        if self.encode_again is None:
-            tensors.append(memory.spatial)
+        offloaded = memory.offloaded[-1]() if memory.offloaded else None
+        if offloaded is None:
+            tensors = [
+                memory.object_pointer,
+                memory.encoded_logits,
+                memory.object_score_logits,
+                memory.ious,
+            ]
+            if self.encode_again is None:
+                tensors.append(memory.spatial)
+            offloaded = self.file.offload(tensors)
+            memory.offloaded[:] = [weakref.ref(offloaded)]
         self.offloaded[frame_index] = OffloadedMemory(
-            tensors=self.file.offload(tensors), encoding=memory.encoding
+            tensors=offloaded, encoding=memory.encoding
         )
         del self.tracked[frame_index]
 
