@@ -1,21 +1,34 @@
 """SAM2Long equals the released one on its ground, and works beyond it."""
 
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover_variants
 from golden_models import golden_model
 from golden_variant_videos import ellipse
+from memory_videos import MemoryVideo
 from policy_cases import PolicyRun, selected_labels
+from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor
+from projects.sam2.apis.video_predictor import VideoState
+from projects.sam2.apis.vos import segment_video
+from projects.sam2.models import SAM2, SAM2OfflineRounds, SAM2PromptSimulator
 from projects.sam2.models.memory_bank import (
+    Decision,
+    MemoryBank,
     MemoryQuery,
     MemorySelection,
     MemoryStore,
+    Observation,
     SelectedMemory,
     SelectedPointer,
 )
@@ -23,9 +36,18 @@ from projects.sam2.models.policies.sam2long import (
     Branch,
     MemoryBankSAM2Long,
 )
-from projects.sam2.models.tracking.frame import token_scales
-from projects.sam2.models.tracking.memory_store import ObjectMemory
+from projects.sam2.models.tracking import pathways
+from projects.sam2.models.tracking.frame import encode_frame_memory, token_scales
+from projects.sam2.models.tracking.memory_store import (
+    ObjectMemory,
+    OffloadedMemoryStore,
+    OffloadedTensors,
+    OffloadFile,
+)
+from projects.sam2.models.tracking.rounds import predict_video
 from projects.sam2.models.tracking.session import TrackedObject
+from projects.sam2.structures import EncodedFrame, FrameMasks, FramePrediction
+from toy_videos import click, relative_difference, toy_frames, toy_model, track
 
 golden = pytest.mark.golden_variants
 MAX_SUM_ERROR, MAX_ATTENTION_ERROR, MAX_ERROR, MAX_AREA = 1e-9, 1e-4, 5e-4, 1e-3
@@ -171,3 +193,266 @@ def _kept(obj: TrackedObject, frame: int) -> dict[str, Tensor]:
         # One history counts as three.
         'acc': totals if len(totals) > 1 else totals.expand(3),
     }
+
+
+class ShufflingBank(MemoryBankSAM2Long):
+    """Lets the best history be another one on each frame."""
+
+    def choose(
+        self,
+        totals: Sequence[float],
+        ious: Sequence[Sequence[float]],
+        object_scores: Sequence[float],
+    ) -> tuple[Branch, ...]:
+        """Depend on nothing but the number of the frame."""
+        del ious, object_scores
+        number = int(totals[0]) + 1
+        return tuple(
+            Branch(
+                pathway=(2 * number + r) % 3, candidate=(number + r) % 3, total=number
+            )
+            for r in range(self.num_pathways)
+        )
+
+
+class OneHistoryBank(MemoryBankSAM2Long):
+    """Keeps one history, whose candidates are given by frame."""
+
+    candidates: Mapping[int, int]
+
+    def observe(self, store: MemoryStore, observation: Observation) -> Decision:
+        """Choose the given candidate, if there is one."""
+        candidate = self.candidates.get(observation.query.frame_index)
+        if candidate is not None:
+            observation = replace(
+                observation, step=observation.step.choose([candidate])
+            )
+        return replace(super().observe(store, observation), candidate=candidate)
+
+
+@pytest.fixture(name='model', scope='module')
+def _model() -> SAM2:
+    return toy_model()
+
+
+def _predictor(model: SAM2, bank: MemoryBank | None = None) -> SAM2VideoPredictor:
+    model.tracker.memory_bank = bank or ShufflingBank()
+    return SAM2VideoPredictor(model, memory_dtype=torch.float32)
+
+
+def _choices(frames: Sequence[int]) -> list[dict[int, int]]:
+    """Candidates by frame of the histories that :class:`ShufflingBank` leaves."""
+    paths: list[dict[int, int]] = [{}] * 3
+    for number, frame in enumerate(frames):
+        branches = ShufflingBank().choose([float(number)], [], [])
+        paths = [paths[b.pathway] | {frame: b.candidate} for b in branches]
+    return paths
+
+
+LENGTH = 7
+POINTS = {1: (10.0, 10.0), 2: (40.0, 30.0)}
+
+
+@pytest.mark.parametrize('reverse', [False, True])
+def test_each_history_equals_a_session_that_makes_its_choices(
+    model: SAM2, *, reverse: bool
+) -> None:
+    order = range(LENGTH)[:: -1 if reverse else 1]
+    first = {1: order[0], 2: order[2]}
+    predictor = _predictor(model)
+    predictor.max_batch_objects = 2
+    state = predictor.init_state(toy_frames(LENGTH))
+    for frame in order:
+        for number in (n for n, at in first.items() if at == frame):
+            click(predictor, state, frame=frame, number=number, at=POINTS[number])
+        state.step(frame, reverse=reverse)
+    for number, obj in state.objects.items():
+        tracked = order[order.index(first[number]) + 1 :]
+        for store, candidates in zip(obj.stores, _choices(tracked[1:]), strict=True):
+            bank = OneHistoryBank(num_pathways=1)
+            bank.candidates = candidates
+            single = _predictor(model, bank)
+            alone = single.init_state(toy_frames(LENGTH))
+            click(single, alone, frame=first[number], at=POINTS[number])
+            track(single, alone, reverse=reverse)
+            expected = alone.objects[1].store
+            for frame in tracked:
+                _assert_same_memory(store, expected, frame)
+
+
+def _assert_same_memory(store: MemoryStore, expected: MemoryStore, frame: int) -> None:
+    memories = [
+        cast('ObjectMemory', s.tracked_memory(frame)) for s in (store, expected)
+    ]
+    for name in ('mask_logits', 'spatial', 'object_pointer', 'ious'):
+        values = [getattr(memory, name) for memory in memories]
+        assert relative_difference(*values) < 1e-4, (frame, name)
+
+
+def _tracked(predictor: SAM2VideoPredictor, **how: int) -> VideoState:
+    """A video of two objects that were tracked."""
+    state = predictor.init_state(toy_frames(LENGTH))
+    click(predictor, state, number=1)
+    click(predictor, state, number=2, at=POINTS[2])
+    track(predictor, state, **how)
+    return state
+
+
+def test_stream_shows_the_best_history_so_far(model: SAM2) -> None:
+    predictor = _predictor(model)
+    frames = toy_frames(LENGTH)
+    state = predictor.init_state(frames)
+    click(predictor, state)
+    shown = track(predictor, state)
+    assert any(
+        relative_difference(state.show(frame).mask_logits, shown[frame].mask_logits) > 0
+        for frame in shown
+    )
+    stream = SAM2Stream(predictor, num_frames=LENGTH)
+    stream.track(frames[0])
+    click(predictor, stream.state)
+    for frame in range(1, LENGTH):
+        masks = stream.track(frames[frame]).mask_logits
+        assert relative_difference(masks, shown[frame].mask_logits) < 1e-5
+
+
+def test_prompt_jump_and_turn_leave_the_history_that_is_shown(model: SAM2) -> None:
+    predictor = _predictor(model)
+    state = _tracked(predictor, max_frame_num_to_track=LENGTH - 2)
+    shown = [state.show(frame).mask_logits for frame in range(LENGTH - 1)]
+
+    def prompt(video: VideoState) -> None:
+        click(predictor, video, frame=3, at=(60.0, 40.0))
+        video.step(LENGTH - 1)
+
+    def clear(video: VideoState) -> None:
+        click(predictor, video, frame=LENGTH - 1)  # so that a prompt is left
+        predictor.clear_all_prompts_in_frame(video, 0, 1)
+
+    endings: dict[Callable[[VideoState], object], tuple[int, int]] = {
+        lambda video: video.step(LENGTH - 1): (3, 3),
+        prompt: (1, 3),
+        clear: (1, 3),
+        lambda video: video.step(LENGTH - 1, object_ids=[2]): (3, 3),
+        lambda video: video.step(LENGTH - 3): (1, 1),
+        lambda video: video.step(LENGTH - 3, reverse=True): (1, 1),
+    }
+    for ending, num_histories in endings.items():
+        video = copy.deepcopy(state)
+        ending(video)
+        counts = tuple(len(obj.stores) for obj in video.objects.values())
+        assert counts == num_histories
+        for row in (row for row, number in enumerate(counts) if number == 1):
+            for frame in (1, 2):
+                assert torch.equal(
+                    video.show(frame).mask_logits[row], shown[frame][row]
+                )
+    predictor.reset_state(state)
+    assert state.offload_file is not None
+    assert state.offload_file.used_bytes == 0
+
+
+def test_frame_that_fails_changes_no_history(model: SAM2) -> None:
+    predictor = _predictor(model)
+    state = _tracked(predictor, max_frame_num_to_track=LENGTH - 2)
+    untouched = copy.deepcopy(state)
+    calls = count()
+
+    def fail_late(*arguments: Any) -> EncodedFrame:
+        if next(calls) == 2:  # after the memories that are shown
+            raise MemoryError
+        return encode_frame_memory(*arguments)
+
+    with (
+        patch.object(pathways, 'encode_frame_memory', fail_late),
+        pytest.raises(MemoryError),
+        state.edit(),
+    ):
+        state.step(LENGTH - 1)
+    for video in (state, untouched):
+        video.step(LENGTH - 1)
+    for obj, expected in zip(
+        state.objects.values(), untouched.objects.values(), strict=True
+    ):
+        for store, other in zip(obj.stores, expected.stores, strict=True):
+            for frame in range(1, LENGTH):
+                _assert_same_memory(store, other, frame)
+
+
+def test_memory_of_several_histories_is_written_once(model: SAM2) -> None:
+    predictor = _predictor(model, ShufflingBank(num_frames=2, max_pointers=2))
+    evicted: list[object] = []
+    evict, offload = OffloadedMemoryStore.evict, OffloadFile.offload
+    written: list[OffloadedTensors] = []
+
+    def evicting(store: OffloadedMemoryStore, frame_index: int) -> None:
+        evicted.append(store.tracked[frame_index])
+        evict(store, frame_index)
+
+    def offloading(file: OffloadFile, tensors: list[Tensor]) -> OffloadedTensors:
+        written.append(offload(file, tensors))
+        return written[-1]
+
+    with (
+        patch.object(OffloadedMemoryStore, 'evict', evicting),
+        patch.object(OffloadFile, 'offload', offloading),
+    ):
+        state = _tracked(predictor)
+    assert len(written) == len({id(memory) for memory in evicted}) < len(evicted)
+    written.clear()
+    evicted.clear()
+    stores = [
+        cast('OffloadedMemoryStore', store)
+        for obj in state.objects.values()
+        for store in obj.stores
+    ]
+    sizes = {
+        id(memory.tensors): memory.tensors.num_bytes
+        for store in stores
+        for memory in store.offloaded.values()
+    }
+    assert state.offload_file is not None
+    assert state.offload_file.used_bytes == sum(sizes.values())
+    del stores
+    for number in (1, 2):
+        predictor.remove_object(state, number)
+    assert state.offload_file.used_bytes == 0
+
+
+def test_masks_that_were_deleted_before_they_were_final_are_an_error(
+    model: SAM2,
+) -> None:
+    predictor = _predictor(model, ShufflingBank(num_frames=2, max_pointers=2))
+    predictor.max_archive_gb = 0
+    state = predictor.init_state(toy_frames(LENGTH))
+    click(predictor, state)
+    with (
+        pytest.warns(UserWarning, match='max_archive_gb'),
+        pytest.raises(ValueError, match='deleted before they were final'),
+    ):
+        list(state.until_final(predictor.propagate_in_video(state)))
+
+
+@pytest.mark.parametrize('reader', ['validation', 'rounds', 'vos'])
+def test_readers_of_whole_videos_get_the_history_that_is_best_in_the_end(
+    model: SAM2, reader: str
+) -> None:
+    video = MemoryVideo(length=LENGTH)
+    single = OneHistoryBank(num_pathways=1)
+    single.candidates = _choices(range(2, LENGTH))[0]
+    read: list[list[NDArray[np.bool_]]] = []
+    for bank in (ShufflingBank(), single):
+        predictor = _predictor(model, bank)
+        frames: Iterable[FramePrediction | FrameMasks]
+        if reader == 'vos':
+            frames = segment_video(predictor, video)
+        else:
+            simulator = SAM2PromptSimulator(point_probability=0.0)
+            if reader == 'rounds':
+                simulator = SAM2OfflineRounds(num_frames=1, num_clicks=1)
+            frames = list(predict_video(model, simulator, video))
+        read.append([frame.masks for frame in frames])
+    histories, alone = read
+    assert len(histories) == LENGTH
+    for frame, (masks, expected) in enumerate(zip(histories, alone, strict=True)):
+        assert (masks != expected).mean() < 1e-4, frame
