@@ -20,6 +20,7 @@ from .prompt_encoder import SAM2PromptEncoder
 from .prompt_simulator import SAM2PromptSimulator
 from .repvit import EdgeTAMRepViT
 from .sam2 import SAM2
+from .sam3 import SAM3Neck, SAM3ViT
 from .test_time_augmentation import SAM2TTAModel
 from .tracking.frame import SAM2Tracker
 from .tracking.rounds import (
@@ -60,4 +61,6 @@ __all__ = [
     'SAM2PromptSimulator',
     'SAM2TTAModel',
     'SAM2Tracker',
+    'SAM3Neck',
+    'SAM3ViT',
 ]

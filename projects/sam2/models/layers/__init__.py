@@ -13,10 +13,12 @@ from .linear import Linear, PixelLinear
 from .mlp import MLP, Dropout, DropPath, LayerNorm2d
 from .position_encoding import (
     FourierPositionEncoding,
+    rotary_table,
+    rotate,
     sine_encoding_1d,
     sine_encoding_2d,
 )
-from .windows import attend_in_windows, pool
+from .windows import attend_in_windows, join_windows, pool, split_windows
 
 __all__ = [
     'MLP',
@@ -32,14 +34,18 @@ __all__ = [
     'attend',
     'attend_in_windows',
     'checkpoint',
+    'join_windows',
     'map_in_chunks',
     'object_slices',
     'pool',
     'recompute_activations',
     'recompute_norms_and_activations',
+    'rotary_table',
+    'rotate',
     'set_activation_checkpointing',
     'sine_encoding_1d',
     'sine_encoding_2d',
+    'split_windows',
     'supports_bfloat16',
     'without_copies',
 ]

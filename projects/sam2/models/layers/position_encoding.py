@@ -168,7 +168,13 @@ Table = tuple[Tensor, Tensor]
 
 @cached_constant
 def rotary_table(
-    height: int, width: int, channels: int, device: torch.device, pooling: int = 1
+    height: int,
+    width: int,
+    channels: int,
+    device: torch.device,
+    pooling: int = 1,
+    *,
+    spacing: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     """Angles of the rotary position encoding (RoPE) of a map (Heo et al., 2024).
 
@@ -180,6 +186,7 @@ def rotary_table(
         channels: C, channels of a head; a multiple of 4.
         pooling: Side of the squares of cells that were pooled to one, which stands at
             their centre; the squares at the ends may be smaller.
+        spacing: Distances between the rows and between the columns of the map.
 
     Returns:
         Cosines, and sines that are negative for the first of each pair; both
@@ -187,7 +194,8 @@ def rotary_table(
     """
     series = wavelengths(channels // 4, device)
     rows, columns = (
-        _pooled_positions(length, pooling, device) for length in (height, width)
+        _pooled_positions(length, pooling, device) * distance
+        for length, distance in zip((height, width), spacing, strict=True)
     )
     y, x = torch.meshgrid(rows, columns, indexing='ij')
     x, y = x.flatten(), y.flatten()
