@@ -81,6 +81,12 @@ def variant_weights() -> ModuleType:
     return _load_generator(COMMITTED_VARIANTS / 'golden_weights_variants.py')
 
 
+@lru_cache(maxsize=4)
+def variants_module(name: str) -> ModuleType:
+    """A module that generates weights, beside the golden data of the family."""
+    return _load_generator(COMMITTED_VARIANTS / f'{name}.py')
+
+
 def _load_generator(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

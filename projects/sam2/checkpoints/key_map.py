@@ -112,6 +112,13 @@ blocks.#.attention.qkv.*      blocks.#.attn.qkv.*   =
 blocks.#.attention.output.*   blocks.#.attn.proj.*  =
 blocks.#.mlp.<2>.*            blocks.#.mlp.<2>.*    =
 blocks.#.shortcut.*           blocks.#.proj.*       =
+tiled_position_embedding  embeddings.position_embeddings                 =
+patch_embedding.weight    embeddings.patch_embeddings.projection.weight  =
+norm.*                    layer_norm.*                                   =
+layers.#.norm#.*          layers.#.layer_norm#.*                         =
+layers.#.attention.@.*    layers.#.attention.@.*                         =
+layers.#.mlp.layers.0.*   layers.#.mlp.fc1.*                             =
+layers.#.mlp.layers.1.*   layers.#.mlp.fc2.*                             =
 
 image_encoder.backbone.  image_encoder.trunk.body.  vision_encoder.backbone.timm_model.
 stem.0.%                         stem.conv1.%                            =
@@ -131,6 +138,11 @@ projection.weight  convs.0.conv_1x1.weight  =
 projection_norm.*  convs.0.norm_0.*         =
 conv.weight        convs.0.conv_3x3.weight  =
 conv_norm.*        convs.0.norm_1.*         =
+unused_level.projection.*  fpn_layers.3.proj1.*            =
+unused_level.output.*      fpn_layers.3.proj2.*            =
+levels.#.upscaling.#.*     fpn_layers.#.scale_layers.#.*   =
+levels.#.projection.*      fpn_layers.#.proj1.*            =
+levels.#.output.*          fpn_layers.#.proj2.*            =
 
 tracker.memory_attention.  memory_attention.  =
 layers.#.self_attention.@.*   layers.#.self_attn.@.*         =

@@ -15,6 +15,7 @@ from .key_map import (
     to_huggingface,
     to_released,
 )
+from .sam3_files import tracker_of_sam3
 
 # A weight that every version and size has.
 MODEL_KEY = 'prompt_encoder.position_encoding.gaussian_matrix'
@@ -24,6 +25,11 @@ SIGNATURE_KEYS = (
     # The first SAM has the same name for MODEL_KEY in transformers.
     (Naming.HUGGINGFACE, to_huggingface('image_encoder.backbone.position_embedding')),
     (Naming.HUGGINGFACE, to_huggingface('image_encoder.backbone.stem.0.conv.weight')),
+    # SAM 3's tracker.
+    (
+        Naming.HUGGINGFACE,
+        to_huggingface('image_encoder.backbone.tiled_position_embedding'),
+    ),
     (Naming.OURS, MODEL_KEY),
 )
 FIRST_SAM_KEY = 'prompt_encoder.pe_layer.positional_encoding_gaussian_matrix'
@@ -79,7 +85,8 @@ def find_weights(
         ValueError: If there are several, if two weights have the same name without the
             parts that wrappers add, or if a copy differs from its original.
     """
-    for field, state in _nested_states(checkpoint):
+    for field, whole in _nested_states(checkpoint):
+        state = tracker_of_sam3(whole) if within_models else whole
         plain = {key: plain_key(key) for key in state if isinstance(key, str)}
         for naming, signature in SIGNATURE_KEYS:
             prefixes = sorted(

@@ -83,7 +83,7 @@ class SAM3ViT(PretrainedModule):
             3, embed_dims, kernel_size=patch_size, stride=patch_size, bias=False
         )
         rows, columns = position_embedding_size
-        self.position_embedding = nn.Parameter(
+        self.tiled_position_embedding = nn.Parameter(
             torch.zeros(1, rows * columns, embed_dims)
         )
         self.norm = nn.LayerNorm(embed_dims, eps=NORM_EPS)
@@ -145,13 +145,13 @@ class SAM3ViT(PretrainedModule):
     def _position(self, height: int, width: int) -> Tensor:
         """Position embedding, repeated over the map, (1, H14, W14, C)."""
         rows, columns = self.position_embedding_size
-        tile = self.position_embedding.unflatten(1, (rows, columns))
+        tile = self.tiled_position_embedding.unflatten(1, (rows, columns))
         tiled = tile.repeat(1, -(-height // rows), -(-width // columns), 1)
         return tiled[:, :height, :width]
 
     def _initialise(self) -> None:
         """Initialise for training from random weights."""
-        nn.init.trunc_normal_(self.position_embedding, std=INIT_STD)
+        nn.init.trunc_normal_(self.tiled_position_embedding, std=INIT_STD)
         for module in self.layers.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=INIT_STD)
