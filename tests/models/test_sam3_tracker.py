@@ -6,6 +6,8 @@ The golden data is that of transformers 5 with weights from a seed; see
 
 import functools
 import hashlib
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,17 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, discover_variants, variants_module
-from projects.sam2.apis import SAM2ImagePredictor
-from projects.sam2.checkpoints import weights_of
-from projects.sam2.checkpoints.key_map import map_to_huggingface
+from projects.sam2.apis import SAM2ImagePredictor, SAM2VideoPredictor
+from projects.sam2.checkpoints import recognise_model, weights_of
+from projects.sam2.checkpoints.key_map import map_to_huggingface, map_to_released
+from projects.sam2.engine.optim import SAM2OptimWrapperConstructor
 from projects.sam2.models import SAM2
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
 from projects.sam2.models.tracking.frame import FrameTask, track_frame
+from projects.sam2.ops import upsample_logits
 from projects.sam2.structures import (
+    ClipBatch,
+    ClipTargets,
     EncodedFrame,
     FramePrompt,
     ImageFeatures,
@@ -35,10 +41,12 @@ CONFIGS = Path(__file__).parents[2] / 'configs/_base_/models'
 # Largest difference over the root mean square. Found: 5e-6 for features, and 8e-5 for
 # what follows, as much as either implementation differs from itself in float64.
 FEATURE_TOLERANCE, TOLERANCE = 1e-4, 5e-4
-CASES = discover_variants('sam3_tracker_*')
 
-golden = pytest.mark.parametrize('case', CASES)
-pytestmark = pytest.mark.golden_variants
+
+def golden(test: Callable[..., None]) -> Any:
+    """Run a test on each golden case."""
+    marked = pytest.mark.golden_variants(test)
+    return pytest.mark.parametrize('case', discover_variants('sam3_tracker_*'))(marked)
 
 
 def _generator() -> Any:
@@ -201,3 +209,170 @@ def _track(case: GoldenCase, video: dict[str, Any], number: int) -> list[Encoded
         outputs.append(track_frame(model.heads, own, store, task))
         store.add(frame, outputs[-1].memory, conditioning=is_first)
     return outputs
+
+
+@golden
+@torch.no_grad()
+def test_video_predictor_gives_the_masks_of_transformers(case: GoldenCase) -> None:
+    video = case.spec['videos']['forward']
+    predictor = SAM2VideoPredictor(_model(case), memory_dtype=torch.float32)
+    state = predictor.init_state(_frames(case))
+    for number, name in enumerate(video['objects']):
+        rows = np.array(case.spec['prompts'][name])
+        if rows[0, 2] == 2:
+            predictor.add_new_points_or_box(state, 0, number, box=rows[:, :2].flatten())
+        else:
+            points, labels = rows[:, :2], rows[:, 2]
+            predictor.add_new_points_or_box(state, 0, number, points, labels)
+    expected = torch.from_numpy(case.arrays['video_forward_masks'])
+    size = (case.spec['side'],) * 2
+    for frame, _, masks in predictor.propagate_in_video(state):
+        full = upsample_logits(expected[frame][:, None], size)
+        assert_close(masks, full.numpy(), TOLERANCE, f'masks of frame {frame}')
+
+
+def _as_in_whole_sam3(names: list[str], weights: dict[str, Tensor]) -> dict[str, Any]:
+    """Weights of the tracker, named as in a file of transformers' Sam3VideoModel."""
+    named = {}
+    for name in names:
+        own = name.removeprefix('tracker_model.').removeprefix('detector_model.')
+        own = own.replace('tracker_neck.', 'vision_encoder.neck.')
+        if own in weights:
+            named[name] = weights[own]
+    return named
+
+
+@golden
+def test_tracker_is_found_in_a_file_of_the_whole_sam3(case: GoldenCase) -> None:
+    weights = _weights(case)
+    whole = _as_in_whole_sam3(case.spec['names_in_video_model'], weights)
+    assert len(whole) == len(weights)
+    detector = {'detector_model.vision_encoder.neck.fpn_layers.0.proj1.bias'}
+    whole |= dict.fromkeys(detector, torch.zeros(1))
+    found = weights_of(whole, source='model.safetensors')
+    expected = weights_of(weights, source='tracker')
+    assert found.keys() == expected.keys() == _model(case).state_dict().keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+# Patterns of names in the key map's released column, and what `sam3.pt` has for them.
+TRUNK = r'image_encoder\.trunk'
+SAM3_PT_NAMES = (
+    (rf'{TRUNK}\.embeddings\.position_embeddings', 'pos_embed'),
+    (
+        r'image_encoder\.trunk\.embeddings\.patch_embeddings\.projection',
+        'patch_embed.proj',
+    ),
+    (rf'{TRUNK}\.layer_norm', 'ln_pre'),
+    (rf'{TRUNK}\.layers\.(\d+)\.layer_norm', r'blocks.\1.norm'),
+    (
+        r'image_encoder\.trunk\.layers\.(\d+)\.attention\.out_proj',
+        r'blocks.\1.attn.proj',
+    ),
+    (rf'{TRUNK}\.layers\.(\d+)', r'blocks.\1'),
+)
+SAM3_PT_TRUNK = 'detector.backbone.vision_backbone.trunk.'
+SAM3_PT_NECK = 'detector.backbone.vision_backbone.sam2_convs.'
+SAM3_PT_LEVELS = {
+    'fpn_layers.0.scale_layers.0': '0.dconv_2x2_0',
+    'fpn_layers.0.scale_layers.2': '0.dconv_2x2_1',
+    'fpn_layers.1.scale_layers.0': '1.dconv_2x2',
+    **{f'fpn_layers.{n}.proj1': f'{n}.conv_1x1' for n in range(4)},
+    **{f'fpn_layers.{n}.proj2': f'{n}.conv_3x3' for n in range(4)},
+}
+
+
+def _sam3_pt_name(released: str) -> str:
+    if released.startswith('image_encoder.neck.'):
+        level, _, kind = released.removeprefix('image_encoder.neck.').rpartition('.')
+        return f'{SAM3_PT_NECK}{SAM3_PT_LEVELS[level]}.{kind}'
+    for pattern, name in SAM3_PT_NAMES:
+        if re.match(pattern, released):
+            return SAM3_PT_TRUNK + re.sub(pattern, name, released)
+    own = released.replace('memory_attention.', 'transformer.encoder.', 1)
+    own = own.replace('memory_encoder.', 'maskmem_backbone.', 1)
+    if 'sam_mask_decoder.transformer' in own:
+        own = own.replace('mlp.layers.0', 'mlp.lin1').replace(
+            'mlp.layers.1', 'mlp.lin2'
+        )
+    return f'tracker.{own}'
+
+
+@golden
+def test_tracker_is_found_in_sam3_pt(case: GoldenCase) -> None:
+    expected = dict(_model(case).state_dict())
+    whole = {
+        _sam3_pt_name(name): value for name, value in map_to_released(expected).items()
+    }
+    for block in range(3):
+        for kind in ('weight', 'bias'):
+            start = f'{SAM3_PT_TRUNK}blocks.{block}.attention.'
+            parts = [whole.pop(f'{start}{part}_proj.{kind}') for part in 'qkv']
+            fused = f'{SAM3_PT_TRUNK}blocks.{block}.attn.qkv.{kind}'
+            whole[fused] = torch.cat(parts)
+    position = whole[f'{SAM3_PT_TRUNK}pos_embed']
+    class_token = position.new_ones(1, 1, position.shape[2])
+    whole[f'{SAM3_PT_TRUNK}pos_embed'] = torch.cat([class_token, position], dim=1)
+    whole[f'{SAM3_PT_TRUNK}blocks.0.attn.freqs_cis'] = torch.zeros(1)
+    whole['detector.backbone.vision_backbone.convs.0.conv_1x1.bias'] = torch.zeros(1)
+    found = weights_of({'model': whole}, source='sam3.pt')
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+def test_weights_at_released_size_are_recognised() -> None:
+    with torch.device('meta'):
+        model = MODELS.build(Config.fromfile(CONFIGS / 'sam3_tracker.py').model)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    kind = recognise_model(shapes)
+    assert kind is not None
+    assert kind.config == '_base_/models/sam3_tracker.py'
+    assert str(kind) == "SAM 3's tracker"
+
+
+def test_two_steps_of_training_lower_the_loss_and_reach_all_parts() -> None:
+    config = Config.fromfile(CONFIGS / 'sam3_tracker_mini.py')
+    torch.manual_seed(0)
+    model: SAM2 = MODELS.build(config.model).train()
+    optimizer = SAM2OptimWrapperConstructor(
+        optim_wrapper_cfg={'optimizer': {'type': 'AdamW', 'lr': 1e-3}},
+        paramwise_cfg={'backbone_lr_mult': 0.6, 'layer_decay': 0.9},
+    )(model)
+    rates = {group['lr'] for group in optimizer.param_groups}
+    assert len(rates) > config.model.image_encoder.backbone.num_layers  # layer decay
+    start = {n: value.detach().clone() for n, value in model.named_parameters()}
+    batch = _clip(num_frames=3, side=config.image_size[0])
+    losses = []
+    for _ in range(3):
+        terms = model(batch, mode='loss')
+        losses.append(sum(terms.values()))
+        optimizer.update_params(losses[-1])
+    assert losses[-1] < losses[0]
+    still = {n for n, value in model.named_parameters() if torch.equal(value, start[n])}
+    # What no tracker reads, and embeddings of prompts that this clip does not have.
+    assert {name for name in still if name.startswith('image_encoder')} == {
+        f'image_encoder.neck.unused_level.{part}.{kind}'
+        for part in ('projection', 'output')
+        for kind in ('weight', 'bias')
+    }
+    assert not any('memory_attention' in n or 'memory_encoder' in n for n in still)
+
+
+def _clip(num_frames: int, side: int) -> ClipBatch:
+    """A square that moves over noise."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(num_frames, 3, side, side, generator=generator)
+    masks = torch.zeros(num_frames, 1, side, side, dtype=torch.bool)
+    for frame in range(num_frames):
+        corner = 20 + 8 * frame
+        masks[frame, :, corner : corner + 50, 30:70] = True
+        frames[frame, :, corner : corner + 50, 30:70] += 2
+    annotated = torch.ones(num_frames, 1, dtype=torch.bool)
+    return ClipBatch(
+        frames=frames,
+        num_frames=num_frames,
+        targets=ClipTargets(masks=masks, void=None, annotated=annotated),
+        objects_per_clip=(1,),
+        annotated_frames=tuple(range(num_frames)),
+        seeds=(0,),
+    )

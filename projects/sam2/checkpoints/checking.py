@@ -45,6 +45,9 @@ EDGETAM_LAST_BLOCK = (
 )
 EFFICIENTTAM_SIZES: dict[tuple[int, ...], str] = {(192, 12): 'ti', (384, 12): 's'}
 EFFICIENTTAM_VARIANTS = ('', '_1', '_2', '_512x512')
+# SAM 3's tracker: a weight of its own, channels and number of blocks as released.
+SAM3_KEY = f'{BACKBONE}tiled_position_embedding'
+SAM3_DIMS = (1024, 32)
 MAX_LISTED_KEYS = 8
 MERGE_ADAPTERS = (
     'The file has adapters; use the config that it was trained with, or merge them by '
@@ -69,9 +72,9 @@ class ModelKind:
         version: ``'2.0'``, ``'2.1'``, or None for the image part alone, which is the
             same in both. Other families have no version.
         size: ``'tiny'``, ``'small'``, ``'bplus'``, ``'large'`` (of EfficientTAM
-            ``'ti'``, ``'s'``, of EdgeTAM that of its RepViT, ``'m1'``), or None if the
-            shapes are not those of a released model.
-        family: ``'sam2'``, ``'efficienttam'`` or ``'edgetam'``.
+            ``'ti'``, ``'s'``, of EdgeTAM that of its RepViT, ``'m1'``, of SAM 3
+            ``'tracker'``), or None if the shapes are not those of a released model.
+        family: ``'sam2'``, ``'efficienttam'``, ``'edgetam'`` or ``'sam3'``.
         is_image_part: The weights have no memory path.
     """
 
@@ -90,6 +93,8 @@ class ModelKind:
             names = [f'efficienttam_{self.size}{v}' for v in EFFICIENTTAM_VARIANTS]
         elif self.family == 'edgetam':
             names = ['edgetam']
+        elif self.family == 'sam3':
+            names = ['sam3_tracker']
         else:
             names = [f'sam{version}_{self.size}']
         return tuple(f'_base_/models/{name}.py' for name in names)
@@ -105,6 +110,10 @@ class ModelKind:
         if self.family == 'edgetam':
             name = 'the image part of EdgeTAM' if self.is_image_part else 'EdgeTAM'
             return name if self.size else f'{name} of a size of its own'
+        if self.family == 'sam3':
+            part = 'the image part of ' if self.is_image_part else ''
+            own_size = '' if self.size else ' of a size of its own'
+            return f"{part}SAM 3's tracker{own_size}"
         name = (
             'the image part of SAM 2' if self.is_image_part else f'SAM {self.version}'
         )
@@ -135,6 +144,14 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
             family='edgetam',
             is_image_part=not has_memory,
         )
+    if SAM3_KEY in shapes:
+        dims = (*shapes[SAM3_KEY][2:], _num_blocks(shapes, BACKBONE, 'layers'))
+        return ModelKind(
+            version=None,
+            size='tracker' if dims == SAM3_DIMS else None,
+            family='sam3',
+            is_image_part=not has_memory,
+        )
     version: str | None = '2.0'
     if not VERSION_2_1_KEYS.isdisjoint(shapes):
         version = '2.1'
@@ -153,9 +170,9 @@ def _size_of(shapes: Shapes, prefix: str) -> str | None:
     return SIZES.get((*position[1:2], _num_blocks(shapes, prefix)))
 
 
-def _num_blocks(shapes: Shapes, prefix: str) -> int:
+def _num_blocks(shapes: Shapes, prefix: str, name: str = 'blocks') -> int:
     num_blocks = 0
-    while f'{prefix}blocks.{num_blocks}.norm1.weight' in shapes:
+    while f'{prefix}{name}.{num_blocks}.norm1.weight' in shapes:
         num_blocks += 1
     return num_blocks
 
@@ -298,7 +315,8 @@ def _remedy(given: ModelKind | None, expected: ModelKind | None) -> str:
     if len(given.configs) > 1:
         return f'Use a config of {given}; {ambiguity_of(given)}.'
     if given.is_image_part:
-        name = 'EdgeTam' if given.family == 'edgetam' else 'Sam2'
+        names = {'edgetam': 'EdgeTam', 'sam3': 'Sam3Tracker'}
+        name = names.get(given.family, 'Sam2')
         return (
             f'Give a file with the memory path as well; transformers writes it from '
             f'{name}VideoModel, not from {name}Model.'

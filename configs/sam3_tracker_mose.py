@@ -1,0 +1,20 @@
+"""SAM 3's tracker fine-tuned on MOSE: the recipe of SAM 2.1 with SAM 3's backbone frozen.
+
+SAM 3's detector reads the same backbone. Frozen, the trained tracker still fits the
+detector, and a step takes a fraction of the memory.
+"""
+
+_base_ = [
+    './_base_/models/sam3_tracker.py',
+    './_base_/datasets/mose.py',
+    './_base_/schedules/finetune_40e.py',
+    './_base_/default_runtime.py',
+]
+
+image_size = (1008, 1008)
+
+model = dict(
+    adaptations=[dict(type='SAM2Freezing', parts=['image_encoder.backbone'])]
+)
+
+load_from = 'checkpoints/sam3'  # the folder of facebook/sam3, or its sam3.pt
