@@ -13,8 +13,6 @@ _base_ = [
 
 image_size = (1008, 1008)
 
-model = dict(
-    adaptations=[dict(type='SAM2Freezing', parts=['image_encoder.backbone'])]
-)
+model = dict(adaptations=[dict(type='SAM2Freezing', parts=['image_encoder.backbone'])])
 
 load_from = 'checkpoints/sam3'  # the folder of facebook/sam3, or its sam3.pt

@@ -228,6 +228,7 @@ def test_video_predictor_gives_the_masks_of_transformers(case: GoldenCase) -> No
     size = (case.spec['side'],) * 2
     for frame, _, masks in predictor.propagate_in_video(state):
         full = upsample_logits(expected[frame][:, None], size)
+        assert isinstance(masks, Tensor)
         assert_close(masks, full.numpy(), TOLERANCE, f'masks of frame {frame}')
 
 
@@ -373,6 +374,6 @@ def _clip(num_frames: int, side: int) -> ClipBatch:
         num_frames=num_frames,
         targets=ClipTargets(masks=masks, void=None, annotated=annotated),
         objects_per_clip=(1,),
-        annotated_frames=tuple(range(num_frames)),
+        annotated_frames=frozenset(range(num_frames)),
         seeds=(0,),
     )

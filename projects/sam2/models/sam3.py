@@ -146,7 +146,7 @@ class SAM3ViT(PretrainedModule):
         """Position embedding, repeated over the map, (1, H14, W14, C)."""
         rows, columns = self.position_embedding_size
         tile = self.tiled_position_embedding.unflatten(1, (rows, columns))
-        tiled = tile.repeat(1, -(-height // rows), -(-width // columns), 1)
+        tiled: Tensor = tile.repeat(1, -(-height // rows), -(-width // columns), 1)
         return tiled[:, :height, :width]
 
     def _initialise(self) -> None:
@@ -248,7 +248,8 @@ class SAM3ViTAttention(Attention):
         )
         q = rotate(self._split_heads(self.query(tokens)), table)
         k = rotate(self._split_heads(self.key(tokens)), table)
-        return self._attend(q, k, tokens).unflatten(1, (height, width))
+        attended: Tensor = self._attend(q, k, tokens).unflatten(1, (height, width))
+        return attended
 
 
 @MODELS.register_module()
