@@ -1,4 +1,4 @@
-"""SAM 3's tracker fine-tuned on MOSE: the recipe of SAM 2.1 with SAM 3's backbone frozen.
+"""SAM 3's tracker fine-tuned on MOSE by SAM 2.1's recipe; the backbone is frozen.
 
 SAM 3's detector reads the same backbone. Frozen, the trained tracker still fits the
 detector, and a step takes a fraction of the memory.
