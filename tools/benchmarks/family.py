@@ -30,7 +30,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -52,7 +51,7 @@ from projects.sam2.evaluation import (
     reappearance_scores,
     summarise,
 )
-from projects.sam2.installation import CONFIGS
+from projects.sam2.installation import CONFIGS, policy_names
 from projects.sam2.models import SAM2
 from projects.sam2.models.tracking.session import VideoSession
 from projects.sam2.structures import FramePrompt, VideoRecord, VideoSource
@@ -73,7 +72,7 @@ MODELS = (
     'efficienttam_s_2',
     'efficienttam_s_512x512',
 )
-POLICIES = ('fifo', 'samurai', 'dam4sam', 'sam2long')
+POLICIES = ('fifo', *(name for name in policy_names() if name != 'fifo'))
 MEGABYTE = 2**20
 
 
@@ -85,7 +84,7 @@ class ModelRow:
     """What a model costs.
 
     Attributes:
-        model: Name of its config.
+        model: Its name.
         size: Height and width of its frames.
         parameters: Number of parameters.
         encode_s: Seconds to encode a frame.
@@ -110,7 +109,8 @@ class ModelRow:
 
 def open_model(name: str, options: argparse.Namespace) -> Bench:
     """Build a model with random weights, and a frame."""
-    config = str(CONFIGS / '_base_' / 'models' / f'{name}.py')
+    path = CONFIGS / '_base_' / 'models' / f'{name}.py'
+    config = str(path) if path.is_file() else name
     return open_bench(
         argparse.Namespace(
             config=config,
@@ -246,14 +246,6 @@ class PolicyRow:
     frame_s: float
 
 
-def with_policy(config: Path, checkpoint: Path, policy: str) -> SAM2:
-    """Build the model with a policy in place of its memory bank."""
-    cfg = Config.fromfile(config)
-    path = CONFIGS / '_base_' / 'policies' / f'{policy}.py'
-    cfg.model.tracker.memory_bank.update(Config.fromfile(path).memory_bank)
-    return build_sam2(cfg, checkpoint, device='cpu')
-
-
 def open_clips(seed: int, options: argparse.Namespace) -> list[VideoSource]:
     """Render the clips of a seed."""
     clips = ClipSyntheticDataset(
@@ -294,7 +286,9 @@ def measure_policy(
 def measure_policies(options: argparse.Namespace) -> list[PolicyRow]:
     """Track the clips of each seed with each policy, and print the rows."""
     models = {
-        policy: with_policy(options.config, options.checkpoint, policy)
+        policy: build_sam2(
+            options.config, options.checkpoint, options.device, policy=policy
+        )
         for policy in options.policies
     }
     rows = []
@@ -343,20 +337,35 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parts = parser.add_subparsers(dest='part', required=True)
     models = parts.add_parser('models', help='parameters, time and memory')
     add = models.add_argument
-    add('--models', nargs='+', choices=MODELS, default=MODELS, metavar='NAME')
+    add(
+        '--models',
+        nargs='+',
+        default=MODELS,
+        metavar='NAME',
+        help='of configs/_base_/models, or paths of configs; ratios are to the first '
+        '(default: all of the family)',
+    )
     add('--size', type=int, help='side of the frames (default: of each config)')
     add('--rounds', type=int, default=3, help='of all models (default 3)')
-    add('--device', default='cpu', help='cpu (default) or cuda')
     policies = parts.add_parser('policies', help='J&F on generated clips')
     add = policies.add_argument
     add('config', type=Path, help='config of a trained model')
     add('checkpoint', type=Path)
-    add('--policies', nargs='+', choices=POLICIES, default=POLICIES, metavar='NAME')
+    add(
+        '--policies',
+        nargs='+',
+        default=POLICIES,
+        metavar='NAME',
+        help='names, or paths of own policies; differences are to the first (default: '
+        f'{" ".join(POLICIES)})',
+    )
     add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
     add('--clips', type=int, default=24, help='of each seed (default 24)')
     add('--frames', type=int, default=60, help='of each clip (default 60)')
     for part in (models, policies):
-        part.add_argument('--json', type=Path, metavar='FILE', help='write the table')
+        add = part.add_argument
+        add('--device', default='cpu', help='cpu (default) or cuda')
+        add('--json', type=Path, metavar='FILE', help='write the table')
     return parser.parse_args(arguments)
 
 
