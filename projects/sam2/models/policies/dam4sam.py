@@ -375,29 +375,22 @@ class MemoryBankDAM4SAM(MemoryBank):
             sizes=sizes,
         )
 
-    def evict_unreachable(self, store: MemoryStore, query: MemoryQuery) -> None:
-        """Evict the tracked memories that the running pass cannot reach any more.
+    def kept_frames(self, store: MemoryStore, query: MemoryQuery) -> Collection[int]:
+        """Tracked frames that later ones attend to, however far they are.
 
-        What the object looked like before a long absence stays, and so does the
-        distractor-resolving memory: a bounded number of frames.
+        The distractor-resolving memory, and what the object looked like before a long
+        absence: a bounded number of frames.
         """
         timeline = _Timeline(store, query)
-        resolving = timeline.prompted | timeline.added
-        tracked = sorted(timeline.visible - resolving, reverse=True)
-        grid = [time for time in tracked if time % self.stride == 0]
-        reachable = {
+        tracked = timeline.visible - timeline.prompted - timeline.added
+        latest = sorted(tracked, reverse=True)
+        grid = [time for time in latest if time % self.stride == 0]
+        kept = (
             *sorted(timeline.added, reverse=True)[: self.max_conditioning_frames],
-            *tracked[:1],
+            *latest[:1],
             *grid[: self.num_frames - 1],
-        }
-        reach = max(self.max_pointers - 1, 1)
-        for frame in tuple(store.tracked):
-            time = timeline.time(frame)
-            is_past = timeline.now - time > reach
-            # Later frames may be needed by a later pass: evict them only to disk.
-            is_far = is_past or (store.can_restore and time - timeline.now > reach)
-            if is_far and time not in reachable:
-                store.evict(frame)
+        )
+        return {timeline.frame(time) for time in kept}
 
     def _pointer_times(
         self, timeline: '_Timeline', resolving: tuple[int, ...]
@@ -448,18 +441,19 @@ class _Timeline:
         """Time of a frame."""
         return (frame - self._first) * self._query.direction
 
+    def frame(self, time: int) -> int:
+        """Frame at a time."""
+        return self._first + time * self._query.direction
+
     def memory(self, time: int) -> FrameMemory:
         """Look up the memory of a frame."""
-        frame, store = self._frame(time), self._store
+        frame, store = self.frame(time), self._store
         memory = store.conditioning.get(frame) or store.tracked_memory(frame)
         return cast('FrameMemory', memory)
 
     def pointer(self, time: int) -> Tensor:
         """Look up the object pointer of a frame, (O, C)."""
-        frame, store = self._frame(time), self._store
+        frame, store = self.frame(time), self._store
         if frame in store.conditioning:
             return store.conditioning[frame].object_pointer
         return cast('Tensor', store.tracked_pointer(frame))
-
-    def _frame(self, time: int) -> int:
-        return self._first + time * self._query.direction
