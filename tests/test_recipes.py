@@ -94,7 +94,7 @@ def test_adapters_are_small_and_only_in_attention() -> None:
     assert 0 < sum(weights[name].numel() for name in adapters) < 0.02 * whole
 
 
-RUNS = sorted(path.stem for path in (ROOT / 'configs').glob('sam2_*.py'))
+RUNS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 WRITERS: dict[str, Callable[[Path], None]] = {
     'images': write_label_images,
     'labelme': write_labelme,

@@ -111,7 +111,7 @@ def test_table_fits_the_models() -> None:
 
 def test_configs_start_from_released_files() -> None:
     """What the configs of the repository name can be downloaded."""
-    texts = [path.read_text() for path in CONFIGS.glob('sam2_*.py')]
+    texts = [path.read_text() for path in CONFIGS.glob('*.py')]
     names = re.findall(r"^load_from = '(.+)'", '\n'.join(texts), re.MULTILINE)
     assert len(names) > 10
     assert set(names) <= {f'checkpoints/{weights.file_name}' for weights in RELEASED}

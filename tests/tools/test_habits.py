@@ -10,7 +10,7 @@ import pytest
 from mmengine.config.utils import _get_cfg_metainfo
 from mmengine.fileio import load
 
-from projects.sam2.checkpoints.released import RELEASE_URL
+from projects.sam2.checkpoints.released import released_weights
 from projects.sam2.version import __version__
 from tool_modules import ROOT, TOOLS
 
@@ -109,18 +109,25 @@ def test_mmengine_reads_the_index_of_configs(tmp_path: Path) -> None:
     configs = {f'configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')}
     released = {
         f'configs/_base_/models/{path.name}'
-        for path in (ROOT / 'configs' / '_base_' / 'models').glob('sam2_[01]_*.py')
+        for pattern in ('sam2_[01]_*.py', 'efficienttam_*.py')
+        for path in (ROOT / 'configs' / '_base_' / 'models').glob(pattern)
         if 'mini' not in path.name
     }
     assert listed == configs | released
 
 
 def test_weights_of_the_index_are_the_released_files() -> None:
-    models = load(str(ROOT / 'configs' / 'metafiles' / 'released.yml'))['Models']
-    assert len(models) == 8
-    for model in models:
-        assert model['Weights'].startswith(f'{RELEASE_URL}/')
-        assert model['Weights'].endswith(f'/{model["Name"]}.pt')
+    num_files = 0
+    for path in (ROOT / 'configs' / 'metafiles').glob('*.yml'):
+        for model in load(str(path))['Models']:
+            if 'Weights' not in model:
+                continue
+            released = released_weights(model['Name'])
+            assert released is not None
+            assert model['Weights'] == released.url
+            assert model['Config'] == f'configs/{released.config}'
+            num_files += 1
+    assert num_files >= 16
 
 
 def test_files_of_the_release_name_the_version() -> None:
