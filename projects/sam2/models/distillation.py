@@ -16,6 +16,7 @@ from torch.nn import functional
 from ..installation import near_configs, own_config
 from ..ops import resize_masks
 from ..structures import ClipBatch, ClipTargets, ImageFeatures, TrackingMode
+from .adaptation import match_names
 from .compiling import Backend
 from .sam2 import SAM2, PartConfig
 from .tracking.clip import ClipPrompts, RepeatedPrompts, track_clip
@@ -63,14 +64,19 @@ class SAM2Distillation(SAM2):
         train_teacher: Train the teacher with a task loss of its own. No gradient flows
             to it from the feature losses.
         feature_losses: Configs of :class:`SAM2FeatureLoss`; by default the image and
-            the memory features, both with weight 1.
+            the memory features, both with weight 1. Without any, the teacher is not
+            run.
+        init_from_teacher: Names of parts or parameters that start with the teacher's
+            weights, such as ``mask_decoder``, with ``*`` for any characters.
+            Checkpoints that are loaded afterwards replace them.
         student: The arguments of :class:`SAM2`.
 
     Raises:
         FileNotFoundError: Before training, if there is no config of the name
             ``teacher``, or no checkpoint.
         ValueError: If there are several losses of a feature; before training, if a
-            frozen teacher has no weights, or others than its config says.
+            frozen teacher has no weights, or others than its config says, or lacks a
+            part of ``init_from_teacher``.
         TypeError: Before training, if the teacher is no :class:`SAM2`.
 
     Example:
@@ -90,6 +96,7 @@ class SAM2Distillation(SAM2):
         teacher_checkpoint: str | None = None,
         train_teacher: bool = False,
         feature_losses: Sequence[PartConfig] = FEATURE_LOSSES,
+        init_from_teacher: Sequence[str] = (),
         **student: Any,
     ) -> None:
         super().__init__(**student)
@@ -101,6 +108,7 @@ class SAM2Distillation(SAM2):
                 f'{", ".join(losses)}; give at most one of each feature'
             )
             raise ValueError(msg)
+        self.init_from_teacher = tuple(init_from_teacher)
         self.training_parts = TrainingParts({'losses': nn.ModuleDict(losses)})
         self._aside = _Aside()
         if train_teacher:
@@ -143,6 +151,32 @@ class SAM2Distillation(SAM2):
             self.teacher.init_weights()
         elif self.feature_losses:
             _ = self.teacher  # a wrong checkpoint is noticed here
+        if self.init_from_teacher:
+            self._copy_from_teacher()
+
+    @torch.no_grad()
+    def _copy_from_teacher(self) -> None:
+        """Copy the weights of parts that both models have.
+
+        Raises:
+            ValueError: If a name fits no weight, or the teacher's has another shape.
+        """
+        own, taught = self.state_dict(), self.teacher.state_dict()
+        names = match_names(own, self.init_from_teacher)
+        other = [
+            name
+            for name in sorted(names)
+            if name not in taught or taught[name].shape != own[name].shape
+        ]
+        if other:
+            msg = (
+                f'init_from_teacher: the teacher has no {other[0]} of shape '
+                f'{tuple(own[other[0]].shape)} (and {len(other) - 1} more); name '
+                f'parts that both models have'
+            )
+            raise ValueError(msg)
+        for name in names:
+            own[name].copy_(taught[name])
 
     def compile_regions(self, backend: Backend = 'inductor') -> None:
         """Compile the student and its teacher; see :meth:`SAM2.compile_regions`."""
