@@ -26,7 +26,6 @@ FEATURE_LOSSES: tuple[PartConfig, ...] = (
     {'type': 'SAM2FeatureLoss', 'feature': 'image'},
     {'type': 'SAM2FeatureLoss', 'feature': 'memory'},
 )
-MULTIPLE = 32  # of the sides of a teacher's frames
 TRAINING_PARTS = 'training_parts'  # name of the module
 
 
@@ -286,12 +285,14 @@ class SAM2Distillation(SAM2):
     def _frames_for(self, teacher: SAM2, frames: Tensor) -> Tensor:
         """Resize and normalise the student's frames for the teacher."""
         ours, theirs = self.data_preprocessor, teacher.data_preprocessor
-        if not (ours.mean.equal(theirs.mean) and ours.std.equal(theirs.std)):
-            frames = (frames * ours.std + ours.mean - theirs.mean) / theirs.std
+        # Exactly the student's frames if both normalise alike: times 1, plus 0.
+        frames = frames * (ours.std / theirs.std)
+        frames = frames + (ours.mean - theirs.mean) / theirs.std
         own_size, size = tuple(ours.image_size), tuple(theirs.image_size)
         if _size(frames) != own_size:  # of clips of several sizes
+            multiple = theirs.size_divisor
             size = tuple(
-                MULTIPLE * max(round(side * their / our / MULTIPLE), 1)
+                multiple * max(round(side * their / our / multiple), 1)
                 for side, our, their in zip(_size(frames), own_size, size, strict=True)
             )
         if size == _size(frames):
