@@ -169,8 +169,8 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(tmp_path: Path) -> 
     model = student(teacher=config(), teacher_checkpoint=weights(tmp_path, config()))
     model.load_state_dict(model.teacher.state_dict())
     terms = model.loss(clips())
-    assert float(terms['loss_image_features']) < 1e-25
-    assert float(terms['loss_memory_features']) < 1e-25
+    assert terms['loss_image_features'].item() < 1e-25
+    assert terms['loss_memory_features'].item() < 1e-25
 
 
 def test_groups_of_objects_learn_the_same(teacher: dict[str, Any]) -> None:
@@ -266,8 +266,8 @@ def test_single_frames_teach_image_features_only(teacher: dict[str, Any]) -> Non
     model = student(**teacher)
     tracked = outputs_of(model.teacher.tracker.memory_encoder)
     terms = model.loss(clips(num_frames=1))
-    assert float(terms['loss_image_features']) > 0
-    assert float(terms['loss_memory_features']) == 0
+    assert terms['loss_image_features'].item() > 0
+    assert terms['loss_memory_features'].item() == 0
     assert not tracked
 
 
