@@ -17,7 +17,7 @@ from golden_cases import GoldenCase, assert_close, assert_exact, discover_varian
 from golden_models import golden_model
 from golden_variant_videos import ellipse
 from memory_videos import MemoryVideo
-from policy_cases import PolicyRun, selected_labels
+from policy_cases import PolicyRun, labelled_store, query, selected_labels
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor
 from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.apis.vos import segment_video
@@ -34,6 +34,7 @@ from projects.sam2.models.memory_bank import (
 )
 from projects.sam2.models.policies.sam2long import (
     Branch,
+    MaskQuality,
     MemoryBankSAM2Long,
 )
 from projects.sam2.models.tracking import pathways
@@ -249,6 +250,35 @@ def _choices(frames: Sequence[int]) -> list[dict[int, int]]:
     return paths
 
 
+GOOD = MaskQuality(iou=0.5, object_score=2.0)
+POOR, ABSENT = replace(GOOD, iou=0.3), replace(GOOD, object_score=-1.0)
+
+
+@pytest.mark.parametrize('reverse', [False, True])
+def test_reliable_frames_are_attended_to_by_rank(*, reverse: bool) -> None:
+    bank = MemoryBankSAM2Long(num_frames=4, max_pointers=5, iou_threshold=0.3)
+    qualities = [GOOD, GOOD, POOR, GOOD, ABSENT, replace(GOOD, object_score=9.0), POOR]
+    sign = -1 if reverse else 1
+    # Frame -4 precedes the first prompt, frame 8 is later.
+    notes = dict(zip((-4, -1, 1, 2, 3, 5, 6), qualities, strict=True)) | {8: GOOD}
+    store = labelled_store(
+        {-3 * sign: GOOD, 4 * sign: GOOD},
+        {frame * sign: quality for frame, quality in notes.items()},
+    )
+    at_7 = query(7 * sign, reverse=reverse)
+    selection = bank.select(store, at_7)
+    frames = [(int(m.spatial.max()) * sign, m.age) for m in selection.memories]
+    assert frames == [(-3, 0), (4, 0), (2, 3), (5, 2), (6, 1)]
+    pointers = [
+        (int(p.pointer.max()) * sign, p.time_offset) for p in selection.pointers
+    ]
+    assert pointers == [(-3, 10), (4, 3), (6, 1), (5, 2), (2, 3)]
+    assert selection.key_scales is not None
+    scales = selection.key_scales[0]
+    assert scales[:5] == pytest.approx((1.025, 1.05, 0.95, 1.0, 0.975))
+    assert {f * sign for f in bank.kept_frames(store, at_7)} == {-1, 2, 5, 6}
+
+
 LENGTH = 7
 POINTS = {1: (10.0, 10.0), 2: (40.0, 30.0)}
 
@@ -406,6 +436,7 @@ def test_memory_of_several_histories_is_written_once(model: SAM2) -> None:
         for obj in state.objects.values()
         for store in obj.stores
     ]
+    assert all(max(store.offloaded) == LENGTH - 3 for store in stores)
     sizes = {
         id(memory.tensors): memory.tensors.num_bytes
         for store in stores
