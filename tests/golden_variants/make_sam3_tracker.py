@@ -251,7 +251,6 @@ def full_size() -> dict[str, Any]:
     with torch.device('meta'):
         model = Sam3TrackerVideoModel(Sam3TrackerVideoConfig())
     shapes = {name: value.shape for name, value in model.state_dict().items()}
-    del shapes['prompt_encoder.shared_embedding.positional_embedding']
     return {
         'num_parameters': sum(value.numel() for value in model.parameters()),
         'num_weights': len(shapes),
@@ -300,6 +299,7 @@ def main() -> None:
         'salt': options.salt,
         'side': SIDE,
         'num_frames': NUM_FRAMES,
+        'config': CONFIG,
         'overrides': OVERRIDES,
         'shapes': shapes,
         'added': ADDED,

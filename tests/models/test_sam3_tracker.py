@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from golden_cases import GoldenCase, assert_close, discover_variants, variants_m
 from projects.sam2.apis import SAM2ImagePredictor, SAM2VideoPredictor
 from projects.sam2.checkpoints import recognise_model, weights_of
 from projects.sam2.checkpoints.key_map import map_to_huggingface, map_to_released
+from projects.sam2.checkpoints.writing import huggingface_config
 from projects.sam2.engine.optim import SAM2OptimWrapperConstructor
 from projects.sam2.models import SAM2
 from projects.sam2.models.memory_bank import MemoryQuery, MemoryStore
@@ -62,13 +63,18 @@ def _weights(case: GoldenCase) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value) for name, value in made.items()}
 
 
-@functools.lru_cache(maxsize=2)
-def _model(case: GoldenCase) -> SAM2:
+def _config(case: GoldenCase) -> ConfigDict:
     config = Config.fromfile(CONFIGS / 'sam3_tracker.py')
     config.merge_from_dict(
         {f'model.{key}': value for key, value in case.spec['overrides'].items()}
     )
-    model: SAM2 = MODELS.build(config.model).eval()
+    model: ConfigDict = config.model
+    return model
+
+
+@functools.lru_cache(maxsize=2)
+def _model(case: GoldenCase) -> SAM2:
+    model: SAM2 = MODELS.build(_config(case)).eval()
     model.load_state_dict(weights_of(_weights(case), source='golden'))
     return model
 
@@ -108,6 +114,23 @@ def test_config_has_the_weights_of_transformers(case: GoldenCase) -> None:
 def _shapes_by_huggingface(model: SAM2) -> dict[str, tuple[int, ...]]:
     named = map_to_huggingface(model.state_dict())
     return {name: tuple(value.shape) for name, value in named.items()}
+
+
+@golden
+def test_transformers_is_given_its_own_config(case: GoldenCase) -> None:
+    written = huggingface_config(_config(case).to_dict())
+    assert _differences(written, case.spec['config']) == []
+
+
+def _differences(written: Any, expected: Any, name: str = '') -> list[str]:
+    """Entries of a config that are missing, or have other values."""
+    if not isinstance(expected, dict):
+        return [] if written == expected else [f'{name}: {written} is not {expected}']
+    return [
+        difference
+        for key, value in expected.items()
+        for difference in _differences(written.get(key), value, f'{name}.{key}')
+    ]
 
 
 @golden

@@ -260,10 +260,11 @@ EDGETAM_ROWS: tuple[Names, ...] = tuple(
         ),
     )
 )
+SAM3_KEY = 'vision_encoder.backbone.embeddings.position_embeddings'
 EDGETAM_PREFIX = 'tracker.perceiver.'  # of weights that EdgeTAM alone has
 
 # Hugging Face names of one weight: the second is a copy of the first, and most files
-# leave it out.
+# leave it out. transformers restores it, except in SAM 3's tracker.
 COPIES = (
     (
         'shared_image_embedding.positional_embedding',
@@ -338,6 +339,8 @@ def map_to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             stacks.setdefault(match[1], {})[int(match[2])] = renamed.pop(key)
     for key, rows in stacks.items():
         renamed[key] = torch.cat([rows[index] for index in sorted(rows)])
+    if SAM3_KEY in renamed:
+        renamed |= {copy: renamed[original].clone() for original, copy in COPIES}
     return renamed
 
 

@@ -90,7 +90,6 @@ PART_PATHS = (
 )
 # Arguments that have one value in transformers' model: part, argument, value.
 FIXED_ARGUMENTS = (
-    ('neck', 'type', 'HieraFPN'),
     ('memory_attention', 'type', 'MemoryAttention'),
     ('memory_attention', 'memory_dims', 64),
     ('memory_encoder', 'type', 'MemoryEncoder'),
@@ -100,14 +99,24 @@ FIXED_ARGUMENTS = (
     ('mask_decoder', 'object_score', True),
     ('mask_decoder', 'iou_sigmoid', True),
 )
-SAM2_ARGUMENTS = (
-    ('backbone', 'type', 'Hiera'),
+TRACKER_ARGUMENTS = (
     ('tracker', 'type', 'SAM2Tracker'),
     ('tracker', 'memory_pooling', 1),
     ('memory_attention', 'cross_attention', None),
 )
+SAM2_ARGUMENTS = (
+    ('backbone', 'type', 'Hiera'),
+    ('neck', 'type', 'HieraFPN'),
+    *TRACKER_ARGUMENTS,
+)
+SAM3_ARGUMENTS = (
+    ('backbone', 'type', 'SAM3ViT'),
+    ('neck', 'type', 'SAM3Neck'),
+    *TRACKER_ARGUMENTS,
+)
 EDGETAM_ARGUMENTS = (
     ('backbone', 'type', 'EdgeTAMRepViT'),
+    ('neck', 'type', 'HieraFPN'),
     # transformers names the backbone by its model in timm.
     ('backbone', 'embed_dims', (48, 96, 192, 384)),
     ('backbone', 'depths', (2, 2, 14, 2)),
@@ -119,7 +128,8 @@ GIVE_SAM2 = 'give the config of a SAM2, like configs/_base_/models/sam2_1_tiny.p
 def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the config of a :class:`SAM2` to that of transformers' model.
 
-    That is ``Sam2VideoConfig``, for EdgeTAM ``EdgeTamVideoConfig``.
+    That is ``Sam2VideoConfig``; for EdgeTAM ``EdgeTamVideoConfig``, and for SAM 3's
+    tracker ``Sam3TrackerVideoConfig``.
 
     Returns:
         The content of ``config.json``.
@@ -131,18 +141,26 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
     model = {**model, 'data_preprocessor': preprocessor}
     parts = {path.rpartition('.')[2]: _part(model, path) for path in PART_PATHS}
     is_edgetam = parts['tracker']['type'] == 'EdgeTAMTracker'
+    is_sam3 = parts['backbone']['type'] == 'SAM3ViT'
     if is_edgetam:
         parts['perceiver'] = _part(model, 'tracker.perceiver')
-    own_arguments = EDGETAM_ARGUMENTS if is_edgetam else SAM2_ARGUMENTS
+    own_arguments: tuple[tuple[str, str, Any], ...] = SAM2_ARGUMENTS
+    if is_edgetam:
+        own_arguments = EDGETAM_ARGUMENTS
+    elif is_sam3:
+        own_arguments = SAM3_ARGUMENTS
     _check_supported(parts, FIXED_ARGUMENTS + own_arguments)
     tracker, bank = parts['tracker'], parts['memory_bank']
     attention, pointer = parts['memory_attention'], parts['object_pointer']
     encoder, decoder = parts['memory_encoder'], parts['mask_decoder']
     side = parts['data_preprocessor']['image_size'][0]
     dims = encoder['embed_dims']
-    vision = _vision_config(parts['neck'], side)
+    stride = parts['prompt_encoder']['stride']
     if is_edgetam:
+        vision = _vision_config(parts['neck'], side)
         own_config = _edgetam_config(attention, parts['perceiver'], vision)
+    elif is_sam3:
+        own_config = _sam3_config(parts, side)
     else:
         own_config = {
             'architectures': ['Sam2VideoModel'],
@@ -150,7 +168,7 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
             'vision_config': {
                 'model_type': 'sam2_vision_model',
                 'backbone_config': _hiera_config(parts['backbone'], side),
-                **vision,
+                **_vision_config(parts['neck'], side),
             },
             'memory_attention_feed_forward_hidden_size': attention['feedforward_dims'],
         }
@@ -160,6 +178,7 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
         'prompt_encoder_config': {
             'hidden_size': parts['prompt_encoder']['embed_dims'],
             'image_size': side,
+            'patch_size': stride,
         },
         'mask_decoder_config': {
             'hidden_size': decoder['embed_dims'],
@@ -178,7 +197,7 @@ def huggingface_config(model: Mapping[str, Any]) -> dict[str, Any]:
         'memory_attention_num_attention_heads': attention['num_heads'],
         'memory_attention_dropout': attention['dropout'],
         'memory_attention_rope_dropout': attention['dropout'],
-        'memory_attention_rope_feat_sizes': [side // STRIDES[-1]] * 2,
+        'memory_attention_rope_feat_sizes': [side // stride] * 2,
         'memory_encoder_hidden_size': dims,
         'memory_encoder_output_channels': encoder['memory_dims'],
         'mask_downsampler_embed_dim': dims,
@@ -249,6 +268,37 @@ def _edgetam_config(
         'perceiver_resampler_num_attention_heads': num_heads,
         'perceiver_resampler_attention_head_dim': dims // num_heads,
         'perceiver_resampler_num_layers': perceiver['num_layers'],
+    }
+
+
+def _sam3_config(parts: Mapping[str, '_Part'], side: int) -> dict[str, Any]:
+    """Translate what SAM 3's tracker has of its own."""
+    backbone, attention = parts['backbone'], parts['memory_attention']
+    patch_size = backbone['patch_size']
+    cells = side // patch_size
+    return {
+        'architectures': ['Sam3TrackerVideoModel'],
+        'model_type': 'sam3_tracker_video',
+        'vision_config': {
+            'model_type': 'sam3_vision_model',
+            'backbone_config': {
+                'model_type': 'sam3_vit_model',
+                'hidden_size': backbone['embed_dims'],
+                'intermediate_size': backbone['mlp_dims'],
+                'num_hidden_layers': backbone['num_layers'],
+                'num_attention_heads': backbone['num_heads'],
+                'image_size': side,
+                'patch_size': patch_size,
+                'window_size': backbone['window_size'],
+                'global_attn_indexes': list(backbone['global_attention_blocks']),
+                'pretrain_image_size': patch_size
+                * backbone['position_embedding_size'][0],
+            },
+            'fpn_hidden_size': parts['neck']['out_channels'],
+            'backbone_feature_sizes': [[n * cells, n * cells] for n in (4, 2, 1)],
+        },
+        'max_cond_frame_num': parts['memory_bank']['max_conditioning_frames'] or -1,
+        'memory_attention_feed_forward_hidden_size': attention['feedforward_dims'],
     }
 
 

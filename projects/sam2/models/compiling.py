@@ -27,6 +27,7 @@ Backend = str | Callable[..., Any]
 # equal ones share what was compiled, so that 48 blocks take no longer than four.
 REGIONS = (
     'image_encoder.backbone.blocks.*',
+    'image_encoder.backbone.layers.*',  # of SAM 3
     'tracker.memory_attention.layers.*',
     'tracker.memory_encoder',
     'tracker.object_pointer',
