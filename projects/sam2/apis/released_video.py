@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ..checkpoints import UnknownKeyError, map_to_released
-from ..models import SAM2
+from ..models import SAM2, EdgeTAMTracker
 from ..models.data_preprocessor import ClipDataPreprocessor
 from ..models.layers import sine_encoding_2d
 from ..models.released_names import check_settable, instead_of
 from ..models.tracking.memory_store import ObjectMemory, OffloadedMemoryStore
-from ..models.tracking.promptable import PromptableModel
+from ..models.tracking.promptable import PromptableModel, PromptableTracker
 from ..models.tracking.session import TrackedObject
 from ..ops import non_overlapping
 from ..structures import FrameMemory
@@ -258,14 +258,17 @@ class FrameOutputs(ReadOnly[int]):
     Args:
         frames: Frames that have an output.
         read: Returns the memory of a frame.
+        tracker: That of the model.
     """
 
     def __init__(
         self,
         frames: Sequence[int],
         read: Callable[[int], FrameMemory | None],
+        tracker: PromptableTracker,
     ) -> None:
         self._frames, self._read = dict.fromkeys(frames), read
+        self._tracker = tracker
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the frames."""
@@ -280,18 +283,27 @@ class FrameOutputs(ReadOnly[int]):
         memory = self._read(frame_index) if frame_index in self._frames else None
         if not isinstance(memory, ObjectMemory):
             raise KeyError(frame_index)
-        spatial = memory.spatial
-        size = (spatial.shape[2], spatial.shape[3])
-        position = sine_encoding_2d(
-            channels=spatial.shape[1], size=size, device=spatial.device
-        )
         return {
-            'maskmem_features': spatial,
-            'maskmem_pos_enc': [position],
+            'maskmem_features': memory.spatial,
+            'maskmem_pos_enc': _position(memory.spatial, self._tracker),
             'pred_masks': memory.mask_logits,
             'obj_ptr': memory.object_pointer,
             'object_score_logits': memory.object_score_logits,
         }
+
+
+def _position(spatial: Tensor, tracker: PromptableTracker) -> list[Tensor] | None:
+    """Position encoding of a memory, a map or tokens; None for tokens of an export."""
+    if spatial.dim() == 4:
+        size = (spatial.shape[2], spatial.shape[3])
+        return [
+            sine_encoding_2d(
+                channels=spatial.shape[1], size=size, device=spatial.device
+            )
+        ]
+    if isinstance(tracker, EdgeTAMTracker):
+        return [tracker.perceiver.position(spatial.device)]
+    return None
 
 
 class ReleasedState(ReadOnly[str]):
@@ -346,15 +358,17 @@ def _masks(obj: TrackedObject) -> dict[int, Tensor]:
     return {f: p.mask for f, p in obj.prompts.items() if p.mask is not None}
 
 
-def _outputs(obj: TrackedObject) -> dict[str, FrameOutputs]:
+def _outputs(obj: TrackedObject, tracker: PromptableTracker) -> dict[str, FrameOutputs]:
     """Memories of an object, those on disk read when they are looked up."""
     store = obj.store
     offloaded = store.offloaded if isinstance(store, OffloadedMemoryStore) else ()
     conditioning = store.conditioning
     return {
-        'cond_frame_outputs': FrameOutputs(list(conditioning), conditioning.get),
+        'cond_frame_outputs': FrameOutputs(
+            list(conditioning), conditioning.get, tracker
+        ),
         'non_cond_frame_outputs': FrameOutputs(
-            sorted({*store.tracked, *offloaded}), store.tracked_memory
+            sorted({*store.tracked, *offloaded}), store.tracked_memory, tracker
         ),
     }
 
@@ -388,7 +402,10 @@ _ENTRIES: dict[str, Callable[[ReleasedState], Any]] = {
     'obj_idx_to_id': lambda state: dict(enumerate(state.objects)),
     'point_inputs_per_obj': _by_row(_points),
     'mask_inputs_per_obj': _by_row(_masks),
-    'output_dict_per_obj': _by_row(_outputs),
+    'output_dict_per_obj': lambda state: {
+        row: _outputs(obj, state.model.tracker)
+        for row, obj in enumerate(state.objects.values())
+    },
     'temp_output_dict_per_obj': _by_row(_pending),
     'frames_tracked_per_obj': _by_row(
         lambda obj: {f: {'reverse': r} for f, r in obj.tracked_in_reverse.items()}

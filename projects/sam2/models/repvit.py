@@ -19,6 +19,7 @@ from .layers import checkpoint
 from .pretrained import PretrainedModule
 
 IMAGE_MULTIPLE = 32  # stride of the coarsest map
+BatchNorm = nn.modules.batchnorm._BatchNorm  # noqa: SLF001  SyncBatchNorm as well
 EXPANSION = 2  # of the channels within a channel mixer
 GATE_REDUCTION = 4
 GATE_MULTIPLE = 8  # of the channels within a gate
@@ -96,7 +97,7 @@ class EdgeTAMRepViT(PretrainedModule):
         super().train(mode)
         if self.norm_eval:
             for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  with SyncBatchNorm
+                if isinstance(module, BatchNorm):
                     module.eval()
         return self
 
@@ -171,17 +172,18 @@ def _run(block: nn.Module, maps: Tensor, *, recompute: bool) -> Tensor:
 def _kept_statistics(block: nn.Module, *, enabled: bool) -> Iterator[None]:
     """Normalise with the statistics of the batch without recording them."""
     norms = [
-        module
+        (module, module.momentum, module.num_batches_tracked.clone())
         for module in block.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training  # noqa: SLF001
+        if enabled and isinstance(module, BatchNorm) and module.training
     ]
-    for norm in norms if enabled else ():
-        norm.track_running_stats = False
+    for norm, _, _ in norms:
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms if enabled else ():
-            norm.track_running_stats = True
+        for norm, momentum, count in norms:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 class RepViTStage(nn.Module):
