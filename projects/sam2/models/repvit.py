@@ -172,18 +172,22 @@ def _run(block: nn.Module, maps: Tensor, *, recompute: bool) -> Tensor:
 def _kept_statistics(block: nn.Module, *, enabled: bool) -> Iterator[None]:
     """Normalise with the statistics of the batch without recording them."""
     norms = [
-        (module, module.momentum, module.num_batches_tracked.clone())
+        module
         for module in block.modules()
         if enabled and isinstance(module, BatchNorm) and module.training
     ]
-    for norm, _, _ in norms:
+    before = [
+        (norm.momentum, norm.get_buffer('num_batches_tracked').clone())
+        for norm in norms
+    ]
+    for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, count in norms:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+            norm.get_buffer('num_batches_tracked').copy_(count)
 
 
 class RepViTStage(nn.Module):
