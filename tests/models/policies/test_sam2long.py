@@ -377,6 +377,8 @@ def test_prompt_jump_and_turn_leave_the_history_that_is_shown(model: SAM2) -> No
                 assert torch.equal(
                     video.show(frame).mask_logits[row], shown[frame][row]
                 )
+    copy.deepcopy(state).objects[1].erase(1)
+    assert all(1 in store.tracked for store in state.objects[1].stores)
     predictor.reset_state(state)
     assert state.offload_file is not None
     assert state.offload_file.used_bytes == 0
