@@ -22,13 +22,23 @@ from projects.sam2.deployment.manifest import ExportedGraph, describe_export
 from projects.sam2.engine.memory_policy import read_policy
 from projects.sam2.installation import policy_names
 from projects.sam2.models import SAM2
-from projects.sam2.models.memory_bank import MemoryBank
-from projects.sam2.models.tracking.memory_store import OffloadedMemoryStore
+from projects.sam2.models.memory_bank import (
+    Decision,
+    MemoryBank,
+    MemoryStore,
+    Observation,
+)
+from projects.sam2.models.tracking.memory_store import (
+    ObjectMemory,
+    OffloadedMemoryStore,
+)
+from projects.sam2.structures import DecoderStep
 from toy_videos import toy_frames, toy_model
 
 NUM_FRAMES = 6
 LATE = 2  # frame on which the third object is prompted
-TOLERANCE = {'rtol': 1e-4, 'atol': 1e-4}
+TOLERANCE = 1e-4
+PLAIN = {'num_frames': 4, 'max_pointers': 5}  # of the model's own memory bank
 # Thresholds at which the policy acts within a few frames of an untrained model.
 LIVELY: dict[str, dict[str, Any]] = {
     'samurai': {
@@ -55,7 +65,7 @@ Masks = dict[int, Tensor]  # logits by frame
 
 @lru_cache(maxsize=1)
 def _model() -> SAM2:
-    model = toy_model()
+    model = toy_model(tracker__memory_bank=PLAIN)
     # Untrained, it judges most objects absent.
     model.mask_decoder.object_score_head.layers[-1].bias.data += 4
     return model
@@ -71,8 +81,7 @@ class Policy:
 
 
 def _bank(name: str) -> dict[str, Any]:
-    plain = {'num_frames': 7, 'max_pointers': 5}
-    return read_policy(name, plain=plain) | LIVELY.get(name, {})
+    return read_policy(name, plain=PLAIN) | LIVELY.get(name, {})
 
 
 def _predictor(name: str) -> SAM2VideoPredictor:
@@ -113,15 +122,16 @@ def _track(
     return {number: _masks(state, number) for number in state.objects}
 
 
-def _assert_equal(actual: Masks, expected: Masks, **tolerance: float) -> None:
+def _assert_equal(actual: Masks, expected: Masks, tolerance: float = TOLERANCE) -> None:
     assert set(actual) == set(expected)
     for frame, masks in expected.items():
-        torch.testing.assert_close(actual[frame], masks, **tolerance or TOLERANCE)
+        torch.testing.assert_close(actual[frame], masks, rtol=tolerance, atol=tolerance)
 
 
 @lru_cache
 def _policy(name: str) -> Policy:
-    predictor, alone = _predictor(name), {}
+    predictor = _predictor(name)
+    alone: dict[int, Masks] = {}
     for number in PROMPTS:
         state = predictor.init_state(toy_frames(NUM_FRAMES))
         _prompt(predictor, state, number)
@@ -184,7 +194,7 @@ def test_time_runs_along_the_pass(policy: Policy) -> None:
 def test_stream_equals_the_video_and_does_not_grow(policy: Policy) -> None:
     """A stream forgets what no later frame attends to, and nothing else."""
     predictor, bank = policy.predictor, policy.predictor.model.tracker.memory_bank
-    bound = bank.num_frames + bank.max_pointers + 1
+    bound = 2 * bank.num_frames + bank.max_pointers + 1
     length = bound + 2
     frames = toy_frames(length)
     state = predictor.init_state(frames)
@@ -196,7 +206,7 @@ def test_stream_equals_the_video_and_does_not_grow(policy: Policy) -> None:
     next(shown)
     for frame, expected in zip(frames[1:], shown, strict=True):
         masks = stream.track(frame).mask_logits
-        torch.testing.assert_close(masks, expected.mask_logits, **TOLERANCE)
+        _assert_equal({0: masks}, {0: expected.mask_logits})
         for notes, memories in _notes(stream.state):
             assert notes <= memories
             assert len(memories) <= bound
@@ -241,7 +251,44 @@ def test_correction_is_followed_as_if_nothing_had_been_tracked_after_it(
             state, frame_idx=LATE, obj_id=1, points=[(22.0, 18.0)], labels=[1]
         )
         results.append(_track(predictor, state, start_frame_idx=LATE)[1])
-    _assert_equal(*results)
+    short, long = results
+    _assert_equal(short, long)
+
+
+class _Worst(MemoryBank):
+    """Chooses the candidate that the decoder judges worst."""
+
+    def __init__(self) -> None:
+        super().__init__(num_frames=4, max_pointers=5)
+        self.steps: dict[int, DecoderStep] = {}
+
+    def observe(self, store: MemoryStore, observation: Observation) -> Decision:
+        step = observation.step
+        self.steps[observation.query.frame_index] = step
+        return Decision(candidate=int(step.candidate_ious.argmin()))
+
+
+def test_chosen_candidate_becomes_mask_pointer_and_memory_but_not_of_a_prompt() -> None:
+    predictor = _predictor('fifo')
+    bank = predictor.model.tracker.memory_bank = _Worst()
+    state = predictor.init_state(toy_frames(3))
+    _prompt(predictor, state, 1)
+    _track(predictor, state)
+    store = state.objects[1].store
+    for frame, step in bank.steps.items():
+        worst = int(step.candidate_ious.argmin())
+        expected = int(step.candidate_ious.argmax()) if frame == 0 else worst
+        memory = store.conditioning.get(frame) or store.tracked[frame]
+        assert isinstance(memory, ObjectMemory)
+        assert step.candidate_pointers is not None
+        for actual, candidates in (
+            (memory.mask_logits[0, 0], step.candidate_logits),
+            (memory.encoded_logits[0, 0], step.candidate_logits),
+            (memory.object_pointer[0], step.candidate_pointers),
+            (memory.ious[0, 0], step.candidate_ious),
+        ):
+            assert torch.equal(actual, candidates[0, expected])
+            assert not torch.equal(actual, candidates[0, (expected + 1) % 3])
 
 
 def test_exported_graphs_track_as_torch_does(policy: Policy) -> None:
@@ -268,7 +315,7 @@ def test_exported_graphs_track_as_torch_does(policy: Policy) -> None:
     for number in PROMPTS:
         _prompt(exported, state, number)
     for number, masks in _track(exported, state).items():
-        _assert_equal(masks, policy.alone[number], rtol=1e-3, atol=1e-3)
+        _assert_equal(masks, policy.alone[number], tolerance=1e-3)
 
 
 @pytest.mark.parametrize('name', policy_names())

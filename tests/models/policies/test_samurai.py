@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover_variants
 from policy_cases import (
@@ -189,3 +191,97 @@ def test_video_equals_the_released_one(case: GoldenCase) -> None:
             'kf_mean': None if note.motion is None else note.motion.mean,
         }[what]
         _near(value, expected, MAX_ERROR, name)
+
+
+@settings(max_examples=25)
+@given(
+    goods=st.lists(st.booleans(), min_size=1, max_size=40),
+    prompted=st.sets(st.integers(1, 39), max_size=3),
+    reverse=st.booleans(),
+)
+def test_evicted_memories_are_never_missed_and_time_runs_along_the_pass(
+    goods: list[bool], prompted: set[int], *, reverse: bool
+) -> None:
+    """Many frames, some of them prompted: as without eviction, and forwards."""
+    bank, direction = MemoryBankSAMURAI(num_frames=4, max_pointers=5), 1 - 2 * reverse
+    kept, small, forward = (labelled_store({0: GOOD}, {}) for _ in range(3))
+    for time, is_good in enumerate(goods, 1):
+        frame, is_prompted = time * direction, time in prompted
+        now, reader = query(time), query(frame, reverse=reverse)
+        selected = [
+            selected_labels(store, bank.select(store, reader), bank)
+            for store in (kept, small)
+        ]
+        assert selected[0] == selected[1]
+        expected = selected_labels(forward, bank.select(forward, now), bank)
+        turned = {
+            name: [f'{label[0]}{int(label[1:]) * direction}' for label in labels]
+            for name, labels in selected[0].items()
+            if name != 'tpos_index'
+        }
+        assert turned.items() <= expected.items()
+        for store, number in ((kept, frame), (small, frame), (forward, time)):
+            note = GOOD if is_good else BAD
+            added = {number: note}
+            other = labelled_store(*((added, {}) if is_prompted else ({}, added)))
+            store.conditioning |= other.conditioning
+            store.tracked |= other.tracked
+            store.notes |= other.notes
+        bank.evict_unreachable(small, reader)
+        assert len(small.tracked) <= bank.num_frames + bank.max_pointers
+        assert set(small.notes) == {*small.tracked, *small.conditioning}
+
+
+def test_a_long_absence_leaves_the_memories_from_before() -> None:
+    bank = MemoryBankSAMURAI()
+    store = labelled_store({0: GOOD}, dict.fromkeys(range(1, 10), GOOD))
+    for frame in range(10, 400):
+        absent = labelled_store({}, {frame: SAMURAINote(iou=0.9, object_score=-3.0)})
+        store.tracked |= absent.tracked
+        store.notes |= absent.notes
+        bank.evict_unreachable(store, query(frame))
+    labels = selected_labels(store, bank.select(store, query(400)), bank)
+    assert labels['spatial'] == ['c0', 'n5', 'n6', 'n7', 'n8', 'n9', 'n399']
+
+
+@pytest.mark.parametrize('num_candidates', [1, 3])
+def test_a_prompt_starts_the_filter_anew(num_candidates: int) -> None:
+    """A clear prompt leaves the start to the next frame, as in the release."""
+    bank = MemoryBankSAMURAI()
+    before = SAMURAINote(
+        iou=0.9,
+        object_score=5.0,
+        stable_frames=20,
+        motion=start_motion((0.0, 0.0, 9.0, 9.0)),
+    )
+    store = labelled_store({0: GOOD}, {1: before})
+    logits = torch.full((1, 3, 16, 16), -1.0)
+    logits[:, :, 4:9, 2:12] = 1.0
+    step = decoder_step(logits, torch.tensor([[0.2, 0.8, 0.5]]))
+    if num_candidates == 1:
+        step = decoder_step(logits[:, :1], torch.tensor([[0.8]]))
+    decision = bank.observe(
+        store,
+        Observation(
+            query=query(2),
+            step=step,
+            is_prompted=True,
+            frame_size=(16, 16),
+            video_size=(16, 16),
+        ),
+    )
+    note = decision.note
+    assert isinstance(note, SAMURAINote)
+    is_clear = num_candidates == 1
+    assert note.stable_frames == (0 if is_clear else 1)
+    assert (note.motion is None) is is_clear
+    if note.motion is not None:
+        assert note.motion.box == (2.0, 4.0, 11.0, 8.0)
+
+
+@pytest.mark.parametrize(
+    'options', [{'stable_frames_threshold': 0}, {'kf_score_weight': 1.5}]
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        MemoryBankSAMURAI(**options)
