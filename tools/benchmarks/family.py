@@ -42,6 +42,7 @@ from video_objects import FRAME, Bench, open_bench  # type: ignore[import-not-fo
 
 import projects.sam2.registration  # noqa: F401  registers the parts
 from projects.sam2.apis import build_sam2
+from projects.sam2.apis.building import load_model_config
 from projects.sam2.datasets import ClipSyntheticDataset
 from projects.sam2.datasets.sources.synthetic import MEMORY_KINDS
 from projects.sam2.evaluation import (
@@ -71,6 +72,7 @@ MODELS = (
     'efficienttam_s_1',
     'efficienttam_s_2',
     'efficienttam_s_512x512',
+    'sam3_tracker',
 )
 POLICIES = ('fifo', *(name for name in policy_names() if name != 'fifo'))
 MEGABYTE = 2**20
@@ -111,11 +113,16 @@ def open_model(name: str, options: argparse.Namespace) -> Bench:
     """Build a model with random weights, and a frame."""
     path = CONFIGS / '_base_' / 'models' / f'{name}.py'
     config = str(path) if path.is_file() else name
+    size = options.size
+    if size is not None:
+        preprocessor = load_model_config(config).model.data_preprocessor
+        divisor = preprocessor.get('size_divisor', 32)
+        size = max(1, size // divisor) * divisor
     return open_bench(
         argparse.Namespace(
             config=config,
             device=options.device,
-            size=options.size,
+            size=size,
             compile=False,
             max_batch=None,
         )
@@ -345,7 +352,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help='of configs/_base_/models, or paths of configs; ratios are to the first '
         '(default: all of the family)',
     )
-    add('--size', type=int, help='side of the frames (default: of each config)')
+    add(
+        '--size',
+        type=int,
+        help='side of the frames, or the next smaller one that a model takes (default: '
+        'of each config)',
+    )
     add('--rounds', type=int, default=3, help='of all models (default 3)')
     policies = parts.add_parser('policies', help='J&F on generated clips')
     add = policies.add_argument
