@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from projects.sam2.datasets import ClipSyntheticDataset
 from projects.sam2.evaluation import (
     JFDavisProtocol,
+    JFMosev2Accumulator,
     JFMosev2Metric,
     VideoScorer,
     VideoScores,
     boundary_map,
+    copy_first_masks,
     disappearance_scores,
     reappearance_scores,
     score_masks_mosev2,
     summarise,
 )
+from projects.sam2.structures import VideoRecord, VideoResult
 
 Mask = NDArray[np.bool_]
 
@@ -153,6 +157,27 @@ def test_metric_reports_the_means_of_all_videos() -> None:
         'mosev2/J&F_dot_d': disappearance_scores(videos).j_and_f,
         'mosev2/J&F_dot_r': reappearance_scores(videos).j_and_f,
     }
+
+
+def test_accumulator_scores_what_the_scorer_scores() -> None:
+    clip = ClipSyntheticDataset(num_clips=1, num_frames=8)
+    source = clip.open_video(clip.list_videos()[0])
+    accumulator = JFMosev2Accumulator()
+    accumulator.begin(VideoRecord(metainfo={'source': source, 'sample_index': 0}))
+    scorer = VideoScorer(JFDavisProtocol(), measure='mosev2')
+    scorer.begin(source.annotated_frames())
+    for prediction in copy_first_masks(source):
+        accumulator.add(prediction)
+        assert prediction.truth is not None
+        scorer.add_masks(
+            prediction.frame_index,
+            'frame',
+            truth=prediction.truth,
+            pred=dict(zip(prediction.object_ids, prediction.masks, strict=True)),
+        )
+    result = VideoResult()
+    accumulator.finish(result)
+    assert result.mosev2_scores.objects == scorer.finish('video').objects
 
 
 def test_unknown_measure_is_refused() -> None:
