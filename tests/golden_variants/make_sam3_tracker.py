@@ -156,7 +156,7 @@ def image_numbers(model: Any, pixels: Tensor) -> dict[str, Tensor]:
         for kind, multimask in (('single', False), ('multi', True)):
             embeddings = model.get_image_embeddings(pixels[:1])
             sparse, dense = model.prompt_encoder(coords.clone(), labels, None, None)
-            masks, ious, _, scores = model.mask_decoder(
+            masks, ious, _, _ = model.mask_decoder(
                 image_embeddings=embeddings[-1],
                 image_positional_embeddings=model.get_image_wide_positional_embeddings(),
                 sparse_prompt_embeddings=sparse,
@@ -167,7 +167,6 @@ def image_numbers(model: Any, pixels: Tensor) -> dict[str, Tensor]:
             arrays |= {
                 f'image_{prompt}_{kind}_masks': masks[0, 0],
                 f'image_{prompt}_{kind}_ious': ious[0, 0],
-                f'image_{prompt}_{kind}_score': scores[0, 0],
             }
     return arrays
 
@@ -290,9 +289,10 @@ def main() -> None:
         arrays |= mask_numbers(model, pixels)
         for name, video in VIDEOS.items():
             numbers = video_numbers(model, pixels, video)
+            memories = numbers.pop('memories')
             arrays |= {f'video_{name}_{key}': v for key, v in numbers.items()}
-            # The memories are the largest; those of the last frame say as much.
-            arrays[f'video_{name}_memories'] = numbers['memories'][-1]
+        # The memories are the largest, and the masks of later frames follow from them.
+        arrays['video_memories'] = memories[-1]
     spec = {
         'transformers': transformers.__version__,
         'torch': torch.__version__,

@@ -200,8 +200,9 @@ def test_tracking_gives_the_numbers_of_transformers(
         frames = zip(*tracks, strict=True)
         actual = torch.stack([torch.stack([*map(read, frame)]) for frame in frames])
         assert_close(actual, case.arrays[f'video_{name}_{key}'], TOLERANCE, key)
-    memories = torch.cat([track[-1].memory.spatial for track in tracks])
-    assert_close(memories, case.arrays[f'video_{name}_memories'], TOLERANCE, 'memory')
+    if name == list(case.spec['videos'])[-1]:
+        memories = torch.cat([track[-1].memory.spatial for track in tracks])
+        assert_close(memories, case.arrays['video_memories'], TOLERANCE, 'memory')
 
 
 def _track(case: GoldenCase, video: dict[str, Any], number: int) -> list[EncodedFrame]:
