@@ -268,10 +268,14 @@ def _as_in_whole_sam3(names: list[str], weights: dict[str, Tensor]) -> dict[str,
 
 
 @golden
-def test_tracker_is_found_in_a_file_of_the_whole_sam3(case: GoldenCase) -> None:
+@pytest.mark.parametrize('prefix', ['tracker_model.', 'tracker_model.tracker_model.'])
+def test_tracker_is_found_in_a_file_of_the_whole_sam3(
+    case: GoldenCase, prefix: str
+) -> None:
     weights = _weights(case)
     whole = _as_in_whole_sam3(case.spec['names_in_video_model'], weights)
     assert len(whole) == len(weights)
+    whole = {key.replace('tracker_model.', prefix): v for key, v in whole.items()}
     detector = {'detector_model.vision_encoder.neck.fpn_layers.0.proj1.bias'}
     whole |= dict.fromkeys(detector, torch.zeros(1))
     found = weights_of(whole, source='model.safetensors')

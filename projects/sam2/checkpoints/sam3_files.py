@@ -12,14 +12,17 @@ from typing import Any
 
 from torch import Tensor
 
-# Prefixes in a file of ``Sam3VideoModel``, and in one of ``Sam3TrackerVideoModel``.
+# Prefixes in a file of ``Sam3VideoModel``, and in one of ``Sam3TrackerVideoModel``. The
+# last is there twice in files that transformers 5 has read and written again.
 HUGGINGFACE_PREFIXES = (
-    ('detector_model.vision_encoder.backbone.', 'vision_encoder.backbone.'),
-    ('tracker_neck.', 'vision_encoder.neck.'),
-    ('tracker_model.', ''),
+    (re.compile(r'detector_model\.(?=vision_encoder\.backbone\.)'), ''),
+    (re.compile(r'tracker_neck\.'), 'vision_encoder.neck.'),
+    (re.compile(r'(tracker_model\.)+'), ''),
 )
 # A weight that tells the tracker from others with a part of such a name.
-HUGGINGFACE_KEY = 'tracker_model.shared_image_embedding.positional_embedding'
+HUGGINGFACE_KEY = re.compile(
+    r'(tracker_model\.)+shared_image_embedding\.positional_embedding'
+)
 
 _TRUNK = r'detector\.backbone\.vision_backbone\.trunk\.'
 _NECK = r'detector\.backbone\.vision_backbone\.sam2_convs\.(\d)\.'
@@ -71,12 +74,13 @@ def tracker_of_sam3(state: Mapping[str, Any]) -> Mapping[str, Any]:
         The tracker's weights, named as in a file of the tracker alone; ``state`` itself
         if it is no SAM 3.
     """
-    if HUGGINGFACE_KEY in state:
+    names = [key for key in state if isinstance(key, str)]
+    if any(map(HUGGINGFACE_KEY.fullmatch, names)):
         return {
-            key.replace(prefix, own_prefix, 1): value
-            for key, value in state.items()
+            prefix.sub(own_prefix, name, count=1): state[name]
+            for name in names
             for prefix, own_prefix in HUGGINGFACE_PREFIXES
-            if key.startswith(prefix)
+            if prefix.match(name)
         }
     if SAM3_PT_KEY in state:
         return _tracker_of_sam3_pt(state)
@@ -86,14 +90,14 @@ def tracker_of_sam3(state: Mapping[str, Any]) -> Mapping[str, Any]:
 def _tracker_of_sam3_pt(state: Mapping[str, Any]) -> dict[str, Any]:
     weights: dict[str, Any] = {}
     for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            continue
         is_tracker = key.startswith('tracker.') or re.match(f'{_TRUNK}|{_NECK}', key)
         if not is_tracker or SAM3_PT_TABLES.fullmatch(key):
             continue
         name = key
         for pattern, replacement in SAM3_PT_NAMES:
             name = re.sub(f'^{pattern}', replacement, name)
-        if not isinstance(value, Tensor):
-            continue
         if '.attention.qkv.' in name:
             for part, rows in zip('qkv', value.chunk(3), strict=True):
                 weights[name.replace('.qkv.', f'.{part}_proj.')] = rows.clone()
