@@ -448,6 +448,7 @@ def write_workspace(root: Path) -> None:
     (root / 'checkpoints').mkdir()
     torch.save(model.state_dict(), root / 'checkpoints' / 'mini.pth')
     names = [f'sam2.1_hiera_{size}.pt' for size in WEIGHTS]
+    names.append('efficienttam_ti_2.pt')
     names += [f'checkpoints/{name}' for name in names]
     for name in (*names, 'epoch_40.pth', 'sam2.1-hiera-tiny'):
         shutil.copy(root / 'checkpoints' / 'mini.pth', root / name)
