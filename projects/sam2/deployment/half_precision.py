@@ -49,11 +49,21 @@ class _Conversion:
         self.ir: Any = import_optional('onnx_ir', purpose='Exporting in float16')
         self.graph = model.graph
         self.in_half: set[ir.Value] = set()  # outputs that are float16 now
-        self.casts: dict[tuple[ir.Value, Any], ir.Value] = {}
+        self.casts: dict[tuple[ir.Value, Any, ir.Graph | None], ir.Value] = {}
 
     def run(self) -> None:
+        self.convert(self.graph)
+        for name, value in tuple(self.graph.initializers.items()):
+            if not value.uses():
+                del self.graph.initializers[name]
+
+    def convert(self, graph: 'ir.Graph') -> None:
+        """Convert a graph, and before a node the graphs of its branches."""
         float32, float16 = self.ir.DataType.FLOAT, self.ir.DataType.FLOAT16
-        for node in tuple(self.graph):
+        for node in tuple(graph):
+            for attribute in node.attributes.values():
+                if attribute.type == self.ir.AttributeType.GRAPH:
+                    self.convert(attribute.as_graph())
             if node.op_type in PRODUCTS:
                 for index, value in enumerate(node.inputs):
                     if value is not None and value.dtype == float32:
@@ -70,12 +80,9 @@ class _Conversion:
             for output in node.outputs:
                 output.dtype = float16
                 self.in_half.add(output)
-        for index, output in enumerate(self.graph.outputs):
+        for index, output in enumerate(graph.outputs):
             if output in self.in_half:
-                self.restore_output(index, output)
-        for name, value in tuple(self.graph.initializers.items()):
-            if not value.uses():
-                del self.graph.initializers[name]
+                self.restore_output(graph, index, output)
 
     def bias_of(self, node: 'ir.Node') -> 'ir.Value | None':
         """Bias of a linear layer that a node adds to a product, or None."""
@@ -88,27 +95,31 @@ class _Conversion:
         """Value in another type, before the first node that uses it."""
         if value.dtype == dtype:
             return value
-        if (value, dtype) not in self.casts:
+        # A branch does not see what another one has computed.
+        graph = None if value.is_initializer() else user.graph
+        if (value, dtype, graph) not in self.casts:
             name = f'{value.name}_{dtype.name.lower()}'
-            if value.is_initializer():
+            if graph is None:
                 weight: Any = value.const_value
                 array = weight.numpy().astype(np.float16)
                 result = self.ir.val(name, const_value=self.ir.tensor(array, name=name))
                 self.graph.register_initializer(result)
             else:
                 node = self.ir.node('Cast', [value], attributes={'to': dtype})
-                self.graph.insert_before(user, node)
+                graph.insert_before(user, node)
                 result = node.outputs[0]
                 result.name, result.dtype, result.shape = name, dtype, value.shape
-            self.casts[value, dtype] = result
-        return self.casts[value, dtype]
+                if graph is not self.graph:
+                    result.name += f'_{graph.name}'
+            self.casts[value, dtype, graph] = result
+        return self.casts[value, dtype, graph]
 
-    def restore_output(self, index: int, output: 'ir.Value') -> None:
-        """Cast an output of the graph back to float32, under its own name."""
+    def restore_output(self, graph: 'ir.Graph', index: int, output: 'ir.Value') -> None:
+        """Cast an output of a graph back to float32, under its own name."""
         name, float32 = output.name, self.ir.DataType.FLOAT
         output.name = f'{name}_float16'
         node = self.ir.node('Cast', [output], attributes={'to': float32})
-        self.graph.append(node)
+        graph.append(node)
         result = node.outputs[0]
         result.name, result.dtype, result.shape = name, float32, output.shape
-        self.graph.outputs[index] = result
+        graph.outputs[index] = result

@@ -19,6 +19,7 @@ from .exporting import GraphCall, GraphReport, export_graphs, prepare_export
 from .graphs import FREE_DIMENSIONS, SAM2Graph
 from .half_precision import use_half_precision
 from .manifest import ExportManifest, Precision, describe_export
+from .onnx_runner import ERRORS_ONLY
 
 # What torch's exporter translates to.
 OPSETS = range(18, 24)
@@ -110,7 +111,11 @@ def export_onnx(
 def _open(path: Path) -> GraphCall:
     """Open a graph in ONNX Runtime."""
     runtime = _import('onnxruntime')
-    session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    options = runtime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    session = runtime.InferenceSession(
+        path, options, providers=['CPUExecutionProvider']
+    )
 
     def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
         arrays = {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
