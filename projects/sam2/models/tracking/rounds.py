@@ -10,6 +10,8 @@
         └─ SAM2OnlineRounds  corrects while the video is tracked
 
 All of them except ``SAM2ImageRounds`` drive a :class:`VideoSession`.
+Where a memory bank keeps several histories of an object, all but the online user wait
+for the end of a pass (:func:`until_final`).
 """
 
 import math

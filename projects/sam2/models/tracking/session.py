@@ -10,6 +10,7 @@ Validation, predictor, stream and tools run it; training tracks batches (:mod:`.
     VideoSession.step
       ├─ commit          encode_frame_memory: prompts become memories
       ├─ track_objects   MemoryBank.select ─▶ decode_frame ─▶ encode_frame_memory
+      ├─ track_pathways  the same for objects with several histories (pathways.py)
       ├─ store.add       the new memories
       └─ MemoryBank.evict_unreachable     to disk, where the video may be revisited
 """
