@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from golden_models import tiny_config
+from policy_cases import labelled_memory, query
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor, build_sam2
 from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.deployment import ExportedSAM2, ModuleRunner
@@ -24,6 +25,7 @@ from projects.sam2.installation import policy_names
 from projects.sam2.models import SAM2
 from projects.sam2.models.memory_bank import (
     Decision,
+    FrameNote,
     MemoryBank,
     MemoryStore,
     Observation,
@@ -31,6 +33,7 @@ from projects.sam2.models.memory_bank import (
 from projects.sam2.models.tracking.memory_store import (
     ObjectMemory,
     OffloadedMemoryStore,
+    OffloadFile,
 )
 from projects.sam2.structures import DecoderStep
 from toy_videos import toy_frames, toy_model
@@ -253,6 +256,28 @@ def test_correction_is_followed_as_if_nothing_had_been_tracked_after_it(
         results.append(_track(predictor, state, start_frame_idx=LATE)[1])
     short, long = results
     _assert_equal(short, long)
+
+
+@pytest.mark.parametrize(
+    'store', [MemoryStore(), OffloadedMemoryStore(file=OffloadFile(in_memory=True))]
+)
+def test_notes_live_and_die_with_their_frames(store: MemoryStore) -> None:
+    for frame, reverse in ((0, None), (1, False), (2, True)):
+        note = FrameNote(value=frame, reverse=reverse)
+        is_prompted = reverse is None
+        memory = labelled_memory(frame)
+        store.add(frame, memory, conditioning=is_prompted, note=note)
+    bank, copied = MemoryBank(), store.copy()
+    # A frame that was prompted, of the same pass, of the other, and without a note.
+    notes = [bank.previous_note(store, query(frame)) for frame in (1, 2, 3, 4)]
+    assert notes == [0, 1, None, None]
+    backwards = [bank.previous_note(store, query(f, reverse=True)) for f in (-1, 0, 1)]
+    assert backwards == [0, None, 2]
+    copied.erase(0)  # only the tracked memory, of which there is none
+    copied.erase(1)
+    copied.add(2, labelled_memory(2), conditioning=False)
+    assert set(copied.notes) == {0}
+    assert set(store.notes) == {0, 1, 2}
 
 
 class _Worst(MemoryBank):
