@@ -4,8 +4,8 @@
 encodes a frame and tracks an object on it with full memories (a prompted frame and 15
 others), at the size of its config. Weights are random, and the object is predicted to
 be present. The models take turns in one process, on one thread; the median of CPU times
-counts (on a GPU that of elapsed times). The peak of the memory is measured in a process
-for each model.
+counts (on a GPU that of elapsed times). ``--peak`` adds the peak of memory, which is
+measured in a process for each model.
 
 ``policies``: J&F on generated clips whose target is among objects of its texture, which
 cross it, stay visible while it is hidden, or wait where it left. Each policy tracks the
@@ -92,7 +92,8 @@ class ModelRow:
         encode_s: Seconds to encode a frame.
         track_s: Seconds to track an object on it and to encode its memory.
         memory_kb: Kilobytes that are kept of a tracked frame, for each object.
-        peak_mb: Megabytes that tracking adds to weights and program at most.
+        peak_mb: Megabytes that tracking adds to weights and program at most; None
+            where it was not measured.
     """
 
     model: str
@@ -101,7 +102,7 @@ class ModelRow:
     encode_s: float
     track_s: float
     memory_kb: float
-    peak_mb: float
+    peak_mb: float | None
 
     @property
     def frame_s(self) -> float:
@@ -190,26 +191,28 @@ def measure_models(options: argparse.Namespace) -> list[ModelRow]:
         for name in sorted(benches, reverse=turn % 2 == 1):
             times[name].append(_frame(benches[name], sessions[name]))
     rows = []
-    with ProcessPoolExecutor(
-        max_workers=1,
-        mp_context=multiprocessing.get_context('spawn'),
-        max_tasks_per_child=1,
-    ) as processes:
-        for name, bench in benches.items():
-            model = bench.predictor.model
-            encode, track = zip(*times[name][1:], strict=True)
-            rows.append(
-                ModelRow(
-                    model=name,
-                    size=tuple(model.data_preprocessor.image_size),
-                    parameters=sum(p.numel() for p in model.parameters()),
-                    encode_s=statistics.median(encode),
-                    track_s=statistics.median(track),
-                    memory_kb=kilobytes(sessions[name]),
-                    peak_mb=processes.submit(peak_of_frame, name, options).result(),
-                )
+    for name, bench in benches.items():
+        model = bench.predictor.model
+        encode, track = zip(*times[name][1:], strict=True)
+        rows.append(
+            ModelRow(
+                model=name,
+                size=tuple(model.data_preprocessor.image_size),
+                parameters=sum(p.numel() for p in model.parameters()),
+                encode_s=statistics.median(encode),
+                track_s=statistics.median(track),
+                memory_kb=kilobytes(sessions[name]),
+                peak_mb=peak_of_model(name, options) if options.peak else None,
             )
+        )
     return rows
+
+
+def peak_of_model(name: str, options: argparse.Namespace) -> float:
+    """Call :func:`peak_of_frame` in a new process."""
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as processes:
+        return processes.submit(peak_of_frame, name, options).result()
 
 
 def describe_models(rows: Sequence[ModelRow]) -> Iterator[str]:
@@ -223,7 +226,7 @@ def describe_models(rows: Sequence[ModelRow]) -> Iterator[str]:
             f'{row.model:24} {row.size[0]:5} {row.parameters / 1e6:9.1f} '
             f'{row.encode_s:9.2f} {row.track_s:8.2f} {row.frame_s:8.2f} '
             f'{row.frame_s / rows[0].frame_s:6.2f} {row.memory_kb:8.0f} '
-            f'{row.peak_mb:8.0f}'
+            + ('       -' if row.peak_mb is None else f'{row.peak_mb:8.0f}')
         )
 
 
@@ -359,6 +362,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         'of each config)',
     )
     add('--rounds', type=int, default=3, help='of all models (default 3)')
+    add('--peak', action='store_true', help='measure the peak of the memory')
     policies = parts.add_parser('policies', help='J&F on generated clips')
     add = policies.add_argument
     add('config', type=Path, help='config of a trained model')
