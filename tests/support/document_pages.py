@@ -60,6 +60,7 @@ from projects.sam2.engine.config import load_config
 from tool_modules import ROOT, TOOLS, load_tool
 
 MINI = str(ROOT / 'configs' / '_base_' / 'models' / 'sam2_1_mini.py')
+EDGETAM_MINI = MINI.replace('sam2_1', 'edgetam')
 SIZE = (64, 64)
 SIZE_KEYS = {
     'ClipDataPreprocessor': 'image_size',
@@ -379,10 +380,12 @@ def small_configs() -> Iterator[None]:
 def shrink(cfg: Config) -> Config:
     """Replace the network by the mini model's at 64 px, and shorten the schedule."""
     if (cfg.get('model') or {}).get('type') == 'SAM2':
-        mini = original_fromfile(MINI).model
+        is_edgetam = cfg.model.tracker.type == 'EdgeTAMTracker'
+        mini = original_fromfile(EDGETAM_MINI if is_edgetam else MINI).model
         for name in ('image_encoder', 'prompt_encoder', 'mask_decoder'):
             cfg.model[name] = mini[name]
-        for name in ('memory_attention', 'memory_encoder', 'object_pointer'):
+        own = ('perceiver',) if is_edgetam else ()
+        for name in ('memory_attention', 'memory_encoder', 'object_pointer', *own):
             cfg.model.tracker[name] = mini.tracker[name]
         cfg.model.tracker.pop('no_object_embedding', None)
         cfg.model.tracker.memory_bank.num_frames = mini.tracker.memory_bank.num_frames
@@ -452,6 +455,8 @@ def write_workspace(root: Path) -> None:
     names += [f'checkpoints/{name}' for name in names]
     for name in (*names, 'epoch_40.pth', 'sam2.1-hiera-tiny'):
         shutil.copy(root / 'checkpoints' / 'mini.pth', root / name)
+    edgetam = MODELS.build(shrink(original_fromfile(EDGETAM_MINI)).model)
+    torch.save(edgetam.state_dict(), root / 'checkpoints' / 'edgetam.pt')
 
     write_clips(root / 'my_clips', train=6, val=1)
     (root / 'my_clips' / 'meta.json').unlink()

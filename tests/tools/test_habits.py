@@ -109,7 +109,7 @@ def test_mmengine_reads_the_index_of_configs(tmp_path: Path) -> None:
     configs = {f'configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')}
     released = {
         f'configs/_base_/models/{path.name}'
-        for pattern in ('sam2_[01]_*.py', 'efficienttam_*.py')
+        for pattern in ('sam2_[01]_*.py', 'efficienttam_*.py', 'edgetam.py')
         for path in (ROOT / 'configs' / '_base_' / 'models').glob(pattern)
         if 'mini' not in path.name
     }

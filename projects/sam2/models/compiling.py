@@ -27,9 +27,11 @@ Backend = str | Callable[..., Any]
 # equal ones share what was compiled, so that 48 blocks take no longer than four.
 REGIONS = (
     'image_encoder.backbone.blocks.*',
+    'image_encoder.backbone.stages.*.blocks.*',
     'image_encoder.backbone.layers.*',  # of SAM 3
     'tracker.memory_attention.layers.*',
     'tracker.memory_encoder',
+    'tracker.perceiver',
     'tracker.object_pointer',
     'prompt_encoder',
     'mask_decoder',
@@ -185,10 +187,17 @@ def _call(
     if num_maps is not None:
         # torch would derive this number by divisions and check each in every call,
         # which takes as long as the layer on a GPU.
-        num_tokens = num_maps * args[0].shape[1] + lengths['num_pointer_tokens']
+        num_tokens = num_maps * _memory_length(module, args[0])
+        num_tokens += lengths['num_pointer_tokens']
         torch._check(kwargs['memory'].shape[1] == num_tokens)  # noqa: SLF001
         torch._check(kwargs['memory_keys'].shape[1] == num_tokens)  # noqa: SLF001
     return module._call_impl(*args, **kwargs, **lengths)  # noqa: SLF001
+
+
+def _memory_length(layer: nn.Module, tokens: Tensor) -> int:
+    """Number of tokens of a memory: that of the frame, or what EdgeTAM states."""
+    attention = layer.get_submodule('cross_attention')
+    return getattr(attention, 'memory_length', None) or tokens.shape[1]
 
 
 class CompiledRegion:
@@ -209,7 +218,7 @@ class CompiledRegion:
         lengths = {name: value for name, value in kwargs.items() if type(value) is int}
         if 'num_pointer_tokens' in lengths:
             num_tokens = kwargs['memory'].shape[1] - lengths['num_pointer_tokens']
-            num_maps, rest = divmod(num_tokens, args[0].shape[1])
+            num_maps, rest = divmod(num_tokens, _memory_length(self.module, args[0]))
             lengths |= {} if rest else {NUM_MAPS: num_maps}
         args = tuple(
             _declare(value, name)

@@ -87,11 +87,11 @@ class EdgeTAMPerceiver(nn.Module):
         """N, number of tokens of a memory."""
         return self.num_global + self.grid_size**2
 
-    def forward(self, memory: Tensor, position: Tensor | None = None) -> Tensor:
+    def forward(self, maps: Tensor, position: Tensor | None = None) -> Tensor:
         """Compress memories.
 
         Args:
-            memory: (O, Cm, h, w).
+            maps: Memories of the memory encoder, (O, Cm, h, w).
             position: Position encoding of the map, (1, Cm, h, w), which the keys and
                 values of global latents carry; None for none.
 
@@ -101,7 +101,7 @@ class EdgeTAMPerceiver(nn.Module):
         Raises:
             ValueError: If the grid does not divide the map.
         """
-        height, width = memory.shape[-2:]
+        height, width = maps.shape[-2:]
         if self.grid_size and (height % self.grid_size or width % self.grid_size):
             msg = (
                 f'Expected a map that divides into {self.grid_size} x '
@@ -110,11 +110,11 @@ class EdgeTAMPerceiver(nn.Module):
                 f'grid_size'
             )
             raise ValueError(msg)
-        return checkpoint(self._compress, memory, position, enabled=self.with_cp)
+        return checkpoint(self._compress, maps, position, enabled=self.with_cp)
 
-    def _compress(self, memory: Tensor, position: Tensor | None) -> Tensor:
-        num_objects = memory.shape[0]
-        maps = memory.permute(0, 2, 3, 1)  # (O, h, w, Cm)
+    def _compress(self, maps: Tensor, position: Tensor | None) -> Tensor:
+        num_objects = maps.shape[0]
+        maps = maps.permute(0, 2, 3, 1)  # (O, h, w, Cm)
         parts = []
         if self.global_latents is not None:
             if position is not None:
@@ -272,6 +272,11 @@ class EdgeTAMCrossAttention(RotaryAttention):
         )
         self.num_global = num_global
         self.grid_size = grid_size
+
+    @property
+    def memory_length(self) -> int:
+        """Number of tokens of a memory."""
+        return self.num_global + self.grid_size**2
 
     def key_table(
         self, feature_size: tuple[int, int], pooling: int, device: torch.device
