@@ -379,7 +379,7 @@ def small_configs() -> Iterator[None]:
 
 def shrink(cfg: Config) -> Config:
     """Replace the network by the mini model's at 64 px, and shorten the schedule."""
-    if (cfg.get('model') or {}).get('type') == 'SAM2':
+    if (cfg.get('model') or {}).get('type') in {'SAM2', 'SAM2Distillation'}:
         is_edgetam = cfg.model.tracker.type == 'EdgeTAMTracker'
         mini = original_fromfile(EDGETAM_MINI if is_edgetam else MINI).model
         for name in ('image_encoder', 'prompt_encoder', 'mask_decoder'):

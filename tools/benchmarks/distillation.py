@@ -54,7 +54,7 @@ class Plan:
     def fitting(
         cls, seconds: float, step_seconds: dict[str, float], steps_per_epoch: int
     ) -> 'Plan':
-        """Choose the longest schedule that fits.
+        """Choose the schedule that comes nearest to a time.
 
         Args:
             step_seconds: CPU time of a step with ``short`` and with ``long`` clips.
@@ -66,15 +66,17 @@ class Plan:
                 num_short_epochs=round(SHORT_SHARE * num_epochs),
             )
 
-        def cost(plan: Plan) -> float:
+        def distance(num_epochs: int) -> float:
+            plan = plan_of(num_epochs)
             num_long = plan.num_epochs - plan.num_short_epochs
-            return steps_per_epoch * (
+            cost = steps_per_epoch * (
                 plan.num_short_epochs * step_seconds['short']
                 + num_long * step_seconds['long']
             )
+            return abs(cost - seconds)
 
         num_epochs = MIN_EPOCHS
-        while cost(plan_of(num_epochs + 1)) <= seconds:
+        while distance(num_epochs + 1) < distance(num_epochs):
             num_epochs += 1
         return plan_of(num_epochs)
 
