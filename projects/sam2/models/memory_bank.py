@@ -3,10 +3,10 @@
 The paper's bank is two things here: :class:`MemoryStore` holds the memories, and
 :class:`MemoryBank` is the policy, without state, that selects and evicts them.
 
-To write another policy, register a subclass of :class:`MemoryBank` in its own file.
-Override :meth:`MemoryBank.tracked_frames` (which frames are attended to) and
-:meth:`MemoryBank.evict_unreachable` (which memories stay in RAM); each memory carries
-the estimated IoU of its mask and the object score.
+To write another policy, register a subclass of :class:`MemoryBank` in its own file
+(:mod:`.policies` has some). Override :meth:`MemoryBank.observe` (what is remembered of
+a frame, and which candidate is its mask), :meth:`MemoryBank.tracked_frames` (which
+frames are attended to) and :meth:`MemoryBank.kept_frames` (which memories stay in RAM).
 """
 
 from collections.abc import Collection, Iterable, Sequence
