@@ -40,8 +40,8 @@ def read_policy(
         path = Path(policy).expanduser()
     if not path.is_file():
         msg = (
-            f'There is no memory policy {policy}; give {", ".join(policy_names())}, or '
-            f'the path of a config with a memory_bank'
+            f'There is no memory policy {str(policy)!r}; give '
+            f'{", ".join(policy_names())}, or the path of a config with a memory_bank'
         )
         raise FileNotFoundError(msg)
     config = read_config(path)
