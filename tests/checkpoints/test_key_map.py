@@ -151,11 +151,14 @@ def test_point_embeddings_are_stacked_in_order_and_taken_apart() -> None:
     assert_same_weights(map_from_huggingface(theirs), ours)
 
 
-def test_copy_of_the_encoding_of_places_is_read_once_and_never_written() -> None:
+def test_copy_of_the_encoding_of_places_is_read_once_and_always_written() -> None:
     ours = {'prompt_encoder.position_encoding.gaussian_matrix': torch.randn(2, 4)}
     original, copy = COPIES[0]
     value = next(iter(ours.values()))
-    assert map_to_huggingface(ours).keys() == {original}
+    # transformers 5 fills a copy that a file lacks with random numbers.
+    written = map_to_huggingface(ours)
+    assert written.keys() == {original, copy}
+    assert torch.equal(written[original], written[copy])
     for theirs in ({original: value, copy: value.clone()}, {copy: value}):
         assert_same_weights(map_from_huggingface(theirs), ours)
     with pytest.raises(ValueError, match=f'{copy} should be a copy of {original}'):

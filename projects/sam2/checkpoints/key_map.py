@@ -260,11 +260,10 @@ EDGETAM_ROWS: tuple[Names, ...] = tuple(
         ),
     )
 )
-SAM3_KEY = 'vision_encoder.backbone.embeddings.position_embeddings'
 EDGETAM_PREFIX = 'tracker.perceiver.'  # of weights that EdgeTAM alone has
 
-# Hugging Face names of one weight: the second is a copy of the first, and most files
-# leave it out. transformers restores it, except in SAM 3's tracker.
+# Hugging Face names of one weight: the second is a copy of the first. transformers 4
+# leaves it out of its files and restores it; transformers 5 needs it in the file.
 COPIES = (
     (
         'shared_image_embedding.positional_embedding',
@@ -339,8 +338,11 @@ def map_to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             stacks.setdefault(match[1], {})[int(match[2])] = renamed.pop(key)
     for key, rows in stacks.items():
         renamed[key] = torch.cat([rows[index] for index in sorted(rows)])
-    if SAM3_KEY in renamed:
-        renamed |= {copy: renamed[original].clone() for original, copy in COPIES}
+    renamed |= {
+        copy: renamed[original].clone()
+        for original, copy in COPIES
+        if original in renamed
+    }
     return renamed
 
 
@@ -353,7 +355,10 @@ def map_from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     remaining = dict(state)
     for original, copy in COPIES:
         value = remaining.pop(copy, None)
-        if value is None or torch.equal(remaining.setdefault(original, value), value):
+        if value is None:
+            continue
+        kept = remaining.setdefault(original, value)
+        if kept.is_meta or torch.equal(kept, value):
             continue
         msg = (
             f'{copy} should be a copy of {original}, but has other values; write the '
