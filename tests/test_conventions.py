@@ -36,6 +36,7 @@ PUBLIC_HOSTS = {
     'download.pytorch.org',
     'example.org',
     'github.com',
+    'huggingface.co',
     'keepachangelog.com',
     'www.apache.org',
 }

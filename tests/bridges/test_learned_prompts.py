@@ -15,6 +15,7 @@ from torch import Tensor
 
 from projects.sam2.apis import SAM2ImagePredictor, build_sam2
 from projects.sam2.models import SAM2
+from projects.sam2.structures import select_high_res
 
 pytest.importorskip('mmdet.version')
 pytestmark = pytest.mark.filterwarnings('ignore')  # of mmdet's imports
@@ -142,7 +143,7 @@ def test_masks_are_those_of_the_decoder_for_each_prompt_alone(
                 embedding=conditioned[[image]],
                 position=model.prompt_encoder.dense_position((4, 4)),
                 prompts=embedded,
-                high_res=(features.high_res_8[[image]], features.high_res_4[[image]]),
+                high_res=select_high_res(features.high_res, torch.tensor([image])),
                 multimask=False,
                 select_by_stability=False,
             )

@@ -17,6 +17,7 @@ model = dict(
             num_blocks=6,
             global_attention_blocks=(2, 5),
             window_size=4,
+            position_embedding_size=(8, 8),
         ),
         neck=dict(
             _delete_=True,
