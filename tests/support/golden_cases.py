@@ -145,8 +145,13 @@ def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
 
 
 def discover_variants(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
-    """As :func:`discover`, among the golden data of the family."""
-    return _discover_in(variants_dir(), pattern, without, 'SAM2_GOLDEN_VARIANTS_DIR')
+    """As :func:`discover`, among the golden data of the family.
+
+    Cases that ``SAM2_GOLDEN_VARIANTS_DIR`` has none of are taken from the committed set.
+    """
+    folder = variants_dir()
+    folder = folder if any(folder.glob(f'{pattern}.json')) else COMMITTED_VARIANTS
+    return _discover_in(folder, pattern, without, 'SAM2_GOLDEN_VARIANTS_DIR')
 
 
 def _discover_in(
