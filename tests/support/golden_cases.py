@@ -147,7 +147,7 @@ def discover(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
 def discover_variants(pattern: str, *, without: tuple[str, ...] = ()) -> list[Any]:
     """As :func:`discover`, among the golden data of the family.
 
-    Cases that ``SAM2_GOLDEN_VARIANTS_DIR`` has none of are taken from the committed set.
+    The committed set has the cases that ``SAM2_GOLDEN_VARIANTS_DIR`` has none of.
     """
     folder = variants_dir()
     folder = folder if any(folder.glob(f'{pattern}.json')) else COMMITTED_VARIANTS
