@@ -13,8 +13,6 @@
 The backbone is :class:`~.repvit.EdgeTAMRepViT`; all else is SAM 2's.
 """
 
-from typing import Any
-
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -309,9 +307,19 @@ def token_table(
 class EdgeTAMTracker(SAM2Tracker):
     """The memory path of EdgeTAM: that of SAM 2, with memories as tokens.
 
+    The arguments besides ``perceiver`` are those of :class:`SAM2Tracker`.
+
     Args:
         perceiver: Config of :class:`EdgeTAMPerceiver`.
-        tracker: Arguments of :class:`SAM2Tracker`, without ``memory_pooling``.
+        memory_attention: Config of :class:`MemoryAttention`, whose ``cross_attention``
+            is an :class:`EdgeTAMCrossAttention`.
+        memory_encoder: Config of :class:`MemoryEncoder`.
+        memory_bank: Config of :class:`MemoryBank`.
+        object_pointer: Config of :class:`SAM2ObjectPointer`.
+        no_object_embedding: Not in the released EdgeTAM.
+        non_overlapping_memories: As in SAM 2.
+        binary_clicked_memories: As in SAM 2.
+        gate_training_masks: As in SAM 2.
 
     Raises:
         ValueError: If the perceiver does not fit the other parts.
@@ -319,8 +327,29 @@ class EdgeTAMTracker(SAM2Tracker):
 
     memory_shape = ('N', 'Cm')
 
-    def __init__(self, *, perceiver: dict[str, object], **tracker: Any) -> None:
-        super().__init__(**tracker)
+    def __init__(
+        self,
+        *,
+        perceiver: dict[str, object],
+        memory_attention: dict[str, object],
+        memory_encoder: dict[str, object],
+        memory_bank: dict[str, object],
+        object_pointer: dict[str, object],
+        no_object_embedding: bool = False,
+        non_overlapping_memories: bool = False,
+        binary_clicked_memories: bool = True,
+        gate_training_masks: bool = True,
+    ) -> None:
+        super().__init__(
+            memory_attention=memory_attention,
+            memory_encoder=memory_encoder,
+            memory_bank=memory_bank,
+            object_pointer=object_pointer,
+            no_object_embedding=no_object_embedding,
+            non_overlapping_memories=non_overlapping_memories,
+            binary_clicked_memories=binary_clicked_memories,
+            gate_training_masks=gate_training_masks,
+        )
         self.perceiver: EdgeTAMPerceiver = MODELS.build(perceiver)
         _check_fit(self)
 
@@ -389,7 +418,4 @@ def _check_fit(tracker: EdgeTAMTracker) -> None:
             f'perceiver.memory_dims is {perceiver.memory_dims}, and that of '
             f'object_pointer {tracker.object_pointer.memory_dims}; give both the same'
         )
-        raise ValueError(msg)
-    if tracker.memory_pooling != 1:
-        msg = f'memory_pooling is {tracker.memory_pooling}; tokens are not pooled'
         raise ValueError(msg)

@@ -113,7 +113,8 @@ class EdgeTAMRepViT(PretrainedModule):
         Raises:
             RuntimeError: If the backbone is in training mode.
         """
-        if self.training:
+        norms = [module for module in self.modules() if isinstance(module, BatchNorm)]
+        if any(norm.training for norm in norms):
             msg = 'A backbone in training mode cannot be fused; call eval() first'
             raise RuntimeError(msg)
         for module in self.modules():
