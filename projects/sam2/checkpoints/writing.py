@@ -339,14 +339,11 @@ def _part(model: Mapping[str, Any], path: str) -> _Part:
     if built_from is None:
         msg = f'{kind!r} is no registered model; import the module that registers it'
         raise ValueError(msg)
-    defaults: dict[str, Any] = {}
-    # A derived class may pass arguments on to the one that it is derived from.
-    for each in reversed(getattr(built_from, '__mro__', (built_from,))):
-        if each is not object:
-            parameters = inspect.signature(each).parameters.values()
-            defaults |= {
-                p.name: p.default for p in parameters if p.default is not p.empty
-            }
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(built_from).parameters.values()
+        if parameter.default is not parameter.empty
+    }
     return _Part(path, defaults | dict(config) | {'type': built_from.__name__})
 
 
