@@ -8,6 +8,12 @@ _base_ = [
 ]
 
 image_size = (112, 112)
+train_pipeline = [
+    *_base_.train_pipeline[:4],
+    dict(type='ClipResize', size=image_size),
+    *_base_.train_pipeline[5:],
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 custom_hooks = [dict(type='EMAHook', momentum=0.01)]
 default_hooks = dict(checkpoint=dict(interval=5))

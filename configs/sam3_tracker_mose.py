@@ -12,6 +12,12 @@ _base_ = [
 ]
 
 image_size = (1008, 1008)
+train_pipeline = [
+    *_base_.train_pipeline[:5],
+    dict(type='ClipResize', size=image_size),
+    *_base_.train_pipeline[6:],
+]
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 
 model = dict(adaptations=[dict(type='SAM2Freezing', parts=['image_encoder.backbone'])])
 
