@@ -39,6 +39,7 @@ PUBLIC_HOSTS = {
     'huggingface.co',
     'keepachangelog.com',
     'www.apache.org',
+    'www.codabench.org',
 }
 MACHINE_PATH = re.compile(r'(?<![\w.$}<>*])/(?:work|home|root|mnt|Users|opt)/')
 # Paths in documents: in backticks or as a link, from the repository root.

@@ -563,6 +563,7 @@ result = [feat.numpy() for feat in feats]
 )
 def _features(files: Files) -> Any:
     image = files.predictor().image(0)
+    assert image.high_res is not None
     high_res_8, high_res_4 = image.high_res
     return [high_res_4.numpy(), high_res_8.numpy(), image.embedding.numpy()]
 
