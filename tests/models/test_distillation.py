@@ -28,7 +28,10 @@ def config(name: str = 'sam2_1_mini_student', side: int = SIDE) -> dict[str, Any
     model: dict[str, Any] = load_model_config(f'_base_/models/{name}').model.to_dict()
     model['data_preprocessor']['image_size'] = (side, side)
     model['prompt_simulator'].update(
-        point_probability=1.0, box_probability=0.0, click_method='center'
+        point_probability=1.0,
+        box_probability=0.0,
+        click_method='center',
+        num_corrections=2,
     )
     return model
 
@@ -149,7 +152,7 @@ def test_teacher_gets_the_clicks_of_the_student_and_has_its_own_masks(
     monkeypatch.setattr(SAMHeads, 'decode', recorded)
     model.loss(clips())
     mine, theirs = points[id(model.tracker)], points[id(model.teacher.tracker)]
-    assert len(mine) == 2  # a click and a correction
+    assert len(mine) == 3  # a click and two corrections
     for (own, own_logits), (taught, taught_logits) in zip(mine, theirs, strict=True):
         assert own.equal(taught)
         assert not own_logits.allclose(taught_logits)
