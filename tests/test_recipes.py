@@ -175,9 +175,7 @@ def test_model_and_dataset_of_different_sizes_are_refused(
 
 def test_documented_path_of_a_source_exists_in_each_config() -> None:
     text = (ROOT / 'docs' / 'data.md').read_text(encoding='utf-8')
-    rows = re.findall(
-        r'^\| (`.*) \| (`train_dataloader.*) \|$', text, re.MULTILINE
-    )
+    rows = re.findall(r'^\| (`.*) \| (`train_dataloader.*) \|$', text, re.MULTILINE)
     path_of = {}
     for names, places in rows:
         first, *others = re.findall(r'`([\w.]+)`', places)
