@@ -10,7 +10,7 @@ frames are attended to) and :meth:`MemoryBank.kept_frames` (which memories stay 
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from mmengine.registry import MODELS
@@ -40,6 +40,11 @@ class MemoryQuery:
     def direction(self) -> int:
         """+1 where the pass runs forwards in time, -1 where backwards."""
         return -1 if self.reverse else 1
+
+    @property
+    def following(self) -> 'MemoryQuery':
+        """The next frame of the pass."""
+        return replace(self, frame_index=self.frame_index + self.direction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +277,18 @@ class MemoryStore:
         del self.tracked[frame_index]
         self.notes.pop(frame_index, None)
 
+    def memory(self, frame_index: int) -> FrameMemory | None:
+        """Look up the memory of any frame."""
+        memory = self.conditioning.get(frame_index)
+        return self.tracked_memory(frame_index) if memory is None else memory
+
+    def pointer(self, frame_index: int) -> Tensor | None:
+        """Look up the object pointer of any frame, (O, C)."""
+        memory = self.conditioning.get(frame_index)
+        if memory is None:
+            return self.tracked_pointer(frame_index)
+        return memory.object_pointer
+
     def tracked_memory(self, frame_index: int) -> FrameMemory | None:
         """Look up the memory of a tracked frame."""
         return self.tracked.get(frame_index)
@@ -376,11 +393,7 @@ class MemoryBank:
             for frame in conditioning
         ]
         for age, frame in self.tracked_frames(store, query):
-            memory = None
-            if frame not in store.conditioning:
-                memory = store.tracked_memory(frame)
-            elif frame not in conditioning:
-                memory = store.conditioning[frame]
+            memory = None if frame in conditioning else store.memory(frame)
             if memory is not None:
                 memories.append(SelectedMemory(spatial=memory.spatial, age=age))
         max_pointers = min(query.num_video_frames, self.max_pointers)
@@ -504,12 +517,7 @@ def _tracked_pointers(
     """Pointers of the latest tracked frames, latest first."""
     for offset in range(1, max_pointers):
         frame = query.frame_index - offset * query.direction
-        if frame in conditioning:
-            continue
-        if frame in store.conditioning:
-            pointer: Tensor | None = store.conditioning[frame].object_pointer
-        else:
-            pointer = store.tracked_pointer(frame)
+        pointer = None if frame in conditioning else store.pointer(frame)
         if pointer is not None:
             yield SelectedPointer(pointer=pointer, time_offset=offset)
 

@@ -447,13 +447,8 @@ class _Timeline:
 
     def memory(self, time: int) -> FrameMemory:
         """Look up the memory of a frame."""
-        frame, store = self.frame(time), self._store
-        memory = store.conditioning.get(frame) or store.tracked_memory(frame)
-        return cast('FrameMemory', memory)
+        return cast('FrameMemory', self._store.memory(self.frame(time)))
 
     def pointer(self, time: int) -> Tensor:
         """Look up the object pointer of a frame, (O, C)."""
-        frame, store = self.frame(time), self._store
-        if frame in store.conditioning:
-            return store.conditioning[frame].object_pointer
-        return cast('Tensor', store.tracked_pointer(frame))
+        return cast('Tensor', self._store.pointer(self.frame(time)))

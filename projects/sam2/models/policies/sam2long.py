@@ -14,7 +14,7 @@ carries the histories through a video.
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from mmengine.registry import MODELS
@@ -242,18 +242,13 @@ class MemoryBankSAM2Long(MemoryBank):
         listed = self._listed_frames(store, query, without=conditioning)
         # Every listed frame has a memory. The oldest one gives no pointer.
         for rank, frame in enumerate(listed[:-1], 1):
-            pointer = store.tracked_pointer(frame)
-            if frame in store.conditioning:
-                pointer = store.conditioning[frame].object_pointer
-            pointers.append(
-                SelectedPointer(pointer=cast('Tensor', pointer), time_offset=rank)
-            )
+            pointer = cast('Tensor', store.pointer(frame))
+            pointers.append(SelectedPointer(pointer=pointer, time_offset=rank))
             pointer_scores.append(_quality(store, frame).object_score)
         latest = listed[: self.num_frames - 1]
         for age, frame in reversed(list(enumerate(latest, 1))):
-            memory = store.conditioning.get(frame) or store.tracked_memory(frame)
-            spatial = cast('FrameMemory', memory).spatial
-            memories.append(SelectedMemory(spatial=spatial, age=age))
+            memory = cast('FrameMemory', store.memory(frame))
+            memories.append(SelectedMemory(spatial=memory.spatial, age=age))
             memory_scores.append(_quality(store, frame).object_score)
         return MemorySelection(
             memories=tuple(memories),
@@ -278,9 +273,9 @@ class MemoryBankSAM2Long(MemoryBank):
 
     def kept_frames(self, store: MemoryStore, query: MemoryQuery) -> Collection[int]:
         """Listed frames, which may be attended to long after they were tracked."""
-        following = replace(query, frame_index=query.frame_index + query.direction)
         kept: set[int] = set()
-        for reader in (query, following):  # a prompt on the frame, and the next frame
+        # A prompt on the frame, and the next frame.
+        for reader in (query, query.following):
             kept |= {*self._listed_frames(store, reader, without=store.conditioning)}
         return kept
 

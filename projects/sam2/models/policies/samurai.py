@@ -12,7 +12,7 @@ The filter has a constant velocity, and its noise grows with the height of the o
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -266,8 +266,7 @@ class MemoryBankSAMURAI(MemoryBank):
 
     def kept_frames(self, store: MemoryStore, query: MemoryQuery) -> Collection[int]:
         """Reliable frames, which may be attended to long after they were tracked."""
-        following = replace(query, frame_index=query.frame_index + query.direction)
-        frames = self._reliable_frames(store, following)
+        frames = self._reliable_frames(store, query.following)
         return set(islice(frames, self.num_frames - 1))
 
     def _reliable_frames(self, store: MemoryStore, query: MemoryQuery) -> Iterator[int]:
