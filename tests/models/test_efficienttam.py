@@ -20,11 +20,8 @@ from golden_cases import (
     assert_close,
     assert_exact,
     discover_variants,
-    fill,
-    variant_weights,
 )
-from golden_models import released_keys
-from golden_variant_videos import VariantVideoRun, ellipse
+from golden_models import fill_variant
 from memory_videos import MemoryVideo
 from projects.sam2.apis import (
     SAM2VideoPredictor,
@@ -39,6 +36,7 @@ from projects.sam2.deployment.torch_package import trace
 from projects.sam2.engine.config import load_config
 from projects.sam2.models import SAM2, EfficientTAMCrossAttention
 from projects.sam2.models.efficienttam import PoolingBias
+from variant_videos import VariantVideoRun, ellipse
 
 VARIANTS = ('', '_1', '_2', '_512x512')
 BIAS_OF_VARIANT: dict[str, PoolingBias] = {'v1': 'logits', 'v2': 'keys'}
@@ -93,13 +91,6 @@ def sizes_of(tiny: dict[str, Any]) -> dict[str, Any]:
         'mask_decoder.embed_dims': dims,
     }
     return {f'model.{key}': value for key, value in sizes.items()}
-
-
-def fill_variant(module: nn.Module, salt: str, prefix: str = '') -> nn.Module:
-    """Fill a part of the model with golden weights, in evaluation mode."""
-    keys = released_keys(module, prefix)
-    fill(module.eval(), salt, keys, generator=variant_weights())
-    return module
 
 
 @pytest.mark.golden_variants

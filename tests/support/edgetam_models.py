@@ -4,28 +4,13 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from mmengine.registry import MODELS
-from torch import nn
 
-from golden_cases import GoldenCase, variant_weights
+from golden_cases import GoldenCase
+from golden_models import fill_variant
 from projects.sam2 import models  # noqa: F401  registers the parts
 from projects.sam2.apis import load_model_config
-from projects.sam2.checkpoints import to_released
 from projects.sam2.models import SAM2
-
-
-def fill_variant(module: nn.Module, salt: str, prefix: str = '') -> None:
-    """Fill a part with golden weights and put it to evaluation mode.
-
-    Args:
-        prefix: Place of the part in our model, ``tracker.perceiver.``, say.
-    """
-    with torch.no_grad():
-        for key, value in module.eval().state_dict().items():
-            if value.is_floating_point():  # not the counts of BatchNorm
-                name, shape = to_released(prefix + key), tuple(value.shape)
-                value.copy_(torch.from_numpy(variant_weights().make(name, shape, salt)))
 
 
 def edgetam_config(sizes: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from golden_cases import GoldenCase, fill
+from golden_cases import GoldenCase, fill, variant_weights
 from projects.sam2 import models  # noqa: F401  registers the parts
 from projects.sam2.apis import load_model_config
 from projects.sam2.checkpoints import to_released
@@ -107,6 +107,12 @@ def released_keys(module: nn.Module, prefix: str) -> dict[str, str]:
 def fill_released(module: nn.Module, salt: str, prefix: str) -> None:
     """Fill a part of the model with golden weights and put it to evaluation mode."""
     fill(module.eval(), salt, released_keys(module, prefix))
+
+
+def fill_variant(module: nn.Module, salt: str, prefix: str = '') -> None:
+    """Fill a part of EdgeTAM or EfficientTAM likewise."""
+    keys = released_keys(module, prefix)
+    fill(module.eval(), salt, keys, generator=variant_weights())
 
 
 def released_shapes(case: GoldenCase, prefix: str) -> dict[str, list[int]]:

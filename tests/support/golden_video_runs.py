@@ -162,7 +162,7 @@ class GoldenVideoRun:
             store = self.state.objects[int(number[3:])].store
             frame = int(frame_name[1:])
             assert (frame in store.conditioning) is (kind == 'c'), name
-            memory = store.conditioning.get(frame) or store.tracked_memory(frame)
+            memory = store.memory(frame)
             assert isinstance(memory, ObjectMemory), name
             expected = self._array(name)
             if what == 'mem':

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from projects.sam2.models.memory_bank import (
     Observation,
 )
 from projects.sam2.structures import DecoderStep, FrameMemory, TrackingMode
+from variant_videos import case_frames
 
 
 def labelled_memory(label: float) -> FrameMemory:
@@ -131,10 +131,8 @@ class PolicyRun:
         """
         model = golden_model(case.spec['salt'], tracker__memory_bank=memory_bank)
         predictor = SAM2VideoPredictor(model, memory_dtype=torch.float32)
-        name, _, frames = case.spec['frames_file'].partition(' frames[:')
-        number = int(frames.removesuffix(']'))
-        clip = np.load(case.path.with_name(name))['frames'][:number]
-        return cls(case=case, predictor=predictor, state=predictor.init_state(clip))
+        state = predictor.init_state(case_frames(case))
+        return cls(case=case, predictor=predictor, state=state)
 
     def propagate(self) -> dict[int, int]:
         """Track the video; give the area of the mask on each frame, in pixels."""

@@ -18,7 +18,6 @@ from golden_cases import (
     assert_within,
     discover_variants,
     unpack_masks,
-    variants_dir,
 )
 from golden_models import golden_model
 from projects.sam2.models.memory_bank import (
@@ -50,6 +49,7 @@ from projects.sam2.structures import (
     TrackingMode,
 )
 from toy_videos import SIDE, relative_difference, toy_frames, toy_model
+from variant_videos import case_frames
 
 # Names of the options in the golden files, and ours.
 OPTIONS = {
@@ -219,8 +219,7 @@ def is_resolving(store: MemoryStore, frame: int) -> bool:
 @pytest.mark.golden_variants
 @pytest.mark.parametrize('case', discover_variants('dam4sam_video_*'))
 def test_a_video_is_tracked_as_by_the_released_tracker(case: GoldenCase) -> None:
-    name, stop = case.spec['frames_file'].rstrip(']').split(' frames[:')
-    frames = np.load(variants_dir() / name)['frames'][: int(stop)]
+    frames = case_frames(case)
     model = golden_model(case.spec['salt'])
     overrides = {key.lstrip('+'): n for key, n in case.spec['overrides'].items()}
     bank = RecordingBank(

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from golden_cases import GoldenCase, assert_close, assert_exact, discover_variants
 from golden_models import golden_model
-from golden_variant_videos import ellipse
 from memory_videos import MemoryVideo
 from policy_cases import PolicyRun, labelled_store, query, selected_labels
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor
@@ -49,6 +48,7 @@ from projects.sam2.models.tracking.rounds import predict_video
 from projects.sam2.models.tracking.session import TrackedObject
 from projects.sam2.structures import EncodedFrame, FrameMasks, FramePrediction
 from toy_videos import click, relative_difference, toy_frames, toy_model, track
+from variant_videos import ellipse
 
 golden = pytest.mark.golden_variants
 MAX_SUM_ERROR, MAX_ATTENTION_ERROR, MAX_ERROR, MAX_AREA = 1e-9, 1e-4, 5e-4, 1e-3

@@ -173,7 +173,7 @@ def test_video_equals_the_released_one(case: GoldenCase) -> None:
         if name == 'ious':
             continue
         frame = int(name[1:].partition('/')[0])
-        memory = store.conditioning.get(frame) or store.tracked_memory(frame)
+        memory = store.memory(frame)
         note = store.notes[frame].value
         assert isinstance(memory, ObjectMemory)
         assert isinstance(note, SAMURAINote)
