@@ -21,10 +21,9 @@ from projects.sam2.models.memory_bank import MemoryQuery, MemorySelection, Memor
 from projects.sam2.models.tracking.frame import (
     NO_OBJECT_LOGIT,
     FrameTask,
-    ObjectBatch,
     track_frame,
-    track_objects,
 )
+from projects.sam2.models.tracking.objects import ObjectBatch, track_objects
 from projects.sam2.ops import downsample_logits, non_overlapping, upsample_logits
 from projects.sam2.structures import (
     DecoderStep,

@@ -150,8 +150,9 @@ class VariantVideoRun:
         if 'iou_calls' in self.case.arrays:
             self._compare_ious(ious)
         if 'img_f0' in self.case.arrays:
-            frame = self.state.frames.read(0)
-            self._compare('img_f0', self.model.data_preprocessor.frame(frame)[0], 1e-5)
+            pixels = self.state.frames.read(0)
+            image = self.model.data_preprocessor.frame(pixels)[0]
+            self._compare('img_f0', image, 1e-5)
 
     def _prompt(self, operation: str, name: str, arguments: dict[str, Any]) -> None:
         """Prompt an object, and compare what is shown then."""

@@ -26,14 +26,8 @@ from typing_extensions import Self
 from ...structures import DecoderStep, FrameMemory, ImageFeatures
 from ..memory_bank import FrameNote, MemoryQuery, MemorySelection, MemoryStore
 from ..policies.sam2long import Branch, MaskQuality, MemoryBankSAM2Long
-from .frame import (
-    FrameTask,
-    ObjectBatch,
-    batch_selections,
-    chunks,
-    decode_frame,
-    encode_frame_memory,
-)
+from .frame import FrameTask, decode_frame, encode_frame_memory
+from .objects import ObjectBatch, batch_selections, chunks
 from .promptable import PromptableHeads, PromptableModel
 
 

@@ -49,12 +49,9 @@ from ..memory_bank import (
 )
 from .frame import (
     FrameTask,
-    ObjectBatch,
     decode_frame,
     encode_frame_memory,
     fill_small_holes,
-    observe_objects,
-    track_objects,
 )
 from .memory_store import (
     MaskEncoding,
@@ -63,6 +60,7 @@ from .memory_store import (
     OffloadedMemoryStore,
     OffloadFile,
 )
+from .objects import ObjectBatch, observe_objects, track_objects
 from .pathways import Histories, PathwayFrame, Pathways, track_pathways, tree_bank
 from .promptable import PromptableModel
 
