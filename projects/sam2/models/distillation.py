@@ -100,7 +100,7 @@ class SAM2Distillation(SAM2):
     ) -> None:
         super().__init__(**student)
         self._teacher_config = teacher, teacher_checkpoint
-        losses = {loss.feature: loss for loss in map(MODELS.build, feature_losses)}
+        losses = {part.feature: part for part in map(MODELS.build, feature_losses)}
         if len(losses) < len(feature_losses):
             msg = (
                 f'There are {len(feature_losses)} feature_losses of '
@@ -109,7 +109,7 @@ class SAM2Distillation(SAM2):
             raise ValueError(msg)
         self.init_from_teacher = tuple(init_from_teacher)
         self.training_parts = TrainingParts({'losses': nn.ModuleDict(losses)})
-        self._aside = _Aside()
+        self._frozen_teacher = _Unregistered()
         if train_teacher:
             self.training_parts['teacher'] = _build_teacher(*self._teacher_config)
 
@@ -119,7 +119,7 @@ class SAM2Distillation(SAM2):
         if 'teacher' in self.training_parts:
             return cast('SAM2', self.training_parts['teacher'])
         weight = next(self.parameters())
-        if self._aside.model is None:
+        if self._frozen_teacher.model is None:
             # The student's random numbers are those of a run without a teacher.
             with torch.random.fork_rng(devices=[]):
                 model = _build_teacher(*self._teacher_config)
@@ -130,9 +130,9 @@ class SAM2Distillation(SAM2):
                     )
                     raise ValueError(msg)
                 model.init_weights()
-            self._aside.model = model.requires_grad_(False).eval()
+            self._frozen_teacher.model = model.requires_grad_(False).eval()
             _log_teacher(model)
-        teacher = self._aside.model
+        teacher = self._frozen_teacher.model
         own = next(teacher.parameters())
         if (own.device, own.dtype) != (weight.device, weight.dtype):
             teacher.to(device=weight.device, dtype=weight.dtype)
@@ -160,12 +160,12 @@ class SAM2Distillation(SAM2):
         Raises:
             ValueError: If a name fits no weight, or the teacher's has another shape.
         """
-        own, taught = self.state_dict(), self.teacher.state_dict()
+        own, theirs = self.state_dict(), self.teacher.state_dict()
         names = match_names(own, self.init_from_teacher)
         other = [
             name
             for name in sorted(names)
-            if name not in taught or taught[name].shape != own[name].shape
+            if name not in theirs or theirs[name].shape != own[name].shape
         ]
         if other:
             msg = (
@@ -175,13 +175,13 @@ class SAM2Distillation(SAM2):
             )
             raise ValueError(msg)
         for name in names:
-            own[name].copy_(taught[name])
+            own[name].copy_(theirs[name])
 
     def compile_regions(self, backend: Backend = 'inductor') -> None:
         """Compile the student and its teacher; see :meth:`SAM2.compile_regions`."""
         super().compile_regions(backend)
-        if self._aside.model is not None:
-            self._aside.model.compile_regions(backend)
+        if self._frozen_teacher.model is not None:
+            self._frozen_teacher.model.compile_regions(backend)
 
     def training_state(self) -> dict[str, dict[str, Tensor]]:
         """Weights that a run needs to resume, and that are not the student's."""
@@ -204,13 +204,13 @@ class SAM2Distillation(SAM2):
         if self.loss_module is None or not losses:
             return super().loss(batch)
         teacher = self.teacher
-        lesson = replace(batch, frames=self._frames_for(teacher, batch.frames))
-        terms = self._teacher_losses(lesson)
+        teacher_batch = replace(batch, frames=self._frames_for(teacher, batch.frames))
+        terms = self._teacher_losses(teacher_batch)
         features = self.encode(batch.frames)
-        with _teaching(teacher):
-            taught = teacher.encode(lesson.frames)
+        with _evaluating(teacher):
+            teacher_features = teacher.encode(teacher_batch.frames)
         if 'image' in losses:
-            image_loss = losses['image'](features.embedding, taught.embedding)
+            image_loss = losses['image'](features.embedding, teacher_features.embedding)
             terms['loss_image_features'] = image_loss
         if 'memory' not in losses:
             return terms | self._losses_of_clips(batch, features, self._score)
@@ -222,14 +222,16 @@ class SAM2Distillation(SAM2):
             prompts: ClipPrompts,
             num_objects: Tensor,
         ) -> dict[str, Tensor]:
-            learnt: dict[int, Tensor] = {}
+            student_outputs: dict[int, Tensor] = {}
             task = self._score(
-                objects, features, prompts, num_objects, learnt.__setitem__
+                objects, features, prompts, num_objects, student_outputs.__setitem__
             )
             repeated = RepeatedPrompts(
-                prompts, size=_size(lesson.frames), from_size=_size(batch.frames)
+                prompts, size=_size(teacher_batch.frames), from_size=_size(batch.frames)
             )
-            loss = self._memory_loss(objects, taught, repeated, learnt)
+            loss = self._memory_loss(
+                objects, teacher_features, repeated, student_outputs
+            )
             share = objects.targets.masks.shape[1] / num_objects_of_step
             return task | {'loss_memory_features': share * loss}
 
@@ -238,40 +240,41 @@ class SAM2Distillation(SAM2):
     def _memory_loss(
         self,
         objects: ClipBatch,
-        taught: ImageFeatures,
+        teacher_features: ImageFeatures,
         prompts: RepeatedPrompts,
-        learnt: Mapping[int, Tensor],
+        student_outputs: Mapping[int, Tensor],
     ) -> Tensor:
         """Let the teacher track the same objects, and compare the features.
 
         Args:
-            taught: The teacher's features of all frames.
-            learnt: The student's conditioned features by frame, each (O, C, H16, W16).
+            teacher_features: The teacher's features of all frames.
+            student_outputs: The student's outputs of memory attention by frame, each
+                (O, C, H16, W16).
         """
-        if not learnt:  # clips of one frame
+        if not student_outputs:  # clips of one frame
             return torch.zeros((), device=objects.frames.device)
         teacher = self.teacher
-        known: dict[int, Tensor] = {}
-        with _teaching(teacher):
+        teacher_outputs: dict[int, Tensor] = {}
+        with _evaluating(teacher):
             track_clip(
                 teacher.heads,
                 prompts,
                 batch=objects,
-                features=taught,
+                features=teacher_features,
                 mode=TrackingMode.TRAINING,
-                observe=known.__setitem__,
+                observe=teacher_outputs.__setitem__,
             )
         loss: Tensor = self.feature_losses['memory'](
-            torch.cat([learnt[frame] for frame in learnt]),  # (O * frames, C, h, w)
-            torch.cat([known[frame] for frame in learnt]),
+            torch.cat([*student_outputs.values()]),  # (O * frames, C, h, w)
+            torch.cat([teacher_outputs[frame] for frame in student_outputs]),
         )
         return loss
 
-    def _teacher_losses(self, lesson: ClipBatch) -> dict[str, Tensor]:
+    def _teacher_losses(self, teacher_batch: ClipBatch) -> dict[str, Tensor]:
         """Task loss of a teacher that is trained."""
         if 'teacher' not in self.training_parts:
             return {}
-        size, targets = _size(lesson.frames), lesson.targets
+        size, targets = _size(teacher_batch.frames), teacher_batch.targets
         resized = ClipTargets(
             masks=resize_masks(targets.masks, size),
             void=None if targets.void is None else resize_masks(targets.void, size),
@@ -279,7 +282,7 @@ class SAM2Distillation(SAM2):
         )
         teacher = self.teacher
         teacher.objects_at_once = self.objects_at_once
-        terms = teacher.loss(replace(lesson, targets=resized))
+        terms = teacher.loss(replace(teacher_batch, targets=resized))
         return {f'teacher_{name}': term for name, term in terms.items()}
 
     def _frames_for(self, teacher: SAM2, frames: Tensor) -> Tensor:
@@ -326,23 +329,25 @@ def _miss_no_weights(parts: nn.Module, keys: Any) -> None:
     keys.missing_keys[:] = missing
 
 
-class _Aside:
+class _Unregistered:
     """Holds a model for its owner, which neither registers, copies nor saves it."""
 
     model: SAM2 | None = None
 
-    def __deepcopy__(self, _: dict[int, object]) -> '_Aside':
+    def __deepcopy__(self, _: dict[int, object]) -> '_Unregistered':
         return self
 
 
 @contextmanager
-def _teaching(teacher: SAM2) -> Iterator[None]:
+def _evaluating(teacher: SAM2) -> Iterator[None]:
     """Run a teacher without dropout and without a graph."""
     was_training = teacher.training
     teacher.eval()
-    with torch.no_grad():
-        yield
-    teacher.train(was_training)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        teacher.train(was_training)
 
 
 def _size(frames: Tensor) -> tuple[int, int]:
