@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
@@ -216,12 +217,12 @@ class MemoryBankSAM2Long(MemoryBank):
         """Note how good the mask is that the decoder judges best."""
         del store
         step = observation.step
-        quality = MaskQuality(iou=1.0, object_score=PROMPTED_SCORE)
-        if not observation.is_prompted:
-            quality = MaskQuality(
-                iou=float(step.ious), object_score=float(step.object_score_logits)
-            )
-        return Decision(note=quality)
+        if observation.is_prompted:
+            iou, object_score = 1.0, PROMPTED_SCORE
+        else:
+            numbers = torch.cat([step.ious, step.object_score_logits], dim=1)  # (1, 2)
+            iou, object_score = numbers[0].tolist()  # one transfer from the device
+        return Decision(note=MaskQuality(iou=iou, object_score=object_score))
 
     def select(self, store: MemoryStore, query: MemoryQuery) -> MemorySelection:
         """Select the memories and pointers that a frame attends to.

@@ -30,6 +30,8 @@ from .frame import FrameTask, decode_frame, encode_frame_memory
 from .objects import ObjectBatch, batch_selections, chunks
 from .promptable import PromptableHeads, PromptableModel
 
+Mask = tuple[Hashable, int]  # key of a selection, and index of the candidate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pathways:
@@ -187,13 +189,15 @@ def track_pathways(
             key = object_id, _identity(selection)
             selections.setdefault(key, selection)
             keys[object_id].append(key)
+
     task = FrameTask(query=query)
     steps: dict[Hashable, DecoderStep] = {}
     for batch, selection in batch_selections(selections, max_batch_objects):
         (step,) = decode_frame(heads, features, selection, task)
         steps |= {key: step.select(slice(i, i + 1)) for i, key in enumerate(batch)}
+
     qualities = _qualities(steps)
-    survivors = {
+    branches = {
         object_id: bank.choose(
             histories[object_id].totals,
             [[quality.iou for quality in qualities[key]] for key in of_object],
@@ -201,36 +205,37 @@ def track_pathways(
         )
         for object_id, of_object in keys.items()
     }
-    places: dict[tuple[Hashable, int], tuple[int, int]] = {}  # of each mask
+    masks: dict[int, list[Mask]] = {  # of the survivors of each object
+        object_id: [(keys[object_id][b.pathway], b.candidate) for b in of_object]
+        for object_id, of_object in branches.items()
+    }
+
     batches: list[ObjectBatch] = []
+    rows: dict[Mask, tuple[int, int]] = {}  # batch and row of each mask
     num_shown = 0
     # Rank by rank: what is shown comes first, and where objects compete for pixels,
     # they do so with the histories of like rank of the others.
     for rank in range(bank.num_pathways):
-        ids: dict[tuple[Hashable, int], int] = {}
-        for object_id, branches in survivors.items():
-            branch = branches[rank]
-            mask = keys[object_id][branch.pathway], branch.candidate
-            if mask not in places:
-                ids[mask] = object_id
-        for masks in chunks(tuple(ids), max_batch_objects):
-            step = _join([steps[key].choose([candidate]) for key, candidate in masks])
+        ids = {of_object[rank]: object_id for object_id, of_object in masks.items()}
+        for batch in chunks([m for m in ids if m not in rows], max_batch_objects):
+            step = _join([steps[key].choose([candidate]) for key, candidate in batch])
             output = encode_frame_memory(heads, features, (step,), task)
-            places |= {mask: (len(batches), row) for row, mask in enumerate(masks)}
-            object_ids = tuple(ids[mask] for mask in masks)
+            rows |= {mask: (len(batches), row) for row, mask in enumerate(batch)}
+            object_ids = tuple(ids[mask] for mask in batch)
             batches.append(ObjectBatch(object_ids=object_ids, output=output))
         num_shown = num_shown or len(batches)
 
-    def survivor(branch: Branch, key: Hashable) -> Survivor:
-        batch, row = places[key, branch.candidate]
-        quality = qualities[key][branch.candidate]
+    def survivor(branch: Branch, mask: Mask) -> Survivor:
+        key, candidate = mask
+        batch, row = rows[mask]
+        quality = qualities[key][candidate]
         return Survivor(branch=branch, quality=quality, batch=batch, row=row)
 
     return PathwayFrame(
         histories=histories,
         survivors={
-            object_id: tuple(survivor(b, keys[object_id][b.pathway]) for b in branches)
-            for object_id, branches in survivors.items()
+            object_id: tuple(map(survivor, branches[object_id], masks[object_id]))
+            for object_id in branches
         },
         batches=tuple(batches),
         num_shown=num_shown,
