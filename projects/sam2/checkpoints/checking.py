@@ -36,16 +36,21 @@ SIZES: dict[tuple[int, ...], str] = {
     (112, 24): 'bplus',
     (144, 48): 'large',
 }
-# EfficientTAM: channels and number of blocks. The configs of a size have equal weights.
+FAMILY_NAMES = {
+    'sam2': 'SAM 2',
+    'efficienttam': 'EfficientTAM',
+    'edgetam': 'EdgeTAM',
+    'sam3': "SAM 3's tracker",
+}
+# Weights that only one family has, and what tells the released size: of EfficientTAM
+# channels and number of blocks; its configs of a size have equal weights.
 EFFICIENTTAM_KEY = 'image_encoder.neck.conv.weight'
-EDGETAM_KEY = 'image_encoder.backbone.stem.2.conv.weight'
-# Of RepViT-M1, the 14th block of the third stage.
-EDGETAM_LAST_BLOCK = (
-    'image_encoder.backbone.stages.2.blocks.13.token_mixer.conv3x3.conv.weight'
-)
 EFFICIENTTAM_SIZES: dict[tuple[int, ...], str] = {(192, 12): 'ti', (384, 12): 's'}
 EFFICIENTTAM_VARIANTS = ('', '_1', '_2', '_512x512')
-# SAM 3's tracker: a weight of its own, channels and number of blocks as released.
+# Of RepViT-M1 the 14th block of the third stage.
+EDGETAM_KEY = f'{BACKBONE}stem.2.conv.weight'
+EDGETAM_LAST_BLOCK = f'{BACKBONE}stages.2.blocks.13.token_mixer.conv3x3.conv.weight'
+# Of SAM 3 channels and number of blocks.
 SAM3_KEY = f'{BACKBONE}tiled_position_embedding'
 SAM3_DIMS = (1024, 32)
 MAX_LISTED_KEYS = 8
@@ -89,14 +94,15 @@ class ModelKind:
         if self.size is None or self.is_image_part:
             return ()
         version = (self.version or '').replace('.', '_')
-        if self.family == 'efficienttam':
-            names = [f'efficienttam_{self.size}{v}' for v in EFFICIENTTAM_VARIANTS]
-        elif self.family == 'edgetam':
-            names = ['edgetam']
-        elif self.family == 'sam3':
-            names = ['sam3_tracker']
-        else:
-            names = [f'sam{version}_{self.size}']
+        names = {
+            'sam2': [f'sam{version}_{self.size}'],
+            'efficienttam': [
+                f'efficienttam_{self.size}{variant}'
+                for variant in EFFICIENTTAM_VARIANTS
+            ],
+            'edgetam': ['edgetam'],
+            'sam3': ['sam3_tracker'],
+        }[self.family]
         return tuple(f'_base_/models/{name}.py' for name in names)
 
     @property
@@ -105,21 +111,16 @@ class ModelKind:
         return self.configs[0] if len(self.configs) == 1 else None
 
     def __str__(self) -> str:
-        if self.family == 'efficienttam' and self.size:
-            return f'EfficientTAM-{self.size.title()}'
-        if self.family == 'edgetam':
-            name = 'the image part of EdgeTAM' if self.is_image_part else 'EdgeTAM'
-            return name if self.size else f'{name} of a size of its own'
-        if self.family == 'sam3':
-            part = 'the image part of ' if self.is_image_part else ''
-            own_size = '' if self.size else ' of a size of its own'
-            return f"{part}SAM 3's tracker{own_size}"
-        name = (
-            'the image part of SAM 2' if self.is_image_part else f'SAM {self.version}'
-        )
+        name = FAMILY_NAMES[self.family]
+        if self.is_image_part:
+            name = f'the image part of {name}'
+        elif self.version:
+            name = f'SAM {self.version}'
+        if self.size is None:
+            return f'{name} of a size of its own'
         if self.family == 'efficienttam':
-            name = 'EfficientTAM'
-        return f'{name} of {self.size or "a size of its own"}'
+            return f'{name}-{self.size.title()}'
+        return f'{name} of {self.size}' if self.family == 'sam2' else name
 
 
 def recognise_model(shapes: Shapes) -> ModelKind | None:
