@@ -186,6 +186,7 @@ class SAM2Inferencer(BaseInferencer):
         compile: As for :func:`build_sam2`.
         fast: As for :func:`build_sam2`.
         provider: Likewise.
+        policy: Likewise.
 
     Raises:
         ValueError: If neither model nor weights are given.

@@ -52,7 +52,7 @@ class SelectedMemory:
     """A spatial memory and its age.
 
     Attributes:
-        spatial: (O, Cm, H16, W16).
+        spatial: As in :class:`FrameMemory`.
         age: 0 for a conditioning frame, else 1 (adjacent) to ``num_frames - 1``; it
             selects the temporal embedding.
     """

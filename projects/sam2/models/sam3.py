@@ -285,10 +285,10 @@ class SAM3Neck(PretrainedModule):
         """Compute maps of 4, 2 and 1 times the size.
 
         Args:
-            maps: A single one, (B, C_in, H16, W16).
+            maps: A single one, (B, Cin, H14, W14).
 
         Returns:
-            (B, C, H4, W4), (B, C, H8, W8), (B, C, H16, W16).
+            (B, C, 4 * H14, 4 * W14), (B, C, 2 * H14, 2 * W14), (B, C, H14, W14).
         """
         (features,) = maps
         return tuple(level(features) for level in self.levels)
@@ -318,6 +318,6 @@ class SAM3NeckLevel(nn.Module):
         self.output = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C_in, H16, W16) -> (B, C, H, W)."""
+        """(B, Cin, h, w) -> (B, C, h * 2 ** num_upsampled, w * 2 ** num_upsampled)."""
         output: Tensor = self.output(self.projection(self.upscaling(features)))
         return output

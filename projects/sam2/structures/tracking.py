@@ -197,7 +197,8 @@ class FrameMemory:
     """The memory of a frame.
 
     Attributes:
-        spatial: Memory encoder's features, (O, Cm, H16, W16).
+        spatial: Memory encoder's features, (O, Cm, H16, W16); of EdgeTAM tokens,
+            (O, N, Cm).
         object_pointer: (O, C).
         ious: Estimated IoU of the mask, (O, 1), in [0, 1]; for a :class:`MemoryBank`
             that selects by quality.
