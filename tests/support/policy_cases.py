@@ -52,7 +52,7 @@ def labelled_store(
     return store
 
 
-def query(frame: int, *, reverse: bool = False, length: int = 1000) -> MemoryQuery:
+def query_of(frame: int, *, reverse: bool = False, length: int = 1000) -> MemoryQuery:
     """The query of a frame in a video session."""
     return MemoryQuery(
         frame_index=frame,

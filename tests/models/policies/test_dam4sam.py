@@ -20,6 +20,7 @@ from golden_cases import (
     unpack_masks,
 )
 from golden_models import golden_model
+from policy_cases import labelled_memory, query_of
 from projects.sam2.models.memory_bank import (
     Decision,
     FrameNote,
@@ -44,7 +45,6 @@ from projects.sam2.ops import upsample_logits
 from projects.sam2.structures import (
     DecoderStep,
     FrameMasks,
-    FrameMemory,
     FramePrompt,
     TrackingMode,
 )
@@ -66,34 +66,13 @@ def golden_bank(overrides: dict[str, Any]) -> MemoryBankDAM4SAM:
     return MemoryBankDAM4SAM(**{OPTIONS[key]: n for key, n in overrides.items()})
 
 
-def query_of(frame: int, *, reverse: bool = False) -> MemoryQuery:
-    """A tracked frame of a stream of which no length is known."""
-    return MemoryQuery(
-        frame_index=frame,
-        num_video_frames=1 << 30,
-        mode=TrackingMode.EVALUATION,
-        reverse=reverse,
-    )
-
-
-def labelled(frame: int) -> FrameMemory:
-    """A memory that names its frame."""
-    label = torch.full((1, 1), float(frame))
-    return FrameMemory(
-        spatial=label[..., None, None],
-        object_pointer=label,
-        ious=label,
-        object_score_logits=label,
-    )
-
-
 def add(
     store: MemoryStore, frame: int, note: DAM4SAMNote, *, reverse: bool | None = False
 ) -> None:
     """Add a tracked frame, or a prompted one where ``reverse`` is None."""
     store.add(
         frame,
-        labelled(frame),
+        labelled_memory(frame),
         conditioning=reverse is None,
         note=FrameNote(value=note, reverse=reverse),
     )
@@ -102,9 +81,9 @@ def add(
 def frames_of(selection: MemorySelection) -> tuple[list[int], list[int], list[int]]:
     """Frames of the memories, their ages, and frames of the pointers."""
     return (
-        [int(memory.spatial) for memory in selection.memories],
+        [int(memory.spatial[0, 0, 0, 0]) for memory in selection.memories],
         [memory.age for memory in selection.memories],
-        [int(pointer.pointer) for pointer in selection.pointers],
+        [int(pointer.pointer[0, 0]) for pointer in selection.pointers],
     )
 
 

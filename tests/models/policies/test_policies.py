@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from golden_models import tiny_config
-from policy_cases import labelled_memory, query
+from policy_cases import labelled_memory, query_of
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor, build_sam2
 from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.deployment import ExportedSAM2, ModuleRunner
@@ -269,9 +269,11 @@ def test_notes_live_and_die_with_their_frames(store: MemoryStore) -> None:
         store.add(frame, memory, conditioning=is_prompted, note=note)
     bank, copied = MemoryBank(), store.copy()
     # A frame that was prompted, of the same pass, of the other, and without a note.
-    notes = [bank.previous_note(store, query(frame)) for frame in (1, 2, 3, 4)]
+    notes = [bank.previous_note(store, query_of(frame)) for frame in (1, 2, 3, 4)]
     assert notes == [0, 1, None, None]
-    backwards = [bank.previous_note(store, query(f, reverse=True)) for f in (-1, 0, 1)]
+    backwards = [
+        bank.previous_note(store, query_of(f, reverse=True)) for f in (-1, 0, 1)
+    ]
     assert backwards == [0, None, 2]
     copied.erase(0)  # only the tracked memory, of which there is none
     copied.erase(1)

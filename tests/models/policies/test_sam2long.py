@@ -16,7 +16,7 @@ from torch import Tensor
 from golden_cases import GoldenCase, assert_close, assert_exact, discover_variants
 from golden_models import golden_model
 from memory_videos import MemoryVideo
-from policy_cases import PolicyRun, labelled_store, query, selected_labels
+from policy_cases import PolicyRun, labelled_store, query_of, selected_labels
 from projects.sam2.apis import SAM2Stream, SAM2VideoPredictor
 from projects.sam2.apis.video_predictor import VideoState
 from projects.sam2.apis.vos import segment_video
@@ -265,7 +265,7 @@ def test_reliable_frames_are_attended_to_by_rank(*, reverse: bool) -> None:
         {-3 * sign: GOOD, 4 * sign: GOOD},
         {frame * sign: quality for frame, quality in notes.items()},
     )
-    at_7 = query(7 * sign, reverse=reverse)
+    at_7 = query_of(7 * sign, reverse=reverse)
     selection = bank.select(store, at_7)
     frames = [(int(m.spatial.max()) * sign, m.age) for m in selection.memories]
     assert frames == [(-3, 0), (4, 0), (2, 3), (5, 2), (6, 1)]

@@ -13,7 +13,7 @@ from policy_cases import (
     PolicyRun,
     decoder_step,
     labelled_store,
-    query,
+    query_of,
     selected_labels,
 )
 from projects.sam2.models.memory_bank import FrameNote, MemoryStore, Observation
@@ -98,7 +98,7 @@ def test_choice_of_masks_equals_the_released_one(case: GoldenCase) -> None:
             decision = bank.observe(
                 store,
                 Observation(
-                    query=query(frame),
+                    query=query_of(frame),
                     step=step,
                     is_prompted=False,
                     frame_size=(256, 256),
@@ -136,7 +136,7 @@ def test_selection_of_memories_equals_the_released_one(case: GoldenCase) -> None
         ]
         for expected in sequence['selected']:
             frame = expected['frame']
-            selection = bank.select(store, query(frame))
+            selection = bank.select(store, query_of(frame))
             labels = selected_labels(store, selection, bank)
             for name, value in labels.items():
                 assert_exact(value, expected[name], f'case {number} {frame} {name}')
@@ -147,7 +147,7 @@ def test_selection_of_memories_equals_the_released_one(case: GoldenCase) -> None
                 conditioning=False,
                 note=added.notes[frame],
             )
-            bank.evict_unreachable(store, query(frame))
+            bank.evict_unreachable(store, query_of(frame))
 
 
 @golden
@@ -207,7 +207,7 @@ def test_evicted_memories_are_never_missed_and_time_runs_along_the_pass(
     kept, small, forward = (labelled_store({0: GOOD}, {}) for _ in range(3))
     for time, is_good in enumerate(goods, 1):
         frame, is_prompted = time * direction, time in prompted
-        now, reader = query(time), query(frame, reverse=reverse)
+        now, reader = query_of(time), query_of(frame, reverse=reverse)
         selected = [
             selected_labels(store, bank.select(store, reader), bank)
             for store in (kept, small)
@@ -239,8 +239,8 @@ def test_a_long_absence_leaves_the_memories_from_before() -> None:
         absent = labelled_store({}, {frame: SAMURAINote(iou=0.9, object_score=-3.0)})
         store.tracked |= absent.tracked
         store.notes |= absent.notes
-        bank.evict_unreachable(store, query(frame))
-    labels = selected_labels(store, bank.select(store, query(400)), bank)
+        bank.evict_unreachable(store, query_of(frame))
+    labels = selected_labels(store, bank.select(store, query_of(400)), bank)
     assert labels['spatial'] == ['c0', 'n5', 'n6', 'n7', 'n8', 'n9', 'n399']
 
 
@@ -263,7 +263,7 @@ def test_a_prompt_starts_the_filter_anew(num_candidates: int) -> None:
     decision = bank.observe(
         store,
         Observation(
-            query=query(2),
+            query=query_of(2),
             step=step,
             is_prompted=True,
             frame_size=(16, 16),
