@@ -15,6 +15,7 @@ from projects.sam2.checkpoints.released import (
     FOLDER_VARIABLE,
     MIRROR_VARIABLE,
     RELEASED,
+    SAM3_DOWNLOAD,
     FamilyWeights,
     ReleasedWeights,
     download,
@@ -119,6 +120,8 @@ def find_weights(name: str) -> ReleasedWeights | FamilyWeights:
     """
     if released := released_weights(name):
         return released
+    if name == 'sam3':
+        raise ValueError(SAM3_DOWNLOAD)
     path = Path(name) if Path(name).is_file() else own_config(name)
     if path is None or path.suffix != '.py':
         msg = (
@@ -134,6 +137,8 @@ def find_weights(name: str) -> ReleasedWeights | FamilyWeights:
         raise ValueError(msg)
     released = released_weights(load_from)
     if released is None:
+        if Path(load_from).stem == 'sam3':
+            raise ValueError(SAM3_DOWNLOAD)
         msg = f'{path} starts from {load_from}, which is not a released file'
         raise ValueError(msg)
     return released

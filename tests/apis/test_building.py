@@ -478,3 +478,15 @@ def test_each_builder_takes_an_id_of_hugging_face(
         assert getattr(built, name) == options[name]
     with pytest.raises(TypeError, match='unexpected keyword'):
         builder('some/one', unknown=1)
+
+
+def test_missing_checkpoint_is_noticed_before_the_model_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class NoModels:
+        def build(self, config: object) -> None:
+            pytest.fail(f'built {config}')
+
+    monkeypatch.setattr(building, 'MODELS', NoModels())
+    with pytest.raises(FileNotFoundError, match=r'sam3 does not exist.*accept their'):
+        build_sam2('_base_/models/sam3_tracker.py', 'checkpoints/sam3')

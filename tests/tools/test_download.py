@@ -120,6 +120,8 @@ def test_file_of_an_address_is_trusted_when_told_so(
         ([NAME, '--sha256', 'abc'], "'abc' is not 64 hexadecimal digits"),
         ([NAME, 'sam2.1_hiera_tinny'], f'similar names: {NAME}'),
         (['work_dirs/none.py'], 'it is not a config'),
+        (['sam3'], 'hf download facebook/sam3'),
+        (['sam3_tracker_mose'], 'hf download facebook/sam3'),
         ([NAME, '--mirror', '/srv/weights'], 'is not a web address'),
         ([NAME, '--mirror', 'http://127.0.0.1:9'], 'Connection refused'),
         (['--url', 'http://127.0.0.1/', '--trust-first'], 'names no file'),

@@ -334,11 +334,12 @@ def _build(
                 part[parent] = ConfigDict(type='ClipDataPreprocessor')
             part = part[parent]
         part[name] = value
+    source = None if ckpt_path is None else str(ckpt_path)
+    # Read first: a large model takes a while to build, a missing file should not.
+    weights = None if source is None else _read_weights(source)
     model: SAM2 = MODELS.build(config)
-    if ckpt_path is not None:
-        source = str(ckpt_path)
-        loaded = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
-        weights = fit_adapters(weights_of(loaded, source=source), model.state_dict())
+    if source is not None and weights is not None:
+        weights = fit_adapters(weights, model.state_dict())
         check_weights(weights, model, source=source)
         _warn_of_other_config(config_file, weights, source)
         model.load_state_dict(weights)
@@ -531,6 +532,11 @@ def _config_of_weights(weights: Mapping[str, Tensor], source: str) -> str:
         f'build_sam2)'
     )
     raise CheckpointMismatchError(msg)
+
+
+def _read_weights(source: str) -> dict[str, Tensor]:
+    loaded = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
+    return weights_of(loaded, source=source)
 
 
 def _warn_of_other_config(

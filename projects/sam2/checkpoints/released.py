@@ -314,6 +314,8 @@ def find_file(name: str | Path) -> Path | None:
 def missing_file_message(name: str | Path) -> str:
     """Say that a file is missing, and how to download it if it is a released one."""
     released = released_weights(name)
+    if Path(name).stem == 'sam3':
+        return f'{name} does not exist. {SAM3_DOWNLOAD}'
     if released is None:
         return f'{name} does not exist; give the path of a checkpoint'
     if found := find_file(released.file_name):
@@ -323,6 +325,14 @@ def missing_file_message(name: str | Path) -> str:
         f'{name} does not exist; {released.file_name} was looked for in {folders}. '
         f'Download it: {tool_command("download")} {released.name}'
     )
+
+
+# Meta gives these weights to those who accept its licence; no address is open.
+SAM3_DOWNLOAD = (
+    'To get the weights of SAM 3, accept their licence at Hugging Face, then: '
+    'hf download facebook/sam3 model.safetensors config.json '
+    '--local-dir checkpoints/sam3'
+)
 
 
 # --------------------------------------------------------------------------- Downloads

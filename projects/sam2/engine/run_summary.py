@@ -26,6 +26,10 @@ def training_rows(runner: Runner) -> dict[str, str]:
     rows = {
         'model': describe_model(runner),
         'weights': describe_weights(runner),
+    }
+    if teacher := describe_teacher(runner.cfg.get('model') or {}):
+        rows['teacher'] = teacher
+    rows |= {
         'train': describe_data(runner.train_dataloader),
     }
     if runner.val_loop is not None:
@@ -82,6 +86,19 @@ def describe_weights(runner: Runner) -> str:
     # Parts of a model may read the same file.
     pretrained = dict.fromkeys(_pretrained_parts(model))
     return ', '.join(pretrained) if pretrained else 'random'
+
+
+def describe_teacher(model: Mapping[str, Any]) -> str:
+    """The teacher of a distilled model, and what the student takes from it."""
+    teacher = model.get('teacher')
+    if part_name(model) != 'SAM2Distillation' or teacher is None:
+        return ''
+    words = [teacher if isinstance(teacher, str) else part_name(teacher)]
+    if checkpoint := model.get('teacher_checkpoint'):
+        words.append(str(checkpoint))
+    if parts := model.get('init_from_teacher'):
+        words.append(f'its weights in {", ".join(parts)} of the student')
+    return ', '.join(words)
 
 
 def _pretrained_parts(node: Any) -> Iterator[str]:
