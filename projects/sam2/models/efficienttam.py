@@ -21,7 +21,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .hiera import INIT_STD, HieraBlock
+from .hiera import INIT_STD, HieraBlock, check_global_blocks, initialise_blocks
 from .layers import LayerNorm2d, PixelLinear, RotaryAttention, checkpoint
 from .pretrained import PretrainedModule
 
@@ -67,13 +67,7 @@ class EfficientTAMViT(PretrainedModule):
         init_cfg: dict[str, object] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        outside = [b for b in global_attention_blocks if not 0 <= b < num_blocks]
-        if outside:
-            msg = (
-                f'Expected global_attention_blocks below {num_blocks}, the number of '
-                f'blocks, but got {outside}'
-            )
-            raise ValueError(msg)
+        check_global_blocks(global_attention_blocks, num_blocks)
         self.with_cp = False  # recompute each block in the backward pass
         self.position_embedding_size = height, width = position_embedding_size
         self.patch_embedding = EfficientTAMPatchEmbedding(embed_dims=embed_dims)
@@ -92,7 +86,9 @@ class EfficientTAMViT(PretrainedModule):
             )
             for index in range(num_blocks)
         )
-        self._initialise()
+        # For training from random weights.
+        nn.init.trunc_normal_(self.position_embedding, std=INIT_STD)
+        initialise_blocks(self.blocks)
 
     @property
     def num_layers(self) -> int:
@@ -143,14 +139,6 @@ class EfficientTAMViT(PretrainedModule):
             mode='bicubic',
         )
         return whole.permute(0, 2, 3, 1)
-
-    def _initialise(self) -> None:
-        """Initialise for training from random weights."""
-        nn.init.trunc_normal_(self.position_embedding, std=INIT_STD)
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
-                nn.init.zeros_(module.bias)
 
 
 class EfficientTAMPatchEmbedding(nn.Module):

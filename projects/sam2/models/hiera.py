@@ -153,10 +153,7 @@ class Hiera(PretrainedModule):
         """Initialise for training from random weights."""
         nn.init.trunc_normal_(self.position_embedding, std=INIT_STD)
         nn.init.trunc_normal_(self.window_position_embedding, std=INIT_STD)
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
-                nn.init.zeros_(module.bias)
+        initialise_blocks(self.blocks)
 
 
 class HieraBlock(nn.Module):
@@ -310,10 +307,27 @@ def _check(
             f'{tuple(stages)} and window_sizes {tuple(window_sizes)}'
         )
         raise ValueError(msg)
-    outside = [block for block in global_blocks if not 0 <= block < sum(stages)]
+    check_global_blocks(global_blocks, sum(stages))
+
+
+def check_global_blocks(global_blocks: Sequence[int], num_blocks: int) -> None:
+    """Check the indices of blocks that attend to the whole map.
+
+    Raises:
+        ValueError: If there is no such block.
+    """
+    outside = [block for block in global_blocks if not 0 <= block < num_blocks]
     if outside:
         msg = (
-            f'Expected global_attention_blocks below {sum(stages)}, the number of '
+            f'Expected global_attention_blocks below {num_blocks}, the number of '
             f'blocks, but got {outside}'
         )
         raise ValueError(msg)
+
+
+def initialise_blocks(blocks: nn.Module) -> None:
+    """Initialise transformer blocks for training from random weights."""
+    for module in blocks.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=INIT_STD)
+            nn.init.zeros_(module.bias)

@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .hiera import INIT_STD, NORM_EPS, check_global_blocks, initialise_blocks
 from .layers import (
     MLP,
     Attention,
@@ -23,9 +24,6 @@ from .layers import (
     split_windows,
 )
 from .pretrained import PretrainedModule
-
-INIT_STD = 0.02
-NORM_EPS = 1e-6
 
 
 @MODELS.register_module()
@@ -69,13 +67,7 @@ class SAM3ViT(PretrainedModule):
         init_cfg: dict[str, object] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        outside = [i for i in global_attention_blocks if not 0 <= i < num_layers]
-        if outside:
-            msg = (
-                f'Expected global_attention_blocks below {num_layers}, the number of '
-                f'blocks, but got {outside}'
-            )
-            raise ValueError(msg)
+        check_global_blocks(global_attention_blocks, num_layers)
         self.with_cp = False  # recompute each block in the backward pass
         self.image_multiple = patch_size * window_size
         self.position_embedding_size = position_embedding_size
@@ -99,7 +91,9 @@ class SAM3ViT(PretrainedModule):
             )
             for index in range(num_layers)
         )
-        self._initialise()
+        # For training from random weights.
+        nn.init.trunc_normal_(self.tiled_position_embedding, std=INIT_STD)
+        initialise_blocks(self.layers)
 
     @property
     def num_layers(self) -> int:
@@ -148,14 +142,6 @@ class SAM3ViT(PretrainedModule):
         tile = self.tiled_position_embedding.unflatten(1, (rows, columns))
         tiled: Tensor = tile.repeat(1, -(-height // rows), -(-width // columns), 1)
         return tiled[:, :height, :width]
-
-    def _initialise(self) -> None:
-        """Initialise for training from random weights."""
-        nn.init.trunc_normal_(self.tiled_position_embedding, std=INIT_STD)
-        for module in self.layers.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
-                nn.init.zeros_(module.bias)
 
 
 class SAM3ViTBlock(nn.Module):
