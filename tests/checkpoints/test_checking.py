@@ -223,6 +223,15 @@ def test_same_kind_of_file_that_lacks_weights_is_the_wrong_file(
     assert 'the file that belongs to this config' in _message(state, model)
 
 
+def test_edgetam_that_lacks_a_weight_of_its_trunk_is_still_one() -> None:
+    model = meta_model('_base_/models/edgetam_mini.py')
+    state = dict(model.state_dict())
+    del state['image_encoder.backbone.stem.2.conv.weight']
+    message = _message(state, model)
+    assert 'The file holds EdgeTAM' in message
+    assert 'the file that belongs to this config' in message
+
+
 @pytest.mark.parametrize(
     ('value', 'says'),
     [

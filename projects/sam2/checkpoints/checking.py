@@ -48,7 +48,8 @@ EFFICIENTTAM_KEY = 'image_encoder.neck.conv.weight'
 EFFICIENTTAM_SIZES: dict[tuple[int, ...], str] = {(192, 12): 'ti', (384, 12): 's'}
 EFFICIENTTAM_VARIANTS = ('', '_1', '_2', '_512x512')
 # Of RepViT-M1 the 14th block of the third stage.
-EDGETAM_KEY = f'{BACKBONE}stem.2.conv.weight'
+EDGETAM_STEM = f'{BACKBONE}stem.'
+EDGETAM_KEY = f'{EDGETAM_STEM}2.conv.weight'
 EDGETAM_LAST_BLOCK = f'{BACKBONE}stages.2.blocks.13.token_mixer.conv3x3.conv.weight'
 # Of SAM 3 channels and number of blocks.
 SAM3_KEY = f'{BACKBONE}tiled_position_embedding'
@@ -137,8 +138,9 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
         return ModelKind(version=None, size=size, family='efficienttam')
     # Sam2Model and EdgeTamModel of transformers have no memory.
     has_memory = any(key.startswith('tracker.memory_attention.') for key in shapes)
-    if EDGETAM_KEY in shapes:
-        is_m1 = shapes[EDGETAM_KEY][:1] == (48,) and EDGETAM_LAST_BLOCK in shapes
+    if any(key.startswith(EDGETAM_STEM) for key in shapes):
+        channels = shapes.get(EDGETAM_KEY, ())[:1]
+        is_m1 = channels == (48,) and EDGETAM_LAST_BLOCK in shapes
         return ModelKind(
             version=None,
             size='m1' if is_m1 else None,

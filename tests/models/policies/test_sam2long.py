@@ -85,6 +85,14 @@ def test_choice_of_pathways_equals_the_released_one(case: GoldenCase) -> None:
         assert_exact(paths[0], sequence['final_branch_per_frame'], 'the result')
 
 
+def test_estimates_below_0_are_the_worst_candidates() -> None:
+    """Decoders without a sigmoid may estimate them."""
+    branches = MemoryBankSAM2Long(num_pathways=2).choose(
+        [0.0, -0.5], [[-0.2, 0.6, -0.1], [0.5, -0.3, -0.4]], object_scores=[4.0, 3.0]
+    )
+    assert [(b.pathway, b.candidate) for b in branches] == [(0, 1), (1, 0)]
+
+
 def _selection(
     num_memories: int, num_pointers: int, scales: tuple[tuple[float, ...]] | None
 ) -> MemorySelection:

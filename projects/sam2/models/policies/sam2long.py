@@ -95,7 +95,8 @@ def choose_branches(
         Branch(
             pathway=pathway,
             candidate=candidate,
-            total=total + math.log(iou + LOG_OFFSET),
+            # Decoders without a sigmoid (`iou_sigmoid=False`) may estimate less than 0.
+            total=total + math.log(max(iou, 0.0) + LOG_OFFSET),
         )
         for pathway, (total, row) in enumerate(zip(totals, ious, strict=True))
         for candidate, iou in enumerate(row)
