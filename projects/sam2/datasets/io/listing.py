@@ -200,7 +200,7 @@ def split_names(
     ordered = sorted(set(names))
     if not 0 < num_holdout < len(ordered):
         msg = (
-            f'Cannot hold {num_holdout} of {len(ordered)} clips back; give a number '
+            f'Cannot hold {num_holdout} of {len(ordered)} clips back; give num_holdout '
             f'from 1 to {len(ordered) - 1}'
         )
         raise ValueError(msg)
