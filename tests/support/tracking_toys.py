@@ -92,7 +92,11 @@ class TruthSession:
         size = (4 * height, 4 * width)
         preprocessor = type('Preprocessor', (), {'image_size': size})()
         preprocessor.mask_prompt = lambda masks: torch.from_numpy(masks.masks)[:, None]
-        self.model: Any = type('Model', (), {'data_preprocessor': preprocessor})()
+        attributes = {
+            'data_preprocessor': preprocessor,
+            'low_res_size': (height, width),
+        }
+        self.model: Any = type('Model', (), attributes)()
 
     @contextmanager
     def edit(self, options: object) -> Iterator[None]:

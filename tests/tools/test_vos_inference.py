@@ -106,6 +106,7 @@ def test_options_reach_the_plan(tool: ModuleType) -> None:
         'vos_optimized': True,
         'fast': False,
         'image_size': None,
+        'policy': None,
     }
     # Masks do not depend on where they are made.
     assert 'device' not in plan.settings
