@@ -63,6 +63,9 @@ def replace_memory_bank(
 
     Returns:
         The config of the new one. It keeps options of the old one that it takes.
+
+    Raises:
+        ValueError: If there is no such memory bank, or it has not such an option.
     """
     kind = new['type']
     class_ = MODELS.get(kind) if isinstance(kind, str) else kind
@@ -72,9 +75,19 @@ def replace_memory_bank(
             f'custom_imports of the policy, dict(imports=[…])'
         )
         raise ValueError(msg)
+    if not hasattr(class_, 'select'):  # also a class of the user's
+        msg = f'{kind!r} is no memory bank; name a subclass of MemoryBank as its type'
+        raise ValueError(msg)
     parameters = inspect.signature(class_).parameters.values()
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     names = {parameter.name for parameter in parameters}
+    unknown = sorted(new.keys() - names - {'type'})
+    if unknown and not takes_any:
+        msg = (
+            f'The memory bank {kind!r} has no option {", ".join(unknown)}; it takes '
+            f'{", ".join(sorted(names)) or "none"}'
+        )
+        raise ValueError(msg)
     return {k: v for k, v in old.items() if takes_any or k in names} | {**new}
 
 

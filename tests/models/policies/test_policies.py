@@ -364,3 +364,23 @@ def test_name_config_and_base_give_the_same_memory_bank(
     assert type(banks[0]) is MODELS.get(read_policy(name, plain={})['type'])
     assert vars(banks[0]) == vars(banks[1]) == vars(banks[2])
     assert banks[0].num_frames == 4  # that of the model
+
+
+@pytest.mark.parametrize(
+    ('bank', 'problem'),
+    [
+        (
+            "type='MemoryBank', num_frame=4",
+            'no option num_frame; it takes .*num_frames',
+        ),
+        ("type='SAM2ImageEncoder'", 'is no memory bank'),
+        ("type='MemoryBankOfNobody'", 'There is no memory bank'),
+    ],
+)
+def test_wrong_memory_bank_of_a_policy_is_named(
+    bank: str, problem: str, tmp_path: Path
+) -> None:
+    policy = tmp_path / 'policy.py'
+    policy.write_text(f'memory_bank = dict({bank})\n')
+    with pytest.raises(ValueError, match=problem):
+        read_policy(policy, plain=PLAIN)
