@@ -23,7 +23,8 @@ from .document import AnnotatedObject, Box, Point, Prompt
 from .video import AnnotatedVideo
 
 NUM_STILLS = 8  # images whose states are kept
-MAX_WARM_UP = 16  # frames; no model attends to older ones but the prompted
+# Frames; without a memory policy no model attends to older ones but the prompted.
+MAX_WARM_UP = 16
 NUM_ENCODED = 8  # masks at the size of the video that are in memory at a time
 DICT_ENTRY_BYTES = 120
 MAX_MEMORIES = 50_000  # tracked frames of all objects; each takes 0.6 kB of RAM
