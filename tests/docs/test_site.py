@@ -32,6 +32,7 @@ HOSTS = {
     'keepachangelog.com',
     # The theme names itself and its author in the footer.
     'pradyunsg.me',
+    'www.codabench.org',
     'www.sphinx-doc.org',
 }
 
