@@ -216,8 +216,11 @@ def test_registered_constructors_take_known_keywords_only(
             continue
         parameters = [*inspect.signature(part).parameters.values()]
         # Keywords that go on to a class which knows its own.
-        if bases[0] is not object and not inspect.getfullargspec(bases[0]).varkw:
-            parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+        varkw = inspect.getfullargspec(part).varkw
+        if varkw and not inspect.getfullargspec(bases[0]).varkw:
+            source = inspect.getsource(vars(owner)['__init__'])
+            if re.search(rf'super\(\)\.__init__\([^)]*\*\*{varkw}\b', source):
+                parameters = [p for p in parameters if p.name != varkw]
         positional += [
             f'{name}: {parameter}'
             for parameter in parameters

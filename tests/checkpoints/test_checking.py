@@ -223,12 +223,23 @@ def test_same_kind_of_file_that_lacks_weights_is_the_wrong_file(
     assert 'the file that belongs to this config' in _message(state, model)
 
 
-def test_edgetam_that_lacks_a_weight_of_its_trunk_is_still_one() -> None:
-    model = meta_model('_base_/models/edgetam_mini.py')
+@pytest.mark.parametrize(
+    ('config', 'lacking', 'name'),
+    [
+        ('edgetam_mini', 'backbone.stem.2.conv.weight', 'EdgeTAM'),
+        ('efficienttam_mini', 'neck.conv.weight', 'EfficientTAM'),
+        ('efficienttam_mini', 'backbone.position_embedding', 'EfficientTAM'),
+        ('sam3_tracker_mini', 'backbone.tiled_position_embedding', "SAM 3's tracker"),
+    ],
+)
+def test_file_that_lacks_a_weight_is_named_as_what_it_is(
+    config: str, lacking: str, name: str
+) -> None:
+    model = meta_model(f'_base_/models/{config}.py')
     state = dict(model.state_dict())
-    del state['image_encoder.backbone.stem.2.conv.weight']
+    del state[f'image_encoder.{lacking}']
     message = _message(state, model)
-    assert 'The file holds EdgeTAM' in message
+    assert f'The file holds {name}' in message
     assert 'the file that belongs to this config' in message
 
 

@@ -42,14 +42,19 @@ FAMILY_NAMES = {
     'edgetam': 'EdgeTAM',
     'sam3': "SAM 3's tracker",
 }
-# Weights that only one family has, and what tells the released size: of EfficientTAM
-# channels and number of blocks; its configs of a size have equal weights.
-EFFICIENTTAM_KEY = 'image_encoder.neck.conv.weight'
+# Prefixes of weights that only one family has: a file that lacks one of them is still
+# recognised. SAM 2 has none of these.
+FAMILY_PREFIXES = {
+    'efficienttam': ('image_encoder.neck.conv', 'image_encoder.neck.projection'),
+    'edgetam': (f'{BACKBONE}stem.',),
+    'sam3': (f'{BACKBONE}layers.',),
+}
+# What tells the released size: of EfficientTAM channels and number of blocks; its
+# configs of a size have equal weights.
 EFFICIENTTAM_SIZES: dict[tuple[int, ...], str] = {(192, 12): 'ti', (384, 12): 's'}
 EFFICIENTTAM_VARIANTS = ('', '_1', '_2', '_512x512')
 # Of RepViT-M1 the 14th block of the third stage.
-EDGETAM_STEM = f'{BACKBONE}stem.'
-EDGETAM_KEY = f'{EDGETAM_STEM}2.conv.weight'
+EDGETAM_KEY = f'{BACKBONE}stem.2.conv.weight'
 EDGETAM_LAST_BLOCK = f'{BACKBONE}stages.2.blocks.13.token_mixer.conv3x3.conv.weight'
 # Of SAM 3 channels and number of blocks.
 SAM3_KEY = f'{BACKBONE}tiled_position_embedding'
@@ -132,27 +137,28 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
     """
     if MODEL_KEY not in shapes:
         return None
-    if EFFICIENTTAM_KEY in shapes:
+    family = _family_of(shapes)
+    if family == 'efficienttam':
         dims = shapes.get(f'{BACKBONE}position_embedding', ())[2:]
         size = EFFICIENTTAM_SIZES.get((*dims, _num_blocks(shapes, BACKBONE)))
-        return ModelKind(version=None, size=size, family='efficienttam')
+        return ModelKind(version=None, size=size, family=family)
     # Sam2Model and EdgeTamModel of transformers have no memory.
     has_memory = any(key.startswith('tracker.memory_attention.') for key in shapes)
-    if any(key.startswith(EDGETAM_STEM) for key in shapes):
+    if family == 'edgetam':
         channels = shapes.get(EDGETAM_KEY, ())[:1]
         is_m1 = channels == (48,) and EDGETAM_LAST_BLOCK in shapes
         return ModelKind(
             version=None,
             size='m1' if is_m1 else None,
-            family='edgetam',
+            family=family,
             is_image_part=not has_memory,
         )
-    if SAM3_KEY in shapes:
-        dims = (*shapes[SAM3_KEY][2:], _num_blocks(shapes, BACKBONE, 'layers'))
+    if family == 'sam3':
+        dims = (*shapes.get(SAM3_KEY, ())[2:], _num_blocks(shapes, BACKBONE, 'layers'))
         return ModelKind(
             version=None,
             size='tracker' if dims == SAM3_DIMS else None,
-            family='sam3',
+            family=family,
             is_image_part=not has_memory,
         )
     version: str | None = '2.0'
@@ -165,6 +171,13 @@ def recognise_model(shapes: Shapes) -> ModelKind | None:
         size=_size_of(shapes, BACKBONE),
         is_image_part=version is None,
     )
+
+
+def _family_of(shapes: Shapes) -> str:
+    for family, prefixes in FAMILY_PREFIXES.items():
+        if any(key.startswith(prefixes) for key in shapes):
+            return family
+    return 'sam2'
 
 
 def _size_of(shapes: Shapes, prefix: str) -> str | None:
